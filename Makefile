@@ -1,0 +1,72 @@
+# GME Foundry. `make pipeline` runs everything on the embedded default; `make test` proves it; `make help` lists the rest.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+CONFIG ?= configs/tiny.yaml
+
+# Two processes of one thread each are faster here than two spinning OpenMP threads; libraries keep their telemetry to themselves.
+export OMP_NUM_THREADS ?= 1
+export TOKENIZERS_PARALLELISM := false
+export DO_NOT_TRACK := 1
+export HF_HUB_OFFLINE ?= 1
+export PREFECT_SERVER_ANALYTICS_ENABLED := false
+export GX_ANALYTICS_ENABLED := false
+export MLFLOW_DISABLE_TELEMETRY := true
+export DVC_NO_ANALYTICS := 1
+
+.PHONY: help setup requirements pipeline test test-slow check bench dashboard screenshot clean clean-all
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+setup: $(READY) ## Make the virtual environment with every pinned version (other targets call it)
+
+$(READY): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@echo "Installing $$(grep -c == requirements.txt) pinned packages into $(VENV) ..."
+	@links="$${UV_FIND_LINKS:-$${PIP_FIND_LINKS:-$$($(BIN)/python -m pip config get global.find-links 2>/dev/null || true)}}"; \
+	  if [ -n "$$links" ]; then export UV_FIND_LINKS="$$links"; fi; \
+	  $(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode -r requirements.txt && \
+	  $(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e .
+	@touch $(READY)
+
+# What the ordinary torch wheel needs on CUDA machines is left out: the installer adds it where that wheel is the one taken.
+requirements: ## Resolve requirements.txt anew from pyproject.toml (PINS=file constrains it)
+	@test -x $(BIN)/uv || { $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet uv==$(UV_VERSION); }
+	@{ echo '# Every version, pinned. Made by `make requirements`; install by `make setup`.'; \
+	   $(BIN)/uv pip compile pyproject.toml --all-extras -c $(or $(PINS),requirements.txt) --python-version 3.11 \
+	     --no-annotate --no-header --quiet | grep -vE '^(nvidia|cuda|triton)\b' | sed 's/+cpu$$//'; } > requirements.new
+	@mv requirements.new requirements.txt
+
+pipeline: $(READY) ## Run the whole chain on CONFIG (default configs/tiny.yaml): data, training, evaluation, registration, report
+	@$(BIN)/gme pipeline --config $(CONFIG)
+
+test: $(READY) ## Run the tests
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup -q
+
+test-slow: $(READY) ## Run the tests that take longer than a minute
+	@$(BIN)/python -m pytest -q -m slow
+
+check: $(READY) ## ruff, mypy --strict and the import contracts
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
+
+bench: $(READY) ## Measure speed against named peers
+	@for bench in benchmarks/bench_*.py; do $(BIN)/python $$bench || exit 1; done
+
+dashboard: $(READY) ## Open the MLflow and Prefect UIs on what the runs wrote
+	@$(BIN)/gme dashboard
+
+screenshot: $(READY) ## Photograph the newest report for the README (needs Chromium)
+	@$(BIN)/python docs/screenshot.py
+
+clean: ## Remove what runs made (data, checkpoints, reports, records); keep the environment
+	rm -rf data checkpoints runs reports dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+
+clean-all: clean ## Remove the environment and the DVC store too
+	rm -rf $(VENV) .dvc/cache .dvc/tmp dvc-store

@@ -1,0 +1,1 @@
+"""Prefect flows: order, retries, schedules, artifacts. No maths. The only place that imports prefect."""

@@ -1,0 +1,101 @@
+"""Digests: of bytes, files and JSON-like values, and of the source code a step depends on."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+import json
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+FIRST_PARTY = frozenset(
+    {
+        "atlas",
+        "flows",
+        "gme_data",
+        "gme_embedder",
+        "gme_release",
+        "gme_synthesis",
+        "gme_training",
+        "gme_validation",
+        "umrb",
+    }
+)
+
+
+def sha256_bytes(data: bytes) -> str:
+    """Hex sha256 of `data`."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """Hex sha256 of a file, read in blocks."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def canonical_json(value: Any) -> str:  # noqa: ANN401 - any JSON value
+    """One text per value: sorted keys, no spaces, NaN refused."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def sha256_json(value: Any) -> str:  # noqa: ANN401 - any JSON value
+    """Hex sha256 of the canonical JSON of `value`."""
+    return sha256_bytes(canonical_json(value).encode())
+
+
+def code_digest(roots: Iterable[str]) -> str:
+    """Digest of the source of the modules `roots` and of every module of ours they import, at any depth.
+
+    Imports are read from the syntax tree, so a lazy import inside a function counts too. Comments count: telling them
+    apart would cost more than the rare needless rebuild.
+    """
+    closure = sorted(_import_closure(frozenset(roots)))
+    return sha256_json([[name, sha256_bytes(_source_of(name)[0])] for name in closure])
+
+
+@cache
+def _import_closure(roots: frozenset[str]) -> frozenset[str]:
+    seen: set[str] = set()
+    todo = list(roots)
+    while todo:
+        name = todo.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        todo.extend(_imports_of(name))
+    return frozenset(seen)
+
+
+@cache
+def _source_of(module: str) -> tuple[bytes, bool]:
+    """Source of a module and whether it is a package."""
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(f"no source for module {module}")
+    return Path(spec.origin).read_bytes(), spec.submodule_search_locations is not None
+
+
+@cache
+def _imports_of(module: str) -> frozenset[str]:
+    found: set[str] = {module.rpartition(".")[0]} - {""}
+    for node in ast.walk(ast.parse(_source_of(module)[0])):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            found.add(node.module)
+            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return frozenset(name for name in found if name.partition(".")[0] in FIRST_PARTY and _is_module(name))
+
+
+@cache
+def _is_module(name: str) -> bool:
+    """Whether `name` is a module and not a function or class inside one."""
+    try:
+        spec = importlib.util.find_spec(name)
+    except ModuleNotFoundError:
+        return False
+    return spec is not None and spec.origin is not None

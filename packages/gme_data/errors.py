@@ -1,0 +1,64 @@
+"""The one error that users are meant to read.
+
+Everything a user can cause (a typo, a missing file, a full disk) ends as a `FoundryError`: what is wrong, where, and
+what to do. Anything else that reaches the terminal as a traceback is a defect of ours.
+"""
+
+from __future__ import annotations
+
+import difflib
+import errno
+from collections.abc import Iterable
+
+EXIT_BAD_INPUT = 2
+EXIT_GATE_CLOSED = 3
+EXIT_INTERRUPTED = 130
+
+
+class FoundryError(Exception):
+    """A problem the user can act on.
+
+    Attributes:
+        hint: What to do about it, one sentence.
+        exit_code: The exit status of the command that meets it.
+    """
+
+    def __init__(self, message: str, *, hint: str | None = None, exit_code: int = EXIT_BAD_INPUT) -> None:
+        super().__init__(message)
+        self.hint = hint
+        self.exit_code = exit_code
+
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+        # Keyword-only fields are lost by the default; process pools pickle errors on their way home.
+        return _rebuild, (str(self), self.hint, self.exit_code)
+
+
+def _rebuild(message: str, hint: str | None, exit_code: int) -> FoundryError:
+    return FoundryError(message, hint=hint, exit_code=exit_code)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return `` Did you mean 'x'?`` for a near miss among `known`, else an empty string."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f" Did you mean '{near[0]}'?" if near else ""
+
+
+_DISK_ADVICE = {
+    errno.ENOSPC: ("The disk is full", "Free some space and run the same command again; finished work is kept."),
+    errno.EDQUOT: (
+        "The disk quota is used up",
+        "Free some space and run the same command again; finished work is kept.",
+    ),
+    errno.EACCES: ("Permission denied", "Make the folder writable for this user, or work in another folder."),
+    errno.EPERM: ("Operation not permitted", "Make the folder writable for this user, or work in another folder."),
+    errno.EROFS: ("The file system is read-only", "Work in a folder on a writable disk."),
+}
+
+
+def explain_os_error(error: OSError) -> FoundryError | None:
+    """Turn a disk problem into a `FoundryError`; None for errors that are not about the user's disk."""
+    if error.errno not in _DISK_ADVICE:
+        return None
+    what, hint = _DISK_ADVICE[error.errno]
+    where = f": {error.filename}" if error.filename else ""
+    return FoundryError(f"{what}{where}", hint=hint, exit_code=1)

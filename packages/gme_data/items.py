@@ -1,0 +1,45 @@
+"""Items and task types: the vocabulary that every other package speaks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Modality(StrEnum):
+    """What an item is made of. A visual document (VD) is an image whose role is a page."""
+
+    TEXT = "T"
+    IMAGE = "I"
+    FUSED = "IT"
+
+
+TASK_TYPES = ("T->T", "I->I", "T->I", "T->VD", "I->T", "T->IT", "IT->T", "IT->I", "IT->IT")
+"""The nine task types of UMRB, in the order of the paper's table."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """Something that can be embedded: a text, a picture, or both.
+
+    Attributes:
+        text: The text, or None.
+        image: The image id (sha256 hex of the encoded bytes), or None.
+
+    Raises:
+        ValueError: Neither text nor image is given.
+    """
+
+    text: str | None = None
+    image: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.text is None and self.image is None:
+            raise ValueError("an item needs a text, an image, or both")
+
+    @property
+    def modality(self) -> Modality:
+        """T, I or IT."""
+        if self.image is None:
+            return Modality.TEXT
+        return Modality.IMAGE if self.text is None else Modality.FUSED

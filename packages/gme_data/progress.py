@@ -1,0 +1,75 @@
+"""Where a long job is: a bar on a terminal, one line every few seconds elsewhere, with what is left."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import Never, Self, TypeVar
+
+from tqdm import tqdm
+
+_LINE_EVERY_SECONDS = 5.0
+T = TypeVar("T")
+
+
+class Progress:
+    """Counts units of one job. Use as a context manager; writes to standard error only.
+
+    Args:
+        label: What is being done, e.g. ``encode passages``.
+        total: Number of units.
+        unit: What a unit is.
+        done: Units that were finished before (by an interrupted run); they do not count for the speed.
+    """
+
+    def __init__(self, label: str, total: int, unit: str = "items", done: int = 0) -> None:
+        self._label, self._total, self._unit = label, total, unit
+        self._done = self._before = done
+        self._started = self._last_line = time.monotonic()
+        self._bar: tqdm[Never] | None = None
+        if sys.stderr.isatty():
+            self._bar = tqdm(total=total, initial=done, desc=label, unit=f" {unit}", leave=True, dynamic_ncols=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.close()
+        elif kind is None:
+            self._line()
+
+    def advance(self, units: int = 1, note: str = "") -> None:
+        """Count `units` more; `note` is shown beside (e.g. the loss)."""
+        self._done += units
+        if self._bar is not None:
+            if note:
+                self._bar.set_postfix_str(note, refresh=False)
+            self._bar.update(units)
+        elif time.monotonic() - self._last_line >= _LINE_EVERY_SECONDS:
+            self._line(note)
+
+    def _line(self, note: str = "") -> None:
+        self._last_line = time.monotonic()
+        elapsed = self._last_line - self._started
+        fresh = self._done - self._before
+        left = (
+            f", about {(self._total - self._done) * elapsed / fresh:.0f} s left"
+            if fresh > 0 and self._done < self._total
+            else ""
+        )
+        tail = f" · {note}" if note else ""
+        sys.stderr.write(f"  {self._label}: {self._done}/{self._total} {self._unit} in {elapsed:.0f} s{left}{tail}\n")
+        sys.stderr.flush()
+
+
+def track(items: Iterable[T], label: str, total: int, unit: str = "items") -> Iterator[T]:
+    """Yield `items` and show how far the consumer is."""
+    with Progress(label, total, unit) as progress:
+        for item in items:
+            yield item
+            progress.advance()

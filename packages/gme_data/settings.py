@@ -1,0 +1,86 @@
+"""Frozen configuration: one pydantic model per step, unknown fields refused with a suggestion, YAML for people."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
+
+from gme_data.errors import FoundryError, did_you_mean
+
+
+class Frozen(BaseModel):
+    """Base of every configuration: immutable, strict about unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+ConfigT = TypeVar("ConfigT", bound=BaseModel)
+
+
+def load_config(path: Path, model: type[ConfigT]) -> ConfigT:
+    """Read a YAML file into `model`.
+
+    Raises:
+        FoundryError: The file is missing, is not YAML, or a field is unknown or out of range; names file and field.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        near = did_you_mean(path.name, (p.name for p in path.parent.glob("*.yaml"))) if path.parent.is_dir() else ""
+        raise FoundryError(f"Config file not found: {path}.{near}", hint="Give a file with --config.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise FoundryError(f"Config file can't be read: {path}: {error}") from error
+    except yaml.YAMLError as error:
+        raise FoundryError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(raw, dict):
+        raise FoundryError(f"{path}: expected a mapping of fields at the top level, found {type(raw).__name__}.")
+    return parse_config(raw, model, where=str(path))
+
+
+def parse_config(raw: dict[str, Any], model: type[ConfigT], *, where: str) -> ConfigT:
+    """Validate `raw` as `model`.
+
+    Raises:
+        FoundryError: One line per bad field, with the field's path, what was expected, and a suggestion for a typo.
+    """
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        lines = [f"  {_describe(detail, model)}" for detail in error.errors()]
+        raise FoundryError("\n".join([f"{where}: {len(lines)} bad field(s)", *lines])) from error
+
+
+def _describe(detail: ErrorDetails, model: type[BaseModel]) -> str:
+    path = ".".join(str(part) for part in detail["loc"])
+    if detail["type"] == "extra_forbidden":
+        parent = _model_at(model, detail["loc"][:-1])
+        known = sorted(parent.model_fields) if parent else []
+        suggestion = did_you_mean(str(detail["loc"][-1]), known)
+        return f"{path}: unknown field.{suggestion}" + (f" Known fields: {', '.join(known)}." if known else "")
+    found = "" if detail["type"] == "missing" else f" (found {detail['input']!r})"
+    return f"{path}: {detail['msg']}{found}"
+
+
+def _model_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> type[BaseModel] | None:
+    """The nested model that `loc` points into; None where the path leaves plain models (a union, a dict)."""
+    current: type[BaseModel] | None = model
+    for part in loc:
+        if isinstance(part, int):
+            continue  # an index into a list of models: stay with the element type found below
+        field = current.model_fields.get(str(part)) if current else None
+        current = _model_in(field.annotation) if field else None
+    return current
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:  # noqa: ANN401 - a type annotation has no narrower type
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for argument in getattr(annotation, "__args__", ()):
+        found = _model_in(argument)
+        if found:
+            return found
+    return None
