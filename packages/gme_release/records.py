@@ -1,0 +1,148 @@
+"""What a pipeline run left, as one record with an identity: params, metrics, tags, before any of it meets MLflow.
+
+Pure functions: reads the files of the steps, writes nothing, knows no tracking server.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from gme_data.digests import canonical_json, sha256_json
+from gme_data.errors import FoundryError
+from gme_data.manifest import Manifest
+from gme_release.versioning import VersionedOutputs
+
+_NOT_A_METRIC = ("stage", "phase", "source", "step")
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What the flow knows when all steps are done.
+
+    Attributes:
+        name: Name of the pipeline, e.g. ``tiny``.
+        config: The resolved configuration of the whole pipeline.
+        manifests: Manifest of each step by its name.
+        folders: Output folder of each step by its name.
+        versions: What DVC holds of them.
+        model_step: The step whose output is the model; `evaluate_step` judged it, `report_step` wrote ``scores.json``.
+        dataset_steps: Steps whose outputs are datasets, with how the run used them.
+        tags: Further tags of the run, e.g. the id of the flow run; no part of its identity.
+    """
+
+    name: str
+    config: Mapping[str, Any]
+    manifests: Mapping[str, Manifest]
+    folders: Mapping[str, Path]
+    versions: VersionedOutputs
+    model_step: str = "train-2"
+    evaluate_step: str = "evaluate"
+    report_step: str = "report"
+    dataset_steps: Mapping[str, str] = field(
+        default_factory=lambda: {"corpus": "training, evaluation", "synthesize": "training", "mine": "training"}
+    )
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def model(self) -> Path:
+        """Folder of the model."""
+        return self.folders[self.model_step]
+
+    @property
+    def model_digest(self) -> str:
+        """Content digest of the model."""
+        return self.manifests[self.model_step].content
+
+    @property
+    def scored_digest(self) -> str:
+        """Content digest of the model that the scores are of; empty if the report is of another evaluation."""
+        evaluation = self.manifests[self.evaluate_step]
+        if evaluation.content not in self.manifests[self.report_step].inputs.values():
+            return ""
+        return evaluation.inputs.get("model", "")
+
+    @cached_property
+    def scores(self) -> dict[str, Any]:
+        """Content of ``scores.json``.
+
+        Raises:
+            FoundryError: It is missing or no JSON object.
+        """
+        path = self.folders[self.report_step] / "scores.json"
+        try:
+            value = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise FoundryError(f"Scores can't be read: {path}: {error}", hint="Run `gme report` again.") from error
+        if not isinstance(value, dict):
+            raise FoundryError(f"{path}: expected a JSON object, found {type(value).__name__}.")
+        return value
+
+
+def record_key(facts: RunFacts, policy: Mapping[str, Any]) -> str:
+    """Identity of a run: sha256 of what it was told, what it made and what it was judged by; not when or how fast."""
+    return sha256_json(
+        {
+            "name": facts.name,
+            "config": facts.config,
+            "steps": {name: [manifest.key, manifest.content] for name, manifest in facts.manifests.items()},
+            "versions": {folder.path: folder.md5 for folder in facts.versions.folders},
+            "policy": policy,
+        }
+    )
+
+
+def flat_params(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested configuration as ``{"train.lora.rank": "8"}``; a list is one value, as JSON."""
+    flat: dict[str, str] = {}
+    for name, value in config.items():
+        if isinstance(value, Mapping) and value:
+            flat.update(flat_params(value, f"{prefix}{name}."))
+        else:
+            flat[f"{prefix}{name}"] = value if isinstance(value, str) else canonical_json(value)
+    return flat
+
+
+def score_metrics(scores: Mapping[str, Any]) -> dict[str, float]:
+    """Metric name -> value. MLflow takes no ``>`` or ``@`` in names: ``umrb/T_to_IT/<task>/hit_rate_at_5``.
+
+    Values that are not finite are left out; the gate says so.
+    """
+    found: dict[str, Any] = {"umrb/overall": scores.get("overall")}
+    for task_type, value in scores.get("types", {}).items():
+        found[f"umrb/{_plain(task_type)}/mean"] = value
+    for task in scores.get("tasks", []):
+        home = f"umrb/{_plain(task['task_type'])}/{task['name']}"
+        found[f"{home}/{task['metric']}"] = task["value"]
+        found.update({f"{home}/{metric}": value for metric, value in task.get("scores", {}).items()})
+        found.update({f"{home}/baseline/{name}": value for name, value in task.get("baselines", {}).items()})
+    return {name: float(value) for name, value in found.items() if _is_finite(value)}
+
+
+def training_curves(facts: RunFacts) -> Iterator[tuple[str, int, float]]:
+    """``(metric name, step, value)`` of every ``curves.json`` that a step left, in the order it stands there."""
+    for name in sorted(facts.folders):
+        path = facts.folders[name] / "curves.json"
+        if path.is_file():
+            for point in json.loads(path.read_text(encoding="utf-8")).get("series", []):
+                yield from _points(name, point)
+
+
+def _points(step_name: str, point: Mapping[str, Any]) -> Iterator[tuple[str, int, float]]:
+    home = "/".join([step_name, *(str(point[key]) for key in ("phase", "source") if point.get(key))])
+    for metric, value in sorted(point.items()):
+        if metric not in _NOT_A_METRIC and _is_finite(value):
+            yield f"{home}/{metric}", int(point.get("step", 0)), float(value)
+
+
+def _plain(task_type: str) -> str:
+    return task_type.replace("->", "_to_")
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,0 +1,185 @@
+"""Datasets and checkpoints under version: DVC pointers in the workspace, bytes in a remote.
+
+A pointer (``data.dvc``) depends on file names and contents alone: manifests and staging folders are ignored, see
+``docs/decisions/0002-manifest-outside-dvc.md``. What is returned has been pushed and seen in the remote, so no record
+ever names bytes that cannot be fetched. Makes no git commit. Knows no MLflow.
+"""
+
+from __future__ import annotations
+
+import configparser
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from gme_data.errors import FoundryError
+from gme_data.journal import atomic_write
+from gme_release.config import ReleaseConfig
+from gme_release.dvc_command import run_dvc
+from gme_release.locks import writer_lock
+from gme_release.scrub import scrub
+
+_LOGGER = logging.getLogger(__name__)
+_CACHE = Path(".dvc/cache")
+IGNORED = ("_manifest.json", ".staging")
+
+
+@dataclass(frozen=True, slots=True)
+class TrackedFolder:
+    """One folder behind its pointer.
+
+    Attributes:
+        path: The folder, relative to the workspace.
+        md5: DVC's name of the content, ``<32 hex>.dir``; an identifier, no proof against forgery.
+        size: Bytes of all files.
+        nfiles: Number of files.
+    """
+
+    path: str
+    md5: str
+    size: int
+    nfiles: int
+
+    @property
+    def pointer(self) -> str:
+        """The pointer file, relative to the workspace."""
+        return f"{self.path}.dvc"
+
+
+@dataclass(frozen=True, slots=True)
+class VersionedOutputs:
+    """What was pushed, and to which remote (its URL as configured)."""
+
+    folders: tuple[TrackedFolder, ...]
+    remote: str
+
+    def of(self, path: str) -> TrackedFolder | None:
+        """The tracked folder that holds `path` (relative to the workspace)."""
+        return next((folder for folder in self.folders if Path(path).is_relative_to(folder.path)), None)
+
+
+def version_outputs(workspace: Path, config: ReleaseConfig) -> VersionedOutputs:
+    """Add the tracked folders, push them, and see in the remote that they arrived. Idempotent.
+
+    Raises:
+        FoundryError: A folder is missing, the remote cannot be written, or bytes are missing in it after the push.
+    """
+    _require_folders(workspace, config.tracked)
+    with writer_lock(workspace, "dvc"):
+        prepare(workspace, config)
+        remote = _remote_url(workspace, config.remote)
+        if config.scrub:
+            _scrub_local_stores(workspace, remote)
+        run_dvc(workspace, "add", "--quiet", *config.tracked)
+        folders = tuple(read_pointer(workspace, path) for path in config.tracked)
+        run_dvc(workspace, "push", "--quiet", "--remote", config.remote, *(folder.pointer for folder in folders))
+        _verify_push(workspace, config.remote, folders)
+    return VersionedOutputs(folders, remote)
+
+
+def fetch(workspace: Path, path: str) -> Path:
+    """Fetch the tracked folder `path` from the remote into the workspace; every object is hashed on its way.
+
+    Raises:
+        FoundryError: No pointer, the remote lacks bytes, or they are damaged.
+    """
+    folder = read_pointer(workspace, path)
+    with writer_lock(workspace, "dvc"):
+        run_dvc(workspace, "pull", "--quiet", folder.pointer)
+    return workspace / path
+
+
+def prepare(workspace: Path, config: ReleaseConfig) -> None:
+    """Give the workspace a DVC configuration and ``.dvcignore`` unless it has them (a checkout has)."""
+    settings = workspace / ".dvc" / "config"
+    if not settings.exists():
+        settings.parent.mkdir(parents=True, exist_ok=True)
+        in_git = (workspace / ".git").exists()
+        atomic_write(settings, dvc_settings(config, in_git=in_git).encode())
+    ignore = workspace / ".dvcignore"
+    if not ignore.exists():
+        atomic_write(ignore, "".join(f"{pattern}\n" for pattern in IGNORED).encode())
+
+
+def dvc_settings(config: ReleaseConfig, *, in_git: bool) -> str:
+    """Text of ``.dvc/config``.
+
+    Hard links keep one copy in workspace and cache together; files become read-only, which suits outputs that are
+    only ever replaced whole. `verify` makes a pull hash what it fetched.
+    """
+    core = {"analytics": "false", "autostage": "false", "check_update": "false", "remote": config.remote}
+    url = config.remote_url
+    sections = {
+        "core": core if in_git else {**core, "no_scm": "true"},
+        "cache": {"type": '"hardlink,copy"'},
+        # DVC reads a relative address from the folder of its configuration file.
+        f"'remote \"{config.remote}\"'": {"url": url if _is_absolute(url) else f"../{url}", "verify": "true"},
+    }
+    lines = []
+    for section, fields in sections.items():
+        lines += [f"[{section}]", *(f"    {name} = {value}" for name, value in fields.items())]
+    return "\n".join(lines) + "\n"
+
+
+def read_pointer(workspace: Path, path: str) -> TrackedFolder:
+    """The content of ``<path>.dvc``.
+
+    Raises:
+        FoundryError: The pointer is missing or is none of a folder.
+    """
+    pointer = workspace / f"{path}.dvc"
+    try:
+        out = yaml.safe_load(pointer.read_text(encoding="utf-8"))["outs"][0]
+        return TrackedFolder(path, str(out["md5"]), int(out["size"]), int(out["nfiles"]))
+    except FileNotFoundError as error:
+        raise FoundryError(f"{path} is not under version: {pointer} is missing.", hint="Run `gme pipeline`.") from error
+    except (yaml.YAMLError, KeyError, IndexError, TypeError, ValueError) as error:
+        raise FoundryError(
+            f"{pointer} is not a DVC pointer to a folder: {error!r}", hint="Restore it from git."
+        ) from error
+
+
+def _require_folders(workspace: Path, paths: tuple[str, ...]) -> None:
+    missing = [path for path in paths if not (workspace / path).is_dir()]
+    if missing:
+        raise FoundryError(
+            f"Nothing to version: {', '.join(missing)} not found in {workspace}", hint="Run `gme pipeline`."
+        )
+
+
+def _remote_url(workspace: Path, remote: str) -> str:
+    parser = configparser.ConfigParser()
+    parser.read([workspace / ".dvc" / "config", workspace / ".dvc" / "config.local"], encoding="utf-8")
+    try:
+        return parser[f"'remote \"{remote}\"'"]["url"]
+    except KeyError as error:
+        raise FoundryError(
+            f"DVC has no remote '{remote}' in {workspace / '.dvc/config'}.",
+            hint=f"Run `dvc remote add {remote} <url>`, or name another remote in the config (release.remote).",
+        ) from error
+
+
+def _scrub_local_stores(workspace: Path, remote: str) -> None:
+    scrub(workspace / _CACHE)
+    if "://" not in remote:
+        scrub(workspace / ".dvc" / remote)
+
+
+def _verify_push(workspace: Path, remote: str, folders: tuple[TrackedFolder, ...]) -> None:
+    status = json.loads(
+        run_dvc(workspace, "status", "--cloud", "--json", "--remote", remote, *(f.pointer for f in folders)) or "{}"
+    )
+    if status:
+        raise FoundryError(
+            f"The push is incomplete: {len(status)} object(s) not in the remote '{remote}', first {min(status)}.",
+            hint="Run the same command again; only what is missing is sent.",
+            exit_code=1,
+        )
+    _LOGGER.info("Pushed %s", ", ".join(f"{f.path} ({f.nfiles} files, {f.size / 1e6:.0f} MB)" for f in folders))
+
+
+def _is_absolute(url: str) -> bool:
+    return "://" in url or Path(url).is_absolute()
