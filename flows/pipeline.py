@@ -1,0 +1,83 @@
+"""The weekly run, in the order of the README's figure. Every task calls one link of `flows.chain`; results are on disk.
+
+Prefect orders, shows and records. Its caches decide nothing: whether a step is done is told by its key and its files.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from flows import artifacts
+from flows.chain import run_link
+from flows.config import PipelineConfig
+from flows.console import announce
+from flows.records import Record, record
+from gme_data.steps import Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineResult:
+    """What a run ends with: the outcome of every step, the record of the release, and the wall time in seconds."""
+
+    outcomes: dict[str, Outcome]
+    record: Record
+    seconds: float
+
+
+@flow(name="gme-pipeline", task_runner=ThreadPoolTaskRunner(max_workers=2), validate_parameters=False)
+def pipeline(config: PipelineConfig, workspace: Path) -> PipelineResult:
+    """Data to registered model.
+
+    Raises:
+        FoundryError: What the failing step says; the steps before it stay done.
+    """
+    started = time.monotonic()
+    done: dict[str, Outcome] = {}
+
+    def run(name: str, show: Callable[[Outcome], Any] | None = None) -> None:
+        done[name] = _step(name).with_options(name=name)(name, config, dict(done), workspace)
+        if show:
+            show(done[name])
+
+    run("corpus")
+    # The baselines need the corpus alone, so they use the core that the single-threaded steps leave free.
+    baselines = _step("baselines").submit("baselines", config, dict(done), workspace)
+    run("synthesize", artifacts.funnel)
+    run("validate", artifacts.validation)
+    done["baselines"] = baselines.result()
+    run("train-1", artifacts.training)
+    run("mine")
+    run("train-2", artifacts.training)
+    run("evaluate")
+    run("report", artifacts.scores)
+    released = _record(config, done, workspace)
+    artifacts.verdict(released)
+    return PipelineResult(done, released, time.monotonic() - started)
+
+
+def _step(name: str) -> Any:  # noqa: ANN401 - a Prefect task, whose type depends on the wrapped function
+    return _run_step.with_options(name=name)
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+def _run_step(name: str, config: PipelineConfig, done: dict[str, Outcome], workspace: Path) -> Outcome:
+    with announce(name) as line:
+        outcome = run_link(name, config, done, workspace)
+        line.finish(outcome)
+    return outcome
+
+
+@task(name="register", cache_policy=NO_CACHE, persist_result=False)
+def _record(config: PipelineConfig, done: dict[str, Outcome], workspace: Path) -> Record:
+    with announce("register") as line:
+        released = record(config, done, workspace)
+        line.finish_record(released.summary())
+    return released

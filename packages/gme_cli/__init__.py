@@ -1,0 +1,1 @@
+"""`gme <verb>`: the terminal's face of every package below. Parses, calls, prints; decides nothing."""

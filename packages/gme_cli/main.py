@@ -1,0 +1,107 @@
+"""The command `gme`: its verbs, imported only when called, and the one place where errors become exit codes."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import traceback
+from importlib.metadata import version
+from pathlib import Path
+
+from cyclopts import App
+
+from gme_data.environment import settle
+from gme_data.errors import EXIT_INTERRUPTED, FoundryError, explain_os_error
+
+app = App(
+    name="gme",
+    help="GME Foundry: train, judge and release universal multimodal embedders.",
+    version=lambda: version("gme-foundry"),
+    suppress_keyboard_interrupt=False,
+    help_epilogue="Every verb takes --config FILE and --workspace FOLDER. `gme VERB --help` tells the rest.",
+    result_action="return_value",
+)
+
+_VERBS = {
+    "pipeline": ("gme_cli.pipeline:pipeline", "Run the whole chain: data, training, evaluation, registration, report."),
+    "plan": ("gme_cli.pipeline:show_plan", "Say what `gme pipeline` would do now, and why."),
+    "atlas": ("gme_cli.atlas:app", "Build the embedded world, or look at it."),
+    "synthesize": ("gme_cli.steps:synthesize", "Make training examples from passages, facts and pictures."),
+    "validate": ("gme_cli.steps:validate", "Check every dataset; stop if one is bad."),
+    "train": ("gme_cli.steps:train", "Train stage 1 or stage 2."),
+    "mine": ("gme_cli.steps:mine", "Find hard negatives with the model of stage 1."),
+    "baselines": ("gme_cli.steps:baselines", "Score what the model is compared with."),
+    "evaluate": ("gme_cli.steps:evaluate", "Score the model on the test tasks."),
+    "report": ("gme_cli.steps:report", "Write the report of the last evaluation."),
+    "register": ("gme_cli.steps:register", "Version, judge and register what was trained."),
+    "search": ("gme_cli.search:search", "Search the pictures and passages of Atlas with the champion."),
+    "dashboard": ("gme_cli.dashboard:dashboard", "Open the MLflow and Prefect pages on what the runs wrote."),
+    "doctor": ("gme_cli.doctor:doctor", "Tell what is wrong with this machine."),
+    "schema": ("gme_cli.pipeline:schema", "Print the JSON schema of a pipeline file, for editors."),
+}
+for _name, (_path, _help) in _VERBS.items():
+    app.command(_path, name=_name, help=_help)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    settle()
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line; returns the exit code. Errors go to standard error, as one message without a traceback."""
+    try:
+        result = app(arguments, exit_on_error=True)
+    except FoundryError as error:
+        return _complain(error, arguments)
+    except OSError as error:
+        explained = explain_os_error(error)
+        return _complain(explained, arguments) if explained else _crash(error)
+    except ModuleNotFoundError as error:
+        return _complain(_missing_package(error), arguments)
+    except KeyboardInterrupt:
+        sys.stderr.write("\nInterrupted. What was finished is kept; the same command goes on from there.\n")
+        return EXIT_INTERRUPTED
+    except Exception as error:  # the last line of defence: a clear line and a log instead of a traceback
+        return _crash(error)
+    return result if isinstance(result, int) else 0
+
+
+def _complain(error: FoundryError, arguments: list[str]) -> int:
+    if "--json" in arguments:
+        sys.stdout.write(json.dumps({"error": str(error), "hint": error.hint, "exit_code": error.exit_code}) + "\n")
+    sys.stderr.write(f"\nError: {error}\n")
+    if error.hint:
+        sys.stderr.write(f"  → {error.hint}\n")
+    return error.exit_code
+
+
+def _missing_package(error: ModuleNotFoundError) -> FoundryError:
+    return FoundryError(
+        f"The Python package '{error.name}' is not installed.",
+        hint="Run `make setup`, or install the extras: pip install 'gme-foundry[atlas,train,eval,pipeline]'.",
+    )
+
+
+def _crash(error: BaseException) -> int:
+    """An error that is ours, not the user's: keep the traceback in a file, say where."""
+    text = "".join(traceback.format_exception(error))
+    log = Path("runs") / "crash.log"
+    try:
+        log.parent.mkdir(exist_ok=True)
+        log.write_text(text, encoding="utf-8")
+        where = f"The traceback is in {log}."
+    except OSError:
+        where = text
+    if os.environ.get("GME_DEBUG"):
+        sys.stderr.write(text)
+    sys.stderr.write(f"\nInternal error: {type(error).__name__}: {error}\n  → {where} Please report it.\n")
+    return 70
+
+
+if __name__ == "__main__":
+    main()

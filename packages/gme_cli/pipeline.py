@@ -1,0 +1,103 @@
+"""`gme pipeline`, `gme plan` and `gme schema`."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from gme_cli.options import Common, print_json, say
+
+if TYPE_CHECKING:
+    from flows.pipeline import PipelineResult
+
+_COMMON = Common()
+
+
+def pipeline(*, common: Common = _COMMON) -> int:
+    """Run the whole chain. What is done and undamaged is not done again. Exits with 3 if the gate stays closed."""
+    from flows.config import load_pipeline
+    from gme_cli.doctor import require_workspace
+    from gme_data.errors import EXIT_GATE_CLOSED
+
+    config = load_pipeline(common.config)
+    if common.dry_run:
+        show_plan(common=common)
+        return 0
+    require_workspace(common.workspace)
+    result = _run_flow(common.workspace.resolve(), common)
+    if common.json:
+        print_json(_as_dict(result))
+    else:
+        _tell(config.name, result)
+    return 0 if result.record.passed else EXIT_GATE_CLOSED
+
+
+def show_plan(*, common: Common = _COMMON) -> None:
+    """Say for each step whether it is done, and if not, why."""
+    from flows.chain import plan
+    from flows.config import load_pipeline
+
+    planned = plan(load_pipeline(common.config), common.workspace)
+    if common.json:
+        print_json([asdict(item) for item in planned])
+        return
+    for item in planned:
+        last = f"  (took {item.seconds_last_time:.0f} s last time)" if item.seconds_last_time is not None else ""
+        say(f"{item.name:<12} {item.state:<5} {item.reason}{last}")
+
+
+def schema(*, out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None) -> None:
+    """Print the JSON schema of a pipeline file.
+
+    Parameters
+    ----------
+    out
+        Write it to this file instead.
+    """
+    import json
+
+    from flows.config import PipelineConfig
+
+    text = json.dumps(PipelineConfig.model_json_schema(), indent=1)
+    if out is None:
+        say(text)
+    else:
+        out.write_text(text + "\n", encoding="utf-8")
+
+
+def _run_flow(workspace: Path, common: Common) -> PipelineResult:
+    from flows.config import load_pipeline
+    from flows.server import local_records
+
+    config = load_pipeline(common.config)
+    with local_records(workspace):
+        from flows.console import quiet_orchestrator
+        from flows.pipeline import pipeline as run_pipeline
+
+        if not os.environ.get("GME_DEBUG"):
+            quiet_orchestrator()
+        return run_pipeline(config, workspace)
+
+
+def _tell(name: str, result: PipelineResult) -> None:
+    scores = result.record.scores
+    say("")
+    say(f"{name}: {result.record.summary()}")
+    width = max(len(task_type) for task_type in scores["types"])
+    say("  ".join(f"{task_type:<{width}} {value:.3f}" for task_type, value in scores["types"].items()))
+    say(f"{result.seconds / 60:.1f} minutes. Report: {result.record.report}")
+    for reason in result.record.reasons:
+        say(f"  gate: {reason}")
+    say('Next: `make dashboard`; `gme search "a flag with a red disc" --in flags`.')
+
+
+def _as_dict(result: PipelineResult) -> dict[str, object]:
+    steps = {
+        name: {"reused": outcome.reused, "seconds": outcome.manifest.seconds, "content": outcome.manifest.content}
+        for name, outcome in result.outcomes.items()
+    }
+    return {"steps": steps, "seconds": round(result.seconds, 1), **result.record.as_dict()}

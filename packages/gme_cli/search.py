@@ -1,0 +1,151 @@
+"""`gme search`: the champion at work. The pools are those of Atlas' test tasks, the instructions too."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+from gme_cli.options import Common, print_json, say
+from gme_data.errors import FoundryError
+from gme_data.images import ImageStore, decode_rgb
+from gme_data.items import Item
+from gme_data.tasks import Document, RetrievalTask, image_folders, load_task
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from gme_embedder.embedder import Embedder
+
+_COMMON = Common()
+Pool = Literal["flags", "pictographs", "passages", "pages"]
+
+# (pool, what the query is made of) -> the Atlas task that asks just this.
+_TASKS = {
+    ("flags", "T"): "flag-description-t2i",
+    ("flags", "I"): "flag-i2i",
+    ("flags", "IT"): "flag-i2i",
+    ("pictographs", "T"): "pictograph-name-t2i",
+    ("pictographs", "I"): "pictograph-i2i",
+    ("pictographs", "IT"): "pictograph-edit-it2i",
+    ("passages", "T"): "place-question-t2t",
+    ("passages", "I"): "flag-question-seen-it2t",
+    ("passages", "IT"): "flag-question-seen-it2t",
+    ("pages", "T"): "page-question-seen-t2vd",
+    ("pages", "I"): "page-question-seen-t2vd",
+    ("pages", "IT"): "page-question-seen-t2vd",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One answer. `score` is the cosine similarity."""
+
+    rank: int
+    score: float
+    document: Document
+
+
+def search(
+    text: str | None = None,
+    /,
+    *,
+    image: Path | None = None,
+    pool: Annotated[Pool, Parameter(name="--in")] = "flags",
+    top: int = 10,
+    out: Annotated[Path, Parameter(name=["--out", "-o"])] = Path("reports/search.html"),
+    alias: str = "champion",
+    common: Common = _COMMON,
+) -> None:
+    """Search the pictures or passages of Atlas with a registered model; print the hits and write a small page.
+
+    Parameters
+    ----------
+    text
+        What to look for. With --image: a question about the picture.
+    image
+        A picture to search with.
+    pool
+        Where to search.
+    top
+        How many hits.
+    out
+        The page.
+    alias
+        Which registered model.
+    """
+    from flows.chain import published
+    from flows.config import load_pipeline
+    from gme_cli.search_page import write_page
+    from gme_embedder.embedder import Embedder
+    from gme_release.champion import resolve
+
+    if text is None and image is None:
+        raise FoundryError("Nothing to search for.", hint='gme search "a flag with a red disc" --in flags')
+    if top < 1:
+        raise FoundryError(f"--top {top}: expected 1 or more.")
+    picture = _read(image) if image else None
+    config = load_pipeline(common.config)
+    champion = resolve(common.workspace, config.release.model_name, alias)
+    folder = published("corpus", common.workspace).folder
+    task, images = _load_pool(folder, pool, text, image)
+    hits = _rank(Embedder.load(champion.folder), task, images, {"text": text, "image": picture}, top, common.workspace)
+    write_page(out, text, picture, hits, images)
+    if common.json:
+        print_json({"model": champion.label, "hits": [_as_dict(hit) for hit in hits], "page": out})
+        return
+    for hit in hits:
+        say(f"{hit.rank:>3}  {hit.score:.3f}  {describe(hit.document)}")
+    say(f"model {champion.label} · page {out}")
+
+
+def describe(document: Document) -> str:
+    """A line for people: the text if there is one, else the id, which Atlas makes from names."""
+    return " ".join((document.item.text or document.id).split())[:100]
+
+
+def _read(path: Path) -> bytes:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise FoundryError(f"--image {path}: {error.strerror}", hint="Give the path of a picture file.") from error
+    decode_rgb(data, str(path))
+    return data
+
+
+def _load_pool(folder: Path, pool: Pool, text: str | None, image: Path | None) -> tuple[RetrievalTask, ImageStore]:
+    modality = "T" if image is None else ("I" if text is None else "IT")
+    path = folder / "tasks" / "test" / _TASKS[(pool, modality)]
+    return load_task(path), ImageStore(image_folders([path]) or [folder / "images"])
+
+
+def _rank(
+    embedder: Embedder, task: RetrievalTask, images: ImageStore, query: dict[str, object], top: int, workspace: Path
+) -> list[Hit]:
+    from gme_embedder.index import search as exact_search
+
+    items = [document.item for document in task.corpus]
+    corpus = _encode_pool(embedder, items, images, workspace)
+    vector = embedder.encode([{k: v for k, v in query.items() if v is not None}], instruction=task.card.instruction)
+    scores, rows = exact_search(vector, corpus, min(top, len(items)))
+    pairs = zip(scores[0].tolist(), rows[0].tolist(), strict=True)
+    return [Hit(rank, score, task.corpus[row]) for rank, (score, row) in enumerate(pairs, start=1)]
+
+
+def _encode_pool(embedder: Embedder, items: list[Item], images: ImageStore, workspace: Path) -> np.ndarray:
+    from gme_data.digests import sha256_json
+    from gme_embedder.store import EmbeddingStore
+
+    store = EmbeddingStore(workspace / "runs" / "embeddings")
+    keys = [sha256_json([item.text, item.image]) for item in items]
+    return store.encode(
+        embedder.digest,
+        keys,
+        lambda rows: embedder.encode([items[row] for row in rows], images=images, progress="encode the pool"),
+    )
+
+
+def _as_dict(hit: Hit) -> dict[str, object]:
+    return {"rank": hit.rank, "score": round(hit.score, 6), "id": hit.document.id, "text": hit.document.item.text}

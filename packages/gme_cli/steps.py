@@ -1,0 +1,94 @@
+"""The verbs that run one step alone, on what earlier steps left in the workspace."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from gme_cli.options import Common, print_json, say
+
+_COMMON = Common()
+
+
+def synthesize(*, common: Common = _COMMON) -> None:
+    """Make training examples from passages, facts and pictures."""
+    run_verb("synthesize", common)
+
+
+def validate(*, common: Common = _COMMON) -> None:
+    """Check every dataset with Great Expectations; exit non-zero with the rows that failed if one is bad."""
+    run_verb("validate", common)
+
+
+def train(*, stage: Annotated[Literal[1, 2], Parameter(name=["--stage", "-s"])] = 1, common: Common = _COMMON) -> None:
+    """Train the model: stage 1 with in-batch negatives, stage 2 with mined ones.
+
+    Parameters
+    ----------
+    stage
+        Which stage.
+    """
+    run_verb(f"train-{stage}", common)
+
+
+def mine(*, common: Common = _COMMON) -> None:
+    """Find hard negatives with the model of stage 1."""
+    run_verb("mine", common)
+
+
+def baselines(*, common: Common = _COMMON) -> None:
+    """Score random, untrained, BM25, MiniLM, raw pixels and EfficientNet on the test tasks."""
+    run_verb("baselines", common)
+
+
+def evaluate(*, common: Common = _COMMON) -> None:
+    """Score the trained model on the test tasks."""
+    run_verb("evaluate", common)
+
+
+def report(*, common: Common = _COMMON) -> None:
+    """Write the report of the last evaluation."""
+    run_verb("report", common)
+
+
+def register(*, common: Common = _COMMON) -> int:
+    """Version the data, judge the model by the gate, register it. Exits with 3 if the gate stays closed."""
+    from flows.chain import CHAIN, published
+    from flows.config import load_pipeline
+    from flows.records import record
+    from gme_data.errors import EXIT_GATE_CLOSED
+
+    config = load_pipeline(common.config)
+    outcomes = {name: published(name, common.workspace) for name in CHAIN}
+    if common.dry_run:
+        say("Would version the data, judge the model and register it.")
+        return 0
+    released = record(config, outcomes, common.workspace)
+    if common.json:
+        print_json(released.as_dict())
+    else:
+        say(released.summary())
+    return 0 if released.passed else EXIT_GATE_CLOSED
+
+
+def run_verb(name: str, common: Common) -> None:
+    """Run a link of the chain alone and print what it made."""
+    from flows.chain import plan, run_alone
+    from flows.config import load_pipeline
+
+    config = load_pipeline(common.config)
+    if common.dry_run:
+        planned = next(item for item in plan(config, common.workspace) if item.name == name)
+        print_json(asdict(planned)) if common.json else say(f"{name}: {planned.state} ({planned.reason})")
+        return
+    outcome = run_alone(name, config, common.workspace)
+    manifest = outcome.manifest
+    if common.json:
+        facts = {field: getattr(manifest, field) for field in ("key", "content", "counts", "seconds")}
+        print_json({"step": name, "folder": outcome.folder, "reused": outcome.reused, **facts})
+        return
+    counts = ", ".join(f"{value:,.10g} {label.replace('_', ' ')}" for label, value in manifest.counts.items())
+    state = "was there already" if outcome.reused else f"made in {manifest.seconds:.0f} s"
+    say(f"{name}: {outcome.folder} {state}" + (f": {counts}" if counts else ""))

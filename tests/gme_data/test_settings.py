@@ -1,0 +1,59 @@
+"""A config with a mistake names file, field and the likely correction."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+from pydantic import Field, ValidationError
+
+from gme_data.errors import FoundryError, explain_os_error
+from gme_data.settings import Frozen, load_config
+
+
+class Inner(Frozen):
+    temperature: float = Field(default=0.03, gt=0)
+
+
+class Outer(Frozen):
+    training: Inner = Inner()
+    phases: tuple[Inner, ...] = ()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("training: {temprature: 1}", ["training.temprature", "Did you mean 'temperature'?"]),
+        ("phases: [{temperatur: 1}]", ["phases.0.temperatur", "Did you mean 'temperature'?"]),
+        ("training: {temperature: -1}", ["training.temperature", "greater than 0", "-1"]),
+        ("trainin: {}", ["trainin", "Did you mean 'training'?"]),
+        ("[1, 2]", ["expected a mapping"]),
+        ("a: [", ["not valid YAML"]),
+    ],
+)
+def test_mistakes_are_explained(tmp_path: Path, text: str, expected: list[str]) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    with pytest.raises(FoundryError) as caught:
+        load_config(path, Outer)
+    for part in ["c.yaml", *expected]:
+        assert part in str(caught.value)
+
+
+def test_missing_file_suggests_a_neighbour(tmp_path: Path) -> None:
+    (tmp_path / "tiny.yaml").write_text("{}")
+    with pytest.raises(FoundryError, match=r"Did you mean 'tiny.yaml'"):
+        load_config(tmp_path / "tinny.yaml", Outer)
+
+
+def test_configs_are_frozen() -> None:
+    with pytest.raises(ValidationError):
+        Outer().training = Inner()  # type: ignore[misc]
+
+
+def test_disk_errors_become_advice() -> None:
+    explained = explain_os_error(OSError(errno.ENOSPC, "No space left on device", "data/x"))
+    assert explained is not None
+    assert "disk is full: data/x" in str(explained)
+    assert explain_os_error(OSError(errno.ENOENT, "nope")) is None

@@ -1,0 +1,146 @@
+"""A step runs once per key, goes on after a kill, and is redone when anything it depends on changes."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from gme_data.digests import code_digest
+from gme_data.errors import FoundryError
+from gme_data.journal import Journal
+from gme_data.manifest import NAME, damage, read_manifest, require
+from gme_data.settings import Frozen
+from gme_data.steps import STAGING, Step, StepContext, execute, find_done, step_key
+
+
+class Config(Frozen):
+    units: int = 3
+    sleep: float = 0.0
+
+
+def _write_units(config: Config, inputs: Mapping[str, Path], context: StepContext) -> dict[str, float]:
+    journal = Journal(context.staging, "units")
+    for number in range(config.units):
+        journal.get_or_run(f"unit-{number}", lambda n=number: _work(context, n, config.sleep))
+    (context.staging / "out.json").write_text(json.dumps(list(range(config.units))))
+    return {"units": config.units}
+
+
+def _work(context: StepContext, number: int, sleep: float) -> int:
+    time.sleep(sleep)
+    with (context.log_dir / "work.log").open("a") as log:
+        log.write(f"{number}\n")
+    return number
+
+
+STEP = Step("write", "out/units", _write_units)
+
+
+def worked(workspace: Path) -> list[int]:
+    return [int(line) for line in (workspace / "runs/steps/write/work.log").read_text().split()]
+
+
+def test_second_run_does_nothing(tmp_path: Path) -> None:
+    first = execute(STEP, Config(), {}, tmp_path)
+    second = execute(STEP, Config(), {}, tmp_path)
+    assert not first.reused
+    assert second.reused
+    assert second.manifest == first.manifest
+    assert worked(tmp_path) == [0, 1, 2]
+
+
+def test_config_change_redoes(tmp_path: Path) -> None:
+    execute(STEP, Config(), {}, tmp_path)
+    again = execute(STEP, Config(units=4), {}, tmp_path)
+    assert not again.reused
+    assert json.loads((again.folder / "out.json").read_text()) == [0, 1, 2, 3]
+    assert not list((tmp_path / "out" / STAGING).iterdir())
+
+
+def test_damaged_output_is_redone(tmp_path: Path) -> None:
+    first = execute(STEP, Config(), {}, tmp_path)
+    (first.folder / "out.json").write_text("[9, 9, 9]")
+    assert damage(first.folder, first.manifest) == ["out.json: content changed"]
+    with pytest.raises(FoundryError, match="Damaged input"):
+        require(first.folder, "write")
+    assert not execute(STEP, Config(), {}, tmp_path).reused
+    assert json.loads((first.folder / "out.json").read_text()) == [0, 1, 2]
+
+
+def test_input_content_is_in_the_key(tmp_path: Path) -> None:
+    one = execute(STEP, Config(), {}, tmp_path / "a")
+    other = execute(STEP, Config(units=5), {}, tmp_path / "b")
+    key_of = lambda outcome: step_key(STEP, Config(), {"up": outcome.manifest})[0]  # noqa: E731
+    assert key_of(one) != key_of(other)
+    assert find_done(STEP, key_of(one), tmp_path / "a") is None
+
+
+def test_kill_then_rerun_redoes_only_what_was_lost(tmp_path: Path) -> None:
+    config = Config(units=6, sleep=0.3)
+    process = multiprocessing.get_context("fork").Process(target=execute, args=(STEP, config, {}, tmp_path))
+    process.start()
+    log = tmp_path / "runs/steps/write/work.log"
+    while not (log.exists() and len(worked(tmp_path)) >= 3):
+        time.sleep(0.02)
+    os.kill(process.pid or 0, signal.SIGKILL)
+    process.join()
+    assert not (tmp_path / STEP.output).exists()
+    execute(STEP, config, {}, tmp_path)
+    done = worked(tmp_path)
+    assert sorted(set(done)) == list(range(6))
+    assert len(done) <= 7  # at most the unit in flight was done twice
+    assert not list((tmp_path / STEP.output).rglob(".journal*"))
+
+
+def test_publication_cut_short_is_finished_without_work(tmp_path: Path) -> None:
+    first = execute(STEP, Config(), {}, tmp_path)
+    staged = tmp_path / "out" / STAGING / f"units-{first.manifest.key[:16]}"
+    first.folder.rename(staged)
+    again = execute(STEP, Config(), {}, tmp_path)
+    assert again.reused
+    assert worked(tmp_path) == [0, 1, 2]
+    assert read_manifest(tmp_path / STEP.output) == first.manifest
+
+
+def test_a_second_writer_is_refused(tmp_path: Path) -> None:
+    process = multiprocessing.get_context("fork").Process(
+        target=execute, args=(STEP, Config(units=4, sleep=0.5), {}, tmp_path)
+    )
+    process.start()
+    while not list(tmp_path.rglob(".journal-units")):
+        time.sleep(0.02)
+    with pytest.raises(FoundryError, match="Another process is running the step 'write'"):
+        execute(STEP, Config(units=4, sleep=0.5), {}, tmp_path)
+    process.join()
+
+
+def test_missing_input_names_the_command(tmp_path: Path) -> None:
+    with pytest.raises(FoundryError, match="has not been made") as caught:
+        require(tmp_path / "data/atlas", "atlas build")
+    assert "gme atlas build" in str(caught.value.hint)
+
+
+def test_torn_manifest_is_reported(tmp_path: Path) -> None:
+    (tmp_path / NAME).write_text('{"step": "wri')
+    with pytest.raises(FoundryError, match="Unreadable manifest"):
+        read_manifest(tmp_path)
+
+
+def test_code_digest_follows_imports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from gme_data import digests
+
+    before = code_digest(["gme_data.tasks"])
+    assert before == code_digest(["gme_data.tasks"])
+    real = digests._source_of
+    # parquet is imported by tasks: an edit in it must show; progress is not, so an edit there must not.
+    for module, expected in (("gme_data.parquet", True), ("gme_data.progress", False)):
+        edited = lambda name, m=module: (real(name)[0] + b"\n#", real(name)[1]) if name == m else real(name)  # noqa: E731
+        monkeypatch.setattr(digests, "_source_of", edited)
+        assert (code_digest(["gme_data.tasks"]) != before) is expected
