@@ -1,0 +1,104 @@
+"""Step 6, assembly: drafts become examples of five task types, each with the instruction of its source.
+
+A consistent question that names its place is enough for T->T and T->VD; T->IT, IT->T and IT->IT also need the pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+
+from gme_data.digests import sha256_json
+from gme_data.examples import Example
+from gme_data.items import Item
+from gme_synthesis.records import Draft, Fact, Passage
+from gme_synthesis.world import World
+
+_ID_LENGTH = 24
+MakeItem = Callable[[Draft, Passage], Item]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How a draft becomes an example of one source."""
+
+    source: str
+    task_type: str
+    instruction: str
+    query: MakeItem
+    positive: MakeItem
+
+
+def _named(draft: Draft, _: Passage) -> Item:
+    return Item(text=draft.question)
+
+
+def _with_flag(draft: Draft, _: Passage) -> Item:
+    return Item(text=draft.fused, image=draft.flag)
+
+
+def _text(_: Draft, passage: Passage) -> Item:
+    return Item(text=passage.text)
+
+
+def _page(_: Draft, passage: Passage) -> Item:
+    return Item(image=passage.page)
+
+
+def _illustrated(draft: Draft, passage: Passage) -> Item:
+    return Item(text=passage.text, image=draft.illustration)
+
+
+def _with_other_flag(draft: Draft, passage: Passage) -> Item:
+    return Item(text=passage.text, image=draft.other_flag)
+
+
+NAMED_RECIPES = (
+    Recipe("place-question", "T->T", "Find a passage that answers the question.", _named, _text),
+    Recipe("page-question", "T->VD", "Find the page that answers the question.", _named, _page),
+)
+PICTURED_RECIPES = (
+    Recipe(
+        "illustrated-question", "T->IT", "Find an illustrated passage that answers the question.", _named, _illustrated
+    ),
+    Recipe("flag-question", "IT->T", "Find a passage that answers the question about the flag.", _with_flag, _text),
+    Recipe(
+        "flag-question-illustrated",
+        "IT->IT",
+        "Find an illustrated passage that answers the question about the flag.",
+        _with_flag,
+        _with_other_flag,
+    ),
+)
+
+
+def assemble(drafts: Sequence[Draft], recipes: Sequence[Recipe], world: World) -> Iterator[Example]:
+    """One example for each draft and recipe, recipe by recipe; a passage that stands on no page makes no T->VD."""
+    for recipe in recipes:
+        for draft in drafts:
+            fact = world.facts[draft.fact_id]
+            passage = world.passages[fact.passage_id]
+            if passage.page or recipe.task_type != "T->VD":
+                yield _example(recipe, draft, fact, passage, world)
+
+
+def _example(recipe: Recipe, draft: Draft, fact: Fact, passage: Passage, world: World) -> Example:
+    query, positive = recipe.query(draft, passage), recipe.positive(draft, passage)
+    place = world.places[fact.place_id]
+    content = [recipe.task_type, recipe.source, recipe.instruction, asdict(query), asdict(positive)]
+    pictured = query.image or positive.image
+    return Example(
+        id=sha256_json(content)[:_ID_LENGTH],
+        task_type=recipe.task_type,
+        source=recipe.source,
+        instruction=recipe.instruction,
+        query=query,
+        positive=positive,
+        negatives=(),
+        entity_group=fact.entity_group,
+        # The same field of other places: the hardest negatives that are surely wrong.
+        batch_key=f"{fact.section}/{fact.field}",
+        answer=fact.value,
+        licence=" and ".join(sorted({passage.licence, *([place.licence] if pictured else [])})),
+        split="train",
+    )

@@ -1,0 +1,51 @@
+"""What synthesis leaves behind besides examples: rejects with step and reason, and the funnel that counts them."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from gme_data.examples import Example
+from gme_data.items import TASK_TYPES
+from gme_data.parquet import write_shards
+from gme_synthesis.records import Reject, Tally
+
+REJECTS_SCHEMA = pa.schema(
+    [pa.field(name, pa.string(), nullable=False) for name in ("step", "reason", "subject", "text")]
+)
+
+
+def merge_tallies(tallies: Iterable[Tally]) -> list[Tally]:
+    """One tally a step, in the order in which steps first appear."""
+    merged: dict[str, Tally] = {}
+    for one in tallies:
+        merged.setdefault(one.step, Tally(one.step)).add(one)
+    return list(merged.values())
+
+
+def write_rejects(folder: Path, rejects: Sequence[Reject]) -> None:
+    """Write ``rejects-*.parquet`` sorted by step, reason and subject."""
+    ordered = sorted(rejects, key=lambda reject: (reject.step, reject.reason, reject.subject, reject.text))
+    write_shards(folder, "rejects", (asdict(reject) for reject in ordered), REJECTS_SCHEMA)
+
+
+def write_funnel(path: Path, tallies: Sequence[Tally], examples: Sequence[Example]) -> None:
+    """Write ``funnel.json``: per step seen, kept and rejected by reason; examples by task type and source."""
+    path.write_text(json.dumps(funnel(tallies, examples), indent=1) + "\n", encoding="utf-8")
+
+
+def funnel(tallies: Sequence[Tally], examples: Sequence[Example]) -> dict[str, Any]:
+    """The content of ``funnel.json``."""
+    types = Counter(example.task_type for example in examples)
+    return {
+        "steps": [{**asdict(one), "rejected": dict(sorted(one.rejected.items()))} for one in tallies],
+        "task_types": {name: types[name] for name in TASK_TYPES},
+        "sources": dict(sorted(Counter(example.source for example in examples).items())),
+        "examples": len(examples),
+    }

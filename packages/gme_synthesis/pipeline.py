@@ -1,0 +1,71 @@
+"""Runs drafts through the stages, one shard of facts at a time, and counts what happens to them.
+
+Knows the order of the stages and their declared columns; what a stage does is its own business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from gme_synthesis.records import Draft, Reject, Stage, Tally
+
+
+@dataclass(frozen=True, slots=True)
+class ShardResult:
+    """What one shard gave: questions that name their place, those that also got pictures, rejects, counts a step."""
+
+    named: list[Draft]
+    pictured: list[Draft]
+    rejects: list[Reject]
+    tallies: list[Tally]
+
+    def to_json(self) -> dict[str, Any]:
+        """For the journal."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> ShardResult:
+        """Inverse of `to_json`."""
+        return cls(
+            named=[Draft(**row) for row in value["named"]],
+            pictured=[Draft(**row) for row in value["pictured"]],
+            rejects=[Reject(**row) for row in value["rejects"]],
+            tallies=[Tally(**row) for row in value["tallies"]],
+        )
+
+
+def check_columns(stages: Sequence[Stage], given: Sequence[str]) -> None:
+    """Raise ValueError if a stage reads a column that nothing before it writes."""
+    there = set(given)
+    for stage in stages:
+        if missing := sorted(set(stage.reads) - there):
+            raise ValueError(f"stage {stage.name!r} reads {missing}, which no stage before it writes")
+        there |= set(stage.writes)
+
+
+def run_stage(stage: Stage, drafts: Sequence[Draft]) -> tuple[list[Draft], list[Reject], Tally]:
+    """Kept drafts, rejects and their counts.
+
+    Raises:
+        ValueError: The stage kept a draft without filling a column that it declares.
+    """
+    kept: list[Draft] = []
+    rejects: list[Reject] = []
+    for outcome in stage.run(drafts):
+        if isinstance(outcome, Reject):
+            rejects.append(outcome)
+            continue
+        if empty := [name for name in stage.writes if getattr(outcome, name) == ""]:
+            raise ValueError(f"stage {stage.name!r} left {empty} empty in a draft of {outcome.fact_id}")
+        kept.append(outcome)
+    return kept, rejects, tally(stage.name, len(drafts), len(kept), rejects)
+
+
+def tally(step: str, seen: int, kept: int, rejects: Sequence[Reject]) -> Tally:
+    """Counts of one step, rejects by reason."""
+    result = Tally(step, seen, kept)
+    for reject in rejects:
+        result.rejected[reject.reason] = result.rejected.get(reject.reason, 0) + 1
+    return result

@@ -1,0 +1,142 @@
+"""The step `synthesize`: corpus -> the whole training set, with rejects and a funnel.
+
+Main path, top to bottom: read the train part, write and filter questions shard by shard (each journaled), assemble,
+merge what the corpus brings along, deduplicate, balance, write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from gme_data.digests import sha256_bytes
+from gme_data.examples import Example, read_examples, write_examples
+from gme_data.images import ImageStore
+from gme_data.journal import Journal
+from gme_data.progress import Progress
+from gme_data.steps import Counts, Step, StepContext
+from gme_embedder.frozen import MiniLM
+from gme_embedder.store import EmbeddingStore
+from gme_synthesis.assembly import NAMED_RECIPES, PICTURED_RECIPES, assemble
+from gme_synthesis.config import SynthesisConfig
+from gme_synthesis.consistency import ConsistencyFilter
+from gme_synthesis.funnel import merge_tallies, write_funnel, write_rejects
+from gme_synthesis.pictures import PictureAttacher, PictureFilter
+from gme_synthesis.pipeline import ShardResult, check_columns, run_stage, tally
+from gme_synthesis.records import Draft, Fact, Reject, Stage, Tally
+from gme_synthesis.rewrite import EntityRewriter
+from gme_synthesis.selection import balance, deduplicate, require_all_task_types
+from gme_synthesis.world import World, read_world
+from gme_synthesis.writer import QuestionWriter, TemplateWriter, write_questions
+
+_WRITTEN = ("fact_id", "wording", "question")
+
+
+def synthesize(config: SynthesisConfig, inputs: Mapping[str, Path], context: StepContext) -> Counts:
+    """Write ``train/``, ``rejects/`` and ``funnel.json`` from the input ``corpus``.
+
+    Raises:
+        FoundryError: The corpus is incomplete, or a task type ends up without examples.
+    """
+    corpus = inputs["corpus"]
+    world = read_world(corpus / "corpus")
+    writer = TemplateWriter(world.templates, config.wordings_per_fact, config.seed)
+    stages = build_stages(config, world, ImageStore([corpus / "images"]), context.staging)
+    shards = run_shards(config, world, writer, stages, Journal(context.staging, "shards"))
+    native = read_examples(corpus / "examples" / "train")
+    examples, rejects, tallies = collect(config, world, shards, native)
+    require_all_task_types(examples)
+    write_examples(context.staging / "train", examples)
+    write_rejects(context.staging / "rejects", rejects)
+    write_funnel(context.staging / "funnel.json", tallies, examples)
+    return {"examples": len(examples), "rejects": len(rejects), "facts": len(world.facts), "native": len(native)}
+
+
+def build_stages(config: SynthesisConfig, world: World, store: ImageStore, scratch: Path) -> tuple[Stage, ...]:
+    """The stages between question and example, in the paper's order. Encodes the passages (kept in `scratch`)."""
+    encoder = MiniLM()
+    passages = [world.passages[id_] for id_ in sorted(world.passages)]
+    texts = [passage.text for passage in passages]
+    vectors = EmbeddingStore(scratch / ".embeddings").encode(
+        "minilm", [sha256_bytes(text.encode()) for text in texts], lambda rows: encoder.encode([texts[r] for r in rows])
+    )
+    consistency = ConsistencyFilter(
+        passages,
+        vectors,
+        world.facts,
+        encoder.encode,
+        top_k=config.consistency_top_k,
+        judged_per_fact=config.judged_per_fact,
+    )
+    rewriter = EntityRewriter(world.places, world.facts, config.references, config.seed)
+    attacher = PictureAttacher(world.places, world.facts, config.seed)
+    picture_filter = PictureFilter(store, world.places, world.facts, config)
+    pictures = ("flag", "other_flag", "illustration")
+    stages = (
+        Stage("consistency", _WRITTEN, (), consistency.run),
+        Stage("entity", _WRITTEN, ("fused",), rewriter.run),
+        Stage("picture", ("fact_id", "wording"), pictures, attacher.run),
+        Stage("picture-filter", ("fused", *pictures), (), picture_filter.run),
+    )
+    check_columns(stages, _WRITTEN)
+    return stages
+
+
+def run_shards(
+    config: SynthesisConfig, world: World, writer: QuestionWriter, stages: Sequence[Stage], journal: Journal
+) -> list[ShardResult]:
+    """All shards of facts in order; those in the journal are not done again."""
+    facts = [world.facts[id_] for id_ in sorted(world.facts)]
+    shards = [facts[i : i + config.shard_facts] for i in range(0, len(facts), config.shard_facts)]
+    results = []
+    with Progress("write and filter questions", len(shards), "shards") as progress:
+        for number, shard in enumerate(shards):
+            value = journal.get_or_run(f"{number:05d}", partial(_shard_json, shard, world, writer, stages))
+            results.append(ShardResult.from_json(value))
+            progress.advance()
+    return results
+
+
+def _shard_json(facts: Sequence[Fact], world: World, writer: QuestionWriter, stages: Sequence[Stage]) -> dict[str, Any]:
+    return run_shard(facts, world, writer, stages).to_json()
+
+
+def run_shard(facts: Sequence[Fact], world: World, writer: QuestionWriter, stages: Sequence[Stage]) -> ShardResult:
+    """One shard through the writer and all stages. What passes the first stage can already be asked by name."""
+    written = list(write_questions(facts, world.passages, world.places, writer))
+    drafts = [one for one in written if isinstance(one, Draft)]
+    rejects = [one for one in written if isinstance(one, Reject)]
+    tallies = [tally("write", len(facts), len(drafts), rejects)]
+    named: list[Draft] = []
+    for number, stage in enumerate(stages):
+        drafts, refused, counted = run_stage(stage, drafts)
+        rejects += refused
+        tallies.append(counted)
+        if number == 0:
+            named = drafts
+    return ShardResult(named, drafts, rejects, tallies)
+
+
+def collect(
+    config: SynthesisConfig, world: World, shards: Sequence[ShardResult], native: Sequence[Example]
+) -> tuple[list[Example], list[Reject], list[Tally]]:
+    """Examples of all shards and those that the corpus brings along, each once, capped by source."""
+    named = [draft for shard in shards for draft in shard.named]
+    pictured = [draft for shard in shards for draft in shard.pictured]
+    made = [*assemble(named, NAMED_RECIPES, world), *assemble(pictured, PICTURED_RECIPES, world)]
+    merged = [*made, *(example for example in native if example.split == "train")]
+    unique, doubles = deduplicate(merged)
+    kept, surplus = balance(unique, config.caps, config.seed)
+    tallies = merge_tallies(one for shard in shards for one in shard.tallies)
+    tallies += [
+        Tally("assemble", len(named), len(made)),
+        Tally("merge", len(made) + len(native), len(merged)),
+        tally("deduplicate", len(merged), len(unique), doubles),
+        tally("balance", len(unique), len(kept), surplus),
+    ]
+    return kept, [*(one for shard in shards for one in shard.rejects), *doubles, *surplus], tallies
+
+
+SYNTHESIZE = Step("synthesize", "data/synthetic", synthesize)

@@ -1,0 +1,85 @@
+"""Reads the train part of a corpus on disk. Rows of other splits are dropped here, so no later step can see them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from gme_data.errors import FoundryError
+from gme_data.parquet import read_rows
+from gme_synthesis.records import Fact, Passage, Place
+
+FLAG_STYLES = ("twemoji", "openmoji")
+_COLUMNS = {
+    "places": "place_id name aliases entity_group split flag_twemoji flag_openmoji map locator licence",
+    "passages": "id place_id section text page split licence",
+    "facts": "id place_id section field value passage_id entity_group split",
+    "wordings": "field split kind template",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """The train part: entities and what is known of them, by id; question templates by field."""
+
+    places: Mapping[str, Place]
+    passages: Mapping[str, Passage]
+    facts: Mapping[str, Fact]
+    templates: Mapping[str, tuple[str, ...]]
+
+
+def read_world(corpus: Path) -> World:
+    """Read the train part of ``<corpus>/*.parquet``.
+
+    Raises:
+        FoundryError: A table or column is missing, nothing is in the train part, or a fact points nowhere.
+    """
+    world = World(
+        places={row["place_id"]: _place(row) for row in _train_rows(corpus, "places")},
+        passages={row["id"]: _passage(row) for row in _train_rows(corpus, "passages")},
+        facts={row["id"]: _fact(row) for row in _train_rows(corpus, "facts")},
+        templates=_templates(corpus),
+    )
+    for fact in world.facts.values():
+        if fact.place_id not in world.places or fact.passage_id not in world.passages:
+            raise FoundryError(
+                f"{corpus / 'facts.parquet'}: fact {fact.id!r} points to a place or passage outside the train part.",
+                hint="Rebuild the corpus: `gme atlas build`.",
+            )
+    return world
+
+
+def _train_rows(corpus: Path, table: str) -> list[dict[str, Any]]:
+    path = corpus / f"{table}.parquet"
+    schema = pa.schema([pa.field(name, pa.string()) for name in _COLUMNS[table].split()])
+    rows = [row for row in read_rows(path, schema) if row["split"] == "train"]
+    if not rows:
+        raise FoundryError(f"{path}: no row of the train split.", hint="Rebuild the corpus: `gme atlas build`.")
+    return rows
+
+
+def _templates(corpus: Path) -> dict[str, tuple[str, ...]]:
+    """Templates by field, both kinds: a deictic one takes the name where it would take a reference."""
+    found: dict[str, set[str]] = {}
+    for row in _train_rows(corpus, "wordings"):
+        found.setdefault(row["field"], set()).add(row["template"].replace("{reference}", "{place}"))
+    return {name: tuple(sorted(templates)) for name, templates in sorted(found.items())}
+
+
+def _place(row: dict[str, Any]) -> Place:
+    flags = {style: row[f"flag_{style}"] for style in FLAG_STYLES if row[f"flag_{style}"]}
+    maps = tuple(row[name] for name in ("map", "locator") if row[name])
+    names = tuple(row["aliases"] or ())
+    return Place(row["place_id"], row["name"], names, row["entity_group"], flags, maps, row["licence"])
+
+
+def _passage(row: dict[str, Any]) -> Passage:
+    return Passage(row["id"], row["place_id"], row["section"], row["text"], row["page"], row["licence"])
+
+
+def _fact(row: dict[str, Any]) -> Fact:
+    return Fact(**{name: row[name] for name in Fact.__dataclass_fields__})
