@@ -1,0 +1,162 @@
+"""Tokenised items laid out as one packed batch of tensors.
+
+Orders by length, shares the common prefix, places visual tokens and rotary positions. Knows neither the tokenizer nor
+the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gme_embedder.packed import Layout
+from gme_embedder.picture import CELL, MERGE, Pixels, patchify
+
+Augment = Callable[[NDArray[np.uint8]], Pixels]
+"""Changes equal-sized training pictures [n, height, width, 3] of pixels 0..255; may return float32."""
+
+Positions = Literal["sequential", "mrope"]
+_Ids = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenisedItem:
+    """One item.
+
+    Attributes:
+        ids: Token ids, the picture's place already as long as its visual tokens.
+        head: Tokens before the first that can differ from a neighbour's by more than its id (the picture's place).
+        pixels: The resized picture uint8 [height, width, 3], or None.
+    """
+
+    ids: list[int]
+    head: int
+    pixels: NDArray[np.uint8] | None
+
+    @property
+    def cells(self) -> tuple[int, int]:
+        """Visual tokens down and across; (0, 0) without a picture."""
+        return (0, 0) if self.pixels is None else (self.pixels.shape[0] // CELL, self.pixels.shape[1] // CELL)
+
+
+@dataclass(frozen=True, slots=True)
+class PictureGroup:
+    """Distinct pictures of one size.
+
+    Attributes:
+        patches: Pixels 0..255, uint8 or float32 [m, patches, 588].
+        grid: Patches down and across.
+    """
+
+    patches: Tensor
+    grid: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedBatch:
+    """Items as the model takes them: n sequences in T packed tokens.
+
+    Attributes:
+        tokens: Token ids int64 [T]: the shared prefix, then the sequences by length.
+        positions: Rotary positions int64 [3, T].
+        layout: How the tokens divide.
+        rows: For each item in the caller's order, its packed row, int64 [n].
+        pictures: Distinct pictures by size.
+        slots: Places in `tokens` that hold visual tokens, int64 [s].
+        visual_rows: For each slot, its row in the visual tokens of all `pictures` laid end to end, int64 [s].
+    """
+
+    tokens: Tensor
+    positions: Tensor
+    layout: Layout
+    rows: Tensor
+    pictures: tuple[PictureGroup, ...]
+    slots: Tensor
+    visual_rows: Tensor
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+def pack(items: Sequence[TokenisedItem], positions: Positions, augment: Augment | None = None) -> PreparedBatch:
+    """Lay items end to end. An empty sequence makes an empty batch."""
+    order = sorted(range(len(items)), key=lambda row: len(items[row].ids))  # stable: equal lengths keep their order
+    ordered = [items[row] for row in order]
+    prefix = shared_prefix(ordered)
+    lengths = [len(item.ids) - prefix for item in ordered]
+    layout = Layout(prefix, tuple((length, len(list(group))) for length, group in groupby(lengths)))
+    tokens = [ordered[0].ids[:prefix] if ordered else [], *(item.ids[prefix:] for item in ordered)]
+    places = [rotary_positions(item, positions) for item in ordered]
+    starts = prefix + np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    pictures, first_rows = _group_pictures(ordered, augment)
+    return PreparedBatch(
+        tokens=torch.from_numpy(np.concatenate([np.asarray(part, dtype=np.int64) for part in tokens])),
+        positions=torch.from_numpy(
+            np.concatenate([np.arange(prefix) + np.zeros((3, 1), np.int64), *(p[:, prefix:] for p in places)], axis=1)
+        ),
+        layout=layout,
+        rows=torch.from_numpy(np.argsort(np.asarray(order, dtype=np.int64))),
+        pictures=pictures,
+        slots=_ranges([start - prefix + item.head for start, item in zip(starts, ordered, strict=False)], ordered),
+        visual_rows=_ranges(first_rows, ordered),
+    )
+
+
+def shared_prefix(items: Sequence[TokenisedItem]) -> int:
+    """Leading tokens that all items have in common; each keeps at least its last token, and pictures are never shared."""
+    if len(items) < 2:
+        return 0
+    limit = min(len(item.ids) - 1 if item.pixels is None else item.head for item in items)
+    first = np.asarray(items[0].ids[:limit])
+    same = np.ones(limit, dtype=bool)
+    for item in items[1:]:
+        same &= first == np.asarray(item.ids[:limit])
+    return limit if same.all() else int(same.argmin())
+
+
+def rotary_positions(item: TokenisedItem, kind: Positions) -> _Ids:
+    """Positions of all tokens of an item on the time, height and width axes, int64 [3, length].
+
+    `mrope` is Qwen2-VL's: a picture's tokens share one time and take their row and column; the text goes on after the
+    longer of its sides (arXiv:2409.12191, section 2.1).
+    """
+    rows, columns = item.cells
+    if kind == "sequential" or not rows:
+        return np.broadcast_to(np.arange(len(item.ids)), (3, len(item.ids)))
+    before = np.broadcast_to(np.arange(item.head), (3, item.head))
+    grid = np.stack([np.zeros(rows * columns, np.int64), *np.divmod(np.arange(rows * columns), columns)])
+    after = np.arange(len(item.ids) - item.head - rows * columns) + max(rows, columns)
+    return np.concatenate([before, item.head + grid, item.head + np.broadcast_to(after, (3, len(after)))], axis=1)
+
+
+def _group_pictures(
+    items: Sequence[TokenisedItem], augment: Augment | None
+) -> tuple[tuple[PictureGroup, ...], list[int]]:
+    """Distinct pictures stacked by size, and for each item the row of its first visual token (0 without a picture)."""
+    by_size: dict[tuple[int, int], dict[int, NDArray[np.uint8]]] = {}
+    for item in items:
+        if item.pixels is not None:
+            # The cache of the preparer hands out one array per picture, so identity tells pictures apart.
+            by_size.setdefault(item.cells, {}).setdefault(id(item.pixels), item.pixels)
+    groups, first_row, done = [], {}, 0
+    for cells, distinct in sorted(by_size.items()):
+        stack = np.stack(list(distinct.values()))
+        patches = patchify(augment(stack) if augment else stack)
+        groups.append(PictureGroup(torch.from_numpy(patches), (cells[0] * MERGE, cells[1] * MERGE)))
+        for number, key in enumerate(distinct):
+            first_row[key] = done + number * cells[0] * cells[1]
+        done += len(distinct) * cells[0] * cells[1]
+    return tuple(groups), [first_row.get(id(item.pixels), 0) for item in items]
+
+
+def _ranges(starts: Sequence[int], items: Sequence[TokenisedItem]) -> Tensor:
+    """For each picture's visual tokens, consecutive numbers from its start; all laid end to end, int64."""
+    parts = [np.arange(item.cells[0] * item.cells[1]) + start for start, item in zip(starts, items, strict=True)]
+    return torch.from_numpy(np.concatenate([np.zeros(0, np.int64), *parts]).astype(np.int64))

@@ -1,0 +1,91 @@
+"""What a model is built from and how its inputs are made; everything here is saved beside the weights.
+
+Does not know where weights come from or how they are trained.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from gme_data.settings import Frozen
+from pydantic import Field, model_validator
+
+Triple = tuple[float, float, float]
+
+
+class PictureConfig(Frozen):
+    """From a decoded picture to patches."""
+
+    fit: Literal["aspect", "square"] = "square"
+    """`aspect` keeps the proportions within the token limits (as released); `square` gives every picture one of two sizes."""
+    side: int = Field(default=56, ge=28, multiple_of=28)
+    """`square`: side in pixels of an ordinary picture; 56 px are 2x2 visual tokens."""
+    page_side: int = Field(default=112, ge=28, multiple_of=28)
+    """`square`: side in pixels of a picture that is a page by its size."""
+    page_from: int = Field(default=200, ge=1)
+    """`square`: a picture whose longer side has at least this many pixels is a page."""
+    min_image_tokens: int = Field(default=256, ge=1)
+    """`aspect`: smaller pictures are enlarged to this many visual tokens of 28x28 px."""
+    max_image_tokens: int = Field(default=1280, ge=1)
+    """`aspect`: larger pictures are shrunk to this many visual tokens of 28x28 px."""
+    resize: Literal["once", "double"] = "once"
+    """`aspect`: `double` first resizes to multiples of 28 as the released code does."""
+    mean: Triple = (0.48145466, 0.4578275, 0.40821073)
+    """Per channel, of pixels in 0..1."""
+    std: Triple = (0.26862954, 0.26130258, 0.27577711)
+    """Per channel, of pixels in 0..1."""
+
+    @model_validator(mode="after")
+    def _limits_in_order(self) -> Self:
+        if self.min_image_tokens > self.max_image_tokens:
+            raise ValueError("min_image_tokens must not be larger than max_image_tokens")
+        return self
+
+
+class InputConfig(Frozen):
+    """From an item to tokens."""
+
+    default_instruction: str = "You are a helpful assistant."
+    """System text of candidates, and of queries without an instruction."""
+    max_tokens: int = Field(default=256, ge=32)
+    """Longer prompts lose the end of their text, never the picture or the closing tokens."""
+    positions: Literal["sequential", "mrope"] = "sequential"
+    """`sequential`: 0..L-1 on all three rotary axes, as the released models; `mrope`: the picture grid as in Qwen2-VL."""
+    pictures: PictureConfig = PictureConfig()
+    """How pictures are made into patches."""
+
+
+RELEASED = InputConfig(max_tokens=1800, pictures=PictureConfig(fit="aspect", resize="double"))
+"""Inputs as the released GME models expect them, for folders that don't say otherwise."""
+
+
+class TowerConfig(Frozen):
+    """The small vision tower, trained from scratch."""
+
+    depth: int = Field(default=4, ge=1)
+    """Transformer blocks."""
+    width: int = Field(default=192, ge=32, multiple_of=32)
+    """Size of a patch state."""
+    heads: int = Field(default=6, ge=1)
+    """Attention heads."""
+    mlp_ratio: int = Field(default=4, ge=1)
+    """Hidden size of the feed-forward part over `width`."""
+
+    @model_validator(mode="after")
+    def _axial_heads(self) -> Self:
+        if self.width % (4 * self.heads):
+            raise ValueError("width / heads must be a multiple of 4: rotary positions take half a head for each axis")
+        return self
+
+
+class ModelConfig(Frozen):
+    """The tiny model: a real Qwen2-VL on the first layers of SmolLM2-135M-Instruct."""
+
+    text_layers: int = Field(default=4, ge=1, le=30)
+    """How many of the 30 language layers are kept."""
+    tower: TowerConfig = TowerConfig()
+    """The vision tower."""
+    embedding_dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    """Precision that the frozen token table is rounded to and stored in; half the bytes for one rounding."""
+    inputs: InputConfig = InputConfig()
+    """Prompt and pictures."""

@@ -1,0 +1,105 @@
+"""Items to packed batches: tokenise, make room for the picture, resize and keep its pixels.
+
+Pure but for a bounded cache of resized pictures. Knows the tokenizer and the input settings; never touches the model.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import numpy as np
+from gme_data.errors import FoundryError
+from gme_data.images import ImageStore
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from gme_embedder.batch import Augment, PreparedBatch, TokenisedItem, pack
+from gme_embedder.config import InputConfig
+from gme_embedder.picture import CELL, resized
+from gme_embedder.prompt import PAD, SUFFIX, head, prompt
+from gme_embedder.sources import EmbedderInput, Picture, as_source
+
+_CACHED_BYTES = 256 * 2**20
+
+
+class Preparer:
+    """Makes batches; picklable, so that data-loader processes can hold one.
+
+    Args:
+        tokenizer: Holds the special tokens of the prompt.
+        config: Input settings of the model.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, config: InputConfig) -> None:
+        self.tokenizer, self.config = tokenizer, config
+        self._pad = tokenizer.token_to_id(PAD)
+        self._suffix = self._encode(SUFFIX)
+        self._cache: OrderedDict[str, NDArray[np.uint8]] = OrderedDict()
+        self._cached_bytes = 0
+
+    def prepare(
+        self,
+        items: Sequence[EmbedderInput],
+        instruction: str | None = None,
+        images: ImageStore | None = None,
+        *,
+        augment: Augment | None = None,
+    ) -> PreparedBatch:
+        """One batch.
+
+        Args:
+            items: May be empty; any mixture of modalities.
+            instruction: Of queries; None (and for candidates) means the default.
+            images: Where the pictures of `Item`s are looked up.
+            augment: Applied to the resized pictures.
+
+        Raises:
+            FoundryError: A bad item or picture, or a picture with more visual tokens than fit in `max_tokens`.
+        """
+        return pack(self.tokenise(items, instruction, images), self.config.positions, augment)
+
+    def tokenise(
+        self, items: Sequence[EmbedderInput], instruction: str | None = None, images: ImageStore | None = None
+    ) -> list[TokenisedItem]:
+        """Token ids and resized picture of each item. Arguments and errors as `prepare`."""
+        instruction = instruction or self.config.default_instruction
+        sources = [as_source(item, images) for item in items]
+        prompts = [prompt(instruction, source.text, picture=source.picture is not None) for source in sources]
+        encoded = self.tokenizer.encode_batch(prompts, add_special_tokens=False)
+        # A picture's place follows the head and the special token that opens it, whatever comes after.
+        place = len(self._encode(head(instruction))) + 1
+        pixels = [self._pixels(source.picture) if source.picture else None for source in sources]
+        return [self._item(one.ids, place, picture) for one, picture in zip(encoded, pixels, strict=True)]
+
+    def _item(self, ids: list[int], place: int, pixels: NDArray[np.uint8] | None) -> TokenisedItem:
+        if pixels is not None:
+            visual = pixels.shape[0] * pixels.shape[1] // CELL**2
+            room = self.config.max_tokens - place - 1 - len(self._suffix)
+            if visual > room:
+                raise FoundryError(
+                    f"A picture of {visual} visual tokens does not fit: max_tokens leaves room for {room}.",
+                    hint="Raise max_tokens or lower the picture limits of the model.",
+                )
+            ids = [*ids[:place], *[self._pad] * visual, *ids[place + 1 :]]
+        if len(ids) > self.config.max_tokens:
+            ids = ids[: self.config.max_tokens - len(self._suffix)] + self._suffix
+        return TokenisedItem(ids, place, pixels)
+
+    def _encode(self, text: str) -> list[int]:
+        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def _pixels(self, picture: Picture) -> NDArray[np.uint8]:
+        """The resized picture; one and the same array for one key as long as it is cached."""
+        if picture.key is None:
+            return resized(picture.load(), self.config.pictures)
+        if picture.key in self._cache:
+            self._cache.move_to_end(picture.key)
+            return self._cache[picture.key]
+        pixels = resized(picture.load(), self.config.pictures)
+        self._cache[picture.key] = pixels
+        self._cached_bytes += pixels.nbytes
+        while self._cached_bytes > _CACHED_BYTES and len(self._cache) > 1:
+            self._cached_bytes -= self._cache.popitem(last=False)[1].nbytes
+        return pixels

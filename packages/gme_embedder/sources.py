@@ -1,0 +1,92 @@
+"""What a caller may hand over as an item, brought to one shape: a text and a picture that is decoded when needed.
+
+Knows kinds of input and their errors; knows nothing of tokens or patches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gme_data.errors import FoundryError, did_you_mean
+from gme_data.images import ImageStore, decode_rgb
+from gme_data.items import Item
+from PIL import Image
+
+EmbedderInput = Item | Mapping[str, Any] | str
+"""An `Item` (its picture is looked up in an `ImageStore`), a dict with ``text`` and/or ``image`` (a PIL picture, a
+path or encoded bytes), or a string, which is always text."""
+
+_FIELDS = ("text", "image")
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture not decoded yet. `key` is its id where it has one: the same key, the same pixels."""
+
+    key: str | None
+    load: Callable[[], Image.Image]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A text, a picture, or both."""
+
+    text: str | None
+    picture: Picture | None
+
+
+def as_source(item: EmbedderInput, images: ImageStore | None) -> Source:
+    """Bring one input to a `Source`.
+
+    Raises:
+        FoundryError: Neither text nor picture, an unknown field or type, a missing file, or an image id without a store.
+    """
+    if isinstance(item, str):
+        return Source(item, None)
+    if isinstance(item, Item):
+        return Source(item.text, _stored(item.image, images) if item.image is not None else None)
+    if not isinstance(item, Mapping):
+        raise FoundryError(f"An item must be an Item, a dict or a text, found {type(item).__name__}.")
+    for field in item:
+        if field not in _FIELDS:
+            raise FoundryError(f"Unknown field '{field}' of an item.{did_you_mean(str(field), _FIELDS)}")
+    text, image = item.get("text"), item.get("image")
+    if text is None and image is None:
+        raise FoundryError("An item needs a text, an image, or both.")
+    if text is not None and not isinstance(text, str):
+        raise FoundryError(f"Field 'text' of an item must be a string, found {type(text).__name__}.")
+    return Source(text, _given(image) if image is not None else None)
+
+
+def _stored(image_id: str, images: ImageStore | None) -> Picture:
+    if images is None:
+        raise FoundryError(
+            f"The item's picture {image_id} can't be looked up: no image store was given.",
+            hint="Pass images=ImageStore([folder]).",
+        )
+    if image_id not in images:
+        raise FoundryError(f"No picture with id {image_id} in the store.")
+    return Picture(image_id, lambda: images.load(image_id))
+
+
+def _given(image: object) -> Picture:
+    if isinstance(image, Image.Image):
+        return Picture(None, lambda: _on_white(image))
+    if isinstance(image, bytes):
+        return Picture(None, lambda: decode_rgb(image))
+    if isinstance(image, str | Path):
+        path = Path(image)
+        if not path.is_file():
+            raise FoundryError(f"Picture not found: {path}", hint="Give the path of an existing picture file.")
+        return Picture(None, lambda: decode_rgb(path.read_bytes(), str(path)))
+    raise FoundryError(f"Field 'image' must be a PIL picture, a path or bytes, found {type(image).__name__}.")
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+    return image.convert("RGB")
