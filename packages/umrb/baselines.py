@@ -1,0 +1,98 @@
+"""The systems that a trained model has to be compared with: chance, no training, words, frozen encoders, raw pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from PIL import Image
+
+from gme_data.digests import sha256_json
+from gme_data.images import ImageStore
+from gme_data.items import Item
+from gme_embedder.store import EmbeddingStore
+from umrb.chance import ChanceSystem
+from umrb.config import BaselineConfig
+from umrb.lexical import LexicalSystem
+from umrb.systems import DenseSystem, Encoder, System, Vectors, as_given, picture_only, text_only
+
+TEXT = frozenset({"T"})
+PICTURE = frozenset({"I"})
+
+
+def build_baselines(config: BaselineConfig, images: ImageStore, store: EmbeddingStore) -> list[Callable[[], System]]:
+    """One maker per baseline: a system, with its weights in memory, exists only while it is scored."""
+    makers: dict[str, Callable[[], System]] = {
+        "random": ChanceSystem,
+        "untrained": lambda: DenseSystem("untrained", untrained(config, images), store),
+        "bm25": LexicalSystem,
+        "minilm": lambda: DenseSystem("MiniLM (text)", minilm(), store),
+        "pixels": lambda: DenseSystem("pixels", raw_pixels(config.pixels, images), store),
+        "efficientnet": lambda: DenseSystem(
+            "EfficientNet (picture)", efficientnet(config.efficientnet_pixels, images), store
+        ),
+    }
+    return [makers[name] for name in config.systems]
+
+
+def untrained(config: BaselineConfig, images: ImageStore) -> Encoder:
+    """The tiny model as training finds it: pretrained language layers, a fresh vision tower."""
+    from gme_embedder.embedder import Embedder
+
+    embedder = Embedder.untrained(config.model, config.seed)
+
+    def encode(items: Sequence[Item], instruction: str | None) -> Vectors:
+        return embedder.encode(items, instruction, images, batch_tokens=config.batch_tokens)
+
+    digest = sha256_json(["untrained", config.model.model_dump(mode="json"), config.seed])
+    return Encoder(digest, frozenset(), as_given, encode)
+
+
+def minilm() -> Encoder:
+    """Frozen all-MiniLM-L6-v2 on the text of both sides, zero-shot."""
+    from gme_embedder.frozen import MiniLM
+
+    model = MiniLM()
+
+    def encode(items: Sequence[Item], instruction: str | None) -> Vectors:
+        del instruction
+        return model.encode([item.text or "" for item in items])
+
+    return Encoder(sha256_json(["all-MiniLM-L6-v2"]), TEXT, text_only, encode)
+
+
+def efficientnet(size: int, images: ImageStore) -> Encoder:
+    """Frozen EfficientNet-lite0 (ImageNet) on the picture of both sides, zero-shot."""
+    from gme_embedder.frozen import EfficientNetLite0
+
+    model = EfficientNetLite0(size=size)
+
+    def encode(items: Sequence[Item], instruction: str | None) -> Vectors:
+        del instruction
+        return model.encode([images.load(picture_id(item)) for item in items])
+
+    return Encoder(sha256_json(["efficientnet-lite0", size]), PICTURE, picture_only, encode)
+
+
+def raw_pixels(size: int, images: ImageStore) -> Encoder:
+    """Cosine of centred RGB thumbnails of `size` x `size`: what no learning at all sees."""
+
+    def encode(items: Sequence[Item], instruction: str | None) -> Vectors:
+        del instruction
+        return np.stack([_thumbnail_vector(images.load(picture_id(item)), size) for item in items])
+
+    return Encoder(sha256_json(["pixels", size]), PICTURE, picture_only, encode)
+
+
+def picture_id(item: Item) -> str:
+    """The picture of an item that was chosen for having one."""
+    if item.image is None:
+        raise ValueError("a picture encoder was given an item without a picture")
+    return item.image
+
+
+def _thumbnail_vector(image: Image.Image, size: int) -> Vectors:
+    """[3 * size * size] unit vector; 0.5 is taken off so that the white ground does not make all pictures alike."""
+    thumbnail = image.resize((size, size), Image.Resampling.BOX)
+    values = np.asarray(thumbnail, dtype=np.float32).ravel() / 255.0 - 0.5
+    return np.asarray(values / max(float(np.linalg.norm(values)), 1e-12), dtype=np.float32)

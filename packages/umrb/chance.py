@@ -1,0 +1,77 @@
+"""The expected score of a random ranking, exactly and without drawing one. Knows only pool and judgement sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from gme_data.tasks import TaskCard
+from umrb.metrics import Floats, Judgements, ndcg, parse_metric
+from umrb.systems import Outcome
+from umrb.tasks import NumberedTask
+
+
+class ChanceSystem:
+    """All orders of the pool equally likely."""
+
+    name = "random"
+
+    def applies_to(self, card: TaskCard) -> bool:
+        """Always."""
+        del card
+        return True
+
+    def outcome(self, task: NumberedTask, metrics: Sequence[str], depth: int) -> Outcome:
+        """See `System`; the values are expectations, and there is no ranking."""
+        del depth
+        return Outcome({name: expected(name, task.judgements, len(task.docs)) for name in metrics}, None)
+
+
+def expected(metric: str, judgements: Judgements, pool: int) -> Floats:
+    """[q] expectation of a metric over all orders of a pool of `pool` documents.
+
+    Raises:
+        FoundryError: The metric is not known.
+    """
+    kind, cutoff = parse_metric(metric)
+    cutoff = min(cutoff, pool)
+    if kind == "hit_rate":
+        return _hit_rate(judgements, pool, cutoff)
+    if kind == "recall":
+        return np.full(len(judgements.relevant), cutoff / pool)
+    if kind == "ndcg":
+        return _ndcg(judgements, pool, cutoff)
+    if kind == "mrr":
+        return _mrr(judgements, pool, cutoff)
+    return _average_precision(judgements, pool, cutoff)
+
+
+def _hit_rate(judgements: Judgements, pool: int, cutoff: int) -> Floats:
+    """1 - the chance that `cutoff` draws without replacement all miss: 1 - prod (n - r - i) / (n - i)."""
+    drawn = np.arange(cutoff)[:, None]  # [k, 1]
+    missing = np.maximum(pool - judgements.relevant - drawn, 0) / (pool - drawn)  # [k, q]
+    return np.asarray(1.0 - missing.prod(axis=0))
+
+
+def _ndcg(judgements: Judgements, pool: int, cutoff: int) -> Floats:
+    """Each place holds each document with chance 1 / n, so E[DCG] is the mean gain times the sum of the discounts."""
+    gain = np.bincount(judgements.query, weights=judgements.gain).astype(np.float64)
+    discounts = (1.0 / np.log2(np.arange(cutoff) + 2.0)).sum()
+    # nDCG with every relevant document at rank 0 is (sum of gains) / ideal, which gives the ideal.
+    ideal = gain / ndcg(np.zeros_like(judgements.query), judgements, cutoff)
+    return np.asarray(gain / pool * discounts / ideal)
+
+
+def _mrr(judgements: Judgements, pool: int, cutoff: int) -> Floats:
+    """Sum over ranks of the chance that the first relevant document falls there."""
+    at_most = np.stack([_hit_rate(judgements, pool, rank) for rank in range(cutoff + 1)])  # [k + 1, q]
+    reciprocal = 1.0 / np.arange(1, cutoff + 1)
+    return np.asarray(reciprocal @ np.diff(at_most, axis=0))
+
+
+def _average_precision(judgements: Judgements, pool: int, cutoff: int) -> Floats:
+    """E[precision at i, and i relevant] / r summed over ranks i: 1/n * (1 + (i - 1)(r - 1)/(n - 1)) / i."""
+    rank = np.arange(1, cutoff + 1)[:, None]  # [k, 1]
+    others = (rank - 1) * (judgements.relevant - 1) / max(pool - 1, 1)
+    return np.asarray(((1.0 + others) / rank).sum(axis=0) / pool)

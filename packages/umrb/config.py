@@ -1,0 +1,91 @@
+"""Configurations of the three steps: evaluate, baselines, report. Defaults are those of the tiny run."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from gme_data.settings import Frozen
+from gme_embedder.config import ModelConfig
+
+REPORTED = ("hit_rate_at_1", "hit_rate_at_5", "hit_rate_at_10", "ndcg_at_5", "ndcg_at_10", "mrr_at_10")
+"""Metrics of every task, beside its headline metric."""
+
+TaskType = Literal["T->T", "I->I", "T->I", "T->VD", "I->T", "T->IT", "IT->T", "IT->I", "IT->IT"]
+
+
+class ScoringConfig(Frozen):
+    """How any system is scored; the model and its baselines share one, or their scores would not compare."""
+
+    split: Literal["dev", "test"] = "test"
+    """Which tasks. Choices are made on dev; test is for the report."""
+    tasks: tuple[str, ...] = ()
+    """Names of tasks; empty means all."""
+    depth: int = Field(100, ge=10)
+    """Documents retrieved for each query."""
+    kept: int = Field(10, ge=1)
+    """Documents of each query kept in the run files."""
+    resamples: int = Field(1000, ge=100)
+    """Bootstrap resamples behind the 95 % intervals."""
+    seed: int = 0
+    """Seeds the bootstrap and the shuffled control."""
+
+
+class EvaluationConfig(Frozen):
+    """The step `evaluate`."""
+
+    scoring: ScoringConfig = ScoringConfig()
+    """How the model is scored."""
+    device: str = "cpu"
+    """Where the model runs."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Precision of the weights while encoding."""
+    batch_tokens: int = Field(4096, ge=64)
+    """Token budget of an encoding batch."""
+    shuffled_control: tuple[TaskType, ...] = ("IT->T",)
+    """Task types that are scored once more with the pictures of their queries exchanged between entities: what is left
+    of the score does not come from the pictures."""
+
+
+class BaselineConfig(Frozen):
+    """The step `baselines`."""
+
+    scoring: ScoringConfig = ScoringConfig()
+    """How the baselines are scored."""
+    systems: tuple[Literal["random", "untrained", "bm25", "minilm", "pixels", "efficientnet"], ...] = (
+        "random",
+        "untrained",
+        "bm25",
+        "minilm",
+        "pixels",
+        "efficientnet",
+    )
+    """Which baselines, in the order of the table."""
+    model: ModelConfig = ModelConfig()
+    """The architecture of the untrained model."""
+    seed: int = 0
+    """Seeds the vision tower of the untrained model."""
+    batch_tokens: int = Field(4096, ge=64)
+    """Token budget of an encoding batch of the untrained model."""
+    pixels: int = Field(21, ge=4)
+    """Side in pixels of the thumbnails that the raw-pixel baseline compares."""
+    efficientnet_pixels: int = Field(112, ge=32)
+    """Side in pixels of what the frozen EfficientNet sees."""
+
+
+class ReportConfig(Frozen):
+    """The step `report`."""
+
+    title: str = "GME Foundry"
+    """Head of the page."""
+    command: str = "make pipeline"
+    """What to type to get this page again."""
+    hits: int = Field(2, ge=0)
+    """Retrieval examples with a relevant document first, per task type."""
+    misses: int = Field(2, ge=0)
+    """Retrieval examples with no relevant document among the first ten, per task type."""
+    shown: int = Field(5, ge=1, le=10)
+    """Documents shown for each example."""
+    seed: int = 0
+    """Draws the examples."""

@@ -1,0 +1,36 @@
+"""How sure a mean over queries is: percentile bootstrap, seeded. Knows only arrays of per-query values."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from umrb.metrics import Floats
+
+_VALUES_PER_BLOCK = 4 * 2**20
+
+
+def bootstrap_interval(values: Floats, *, resamples: int, seed: int, level: float = 0.95) -> tuple[float, float]:
+    """Interval of the mean of `values` [q] when the queries are drawn again with replacement (Efron 1979).
+
+    Args:
+        values: One value per query.
+        resamples: How many times the q queries are drawn.
+        seed: Same seed and values, same interval.
+        level: Coverage.
+
+    Returns:
+        ``(low, high)`` in the unit of `values`.
+
+    Raises:
+        ValueError: There are no values.
+    """
+    if len(values) == 0:
+        raise ValueError("no values to resample")
+    rng = np.random.default_rng(seed)
+    rows = max(1, _VALUES_PER_BLOCK // len(values))
+    means = [
+        values[rng.integers(0, len(values), (min(rows, resamples - start), len(values)))].mean(axis=1)
+        for start in range(0, resamples, rows)
+    ]
+    low, high = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)

@@ -1,0 +1,1 @@
+"""The report: one self-contained HTML page with tables, plots and retrieval examples. Renders; scores nothing."""

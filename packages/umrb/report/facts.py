@@ -1,0 +1,110 @@
+"""What the report is made of, read from the folders that the other steps wrote."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gme_data.errors import FoundryError
+from gme_data.manifest import Manifest, require
+from umrb.results import SystemScores, read_scores
+
+_MADE_BY = {
+    "corpus": "corpus",
+    "synthetic": "synthesize",
+    "baselines": "baselines",
+    "evaluation": "evaluate",
+    "model": "train",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class FunnelStage:
+    """One stage of synthesis: what came in, what was kept, and why the rest was not."""
+
+    step: str
+    entered: int
+    kept: int
+    rejected: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Everything that the page shows.
+
+    Attributes:
+        model: Scores and controls of the model.
+        baselines: In the order of the table.
+        manifests: By input name.
+        split: ``dev`` or ``test``.
+        curves: Points of the training curves, as training wrote them.
+        funnel: Stages of synthesis; empty if it wrote none.
+    """
+
+    model: SystemScores
+    baselines: list[SystemScores]
+    manifests: dict[str, Manifest]
+    split: str
+    curves: list[dict[str, Any]]
+    funnel: list[FunnelStage]
+
+    @property
+    def model_digest(self) -> str:
+        """Content digest of the model that was scored."""
+        return self.manifests["model"].content
+
+
+def read_facts(inputs: Mapping[str, Path]) -> Facts:
+    """Read the outputs of the other steps.
+
+    Raises:
+        FoundryError: One is missing or damaged, or model and baselines were not scored on the same queries.
+    """
+    manifests = {name: require(folder, _MADE_BY.get(name, name)) for name, folder in inputs.items()}
+    model = read_scores(inputs["evaluation"] / "scores.json")[0]
+    baselines = read_scores(inputs["baselines"] / "scores.json")
+    _check_comparable(model, baselines)
+    return Facts(
+        model=model,
+        baselines=baselines,
+        manifests=manifests,
+        split=str(manifests["evaluation"].config["scoring"]["split"]),
+        curves=_list(inputs["model"] / "curves.json", "series"),
+        funnel=[_stage(row) for row in _list(inputs["synthetic"] / "funnel.json", "steps")],
+    )
+
+
+def _check_comparable(model: SystemScores, baselines: list[SystemScores]) -> None:
+    known = model.by_name
+    for system in baselines:
+        for task in system.tasks:
+            mine = known.get(task.name)
+            if mine is not None and (mine.queries, mine.pool, mine.metric) != (task.queries, task.pool, task.metric):
+                raise FoundryError(
+                    f"'{system.system}' was scored on another version of the task {task.name} than the model.",
+                    hint="Run `gme baselines` and `gme evaluate` with the same scoring settings.",
+                )
+
+
+def _list(path: Path, field: str) -> list[dict[str, Any]]:
+    """A list of objects in a JSON file that a run may not have written."""
+    if not path.exists():
+        return []
+    try:
+        payload = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise FoundryError(f"{path} is no JSON: {error}", hint="Run the step that wrote it again.") from error
+    rows = payload.get(field, []) if isinstance(payload, dict) else payload
+    return [row for row in rows if isinstance(row, dict)]
+
+
+def _stage(row: dict[str, Any]) -> FunnelStage:
+    rejected = row.get("rejected") or {}
+    if isinstance(rejected, int):
+        rejected = {"rejected": rejected}
+    kept = int(row.get("kept", 0))
+    entered = int(row.get("seen", kept + sum(rejected.values())))
+    return FunnelStage(str(row.get("step", "?")), entered, kept, {str(k): int(v) for k, v in rejected.items()})

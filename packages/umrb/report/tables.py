@@ -1,0 +1,120 @@
+"""Model beside baselines: per task, per task type, and in plain sentences. Knows no HTML."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from umrb.report.facts import Facts
+from umrb.results import SystemScores, TaskScore, by_task_type, overall, type_means
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRow:
+    """One task: the model's score and the headline value of each baseline that applies (None where it does not)."""
+
+    score: TaskScore
+    baselines: dict[str, float | None]
+
+    @property
+    def best_baseline(self) -> tuple[str, float]:
+        """Name and value of the strongest baseline."""
+        known = {name: value for name, value in self.baselines.items() if value is not None}
+        name = max(known, key=lambda key: known[key])
+        return name, known[name]
+
+    @property
+    def lost(self) -> bool:
+        """Whether a baseline scores higher than the model."""
+        return self.best_baseline[1] > self.score.value
+
+
+@dataclass(frozen=True, slots=True)
+class TypeRow:
+    """One task type: means over its tasks."""
+
+    task_type: str
+    metric: str
+    tasks: int
+    value: float
+    baselines: dict[str, float | None]
+
+    @property
+    def winner(self) -> str:
+        """The best baseline's name, or ``model`` (ties go to the model)."""
+        known = {name: value for name, value in self.baselines.items() if value is not None}
+        best = max(known, key=lambda key: known[key])
+        return best if known[best] > self.value else "model"
+
+
+def task_rows(facts: Facts) -> list[TaskRow]:
+    """A row for every task of the model, in order."""
+    return [
+        TaskRow(score, {system.system: _value(system, score.name) for system in facts.baselines})
+        for score in facts.model.tasks
+    ]
+
+
+def type_rows(facts: Facts) -> list[TypeRow]:
+    """A row for every task type, in the order of the paper."""
+    means = type_means(facts.model.tasks)
+    others = {system.system: type_means(system.tasks) for system in facts.baselines}
+    return [
+        TypeRow(kind, group[0].metric, len(group), means[kind], {name: m.get(kind) for name, m in others.items()})
+        for kind, group in by_task_type(facts.model.tasks).items()
+    ]
+
+
+def verdict(rows: Sequence[TaskRow]) -> list[str]:
+    """Where the model wins and where a baseline does, said plainly."""
+    lost = [row for row in rows if row.lost]
+    if not lost:
+        return [f"The model scores at least as high as every baseline on all {len(rows)} tasks."]
+    told = "; ".join(f"{row.best_baseline[0]} on {row.score.name} ({_against(row)})" for row in lost)
+    return [
+        f"The model scores highest on {len(rows) - len(lost)} of {len(rows)} tasks.",
+        f"A baseline scores higher on {len(lost)}: {told}.",
+    ]
+
+
+def control_sentences(facts: Facts) -> list[str]:
+    """What is left of each controlled task's R@10 when the pictures of its queries are exchanged."""
+    chance = next((system.by_name for system in facts.baselines if system.system == "random"), {})
+    sentences = []
+    for control in facts.model.controls:
+        before = facts.model.by_name[control.name].scores["hit_rate_at_10"]
+        after = control.scores["hit_rate_at_10"]
+        at_random = chance.get(control.name)
+        aside = f", chance {at_random.scores['hit_rate_at_10']:.3f}" if at_random else ""
+        sentences.append(f"{control.name}: R@10 {before:.3f} with its own pictures, {after:.3f} with another's{aside}.")
+    return sentences
+
+
+def scores_json(facts: Facts, rows: Sequence[TaskRow]) -> dict[str, Any]:
+    """The machine-readable twin of the page."""
+    return {
+        "model": facts.model_digest,
+        "split": facts.split,
+        "tasks": [_task_json(row) for row in rows],
+        "types": type_means(facts.model.tasks),
+        "overall": overall(facts.model.tasks),
+        "controls": [
+            {"name": control.name, "control": "shuffled-pictures", "scores": control.scores}
+            for control in facts.model.controls
+        ],
+    }
+
+
+def _task_json(row: TaskRow) -> dict[str, Any]:
+    known = {name: value for name, value in row.baselines.items() if value is not None}
+    return {**row.score.model_dump(mode="json"), "baselines": known}
+
+
+def _value(system: SystemScores, task: str) -> float | None:
+    score = system.by_name.get(task)
+    return score.value if score else None
+
+
+def _against(row: TaskRow) -> str:
+    return f"{row.best_baseline[1]:.3f} against {row.score.value:.3f}"

@@ -1,0 +1,95 @@
+"""A small world with all nine task types: coloured, striped squares, their names, and questions about them."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gme_data.images import ImageRecord, write_images
+from gme_data.items import TASK_TYPES, Item
+from gme_data.manifest import Manifest, content_digest, list_files, write_manifest
+from gme_data.tasks import Document, Query, RetrievalTask, TaskCard, save_task
+
+COLOURS = {
+    "red": (220, 30, 30), "green": (20, 150, 60), "blue": (30, 60, 210), "yellow": (240, 210, 20),
+    "purple": (120, 40, 160), "orange": (245, 130, 20), "grey": (120, 120, 120), "brown": (110, 60, 20),
+    "pink": (250, 150, 190), "cyan": (40, 200, 220), "navy": (10, 10, 90), "olive": (120, 120, 10),
+}  # fmt: skip
+
+
+def picture(name: str, stripe: int) -> ImageRecord:
+    """A 48 px square of the colour `name` with a white stripe at row `stripe`."""
+    pixels = np.full((48, 48, 3), COLOURS[name], dtype=np.uint8)
+    pixels[stripe : stripe + 4] = 255
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG")
+    return ImageRecord.from_bytes(buffer.getvalue(), source="test", licence="CC0-1.0")
+
+
+def make_task(kind: str, pictures: dict[str, tuple[str, str]]) -> RetrievalTask:
+    """Every colour asks for itself; `pictures` holds the ids of two styles of each."""
+    query_side, _, doc_side = kind.replace("VD", "I").partition("->")
+
+    def item(side: str, name: str, style: int, text: str) -> Item:
+        return Item(text if "T" in side else None, pictures[name][style] if "I" in side else None)
+
+    names = sorted(COLOURS)
+    card = TaskCard(
+        name=f"colour-{kind.replace('->', '2').lower()}",
+        task_type=kind,
+        metric="ndcg_at_10" if kind == "T->T" else "hit_rate_at_5",
+        instruction="Find the square that the query is about.",
+        split="test",
+        subset="unseen",
+        description="colours",
+        relevance="by construction",
+        licences=("CC0-1.0",),
+        images="../../../images",
+        queries=len(names),
+        pool=len(names),
+    )
+    return RetrievalTask(
+        card,
+        tuple(Document(f"d-{n}", item(doc_side, n, 1, f"The {n} square is {n}."), n, "CC0-1.0") for n in names),
+        tuple(
+            Query(
+                f"q-{n}", item(query_side, n, 0, f"Which square is {n}?"), n, "light" if n < "h" else "dark", "CC0-1.0"
+            )
+            for n in names
+        ),
+        {f"q-{n}": {f"d-{n}": 1} for n in names},
+    )
+
+
+def publish(folder: Path, step: str, config: dict[str, object] | None = None) -> Path:
+    """Write the manifest that makes a folder a finished output."""
+    files = list_files(folder)
+    write_manifest(
+        folder,
+        Manifest(step, "key", config or {}, "code", {}, files, content_digest(files), {"files": len(files)}, 1.0),
+    )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished corpus with one test task of each type."""
+    folder = tmp_path_factory.mktemp("corpus")
+    records = {name: (picture(name, 6), picture(name, 30)) for name in COLOURS}
+    write_images(folder / "images", [record for pair in records.values() for record in pair])
+    pictures = {name: (pair[0].id, pair[1].id) for name, pair in records.items()}
+    for kind in TASK_TYPES:
+        task = make_task(kind, pictures)
+        save_task(folder / "tasks" / "test" / task.card.name, task)
+    return publish(folder, "corpus")
+
+
+@pytest.fixture
+def text_task() -> Callable[[], RetrievalTask]:
+    """Makes the T->T task alone, which has no pictures."""
+    return lambda: make_task("T->T", dict.fromkeys(COLOURS, ("a", "b")))
