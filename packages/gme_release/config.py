@@ -12,7 +12,7 @@ class ReleaseConfig(Frozen):
 
     experiment: str = "gme-tiny"
     """MLflow experiment of the runs."""
-    registered_model: str = "gme-tiny"
+    model_name: str = "gme-tiny"
     """Name in the model registry."""
     promotion: Path = Path("mlflow/promotion.yaml")
     """The promotion policy; looked for in the workspace, then in the source checkout."""

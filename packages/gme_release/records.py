@@ -29,7 +29,8 @@ class RunFacts:
         name: Name of the pipeline, e.g. ``tiny``.
         config: The resolved configuration of the whole pipeline.
         manifests: Manifest of each step by its name.
-        folders: Output folder of each step by its name.
+        outputs: Output folder of each step by its name, relative to the workspace, e.g. ``checkpoints/stage2``.
+        workspace: The workspace.
         versions: What DVC holds of them.
         model_step: The step whose output is the model; `evaluate_step` judged it, `report_step` wrote ``scores.json``.
         dataset_steps: Steps whose outputs are datasets, with how the run used them.
@@ -39,7 +40,8 @@ class RunFacts:
     name: str
     config: Mapping[str, Any]
     manifests: Mapping[str, Manifest]
-    folders: Mapping[str, Path]
+    outputs: Mapping[str, str]
+    workspace: Path
     versions: VersionedOutputs
     model_step: str = "train-2"
     evaluate_step: str = "evaluate"
@@ -49,10 +51,14 @@ class RunFacts:
     )
     tags: Mapping[str, str] = field(default_factory=dict)
 
+    def folder(self, step: str) -> Path:
+        """Output folder of a step."""
+        return self.workspace / self.outputs[step]
+
     @property
     def model(self) -> Path:
         """Folder of the model."""
-        return self.folders[self.model_step]
+        return self.folder(self.model_step)
 
     @property
     def model_digest(self) -> str:
@@ -74,7 +80,7 @@ class RunFacts:
         Raises:
             FoundryError: It is missing or no JSON object.
         """
-        path = self.folders[self.report_step] / "scores.json"
+        path = self.folder(self.report_step) / "scores.json"
         try:
             value = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
@@ -126,8 +132,8 @@ def score_metrics(scores: Mapping[str, Any]) -> dict[str, float]:
 
 def training_curves(facts: RunFacts) -> Iterator[tuple[str, int, float]]:
     """``(metric name, step, value)`` of every ``curves.json`` that a step left, in the order it stands there."""
-    for name in sorted(facts.folders):
-        path = facts.folders[name] / "curves.json"
+    for name in sorted(facts.outputs):
+        path = facts.folder(name) / "curves.json"
         if path.is_file():
             for point in json.loads(path.read_text(encoding="utf-8")).get("series", []):
                 yield from _points(name, point)

@@ -1,0 +1,64 @@
+"""The registered model as MLflow runs it ("models from code"): this file lies beside the weights and runs at load.
+
+No pickle anywhere: the weights are safetensors, read by `gme_embedder`. Input is a table with the columns `text`,
+`image` (encoded bytes) and `instruction`, each optional; output is float32 [n, d], L2-normalised.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import mlflow
+import numpy as np
+from mlflow.pyfunc.model import PythonModel, PythonModelContext
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class EmbedderModel(PythonModel):
+    """`Embedder.encode` behind MLflow's ``predict``."""
+
+    def load_context(self, context: PythonModelContext) -> None:
+        """Load the weights from the artifact ``model``."""
+        from gme_embedder.embedder import Embedder
+
+        self._embedder = Embedder.load(context.artifacts["model"])
+
+    def predict(
+        self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
+    ) -> np.ndarray:
+        """Embed each row; rows of one instruction are encoded together.
+
+        Returns:
+            float32 [n, d], in the order of the rows.
+        """
+        rows = model_input.reset_index(drop=True)
+        vectors: dict[int, np.ndarray] = {}
+        for instruction, group in _by_instruction(rows).items():
+            encoded = self._embedder.encode([_item(rows, row) for row in group], instruction=instruction)
+            vectors.update(zip(group, encoded, strict=True))
+        return np.stack([vectors[row] for row in range(len(rows))])
+
+
+def _by_instruction(rows: pd.DataFrame) -> dict[str | None, list[int]]:
+    groups: dict[str | None, list[int]] = {}
+    for row in range(len(rows)):
+        groups.setdefault(_cell(rows, row, "instruction"), []).append(row)
+    return groups
+
+
+def _item(rows: pd.DataFrame, row: int) -> dict[str, Any]:
+    item = {name: _cell(rows, row, name) for name in ("text", "image")}
+    if not any(item.values()):
+        raise ValueError(f"Row {row} has neither text nor image.")
+    return {name: value for name, value in item.items() if value}
+
+
+def _cell(rows: pd.DataFrame, row: int, column: str) -> Any:  # noqa: ANN401 - text or bytes, by column
+    value = rows[column].iloc[row] if column in rows.columns else None
+    # A missing cell arrives as None or as the NaN of pandas, which is the only float here.
+    return None if value is None or isinstance(value, float) else value
+
+
+mlflow.models.set_model(EmbedderModel())
