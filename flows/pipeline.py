@@ -22,6 +22,8 @@ from flows.console import announce
 from flows.records import Record, record
 from gme_data.steps import Outcome
 
+_TWO_AT_A_TIME: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=2)
+
 
 @dataclass(frozen=True, slots=True)
 class PipelineResult:
@@ -32,7 +34,7 @@ class PipelineResult:
     seconds: float
 
 
-@flow(name="gme-pipeline", task_runner=ThreadPoolTaskRunner(max_workers=2), validate_parameters=False)
+@flow(name="gme-pipeline", task_runner=_TWO_AT_A_TIME, validate_parameters=False)
 def pipeline(config: PipelineConfig, workspace: Path) -> PipelineResult:
     """Data to registered model.
 

@@ -30,7 +30,7 @@ def test_the_rooms_are_there() -> None:
     assert {
         path.name for path in (ROOT / "packages").iterdir() if path.is_dir() and path.name != "__pycache__"
     } == PACKAGES
-    for name in ("configs", "flows", "mlflow", "infra/terraform", "tests", "benchmarks", "docs/decisions"):
+    for name in ("configs", "flows", "mlflow", "tests", "benchmarks", "docs/decisions"):
         assert (ROOT / name).is_dir(), name
     for name in ("README.md", "CHANGELOG.md", "Makefile", "pyproject.toml", "requirements.txt", "data.dvc", "dvc.yaml"):
         assert (ROOT / name).is_file(), name

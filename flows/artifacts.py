@@ -1,0 +1,73 @@
+"""What a run shows in Prefect's UI: funnel, validation, training, scores, verdict. Shows, never decides."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+
+from flows.records import Record
+from gme_data.steps import Outcome
+
+
+def funnel(outcome: Outcome) -> None:
+    """What synthesis kept and rejected, step by step."""
+    create_table_artifact(table=_read(outcome.folder / "funnel.json")["steps"], key="funnel", description="Synthesis")
+
+
+def validation(outcome: Outcome) -> None:
+    """Which suites were checked, and where their pages are."""
+    verdict = _read(outcome.folder / "verdict.json")
+    docs = (outcome.folder / "docs" / "index.html").resolve()
+    rows = [{"suite": suite["suite"], "expectations": suite["evaluated"]} for suite in verdict["suites"]]
+    create_table_artifact(table=rows, key="validation", description=f"Great Expectations; Data Docs: {docs}")
+
+
+def training(outcome: Outcome) -> None:
+    """Counts of a training stage."""
+    rows = [f"| {name.replace('_', ' ')} | {value:,.6g} |" for name, value in outcome.manifest.counts.items()]
+    counts = "\n".join(rows)
+    create_markdown_artifact(
+        markdown=f"## {outcome.step}\n\n| | |\n|---|---|\n{counts}\n",
+        key=outcome.step,
+        description=f"{outcome.manifest.seconds:.0f} s",
+    )
+
+
+def scores(outcome: Outcome) -> None:
+    """The score table of all tasks, baselines beside."""
+    found = _read(outcome.folder / "scores.json")
+    rows = [
+        {
+            "type": task["task_type"],
+            "task": task["name"],
+            "metric": task["metric"],
+            "value": round(task["value"], 4),
+            "pool": task["pool"],
+            "queries": task["queries"],
+            **{name: round(value, 4) for name, value in task["baselines"].items()},
+        }
+        for task in found["tasks"]
+    ]
+    create_table_artifact(table=rows, key="scores", description=f"Overall {found['overall']:.3f}")
+
+
+def verdict(record: Record) -> None:
+    """The gate's decision, check by check."""
+    checks = [
+        {"check": check.name, "passed": check.passed, "detail": check.detail}
+        for check in record.registration.verdict.checks
+    ]
+    create_table_artifact(table=checks, key="verdict", description=record.summary())
+    create_markdown_artifact(
+        markdown=f"Report: `{record.report}`\n\nMLflow run: `{record.registration.run_id}`\n",
+        key="links",
+        description="Where to look next",
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return value
