@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gme_embedder.packed import Layout
-from gme_embedder.picture import CELL, MERGE, Pixels, patchify
+from gme_embedder.picture import CELL, MERGE, patchify
 
-Augment = Callable[[NDArray[np.uint8]], Pixels]
-"""Changes equal-sized training pictures [n, height, width, 3] of pixels 0..255; may return float32."""
+Augment = Callable[[Tensor], Tensor]
+"""Changes equal-sized training pictures, uint8 [n, height, width, 3] of pixels 0..255; may return float32."""
 
 Positions = Literal["sequential", "mrope"]
 _Ids = NDArray[np.int64]
@@ -110,7 +110,7 @@ def pack(items: Sequence[TokenisedItem], positions: Positions, augment: Augment 
 
 
 def shared_prefix(items: Sequence[TokenisedItem]) -> int:
-    """Leading tokens that all items have in common; each keeps at least its last token, and pictures are never shared."""
+    """Leading tokens that all items share; each keeps at least its last token, and pictures are never shared."""
     if len(items) < 2:
         return 0
     limit = min(len(item.ids) - 1 if item.pixels is None else item.head for item in items)
@@ -147,9 +147,9 @@ def _group_pictures(
             by_size.setdefault(item.cells, {}).setdefault(id(item.pixels), item.pixels)
     groups, first_row, done = [], {}, 0
     for cells, distinct in sorted(by_size.items()):
-        stack = np.stack(list(distinct.values()))
-        patches = patchify(augment(stack) if augment else stack)
-        groups.append(PictureGroup(torch.from_numpy(patches), (cells[0] * MERGE, cells[1] * MERGE)))
+        pixels = torch.from_numpy(np.stack(list(distinct.values())))
+        patches = patchify(augment(pixels) if augment else pixels)
+        groups.append(PictureGroup(patches, (cells[0] * MERGE, cells[1] * MERGE)))
         for number, key in enumerate(distinct):
             first_row[key] = done + number * cells[0] * cells[1]
         done += len(distinct) * cells[0] * cells[1]

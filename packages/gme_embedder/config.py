@@ -7,17 +7,19 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from gme_data.settings import Frozen
 from pydantic import Field, model_validator
 
+from gme_data.settings import Frozen
+
 Triple = tuple[float, float, float]
+EmbeddingDtype = Literal["bfloat16", "float32"]
 
 
 class PictureConfig(Frozen):
     """From a decoded picture to patches."""
 
     fit: Literal["aspect", "square"] = "square"
-    """`aspect` keeps the proportions within the token limits (as released); `square` gives every picture one of two sizes."""
+    """`aspect` keeps the proportions within token limits (as released); `square` gives a picture one of two sizes."""
     side: int = Field(default=56, ge=28, multiple_of=28)
     """`square`: side in pixels of an ordinary picture; 56 px are 2x2 visual tokens."""
     page_side: int = Field(default=112, ge=28, multiple_of=28)
@@ -50,7 +52,7 @@ class InputConfig(Frozen):
     max_tokens: int = Field(default=256, ge=32)
     """Longer prompts lose the end of their text, never the picture or the closing tokens."""
     positions: Literal["sequential", "mrope"] = "sequential"
-    """`sequential`: 0..L-1 on all three rotary axes, as the released models; `mrope`: the picture grid as in Qwen2-VL."""
+    """`sequential`: 0..L-1 on all three rotary axes, as released; `mrope`: the picture grid, as in Qwen2-VL."""
     pictures: PictureConfig = PictureConfig()
     """How pictures are made into patches."""
 
@@ -85,7 +87,7 @@ class ModelConfig(Frozen):
     """How many of the 30 language layers are kept."""
     tower: TowerConfig = TowerConfig()
     """The vision tower."""
-    embedding_dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    embedding_dtype: EmbeddingDtype = "bfloat16"
     """Precision that the frozen token table is rounded to and stored in; half the bytes for one rounding."""
     inputs: InputConfig = InputConfig()
     """Prompt and pictures."""

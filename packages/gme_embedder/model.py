@@ -1,6 +1,6 @@
 """The embedder as a torch module: packed batch in, unit vectors out.
 
-Holds a transformers Qwen2-VL and runs it by the packed forward. Knows neither items nor files, neither loss nor optimiser.
+Holds a transformers Qwen2-VL and runs it by the packed forward. Knows neither items nor files, loss nor optimiser.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import Qwen2VLModel
+from transformers import Qwen2VLModel, Qwen2VLTextModel
 
 from gme_embedder.batch import PreparedBatch
 from gme_embedder.config import PictureConfig
@@ -39,7 +39,12 @@ class EmbedderModel(nn.Module):
     @property
     def dimension(self) -> int:
         """Size of an embedding, d."""
-        return int(self.qwen.config.text_config.hidden_size)
+        return self.language.config.hidden_size
+
+    @property
+    def language(self) -> Qwen2VLTextModel:
+        """The language part; adapters are injected here."""
+        return self.qwen.language_model
 
     def forward(self, batch: PreparedBatch, *, tower_only: bool = False) -> Tensor:
         """`embed`, or `tower` with `tower_only`; wrappers such as DeepSpeed call this."""
@@ -50,7 +55,7 @@ class EmbedderModel(nn.Module):
         if not len(batch):
             return torch.zeros(0, self.dimension, device=self.mean.device)
         device = self.mean.device
-        language = self.qwen.language_model
+        language = self.language
         embeds = language.embed_tokens(batch.tokens.to(device))  # [T, d]
         if batch.pictures:
             visual = self._visual_tokens(batch)[batch.visual_rows.to(device)]  # [s, d]
@@ -79,12 +84,13 @@ class EmbedderModel(nn.Module):
         return functional.normalize(flat.float(), dim=-1)[batch.rows.to(device)]
 
     def text_parameters(self) -> Iterator[nn.Parameter]:
-        """Trainable parameters of the language part (with adapters, only those)."""
-        return (parameter for parameter in self.qwen.language_model.parameters() if parameter.requires_grad)
+        """Parameters of the language part without its token table, which stays as it is."""
+        table = self.language.embed_tokens.weight
+        return (parameter for parameter in self.language.parameters() if parameter is not table)
 
     def vision_parameters(self) -> Iterator[nn.Parameter]:
-        """Trainable parameters of the vision tower."""
-        return (parameter for parameter in self.qwen.visual.parameters() if parameter.requires_grad)
+        """Parameters of the vision tower."""
+        return self.qwen.visual.parameters()
 
     def _visual_tokens(self, batch: PreparedBatch) -> Tensor:
         """Visual tokens of all distinct pictures end to end, [sum of tokens, d]."""

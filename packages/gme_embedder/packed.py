@@ -84,9 +84,9 @@ def _attention(attn: Any, states: Tensor, rope: tuple[Tensor, Tensor], layout: L
     mixed = []
     if layout.prefix:
         mixed.append(_attend(queries[0][None], keys[0][None], values[0][None], layout.prefix)[0])
-    for (length, count), q, k, v in zip(layout.groups, queries[1:], keys[1:], values[1:], strict=True):
-        k, v = (_after_prefix(p, x, count) for p, x in ((keys[0], k), (values[0], v)))
-        mixed.append(_attend(q.unflatten(0, (count, length)), k, v, length).flatten(0, 1))
+    for group, (length, count) in enumerate(layout.groups, start=1):
+        own = _sequences(queries[group], count)
+        mixed.append(_attend(own, _keys(keys, group, count), _keys(values, group, count), length).flatten(0, 1))
     return attn.o_proj(torch.cat(mixed).flatten(1))  # type: ignore[no-any-return] # modules are untyped
 
 
@@ -99,9 +99,9 @@ def _last_attention(attn: Any, states: Tensor, rope: tuple[Tensor, Tensor], layo
     keys, values = key.split(layout.sections), value.split(layout.sections)
     queries = query.split([count for _, count in layout.groups])
     mixed = []
-    for (_, count), q, k, v in zip(layout.groups, queries, keys[1:], values[1:], strict=True):
-        k, v = (_after_prefix(p, x, count) for p, x in ((keys[0], k), (values[0], v)))
-        mixed.append(_attend(q[:, None], k, v, 1)[:, 0])
+    for group, (_, count) in enumerate(layout.groups, start=1):
+        own = queries[group - 1][:, None]
+        mixed.append(_attend(own, _keys(keys, group, count), _keys(values, group, count), 1)[:, 0])
     return attn.o_proj(torch.cat(mixed).flatten(1))  # type: ignore[no-any-return] # modules are untyped
 
 
@@ -116,9 +116,15 @@ def _rotate(states: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:
     return states * cos + torch.cat((-right, left), dim=-1) * sin
 
 
-def _after_prefix(prefix: Tensor, own: Tensor, count: int) -> Tensor:
-    """The shared prefix before each sequence: [P, KV, head], [count * L, KV, head] -> [count, P + L, KV, head]."""
-    return torch.cat((prefix.expand(count, *prefix.shape), own.unflatten(0, (count, -1))), dim=1)
+def _sequences(packed: Tensor, count: int) -> Tensor:
+    """[count * L, heads, head] -> [count, L, heads, head]."""
+    return packed.view(count, -1, *packed.shape[1:])
+
+
+def _keys(parts: tuple[Tensor, ...], group: int, count: int) -> Tensor:
+    """Keys or values of a group's sequences, the shared prefix before each: [count, P + L, KV, head]."""
+    prefix = parts[0].expand(count, *parts[0].shape)
+    return torch.cat((prefix, _sequences(parts[group], count)), dim=1)
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, length: int) -> Tensor:

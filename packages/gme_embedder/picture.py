@@ -8,10 +8,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from gme_data.errors import FoundryError
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
+from gme_data.errors import FoundryError
 from gme_embedder.config import PictureConfig
 
 PATCH = 14
@@ -21,8 +22,6 @@ CELL = PATCH * MERGE
 
 _FIRST_MIN_PIXELS, _FIRST_MAX_PIXELS = 4 * CELL**2, 16384 * CELL**2
 _MAX_RATIO = 200
-
-Pixels = NDArray[np.uint8] | NDArray[np.float32]
 
 
 def smart_resize(height: int, width: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:
@@ -65,7 +64,7 @@ def resized(image: Image.Image, config: PictureConfig) -> NDArray[np.uint8]:
     return np.asarray(image, dtype=np.uint8)
 
 
-def patchify(pixels: Pixels) -> Pixels:
+def patchify(pixels: Tensor) -> Tensor:
     """Cut equal-sized pictures [n, height, width, 3] into patches [n, patches, 588].
 
     The four patches of one visual token are neighbours; inside a patch the order is channel, row, column.
@@ -74,5 +73,5 @@ def patchify(pixels: Pixels) -> Pixels:
     rows, columns = height // CELL, width // CELL
     cut = pixels.reshape(count, rows, MERGE, PATCH, columns, MERGE, PATCH, channels)
     # n, row of tokens, column of tokens, row in token, column in token, channel, row in patch, column in patch
-    ordered = cut.transpose(0, 1, 4, 2, 5, 7, 3, 6)
-    return np.ascontiguousarray(ordered).reshape(count, rows * columns * MERGE**2, channels * PATCH**2)
+    ordered = cut.permute(0, 1, 4, 2, 5, 7, 3, 6)
+    return ordered.reshape(count, rows * columns * MERGE**2, channels * PATCH**2)

@@ -9,16 +9,18 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 import numpy as np
-from gme_data.errors import FoundryError
-from gme_data.images import ImageStore
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from gme_data.errors import FoundryError
+from gme_data.images import ImageStore
 from gme_embedder.batch import Augment, PreparedBatch, TokenisedItem, pack
 from gme_embedder.config import InputConfig
 from gme_embedder.picture import CELL, resized
 from gme_embedder.prompt import PAD, SUFFIX, head, prompt
 from gme_embedder.sources import EmbedderInput, Picture, as_source
+
+__all__ = ["Augment", "PreparedBatch", "Preparer"]
 
 _CACHED_BYTES = 256 * 2**20
 
@@ -33,7 +35,7 @@ class Preparer:
 
     def __init__(self, tokenizer: Tokenizer, config: InputConfig) -> None:
         self.tokenizer, self.config = tokenizer, config
-        self._pad = tokenizer.token_to_id(PAD)
+        (self._pad,) = self._encode(PAD)
         self._suffix = self._encode(SUFFIX)
         self._cache: OrderedDict[str, NDArray[np.uint8]] = OrderedDict()
         self._cached_bytes = 0

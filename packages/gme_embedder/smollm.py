@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from gme_data.errors import FoundryError
 from numpy.typing import NDArray
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor
+
+from gme_data.errors import FoundryError
 
 HIDDEN, INTERMEDIATE, HEADS, KV_HEADS = 576, 1536, 9, 3
 ROPE_THETA = 100_000.0
@@ -75,14 +76,16 @@ def language_weights(layers: int) -> dict[str, Tensor]:
 
 
 def tokenizer(extra: tuple[str, ...] = ()) -> Tokenizer:
-    """The tokenizer of the file: byte-level BPE after single digits are split off, `extra` special tokens at its end."""
+    """The tokenizer of the file, `extra` special tokens at its end: byte-level BPE after single digits are split off.
+
+    transformers' own reader of GGUF loses the splitting of digits that SmolLM2 was trained with.
+    """
     fields = _reader().fields
     tokens = list(_strings(fields["tokenizer.ggml.tokens"]))
-    merges = [tuple(pair.split(" ")) for pair in _strings(fields["tokenizer.ggml.merges"])]
+    merges = [_pair(pair) for pair in _strings(fields["tokenizer.ggml.merges"])]
     vocabulary = {token: number for number, token in enumerate(tokens)}
     result = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, fuse_unk=False))
     digits = pre_tokenizers.Split(Regex(r"\p{N}"), "isolated")
-    # Annotated in the stubs as read-only; assignment is the library's documented way.
     result.pre_tokenizer = pre_tokenizers.Sequence([digits, pre_tokenizers.ByteLevel(add_prefix_space=False)])
     result.decoder = decoders.ByteLevel()
     types = [int(part[0]) for part in _parts(fields["tokenizer.ggml.token_type"])]
@@ -93,7 +96,7 @@ def tokenizer(extra: tuple[str, ...] = ()) -> Tokenizer:
 
 @cache
 def _reader() -> Any:  # noqa: ANN401 - gguf is untyped
-    from gguf import GGUFReader  # noqa: PLC0415 - 1 s of import that a saved model never needs
+    from gguf import GGUFReader  # a second of import that a saved model never needs
 
     return GGUFReader(gguf_path())
 
@@ -106,8 +109,13 @@ def _strings(field: Any) -> Iterator[str]:  # noqa: ANN401 - gguf is untyped
     return (part.tobytes().decode("utf-8") for part in _parts(field))
 
 
+def _pair(merge: str) -> tuple[str, str]:
+    left, _, right = merge.partition(" ")
+    return left, right
+
+
 def _dequantised(tensor: Any) -> NDArray[np.float32]:  # noqa: ANN401 - gguf is untyped
-    from gguf.quants import dequantize  # noqa: PLC0415 - see _reader
+    from gguf.quants import dequantize
 
     return np.array(dequantize(tensor.data, tensor.tensor_type), dtype=np.float32)
 

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from gme_data.errors import FoundryError, did_you_mean
 from gme_data.images import ImageStore, decode_rgb
 from gme_data.items import Item
-from PIL import Image
 
 EmbedderInput = Item | Mapping[str, Any] | str
 """An `Item` (its picture is looked up in an `ImageStore`), a dict with ``text`` and/or ``image`` (a PIL picture, a
@@ -42,7 +43,7 @@ def as_source(item: EmbedderInput, images: ImageStore | None) -> Source:
     """Bring one input to a `Source`.
 
     Raises:
-        FoundryError: Neither text nor picture, an unknown field or type, a missing file, or an image id without a store.
+        FoundryError: Neither text nor picture, an unknown field or type, a missing file, an image id without a store.
     """
     if isinstance(item, str):
         return Source(item, None)

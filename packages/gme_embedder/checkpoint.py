@@ -1,0 +1,135 @@
+"""A model folder: Hugging Face layout, safetensors only, with the input settings beside the weights.
+
+The frozen token table has a shard of its own, so that versions of a model that share it share its bytes. Knows files
+and names of weights; not what the model computes.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from tokenizers import Tokenizer
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast, Qwen2VLConfig, Qwen2VLModel
+
+from gme_data.errors import FoundryError
+from gme_data.settings import Frozen, parse_config
+from gme_embedder.config import RELEASED, EmbeddingDtype, InputConfig
+from gme_embedder.prompt import END, VISION_TOKENS
+
+SETTINGS, CONFIG, INDEX, TOKENIZER = "gme.json", "config.json", "model.safetensors.index.json", "tokenizer.json"
+_TABLE = "language_model.embed_tokens.weight"
+_UNUSED = "lm_head."
+"""The released checkpoints carry a language head that an embedder has no use for."""
+
+
+class Settings(Frozen):
+    """What ``gme.json`` holds."""
+
+    inputs: InputConfig = RELEASED
+    """How items become inputs."""
+    embedding_dtype: EmbeddingDtype = "float32"
+    """Precision in which the frozen token table is stored."""
+
+
+def save_model(folder: Path, model: Qwen2VLModel, tokenizer: Tokenizer, settings: Settings) -> None:
+    """Write a model folder; the same weights give the same bytes.
+
+    Files: config.json, one safetensors shard each for the token table, the language layers and the vision tower with
+    their index, the tokenizer, and gme.json.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    model.config.save_pretrained(folder)
+    _save_weights(folder, model, settings)
+    wrapped = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token=END, eos_token=END, extra_special_tokens=list(VISION_TOKENS)
+    )
+    wrapped.save_pretrained(folder)
+    (folder / SETTINGS).write_text(settings.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def load_model(folder: Path) -> tuple[Qwen2VLModel, Tokenizer, Settings]:
+    """Read a model folder: ours, or a Qwen2-VL checkpoint without ``gme.json`` (settings as the released GME models).
+
+    Returns:
+        The model in fp32, its tokenizer, its settings.
+
+    Raises:
+        FoundryError: A file is missing or damaged, or names of weights are missing or unknown; lists them.
+    """
+    for name in (CONFIG, TOKENIZER):
+        if not (folder / name).is_file():
+            raise FoundryError(
+                f"Not a model folder: {folder} has no {name}.", hint="Give the folder of a trained or released model."
+            )
+    try:
+        config = Qwen2VLConfig.from_pretrained(folder, local_files_only=True)
+        model, report = Qwen2VLModel.from_pretrained(
+            folder,
+            config=config,
+            dtype=torch.float32,
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+        tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
+    except (OSError, SafetensorError, ValueError, RuntimeError) as error:
+        raise FoundryError(
+            f"The model in {folder} can't be read: {error}", hint="Delete the folder and run its step again."
+        ) from error
+    _check(folder, report)
+    return model.eval(), tokenizer, read_settings(folder)
+
+
+def read_settings(folder: Path) -> Settings:
+    """The settings of a model folder, or those of the released models where it has none.
+
+    Raises:
+        FoundryError: ``gme.json`` is no JSON or has bad fields.
+    """
+    path = folder / SETTINGS
+    if not path.exists():
+        return Settings()
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise FoundryError(f"{path} is not valid JSON: {error}") from error
+    return parse_config(raw, Settings, where=str(path))
+
+
+def _save_weights(folder: Path, model: Qwen2VLModel, settings: Settings) -> None:
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    weights[_TABLE] = weights[_TABLE].to(getattr(torch, settings.embedding_dtype))
+    shards: list[dict[str, Tensor]] = [
+        {_TABLE: weights.pop(_TABLE)},
+        {name: tensor for name, tensor in weights.items() if name.startswith("language_model.")},
+        {name: tensor for name, tensor in weights.items() if not name.startswith("language_model.")},
+    ]
+    places = {}
+    for number, shard in enumerate(shards, start=1):
+        file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+        save_file(shard, folder / file, metadata={"format": "pt"})
+        places.update(dict.fromkeys(shard, file))
+    size = sum(tensor.nbytes for shard in shards for tensor in shard.values())
+    index = {"metadata": {"total_size": size}, "weight_map": dict(sorted(places.items()))}
+    (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+
+
+def _check(folder: Path, report: dict[str, object]) -> None:
+    missing, unknown, wrong = (
+        sorted(str(name) for name in _names(report, kind) if not str(name).startswith(_UNUSED))
+        for kind in ("missing_keys", "unexpected_keys", "mismatched_keys")
+    )
+    if missing or unknown or wrong:
+        lists = {"missing": missing, "unknown": unknown, "of another shape": wrong}
+        found = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in lists.items() if names)
+        raise FoundryError(f"The weights in {folder} do not fit its config.json. {found}")
+
+
+def _names(report: dict[str, object], kind: str) -> list[object]:
+    names = report.get(kind)
+    return list(names) if isinstance(names, list | set | tuple) else []

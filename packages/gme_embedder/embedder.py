@@ -1,0 +1,148 @@
+"""The embedder for people: items in, unit vectors out, whatever their mixture, order and number.
+
+Batches by tokens, not by count, and similar lengths together. Knows preparation and model; not data sets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+from transformers import Qwen2VLModel
+
+from gme_data.errors import FoundryError
+from gme_data.images import ImageStore
+from gme_data.progress import Progress
+from gme_embedder.batch import TokenisedItem, pack
+from gme_embedder.checkpoint import Settings, load_model, save_model
+from gme_embedder.config import ModelConfig
+from gme_embedder.model import EmbedderModel
+from gme_embedder.prepare import Preparer
+from gme_embedder.sources import EmbedderInput
+from gme_embedder.tiny import build_tiny
+
+BATCH_TOKENS = 4096
+_WINDOW = 2048
+"""Items tokenised, and their pictures held, at a time."""
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+class Embedder:
+    """A universal multimodal embedder. Made by `load` or `untrained`.
+
+    Attributes:
+        model: The torch module.
+        preparer: Items to batches, by the model's own settings.
+    """
+
+    def __init__(
+        self,
+        qwen: Qwen2VLModel,
+        tokenizer: Tokenizer,
+        settings: Settings,
+        *,
+        device: str = "cpu",
+        dtype: str = "float32",
+    ) -> None:
+        if dtype not in _DTYPES:
+            raise FoundryError(f"Unknown dtype '{dtype}'.", hint=f"Use one of {', '.join(_DTYPES)}.")
+        self.settings = settings
+        self.model = EmbedderModel(qwen, settings.inputs.pictures).to(device)
+        self.preparer = Preparer(tokenizer, settings.inputs)
+        self._device, self._dtype = torch.device(device), _DTYPES[dtype]
+
+    @classmethod
+    def load(cls, path: str | Path, device: str = "cpu", dtype: str = "float32") -> Self:
+        """Read a model folder.
+
+        Args:
+            path: Written by `save`, or a released GME or Qwen2-VL folder.
+            device: As torch names it.
+            dtype: `float32` or `bfloat16` computation.
+
+        Raises:
+            FoundryError: Not a model folder, damaged, or weights that do not fit; an unknown dtype.
+        """
+        return cls(*load_model(Path(path)), device=device, dtype=dtype)
+
+    @classmethod
+    def untrained(cls, config: ModelConfig, seed: int) -> Self:
+        """The tiny model: SmolLM2's first layers and a fresh vision tower drawn from `seed`.
+
+        Raises:
+            FoundryError: The package with SmolLM2's weights is not installed.
+        """
+        qwen, tokenizer = build_tiny(config, seed)
+        return cls(qwen, tokenizer, Settings(inputs=config.inputs, embedding_dtype=config.embedding_dtype))
+
+    @property
+    def dimension(self) -> int:
+        """Size of an embedding, d."""
+        return self.model.dimension
+
+    def save(self, folder: Path) -> None:
+        """Write a model folder that `load` reads. See `checkpoint.save_model`."""
+        save_model(folder, self.model.qwen, self.preparer.tokenizer, self.settings)
+
+    @torch.inference_mode()
+    def encode(
+        self,
+        items: Sequence[EmbedderInput],
+        instruction: str | None = None,
+        images: ImageStore | None = None,
+        *,
+        batch_tokens: int = BATCH_TOKENS,
+        progress: str | None = None,
+    ) -> NDArray[np.float32]:
+        """Embed items.
+
+        Args:
+            items: `Item`s, dicts with ``text`` and/or ``image`` (PIL picture, path, bytes), or strings (always text).
+            instruction: For queries: the task in a sentence. None for candidates.
+            images: Where the pictures of `Item`s are looked up.
+            batch_tokens: Tokens computed at once; more need more memory.
+            progress: Label of a progress display; None shows none.
+
+        Returns:
+            L2-normalised float32 [n, d] in the order of `items`.
+
+        Raises:
+            FoundryError: A bad item or picture; see `Preparer.prepare`.
+        """
+        vectors = np.zeros((len(items), self.dimension), np.float32)
+        self.model.eval()
+        with Progress(progress, len(items)) if progress else nullcontext() as shown:
+            for start in range(0, len(items), _WINDOW):
+                window = self.preparer.tokenise(items[start : start + _WINDOW], instruction, images)
+                for rows in batches_by_tokens(window, batch_tokens):
+                    vectors[[start + row for row in rows]] = self._embed([window[row] for row in rows])
+                    if shown:
+                        shown.advance(len(rows))
+        return vectors
+
+    def _embed(self, items: list[TokenisedItem]) -> NDArray[np.float32]:
+        half = self._dtype != torch.float32
+        with torch.autocast(self._device.type, self._dtype, enabled=half):
+            vectors = self.model.embed(pack(items, self.settings.inputs.positions))
+        return np.asarray(vectors.cpu().numpy(), dtype=np.float32)
+
+
+def batches_by_tokens(items: Sequence[TokenisedItem], batch_tokens: int) -> Iterator[list[int]]:
+    """Rows of `items` by falling length in batches of at most `batch_tokens` tokens, at least one item each."""
+    rows: list[int] = []
+    tokens = 0
+    for row in sorted(range(len(items)), key=lambda row: -len(items[row].ids)):
+        length = len(items[row].ids)
+        if rows and tokens + length > batch_tokens:
+            yield rows
+            rows, tokens = [], 0
+        rows.append(row)
+        tokens += length
+    if rows:
+        yield rows
