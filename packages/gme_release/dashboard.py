@@ -1,4 +1,4 @@
-"""Both user interfaces on what the runs of a workspace wrote: MLflow's and Prefect's servers, started and stopped together.
+"""Both user interfaces on what the runs wrote: the servers of MLflow and Prefect, started and stopped together.
 
 Prefect is started as a program with the environment it is given; this module does not import it and does not know
 where its database lies.

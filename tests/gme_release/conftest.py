@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from safetensors.numpy import save_file
+
 from gme_data.digests import sha256_json
 from gme_data.manifest import Manifest, content_digest, list_files, write_manifest
 from gme_release.config import ReleaseConfig
 from gme_release.records import RunFacts
 from gme_release.versioning import TrackedFolder, VersionedOutputs
-from safetensors.numpy import save_file
 
 OUTPUTS = {
     "corpus": "data/atlas",
