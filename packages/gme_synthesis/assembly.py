@@ -73,20 +73,19 @@ PICTURED_RECIPES = (
 
 
 def assemble(drafts: Sequence[Draft], recipes: Sequence[Recipe], world: World) -> Iterator[Example]:
-    """One example for each draft and recipe, recipe by recipe; a passage that stands on no page makes no T->VD."""
+    """One example for each draft and recipe, recipe by recipe; a passage without a stored page makes no T->VD."""
     for recipe in recipes:
         for draft in drafts:
             fact = world.facts[draft.fact_id]
             passage = world.passages[fact.passage_id]
-            if passage.page or recipe.task_type != "T->VD":
+            if recipe.task_type != "T->VD" or passage.page in world.picture_licences:
                 yield _example(recipe, draft, fact, passage, world)
 
 
 def _example(recipe: Recipe, draft: Draft, fact: Fact, passage: Passage, world: World) -> Example:
     query, positive = recipe.query(draft, passage), recipe.positive(draft, passage)
-    place = world.places[fact.place_id]
     content = [recipe.task_type, recipe.source, recipe.instruction, asdict(query), asdict(positive)]
-    pictured = query.image or positive.image
+    pictures = [world.picture_licences[id_] for id_ in (query.image, positive.image) if id_]
     return Example(
         id=sha256_json(content)[:_ID_LENGTH],
         task_type=recipe.task_type,
@@ -99,6 +98,16 @@ def _example(recipe: Recipe, draft: Draft, fact: Fact, passage: Passage, world: 
         # The same field of other places: the hardest negatives that are surely wrong.
         batch_key=f"{fact.section}/{fact.field}",
         answer=fact.value,
-        licence=" and ".join(sorted({passage.licence, *([place.licence] if pictured else [])})),
+        licence=combine_licences(passage.licence, *pictures),
         split="train",
     )
+
+
+def combine_licences(*licences: str) -> str:
+    """One SPDX expression for all parts of an example.
+
+    Example:
+        >>> combine_licences("MIT", "CC-BY-4.0 AND MIT")
+        'CC-BY-4.0 AND MIT'
+    """
+    return " AND ".join(sorted({part for licence in licences for part in licence.split(" AND ")}))

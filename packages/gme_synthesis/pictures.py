@@ -1,14 +1,14 @@
 """Steps 4 and 5, the picture attached and the picture filter.
 
 Paper: image search or a text-to-image model, then CLIP ViT-L/14 (score < 0.2 refused). Here the corpus itself says
-which picture shows which entity, and no CLIP weights come in an installable package, so the filter asks what can be told
-without a model: that the picture decodes, is large enough, is not blank, and that no flag of another entity group looks
-the same. A scorer of picture against caption belongs here once there is one.
+which picture shows which entity, and no CLIP weights come in an installable package, so the filter asks what can be
+told without a model: that it decodes, is large enough, is not blank, and that no flag of another entity group looks the
+same. A scorer of picture against caption belongs here once there is one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,17 +17,17 @@ from numpy.typing import NDArray
 from gme_data.errors import FoundryError
 from gme_data.images import ImageStore
 from gme_synthesis.config import SynthesisConfig
-from gme_synthesis.records import Draft, Fact, Place, Reject, shuffled
+from gme_synthesis.records import Draft, Place, Reject, shuffled
+from gme_synthesis.world import World
 
 _SIGNATURE_SIDE = 24
-_SECTION_OF_MAPS = "Geography"
 
 
 class PictureAttacher:
     """Gives a draft a flag in one style, the same flag in the other, and an illustration for its passage."""
 
-    def __init__(self, places: Mapping[str, Place], facts: Mapping[str, Fact], seed: int) -> None:
-        self._places, self._facts, self._seed = places, facts, seed
+    def __init__(self, world: World, seed: int) -> None:
+        self._places, self._facts, self._passages, self._seed = world.places, world.facts, world.passages, seed
 
     def run(self, drafts: Sequence[Draft]) -> Iterator[Draft | Reject]:
         """Input columns: `fact_id`, `wording`. Output columns: `flag`, `other_flag`, `illustration`."""
@@ -39,11 +39,9 @@ class PictureAttacher:
                 continue
             styles = shuffled(sorted(place.flags), self._seed, "style", draft.fact_id, draft.wording)
             flag, other = place.flags[styles[0]], place.flags[styles[-1]]
-            yield replace(draft, flag=flag, other_flag=other, illustration=_illustration(fact, place, other))
-
-
-def _illustration(fact: Fact, place: Place, flag: str) -> str:
-    return place.maps[0] if place.maps and fact.section == _SECTION_OF_MAPS else flag
+            yield replace(
+                draft, flag=flag, other_flag=other, illustration=self._passages[fact.passage_id].illustration or other
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +58,10 @@ class PictureFilter:
     Each picture is looked at once, however many drafts carry it.
     """
 
-    def __init__(
-        self, store: ImageStore, places: Mapping[str, Place], facts: Mapping[str, Fact], config: SynthesisConfig
-    ) -> None:
-        self._store, self._facts, self._config = store, facts, config
+    def __init__(self, store: ImageStore, places: Iterable[Place], config: SynthesisConfig) -> None:
+        self._store, self._config = store, config
         self._looks: dict[str, _Look] = {}
-        self._ambiguous = self._look_alikes(places.values())
+        self._ambiguous = self._look_alikes(places)
 
     def run(self, drafts: Sequence[Draft]) -> Iterator[Draft | Reject]:
         """Input columns: `flag`, `other_flag`, `illustration`. Output columns: none."""

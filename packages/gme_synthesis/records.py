@@ -10,14 +10,13 @@ from gme_data.digests import sha256_json
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """An entity of the corpus. `flags` maps style to image id; `maps` are its other pictures, best first."""
+    """An entity of the corpus. `flags` maps style to image id."""
 
     id: str
     name: str
     aliases: tuple[str, ...]
     entity_group: str
     flags: dict[str, str]
-    maps: tuple[str, ...]
     licence: str
 
     @property
@@ -28,13 +27,14 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A short text about one place; `page` is the image id of the rendered page that shows it."""
+    """A short text about one place; `page` is the rendered page that shows it, `illustration` a picture beside it."""
 
     id: str
     place_id: str
     section: str
     text: str
     page: str | None
+    illustration: str | None
     licence: str
 
 
@@ -62,7 +62,7 @@ class Draft:
         fused: The question with the name replaced by a reference to a picture.
         flag: Image id of the flag that stands for the name.
         other_flag: The same flag in another style.
-        illustration: Image id of the picture beside the passage that answers.
+        illustration: Image id of the picture (flag or map) beside the passage that answers.
     """
 
     fact_id: str

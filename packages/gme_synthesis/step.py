@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gme_data.digests import sha256_bytes
 from gme_data.examples import Example, read_examples, write_examples
 from gme_data.images import ImageStore
 from gme_data.journal import Journal
@@ -41,7 +40,7 @@ def synthesize(config: SynthesisConfig, inputs: Mapping[str, Path], context: Ste
         FoundryError: The corpus is incomplete, or a task type ends up without examples.
     """
     corpus = inputs["corpus"]
-    world = read_world(corpus / "corpus")
+    world = read_world(corpus)
     writer = TemplateWriter(world.templates, config.wordings_per_fact, config.seed)
     stages = build_stages(config, world, ImageStore([corpus / "images"]), context.staging)
     shards = run_shards(config, world, writer, stages, Journal(context.staging, "shards"))
@@ -60,7 +59,7 @@ def build_stages(config: SynthesisConfig, world: World, store: ImageStore, scrat
     passages = [world.passages[id_] for id_ in sorted(world.passages)]
     texts = [passage.text for passage in passages]
     vectors = EmbeddingStore(scratch / ".embeddings").encode(
-        "minilm", [sha256_bytes(text.encode()) for text in texts], lambda rows: encoder.encode([texts[r] for r in rows])
+        "minilm", texts, lambda rows: encoder.encode([texts[r] for r in rows])
     )
     consistency = ConsistencyFilter(
         passages,
@@ -71,8 +70,8 @@ def build_stages(config: SynthesisConfig, world: World, store: ImageStore, scrat
         judged_per_fact=config.judged_per_fact,
     )
     rewriter = EntityRewriter(world.places, world.facts, config.references, config.seed)
-    attacher = PictureAttacher(world.places, world.facts, config.seed)
-    picture_filter = PictureFilter(store, world.places, world.facts, config)
+    attacher = PictureAttacher(world, config.seed)
+    picture_filter = PictureFilter(store, world.places.values(), config)
     pictures = ("flag", "other_flag", "illustration")
     stages = (
         Stage("consistency", _WRITTEN, (), consistency.run),

@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from gme_data.errors import FoundryError
-from gme_data.parquet import read_rows
+from gme_data.parquet import read_rows, shard_paths
 from gme_synthesis.records import Fact, Passage, Place
 
 FLAG_STYLES = ("twemoji", "openmoji")
 _COLUMNS = {
-    "places": "place_id name aliases entity_group split flag_twemoji flag_openmoji map locator licence",
-    "passages": "id place_id section text page split licence",
+    "places": "place_id name aliases entity_group split flag_twemoji flag_openmoji licence",
+    "passages": "id place_id section text page illustration split licence",
     "facts": "id place_id section field value passage_id entity_group split",
     "wordings": "field split kind template",
 }
@@ -24,25 +25,28 @@ _COLUMNS = {
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """The train part: entities and what is known of them, by id; question templates by field."""
+    """The train part: entities and what is known of them, by id; question templates by field; licences by image id."""
 
     places: Mapping[str, Place]
     passages: Mapping[str, Passage]
     facts: Mapping[str, Fact]
     templates: Mapping[str, tuple[str, ...]]
+    picture_licences: Mapping[str, str]
 
 
-def read_world(corpus: Path) -> World:
-    """Read the train part of ``<corpus>/*.parquet``.
+def read_world(atlas: Path) -> World:
+    """Read the train part of ``corpus/*.parquet`` and the licences of ``images/images-*.parquet`` below `atlas`.
 
     Raises:
         FoundryError: A table or column is missing, nothing is in the train part, or a fact points nowhere.
     """
+    corpus = atlas / "corpus"
     world = World(
         places={row["place_id"]: _place(row) for row in _train_rows(corpus, "places")},
         passages={row["id"]: _passage(row) for row in _train_rows(corpus, "passages")},
         facts={row["id"]: _fact(row) for row in _train_rows(corpus, "facts")},
         templates=_templates(corpus),
+        picture_licences=_picture_licences(atlas / "images"),
     )
     for fact in world.facts.values():
         if fact.place_id not in world.places or fact.passage_id not in world.passages:
@@ -62,6 +66,11 @@ def _train_rows(corpus: Path, table: str) -> list[dict[str, Any]]:
     return rows
 
 
+def _picture_licences(images: Path) -> dict[str, str]:
+    tables = [pq.read_table(path, columns=["id", "licence"]) for path in shard_paths(images, "images")]
+    return {row["id"]: row["licence"] for table in tables for row in table.to_pylist()}
+
+
 def _templates(corpus: Path) -> dict[str, tuple[str, ...]]:
     """Templates by field, both kinds: a deictic one takes the name where it would take a reference."""
     found: dict[str, set[str]] = {}
@@ -72,13 +81,14 @@ def _templates(corpus: Path) -> dict[str, tuple[str, ...]]:
 
 def _place(row: dict[str, Any]) -> Place:
     flags = {style: row[f"flag_{style}"] for style in FLAG_STYLES if row[f"flag_{style}"]}
-    maps = tuple(row[name] for name in ("map", "locator") if row[name])
     names = tuple(row["aliases"] or ())
-    return Place(row["place_id"], row["name"], names, row["entity_group"], flags, maps, row["licence"])
+    return Place(row["place_id"], row["name"], names, row["entity_group"], flags, row["licence"])
 
 
 def _passage(row: dict[str, Any]) -> Passage:
-    return Passage(row["id"], row["place_id"], row["section"], row["text"], row["page"], row["licence"])
+    return Passage(
+        row["id"], row["place_id"], row["section"], row["text"], row["page"], row["illustration"], row["licence"]
+    )
 
 
 def _fact(row: dict[str, Any]) -> Fact:

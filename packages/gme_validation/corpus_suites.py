@@ -1,0 +1,157 @@
+"""Suites over the tables of the corpus, and over its splits."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+
+import pandas as pd
+
+from gme_validation.config import ValidationConfig
+from gme_validation.suites import Expect, Suite, covers, holds, lengths, one_of, unique
+from gme_validation.tables import Corpus
+
+SPLITS = ("train", "dev", "test")
+
+
+def corpus_suites(corpus: Corpus, pictures: Container[str], config: ValidationConfig) -> list[Suite]:
+    """Suites over places, passages, facts, wordings, pictographs and entity groups.
+
+    Args:
+        corpus: The tables.
+        pictures: Ids of the stored pictures.
+        config: Floors and limits.
+    """
+    return [
+        _places(corpus, pictures, config),
+        _passages(corpus, pictures, config),
+        _facts(corpus),
+        _wordings(corpus),
+        _pictographs(corpus, pictures, config),
+        _groups(corpus),
+    ]
+
+
+def _places(corpus: Corpus, pictures: Container[str], config: ValidationConfig) -> Suite:
+    frame = corpus.places.drop(columns="aliases")
+    images = ("flag_twemoji", "flag_openmoji", "map", "locator")
+    frame["pictures_stored"] = _stored(frame, images, pictures)
+    return Suite(
+        "corpus.places",
+        frame,
+        (config.min_places, None),
+        ("place_id", "name", "entity_group", "split", "flag_twemoji", "flag_openmoji", "licence"),
+        (unique("place_id"), *_split_columns(), holds("pictures_stored", "flags and maps are in the picture store")),
+    )
+
+
+def _passages(corpus: Corpus, pictures: Container[str], config: ValidationConfig) -> Suite:
+    split_of = dict(zip(corpus.places["place_id"], corpus.places["split"], strict=True))
+    frame = corpus.passages.copy()
+    frame["split_of_place"] = frame["place_id"].map(split_of) == frame["split"]
+    frame["pictures_stored"] = _stored(frame, ("page",), pictures)
+    return Suite(
+        "corpus.passages",
+        frame,
+        (len(corpus.places), None),
+        ("id", "place_id", "section", "text", "entity_group", "split", "licence"),
+        (
+            unique("id"),
+            *_split_columns(),
+            lengths("text", 10, config.max_text_chars, "a passage has text, and not too much"),
+            holds("split_of_place", "a passage is in the split of its place"),
+            holds("pictures_stored", "pages are in the picture store"),
+        ),
+    )
+
+
+def _facts(corpus: Corpus) -> Suite:
+    texts = dict(zip(corpus.passages["id"], corpus.passages["text"], strict=True))
+    splits = dict(zip(corpus.passages["id"], corpus.passages["split"], strict=True))
+    frame = corpus.facts.copy()
+    frame["passage_known"] = frame["passage_id"].isin(list(texts))
+    frame["split_of_passage"] = frame["passage_id"].map(splits) == frame["split"]
+    frame["answer_in_passage"] = [
+        str(value).casefold() in str(texts.get(passage, "")).casefold()
+        for value, passage in zip(frame["value"], frame["passage_id"], strict=True)
+    ]
+    return Suite(
+        "corpus.facts",
+        frame,
+        (len(corpus.places), None),
+        ("id", "place_id", "section", "field", "value", "passage_id", "entity_group", "split", "licence"),
+        (
+            unique("id"),
+            *_split_columns(),
+            lengths("value", 1, 200, "an answer is short and not empty"),
+            holds("passage_known", "a fact names a passage that exists"),
+            holds("split_of_passage", "a fact is in the split of its passage"),
+            holds("answer_in_passage", "the answer stands in the passage"),
+        ),
+    )
+
+
+def _wordings(corpus: Corpus) -> Suite:
+    frame = corpus.wordings.copy()
+    frame["has_slot"] = frame["template"].str.contains(r"\{place\}|\{reference\}", regex=True)
+    shape = frame["template"].str.casefold().str.replace(r"\W+", " ", regex=True).str.strip()
+    frame["in_one_split"] = frame["split"].groupby([frame["field"], shape]).transform("nunique") == 1
+    return Suite(
+        "corpus.wordings",
+        frame,
+        (1, None),
+        ("field", "split", "kind", "template"),
+        (
+            *_split_columns(),
+            one_of("kind", ("named", "deictic"), "a wording names its place or points at it"),
+            holds("has_slot", "a template has a slot for the place"),
+            holds("in_one_split", "no wording is in two splits"),
+        ),
+    )
+
+
+def _pictographs(corpus: Corpus, pictures: Container[str], config: ValidationConfig) -> Suite:
+    frame = corpus.pictographs.drop(columns=["aliases", "names"])
+    frame["pictures_stored"] = _stored(frame, ("twemoji", "openmoji"), pictures)
+    frame["base_known"] = frame["base_id"].isin(frame["id"])
+    return Suite(
+        "corpus.pictographs",
+        frame,
+        (config.min_pictographs, None),
+        ("id", "base_id", "family", "name", "variant", "twemoji", "openmoji", "entity_group", "split", "licence"),
+        (
+            unique("id"),
+            *_split_columns(),
+            one_of("gender", ("none", "man", "woman", "person"), "genders of the source"),
+            holds("base_known", "a variant names a base that exists"),
+            holds("pictures_stored", "both styles are in the picture store"),
+        ),
+    )
+
+
+def _groups(corpus: Corpus) -> Suite:
+    rows = pd.concat([frame[["entity_group", "split"]] for frame in corpus.grouped()], ignore_index=True)
+    frame = rows.groupby("entity_group", as_index=False).agg(splits=("split", "nunique"), split=("split", "first"))
+    frame["in_one_split"] = frame["splits"] == 1
+    return Suite(
+        "corpus.entity-groups",
+        frame,
+        (1, None),
+        ("entity_group", "split"),
+        (*_split_columns(), holds("in_one_split", "an entity group is in one split only")),
+    )
+
+
+def _split_columns() -> tuple[Expect, ...]:
+    return (
+        one_of("split", SPLITS, "the three splits"),
+        covers("split", SPLITS, "each split has rows"),
+    )
+
+
+def _stored(frame: pd.DataFrame, columns: tuple[str, ...], pictures: Container[str]) -> pd.Series[bool]:
+    """Whether each row's pictures, as far as it has them, are in the store."""
+    present = [
+        all(id_ in pictures for id_ in row if isinstance(id_, str))
+        for row in frame[list(columns)].itertuples(index=False, name=None)
+    ]
+    return pd.Series(present, index=frame.index, dtype=bool)

@@ -1,0 +1,81 @@
+"""Looks at every stored picture: does its id fit its bytes, does it decode, how large is it, is anything in it?
+
+A picture that can't be decoded is a row that says so, not an exception: the suites report it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+
+from gme_data.digests import sha256_bytes
+from gme_data.errors import FoundryError
+from gme_data.images import ALLOWED_FORMATS, decode_rgb
+from gme_data.parquet import shard_paths
+from gme_data.progress import track
+from gme_validation.config import ValidationConfig
+from gme_validation.suites import Suite, between, holds, lengths, one_of, unique
+
+_ROWS_AT_ONCE = 128
+
+
+def look_at_pictures(folder: Path) -> pd.DataFrame:
+    """One row a picture, decoded one row group at a time.
+
+    Columns: id, format, licence, source, width, height (as decoded, pixels; 0 if not decodable), size_as_recorded,
+    id_is_digest, decodes, std (of the grey values, 0-255).
+    """
+    paths = shard_paths(folder, "images")
+    total = sum(pq.ParquetFile(path).metadata.num_rows for path in paths)
+    return pd.DataFrame([_look(row) for row in track(_rows(paths), "decode pictures", total, "pictures")])
+
+
+def _rows(paths: list[Path]) -> Iterator[dict[str, Any]]:
+    for path in paths:
+        for batch in pq.ParquetFile(path).iter_batches(batch_size=_ROWS_AT_ONCE):
+            yield from batch.to_pylist()
+
+
+def _look(row: dict[str, Any]) -> dict[str, Any]:
+    size, std, decodes = (0, 0), 0.0, True
+    try:
+        picture = decode_rgb(row["bytes"], row["id"])
+        size, std = picture.size, float(np.asarray(picture.convert("L"), dtype=np.float32).std())
+    except FoundryError:
+        decodes = False
+    return {
+        **{name: row[name] for name in ("id", "format", "licence", "source")},
+        "width": size[0],
+        "height": size[1],
+        "size_as_recorded": size == (row["width"], row["height"]),
+        "id_is_digest": sha256_bytes(row["bytes"]) == row["id"],
+        "decodes": decodes,
+        "std": std,
+    }
+
+
+def picture_suite(frame: pd.DataFrame, config: ValidationConfig) -> Suite:
+    """What must hold for every stored picture."""
+    sides = (config.min_picture_side, config.max_picture_side)
+    return Suite(
+        "corpus.images",
+        frame,
+        (1, None),
+        ("id", "format", "licence", "source", "width", "height"),
+        (
+            unique("id"),
+            holds("id_is_digest", "a picture's id is the sha256 of its bytes"),
+            holds("decodes", "every picture decodes to its last pixel"),
+            holds("size_as_recorded", "width and height are those of the table"),
+            one_of("format", ALLOWED_FORMATS, "formats that are decoded"),
+            lengths("licence", 2, 200, "every picture has a licence"),
+            between("width", *sides, "width in pixels"),
+            between("height", *sides, "height in pixels"),
+            between("std", config.min_picture_std, None, "no blank picture"),
+        ),
+    )

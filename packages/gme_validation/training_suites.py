@@ -1,0 +1,165 @@
+"""Suites over the training set, its mix of task types, its rejects and its funnel."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Container, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from gme_data.errors import FoundryError
+from gme_data.examples import Example
+from gme_data.items import TASK_TYPES, Item
+from gme_data.parquet import read_shards
+from gme_validation.config import ValidationConfig
+from gme_validation.suites import Suite, between, covers, holds, lengths, one_of, unique
+from gme_validation.tables import Owners, expected_modalities, modality
+
+_FILTERS = ("consistency", "entity", "picture", "picture-filter", "deduplicate")
+_NO_FILTERS = ("write", "assemble", "merge")  # they change what is counted, so what goes in is not what comes out
+
+
+def training_suites(
+    examples: Sequence[Example], owners: Owners, pictures: Container[str], config: ValidationConfig
+) -> list[Suite]:
+    """Suites over the examples and over their mix of task types and modalities."""
+    return [_examples(examples, owners, pictures, config), _mix(examples, config)]
+
+
+def _examples(examples: Sequence[Example], owners: Owners, pictures: Container[str], config: ValidationConfig) -> Suite:
+    return Suite(
+        "training.examples",
+        pd.DataFrame([_row(example, owners, pictures) for example in examples]),
+        (config.min_examples, None),
+        ("id", "task_type", "source", "instruction", "entity_group", "batch_key", "licence", "split"),
+        (
+            unique("id"),
+            one_of("task_type", TASK_TYPES, "the nine task types"),
+            covers("task_type", TASK_TYPES, "every task type has examples"),
+            one_of("split", ("train",), "only the train part is trained on"),
+            one_of("group_split", ("train",), "no entity group of dev or test is trained on"),
+            one_of("picture_split", ("train",), "no picture of a dev or test entity is trained on"),
+            holds("pictures_stored", "pictures are in the store"),
+            holds("fits_type", "query, positive and negatives have the modalities of the task type"),
+            holds("query_is_not_positive", "a query is not its own answer"),
+            holds("positive_is_not_negative", "an answer is not among its negatives"),
+            lengths("instruction", 1, 300, "an instruction is short and not empty"),
+            between("longest_text", 0, config.max_text_chars, "characters of the longest text"),
+        ),
+    )
+
+
+def _row(example: Example, owners: Owners, pictures: Container[str]) -> dict[str, Any]:
+    items = (example.query, example.positive, *example.negatives)
+    images = [item.image for item in items if item.image]
+    query, document = expected_modalities(example.task_type)
+    return {
+        "id": example.id,
+        "task_type": example.task_type,
+        "source": example.source,
+        "instruction": example.instruction,
+        "query": example.query.text,
+        "query_image": example.query.image,
+        "entity_group": example.entity_group,
+        "batch_key": example.batch_key,
+        "licence": example.licence,
+        "split": example.split,
+        "group_split": owners.groups.get(example.entity_group, "unknown"),
+        "picture_split": _most_held_out(owners.pictures.get(image, "unknown") for image in images),
+        "pictures_stored": all(image in pictures for image in images),
+        "fits_type": _modality(example.query) == query and all(_modality(item) == document for item in items[1:]),
+        "query_is_not_positive": example.query != example.positive,
+        "positive_is_not_negative": example.positive not in example.negatives,
+        "longest_text": max(len(item.text or "") for item in items),
+    }
+
+
+def _most_held_out(splits: Iterable[str]) -> str:
+    found = set(splits)
+    return next((split for split in ("unknown", "test", "dev") if split in found), "train")
+
+
+def _modality(item: Item) -> str:
+    return modality(item.text, item.image)
+
+
+def _mix(examples: Sequence[Example], config: ValidationConfig) -> Suite:
+    counts = Counter(example.task_type for example in examples)
+    total = max(len(examples), 1)
+    rows = [{"task_type": name, "examples": counts[name], "share": counts[name] / total} for name in TASK_TYPES]
+    limits = (config.min_type_share, config.max_type_share)
+    return Suite(
+        "training.mix",
+        pd.DataFrame(rows),
+        (len(TASK_TYPES), len(TASK_TYPES)),
+        ("task_type", "examples", "share"),
+        (unique("task_type"), between("share", *limits, "share of a task type in the training set")),
+    )
+
+
+def funnel_suites(synthetic: Path, examples: int, config: ValidationConfig) -> list[Suite]:
+    """Suites over ``funnel.json`` and ``rejects/``: every loss has a step and a reason, and the numbers agree.
+
+    Raises:
+        FoundryError: ``funnel.json`` or the rejects are missing or unreadable.
+    """
+    path = synthetic / "funnel.json"
+    try:
+        steps: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["steps"]
+        rows = [_funnel_row(step) for step in steps]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise FoundryError(f"{path}: not a funnel: {error}", hint="Run `gme synthesize` again.") from error
+    rejects = pd.DataFrame(read_shards(synthetic / "rejects", "rejects"))
+    refused = int(sum(row["rejected"] for row in rows))
+    suites = [_funnel(pd.DataFrame(rows), examples, config)]
+    # A funnel without a single reject is allowed; then there is no table of rejects to judge.
+    return suites + ([_rejects(rejects, refused, [row["step"] for row in rows])] if refused or len(rejects) else [])
+
+
+def _funnel_row(step: dict[str, Any]) -> dict[str, Any]:
+    rejected = sum(step["rejected"].values())
+    counted = step["step"] not in _NO_FILTERS
+    return {
+        "step": step["step"],
+        "seen": step["seen"],
+        "kept": step["kept"],
+        "rejected": rejected,
+        "unexplained": step["seen"] - step["kept"] - rejected if counted else 0,
+        "filtered_share": rejected / max(step["seen"], 1) if step["step"] in _FILTERS else 0.0,
+    }
+
+
+def _funnel(frame: pd.DataFrame, examples: int, config: ValidationConfig) -> Suite:
+    last = frame.index == len(frame) - 1
+    frame["agrees_with_examples"] = ~last | (frame["kept"] == examples)
+    return Suite(
+        "synthesis.funnel",
+        frame,
+        (len(_FILTERS), None),
+        ("step", "seen", "kept", "rejected"),
+        (
+            unique("step"),
+            covers("step", _FILTERS, "every filter ran"),
+            between("kept", 1, None, "no step loses everything"),
+            between("unexplained", 0, 0, "what is lost has a reason"),
+            between("filtered_share", 0, config.max_reject_share, "no filter refuses too much"),
+            holds("agrees_with_examples", "the funnel ends in the number of examples written"),
+        ),
+    )
+
+
+def _rejects(frame: pd.DataFrame, refused: int, steps: Sequence[str]) -> Suite:
+    return Suite(
+        "synthesis.rejects",
+        frame,
+        (refused, refused),
+        ("step", "reason", "subject", "text"),
+        (
+            one_of("step", steps, "steps of the funnel"),
+            lengths("reason", 1, 100, "every reject has a reason"),
+            lengths("subject", 1, 200, "every reject names what was refused"),
+        ),
+    )
