@@ -13,7 +13,7 @@ from typing import Any
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
-from prefect.task_runners import ThreadPoolTaskRunner
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from flows import artifacts
 from flows.chain import run_link
@@ -22,7 +22,7 @@ from flows.console import announce
 from flows.records import Record, record
 from gme_data.steps import Outcome
 
-_TWO_AT_A_TIME: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=2)
+_TWO_AT_A_TIME: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=2)
 
 
 @dataclass(frozen=True, slots=True)
