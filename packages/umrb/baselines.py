@@ -1,8 +1,12 @@
-"""The systems that a trained model has to be compared with: chance, no training, words, frozen encoders, raw pixels."""
+"""The step `baselines`: what a trained model is compared with.
+
+Chance, the model before training, words, frozen encoders, raw pixels; each on the tasks whose two sides it can see.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -10,14 +14,30 @@ from PIL import Image
 from gme_data.digests import sha256_json
 from gme_data.images import ImageStore
 from gme_data.items import Item
+from gme_data.journal import Journal
+from gme_data.steps import StepContext
 from gme_embedder.store import EmbeddingStore
 from umrb.chance import ChanceSystem
 from umrb.config import BaselineConfig
 from umrb.lexical import LexicalSystem
+from umrb.results import SCORES, write_scores
+from umrb.runner import VECTORS, Runner
 from umrb.systems import DenseSystem, Encoder, System, Vectors, as_given, picture_only, text_only
+from umrb.tasks import load_tasks, open_images
 
 TEXT = frozenset({"T"})
 PICTURE = frozenset({"I"})
+
+
+def run_baselines(config: BaselineConfig, inputs: Mapping[str, Path], context: StepContext) -> dict[str, float]:
+    """Score every baseline on the tasks of ``inputs["corpus"]`` that it applies to."""
+    folder = inputs["corpus"] / "tasks" / config.scoring.split
+    tasks = load_tasks(folder, config.scoring.tasks)
+    runner = Runner(context.staging, Journal(context.staging, "scores"), config.scoring)
+    makers = build_baselines(config, open_images(folder), EmbeddingStore(context.staging / VECTORS))
+    systems = [runner.score(make(), tasks) for make in makers]
+    write_scores(context.staging / SCORES, systems)
+    return {"systems": len(systems), "scores": sum(len(system.tasks) for system in systems)}
 
 
 def build_baselines(config: BaselineConfig, images: ImageStore, store: EmbeddingStore) -> list[Callable[[], System]]:

@@ -10,6 +10,9 @@ from gme_data.errors import FoundryError
 from gme_data.items import TASK_TYPES
 from gme_data.settings import Frozen, parse_config
 
+SCORES = "scores.json"
+"""Name of the file in the folders of baselines, evaluation and report."""
+
 
 class SubsetScore(Frozen):
     """The headline metric over the queries of one subset (a language, a field) of a task."""

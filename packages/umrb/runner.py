@@ -5,7 +5,6 @@ A killed run goes on with the task it was at. Knows neither what a system is mad
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +23,8 @@ from umrb.results import SubsetScore, SystemScores, TaskScore
 from umrb.systems import Outcome, Ranking, System
 from umrb.tasks import NumberedTask
 
-_log = logging.getLogger(__name__)
+VECTORS = ".vectors"
+"""Folder of the embedding store within a staging folder. Hidden: it goes when the step is published."""
 
 RUN_SCHEMA = pa.schema(
     [

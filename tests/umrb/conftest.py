@@ -66,7 +66,7 @@ def make_task(kind: str, pictures: dict[str, tuple[str, str]]) -> RetrievalTask:
     )
 
 
-def publish(folder: Path, step: str, config: dict[str, object] | None = None) -> Path:
+def write_manifest_of(folder: Path, step: str, config: dict[str, object] | None = None) -> Path:
     """Write the manifest that makes a folder a finished output."""
     files = list_files(folder)
     write_manifest(
@@ -86,10 +86,16 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for kind in TASK_TYPES:
         task = make_task(kind, pictures)
         save_task(folder / "tasks" / "test" / task.card.name, task)
-    return publish(folder, "corpus")
+    return write_manifest_of(folder, "corpus")
 
 
 @pytest.fixture
 def text_task() -> Callable[[], RetrievalTask]:
     """Makes the T->T task alone, which has no pictures."""
     return lambda: make_task("T->T", dict.fromkeys(COLOURS, ("a", "b")))
+
+
+@pytest.fixture(scope="session")
+def publish() -> Callable[..., Path]:
+    """Writes the manifest that makes a folder a finished output: ``publish(folder, step, config=None)``."""
+    return write_manifest_of

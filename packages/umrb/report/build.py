@@ -10,25 +10,26 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from gme_data.steps import StepContext
 from umrb.config import REPORTED, ReportConfig
 from umrb.report.facts import Facts, read_facts
 from umrb.report.gallery import build_gallery
 from umrb.report.plots import plot_curves, plot_funnel, plot_tasks, plot_types
 from umrb.report.tables import TaskRow, TypeRow, control_sentences, scores_json, task_rows, type_rows, verdict
-from umrb.results import overall
+from umrb.results import SCORES, overall
 from umrb.runner import slug
 from umrb.tasks import NumberedTask, load_tasks, open_images
 
 _TEMPLATES = Path(__file__).parent.parent / "templates"
 
 
-def build_report(config: ReportConfig, inputs: Mapping[str, Path], folder: Path) -> dict[str, float]:
+def build_report(config: ReportConfig, inputs: Mapping[str, Path], context: StepContext) -> dict[str, float]:
     """Write the report.
 
     Args:
         config: Title, examples.
         inputs: Folders ``corpus``, ``synthetic``, ``baselines``, ``evaluation``, ``model``.
-        folder: Where ``report.html``, ``scores.json`` and ``plots/`` go.
+        context: Its staging folder gets ``report.html``, ``scores.json`` and ``plots/``.
 
     Returns:
         Counts: tasks, tasks where a baseline is ahead, bytes of the page.
@@ -36,9 +37,10 @@ def build_report(config: ReportConfig, inputs: Mapping[str, Path], folder: Path)
     Raises:
         FoundryError: An input is missing, damaged, or does not fit the others.
     """
+    folder = context.staging
     facts = read_facts(inputs)
     rows, types = task_rows(facts), type_rows(facts)
-    (folder / "scores.json").write_text(json.dumps(scores_json(facts, rows), indent=1) + "\n", encoding="utf-8")
+    (folder / SCORES).write_text(json.dumps(scores_json(facts, rows), indent=1) + "\n", encoding="utf-8")
     page = _page(config, facts, rows, types, inputs, folder)
     (folder / "report.html").write_text(page, encoding="utf-8")
     return {"tasks": len(rows), "tasks_lost": sum(row.lost for row in rows), "page_bytes": len(page.encode())}

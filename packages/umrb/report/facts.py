@@ -10,7 +10,7 @@ from typing import Any
 
 from gme_data.errors import FoundryError
 from gme_data.manifest import Manifest, require
-from umrb.results import SystemScores, read_scores
+from umrb.results import SCORES, SystemScores, read_scores
 
 _MADE_BY = {
     "corpus": "corpus",
@@ -64,8 +64,8 @@ def read_facts(inputs: Mapping[str, Path]) -> Facts:
         FoundryError: One is missing or damaged, or model and baselines were not scored on the same queries.
     """
     manifests = {name: require(folder, _MADE_BY.get(name, name)) for name, folder in inputs.items()}
-    model = read_scores(inputs["evaluation"] / "scores.json")[0]
-    baselines = read_scores(inputs["baselines"] / "scores.json")
+    model = read_scores(inputs["evaluation"] / SCORES)[0]
+    baselines = read_scores(inputs["baselines"] / SCORES)
     _check_comparable(model, baselines)
     return Facts(
         model=model,

@@ -11,9 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
-
-mpl.use("Agg")
-from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 # Okabe & Ito's palette: told apart with any colour vision, on white and on black.
@@ -57,7 +54,7 @@ def drawing() -> Iterator[None]:
 
 
 def save_figure(figure: Figure, folder: Path, name: str, data: Sequence[Mapping[str, object]]) -> str:
-    """Write ``name.svg``, ``name.png`` and ``name.csv``, close the figure.
+    """Write ``name.svg``, ``name.png`` and ``name.csv``.
 
     Args:
         figure: What was drawn.
@@ -73,7 +70,6 @@ def save_figure(figure: Figure, folder: Path, name: str, data: Sequence[Mapping[
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None}, bbox_inches="tight")
     figure.savefig(folder / f"{name}.png", dpi=160, facecolor="white", metadata={"Software": ""}, bbox_inches="tight")
-    plt.close(figure)
     (folder / f"{name}.svg").write_text(buffer.getvalue(), encoding="utf-8")
     _write_csv(folder / f"{name}.csv", data)
     return _inline(buffer.getvalue(), name)
@@ -84,8 +80,8 @@ def _inline(svg: str, name: str) -> str:
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
     body = body.replace(_INK, "currentColor").replace(_RULE, "var(--rule)")
     body = re.sub(r' (width|height)="[\d.]+pt"', "", body, count=2)
-    # Groups are numbered alike in every figure; ids must be unique on the page.
-    return re.sub(r'<g id="([a-zA-Z]+_\d+)"', rf'<g id="{name}-\1"', body)
+    # Matplotlib numbers the parts of every figure alike; on one page each id must stand once.
+    return re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", body)
 
 
 def _write_csv(path: Path, data: Sequence[Mapping[str, object]]) -> None:

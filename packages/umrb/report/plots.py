@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from umrb.report.facts import FunnelStage
 from umrb.report.figures import BLUE, CYCLE, GREY, ORANGE, drawing, save_figure
@@ -33,7 +33,8 @@ def plot_tasks(rows: Sequence[TaskRow], folder: Path) -> str:
         for row in rows
     ]
     with drawing():
-        figure, axes = plt.subplots(figsize=(8.4, 0.34 * len(rows) + 0.9))
+        figure = Figure(figsize=(8.4, 0.34 * len(rows) + 0.9))
+        axes = figure.subplots()
         _draw_tasks(axes, rows)
         return save_figure(figure, folder, "tasks", data)
 
@@ -77,7 +78,8 @@ def plot_types(rows: Sequence[TypeRow], folder: Path) -> str:
         for name, line in zip(systems, values, strict=True)
     ]
     with drawing():
-        figure, axes = plt.subplots(figsize=(8.4, 0.42 * len(systems) + 0.6))
+        figure = Figure(figsize=(8.4, 0.42 * len(systems) + 0.6))
+        axes = figure.subplots()
         grid = np.array([[np.nan if value is None else value for value in line] for line in values], dtype=np.float64)
         axes.imshow(grid, cmap="cividis", vmin=0, vmax=1, aspect="auto")
         for (line, column), value in np.ndenumerate(grid):
@@ -105,7 +107,8 @@ def plot_curves(points: Sequence[dict[str, Any]], folder: Path) -> str | None:
         {key: point.get(key) for key in ("stage", "phase", "source", "step", "loss", "accuracy")} for point in usable
     ]
     with drawing():
-        figure, grid = plt.subplots(lines, columns, figsize=(8.4, 2.6 * lines + 0.5), squeeze=False)
+        figure = Figure(figsize=(8.4, 2.6 * lines + 0.5))
+        grid = figure.subplots(lines, columns, squeeze=False)
         for axes, panel in zip(grid.flat, panels, strict=False):
             _draw_panel(axes, panel, [point for point in usable if _panel(point) == panel], sources)
         for axes in list(grid.flat)[len(panels) :]:
@@ -156,7 +159,8 @@ def plot_funnel(stages: Sequence[FunnelStage], folder: Path) -> str | None:
         for stage in stages
     ]
     with drawing():
-        figure, axes = plt.subplots(figsize=(8.4, 0.4 * len(stages) + 0.8))
+        figure = Figure(figsize=(8.4, 0.4 * len(stages) + 0.8))
+        axes = figure.subplots()
         y = np.arange(len(stages))
         kept = np.array([stage.kept for stage in stages])
         rejected = np.array([sum(stage.rejected.values()) for stage in stages])

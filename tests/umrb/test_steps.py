@@ -1,0 +1,202 @@
+"""The three steps on the small world: real encoders, and the untrained tiny model where a trained one will stand."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gme_data.errors import FoundryError
+from gme_data.steps import StepContext
+from gme_embedder.config import ModelConfig
+from gme_embedder.embedder import Embedder
+from umrb.config import BaselineConfig, EvaluationConfig, ReportConfig, ScoringConfig
+from umrb.results import read_scores
+from umrb.step import BASELINES, EVALUATE, REPORT
+
+SCORING = ScoringConfig(resamples=100)
+MODEL = ModelConfig(text_layers=1)
+Publish = Callable[..., Path]
+Inputs = dict[str, Path]
+
+
+def context(folder: Path) -> StepContext:
+    folder.mkdir(exist_ok=True)
+    return StepContext(folder, "key", folder)
+
+
+@pytest.fixture(scope="module")
+def finished(corpus: Path, publish: Publish, tmp_path_factory: pytest.TempPathFactory) -> Inputs:
+    """Inputs of the report: baselines and evaluation of an untrained model, with curves and a funnel."""
+    home = tmp_path_factory.mktemp("workspace")
+    Embedder.untrained(MODEL, seed=0).save(home / "model")
+    points = [
+        {"stage": 1, "phase": phase, "source": source, "step": step, "loss": 4 / (step + 1)}
+        for phase in ("tower", "mix")
+        for source in ("flag", "pictograph")
+        for step in range(5)
+    ]
+    (home / "model" / "curves.json").write_text(json.dumps({"series": points}))
+    (home / "synthetic").mkdir()
+    stages = [{"step": "question", "seen": 10, "kept": 8, "rejected": {"short": 2}}]
+    (home / "synthetic" / "funnel.json").write_text(json.dumps({"steps": stages}))
+    inputs = {"corpus": corpus, "model": publish(home / "model", "train-2")}
+    inputs["synthetic"] = publish(home / "synthetic", "synthesize")
+    config = EvaluationConfig(scoring=SCORING)
+    EVALUATE.run(config, inputs, context(home / "evaluation"))
+    inputs["evaluation"] = publish(home / "evaluation", "evaluate", config.model_dump(mode="json"))
+    BASELINES.run(BaselineConfig(scoring=SCORING, model=MODEL), inputs, context(home / "baselines"))
+    inputs["baselines"] = publish(home / "baselines", "baselines")
+    return inputs
+
+
+@pytest.fixture(scope="module")
+def report(finished: Inputs, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("report")
+    REPORT.run(ReportConfig(), finished, context(folder))
+    return folder
+
+
+def test_the_untrained_model_scores_as_its_own_baseline(finished: Inputs) -> None:
+    model = read_scores(finished["evaluation"] / "scores.json")[0]
+    untrained = {s.system: s for s in read_scores(finished["baselines"] / "scores.json")}["untrained"]
+    # Same architecture and seed; saved and loaded on one side: the scores must not differ.
+    assert [task.scores for task in model.tasks] == [task.scores for task in untrained.tasks]
+
+
+def test_every_baseline_is_scored_where_it_can_see_both_sides(finished: Inputs) -> None:
+    systems = {s.system: [t.task_type for t in s.tasks] for s in read_scores(finished["baselines"] / "scores.json")}
+    text, picture = ["T->T", "T->IT", "IT->T", "IT->IT"], ["I->I", "IT->I", "IT->IT"]
+    assert systems.pop("random") == systems.pop("untrained")
+    assert systems == {"BM25": text, "MiniLM (text)": text, "pixels": picture, "EfficientNet (picture)": picture}
+
+
+def test_frozen_encoders_solve_the_easy_world(finished: Inputs) -> None:
+    systems = {s.system: s.by_name for s in read_scores(finished["baselines"] / "scores.json")}
+    assert systems["MiniLM (text)"]["colour-t2t"].value > 0.9
+    # Plain colours are not what ImageNet teaches; a third of them found first is four times chance.
+    assert systems["EfficientNet (picture)"]["colour-i2i"].scores["hit_rate_at_1"] > 0.3
+
+
+def test_fused_to_text_tasks_have_a_control(finished: Inputs) -> None:
+    controls = read_scores(finished["evaluation"] / "scores.json")[0].controls
+    assert [control.name for control in controls] == ["colour-it2t"]
+
+
+def test_scores_json_has_what_the_register_reads(report: Path) -> None:
+    payload: dict[str, Any] = json.loads((report / "scores.json").read_text())
+    assert set(payload["types"]) == {"T->T", "I->I", "T->I", "T->VD", "I->T", "T->IT", "IT->T", "IT->I", "IT->IT"}
+    for task in payload["tasks"]:
+        assert {"name", "task_type", "metric", "value", "interval", "scores", "queries", "pool", "baselines"} <= set(
+            task
+        )
+        assert 0 <= task["interval"][0] <= task["value"] <= task["interval"][1] <= 1
+        assert task["scores"][task["metric"]] == task["value"]
+        assert {"random", "untrained"} <= set(task["baselines"])
+    assert payload["overall"] == pytest.approx(sum(t["value"] for t in payload["tasks"]) / len(payload["tasks"]))
+
+
+class Page(HTMLParser):
+    """Collects what a page would fetch, its ids and its nesting faults."""
+
+    VOID = frozenset({"meta", "img", "br", "link", "hr"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fetched: list[str] = []
+        self.ids: list[str] = []
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        for name, value in attrs:
+            if name in {"src", "href", "xlink:href"} and not (value or "").startswith(("data:", "#")):
+                self.fetched.append(f"{tag} {value}")
+            if name == "id":
+                self.ids.append(value or "")
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in self.VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag, f"</{tag}> closes something else"
+
+
+def test_the_page_is_whole_fetches_nothing_and_is_small(report: Path) -> None:
+    text = (report / "report.html").read_text(encoding="utf-8")
+    page = Page()
+    page.feed(text)
+    assert page.open == []
+    assert page.fetched == []
+    assert len(page.ids) == len(set(page.ids))
+    assert "url(http" not in text
+    assert "@import" not in text
+    assert len(text) < 3_000_000
+
+
+def test_the_page_says_where_a_baseline_wins(report: Path) -> None:
+    payload = json.loads((report / "scores.json").read_text())
+    text = (report / "report.html").read_text(encoding="utf-8")
+    lost = [task for task in payload["tasks"] if max(task["baselines"].values()) > task["value"]]
+    assert lost, "an untrained model that beats MiniLM would be news"
+    said = re.search(r"A baseline scores higher on (\d+): (.*?)</p>", text, re.DOTALL)
+    assert said is not None
+    assert int(said[1]) == len(lost)
+    assert all(task["name"] in said[2] for task in lost)
+
+
+def test_every_plot_has_its_data_beside_it(report: Path) -> None:
+    names = sorted(path.stem for path in (report / "plots").glob("*.svg"))
+    assert names == ["curves", "funnel", "tasks", "types"]
+    for name in names:
+        assert (report / "plots" / f"{name}.png").stat().st_size > 1000
+        with (report / "plots" / f"{name}.csv").open() as handle:
+            assert list(csv.DictReader(handle))
+    payload = json.loads((report / "scores.json").read_text())
+    with (report / "plots" / "tasks.csv").open() as handle:
+        plotted = {row["task"]: float(row["model"]) for row in csv.DictReader(handle)}
+    assert plotted == {task["name"]: task["value"] for task in payload["tasks"]}
+
+
+def test_two_reports_of_the_same_inputs_have_the_same_bytes(finished: Inputs, report: Path, tmp_path: Path) -> None:
+    REPORT.run(ReportConfig(), finished, context(tmp_path))
+    for path in sorted(p for p in report.rglob("*") if p.is_file()):
+        assert (tmp_path / path.relative_to(report)).read_bytes() == path.read_bytes(), path.name
+
+
+def test_a_model_without_curves_still_gets_a_report(finished: Inputs, publish: Publish, tmp_path: Path) -> None:
+    shutil.copytree(finished["model"], tmp_path / "model")
+    (tmp_path / "model" / "curves.json").unlink()
+    inputs = {**finished, "model": publish(tmp_path / "model", "train-2")}
+    REPORT.run(ReportConfig(), inputs, context(tmp_path / "report"))
+    assert "without training curves" in (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_missing_input_is_told_with_the_step_that_makes_it(finished: Inputs, tmp_path: Path) -> None:
+    with pytest.raises(FoundryError, match="has not been made") as caught:
+        REPORT.run(ReportConfig(), {**finished, "baselines": tmp_path}, context(tmp_path / "report"))
+    assert "gme baselines" in (caught.value.hint or "")
+
+
+def test_scores_of_different_task_versions_are_not_put_side_by_side(
+    finished: Inputs, publish: Publish, tmp_path: Path
+) -> None:
+    shutil.copytree(finished["baselines"], tmp_path / "baselines")
+    scores = (tmp_path / "baselines" / "scores.json").read_text().replace('"pool": 12', '"pool": 13')
+    (tmp_path / "baselines" / "scores.json").write_text(scores)
+    with pytest.raises(FoundryError, match="another version of the task"):
+        REPORT.run(
+            ReportConfig(),
+            {**finished, "baselines": publish(tmp_path / "baselines", "baselines")},
+            context(tmp_path / "report"),
+        )
