@@ -1,0 +1,174 @@
+"""Which examples make the batch of a step: a pure function of (config, data, phase, step).
+
+Nothing is kept between steps, so a run that is resumed at step k sees the batches that it would have seen. Knows
+numbers of examples and items; not texts, pictures or vectors.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gme_training.catalog import Catalog, Ints, false_negative
+from gme_training.config import PhaseConfig, SourceShare
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One global batch; the ranks share it out among themselves.
+
+    Attributes:
+        share: The source and its settings.
+        rows: [Q] examples, each the query of one row of the loss.
+        candidates: [C] distinct items: the positives, then the hard negatives.
+        targets: [Q] column of each query's positive.
+        masked: bool [Q, C], false negatives.
+        seed: Of the augmentation of this batch.
+    """
+
+    share: SourceShare
+    rows: Ints
+    candidates: Ints
+    targets: Ints
+    masked: NDArray[np.bool_]
+    seed: tuple[int, ...]
+
+
+class BatchPlan:
+    """The batches of one phase.
+
+    Args:
+        catalog: The training set.
+        phase: Its mixture and number of steps.
+        seed: Seed of the stage; `number` is the phase's place in it.
+        mask_same_group: Sources in which the same fact of a look-alike is no negative.
+    """
+
+    def __init__(
+        self, catalog: Catalog, phase: PhaseConfig, *, number: int, seed: int, mask_same_group: Sequence[str] = ()
+    ) -> None:
+        self._catalog, self._phase = catalog, phase
+        self._seed = (seed, number)
+        self._mask_same_group = frozenset(mask_same_group)
+        self._turns = _turns(phase)
+        self._rows_of_key = {share.source: _rows_of_key(catalog, share.source) for share in phase.mixture}
+
+    def batch(self, step: int) -> Batch:
+        """The batch of a step of the phase, counted from 0."""
+        which, turn = self._turns[step]
+        share = self._phase.mixture[which]
+        rng = np.random.default_rng([*self._seed, which, turn])
+        rows = self._draw_rows(share, which, turn, rng)
+        candidates, targets = self._candidates(share, rows, rng)
+        return Batch(
+            share=share,
+            rows=rows,
+            candidates=candidates,
+            targets=targets,
+            masked=self._masked(share, rows, candidates, targets),
+            seed=(*self._seed, which, turn),
+        )
+
+    def _draw_rows(self, share: SourceShare, which: int, turn: int, rng: np.random.Generator) -> Ints:
+        """Anchors in the order of an epoch; the first of them bring others of their batch key along."""
+        pool = self._catalog.rows_of_source[share.source]
+        size = min(share.batch_size, len(pool))
+        groups = int(size * share.grouped) // share.group_size
+        anchors = size - groups * (share.group_size - 1)
+        order = self._epochs(pool, which, turn * anchors, (turn + 1) * anchors)
+        chosen: dict[int, None] = {}
+        for anchor in order[:groups]:
+            chosen.setdefault(int(anchor))
+            chosen.update(dict.fromkeys(self._companions(share, int(anchor), rng)))
+        chosen.update(dict.fromkeys(order[groups:].tolist()))
+        # Groups may be smaller than asked for, or overlap with single anchors: fill up at random.
+        fill = iter(rng.permutation(pool).tolist())
+        while len(chosen) < size:
+            chosen.setdefault(next(fill))
+        return np.array(list(chosen)[:size], dtype=np.int64)
+
+    def _epochs(self, pool: Ints, which: int, start: int, stop: int) -> Ints:
+        """Places `start` to `stop` of the endless sequence of shuffled copies of `pool`."""
+        first, last = start // len(pool), (stop - 1) // len(pool)
+        orders = [
+            np.random.default_rng([*self._seed, which, epoch, len(pool)]).permutation(pool)
+            for epoch in range(first, last + 1)
+        ]
+        return np.concatenate(orders)[start - first * len(pool) : stop - first * len(pool)]
+
+    def _companions(self, share: SourceShare, anchor: int, rng: np.random.Generator) -> list[int]:
+        """Examples of the anchor's key, one per positive: two questions to one passage are no negatives."""
+        rows = self._rows_of_key[share.source][int(self._catalog.key[anchor])]
+        seen = {int(self._catalog.positive[anchor])}
+        found: list[int] = []
+        for row in rng.permutation(rows).tolist():
+            positive = int(self._catalog.positive[row])
+            if positive not in seen:
+                seen.add(positive)
+                found.append(row)
+            if len(found) == share.group_size - 1:
+                break
+        return found
+
+    def _candidates(self, share: SourceShare, rows: Ints, rng: np.random.Generator) -> tuple[Ints, Ints]:
+        column: dict[int, int] = {}
+        targets = [column.setdefault(int(item), len(column)) for item in self._catalog.positive[rows]]
+        for row in rows.tolist():
+            negatives = self._catalog.negatives[row]
+            for place in rng.permutation(len(negatives))[: share.negatives].tolist():
+                column.setdefault(negatives[place], len(column))
+        return np.array(list(column), dtype=np.int64), np.array(targets, dtype=np.int64)
+
+    def _masked(self, share: SourceShare, rows: Ints, candidates: Ints, targets: Ints) -> NDArray[np.bool_]:
+        same_group = share.source in self._mask_same_group
+        masked = np.array(
+            [
+                [false_negative(self._catalog, row, item, mask_same_group=same_group) for item in candidates.tolist()]
+                for row in rows.tolist()
+            ],
+            dtype=np.bool_,
+        )
+        masked[np.arange(len(rows)), targets] = False
+        return masked
+
+
+def share_out(costs: Sequence[int], ranks: int) -> list[list[int]]:
+    """Split units over the ranks so that the sums of their costs are nearly equal.
+
+    Longest processing time first (Graham 1969): the dearest unit left goes to the rank with the least work.
+
+    Returns:
+        The units of each rank, ascending.
+    """
+    heap = [(0, rank) for rank in range(ranks)]
+    parts: list[list[int]] = [[] for _ in range(ranks)]
+    for unit in sorted(range(len(costs)), key=lambda unit: (-costs[unit], unit)):
+        load, rank = heapq.heappop(heap)
+        parts[rank].append(unit)
+        heapq.heappush(heap, (load + costs[unit], rank))
+    return [sorted(part) for part in parts]
+
+
+def _turns(phase: PhaseConfig) -> list[tuple[int, int]]:
+    """(source, how often it had its turn before) of each step: the source furthest behind its share goes next."""
+    total = sum(share.weight for share in phase.mixture)
+    done = [0] * len(phase.mixture)
+    turns = []
+    for step in range(phase.steps):
+        lag = [share.weight / total * (step + 1) - done[i] for i, share in enumerate(phase.mixture)]
+        which = lag.index(max(lag))
+        turns.append((which, done[which]))
+        done[which] += 1
+    return turns
+
+
+def _rows_of_key(catalog: Catalog, source: str) -> dict[int, Ints]:
+    rows: defaultdict[int, list[int]] = defaultdict(list)
+    for row in catalog.rows_of_source[source].tolist():
+        rows[int(catalog.key[row])].append(row)
+    return {key: np.array(found, dtype=np.int64) for key, found in rows.items()}

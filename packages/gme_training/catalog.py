@@ -1,0 +1,100 @@
+"""The training set in memory: every distinct item once, examples as rows of numbers.
+
+Two items are one if their text and picture are equal, so that nothing is encoded twice in a batch and no copy of a
+positive is taken for a negative.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gme_data.examples import Example
+from gme_data.items import Item
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """Examples by number; items by number.
+
+    Attributes:
+        examples: In the order of the data set.
+        items: Distinct items.
+        query: [n] item of each example's query.
+        positive: [n] item of its positive.
+        negatives: Items of its hard negatives.
+        group: [n] number of its entity group.
+        key: [n] number of its batch key.
+        rows_of_source: Examples of each source, ascending.
+        known: For each query item, all items marked as its positive anywhere in the set.
+        home: For each item that is a positive, the (group, key) pairs it is the positive of.
+    """
+
+    examples: tuple[Example, ...]
+    items: tuple[Item, ...]
+    query: Ints
+    positive: Ints
+    negatives: tuple[tuple[int, ...], ...]
+    group: Ints
+    key: Ints
+    rows_of_source: dict[str, Ints]
+    known: dict[int, frozenset[int]]
+    home: dict[int, frozenset[tuple[int, int]]]
+
+
+def build_catalog(examples: Sequence[Example]) -> Catalog:
+    """Number the items, groups and keys of `examples` in the order in which they are met."""
+    items: dict[Item, int] = {}
+    groups: dict[str, int] = {}
+    keys: dict[tuple[str, str], int] = {}
+
+    def number(item: Item) -> int:
+        return items.setdefault(item, len(items))
+
+    query = np.array([number(example.query) for example in examples], dtype=np.int64)
+    positive = np.array([number(example.positive) for example in examples], dtype=np.int64)
+    negatives = tuple(tuple(number(item) for item in example.negatives) for example in examples)
+    group = np.array([groups.setdefault(e.entity_group, len(groups)) for e in examples], dtype=np.int64)
+    key = np.array([keys.setdefault((e.source, e.batch_key), len(keys)) for e in examples], dtype=np.int64)
+    known: defaultdict[int, set[int]] = defaultdict(set)
+    home: defaultdict[int, set[tuple[int, int]]] = defaultdict(set)
+    for q, p, g, k in zip(query.tolist(), positive.tolist(), group.tolist(), key.tolist(), strict=True):
+        known[q].add(p)
+        home[p].add((g, k))
+    return Catalog(
+        examples=tuple(examples),
+        items=tuple(items),
+        query=query,
+        positive=positive,
+        negatives=negatives,
+        group=group,
+        key=key,
+        rows_of_source=_rows_of_source(examples),
+        known={q: frozenset(found) for q, found in known.items()},
+        home={p: frozenset(found) for p, found in home.items()},
+    )
+
+
+def false_negative(catalog: Catalog, row: int, item: int, *, mask_same_group: bool) -> bool:
+    """Whether `item` must not be a negative of example `row`.
+
+    True for a known positive of the same query, for the query's own item, and, if `mask_same_group`, for the positive
+    of another example of the same entity group and batch key: the same fact of a look-alike.
+    """
+    query = int(catalog.query[row])
+    if item == query or item in catalog.known[query]:
+        return True
+    return mask_same_group and (int(catalog.group[row]), int(catalog.key[row])) in catalog.home.get(item, frozenset())
+
+
+def _rows_of_source(examples: Sequence[Example]) -> dict[str, Ints]:
+    rows: defaultdict[str, list[int]] = defaultdict(list)
+    for row, example in enumerate(examples):
+        rows[example.source].append(row)
+    return {source: np.array(found, dtype=np.int64) for source, found in sorted(rows.items())}

@@ -1,0 +1,159 @@
+"""Configuration of a training stage and of mining, and the recipe of the tiny run as defaults.
+
+Steps are counted, never timed, so that a run means the same on every machine.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
+from gme_data.errors import FoundryError
+from gme_data.settings import Frozen
+from gme_embedder.config import ModelConfig
+
+
+class SourceShare(Frozen):
+    """How one source of examples takes part in a phase; a batch holds one source."""
+
+    source: str
+    """Name of the source as the examples carry it, e.g. ``place-question``."""
+    weight: PositiveFloat = 1.0
+    """Steps of this source in proportion to those of the others."""
+    batch_size: PositiveInt = 64
+    """Queries in a batch, over all ranks."""
+    grouped: float = Field(default=0.5, ge=0, le=1)
+    """Share of a batch drawn as groups of examples with one batch key: hard negatives for each other."""
+    group_size: int = Field(default=8, ge=2)
+    """Examples in such a group, where the key has as many."""
+    negatives: int = Field(default=0, ge=0)
+    """Hard negatives taken of each example, drawn anew each time."""
+    augment: float = Field(default=0.0, ge=0, le=1)
+    """Strength of the random shift, scale and colour change of pictures; 0 leaves them alone."""
+
+
+class PhaseConfig(Frozen):
+    """A stretch of training with one mixture, its own learning rates, schedule and optimizer state."""
+
+    name: str
+    """Shown in events and plots."""
+    steps: PositiveInt
+    """Optimizer steps."""
+    mixture: tuple[SourceShare, ...] = Field(min_length=1)
+    """The sources and their shares."""
+    objective: Literal["embedding", "tower"] = "embedding"
+    """``tower`` contrasts the concatenated output tokens of the vision tower alone, without the language part."""
+    text_learning_rate: float = Field(default=5e-4, ge=0)
+    """Peak rate of the language part; 0 freezes it."""
+    vision_learning_rate: float = Field(default=3e-4, ge=0)
+    """Peak rate of the vision tower; 0 freezes it."""
+
+    @model_validator(mode="after")
+    def _trains_something(self) -> Self:
+        if self.objective == "tower" and self.text_learning_rate:
+            raise ValueError("the tower objective does not reach the language part: set text_learning_rate to 0")
+        if not self.text_learning_rate and not self.vision_learning_rate:
+            raise ValueError("both learning rates are 0: nothing would be trained")
+        names = [share.source for share in self.mixture]
+        if len(set(names)) < len(names):
+            raise ValueError("a source stands twice in the mixture")
+        return self
+
+
+class LoraConfig(Frozen):
+    """Low-rank adapters on the linear layers of the language part; the vision tower is always trained whole."""
+
+    rank: PositiveInt = 8
+    """Rank of the update."""
+    alpha: PositiveInt = 16
+    """The update is scaled by alpha / rank."""
+
+
+class OptimizerConfig(Frozen):
+    """AdamW and its schedule."""
+
+    beta1: float = 0.9
+    """Decay of the first moment."""
+    beta2: float = 0.98
+    """Decay of the second moment."""
+    epsilon: PositiveFloat = 1e-8
+    """Added to the root of the second moment."""
+    weight_decay: float = 0.01
+    """Decoupled weight decay of matrices; vectors have none."""
+    warmup: float = Field(default=0.06, ge=0, lt=1)
+    """Share of a phase in which the rate rises."""
+    decay: Literal["linear", "cosine"] = "linear"
+    """How the rate falls to zero afterwards."""
+    clip: PositiveFloat = 1.0
+    """Largest gradient norm."""
+
+
+class TrainingConfig(Frozen):
+    """One stage of training: model, phases, loss, engine."""
+
+    model: ModelConfig = ModelConfig()
+    """Architecture of the fresh model; not used by a stage that goes on from another."""
+    phases: tuple[PhaseConfig, ...] = Field(min_length=1)
+    """Trained one after the other."""
+    seed: int = 17
+    """Of weights, data order and augmentation."""
+    temperature: PositiveFloat = 0.03
+    """Of InfoNCE; the paper's value."""
+    symmetric: bool = True
+    """Also contrast each positive with all queries."""
+    mask_same_group: tuple[str, ...] = ()
+    """Sources in which candidates of one entity group and batch key are too alike to be negatives of each other."""
+    lora: LoraConfig | None = None
+    """Adapters instead of full fine-tuning of the language part."""
+    optimizer: OptimizerConfig = OptimizerConfig()
+    """AdamW and schedule."""
+    ranks: PositiveInt = 2
+    """Processes; each takes a part of every batch."""
+    zero_stage: Literal[0, 1, 2] = 0
+    """What DeepSpeed partitions over the ranks: nothing, optimizer states, gradients too."""
+    autocast: bool = True
+    """Compute in bfloat16; weights and optimizer stay in float32."""
+    checkpoint_every: PositiveInt = 40
+    """Steps between checkpoints for resuming."""
+    keep_checkpoints: int = Field(default=2, ge=1)
+    """How many of them are kept."""
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of all phases."""
+        return sum(phase.steps for phase in self.phases)
+
+
+class MiningConfig(Frozen):
+    """Hard negatives found by the model of stage 1."""
+
+    sources: tuple[str, ...] = ("place-question", "page-question", "illustrated-question", "flag-question")
+    """Sources that get negatives; the others pass unchanged."""
+    top_k: PositiveInt = 30
+    """Nearest candidates looked at per query."""
+    skip: int = Field(default=0, ge=0)
+    """Nearest candidates left out, as the likeliest to be unmarked positives."""
+    negatives: PositiveInt = 4
+    """Kept per example."""
+    mask_same_group: tuple[str, ...] = ()
+    """As in `TrainingConfig`."""
+    batch_tokens: PositiveInt = 8192
+    """Tokens encoded at once."""
+    shard: PositiveInt = 1024
+    """Items encoded between two writes to disk: what a kill can cost."""
+
+
+def require_sources(config: TrainingConfig, known: set[str]) -> None:
+    """Check that each source of each mixture has examples.
+
+    Raises:
+        FoundryError: Names phase and source, and the sources there are.
+    """
+    for phase in config.phases:
+        for share in phase.mixture:
+            if share.source not in known:
+                raise FoundryError(
+                    f"phases.{phase.name}.mixture: no examples of source '{share.source}'.",
+                    hint=f"The training set has: {', '.join(sorted(known))}.",
+                )

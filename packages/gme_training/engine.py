@@ -1,0 +1,114 @@
+"""The DeepSpeed engine: its configuration, generated, and one engine per phase.
+
+The same code runs on one process or many, on CPU over gloo or on GPUs over NCCL. Knows parameters and rates, not data.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import nn
+
+from gme_training.config import PhaseConfig, TrainingConfig
+
+NAMES = ("text", "vision")
+
+
+def connect() -> None:
+    """Join the process group that RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT describe."""
+    # DeepSpeed asks for MPI when a single process has no launcher; with these set it does not.
+    os.environ.setdefault("LOCAL_RANK", os.environ.get("RANK", "0"))
+    import deepspeed
+    from deepspeed.ops import __compatible_ops__ as compatible_ops
+
+    # The shared-memory collectives are compiled at first use: minutes, and a kill meanwhile blocks every later run.
+    compatible_ops["deepspeed_shm_comm"] = False
+    deepspeed.init_distributed(
+        dist_backend="nccl" if torch.cuda.is_available() else "gloo", auto_mpi_discovery=False, verbose=False
+    )
+
+
+def engine_config(config: TrainingConfig) -> dict[str, Any]:
+    """The DeepSpeed JSON of a stage.
+
+    A batch is shared out by the number of its tokens, so DeepSpeed's own notion of a micro-batch is set to 1 and only
+    scales its logs. Weights stay in float32; the autocast to bfloat16 is the model's.
+    """
+    return {
+        "train_micro_batch_size_per_gpu": 1,
+        "gradient_accumulation_steps": 1,
+        "gradient_clipping": config.optimizer.clip,
+        "zero_allow_untested_optimizer": True,
+        "zero_optimization": {
+            "stage": config.zero_stage,
+            "overlap_comm": torch.cuda.is_available(),
+            "contiguous_gradients": True,
+            "reduce_bucket_size": 50_000_000,
+            "allgather_bucket_size": 50_000_000,
+        },
+        "checkpoint": {"tag_validation": "FAIL"},
+        "wall_clock_breakdown": False,
+    }
+
+
+def start_engine(
+    model: nn.Module, parts: dict[str, list[nn.Parameter]], phase: PhaseConfig, config: TrainingConfig
+) -> Any:  # noqa: ANN401 - DeepSpeed has no types
+    """An engine with a fresh optimizer over the parts that `phase` trains; the others are frozen.
+
+    Args:
+        model: What is trained.
+        parts: Its parameters by part, ``text`` and ``vision``; anything else stays as it is.
+        phase: Rates.
+        config: The stage.
+    """
+    import deepspeed
+
+    rates = peak_rates(phase)
+    for name, parameters in parts.items():
+        for parameter in parameters:
+            parameter.requires_grad_(rates[name] > 0)
+            parameter.grad = None
+    groups = [group for name in parts if rates[name] for group in _groups(name, parts[name], config)]
+    optimizer = torch.optim.AdamW(
+        groups,
+        lr=1.0,
+        betas=(config.optimizer.beta1, config.optimizer.beta2),
+        eps=config.optimizer.epsilon,
+        fused=config.zero_stage == 0,
+    )
+    return deepspeed.initialize(model=model, optimizer=optimizer, config=engine_config(config))[0]
+
+
+def peak_rates(phase: PhaseConfig) -> dict[str, float]:
+    """Peak learning rate of each part."""
+    return {"text": phase.text_learning_rate, "vision": phase.vision_learning_rate}
+
+
+def set_rates(engine: Any, rates: dict[str, float]) -> None:  # noqa: ANN401
+    """Give each parameter group the rate of its part."""
+    for group in engine.optimizer.param_groups:
+        group["lr"] = rates[group["part"]]
+
+
+def _groups(name: str, parameters: Iterable[nn.Parameter], config: TrainingConfig) -> list[dict[str, Any]]:
+    matrices = [p for p in parameters if p.ndim > 1]
+    vectors = [p for p in parameters if p.ndim <= 1]
+    decay = config.optimizer.weight_decay
+    groups = [
+        {"params": matrices, "weight_decay": decay, "part": name},
+        {"params": vectors, "weight_decay": 0.0, "part": name},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def gradient_norm(engine: Any) -> float:  # noqa: ANN401
+    """Norm of the gradient over all ranks; before `engine.step` without ZeRO, after it with."""
+    if engine.zero_optimization():
+        norm = engine.get_global_grad_norm()
+        return float(norm) if norm is not None else 0.0
+    gradients = [p.grad for p in engine.module.parameters() if p.grad is not None]
+    return float(torch.nn.utils.get_total_norm(gradients))

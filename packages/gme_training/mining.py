@@ -1,0 +1,101 @@
+"""Hard negatives: what the model of stage 1 takes for the answer and is not.
+
+As ANCE (Xiong et al. 2021) and GME: candidates nearest to a query, without its positives and their look-alikes. Knows
+vectors and examples; not how either is trained on.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gme_data.digests import sha256_json
+from gme_data.examples import Example
+from gme_data.images import ImageStore
+from gme_data.items import Item
+from gme_embedder.embedder import Embedder
+from gme_embedder.index import search
+from gme_embedder.store import EmbeddingStore
+from gme_training.catalog import Catalog, Ints, false_negative
+from gme_training.config import MiningConfig
+
+Vectors = NDArray[np.float32]
+log = logging.getLogger(__name__)
+
+
+class Miner:
+    """Finds negatives source by source.
+
+    Args:
+        embedder: The model of stage 1.
+        encoder_name: Names its weights in the store.
+        images: Pictures of the examples.
+        store: Keeps vectors through a kill.
+    """
+
+    def __init__(
+        self, embedder: Embedder, encoder_name: str, images: ImageStore, store: EmbeddingStore, config: MiningConfig
+    ) -> None:
+        self._embedder, self._name, self._images, self._store = embedder, encoder_name, images, store
+        self._config = config
+
+    def mine(self, catalog: Catalog, source: str) -> dict[int, tuple[Item, ...]]:
+        """Negatives of each example of a source, nearest first; fewer than asked for where the pool is small."""
+        rows = catalog.rows_of_source[source]
+        pool = np.unique(catalog.positive[rows])
+        queries = self._encode_queries(catalog, rows, source)
+        candidates = self._encode([catalog.items[i] for i in pool], None, f"mine {source}: candidates")
+        _, nearest = search(queries, candidates, min(self._config.top_k, len(pool)))
+        same_group = source in self._config.mask_same_group
+        return {
+            row: self._keep(catalog, row, pool[nearest[place]], same_group) for place, row in enumerate(rows.tolist())
+        }
+
+    def _keep(self, catalog: Catalog, row: int, nearest: Ints, same_group: bool) -> tuple[Item, ...]:
+        allowed = [
+            item
+            for item in nearest.tolist()
+            if item != catalog.positive[row] and not false_negative(catalog, row, item, mask_same_group=same_group)
+        ]
+        kept = allowed[self._config.skip : self._config.skip + self._config.negatives]
+        return tuple(catalog.items[item] for item in kept)
+
+    def _encode_queries(self, catalog: Catalog, rows: Ints, source: str) -> Vectors:
+        """[rows, d]; queries of one instruction are encoded together."""
+        instructions = [catalog.examples[row].instruction for row in rows]
+        vectors: Vectors | None = None
+        for instruction in sorted(set(instructions), key=str):
+            places = [place for place, found in enumerate(instructions) if found == instruction]
+            items = [catalog.items[catalog.query[rows[place]]] for place in places]
+            found = self._encode(items, instruction, f"mine {source}: queries")
+            if vectors is None:
+                vectors = np.empty((len(rows), found.shape[1]), dtype=np.float32)
+            vectors[places] = found
+        if vectors is None:
+            raise ValueError(f"source {source} has no examples")
+        return vectors
+
+    def _encode(self, items: Sequence[Item], instruction: str | None, label: str) -> Vectors:
+        keys = [sha256_json([item.text, item.image, instruction]) for item in items]
+
+        def compute(missing: list[int]) -> Vectors:
+            return self._embedder.encode(
+                [items[place] for place in missing],
+                instruction,
+                self._images,
+                batch_tokens=self._config.batch_tokens,
+                progress=label,
+            )
+
+        return self._store.encode(self._name, keys, compute)
+
+
+def with_negatives(catalog: Catalog, mined: dict[int, tuple[Item, ...]], negatives: int) -> Iterator[Example]:
+    """The examples in their order; mined negatives follow those that an example has of its own."""
+    for row, example in enumerate(catalog.examples):
+        own = dict.fromkeys([*example.negatives, *mined.get(row, ())])
+        yield replace(example, negatives=tuple(own)[: max(negatives, len(example.negatives))])

@@ -1,0 +1,98 @@
+"""The steps of training: stage 1, mining, stage 2."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from gme_data.examples import read_examples, write_examples
+from gme_data.images import ImageStore
+from gme_data.manifest import read_manifest
+from gme_data.progress import track
+from gme_data.steps import Counts, Step, StepContext
+from gme_training.catalog import build_catalog
+from gme_training.config import MiningConfig, TrainingConfig, require_sources
+from gme_training.curves import read_curve, write_curves
+from gme_training.job import Job
+from gme_training.launch import Watch, run_ranks
+
+EXAMPLES = "train"
+IMAGES = "images"
+
+
+def train(config: TrainingConfig, inputs: Mapping[str, Path], context: StepContext) -> Counts:
+    """Train one stage on all ranks and leave a model folder with ``curves.json`` and ``loss.svg``.
+
+    Args:
+        config: The stage.
+        inputs: ``corpus`` (pictures), ``synthetic`` (examples; or those of mining) and, to go on from a model,
+            ``model``.
+        context: Where to write.
+
+    Raises:
+        FoundryError: A source without examples, a rank that failed, or a loss that is not finite.
+    """
+    examples = inputs["synthetic"] / EXAMPLES
+    require_sources(config, {example.source for example in read_examples(examples)})
+    job = Job(
+        config=config,
+        examples=examples,
+        images=(inputs["corpus"] / IMAGES,),
+        start=inputs.get("model"),
+        staging=context.staging,
+        log_dir=context.log_dir,
+    )
+    path = context.staging / ".job.json"
+    job.write(path)
+    run_ranks(
+        ["gme_training.worker", str(path)],
+        config.ranks,
+        scratch=context.staging,
+        log_dir=context.log_dir,
+        watch=Watch("train", config.steps, job.events),
+    )
+    curve = read_curve(job.history)
+    write_curves(context.staging, curve)
+    return {"steps": len(curve), "ranks": config.ranks, "final_loss": round(curve[-1]["loss"], 4)}
+
+
+def mine(config: MiningConfig, inputs: Mapping[str, Path], context: StepContext) -> Counts:
+    """Write the examples again with the negatives that the model of stage 1 finds hard.
+
+    Args:
+        config: Sources and number of negatives.
+        inputs: ``corpus`` (pictures), ``synthetic`` (examples) and ``model``.
+        context: Where to write; vectors are kept in a hidden folder, so a kill costs one shard of them.
+    """
+    from gme_embedder.embedder import Embedder
+    from gme_embedder.store import EmbeddingStore
+    from gme_training.mining import Miner, with_negatives
+
+    catalog = build_catalog(read_examples(inputs["synthetic"] / EXAMPLES))
+    manifest = read_manifest(inputs["model"])
+    vectors = context.staging / ".vectors"
+    miner = Miner(
+        Embedder.load(inputs["model"]),
+        manifest.content if manifest else "model",
+        ImageStore([inputs["corpus"] / IMAGES]),
+        EmbeddingStore(vectors, chunk=config.shard),
+        config,
+    )
+    sources = [source for source in config.sources if source in catalog.rows_of_source]
+    mined = {}
+    for source in track(sources, "mine", len(sources), "sources"):
+        mined.update(miner.mine(catalog, source))
+    examples = list(with_negatives(catalog, mined, config.negatives))
+    write_examples(context.staging / EXAMPLES, examples)
+    shutil.rmtree(vectors, ignore_errors=True)
+    return {
+        "examples": len(examples),
+        "with_negatives": sum(bool(example.negatives) for example in examples),
+        "negatives": sum(len(example.negatives) for example in examples),
+    }
+
+
+TRAIN_STAGE_1 = Step("train-1", "checkpoints/stage1", train, code=("gme_training.worker", "gme_training.trainer"))
+MINE = Step("mine", "checkpoints/mined", mine)
+TRAIN_STAGE_2 = Step("train-2", "checkpoints/stage2", train, code=("gme_training.worker", "gme_training.trainer"))
