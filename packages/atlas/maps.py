@@ -1,0 +1,103 @@
+"""Maps: the outline of a country, and a dot in its part of the world, drawn from coarse public outlines.
+
+Equirectangular, longitudes narrowed by the cosine of the latitude in the middle. Knows no names.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import math
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageDraw
+
+Ring = tuple[tuple[float, float], ...]
+"""A closed line of (longitude, latitude) in degrees."""
+
+_SUPERSAMPLING = 4
+_LOCATOR_DEGREES = 36.0  # from the middle to the border of a locator
+_SEA, _LAND, _OUTLINE, _HERE, _DOT = "#dbe9f4", "#b9c7a5", "#5f7050", "#e08a3c", "#c4161c"
+
+
+@cache
+def read_outlines() -> dict[str, tuple[Ring, ...]]:
+    """Outer rings by ISO 3166 alpha-2 code in lower case, for the countries that have any."""
+    found = {}
+    for path in sorted((Path(str(files("countryinfo"))) / "data").glob("*.json")):
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        iso, rings = raw.get("ISO", {}).get("alpha2", ""), _rings(raw.get("geoJSON"))
+        if iso and rings:
+            found[str(iso).lower()] = rings
+    return found
+
+
+def _rings(shape: Any) -> tuple[Ring, ...]:  # noqa: ANN401 - some files hold a dict, some its Python literal
+    if isinstance(shape, str):
+        shape = ast.literal_eval(shape) if shape.startswith("{") else None
+    if not shape:
+        return ()
+    polygons: list[Any] = []
+    for feature in shape["features"]:
+        geometry = feature["geometry"]
+        polygons += geometry["coordinates"] if geometry["type"] == "MultiPolygon" else [geometry["coordinates"]]
+    return tuple(tuple((float(x), float(y)) for x, y, *_ in polygon[0]) for polygon in polygons)
+
+
+def draw_outline(rings: tuple[Ring, ...], size: int) -> Image.Image:
+    """The outline of one country, filling a square of `size` pixels."""
+    rings = _unwrap(rings)
+    points = [point for ring in rings for point in ring]
+    west, east = min(x for x, _ in points), max(x for x, _ in points)
+    south, north = min(y for _, y in points), max(y for _, y in points)
+    narrowing = math.cos(math.radians((south + north) / 2))
+    extent = max((east - west) * narrowing, north - south) * 1.12
+    side = size * _SUPERSAMPLING
+    image = Image.new("RGB", (side, side), "white")
+    draw = ImageDraw.Draw(image)
+    for ring in rings:
+        _polygon(
+            draw, ring, ((west + east) / 2, (south + north) / 2), (narrowing * side / extent, side / extent), _LAND
+        )
+    return image.resize((size, size), Image.Resampling.BOX)
+
+
+def draw_locator(here: tuple[float, float], own: str, size: int) -> Image.Image:
+    """The world around `here` (latitude, longitude), the outline of `own` (ISO code) marked if known, and a dot."""
+    latitude, longitude = here
+    side = size * _SUPERSAMPLING
+    scale = side / (2 * _LOCATOR_DEGREES)
+    # Near the poles the true narrowing would show all longitudes at once.
+    scales = (scale * max(math.cos(math.radians(latitude)), 0.3), scale)
+    image = Image.new("RGB", (side, side), _SEA)
+    draw = ImageDraw.Draw(image)
+    # The place's own outline last, so that no neighbour's border lies on it.
+    for iso, rings in sorted(read_outlines().items(), key=lambda entry: entry[0] == own):
+        for ring in rings:
+            for turn in (-360.0, 0.0, 360.0):
+                middle = (longitude + turn, latitude)
+                _polygon(draw, ring, middle, scales, _HERE if iso == own else _LAND)
+    middle_pixel, radius = side / 2, side / 28
+    box = (middle_pixel - radius, middle_pixel - radius, middle_pixel + radius, middle_pixel + radius)
+    draw.ellipse(box, fill=_DOT, outline="white", width=_SUPERSAMPLING)
+    return image.resize((size, size), Image.Resampling.BOX)
+
+
+def _unwrap(rings: tuple[Ring, ...]) -> tuple[Ring, ...]:
+    """Move western longitudes east where a country crosses the date line."""
+    longitudes = [x for ring in rings for x, _ in ring]
+    if max(longitudes) - min(longitudes) < 180:
+        return rings
+    return tuple(tuple((x + 360 if x < 0 else x, y) for x, y in ring) for ring in rings)
+
+
+def _polygon(
+    draw: ImageDraw.ImageDraw, ring: Ring, middle: tuple[float, float], scales: tuple[float, float], fill: str
+) -> None:
+    half = draw.im.size[0] / 2
+    pixels = [(half + (x - middle[0]) * scales[0], half - (y - middle[1]) * scales[1]) for x, y in ring]
+    if max(x for x, _ in pixels) >= 0 and min(x for x, _ in pixels) <= 2 * half and len(pixels) > 2:
+        draw.polygon(pixels, fill=fill, outline=_OUTLINE, width=_SUPERSAMPLING // 2)

@@ -1,0 +1,104 @@
+"""Rendered pages: a place's name, flag, map and two sections in type, as a scanned handbook would show them.
+
+Uses a typeface that comes with a package and Pillow's own layout, so that a page has the same pixels on every machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import matplotlib as mpl
+from PIL import Image, ImageDraw, ImageFont
+
+_BANDS = {"Geography": "#2f6b4f", "People": "#7a4a2b", "Government": "#2c4a7c"}
+"""Colour of the head band by the first section of the page."""
+_MARGIN = 12
+_BAND_HEIGHT = 44
+_PICTURE = 96
+_COLOURS = 64  # of the palette that a page is stored with
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A section on a page: its heading and its lines, one per field."""
+
+    heading: str
+    lines: tuple[str, ...]
+
+
+def render_page(
+    title: str, pictures: Sequence[Image.Image], blocks: Sequence[Block], size: tuple[int, int]
+) -> Image.Image:
+    """A page of `size` (width, height) pixels, in a palette.
+
+    The type is as large as lets every line stand on the page.
+    """
+    width, height = size
+    page = Image.new("RGB", size, "#fbfaf6")
+    draw = ImageDraw.Draw(page)
+    colour = _BANDS.get(blocks[0].heading, "#444444")
+    draw.rectangle((0, 0, width, _BAND_HEIGHT), fill=colour)
+    draw.text((_MARGIN, _BAND_HEIGHT / 2), title, "white", _fit_title(title, width - 2 * _MARGIN), anchor="lm")
+    _paste_pictures(page, pictures)
+    top = _BAND_HEIGHT + _PICTURE + 2 * _MARGIN // 2
+    _set_blocks(draw, blocks, (top, height - _MARGIN // 2), width - 2 * _MARGIN, colour)
+    return page.quantize(_COLOURS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+
+
+def _paste_pictures(page: Image.Image, pictures: Sequence[Image.Image]) -> None:
+    for number, picture in enumerate(pictures):
+        scaled = picture.resize((_PICTURE, _PICTURE), Image.Resampling.BICUBIC)
+        page.paste(scaled, (_MARGIN + number * (_PICTURE + 2 * _MARGIN), _BAND_HEIGHT + _MARGIN // 2))
+
+
+def _set_blocks(
+    draw: ImageDraw.ImageDraw, blocks: Sequence[Block], rows: tuple[int, int], width: int, colour: str
+) -> None:
+    top, bottom = rows
+    for size in range(15, 7, -1):
+        lines = _layout(blocks, size, width)
+        if top + sum(leading for _, _, leading in lines) <= bottom:
+            break
+    y = top
+    for text, bold, leading in lines:
+        draw.text((_MARGIN, y), text, colour if bold else "#1a1a1a", _font(size + 2 * bold, bold=bold))
+        y += leading
+
+
+def _layout(blocks: Sequence[Block], size: int, width: int) -> list[tuple[str, bool, int]]:
+    """``(text, bold, leading in pixels)`` of every line, wrapped to `width` pixels."""
+    lines = []
+    for block in blocks:
+        lines.append((block.heading, True, size + 8))
+        for line in block.lines:
+            lines += [(part, False, size + 3) for part in _wrap(line, _font(size, bold=False), width)]
+    return lines
+
+
+def _wrap(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and font.getlength(longer) > width:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines
+
+
+def _fit_title(title: str, width: int) -> ImageFont.FreeTypeFont:
+    for size in range(26, 9, -1):
+        font = _font(size, bold=True)
+        if font.getlength(title) <= width:
+            break
+    return font
+
+
+@cache
+def _font(size: int, *, bold: bool) -> ImageFont.FreeTypeFont:
+    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
+    path = Path(mpl.get_data_path()) / "fonts" / "ttf" / name
+    return ImageFont.truetype(str(path), size, layout_engine=ImageFont.Layout.BASIC)

@@ -1,0 +1,18 @@
+"""Atlas as the first step of the chain."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from atlas.build import build
+from atlas.config import AtlasConfig
+from gme_data.steps import Step, StepContext
+
+
+def run(config: AtlasConfig, _inputs: Mapping[str, Path], context: StepContext) -> dict[str, float]:
+    """Build into the staging folder."""
+    return build(config, context.staging)
+
+
+CORPUS = Step("corpus", "data/atlas", run)
