@@ -22,7 +22,7 @@ from gme_embedder.config import ModelConfig
 from gme_embedder.embedder import Embedder
 from gme_embedder.picture import patchify
 
-WORDS = [
+WORDS = ("river", "capital", "flag", "country", "red", "blue", "mountain", "people", "economy", "border", "island")
     "the",
     "of",
     "a",
