@@ -23,23 +23,6 @@ from gme_embedder.embedder import Embedder
 from gme_embedder.picture import patchify
 
 WORDS = ("river", "capital", "flag", "country", "red", "blue", "mountain", "people", "economy", "border", "island")
-    "the",
-    "of",
-    "a",
-    "river",
-    "capital",
-    "flag",
-    "country",
-    "red",
-    "blue",
-    "mountain",
-    "people",
-    "economy",
-    "export",
-    "border",
-    "language",
-    "island",
-]
 REPEATS = 5
 TOLERANCE = 1e-5
 
