@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import pytest
+
+from gme_data.errors import FoundryError
+from gme_data.settings import parse_config
+from gme_training.config import MiningConfig, PhaseConfig, SourceShare, TrainingConfig, require_sources
+
+
+def raw(**phase: object) -> dict[str, object]:
+    return {"phases": [{"name": "p", "steps": 3, "mixture": [{"source": "a"}], **phase}]}
+
+
+def test_a_config_goes_through_json_unchanged():
+    config = TrainingConfig.model_validate(raw())
+    assert TrainingConfig.model_validate(config.model_dump(mode="json")) == config
+    assert MiningConfig() == MiningConfig.model_validate(MiningConfig().model_dump(mode="json"))
+
+
+@pytest.mark.parametrize(
+    ("bad", "named"),
+    [
+        (raw(objective="tower"), "language part"),
+        (raw(text_learning_rate=0, vision_learning_rate=0), "nothing would be trained"),
+        (raw(mixture=[{"source": "a"}, {"source": "a"}]), "twice"),
+        (raw(stpes=4), "Did you mean 'steps'"),
+        (raw(mixture=[{"source": "a", "batchsize": 4}]), "Did you mean 'batch_size'"),
+    ],
+)
+def test_mistakes_are_named(bad, named):
+    with pytest.raises(FoundryError, match=named):
+        parse_config(bad, TrainingConfig, where="x.yaml")
+
+
+def test_a_source_without_examples_is_named_with_those_there_are():
+    phase = PhaseConfig(name="mix", steps=1, mixture=(SourceShare(source="flags"),))
+    with pytest.raises(FoundryError, match="'flags'") as caught:
+        require_sources(TrainingConfig(phases=(phase,)), {"flag", "shape"})
+    assert "flag, shape" in str(caught.value.hint)
