@@ -137,7 +137,10 @@ def _scene(row: PictographRow) -> tuple[str, bool]:
 
 def _tone_edits(base: PictographRow, tones: list[PictographRow], style: str) -> Iterator[Edit]:
     for tone in tones:
-        decoys = tuple(other.picture(style) for other in tones if other is not tone)
+        images = {base.picture(style), tone.picture(style)}
+        if len(images) == 1:
+            continue  # no skin is visible
+        decoys = tuple(other.picture(style) for other in tones if other.picture(style) not in images)
         yield _edit("tone", tone.variant, base, tone, (style, style), decoys)
 
 

@@ -6,6 +6,7 @@ Knows the shape of the package's JSON and the habits of its text (markup, estima
 from __future__ import annotations
 
 import html
+import itertools
 import json
 import re
 from dataclasses import dataclass
@@ -21,34 +22,16 @@ from gme_data.errors import FoundryError
 _ISO_OF_DOMAIN = {"uk": "gb"}  # the one domain that is not the ISO 3166 code
 _CORRECTED_NAMES = {"The Dominican": "Dominican Republic", "Gaza, Gaza Strip": "Gaza Strip"}  # slips of the source
 _DESCRIPTION_LENGTH = 200
-_DANGLING = frozenset(
-    [
-        "a",
-        "an",
-        "and",
-        "as",
-        "at",
-        "but",
-        "by",
-        "during",
-        "for",
-        "from",
-        "in",
-        "into",
-        "is",
-        "it",
-        "its",
-        "of",
-        "on",
-        "or",
-        "that",
-        "the",
-        "their",
-        "this",
-        "to",
-        "with",
-    ]
+_SHORTEST_DESCRIPTION = 20
+_LINK_WORDS = frozenset(
+    word
+    for words in (
+        "a an and as at because but by during for from in including into is it",
+        "its of on or that the their this to which with",
+    )
+    for word in words.split()
 )
+"""No value ends in one of these."""
 _EMPTY = frozenset({"", "na", "n/a", "none", "nan"})
 
 
@@ -168,13 +151,15 @@ def _coordinates(text: str) -> tuple[float, float] | None:
 
 
 def _flag_description(text: str, names: list[str]) -> str | None:
-    """The look of the flag alone; None where it is told by another flag ("the flag of France is used")."""
-    match = re.search(r"description:\s*(.+)", clean(re.split(r"<br>", text)[0]))
+    """The look of the flag up to where the text names its place; None if that is at once or there is another's flag."""
+    match = re.search(r"description:\s*(.+)", clean(text.split("<br>", maxsplit=1)[0]))
     if not match:
         return None
-    look = _cut(re.sub(r"\s*\([^)]*\)", "", match[1]), _DESCRIPTION_LENGTH)
-    told_by_name = any(name.lower() in look.lower() for name in names) or "the flag of" in look.lower()
-    return None if told_by_name or len(look) < 20 else look
+    telling = [*(name.lower() for name in names), "the flag of"]
+    clauses = re.split(r"; | -- |(?<=,) with ", re.sub(r"\s*\([^)]*\)", "", match[1]))
+    hidden = itertools.takewhile(lambda clause: not any(word in clause.lower() for word in telling), clauses)
+    look = _cut("; ".join(clause.rstrip(" ,;") for clause in hidden), _DESCRIPTION_LENGTH)
+    return look if len(look) >= _SHORTEST_DESCRIPTION else None
 
 
 def clean(text: str) -> str:
@@ -207,6 +192,8 @@ def _cut(text: str, length: int) -> str:
         if where >= length // 3:
             return head[:where].rstrip(" ;,")
     words = head.split(" ")[:-1]
-    while len(words) > 1 and words[-1].lower() in _DANGLING:
+    links = [number for number, word in enumerate(words) if word.lower() in _LINK_WORDS and number >= len(words) // 2]
+    words = words[: links[-1]] if links else words  # "star between the horns of a waxing": drop the torn phrase
+    while len(words) > 1 and words[-1].lower() in _LINK_WORDS:
         words.pop()
-    return " ".join(words)
+    return " ".join(words).rstrip(" ;,")

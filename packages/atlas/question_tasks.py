@@ -18,8 +18,7 @@ from atlas.world import FactRow, PassageRow, World
 from gme_data.items import Item
 from gme_data.tasks import Document, RetrievalTask
 
-_FLAG_SECTION = "Government"
-"""Its passages describe the flag, so that even the flag of an unknown place leads to them."""
+_FLAG_SECTION = "Government"  # its passages describe the flag
 
 
 def question_tasks(world: World, config: AtlasConfig, split: str) -> Iterator[RetrievalTask]:
@@ -51,7 +50,7 @@ def question_tasks(world: World, config: AtlasConfig, split: str) -> Iterator[Re
         book.passages(lambda p: p.section in config.illustrated_sections, book.as_illustrated),
         book.named(book.own_facts()),
     )  # fmt: skip
-    for subset, facts in (("seen", book.trained_facts()), ("unseen", book.own_facts(_FLAG_SECTION))):
+    for subset, facts in (("seen", book.trained_facts()), ("unseen", book.flag_facts())):
         yield book.task(
             TaskPlan(
                 f"flag-question-{subset}-it2t", "IT->T", "hit_rate_at_5", "flag-question", subset,
@@ -90,9 +89,14 @@ class _Book:
     def task(self, plan: TaskPlan, corpus: list[Document], asked: list[Asked]) -> RetrievalTask:
         return make_task(plan, corpus, asked, self._config, self._split)
 
-    def own_facts(self, section: str | None = None) -> list[FactRow]:
+    def own_facts(self) -> list[FactRow]:
         """Facts of places of this split."""
-        return [f for f in self._world.facts if f.split == self._split and section in (None, f.section)]
+        return [f for f in self._world.facts if f.split == self._split]
+
+    def flag_facts(self) -> list[FactRow]:
+        """Of those, the ones whose passage describes the flag: an unknown flag can lead there, and nowhere else."""
+        described = {place.place_id for place in self._world.places if place.flag_description}
+        return [f for f in self.own_facts() if f.section == _FLAG_SECTION and f.place_id in described]
 
     def trained_facts(self) -> list[FactRow]:
         return [f for f in self._world.facts if f.split == "train"]

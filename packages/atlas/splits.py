@@ -58,7 +58,7 @@ def merge_lookalikes(names: Sequence[str], styles: Iterable[np.ndarray], limit: 
     group = {name: name for name in names}
     for row, name in enumerate(names):
         for other in np.flatnonzero(distances[row, :row] < limit):
-            old, new = group[name], group[names[other]]
+            old, new = group[name], group[names[int(other)]]
             group = {key: min(old, new) if value in (old, new) else value for key, value in group.items()}
     return group
 
