@@ -20,7 +20,7 @@ from gme_data.journal import atomic_write
 from gme_release.config import ReleaseConfig
 from gme_release.dvc_command import run_dvc
 from gme_release.locks import writer_lock
-from gme_release.scrub import scrub
+from gme_release.scrub import missing_objects, scrub
 
 _LOGGER = logging.getLogger(__name__)
 _CACHE = Path(".dvc/cache")
@@ -71,12 +71,15 @@ def version_outputs(workspace: Path, config: ReleaseConfig) -> VersionedOutputs:
     with writer_lock(workspace, "dvc"):
         prepare(workspace, config)
         remote = _remote_url(workspace, config.remote)
+        store = _local_store(workspace, remote)
         if config.scrub:
-            _scrub_local_stores(workspace, remote)
+            scrub(workspace / _CACHE)
+            if store:
+                scrub(store)
         run_dvc(workspace, "add", "--quiet", *config.tracked)
         folders = tuple(read_pointer(workspace, path) for path in config.tracked)
         run_dvc(workspace, "push", "--quiet", "--remote", config.remote, *(folder.pointer for folder in folders))
-        _verify_push(workspace, config.remote, folders)
+        _verify_push(workspace, config.remote, store, folders)
     return VersionedOutputs(folders, remote)
 
 
@@ -162,19 +165,20 @@ def _remote_url(workspace: Path, remote: str) -> str:
         ) from error
 
 
-def _scrub_local_stores(workspace: Path, remote: str) -> None:
-    scrub(workspace / _CACHE)
-    if "://" not in remote:
-        scrub(workspace / ".dvc" / remote)
+def _local_store(workspace: Path, url: str) -> Path | None:
+    """The folder of a remote on this machine; None for one that is reached over a network."""
+    return None if "://" in url else (workspace / ".dvc" / url).resolve()
 
 
-def _verify_push(workspace: Path, remote: str, folders: tuple[TrackedFolder, ...]) -> None:
-    status = json.loads(
-        run_dvc(workspace, "status", "--cloud", "--json", "--remote", remote, *(f.pointer for f in folders)) or "{}"
-    )
-    if status:
+def _verify_push(workspace: Path, remote: str, store: Path | None, folders: tuple[TrackedFolder, ...]) -> None:
+    status = run_dvc(workspace, "status", "--cloud", "--json", "--remote", remote, *(f.pointer for f in folders))
+    missing = sorted(json.loads(status or "{}"))
+    if store:
+        # DVC looks no further than the listing of a folder; here its files can be looked for as well.
+        missing += [name for folder in folders for name in missing_objects(store, folder.md5)]
+    if missing:
         raise FoundryError(
-            f"The push is incomplete: {len(status)} object(s) not in the remote '{remote}', first {min(status)}.",
+            f"The push is incomplete: {len(missing)} object(s) not in the remote '{remote}', first {missing[0]}.",
             hint="Run the same command again; only what is missing is sent.",
             exit_code=1,
         )

@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from gme_data.errors import FoundryError
+from gme_data.manifest import damage, read_manifest, write_manifest
+from gme_release.config import ReleaseConfig
+from gme_release.dvc_command import run_dvc
+from gme_release.records import RunFacts
+from gme_release.versioning import dvc_settings, fetch, prepare, read_pointer, version_outputs
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+def flip_a_byte(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.chmod(0o644)
+    path.write_bytes(data)
+    path.chmod(0o444)
+
+
+def objects(store: Path) -> list[Path]:
+    return sorted(path for path in (store / "files" / "md5").rglob("*") if path.is_file())
+
+
+def object_of(store: Path, size_above: int) -> Path:
+    return next(path for path in objects(store) if path.stat().st_size > size_above)
+
+
+@pytest.fixture
+def versioned(facts: RunFacts, config: ReleaseConfig) -> Path:
+    version_outputs(facts.workspace, config)
+    return facts.workspace
+
+
+def test_pointer_depends_on_content_alone(versioned: Path, config: ReleaseConfig) -> None:
+    before = (versioned / "data.dvc").read_bytes()
+    for manifest_path in versioned.glob("data/*/_manifest.json"):
+        manifest = read_manifest(manifest_path.parent)
+        assert manifest is not None
+        write_manifest(manifest_path.parent, replace(manifest, seconds=99.0, versions={"torch": "0"}))
+    shutil.copytree(versioned / "data", versioned / "rebuilt", copy_function=shutil.copyfile)
+    shutil.rmtree(versioned / "data")  # a step replaces its output as a whole, read-only files or not
+    (versioned / "rebuilt").rename(versioned / "data")
+    version_outputs(versioned, config)
+    assert (versioned / "data.dvc").read_bytes() == before
+
+    (versioned / "data" / "atlas" / "README.md").unlink()
+    (versioned / "data" / "atlas" / "README.md").write_text("changed\n")
+    version_outputs(versioned, config)
+    assert (versioned / "data.dvc").read_bytes() != before
+
+
+def test_what_is_returned_is_in_the_remote(versioned: Path, config: ReleaseConfig) -> None:
+    found = version_outputs(versioned, config)
+    assert [folder.path for folder in found.folders] == ["data", "checkpoints"]
+    assert found.of("data/atlas") == read_pointer(versioned, "data")
+    assert found.of("runs/report") is None
+    data = found.folders[0]
+    assert (versioned / "dvc-store" / "files" / "md5" / data.md5[:2] / data.md5[2:]).is_file()
+    assert data.nfiles == 4
+    assert data.size == sum(p.stat().st_size for p in versioned.glob("data/*/*") if p.name != "_manifest.json")
+
+
+def test_killed_between_add_and_push(facts: RunFacts, config: ReleaseConfig) -> None:
+    prepare(facts.workspace, config)
+    run_dvc(facts.workspace, "add", "--quiet", *config.tracked)  # as far as a run got that died before its push
+    pointer = (facts.workspace / "data.dvc").read_bytes()
+    assert not (facts.workspace / "dvc-store").exists()
+    version_outputs(facts.workspace, config)
+    assert (facts.workspace / "data.dvc").read_bytes() == pointer
+    assert len(objects(facts.workspace / "dvc-store")) == len(objects(facts.workspace / ".dvc" / "cache"))
+
+
+def test_objects_missing_or_damaged_in_cache_and_remote_are_written_again(
+    versioned: Path, config: ReleaseConfig
+) -> None:
+    store, cache = versioned / "dvc-store", versioned / ".dvc" / "cache"
+    expected = {path.relative_to(store): path.read_bytes() for path in objects(store)}
+    objects(store)[0].unlink()
+    flip_a_byte(object_of(store, 40_000))
+    damaged = object_of(cache, 40_000)
+    good = damaged.read_bytes()
+    damaged.unlink()  # the workspace shares the inode; only the cache is to be damaged here
+    damaged.write_bytes(good)
+    flip_a_byte(damaged)
+    version_outputs(versioned, config)
+    assert {path.relative_to(store): path.read_bytes() for path in objects(store)} == expected
+    assert damaged.read_bytes() == good
+    for folder in ("data/atlas", "checkpoints/stage2"):
+        manifest = read_manifest(versioned / folder)
+        assert manifest is not None
+        assert damage(versioned / folder, manifest) == []
+
+
+def fresh_clone(origin: Path, clone: Path, config: ReleaseConfig) -> Path:
+    """What git would bring: pointers and configuration, no bytes."""
+    clone.mkdir()
+    prepare(clone, config.model_copy(update={"remote_url": str(origin / "dvc-store")}))
+    for pointer in origin.glob("*.dvc"):
+        if pointer.is_file():
+            shutil.copy(pointer, clone)
+    return clone
+
+
+def test_a_clone_fetches_the_bytes(versioned: Path, config: ReleaseConfig, tmp_path: Path) -> None:
+    clone = fresh_clone(versioned, tmp_path / "clone", config)
+    fetch(clone, "data")
+    for path in (p for p in (versioned / "data").rglob("*") if p.is_file() and p.name != "_manifest.json"):
+        assert (clone / path.relative_to(versioned)).read_bytes() == path.read_bytes()
+    assert not list(clone.rglob("_manifest.json"))
+
+
+def test_a_flipped_byte_in_the_remote_is_refused(versioned: Path, config: ReleaseConfig, tmp_path: Path) -> None:
+    clone = fresh_clone(versioned, tmp_path / "clone", config)
+    flip_a_byte(object_of(versioned / "dvc-store", 40_000))
+    with pytest.raises(FoundryError, match="dvc pull"):
+        fetch(clone, "data")
+
+
+def test_a_remote_that_takes_nothing(facts: RunFacts, config: ReleaseConfig) -> None:
+    (facts.workspace / "dvc-store").write_text("a file where the store should be")
+    with pytest.raises(FoundryError, match="dvc push"):
+        version_outputs(facts.workspace, config)
+
+
+def test_user_mistakes(facts: RunFacts, config: ReleaseConfig) -> None:
+    with pytest.raises(FoundryError, match="nothing-here"):
+        version_outputs(facts.workspace, config.model_copy(update={"tracked": ("data", "nothing-here")}))
+    prepare(facts.workspace, config)
+    with pytest.raises(FoundryError, match="no remote 'elsewhere'"):
+        version_outputs(facts.workspace, config.model_copy(update={"remote": "elsewhere"}))
+    (facts.workspace / "data.dvc").write_text("outs: []\n")
+    with pytest.raises(FoundryError, match="not a DVC pointer"):
+        read_pointer(facts.workspace, "data")
+
+
+def test_committed_configuration_is_the_generated_one() -> None:
+    assert (CHECKOUT / ".dvc" / "config").read_text() == dvc_settings(ReleaseConfig(), in_git=True)
+    assert "_manifest.json" in (CHECKOUT / ".dvcignore").read_text().split()
+
+
+def test_dvc_yaml_has_no_stages_and_dvc_reads_it(facts: RunFacts, config: ReleaseConfig) -> None:
+    assert "stages" not in (CHECKOUT / "dvc.yaml").read_text().replace("NO stages", "").replace("No stages", "")
+    prepare(facts.workspace, config)
+    shutil.copy(CHECKOUT / "dvc.yaml", facts.workspace)
+    shutil.copytree(facts.folder("report"), facts.workspace / "reports" / "tiny-1")
+    (facts.workspace / "reports" / "latest").symlink_to("tiny-1")
+    shown = run_dvc(facts.workspace, "metrics", "show", "--json")
+    assert '"overall": 0.7' in shown
