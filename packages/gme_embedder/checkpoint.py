@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from torch import Tensor
-from transformers import PreTrainedTokenizerFast, Qwen2VLConfig, Qwen2VLModel
+from transformers import PreTrainedTokenizerFast, Qwen2VLModel
+from transformers.utils import logging
 
 from gme_data.errors import FoundryError
 from gme_data.settings import Frozen, parse_config
@@ -43,9 +44,9 @@ def save_model(folder: Path, model: Qwen2VLModel, tokenizer: Tokenizer, settings
     their index, the tokenizer, and gme.json.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    model.config.save_pretrained(folder)
+    _save_config(folder, model)
     _save_weights(folder, model, settings)
-    wrapped = PreTrainedTokenizerFast(
+    wrapped = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call] # transformers is untyped here
         tokenizer_object=tokenizer, pad_token=END, eos_token=END, extra_special_tokens=list(VISION_TOKENS)
     )
     wrapped.save_pretrained(folder)
@@ -67,22 +68,15 @@ def load_model(folder: Path) -> tuple[Qwen2VLModel, Tokenizer, Settings]:
                 f"Not a model folder: {folder} has no {name}.", hint="Give the folder of a trained or released model."
             )
     try:
-        config = Qwen2VLConfig.from_pretrained(folder, local_files_only=True)
-        model, report = Qwen2VLModel.from_pretrained(
-            folder,
-            config=config,
-            dtype=torch.float32,
-            local_files_only=True,
-            use_safetensors=True,
-            output_loading_info=True,
-        )
+        model, report = _read_weights(folder)
         tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
-    except (OSError, SafetensorError, ValueError, RuntimeError) as error:
+    # The tokenizer's library raises the bare Exception for a damaged file.
+    except Exception as error:
         raise FoundryError(
             f"The model in {folder} can't be read: {error}", hint="Delete the folder and run its step again."
         ) from error
     _check(folder, report)
-    return model.eval(), tokenizer, read_settings(folder)
+    return model, tokenizer, read_settings(folder)
 
 
 def read_settings(folder: Path) -> Settings:
@@ -99,6 +93,30 @@ def read_settings(folder: Path) -> Settings:
     except ValueError as error:
         raise FoundryError(f"{path} is not valid JSON: {error}") from error
     return parse_config(raw, Settings, where=str(path))
+
+
+def _save_config(folder: Path, model: Qwen2VLModel) -> None:
+    """Without the dtype, which says how the model was loaded and not what it is."""
+    model.config.save_pretrained(folder)
+    raw = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    for part in (raw, raw["text_config"], raw["vision_config"]):
+        part.pop("dtype", None)
+    (folder / CONFIG).write_text(json.dumps(raw, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _read_weights(folder: Path) -> tuple[Qwen2VLModel, dict[str, object]]:
+    """The model in fp32 and transformers' report of names that did not fit."""
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call] # transformers is untyped here
+    loaded: Any = Qwen2VLModel.from_pretrained(
+        folder,
+        dtype=torch.float32,
+        local_files_only=True,
+        use_safetensors=True,
+        output_loading_info=True,
+    )
+    # It is typed as the model alone, whatever is asked for.
+    model, report = loaded
+    return model, report
 
 
 def _save_weights(folder: Path, model: Qwen2VLModel, settings: Settings) -> None:

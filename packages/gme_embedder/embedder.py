@@ -53,7 +53,7 @@ class Embedder:
         if dtype not in _DTYPES:
             raise FoundryError(f"Unknown dtype '{dtype}'.", hint=f"Use one of {', '.join(_DTYPES)}.")
         self.settings = settings
-        self.model = EmbedderModel(qwen, settings.inputs.pictures).to(device)
+        self.model = EmbedderModel(qwen, settings.inputs.pictures).to(device).eval()
         self.preparer = Preparer(tokenizer, settings.inputs)
         self._device, self._dtype = torch.device(device), _DTYPES[dtype]
 

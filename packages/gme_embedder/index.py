@@ -1,7 +1,7 @@
 """Exact nearest neighbours by inner product.
 
-FAISS scans; what it leaves open, the order among equal scores, is settled here: the lower row comes first. Knows vectors
-only.
+FAISS scans; what it leaves open, the order among equal scores, is settled here: the lower row comes first.
+Knows vectors only.
 """
 
 from __future__ import annotations

@@ -39,12 +39,13 @@ class EmbedderModel(nn.Module):
     @property
     def dimension(self) -> int:
         """Size of an embedding, d."""
-        return self.language.config.hidden_size
+        return int(self.language.config.hidden_size)
 
     @property
     def language(self) -> Qwen2VLTextModel:
         """The language part; adapters are injected here."""
-        return self.qwen.language_model
+        language: Qwen2VLTextModel = self.qwen.language_model
+        return language
 
     def forward(self, batch: PreparedBatch, *, tower_only: bool = False) -> Tensor:
         """`embed`, or `tower` with `tower_only`; wrappers such as DeepSpeed call this."""
@@ -80,7 +81,7 @@ class EmbedderModel(nn.Module):
         if not len(batch):
             return torch.zeros(0, self.dimension, device=device)
         tokens = self._visual_tokens(batch)[batch.visual_rows.to(device)]
-        flat = tokens.unflatten(0, (len(batch), count)).flatten(1)
+        flat = tokens.view(len(batch), count * self.dimension)
         return functional.normalize(flat.float(), dim=-1)[batch.rows.to(device)]
 
     def text_parameters(self) -> Iterator[nn.Parameter]:
@@ -90,7 +91,8 @@ class EmbedderModel(nn.Module):
 
     def vision_parameters(self) -> Iterator[nn.Parameter]:
         """Parameters of the vision tower."""
-        return self.qwen.visual.parameters()
+        visual: nn.Module = self.qwen.visual
+        return visual.parameters()
 
     def _visual_tokens(self, batch: PreparedBatch) -> Tensor:
         """Visual tokens of all distinct pictures end to end, [sum of tokens, d]."""

@@ -72,7 +72,8 @@ def _norm(norm: Any, hidden: Tensor) -> Tensor:  # noqa: ANN401 - an RMSNorm of 
 
 
 def _feed_forward(layer: Any, hidden: Tensor) -> Tensor:  # noqa: ANN401 - a decoder layer
-    return hidden + layer.mlp(_norm(layer.post_attention_layernorm, hidden))
+    update: Tensor = layer.mlp(_norm(layer.post_attention_layernorm, hidden))
+    return hidden + update
 
 
 def _attention(attn: Any, states: Tensor, rope: tuple[Tensor, Tensor], layout: Layout) -> Tensor:  # noqa: ANN401
@@ -80,14 +81,15 @@ def _attention(attn: Any, states: Tensor, rope: tuple[Tensor, Tensor], layout: L
     query = _rotate(_heads(attn.q_proj(states), attn.head_dim), rope)  # [T, H, head]
     key = _rotate(_heads(attn.k_proj(states), attn.head_dim), rope)  # [T, KV, head]
     value = _heads(attn.v_proj(states), attn.head_dim)
-    queries, keys, values = (part.split(layout.sections) for part in (query, key, value))
+    queries, keys, values = (torch.split_with_sizes(part, layout.sections) for part in (query, key, value))
     mixed = []
     if layout.prefix:
         mixed.append(_attend(queries[0][None], keys[0][None], values[0][None], layout.prefix)[0])
     for group, (length, count) in enumerate(layout.groups, start=1):
         own = _sequences(queries[group], count)
         mixed.append(_attend(own, _keys(keys, group, count), _keys(values, group, count), length).flatten(0, 1))
-    return attn.o_proj(torch.cat(mixed).flatten(1))  # type: ignore[no-any-return] # modules are untyped
+    update: Tensor = attn.o_proj(torch.cat(mixed).flatten(1))
+    return update
 
 
 def _last_attention(attn: Any, states: Tensor, rope: tuple[Tensor, Tensor], layout: Layout) -> Tensor:  # noqa: ANN401
@@ -96,17 +98,18 @@ def _last_attention(attn: Any, states: Tensor, rope: tuple[Tensor, Tensor], layo
     key = _rotate(_heads(attn.k_proj(states), attn.head_dim), rope)
     value = _heads(attn.v_proj(states), attn.head_dim)
     query = _rotate(_heads(attn.q_proj(states[last]), attn.head_dim), (rope[0][last], rope[1][last]))  # [n, H, head]
-    keys, values = key.split(layout.sections), value.split(layout.sections)
-    queries = query.split([count for _, count in layout.groups])
+    keys, values = (torch.split_with_sizes(part, layout.sections) for part in (key, value))
+    queries = torch.split_with_sizes(query, [count for _, count in layout.groups])
     mixed = []
     for group, (_, count) in enumerate(layout.groups, start=1):
         own = queries[group - 1][:, None]
         mixed.append(_attend(own, _keys(keys, group, count), _keys(values, group, count), 1)[:, 0])
-    return attn.o_proj(torch.cat(mixed).flatten(1))  # type: ignore[no-any-return] # modules are untyped
+    update: Tensor = attn.o_proj(torch.cat(mixed).flatten(1))
+    return update
 
 
 def _heads(states: Tensor, head: int) -> Tensor:
-    return states.unflatten(-1, (-1, head))
+    return states.view(*states.shape[:-1], -1, head)
 
 
 def _rotate(states: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:
@@ -147,10 +150,15 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, length: int) -> Tensor:
     if keys >= _SDPA_FROM:
         mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=allowed, enable_gqa=True)
         return mixed.transpose(1, 2)
-    grouped = query.unflatten(1, (key.shape[1], -1))  # [b, KV, H / KV, length, head]
-    scores = grouped.flatten(2, 3) @ key.transpose(-1, -2)  # [b, KV, H / KV * length, keys]
-    scores = scores.unflatten(2, (-1, length)) * query.shape[-1] ** -0.5
+    scores = _grouped(query, key.shape[1]) @ key.transpose(-1, -2)  # [b, KV, H / KV * length, keys]
+    scores = scores.view(*scores.shape[:2], -1, length, keys) * query.shape[-1] ** -0.5
     if allowed is not None:
         scores = scores.masked_fill(~allowed, float("-inf"))
-    weights = scores.softmax(-1).to(value.dtype)
-    return (weights.flatten(2, 3) @ value).unflatten(2, (-1, length)).flatten(1, 2).transpose(1, 2)
+    weights = scores.softmax(-1).to(value.dtype).flatten(2, 3)
+    mixed = torch.matmul(weights, value).view(query.shape)
+    return mixed.transpose(1, 2)
+
+
+def _grouped(query: Tensor, kv_heads: int) -> Tensor:
+    """Queries that share a key head side by side: [b, H, length, head] -> [b, KV, H / KV * length, head]."""
+    return query.reshape(query.shape[0], kv_heads, -1, query.shape[-1])

@@ -15,7 +15,7 @@ from transformers import Qwen2VLConfig, Qwen2VLModel
 from gme_embedder import smollm
 from gme_embedder.config import ModelConfig
 from gme_embedder.picture import MERGE, PATCH
-from gme_embedder.prompt import END, PAD, VISION_END, VISION_START, VISION_TOKENS
+from gme_embedder.prompt import END, IM_END, IM_START, PAD, VISION_END, VISION_START, VISION_TOKENS
 
 _MROPE_SECTION = [8, 12, 12]  # time, height, width; the sum is half a head of 64
 _FRAMES = 2  # Qwen2-VL's patches span two frames; a still picture fills both
@@ -32,7 +32,7 @@ def build_tiny(config: ModelConfig, seed: int) -> tuple[Qwen2VLModel, Tokenizer]
         torch.manual_seed(seed)
         model = Qwen2VLModel(_architecture(config, tokenizer))
         _load_language(model, config)
-    return model.eval(), tokenizer
+    return model, tokenizer
 
 
 def _architecture(config: ModelConfig, tokenizer: Tokenizer) -> Qwen2VLConfig:
@@ -50,9 +50,9 @@ def _architecture(config: ModelConfig, tokenizer: Tokenizer) -> Qwen2VLConfig:
             "rope_theta": smollm.ROPE_THETA,
             "mrope_section": _MROPE_SECTION,
         },
-        "bos_token_id": tokenizer.token_to_id("<|im_start|>"),
-        "eos_token_id": tokenizer.token_to_id("<|im_end|>"),
-        "pad_token_id": tokenizer.token_to_id(END),
+        "bos_token_id": _id(tokenizer, IM_START),
+        "eos_token_id": _id(tokenizer, IM_END),
+        "pad_token_id": _id(tokenizer, END),
     }
     vision = {
         "depth": config.tower.depth,
@@ -67,9 +67,9 @@ def _architecture(config: ModelConfig, tokenizer: Tokenizer) -> Qwen2VLConfig:
     return Qwen2VLConfig(
         text_config=text,
         vision_config=vision,
-        image_token_id=tokenizer.token_to_id(PAD),
-        vision_start_token_id=tokenizer.token_to_id(VISION_START),
-        vision_end_token_id=tokenizer.token_to_id(VISION_END),
+        image_token_id=_id(tokenizer, PAD),
+        vision_start_token_id=_id(tokenizer, VISION_START),
+        vision_end_token_id=_id(tokenizer, VISION_END),
         tie_word_embeddings=False,
     )
 
@@ -90,3 +90,10 @@ def _with_vision_tokens(table: Tensor) -> Tensor:
     """Append rows for the vision tokens, drawn like the average token (the current random state decides)."""
     fresh = table.mean(0) + table.std(0) * torch.randn(len(VISION_TOKENS), table.shape[1])
     return torch.cat((table, fresh))
+
+
+def _id(tokenizer: Tokenizer, token: str) -> int:
+    number = tokenizer.token_to_id(token)
+    if number is None:
+        raise ValueError(f"the tokenizer has no token {token}")
+    return number

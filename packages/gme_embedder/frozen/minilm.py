@@ -28,6 +28,9 @@ class MiniLM:
     def __init__(self) -> None:
         # Imported late: it takes seconds, and most users of the embedder never need it.
         from sentence_transformers import SentenceTransformer
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call] # transformers is untyped here
 
         self._model = SentenceTransformer(str(_folder()), device="cpu", local_files_only=True)
 
