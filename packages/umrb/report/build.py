@@ -17,7 +17,6 @@ from umrb.report.gallery import build_gallery
 from umrb.report.plots import plot_curves, plot_funnel, plot_tasks, plot_types
 from umrb.report.tables import TaskRow, TypeRow, control_sentences, scores_json, task_rows, type_rows, verdict
 from umrb.results import SCORES, overall
-from umrb.runner import slug
 from umrb.tasks import NumberedTask, load_tasks, open_images
 
 _TEMPLATES = Path(__file__).parent.parent / "templates"
@@ -41,7 +40,7 @@ def build_report(config: ReportConfig, inputs: Mapping[str, Path], context: Step
     facts = read_facts(inputs)
     rows, types = task_rows(facts), type_rows(facts)
     (folder / SCORES).write_text(json.dumps(scores_json(facts, rows), indent=1) + "\n", encoding="utf-8")
-    page = _page(config, facts, rows, types, inputs, folder)
+    page = _page(config, facts, rows, types, folder)
     (folder / "report.html").write_text(page, encoding="utf-8")
     return {"tasks": len(rows), "tasks_lost": sum(row.lost for row in rows), "page_bytes": len(page.encode())}
 
@@ -51,13 +50,10 @@ def _page(
     facts: Facts,
     rows: Sequence[TaskRow],
     types: Sequence[TypeRow],
-    inputs: Mapping[str, Path],
     folder: Path,
 ) -> str:
-    home = inputs["corpus"] / "tasks" / facts.split
+    home = facts.folders["corpus"] / "tasks" / facts.split
     tasks = load_tasks(home, [row.score.name for row in rows])
-    model = slug(facts.model.system)
-    evaluation = inputs["evaluation"]
     return (
         _environment()
         .get_template("report.html.j2")
@@ -73,9 +69,7 @@ def _page(
             verdict=verdict(rows),
             controls=control_sentences(facts),
             plots=_plots(facts, rows, types, folder / "plots"),
-            gallery=build_gallery(
-                tasks, open_images(home), evaluation / "runs" / model, evaluation / "queries" / model, config
-            ),
+            gallery=build_gallery(facts, tasks, open_images(home), config),
             licences=_licences(tasks),
             reported=REPORTED,
         )

@@ -11,6 +11,7 @@ from typing import Any
 from gme_data.errors import FoundryError
 from gme_data.manifest import Manifest, require
 from umrb.results import SCORES, SystemScores, read_scores
+from umrb.runner import slug
 
 _MADE_BY = {
     "corpus": "corpus",
@@ -36,6 +37,7 @@ class Facts:
     """Everything that the page shows.
 
     Attributes:
+        folders: Of the inputs, by name.
         model: Scores and controls of the model.
         baselines: In the order of the table.
         manifests: By input name.
@@ -44,6 +46,7 @@ class Facts:
         funnel: Stages of synthesis; empty if it wrote none.
     """
 
+    folders: Mapping[str, Path]
     model: SystemScores
     baselines: list[SystemScores]
     manifests: dict[str, Manifest]
@@ -55,6 +58,14 @@ class Facts:
     def model_digest(self) -> str:
         """Content digest of the model that was scored."""
         return self.manifests["model"].content
+
+    def query_file(self, step: str, system: str, task: str) -> Path:
+        """Where a step wrote the per-query values of a system on a task."""
+        return self.folders[step] / "queries" / slug(system) / f"{task}.parquet"
+
+    def run_file(self, task: str) -> Path:
+        """Where the model's ranking of a task is."""
+        return self.folders["evaluation"] / "runs" / slug(self.model.system) / f"{task}.parquet"
 
 
 def read_facts(inputs: Mapping[str, Path]) -> Facts:
@@ -68,6 +79,7 @@ def read_facts(inputs: Mapping[str, Path]) -> Facts:
     baselines = read_scores(inputs["baselines"] / SCORES)
     _check_comparable(model, baselines)
     return Facts(
+        folders=inputs,
         model=model,
         baselines=baselines,
         manifests=manifests,

@@ -16,6 +16,7 @@ from gme_data.images import ImageStore
 from gme_data.items import TASK_TYPES, Item
 from gme_data.parquet import read_rows
 from umrb.config import ReportConfig
+from umrb.report.facts import Facts
 from umrb.runner import QUERY_SCHEMA, RUN_SCHEMA
 from umrb.tasks import NumberedTask
 
@@ -69,15 +70,14 @@ class Section:
 
 
 def build_gallery(
-    tasks: Sequence[NumberedTask], images: ImageStore, runs: Path, queries: Path, config: ReportConfig
+    facts: Facts, tasks: Sequence[NumberedTask], images: ImageStore, config: ReportConfig
 ) -> list[Section]:
     """Draw examples of every task type.
 
     Args:
+        facts: Knows where the model's rankings are.
         tasks: The tasks that were scored.
         images: Their pictures.
-        runs: Folder of the model's run files.
-        queries: Folder of its per-query files.
         config: How many, and the seed that draws them.
     """
     photographer = _Photographer(images)
@@ -85,24 +85,22 @@ def build_gallery(
     for kind in TASK_TYPES:
         group = [task for task in tasks if task.card.task_type == kind]
         if group:
-            sections.append(_section(group, photographer, runs, queries, config))
+            sections.append(_section(facts, group, photographer, config))
     return sections
 
 
-def _section(
-    group: Sequence[NumberedTask], photographer: _Photographer, runs: Path, queries: Path, config: ReportConfig
-) -> Section:
+def _section(facts: Facts, group: Sequence[NumberedTask], photographer: _Photographer, config: ReportConfig) -> Section:
     hits: list[Example] = []
     misses: list[Example] = []
     for number, task in enumerate(group):
-        ranks = {
-            r["query_id"]: r["first_relevant"] for r in read_rows(queries / f"{task.card.name}.parquet", QUERY_SCHEMA)
-        }
+        name = task.card.name
+        values = read_rows(facts.query_file("evaluation", facts.model.system, name), QUERY_SCHEMA)
+        ranks = {row["query_id"]: row["first_relevant"] for row in values}
         ids = sorted(ranks)
         drawn = [ids[i] for i in np.random.default_rng(config.seed).permutation(len(ids))]
         hit = [id_ for id_ in drawn if ranks[id_] == 1]
         missed = [id_ for id_ in drawn if ranks[id_] is None or ranks[id_] > _MISSED_BELOW]
-        teller = _Teller(task, photographer, runs, config.shown)
+        teller = _Teller(task, photographer, facts.run_file(name), config.shown)
         hits += [teller.tell(id_, ranks[id_]) for id_ in hit[: _share(config.hits, number, len(group))]]
         misses += [teller.tell(id_, ranks[id_]) for id_ in missed[: _share(config.misses, number, len(group))]]
     return Section(group[0].card.task_type, group[0].card.instruction, hits, misses)
@@ -116,14 +114,14 @@ def _share(total: int, number: int, of: int) -> int:
 class _Teller:
     """Makes examples of one task from its run file."""
 
-    def __init__(self, task: NumberedTask, photographer: _Photographer, runs: Path, shown: int) -> None:
+    def __init__(self, task: NumberedTask, photographer: _Photographer, run: Path, shown: int) -> None:
         self._photographer = photographer
         self._page = task.card.task_type.endswith("VD")
         self._task = task
         self._query_rows = {query.id: row for row, query in enumerate(task.queries)}
         self._docs = {doc.id: doc for doc in task.docs}
         self._found: dict[str, list[dict[str, Any]]] = {}
-        for row in read_rows(runs / f"{task.card.name}.parquet", RUN_SCHEMA):
+        for row in read_rows(run, RUN_SCHEMA):
             if row["rank"] <= shown:
                 self._found.setdefault(row["query_id"], []).append(row)
 

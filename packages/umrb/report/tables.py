@@ -7,27 +7,38 @@ from dataclasses import dataclass
 from typing import Any
 
 from umrb.report.facts import Facts
+from umrb.report.paired import difference_interval
 from umrb.results import SystemScores, TaskScore, by_task_type, overall, type_means
 
 
 @dataclass(frozen=True, slots=True)
 class TaskRow:
-    """One task: the model's score and the headline value of each baseline that applies (None where it does not)."""
+    """One task.
+
+    Attributes:
+        score: The model's.
+        baselines: The headline value of each baseline; None where it does not apply.
+        difference: 95 % interval of model minus best baseline, by paired queries.
+    """
 
     score: TaskScore
     baselines: dict[str, float | None]
+    difference: tuple[float, float]
 
     @property
     def best_baseline(self) -> tuple[str, float]:
         """Name and value of the strongest baseline."""
-        known = {name: value for name, value in self.baselines.items() if value is not None}
-        name = max(known, key=lambda key: known[key])
-        return name, known[name]
+        return _best(self.baselines)
 
     @property
     def lost(self) -> bool:
         """Whether a baseline scores higher than the model."""
         return self.best_baseline[1] > self.score.value
+
+    @property
+    def even(self) -> bool:
+        """Whether model and best baseline cannot be told apart on these queries."""
+        return self.difference[0] <= 0 <= self.difference[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +54,25 @@ class TypeRow:
     @property
     def winner(self) -> str:
         """The best baseline's name, or ``model`` (ties go to the model)."""
-        known = {name: value for name, value in self.baselines.items() if value is not None}
-        best = max(known, key=lambda key: known[key])
-        return best if known[best] > self.value else "model"
+        name, value = _best(self.baselines)
+        return name if value > self.value else "model"
 
 
 def task_rows(facts: Facts) -> list[TaskRow]:
     """A row for every task of the model, in order."""
-    return [
-        TaskRow(score, {system.system: _value(system, score.name) for system in facts.baselines})
-        for score in facts.model.tasks
-    ]
+    return [_task_row(facts, score) for score in facts.model.tasks]
+
+
+def _task_row(facts: Facts, score: TaskScore) -> TaskRow:
+    baselines = {system.system: _value(system, score.name) for system in facts.baselines}
+    mine = facts.query_file("evaluation", facts.model.system, score.name)
+    theirs = facts.query_file("baselines", _best(baselines)[0], score.name)
+    return TaskRow(score, baselines, difference_interval(mine, theirs))
+
+
+def _best(values: dict[str, float | None]) -> tuple[str, float]:
+    """Name and value of the highest, the first of equals. Chance applies to every task, so there always is one."""
+    return max(((name, value) for name, value in values.items() if value is not None), key=lambda pair: pair[1])
 
 
 def type_rows(facts: Facts) -> list[TypeRow]:
@@ -68,14 +87,18 @@ def type_rows(facts: Facts) -> list[TypeRow]:
 
 def verdict(rows: Sequence[TaskRow]) -> list[str]:
     """Where the model wins and where a baseline does, said plainly."""
-    lost = [row for row in rows if row.lost]
-    if not lost:
-        return [f"The model scores at least as high as every baseline on all {len(rows)} tasks."]
-    told = "; ".join(f"{row.best_baseline[0]} on {row.score.name} ({_against(row)})" for row in lost)
-    return [
-        f"The model scores highest on {len(rows) - len(lost)} of {len(rows)} tasks.",
-        f"A baseline scores higher on {len(lost)}: {told}.",
-    ]
+    won, lost = [row for row in rows if not row.lost], [row for row in rows if row.lost]
+    sentences = [f"The model scores at least as high as every baseline on {len(won)} of {len(rows)} tasks{_even(won)}."]
+    if lost:
+        told = "; ".join(f"{row.best_baseline[0]} on {row.score.name} ({_against(row)})" for row in lost)
+        sentences.append(f"A baseline scores higher on {len(lost)}{_even(lost)}: {told}.")
+    return sentences
+
+
+def _even(rows: Sequence[TaskRow]) -> str:
+    """An aside on how many of `rows` are within the error of the queries."""
+    even = sum(row.even for row in rows)
+    return f" ({even} of them within the error of these queries)" if even else ""
 
 
 def control_sentences(facts: Facts) -> list[str]:
@@ -108,7 +131,7 @@ def scores_json(facts: Facts, rows: Sequence[TaskRow]) -> dict[str, Any]:
 
 def _task_json(row: TaskRow) -> dict[str, Any]:
     known = {name: value for name, value in row.baselines.items() if value is not None}
-    return {**row.score.model_dump(mode="json"), "baselines": known}
+    return {**row.score.model_dump(mode="json"), "baselines": known, "difference": row.difference}
 
 
 def _value(system: SystemScores, task: str) -> float | None:
