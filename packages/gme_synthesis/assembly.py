@@ -1,12 +1,13 @@
 """Step 6, assembly: drafts become examples of five task types, each with the instruction of its source.
 
 A consistent question that names its place is enough for T->T and T->VD; T->IT, IT->T and IT->IT also need the pictures.
+Instructions are word for word those of the benchmark tasks of the same source.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from gme_data.digests import sha256_json
 from gme_data.examples import Example
@@ -54,18 +55,26 @@ def _with_other_flag(draft: Draft, passage: Passage) -> Item:
 
 
 NAMED_RECIPES = (
-    Recipe("place-question", "T->T", "Find a passage that answers the question.", _named, _text),
-    Recipe("page-question", "T->VD", "Find the page that answers the question.", _named, _page),
+    Recipe("place-question", "T->T", "Retrieve a passage about the place that answers the question.", _named, _text),
+    Recipe(
+        "page-question", "T->VD", "Find a screenshot of a page that is relevant to the user's question.", _named, _page
+    ),
 )
 PICTURED_RECIPES = (
     Recipe(
         "illustrated-question", "T->IT", "Find an illustrated passage that answers the question.", _named, _illustrated
     ),
-    Recipe("flag-question", "IT->T", "Find a passage that answers the question about the flag.", _with_flag, _text),
+    Recipe(
+        "flag-question",
+        "IT->T",
+        "Retrieve a passage that answers the question about the place whose flag is shown.",
+        _with_flag,
+        _text,
+    ),
     Recipe(
         "flag-question-illustrated",
         "IT->IT",
-        "Find an illustrated passage that answers the question about the flag.",
+        "Retrieve a flag with a passage that answers the question about the image.",
         _with_flag,
         _with_other_flag,
     ),
@@ -84,10 +93,10 @@ def assemble(drafts: Sequence[Draft], recipes: Sequence[Recipe], world: World) -
 
 def _example(recipe: Recipe, draft: Draft, fact: Fact, passage: Passage, world: World) -> Example:
     query, positive = recipe.query(draft, passage), recipe.positive(draft, passage)
-    content = [recipe.task_type, recipe.source, recipe.instruction, asdict(query), asdict(positive)]
+    items = [query.text, query.image, positive.text, positive.image]
     pictures = [world.picture_licences[id_] for id_ in (query.image, positive.image) if id_]
     return Example(
-        id=sha256_json(content)[:_ID_LENGTH],
+        id=sha256_json([recipe.task_type, recipe.source, recipe.instruction, *items])[:_ID_LENGTH],
         task_type=recipe.task_type,
         source=recipe.source,
         instruction=recipe.instruction,

@@ -14,15 +14,15 @@ class SynthesisConfig(Frozen):
     """Every choice is a digest of this seed and of what is chosen for; order and number of shards change nothing."""
     wordings_per_fact: int = Field(default=4, ge=1)
     """Questions written about each fact, each with another wording."""
-    judged_per_fact: int = Field(default=2, ge=1)
-    """How many of them the consistency filter encodes; the others take the verdict of the fact's first question.
+    judged_per_fact: int = Field(default=1, ge=1)
+    """How many of them the consistency filter encodes; the others take the verdict of the first.
 
     Wordings of one fact differ by template only, and encoding is most of the step's time on a CPU.
     """
     consistency_top_k: int = Field(default=20, ge=1)
     """A question is kept if its own passage is among so many nearest of all train passages (the paper's 20)."""
     references: tuple[str, ...] = Field(
-        default=("this country", "this place", "the country with this flag", "the place this flag belongs to"),
+        default=("this country", "this place", "the country with this flag", "the pictured country"),
         min_length=1,
     )
     """What an entity's name is replaced by once a picture stands for it."""
@@ -34,16 +34,16 @@ class SynthesisConfig(Frozen):
     """Flags of two entity groups nearer than this (mean absolute difference of 24x24 RGB, 0-255) name neither."""
     caps: dict[str, int] = Field(
         default={
-            "place-question": 10_000,
-            "page-question": 4_000,
-            "illustrated-question": 4_000,
-            "flag-question": 8_000,
-            "flag-question-illustrated": 4_000,
+            "place-question": 9_000,
+            "page-question": 3_500,
+            "illustrated-question": 3_500,
+            "flag-question": 7_000,
+            "flag-question-illustrated": 3_500,
             "pictograph": 4_000,
-            "pictograph-name": 5_000,
+            "pictograph-name": 3_000,
             "pictograph-edit": 4_000,
         }
     )
-    """Most examples kept of a source; sources not named are kept whole."""
+    """Most examples kept of a source, for each of its task types; sources not named are kept whole."""
     shard_facts: int = Field(default=256, ge=1)
     """Facts in one unit of work; a killed run loses at most the unit it was at."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
 
 from gme_data.digests import sha256_json
 from gme_data.errors import FoundryError
@@ -14,32 +13,33 @@ from gme_synthesis.records import Reject
 
 def deduplicate(examples: Iterable[Example]) -> tuple[list[Example], list[Reject]]:
     """The first of all examples with equal task type, query, positive and negatives; the others as rejects."""
-    seen: dict[str, str] = {}
+    seen: dict[tuple[str, Item, Item, tuple[Item, ...]], str] = {}
     kept: list[Example] = []
     rejects: list[Reject] = []
     for example in examples:
-        items = [asdict(item) for item in (example.query, example.positive, *example.negatives)]
-        digest = sha256_json([example.task_type, items])
-        if digest in seen:
-            rejects.append(Reject("deduplicate", "duplicate", example.id, f"as {seen[digest]}: {_said(example.query)}"))
+        content = (example.task_type, example.query, example.positive, example.negatives)
+        if content in seen:
+            rejects.append(
+                Reject("deduplicate", "duplicate", example.id, f"as {seen[content]}: {_said(example.query)}")
+            )
             continue
-        seen[digest] = example.id
+        seen[content] = example.id
         kept.append(example)
     return kept, rejects
 
 
 def balance(examples: Sequence[Example], caps: Mapping[str, int], seed: int) -> tuple[list[Example], list[Reject]]:
-    """At most ``caps[source]`` examples of a source, its batch keys served in turn so that none is crowded out.
+    """At most ``caps[source]`` examples of a source and task type; batch keys are served in turn, none is crowded out.
 
     Returns:
-        The kept examples sorted by source and id, and the others as rejects.
+        The kept examples sorted by source, task type and id, and the others as rejects.
     """
-    by_source: dict[str, list[Example]] = {}
+    by_kind: dict[tuple[str, str], list[Example]] = {}
     for example in examples:
-        by_source.setdefault(example.source, []).append(example)
+        by_kind.setdefault((example.source, example.task_type), []).append(example)
     kept: list[Example] = []
     rejects: list[Reject] = []
-    for source, members in sorted(by_source.items()):
+    for (source, _), members in sorted(by_kind.items()):
         ordered = _in_turn(members, seed)
         cap = caps.get(source, len(ordered))
         kept += sorted(ordered[:cap], key=lambda example: example.id)

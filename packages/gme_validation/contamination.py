@@ -19,6 +19,11 @@ from gme_validation.suites import Suite, between, holds
 from gme_validation.tables import Corpus, Task
 
 _SLOT = "<name>"
+_POINTER = (
+    r"(?:this|the)(?: pictured)? (?:country|place|nation|land|state|territory)"
+    r"(?: shown here| in the picture| on the map| (?:with|under) this (?:flag|banner)| this image belongs to)?"
+)
+"""Phrases that point at a picture instead of naming a place."""
 Ngrams = frozenset[tuple[str, ...]]
 
 
@@ -46,12 +51,10 @@ def contamination_suites(
 
 def name_mask(corpus: Corpus) -> Callable[[str], str]:
     """A function that puts a slot for every name of a place and every phrase that points at one, and normalises."""
-    names = {words(name) for name in corpus.places["name"]}
+    names = {words(name) for name in corpus.places["name"].dropna()}
     names |= {words(alias) for aliases in corpus.places["aliases"] for alias in aliases if len(alias) > 3}
     alternatives = "|".join(re.escape(name) for name in sorted(names - {""}, key=lambda name: (-len(name), name)))
-    pattern = re.compile(
-        rf"\b(?:(?:the )?(?:{alternatives})|(?:this|the) (?:country|place|land|nation|territory)(?: with this flag)?)\b"
-    )
+    pattern = re.compile(rf"\b(?:(?:the )?(?:{alternatives})|{_POINTER})\b")
     return lambda text: pattern.sub(_SLOT, words(text))
 
 

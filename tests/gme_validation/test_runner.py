@@ -1,0 +1,66 @@
+"""What Great Expectations lets pass in silence is a failure here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from gme_validation.runner import Judged, run_suites
+from gme_validation.suites import Suite, between, one_of, unique
+
+TABLE = pd.DataFrame({"a": [1, 2, 3], "b": ["x", "y", "z"], "nothing": [None, None, None]})
+
+
+def judge(suite: Suite, tmp_path: Path) -> Judged:
+    return run_suites([suite], tmp_path / "docs", failed_rows=2)[0]
+
+
+def said(judged: Judged) -> str:
+    return " ".join(f"{failure.expectation} {failure.why}" for failure in judged.failures)
+
+
+def test_a_sound_table_passes(tmp_path: Path) -> None:
+    judged = judge(Suite("t", TABLE, (3, 3), ("a",), (unique("a"), between("a", 1, 3, "w"))), tmp_path)
+    assert not judged.failures
+    assert judged.declared == judged.evaluated == 1 + 1 + 1 + 2
+
+
+def test_a_suite_that_expects_nothing_fails(tmp_path: Path) -> None:
+    assert "expects nothing" in said(judge(Suite("t", TABLE, (1, None), ("a",), ()), tmp_path))
+
+
+def test_an_empty_table_fails(tmp_path: Path) -> None:
+    empty = TABLE.iloc[:0]
+    assert "table is empty" in said(judge(Suite("t", empty, (0, None), ("a",), (unique("a"),)), tmp_path))
+
+
+def test_a_column_without_any_value_fails(tmp_path: Path) -> None:
+    suite = Suite("t", TABLE, (1, None), ("a",), (one_of("nothing", ("x",), "w"),))
+    assert "column 'nothing' has no value" in said(judge(suite, tmp_path))
+
+
+def test_a_missing_column_fails(tmp_path: Path) -> None:
+    judged = judge(Suite("t", TABLE, (1, None), ("absent",), (unique("a"),)), tmp_path)
+    assert "ExpectColumnToExist(column=absent)" in said(judged)
+
+
+def test_an_expectation_asked_twice_is_not_lost_unnoticed(tmp_path: Path) -> None:
+    twice = Suite("t", TABLE, (1, None), ("a",), (unique("a"), unique("a")))
+    judged = judge(twice, tmp_path)
+    assert judged.declared == judged.evaluated or "were evaluated" in said(judged)
+
+
+def test_failing_rows_are_counted_and_the_first_are_shown(tmp_path: Path) -> None:
+    judged = judge(Suite("t", TABLE, (1, None), ("a",), (between("a", 9, None, "large"),)), tmp_path)
+    (failure,) = judged.failures
+    assert failure.count == 3
+    assert [row["b"] for row in failure.rows] == ["x", "y"]
+    assert "ExpectColumnValuesToBeBetween" in failure.expectation
+
+
+def test_suites_need_distinct_names(tmp_path: Path) -> None:
+    suite = Suite("t", TABLE, (1, None), ("a",), (unique("a"),))
+    with pytest.raises(ValueError, match="distinct names"):
+        run_suites([suite, suite], tmp_path, failed_rows=1)

@@ -1,0 +1,176 @@
+"""A clean world passes; each planted defect is found, named, and shown with its rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gme_data.errors import FoundryError
+from gme_data.items import Item
+
+World = Any  # conftest's TinyWorld; conftest files can't be imported by name
+
+
+def test_a_clean_world_passes_and_leaves_a_verdict_and_docs(world: World, check: Callable[[], Any]) -> None:
+    context = check()
+    verdict = json.loads((context.staging / "verdict.json").read_text())
+    assert verdict["passed"] is True
+    assert verdict["suites"] == 10 + 2 * 2 * 3 + 2
+    assert verdict["expectations"] > 200
+    assert (context.staging / verdict["docs"]).is_file()
+    assert list((context.staging / "failures").iterdir()) == []
+
+
+def drop_row(rows: list[dict[str, Any]]) -> None:
+    rows.pop()
+
+
+def empty(rows: list[dict[str, Any]]) -> None:
+    rows.clear()
+
+
+def blank_out(column: str) -> Callable[[list[dict[str, Any]]], None]:
+    def change(rows: list[dict[str, Any]]) -> None:
+        for row in rows:
+            row[column] = None
+
+    return change
+
+
+def put(column: str, value: Any, row: int = 0) -> Callable[[list[dict[str, Any]]], None]:
+    def change(rows: list[dict[str, Any]]) -> None:
+        rows[row][column] = value
+
+    return change
+
+
+def double(rows: list[dict[str, Any]]) -> None:
+    rows.append(dict(rows[0]))
+
+
+TASK = "tasks/test/place-question-t2t"
+IMAGES = "images/images-00000-of-00001"
+
+
+@pytest.mark.parametrize(
+    ("table", "change", "suite", "expectation"),
+    [
+        ("corpus/pictographs", empty, "corpus.pictographs", "RowCount"),
+        ("corpus/pictographs", empty, "corpus.pictographs", "not vacuous"),
+        ("corpus/places", blank_out("licence"), "corpus.places", "NotBeNull"),
+        ("corpus/places", put("name", None), "corpus.places", "NotBeNull"),
+        ("corpus/places", put("flag_twemoji", "0" * 64), "corpus.places", "pictures_stored"),
+        ("corpus/passages", put("split", "test"), "corpus.entity-groups", "in_one_split"),
+        ("corpus/passages", put("split", "test"), "corpus.passages", "split_of_place"),
+        ("corpus/facts", put("value", "Atlantis"), "corpus.facts", "answer_in_passage"),
+        ("corpus/wordings", put("template", "what is the CAPITAL of {place}", 2), "corpus.wordings", "in_one_split"),
+        (IMAGES, put("bytes", b"no picture"), "corpus.images", "decodes"),
+        (IMAGES, put("bytes", b"no picture"), "corpus.images", "id_is_digest"),
+        (IMAGES, put("width", 33), "corpus.images", "size_as_recorded"),
+        (f"{TASK}/qrels", drop_row, "test.place-question-t2t.queries", "relevant"),
+        (f"{TASK}/qrels", put("doc_id", "nobody"), "test.place-question-t2t.qrels", "document_known"),
+        (f"{TASK}/qrels", put("query_id", "nobody"), "test.place-question-t2t.qrels", "query_known"),
+        (f"{TASK}/qrels", put("relevance", 0), "test.place-question-t2t.qrels", "relevance"),
+        (f"{TASK}/corpus", double, "test.place-question-t2t.corpus", "BeUnique"),
+        (f"{TASK}/corpus", put("text", " "), "test.place-question-t2t.corpus", "modality"),
+        (f"{TASK}/queries", put("entity_group", "place:trainland0"), "test.place-question-t2t.queries", "owner"),
+        (
+            "tasks/dev/place-question-t2t/corpus",
+            put("entity_group", "place:testland0"),
+            "dev.place-question-t2t.corpus",
+            "owner",
+        ),
+        (f"{TASK}/queries", put("text", "What is the capital of Trainland0?"), "contamination.test", "query_not"),
+        (f"{TASK}/queries", put("text", "What is the capital of Testland0"), "contamination.test", "wording_not"),
+    ],
+)  # fmt: skip
+def test_a_defect_in_the_corpus_is_found(
+    world: World, judge: Callable[[str], Any], table: str, change: Any, suite: str, expectation: str
+) -> None:
+    world.edit(table, change)
+    assert_found(judge, suite, expectation)
+
+
+@pytest.mark.parametrize(
+    ("change", "suite", "expectation"),
+    [
+        ({"entity_group": "place:testland0"}, "training.examples", "group_split"),
+        ({"entity_group": "place:nowhere"}, "training.examples", "group_split"),
+        ({"split": "dev"}, "training.examples", "column=split"),
+        ({"task_type": "I->T"}, "training.examples", "fits_type"),
+        ({"id": "I->I-trainland0"}, "training.examples", "BeUnique"),
+        ({"instruction": None}, "training.examples", "NotBeNull"),
+        ({"positive": Item("What is the capital of Trainland0?")}, "training.examples", "query_is_not_positive"),
+        ({"negatives": (Item("About Trainland0."),)}, "training.examples", "positive_is_not_negative"),
+        ({"query": Item("Where does the government of Trainland0 sit?")}, "contamination.test", "wording_not_trained"),
+    ],
+)
+def test_a_defect_in_the_training_set_is_found(
+    world: World, judge: Callable[[str], Any], change: dict[str, Any], suite: str, expectation: str
+) -> None:
+    examples = world.examples()
+    examples[0] = replace(examples[0], **change)
+    world.write_training(examples)
+    assert_found(judge, suite, expectation)
+
+
+def test_a_task_type_without_examples_is_found(world: World, judge: Callable[[str], Any]) -> None:
+    world.write_training([example for example in world.examples() if example.task_type != "IT->I"])
+    assert_found(judge, "training.examples", "DistinctValuesToContainSet(column=task_type)")
+
+
+def test_a_test_picture_in_training_is_found_from_both_sides(world: World, judge: Callable[[str], Any]) -> None:
+    examples = world.examples()
+    position = next(i for i, example in enumerate(examples) if example.task_type == "I->I")
+    examples[position] = replace(examples[position], query=Item(image=world.places[-1]["flag_openmoji"]))
+    world.write_training(examples)
+    assert_found(judge, "training.examples", "picture_split")
+    assert_found(judge, "contamination.test", "picture_not_trained")
+
+
+def test_training_text_full_of_a_test_query_is_found(world: World, judge: Callable[[str], Any]) -> None:
+    long = " ".join(f"word{n}" for n in range(20))
+    world.edit(f"{TASK}/queries", put("text", long))
+    examples = world.examples()
+    examples[0] = replace(examples[0], query=Item(f"Intro {long} outro"))
+    world.write_training(examples)
+    assert_found(judge, "contamination.test", "ngram_share")
+
+
+def test_a_loss_without_a_reason_is_found(world: World, judge: Callable[[str], Any]) -> None:
+    path: Path = world.synthetic / "funnel.json"
+    funnel = json.loads(path.read_text())
+    funnel["steps"][1]["kept"] -= 1
+    path.write_text(json.dumps(funnel))
+    assert_found(judge, "synthesis.funnel", "unexplained")
+
+
+def test_a_corrupt_table_is_a_clear_error(world: World, check: Callable[[], Any]) -> None:
+    (world.corpus / "corpus/facts.parquet").write_bytes(b"PAR1 no")
+    with pytest.raises(FoundryError, match=r"facts\.parquet"):
+        check()
+
+
+def assert_found(judge: Callable[[str], Any], suite: str, expectation: str) -> None:
+    """The suite fails for this reason, among others perhaps; where rows are at fault they are shown."""
+    found = [failure for failure in judge(suite).failures if expectation in failure.expectation]
+    assert found
+    assert found[0].rows or not found[0].count
+
+
+def test_a_failure_stops_the_chain_and_leaves_rows_and_docs(world: World, check: Callable[[], Any]) -> None:
+    world.edit(f"{TASK}/qrels", put("doc_id", "nobody"))
+    with pytest.raises(FoundryError, match=r"test\.place-question-t2t\.qrels.*document_known") as caught:
+        check()
+    assert "nobody" in str(caught.value)
+    report = Path(str(caught.value.hint).split("All failing rows: ")[1].split("/failures")[0])
+    verdict = json.loads((report / "verdict.json").read_text())
+    assert not verdict["passed"]
+    assert (report / "docs/index.html").is_file()
+    saved = [json.loads(path.read_text()) for path in (report / "failures").iterdir()]
+    assert any(row["doc_id"] == "nobody" for failure in saved for row in failure["rows"])
