@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
+from PIL import Image
 
 from atlas import licences
+from atlas.album import Album
 from atlas.choice import rank, sample
 from atlas.config import AtlasConfig
-from atlas.drawings import STYLES, Album
+from atlas.drawings import STYLES
 from atlas.factbook import Place, read_places, shorten
 from atlas.fields import FIELDS, PAGES, SECTIONS
 from atlas.maps import draw_locator, draw_outline, read_outlines
@@ -56,33 +59,38 @@ def _draw_places(config: AtlasConfig, album: Album) -> tuple[PlaceRow, ...]:
         for place in track(places, "draw flags", len(places), "places")
     }
     groups, splits = _split_places(places, flags, config, album)
-    outlines = read_outlines()
-    rows = []
-    for place in track(places, "draw maps", len(places), "places"):
-        outline, locator = None, None
-        if place.id in outlines:
-            picture = draw_outline(outlines[place.id], config.picture_size)
-            outline = album.add(picture, f"outline:{place.id}", licences.OUTLINES)
-        if place.coordinates:
-            picture = draw_locator(place.coordinates, place.id, config.picture_size)
-            locator = album.add(picture, f"locator:{place.id}", licences.combine(licences.OUTLINES, licences.FACTBOOK))
-        rows.append(
-            PlaceRow(
-                place_id=place.id,
-                name=place.name,
-                aliases=place.aliases,
-                region=place.region,
-                entity_group=f"place:{groups[place.id]}",
-                split=splits[groups[place.id]],
-                flag_twemoji=flags[place.id]["twemoji"],
-                flag_openmoji=flags[place.id]["openmoji"],
-                map=outline,
-                locator=locator,
-                flag_description=place.flag_description,
-                licence=licences.FACTBOOK,
-            )
+    return tuple(
+        PlaceRow(
+            place_id=place.id,
+            name=place.name,
+            aliases=place.aliases,
+            region=place.region,
+            entity_group=f"place:{groups[place.id]}",
+            split=splits[groups[place.id]],
+            flag_twemoji=flags[place.id]["twemoji"],
+            flag_openmoji=flags[place.id]["openmoji"],
+            map=_outline(place, config.picture_size, album),
+            locator=_locator(place, config.picture_size, album),
+            flag_description=place.flag_description,
+            licence=licences.FACTBOOK,
         )
-    return tuple(rows)
+        for place in track(places, "draw maps", len(places), "places")
+    )
+
+
+def _outline(place: Place, size: int, album: Album) -> str | None:
+    rings = read_outlines().get(place.id)
+    if rings is None:
+        return None
+    return album.add(f"outline:{place.id}", licences.OUTLINES, lambda: draw_outline(rings, size))
+
+
+def _locator(place: Place, size: int, album: Album) -> str | None:
+    here = place.coordinates
+    if here is None:
+        return None
+    licence = licences.combine(licences.OUTLINES, licences.FACTBOOK)
+    return album.add(f"locator:{place.id}", licence, lambda: draw_locator(here, place.id, size))
 
 
 def _split_places(
@@ -135,13 +143,17 @@ def _pages(row: PlaceRow, lines: Mapping[str, tuple[str, ...]], config: AtlasCon
     shown = {}
     for number, sections in enumerate(PAGES, start=1):
         blocks = [Block(section, lines[section]) for section in sections if section in lines]
-        if not blocks:
-            continue
-        size = (config.page_width, config.page_height)
-        page = render_page(row.name, [album.open(id_) for id_ in pictures], blocks, size)
-        id_ = album.add(page, f"page:{row.place_id}-{number}", licence)
-        shown.update({block.heading: id_ for block in blocks})
+        if blocks:
+            draw = partial(_page, row.name, pictures, blocks, config, album)
+            shown.update(dict.fromkeys(sections, album.add(f"page:{row.place_id}-{number}", licence, draw)))
     return shown
+
+
+def _page(
+    title: str, pictures: Sequence[str], blocks: Sequence[Block], config: AtlasConfig, album: Album
+) -> Image.Image:
+    size = (config.page_width, config.page_height)
+    return render_page(title, [album.open(id_) for id_ in pictures], blocks, size)
 
 
 def _illustration(row: PlaceRow, section: str, seed: int) -> str:

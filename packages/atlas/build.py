@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from atlas.album import Album
 from atlas.assemble import assemble
 from atlas.config import AtlasConfig
-from atlas.drawings import Album
 from atlas.examples import native_examples
 from atlas.flag_tasks import flag_tasks
 from atlas.licences import ATTRIBUTION
@@ -19,14 +19,18 @@ from gme_data.examples import write_examples
 from gme_data.images import write_images
 from gme_data.tasks import RetrievalTask, save_task
 
+_SCRATCH = ".album"  # hidden: dropped when the step is published
+
 
 def build(config: AtlasConfig, folder: Path) -> dict[str, float]:
     """Build one Atlas and return how much of what is in it.
 
+    Goes on with the pictures that a killed build of the same config left in `folder`.
+
     Raises:
         FoundryError: A package that Atlas is made from is missing.
     """
-    album = Album(config.picture_size)
+    album = Album(config.picture_size, scratch=folder / _SCRATCH)
     world = assemble(config, album)
     write_images(folder / "images", album.records())
     write_world(folder / "corpus", world)

@@ -45,7 +45,7 @@ class AtlasConfig(Frozen):
     """Height of a rendered page in pixels."""
     lookalike_distance: float = Field(0.5, ge=0)
     """Two flags are one entity group if their mean absolute difference per channel (0-255, at 24x24) is below this."""
-    queries: int = Field(400, ge=1)
+    queries: int = Field(300, ge=1)
     """At most so many queries a test task; a dev task gets half."""
     pictograph_pool: int = Field(800, ge=1)
     """Pictographs searched by pictograph tasks: all of the split's own, filled up with trained ones."""

@@ -73,19 +73,26 @@ def _describe(symbol: str, data: dict[str, str]) -> Pictograph:
     tone = next((TONES[ord(char)] for char in symbol if ord(char) in TONES), BASE)
     names = {language: _words(data[language]) for language in sorted(emoji.LANGUAGES) if language in data}
     bare = "".join(char for char in symbol if ord(char) not in TONES)
-    base_name = re.sub(r" (medium-)?(light|dark|medium) skin tone$", "", names["en"])
+    base_name = re.sub(r" (medium-light|medium-dark|light|medium|dark) skin tone", "", names["en"])
     words = base_name.lower().replace("woman and man", "people").split()
     return Pictograph(
         id=_id(symbol),
         symbol=symbol,
         base_id=_id(bare),
-        family=" ".join(word for word in words if word not in _NOT_FAMILY) or "adult",
+        family=_family(words),
         name=names["en"],
         aliases=_aliases(data, names["en"]),
         names=names,
         variant=tone,
         gender=next((_GENDERED[word] for word in words[:1] if word in _GENDERED), "none"),
     )
+
+
+def _family(words: list[str]) -> str:
+    """Families of people are one name family: some of their drawings are the same."""
+    if words[0] == "family":
+        return "family"
+    return " ".join(word for word in words if word not in _NOT_FAMILY) or "adult"
 
 
 def _aliases(data: dict[str, str], name: str) -> tuple[str, ...]:
