@@ -6,14 +6,12 @@ No pickle anywhere: the weights are safetensors, read by `gme_embedder`. Input i
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import mlflow
 import numpy as np
+import pandas as pd  # not for type checkers alone: MLflow resolves the annotations of `predict`
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 class EmbedderModel(PythonModel):
