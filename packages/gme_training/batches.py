@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gme_training.catalog import Catalog, Ints, false_negative
+from gme_training.catalog import Catalog, Ints, false_negative, rows_of_share
 from gme_training.config import PhaseConfig, SourceShare
 
 
@@ -56,7 +56,8 @@ class BatchPlan:
         self._seed = (seed, number)
         self._mask_same_group = frozenset(mask_same_group)
         self._turns = _turns(phase)
-        self._rows_of_key = {share.source: _rows_of_key(catalog, share.source) for share in phase.mixture}
+        self._pools = [rows_of_share(catalog, share.source, share.task_type) for share in phase.mixture]
+        self._rows_of_key = [_rows_of_key(catalog, pool) for pool in self._pools]
 
     def batch(self, step: int) -> Batch:
         """The batch of a step of the phase, counted from 0."""
@@ -76,7 +77,7 @@ class BatchPlan:
 
     def _draw_rows(self, share: SourceShare, which: int, turn: int, rng: np.random.Generator) -> Ints:
         """Anchors in the order of an epoch; the first of them bring others of their batch key along."""
-        pool = self._catalog.rows_of_source[share.source]
+        pool = self._pools[which]
         size = min(share.batch_size, len(pool))
         groups = int(size * share.grouped) // share.group_size
         anchors = size - groups * (share.group_size - 1)
@@ -84,7 +85,7 @@ class BatchPlan:
         chosen: dict[int, None] = {}
         for anchor in order[:groups]:
             chosen.setdefault(int(anchor))
-            chosen.update(dict.fromkeys(self._companions(share, int(anchor), rng)))
+            chosen.update(dict.fromkeys(self._companions(share, which, int(anchor), rng)))
         chosen.update(dict.fromkeys(order[groups:].tolist()))
         # Groups may be smaller than asked for, or overlap with single anchors: fill up at random.
         fill = iter(rng.permutation(pool).tolist())
@@ -101,9 +102,9 @@ class BatchPlan:
         ]
         return np.concatenate(orders)[start - first * len(pool) : stop - first * len(pool)]
 
-    def _companions(self, share: SourceShare, anchor: int, rng: np.random.Generator) -> list[int]:
+    def _companions(self, share: SourceShare, which: int, anchor: int, rng: np.random.Generator) -> list[int]:
         """Examples of the anchor's key, one per positive: two questions to one passage are no negatives."""
-        rows = self._rows_of_key[share.source][int(self._catalog.key[anchor])]
+        rows = self._rows_of_key[which][int(self._catalog.key[anchor])]
         seen = {int(self._catalog.positive[anchor])}
         found: list[int] = []
         for row in rng.permutation(rows).tolist():
@@ -167,8 +168,8 @@ def _turns(phase: PhaseConfig) -> list[tuple[int, int]]:
     return turns
 
 
-def _rows_of_key(catalog: Catalog, source: str) -> dict[int, Ints]:
+def _rows_of_key(catalog: Catalog, pool: Ints) -> dict[int, Ints]:
     rows: defaultdict[int, list[int]] = defaultdict(list)
-    for row in catalog.rows_of_source[source].tolist():
+    for row in pool.tolist():
         rows[int(catalog.key[row])].append(row)
     return {key: np.array(found, dtype=np.int64) for key, found in rows.items()}

@@ -32,6 +32,7 @@ class Catalog:
         group: [n] number of its entity group.
         key: [n] number of its batch key.
         rows_of_source: Examples of each source, ascending.
+        task_types: [n] task type of each example.
         known: For each query item, all items marked as its positive anywhere in the set.
         home: For each item that is a positive, the (group, key) pairs it is the positive of.
     """
@@ -44,6 +45,7 @@ class Catalog:
     group: Ints
     key: Ints
     rows_of_source: dict[str, Ints]
+    task_types: NDArray[np.str_]
     known: dict[int, frozenset[int]]
     home: dict[int, frozenset[tuple[int, int]]]
 
@@ -76,9 +78,16 @@ def build_catalog(examples: Sequence[Example]) -> Catalog:
         group=group,
         key=key,
         rows_of_source=_rows_of_source(examples),
+        task_types=np.array([example.task_type for example in examples]),
         known={q: frozenset(found) for q, found in known.items()},
         home={p: frozenset(found) for p, found in home.items()},
     )
+
+
+def rows_of_share(catalog: Catalog, source: str, task_type: str | None) -> Ints:
+    """Examples of a source, of one task type or of all, ascending."""
+    rows = catalog.rows_of_source[source]
+    return rows if task_type is None else rows[catalog.task_types[rows] == task_type]
 
 
 def false_negative(catalog: Catalog, row: int, item: int, *, mask_same_group: bool) -> bool:

@@ -19,6 +19,8 @@ class SourceShare(Frozen):
 
     source: str
     """Name of the source as the examples carry it, e.g. ``place-question``."""
+    task_type: str | None = None
+    """Only the examples of this type, e.g. ``T->I``; in a mixed batch the wrong modality is an easy negative."""
     weight: PositiveFloat = 1.0
     """Steps of this source in proportion to those of the others."""
     batch_size: PositiveInt = 64
@@ -55,7 +57,7 @@ class PhaseConfig(Frozen):
             raise ValueError("the tower objective does not reach the language part: set text_learning_rate to 0")
         if not self.text_learning_rate and not self.vision_learning_rate:
             raise ValueError("both learning rates are 0: nothing would be trained")
-        names = [share.source for share in self.mixture]
+        names = [(share.source, share.task_type) for share in self.mixture]
         if len(set(names)) < len(names):
             raise ValueError("a source stands twice in the mixture")
         return self
@@ -144,16 +146,22 @@ class MiningConfig(Frozen):
     """Items encoded between two writes to disk: what a kill can cost."""
 
 
-def require_sources(config: TrainingConfig, known: set[str]) -> None:
+def require_sources(config: TrainingConfig, known: set[tuple[str, str]]) -> None:
     """Check that each source of each mixture has examples.
+
+    Args:
+        config: A stage.
+        known: (source, task type) of the examples there are.
 
     Raises:
         FoundryError: Names phase and source, and the sources there are.
     """
+    names = sorted({f"{source} ({task_type})" for source, task_type in known})
     for phase in config.phases:
         for share in phase.mixture:
-            if share.source not in known:
+            if not any(share.source == source and share.task_type in (None, kind) for source, kind in known):
+                wanted = f"'{share.source}'" + (f" and task type '{share.task_type}'" if share.task_type else "")
                 raise FoundryError(
-                    f"phases.{phase.name}.mixture: no examples of source '{share.source}'.",
-                    hint=f"The training set has: {', '.join(sorted(known))}.",
+                    f"phases.{phase.name}.mixture: no examples of source {wanted}.",
+                    hint=f"The training set has: {', '.join(names)}.",
                 )

@@ -34,7 +34,7 @@ def train(config: TrainingConfig, inputs: Mapping[str, Path], context: StepConte
         FoundryError: A source without examples, a rank that failed, or a loss that is not finite.
     """
     examples = inputs["synthetic"] / EXAMPLES
-    require_sources(config, {example.source for example in read_examples(examples)})
+    require_sources(config, {(example.source, example.task_type) for example in read_examples(examples)})
     job = Job(
         config=config,
         examples=examples,

@@ -116,6 +116,7 @@ class Trainer:
             vision_rate=rates["vision"],
             pairs_per_second=len(batch.rows) / seconds,
             tokens_per_second=tokens / seconds,
+            cpu_seconds=time.process_time(),
             peak_memory=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         )
 

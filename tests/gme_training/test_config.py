@@ -35,5 +35,5 @@ def test_mistakes_are_named(bad, named):
 def test_a_source_without_examples_is_named_with_those_there_are():
     phase = PhaseConfig(name="mix", steps=1, mixture=(SourceShare(source="flags"),))
     with pytest.raises(FoundryError, match="'flags'") as caught:
-        require_sources(TrainingConfig(phases=(phase,)), {"flag", "shape"})
-    assert "flag, shape" in str(caught.value.hint)
+        require_sources(TrainingConfig(phases=(phase,)), {("flag", "I->I"), ("shape", "I->I")})
+    assert "flag (I->I), shape (I->I)" in str(caught.value.hint)
