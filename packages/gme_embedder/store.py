@@ -66,9 +66,7 @@ class EmbeddingStore:
             places = missing[start : start + self._chunk]
             vectors = np.ascontiguousarray(compute(places), dtype=np.float32)
             if vectors.ndim != 2 or len(vectors) != len(places):
-                raise FoundryError(
-                    f"{encoder_name}: {len(places)} vectors were asked for, the shape is {vectors.shape}."
-                )
+                raise FoundryError(f"{encoder_name}: asked for {len(places)} vectors, got the shape {vectors.shape}.")
             names = [digests[place] for place in places]
             _write(folder, names, vectors)
             kept.update(zip(names, vectors, strict=True))
