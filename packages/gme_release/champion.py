@@ -41,9 +41,10 @@ def resolve(workspace: Path, name: str, alias: str = "champion") -> RegisteredMo
     if not (workspace / "runs" / "mlflow" / "mlflow.db").exists():
         raise _nothing(name, alias)
     from gme_release.registry import MODEL_PATH, version_of
-    from gme_release.tracking import MODEL_DIGEST, open_client
+    from gme_release.tracking import MODEL_DIGEST, explained, open_client
 
-    version = version_of(open_client(workspace), name, alias)
+    with explained(workspace):
+        version = version_of(open_client(workspace), name, alias)
     if version is None:
         raise _nothing(name, alias)
     folder = workspace / version.tags[MODEL_PATH]

@@ -64,14 +64,17 @@ def register(workspace: Path, config: ReleaseConfig, facts: RunFacts) -> Registr
         scored_digest=facts.scored_digest,
         policy_digest=sha256_json(policy_json),
     )
-    with writer_lock(workspace, "registry"):
+    from gme_release.tracking import (
+        explained,  # MLflow takes more than a second to import; only who records pays for it
+    )
+
+    with writer_lock(workspace, "registry"), explained(workspace):
         return _record_and_register(workspace, config, facts, verdict, record_key(facts, policy_json))
 
 
 def _record_and_register(
     workspace: Path, config: ReleaseConfig, facts: RunFacts, verdict: Verdict, record: str
 ) -> Registration:
-    # MLflow takes more than a second to import; only who records pays for it.
     from gme_release.registry import crown, ensure_logged_model, link_model, version_of
     from gme_release.tracking import adopt_run, experiment_of, fill_run, open_client
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -21,7 +22,10 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 from mlflow import MlflowClient, set_tracking_uri  # noqa: E402
 from mlflow.entities import DatasetInput, InputTag, Metric, Param, Run, RunTag  # noqa: E402
+from mlflow.exceptions import MlflowException  # noqa: E402
+from sqlalchemy.exc import SQLAlchemyError  # noqa: E402
 
+from gme_data.errors import FoundryError  # noqa: E402
 from gme_release.dataset_source import dataset_at  # noqa: E402
 from gme_release.gate import Verdict  # noqa: E402
 from gme_release.records import RunFacts, flat_params, score_metrics, training_curves  # noqa: E402
@@ -48,6 +52,20 @@ def open_client(workspace: Path) -> MlflowClient:
     uri = f"sqlite:///{path}"
     set_tracking_uri(uri)
     return MlflowClient(uri, registry_uri=uri)
+
+
+@contextmanager
+def explained(workspace: Path) -> Iterator[None]:
+    """Turn what MLflow or its database cannot do (a full disk, a damaged file) into a `FoundryError`."""
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError) as error:
+        first_line = str(error).strip().partition("\n")[0]
+        raise FoundryError(
+            f"The records in {database(workspace)} could not be read or written: {first_line}",
+            hint="Mend the cause (disk space, permissions) and run the same command again.",
+            exit_code=1,
+        ) from error
 
 
 def experiment_of(client: MlflowClient, workspace: Path, name: str) -> str:

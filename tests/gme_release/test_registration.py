@@ -14,7 +14,7 @@ from gme_release.config import ReleaseConfig
 from gme_release.records import RunFacts
 from gme_release.registration import register
 from gme_release.registry import version_of
-from gme_release.tracking import MODEL_DIGEST, open_client
+from gme_release.tracking import MODEL_DIGEST, database, open_client
 
 NAME = "gme-tiny"
 
@@ -143,6 +143,14 @@ def die(workspace: Path, method: str, when: str) -> None:
     process.start()
     process.join()
     assert process.exitcode == -9, f"{method}: the process ended with {process.exitcode}"
+
+
+def test_a_damaged_database_is_named(facts: RunFacts, config: ReleaseConfig) -> None:
+    path = database(facts.workspace)
+    path.write_bytes(b"not a database" * 100)
+    for use in (lambda: register(facts.workspace, config, facts), lambda: resolve(facts.workspace, NAME)):
+        with pytest.raises(FoundryError, match=r"mlflow\.db"):
+            use()
 
 
 # In the order in which a registration meets them, so that each victim gets further than the one before.
