@@ -1,0 +1,97 @@
+"""The whole step on a small real Atlas: nine task types, nothing held out, the same bytes after a kill."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from atlas.instructions import INSTRUCTIONS
+from gme_data.errors import FoundryError
+from gme_data.examples import read_examples
+from gme_data.items import TASK_TYPES
+from gme_data.manifest import content_digest, list_files
+from gme_data.parquet import read_rows, read_shards
+from gme_data.steps import StepContext
+from gme_synthesis.assembly import NAMED_RECIPES, PICTURED_RECIPES
+from gme_synthesis.config import SynthesisConfig
+from gme_synthesis.step import synthesize
+
+CONFIG = SynthesisConfig(shard_facts=32, caps={"place-question": 100})
+RUN = """
+import sys
+from pathlib import Path
+from gme_data.steps import StepContext
+from gme_synthesis.config import SynthesisConfig
+from gme_synthesis.step import synthesize
+config = SynthesisConfig.model_validate_json(sys.argv[1])
+staging = Path(sys.argv[3])
+synthesize(config, {"corpus": Path(sys.argv[2])}, StepContext(staging, "key", staging))
+"""
+
+
+def run(atlas: Path, staging: Path) -> Path:
+    staging.mkdir(exist_ok=True)
+    synthesize(CONFIG, {"corpus": atlas}, StepContext(staging, "key", staging))
+    return staging
+
+
+@pytest.fixture(scope="module")
+def made(small_atlas: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return run(small_atlas, tmp_path_factory.mktemp("synthetic"))
+
+
+def test_all_task_types_and_a_funnel_that_adds_up(made: Path) -> None:
+    examples = read_examples(made / "train")
+    funnel = json.loads((made / "funnel.json").read_text())
+    assert {example.task_type for example in examples} == set(TASK_TYPES)
+    assert funnel["examples"] == len(examples) == funnel["steps"][-1]["kept"] == sum(funnel["sources"].values())
+    assert funnel["sources"]["place-question"] == 100
+    refused = sum(sum(step["rejected"].values()) for step in funnel["steps"])
+    assert len(read_shards(made / "rejects", "rejects")) == refused > 0
+
+
+def test_only_the_train_part_is_used_and_no_fused_question_names_its_place(made: Path, small_atlas: Path) -> None:
+    places = read_rows(small_atlas / "corpus" / "places.parquet")
+    trained = {place["entity_group"] for place in places if place["split"] == "train"}
+    names = [place["name"].casefold() for place in places]
+    fused = [e for e in read_examples(made / "train") if e.source.startswith("flag-question")]
+    assert fused
+    for example in fused:
+        assert example.entity_group in trained
+        assert not any(name in str(example.query.text).casefold() for name in names)
+
+
+def test_a_killed_run_goes_on_where_it_was_and_ends_the_same(made: Path, small_atlas: Path, tmp_path: Path) -> None:
+    staging = tmp_path / "killed"
+    staging.mkdir()
+    command = [sys.executable, "-c", RUN, CONFIG.model_dump_json(), str(small_atlas), str(staging)]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    journal = staging / ".journal-shards"
+    deadline = time.monotonic() + 120
+    while not list(journal.glob("*.json")) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    before = {path.name: path.stat().st_mtime_ns for path in journal.glob("*.json")}
+    assert before
+    run(small_atlas, staging)
+    after = {path.name: path.stat().st_mtime_ns for path in journal.glob("*.json")}
+    assert {name: after[name] for name in before} == before
+    assert content_digest(list_files(staging)) == content_digest(list_files(made))
+
+
+def test_instructions_are_those_of_the_benchmark() -> None:
+    recipes = (*NAMED_RECIPES, *PICTURED_RECIPES)
+    assert {recipe.source: recipe.instruction for recipe in recipes}.items() <= INSTRUCTIONS.items()
+
+
+def test_a_corpus_without_train_part_is_a_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(FoundryError, match=r"places\.parquet"):
+        run(tmp_path, tmp_path / "staging")
