@@ -19,18 +19,19 @@ Ring = tuple[tuple[float, float], ...]
 """A closed line of (longitude, latitude) in degrees."""
 
 _SUPERSAMPLING = 4
+_FEWEST_POINTS = 8  # fewer are a box, not an outline
 _LOCATOR_DEGREES = 36.0  # from the middle to the border of a locator
 _SEA, _LAND, _OUTLINE, _HERE, _DOT = "#dbe9f4", "#b9c7a5", "#5f7050", "#e08a3c", "#c4161c"
 
 
 @cache
 def read_outlines() -> dict[str, tuple[Ring, ...]]:
-    """Outer rings by ISO 3166 alpha-2 code in lower case, for the countries that have any."""
+    """Outer rings by ISO 3166 alpha-2 code in lower case, for the countries that have a recognisable one."""
     found = {}
     for path in sorted((Path(str(files("countryinfo"))) / "data").glob("*.json")):
         raw = json.loads(path.read_text(encoding="utf-8"))
         iso, rings = raw.get("ISO", {}).get("alpha2", ""), _rings(raw.get("geoJSON"))
-        if iso and rings:
+        if iso and sum(len(ring) for ring in rings) >= _FEWEST_POINTS:
             found[str(iso).lower()] = rings
     return found
 
@@ -77,13 +78,25 @@ def draw_locator(here: tuple[float, float], own: str, size: int) -> Image.Image:
     # The place's own outline last, so that no neighbour's border lies on it.
     for iso, rings in sorted(read_outlines().items(), key=lambda entry: entry[0] == own):
         for ring in rings:
-            for turn in (-360.0, 0.0, 360.0):
-                middle = (longitude + turn, latitude)
-                _polygon(draw, ring, middle, scales, _HERE if iso == own else _LAND)
+            for turn in _turns(ring, longitude, side / 2 / scales[0]):
+                _polygon(draw, ring, (longitude - turn, latitude), scales, _HERE if iso == own else _LAND)
     middle_pixel, radius = side / 2, side / 28
     box = (middle_pixel - radius, middle_pixel - radius, middle_pixel + radius, middle_pixel + radius)
     draw.ellipse(box, fill=_DOT, outline="white", width=_SUPERSAMPLING)
     return image.resize((size, size), Image.Resampling.BOX)
+
+
+def _turns(ring: Ring, longitude: float, reach: float) -> list[float]:
+    """Full turns in degrees by which a ring comes within `reach` of a longitude: none, one, or for Antarctica more."""
+    west, east = _longitudes(ring)
+    return [
+        turn for turn in (-360.0, 0.0, 360.0) if west + turn < longitude + reach and east + turn > longitude - reach
+    ]
+
+
+@cache
+def _longitudes(ring: Ring) -> tuple[float, float]:
+    return min(x for x, _ in ring), max(x for x, _ in ring)
 
 
 def _unwrap(rings: tuple[Ring, ...]) -> tuple[Ring, ...]:
@@ -99,5 +112,4 @@ def _polygon(
 ) -> None:
     half = draw.im.size[0] / 2
     pixels = [(half + (x - middle[0]) * scales[0], half - (y - middle[1]) * scales[1]) for x, y in ring]
-    if max(x for x, _ in pixels) >= 0 and min(x for x, _ in pixels) <= 2 * half and len(pixels) > 2:
-        draw.polygon(pixels, fill=fill, outline=_OUTLINE, width=_SUPERSAMPLING // 2)
+    draw.polygon(pixels, fill=fill, outline=_OUTLINE, width=_SUPERSAMPLING // 2)

@@ -45,7 +45,7 @@ def render_page(
     _paste_pictures(page, pictures)
     top = _BAND_HEIGHT + _PICTURE + 2 * _MARGIN // 2
     _set_blocks(draw, blocks, (top, height - _MARGIN // 2), width - 2 * _MARGIN, colour)
-    return page.quantize(_COLOURS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    return page.quantize(_COLOURS, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
 
 
 def _paste_pictures(page: Image.Image, pictures: Sequence[Image.Image]) -> None:
