@@ -105,7 +105,7 @@ def _prefect_command(port: int) -> list[str]:
 def _server(
     command: list[str], environment: Mapping[str, str], workspace: Path, log: Path
 ) -> Iterator[subprocess.Popen[bytes]]:
-    # A session of its own: Ctrl-C reaches us alone, and the workers a server starts end with it.
+    # A process group of its own: Ctrl-C reaches us alone, and the workers a server starts end with it.
     with log.open("wb") as output:
         process = subprocess.Popen(
             command,
