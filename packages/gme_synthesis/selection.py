@@ -1,4 +1,4 @@
-"""Steps 7 to 9: native examples merged, duplicates dropped, sources capped, all task types required."""
+"""Steps 7 and 9, duplicates dropped and sources capped; and the demand that all task types are there."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The step `synthesize`: corpus -> the whole training set, with rejects and a funnel.
 
 Main path, top to bottom: read the train part, write and filter questions shard by shard (each journaled), assemble,
-merge what the corpus brings along, deduplicate, balance, write.
+merge what the corpus brings along, deduplicate, decontaminate, balance, write.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from gme_embedder.store import EmbeddingStore
 from gme_synthesis.assembly import NAMED_RECIPES, PICTURED_RECIPES, assemble
 from gme_synthesis.config import SynthesisConfig
 from gme_synthesis.consistency import ConsistencyFilter
+from gme_synthesis.decontamination import Said, benchmark_queries, decontaminate
 from gme_synthesis.funnel import merge_tallies, write_funnel, write_rejects
 from gme_synthesis.pictures import PictureAttacher, PictureFilter
 from gme_synthesis.pipeline import ShardResult, check_columns, run_stage, tally
@@ -45,7 +46,8 @@ def synthesize(config: SynthesisConfig, inputs: Mapping[str, Path], context: Ste
     stages = build_stages(config, world, ImageStore([corpus / "images"]), context.staging)
     shards = run_shards(config, world, writer, stages, Journal(context.staging, "shards"))
     native = read_examples(corpus / "examples" / "train")
-    examples, rejects, tallies = collect(config, world, shards, native)
+    benchmark = benchmark_queries(corpus / "tasks")
+    examples, rejects, tallies = collect(config, world, shards, native, benchmark)
     require_all_task_types(examples)
     write_examples(context.staging / "train", examples)
     write_rejects(context.staging / "rejects", rejects)
@@ -119,7 +121,11 @@ def run_shard(facts: Sequence[Fact], world: World, writer: QuestionWriter, stage
 
 
 def collect(
-    config: SynthesisConfig, world: World, shards: Sequence[ShardResult], native: Sequence[Example]
+    config: SynthesisConfig,
+    world: World,
+    shards: Sequence[ShardResult],
+    native: Sequence[Example],
+    benchmark: frozenset[Said],
 ) -> tuple[list[Example], list[Reject], list[Tally]]:
     """Examples of all shards and those that the corpus brings along, each once, capped by source."""
     named = [draft for shard in shards for draft in shard.named]
@@ -127,15 +133,17 @@ def collect(
     made = [*assemble(named, NAMED_RECIPES, world), *assemble(pictured, PICTURED_RECIPES, world)]
     merged = [*made, *(example for example in native if example.split == "train")]
     unique, doubles = deduplicate(merged)
-    kept, surplus = balance(unique, config.caps, config.seed)
+    clean, spoilt = decontaminate(unique, benchmark)
+    kept, surplus = balance(clean, config.caps, config.seed)
     tallies = merge_tallies(one for shard in shards for one in shard.tallies)
     tallies += [
         Tally("assemble", len(named), len(made)),
         Tally("merge", len(made) + len(native), len(merged)),
         tally("deduplicate", len(merged), len(unique), doubles),
-        tally("balance", len(unique), len(kept), surplus),
+        tally("decontaminate", len(unique), len(clean), spoilt),
+        tally("balance", len(clean), len(kept), surplus),
     ]
-    return kept, [*(one for shard in shards for one in shard.rejects), *doubles, *surplus], tallies
+    return kept, [*(one for shard in shards for one in shard.rejects), *doubles, *spoilt, *surplus], tallies
 
 
 SYNTHESIZE = Step("synthesize", "data/synthetic", synthesize)

@@ -18,7 +18,7 @@ from gme_validation.config import ValidationConfig
 from gme_validation.suites import Suite, between, covers, holds, lengths, one_of, unique
 from gme_validation.tables import Owners, expected_modalities, modality
 
-_FILTERS = ("consistency", "entity", "picture", "picture-filter", "deduplicate")
+_FILTERS = ("consistency", "entity", "picture", "picture-filter", "deduplicate", "decontaminate")
 _NO_FILTERS = ("write", "assemble", "merge")  # they change what is counted, so what goes in is not what comes out
 
 

@@ -11,6 +11,7 @@ from gme_data.errors import FoundryError
 from gme_data.examples import Example
 from gme_data.items import Item
 from gme_synthesis.assembly import NAMED_RECIPES, PICTURED_RECIPES, assemble
+from gme_synthesis.decontamination import decontaminate
 from gme_synthesis.records import Draft
 from gme_synthesis.selection import balance, deduplicate, require_all_task_types
 from gme_synthesis.world import World
@@ -49,6 +50,16 @@ def test_duplicates_go_but_not_other_task_types(tiny_world: World) -> None:
     kept, rejects = deduplicate([*examples, replace(examples[0], id="again")])
     assert kept == examples
     assert [reject.subject for reject in rejects] == ["again"]
+
+
+def test_a_training_query_that_the_benchmark_asks_is_refused(tiny_world: World) -> None:
+    examples = list(made(tiny_world).values())
+    fused = next(example for example in examples if example.task_type == "IT->T")
+    benchmark = frozenset({("capital of norway", None), ("capital of this country", "another picture")})
+    kept, rejects = decontaminate(examples, benchmark)
+    assert {example.task_type for example in kept} == {"IT->T", "IT->IT"}
+    assert fused in kept
+    assert {reject.reason for reject in rejects} == {"query-of-a-benchmark"}
 
 
 def test_balance_serves_batch_keys_in_turn_and_keeps_the_surplus_as_rejects(tiny_world: World) -> None:

@@ -77,7 +77,16 @@ class TinyWorld:
         write_examples(self.synthetic / "train", examples)
         steps = [
             {"step": name, "seen": len(examples), "kept": len(examples), "rejected": {}}
-            for name in ("write", "consistency", "entity", "picture", "picture-filter", "deduplicate", "balance")
+            for name in (
+                "write",
+                "consistency",
+                "entity",
+                "picture",
+                "picture-filter",
+                "deduplicate",
+                "decontaminate",
+                "balance",
+            )
         ]
         (self.synthetic / "funnel.json").write_text(json.dumps({"steps": steps}))
         schema = pa.schema([pa.field(name, pa.string()) for name in ("step", "reason", "subject", "text")])
