@@ -20,9 +20,12 @@ def funnel(outcome: Outcome) -> None:
 def validation(outcome: Outcome) -> None:
     """Which suites were checked, and where their pages are."""
     verdict = _read(outcome.folder / "verdict.json")
-    docs = (outcome.folder / "docs" / "index.html").resolve()
-    rows = [{"suite": suite["suite"], "expectations": suite["evaluated"]} for suite in verdict["suites"]]
-    create_table_artifact(table=rows, key="validation", description=f"Great Expectations; Data Docs: {docs}")
+    docs = (outcome.folder / verdict["docs"]).resolve()
+    create_table_artifact(
+        table=verdict["results"],
+        key="validation",
+        description=f"{verdict['expectations']} expectations in {verdict['suites']} suites; Data Docs: {docs}",
+    )
 
 
 def training(outcome: Outcome) -> None:

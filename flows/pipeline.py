@@ -5,6 +5,7 @@ Prefect orders, shows and records. Its caches decide nothing: whether a step is 
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from flows.console import announce
 from flows.records import Record, record
 from gme_data.steps import Outcome
 
+_LOGGER = logging.getLogger(__name__)
 _TWO_AT_A_TIME: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=2)
 
 
@@ -44,10 +46,10 @@ def pipeline(config: PipelineConfig, workspace: Path) -> PipelineResult:
     started = time.monotonic()
     done: dict[str, Outcome] = {}
 
-    def run(name: str, show: Callable[[Outcome], Any] | None = None) -> None:
+    def run(name: str, show: Callable[[Outcome], None] | None = None) -> None:
         done[name] = _step(name).with_options(name=name)(name, config, dict(done), workspace)
         if show:
-            show(done[name])
+            _show(show, done[name])
 
     run("corpus")
     # The baselines need the corpus alone, so they use the core that the single-threaded steps leave free.
@@ -61,8 +63,16 @@ def pipeline(config: PipelineConfig, workspace: Path) -> PipelineResult:
     run("evaluate")
     run("report", artifacts.scores)
     released = _record(config, done, workspace)
-    artifacts.verdict(released)
+    _show(artifacts.verdict, released)
     return PipelineResult(done, released, time.monotonic() - started)
+
+
+def _show(show: Callable[[Any], None], what: Outcome | Record) -> None:
+    """Make an artifact. A page that can't be shown is no reason to lose a run."""
+    try:
+        show(what)
+    except Exception:
+        _LOGGER.warning("The artifact '%s' could not be made.", show.__name__, exc_info=True)
 
 
 def _step(name: str) -> Any:  # noqa: ANN401 - a Prefect task, whose type depends on the wrapped function

@@ -11,7 +11,6 @@ from cyclopts import Parameter
 from gme_cli.options import Common, print_json, say
 from gme_data.errors import FoundryError
 from gme_data.images import ImageStore, decode_rgb
-from gme_data.items import Item
 from gme_data.tasks import Document, RetrievalTask, image_folders, load_task
 
 if TYPE_CHECKING:
@@ -91,7 +90,9 @@ def search(
     champion = resolve(common.workspace, config.release.model_name, alias)
     folder = published("corpus", common.workspace).folder
     task, images = _load_pool(folder, pool, text, image)
-    hits = _rank(Embedder.load(champion.folder), task, images, {"text": text, "image": picture}, top, common.workspace)
+    embedder = Embedder.load(champion.folder)
+    corpus = _encode_pool(embedder, champion.digest, task, images, common.workspace)
+    hits = _rank(embedder, task, corpus, {"text": text, "image": picture}, top)
     write_page(out, text, picture, hits, images)
     if common.json:
         print_json({"model": champion.label, "hits": [_as_dict(hit) for hit in hits], "page": out})
@@ -121,28 +122,27 @@ def _load_pool(folder: Path, pool: Pool, text: str | None, image: Path | None) -
     return load_task(path), ImageStore(image_folders([path]) or [folder / "images"])
 
 
-def _rank(
-    embedder: Embedder, task: RetrievalTask, images: ImageStore, query: dict[str, object], top: int, workspace: Path
-) -> list[Hit]:
+def _rank(embedder: Embedder, task: RetrievalTask, corpus: np.ndarray, query: dict[str, object], top: int) -> list[Hit]:
     from gme_embedder.index import search as exact_search
 
-    items = [document.item for document in task.corpus]
-    corpus = _encode_pool(embedder, items, images, workspace)
-    vector = embedder.encode([{k: v for k, v in query.items() if v is not None}], instruction=task.card.instruction)
-    scores, rows = exact_search(vector, corpus, min(top, len(items)))
+    given = {side: value for side, value in query.items() if value is not None}
+    vector = embedder.encode([given], instruction=task.card.instruction)
+    scores, rows = exact_search(vector, corpus, min(top, len(task.corpus)))
     pairs = zip(scores[0].tolist(), rows[0].tolist(), strict=True)
     return [Hit(rank, score, task.corpus[row]) for rank, (score, row) in enumerate(pairs, start=1)]
 
 
-def _encode_pool(embedder: Embedder, items: list[Item], images: ImageStore, workspace: Path) -> np.ndarray:
+def _encode_pool(
+    embedder: Embedder, digest: str, task: RetrievalTask, images: ImageStore, workspace: Path
+) -> np.ndarray:
+    """Vectors of the pool [n, d], computed once for each model."""
     from gme_data.digests import sha256_json
     from gme_embedder.store import EmbeddingStore
 
-    store = EmbeddingStore(workspace / "runs" / "embeddings")
-    keys = [sha256_json([item.text, item.image]) for item in items]
-    return store.encode(
-        embedder.digest,
-        keys,
+    items = [document.item for document in task.corpus]
+    return EmbeddingStore(workspace / "runs" / "embeddings").encode(
+        digest,
+        [sha256_json([item.text, item.image]) for item in items],
         lambda rows: embedder.encode([items[row] for row in rows], images=images, progress="encode the pool"),
     )
 
