@@ -22,6 +22,9 @@ class ChanceSystem:
         del card
         return True
 
+    def prepare(self, tasks: Sequence[NumberedTask]) -> None:
+        """Nothing is shared between tasks."""
+
     def outcome(self, task: NumberedTask, metrics: Sequence[str], depth: int) -> Outcome:
         """See `System`; the values are expectations, and there is no ranking."""
         del depth

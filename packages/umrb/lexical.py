@@ -24,6 +24,9 @@ class LexicalSystem:
         """See `System`."""
         return all("T" in side for side in sides(card.task_type))
 
+    def prepare(self, tasks: Sequence[NumberedTask]) -> None:
+        """Nothing is shared between tasks."""
+
     def outcome(self, task: NumberedTask, metrics: Sequence[str], depth: int) -> Outcome:
         """See `System`. A document that shares no word with the query is not returned."""
         index = bm25s.BM25()

@@ -60,6 +60,7 @@ class Runner:
     def score(self, system: System, tasks: Sequence[NumberedTask]) -> SystemScores:
         """Score a system on every task that it applies to."""
         applicable = [task for task in tasks if system.applies_to(task.card)]
+        system.prepare(applicable)
         scores = []
         with Progress(f"score {system.name}", len(applicable), "tasks") as progress:
             for task in applicable:

@@ -6,7 +6,7 @@ searches exactly. Knows no metric's meaning, and no particular model.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeAlias
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from gme_data.digests import sha256_json
 from gme_data.items import Item
+from gme_data.progress import Progress
 from gme_data.tasks import TaskCard
 from gme_embedder.index import search
 from gme_embedder.store import EmbeddingStore
@@ -55,6 +56,10 @@ class System(Protocol):
 
     def applies_to(self, card: TaskCard) -> bool:
         """Whether this system can see both sides of a task."""
+        ...
+
+    def prepare(self, tasks: Sequence[NumberedTask]) -> None:
+        """Do what is better done once for all of the tasks."""
         ...
 
     def outcome(self, task: NumberedTask, metrics: Sequence[str], depth: int) -> Outcome:
@@ -113,12 +118,41 @@ class DenseSystem:
         query, doc = sides(card.task_type)
         return self.encoder.needs <= query and self.encoder.needs <= doc
 
+    def prepare(self, tasks: Sequence[NumberedTask]) -> None:
+        """Encode every distinct content of the tasks; what is in the store already is skipped."""
+        groups: dict[str | None, dict[str, Content]] = {}
+        for content in self._contents(tasks):
+            groups.setdefault(content.instruction, {}).setdefault(content_key(content), content)
+        total = sum(len(group) for group in groups.values())
+        with Progress(f"encode for {self.name}", total, "contents") as progress:
+            for group in groups.values():
+                progress.advance(len(group) - self._encode_group(list(group.values()), progress))
+
     def outcome(self, task: NumberedTask, metrics: Sequence[str], depth: int) -> Outcome:
         """See `System`."""
-        docs = self._vectors([Content(doc.item, None) for doc in task.docs])
-        queries = self._vectors([Content(query.item, task.card.instruction) for query in task.queries])
+        docs = self._vectors(_documents(task))
+        queries = self._vectors(_queries(task))
         scores, rows = search(queries, docs, min(depth, len(docs)))
         return Outcome(per_query(rows, task.judgements, metrics), Ranking(rows, scores))
+
+    def _contents(self, tasks: Sequence[NumberedTask]) -> Iterator[Content]:
+        for task in tasks:
+            yield from map(self.encoder.view, _documents(task))
+            yield from map(self.encoder.view, _queries(task))
+
+    def _encode_group(self, contents: Sequence[Content], progress: Progress) -> int:
+        """Bring contents of one instruction into the store; the number of those that had to be encoded."""
+        encoded = 0
+
+        def compute(missing: list[int]) -> Vectors:
+            nonlocal encoded
+            vectors = self.encoder.encode([contents[i].item for i in missing], contents[0].instruction)
+            encoded += len(missing)
+            progress.advance(len(missing))
+            return vectors
+
+        self.store.encode(self.encoder.digest, [content_key(content) for content in contents], compute)
+        return encoded
 
     def _vectors(self, contents: Sequence[Content]) -> Vectors:
         """[n, d]; all contents of a call carry one instruction. A content met before costs a look-up."""
@@ -128,6 +162,15 @@ class DenseSystem:
             return self.encoder.encode([seen[i].item for i in missing], seen[0].instruction)
 
         return self.store.encode(self.encoder.digest, [content_key(content) for content in seen], compute)
+
+
+def _documents(task: NumberedTask) -> list[Content]:
+    """Candidates never carry an instruction."""
+    return [Content(doc.item, None) for doc in task.docs]
+
+
+def _queries(task: NumberedTask) -> list[Content]:
+    return [Content(query.item, task.card.instruction) for query in task.queries]
 
 
 def content_key(content: Content) -> str:
