@@ -32,9 +32,9 @@ class PictureConfig(Frozen):
     """`aspect`: larger pictures are shrunk to this many visual tokens of 28x28 px."""
     resize: Literal["once", "double"] = "once"
     """`aspect`: `double` first resizes to multiples of 28 as the released code does."""
-    mean: Triple = (0.48145466, 0.4578275, 0.40821073)
-    """Per channel, of pixels in 0..1."""
-    std: Triple = (0.26862954, 0.26130258, 0.27577711)
+    mean: Triple = (0.82, 0.79, 0.75)
+    """Per channel, of pixels in 0..1. The default is that of drawings on white; photographs have `RELEASED`'s."""
+    std: Triple = (0.29, 0.30, 0.34)
     """Per channel, of pixels in 0..1."""
 
     @model_validator(mode="after")
@@ -57,7 +57,15 @@ class InputConfig(Frozen):
     """How pictures are made into patches."""
 
 
-RELEASED = InputConfig(max_tokens=1800, pictures=PictureConfig(fit="aspect", resize="double"))
+RELEASED = InputConfig(
+    max_tokens=1800,
+    pictures=PictureConfig(
+        fit="aspect",
+        resize="double",
+        mean=(0.48145466, 0.4578275, 0.40821073),
+        std=(0.26862954, 0.26130258, 0.27577711),
+    ),
+)
 """Inputs as the released GME models expect them, for folders that don't say otherwise."""
 
 

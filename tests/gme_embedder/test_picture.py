@@ -8,7 +8,7 @@ import torch
 from transformers.models.qwen2_vl import image_processing_pil_qwen2_vl as theirs
 
 from gme_data.errors import FoundryError
-from gme_embedder.config import PictureConfig
+from gme_embedder.config import RELEASED, PictureConfig
 from gme_embedder.picture import patchify, resized, smart_resize, target_sizes
 
 LIMITS = 256 * 784, 1280 * 784
@@ -29,7 +29,9 @@ def test_sides_that_differ_too_much_are_refused():
 def test_patches_equal_those_of_transformers(inputs, size):
     config = PictureConfig(fit="aspect", min_image_tokens=4, max_image_tokens=16)
     image = inputs.picture(*size)
-    processor = theirs.Qwen2VLImageProcessorPil(min_pixels=4 * 784, max_pixels=16 * 784)
+    processor = theirs.Qwen2VLImageProcessorPil(
+        min_pixels=4 * 784, max_pixels=16 * 784, image_mean=list(config.mean), image_std=list(config.std)
+    )
     made = processor(images=[image], return_tensors="pt")
     pixels = resized(image, config)
     assert made["image_grid_thw"].tolist() == [[1, pixels.shape[0] // 14, pixels.shape[1] // 14]]
@@ -60,3 +62,9 @@ def test_pixels_come_out_as_bytes(inputs):
 def test_limits_in_the_wrong_order_are_refused():
     with pytest.raises(ValueError, match="min_image_tokens"):
         PictureConfig(min_image_tokens=5, max_image_tokens=4)
+
+
+def test_the_released_normalisation_is_that_of_the_released_processor():
+    processor = theirs.Qwen2VLImageProcessorPil()
+    np.testing.assert_allclose(RELEASED.pictures.mean, processor.image_mean)
+    np.testing.assert_allclose(RELEASED.pictures.std, processor.image_std)
