@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from gme_data.digests import sha256_bytes
 from gme_training.catalog import Catalog, Ints, false_negative, rows_of_share
 from gme_training.config import PhaseConfig, SourceShare
 
@@ -37,6 +38,11 @@ class Batch:
     targets: Ints
     masked: NDArray[np.bool_]
     seed: tuple[int, ...]
+
+    @property
+    def digest(self) -> str:
+        """Names the examples and candidates in their order; equal digests, equal data."""
+        return sha256_bytes(self.rows.tobytes() + self.candidates.tobytes())[:12]
 
 
 class BatchPlan:

@@ -108,6 +108,7 @@ class Trainer:
             step=overall,
             phase=phase.name,
             source=batch.share.source,
+            batch=batch.digest,
             loss=mean_loss / len(batch.rows),
             accuracy=correct / len(batch.rows),
             similarity=similarity / len(batch.rows),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -84,7 +85,7 @@ def examples() -> list[Example]:
     return make_examples()[0]
 
 
-def small_config(**changes: object) -> TrainingConfig:
+def make_config(**changes: object) -> TrainingConfig:
     """Two short phases on a model of one language layer and a one-block tower."""
     fields: dict[str, object] = {
         "model": ModelConfig(text_layers=1, tower=TowerConfig(depth=1, width=64, heads=2)),
@@ -92,20 +93,25 @@ def small_config(**changes: object) -> TrainingConfig:
             PhaseConfig(
                 name="tower",
                 objective="tower",
-                steps=4,
+                steps=12,
                 text_learning_rate=0,
                 vision_learning_rate=1e-3,
                 mixture=(SourceShare(source="shape", batch_size=16, group_size=4, augment=0.5),),
             ),
             PhaseConfig(
                 name="mix",
-                steps=6,
+                steps=36,
                 mixture=(
                     SourceShare(source="question", batch_size=16, weight=2, group_size=4),
                     SourceShare(source="shape-name", batch_size=16, group_size=4),
                 ),
             ),
         ),
-        "checkpoint_every": 3,
+        "checkpoint_every": 6,
     }
     return TrainingConfig.model_validate({**fields, **changes})
+
+
+@pytest.fixture(scope="session")
+def small_config() -> Callable[..., TrainingConfig]:
+    return make_config

@@ -1,0 +1,170 @@
+"""Whole stages on two gloo ranks: learning, adapters, and going on after a kill."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from gme_data.errors import FoundryError
+from gme_data.events import read_events
+from gme_data.images import ImageStore
+from gme_data.steps import StepContext
+from gme_embedder.embedder import Embedder
+from gme_training.checkpoints import MANIFEST, Checkpoints
+from gme_training.config import LoraConfig, PhaseConfig, SourceShare, TrainingConfig
+from gme_training.step import train
+
+CHILD = """
+import sys
+from pathlib import Path
+from gme_data.steps import StepContext
+from gme_training.config import TrainingConfig
+from gme_training.step import train
+config, corpus, synthetic, folder = sys.argv[1:]
+folder = Path(folder)
+train(TrainingConfig.model_validate_json(config), {"corpus": Path(corpus), "synthetic": Path(synthetic)},
+      StepContext(folder / "staging", "key", folder / "log"))
+"""
+
+
+def context(folder: Path) -> StepContext:
+    (folder / "staging").mkdir(parents=True, exist_ok=True)
+    (folder / "log").mkdir(exist_ok=True)
+    return StepContext(folder / "staging", "key", folder / "log")
+
+
+def weights(folder: Path) -> dict[str, np.ndarray]:
+    return {
+        name: array
+        for path in sorted((folder / "staging").glob("*.safetensors"))
+        if "00001-of" not in path.name  # the frozen token table is bfloat16, which numpy has no name for
+        for name, array in load_file(path).items()
+    }
+
+
+@pytest.fixture(scope="module")
+def whole(small_config, world: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A stage that nothing interrupted."""
+    folder = tmp_path_factory.mktemp("whole")
+    counts = train(small_config(), world, context(folder))
+    assert counts["steps"] == small_config().steps
+    return folder
+
+
+def test_a_stage_leaves_a_model_curves_and_events(small_config, whole: Path, world: dict[str, Path], examples):
+    staging = whole / "staging"
+    curve = json.loads((staging / "curves.json").read_text())
+    assert [entry["step"] for entry in curve] == list(range(small_config().steps))
+    assert {entry["phase"] for entry in curve} == {"tower", "mix"}
+    assert (staging / "loss.svg").read_text().startswith("<?xml")
+    events = list(read_events(whole / "log" / "events.jsonl", "step"))
+    assert all(event["gradient_norm"] > 0 and event["tokens_per_second"] > 0 for event in events)
+    tower = [entry["loss"] for entry in curve if entry["phase"] == "tower"]
+    assert np.mean(tower[-4:]) < np.mean(tower[:4])
+    embedder = Embedder.load(staging)
+    vectors = embedder.encode(
+        [example.query for example in examples[:4]], None, ImageStore([world["corpus"] / "images"])
+    )
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+
+
+def test_only_the_tower_moves_in_a_tower_phase(small_config, world: dict[str, Path], tmp_path: Path):
+    config = small_config(phases=small_config().phases[:1])
+    train(config, world, context(tmp_path))
+    trained, fresh = Embedder.load(tmp_path / "staging").model, Embedder.untrained(config.model, config.seed).model
+    moved = {
+        name
+        for (name, after), before in zip(trained.named_parameters(), fresh.parameters(), strict=True)
+        if not np.array_equal(after.detach().numpy(), before.detach().numpy())
+    }
+    assert moved
+    assert all(".visual." in name for name in moved)
+
+
+def test_a_killed_stage_goes_on_and_ends_the_same(small_config, whole: Path, world: dict[str, Path], tmp_path: Path):
+    config = small_config()
+    history = tmp_path / "staging" / ".history.jsonl"
+    arguments = [config.model_dump_json(), str(world["corpus"]), str(world["synthetic"]), str(tmp_path)]
+    context(tmp_path)
+    child = subprocess.Popen([sys.executable, "-c", CHILD, *arguments], start_new_session=True)
+    deadline = time.monotonic() + 240
+    while sum(1 for _ in read_events(history, "step")) < 28 and child.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert child.poll() is None, "it ended before it could be killed"
+    os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+    done = sum(1 for _ in read_events(history, "step"))
+    assert done < config.steps
+
+    train(config, world, context(tmp_path))
+    starts = [event["step"] for event in read_events(tmp_path / "log" / "events.jsonl", "start")]
+    assert starts[0] == 0
+    assert 0 < starts[1] <= done
+    before, after = (json.loads((folder / "staging" / "curves.json").read_text()) for folder in (whole, tmp_path))
+    assert [entry["batch"] for entry in before] == [entry["batch"] for entry in after]
+    want, got = weights(whole), weights(tmp_path)
+    assert want.keys() == got.keys()
+    for name in want:
+        np.testing.assert_allclose(got[name], want[name], atol=2e-5, err_msg=name)
+
+
+def test_checkpoints_fall_back_and_never_start_over_in_silence(whole: Path, tmp_path: Path):
+    folder = tmp_path / "resume"
+    folder.mkdir()
+    for path in (whole / "staging" / ".resume").rglob("*"):
+        target = folder / path.relative_to(whole / "staging" / ".resume")
+        target.mkdir(parents=True) if path.is_dir() else target.write_bytes(path.read_bytes())
+    checkpoints = Checkpoints(folder, keep=2, ranks=2)
+    older, newer = sorted(folder.glob("phase*"))
+    assert checkpoints.newest().tag == newer.name
+    (folder / "phase99-step000001").mkdir()  # killed while it was written
+    assert checkpoints.newest().tag == newer.name
+    model = next(newer.glob("*model_states.pt"))
+    data = bytearray(model.read_bytes())
+    data[len(data) // 2] ^= 1
+    model.write_bytes(data)
+    assert checkpoints.newest().tag == older.name
+    assert Checkpoints(tmp_path / "nothing", keep=2, ranks=2).newest() is None
+    (older / MANIFEST).write_text("{")
+    with pytest.raises(FoundryError, match="None of the checkpoints"):
+        checkpoints.newest()
+
+
+@pytest.mark.parametrize("zero_stage", [0, pytest.param(2, marks=pytest.mark.slow)])
+def test_adapters_learn_and_leave_a_plain_model(small_config, world: dict[str, Path], tmp_path: Path, zero_stage: int):
+    share = SourceShare(source="question", batch_size=24, group_size=4)
+    phase = PhaseConfig(name="text", steps=6, mixture=(share,), text_learning_rate=5e-3, vision_learning_rate=0)
+    config = small_config(phases=(phase,), lora=LoraConfig(rank=4), zero_stage=zero_stage)
+    train(config, world, context(tmp_path))
+    trained, fresh = weights(tmp_path), Embedder.untrained(config.model, config.seed).model.qwen.state_dict()
+    assert not any("lora" in name for name in trained)
+    moved = {n for n, array in trained.items() if not np.allclose(array, fresh[n].numpy(), atol=1e-7)}
+    assert moved
+    assert all(name.endswith("_proj.weight") for name in moved)
+    curve = json.loads((tmp_path / "staging" / "curves.json").read_text())
+    assert curve[-1]["loss"] < curve[0]["loss"]
+
+
+def test_a_loss_that_is_not_finite_stops_all_ranks_with_a_reason(small_config, world: dict[str, Path], tmp_path: Path):
+    share = SourceShare(source="shape", batch_size=16)
+    phase = PhaseConfig(
+        name="wild", objective="tower", steps=40, mixture=(share,), text_learning_rate=0, vision_learning_rate=1e38
+    )
+    with pytest.raises(FoundryError, match=r"The loss is nan at step \d+ of phase 'wild', source 'shape'"):
+        train(small_config(phases=(phase,)), world, context(tmp_path))
+
+
+def test_a_source_without_examples_stops_before_any_rank_starts(world: dict[str, Path], tmp_path: Path):
+    phase = PhaseConfig(name="mix", steps=1, mixture=(SourceShare(source="sounds"),))
+    with pytest.raises(FoundryError, match="'sounds'"):
+        train(TrainingConfig(phases=(phase,)), world, context(tmp_path))
+    assert not list((tmp_path / "log").iterdir())
