@@ -28,6 +28,8 @@ def validate(config: ValidationConfig, inputs: Mapping[str, Path], context: Step
     Raises:
         FoundryError: Something expected does not hold; names suite, expectation and the first rows that failed.
     """
+    for leftover in ("docs", "failures"):  # pages of a killed run would stand among those of this one
+        shutil.rmtree(context.staging / leftover, ignore_errors=True)
     suites = build_suites(config, inputs["corpus"], inputs["synthetic"])
     judged = run_suites(suites, context.staging / "docs", config.failed_rows)
     write_verdict(context.staging, judged)
