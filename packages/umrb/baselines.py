@@ -48,11 +48,9 @@ def build_baselines(config: BaselineConfig, images: ImageStore, store: Embedding
         "random": ChanceSystem,
         "untrained": lambda: DenseSystem("untrained", untrained(config, images), store),
         "bm25": LexicalSystem,
-        "minilm": lambda: DenseSystem("MiniLM (text)", minilm(config.dtype), store),
+        "minilm": lambda: DenseSystem("MiniLM", minilm(config.dtype), store),
         "pixels": lambda: DenseSystem("pixels", raw_pixels(config.pixels, images), store),
-        "efficientnet": lambda: DenseSystem(
-            "EfficientNet (picture)", efficientnet(config.efficientnet_pixels, images), store
-        ),
+        "efficientnet": lambda: DenseSystem("EfficientNet", efficientnet(config.efficientnet_pixels, images), store),
     }
     return [makers[name] for name in config.systems]
 

@@ -54,6 +54,7 @@ def _page(
 ) -> str:
     home = facts.folders["corpus"] / "tasks" / facts.split
     tasks = load_tasks(home, [row.score.name for row in rows])
+    sentences, losses = verdict(rows)
     return (
         _environment()
         .get_template("report.html.j2")
@@ -66,7 +67,8 @@ def _page(
             recalls=_recalls(facts),
             overall=overall(facts.model.tasks),
             untrained=_overall_of(facts, "untrained"),
-            verdict=verdict(rows),
+            verdict=sentences,
+            losses=losses,
             controls=control_sentences(facts),
             plots=_plots(facts, rows, types, folder / "plots"),
             gallery=build_gallery(facts, tasks, open_images(home), config),

@@ -42,7 +42,8 @@ class Facts:
         baselines: In the order of the table.
         manifests: By input name.
         split: ``dev`` or ``test``.
-        curves: Points of the training curves, as training wrote them.
+        curves: Points of the training curves of every input that has any, in the order of the inputs; a stage trained
+            before the last one may be given as a further input, and its curves come first if it does.
         funnel: Stages of synthesis; empty if it wrote none.
     """
 
@@ -84,7 +85,7 @@ def read_facts(inputs: Mapping[str, Path]) -> Facts:
         baselines=baselines,
         manifests=manifests,
         split=str(manifests["evaluation"].config["scoring"]["split"]),
-        curves=_list(inputs["model"] / "curves.json", "series"),
+        curves=[point for name in inputs for point in _curve(inputs[name], manifests[name].step)],
         funnel=[_stage(row) for row in _list(inputs["synthetic"] / "funnel.json", "steps")],
     )
 
@@ -99,6 +100,10 @@ def _check_comparable(model: SystemScores, baselines: list[SystemScores]) -> Non
                     f"'{system.system}' was scored on another version of the task {task.name} than the model.",
                     hint="Run `gme baselines` and `gme evaluate` with the same scoring settings.",
                 )
+
+
+def _curve(folder: Path, step: str) -> list[dict[str, Any]]:
+    return [{"stage": step, **point} for point in _list(folder / "curves.json", "series")]
 
 
 def _list(path: Path, field: str) -> list[dict[str, Any]]:

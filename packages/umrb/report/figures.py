@@ -37,6 +37,8 @@ _STYLE: dict[Any, Any] = {
     "grid.color": _RULE,
     "grid.linewidth": 0.6,
     "legend.frameon": False,
+    "lines.linewidth": 1.4,
+    "lines.markersize": 3.5,
     "svg.fonttype": "none",
     "text.color": _INK,
     "xtick.color": _INK,

@@ -9,12 +9,15 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from umrb.report.facts import FunnelStage
 from umrb.report.figures import BLUE, CYCLE, GREY, ORANGE, drawing, save_figure
 from umrb.report.tables import TaskRow, TypeRow
 
 _SMOOTHING = 9
+_FEW = 3
+"""Lines of fewer points are hardly seen without markers."""
 
 
 def plot_tasks(rows: Sequence[TaskRow], folder: Path) -> str:
@@ -133,13 +136,15 @@ def _draw_panel(axes: Axes, title: str, points: Sequence[dict[str, Any]], source
             continue
         steps, losses = np.array(line).T
         dashes = ("-", "--", ":")[number // len(CYCLE) % 3]
+        marker = "o" if len(steps) < _FEW else ""
         axes.plot(
-            steps, _smooth(losses), color=CYCLE[number % len(CYCLE)], linestyle=dashes, linewidth=1.4, label=source
+            steps, _smooth(losses), color=CYCLE[number % len(CYCLE)], linestyle=dashes, marker=marker, label=source
         )
     axes.set_title(title)
     axes.set_xlabel("step")
     axes.set_ylabel("loss")
     axes.set_ylim(bottom=0)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def _smooth(values: np.ndarray) -> np.ndarray:
@@ -167,9 +172,11 @@ def plot_funnel(stages: Sequence[FunnelStage], folder: Path) -> str | None:
         axes.barh(y, kept, color=BLUE, height=0.62, label="kept")
         axes.barh(y, rejected, left=kept, color=ORANGE, height=0.62, alpha=0.75, label="rejected")
         for place, stage in enumerate(stages):
-            axes.text(stage.kept + sum(stage.rejected.values()), place, f"  {stage.kept:,}", va="center")
+            end = (stage.kept + sum(stage.rejected.values()), place)
+            axes.annotate(f"{stage.kept:,}", end, xytext=(5, 0), textcoords="offset points", va="center")
         axes.set_yticks(y, [stage.step for stage in stages])
         axes.invert_yaxis()
+        axes.xaxis.set_major_formatter("{x:,.0f}")
         axes.grid(axis="y", visible=False)
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
         return save_figure(figure, folder, "funnel", data)

@@ -85,14 +85,13 @@ def type_rows(facts: Facts) -> list[TypeRow]:
     ]
 
 
-def verdict(rows: Sequence[TaskRow]) -> list[str]:
-    """Where the model wins and where a baseline does, said plainly."""
+def verdict(rows: Sequence[TaskRow]) -> tuple[list[str], list[str]]:
+    """Where the model wins and where a baseline does: the sentences, and a line for each task where one does."""
     won, lost = [row for row in rows if not row.lost], [row for row in rows if row.lost]
     sentences = [f"The model scores at least as high as every baseline on {len(won)} of {len(rows)} tasks{_even(won)}."]
     if lost:
-        told = "; ".join(f"{row.best_baseline[0]} on {row.score.name} ({_against(row)})" for row in lost)
-        sentences.append(f"A baseline scores higher on {len(lost)}{_even(lost)}: {told}.")
-    return sentences
+        sentences.append(f"A baseline scores higher on {len(lost)}{_even(lost)}:")
+    return sentences, [f"{row.best_baseline[0]} on {row.score.name}, {_against(row)}" for row in lost]
 
 
 def _even(rows: Sequence[TaskRow]) -> str:
@@ -140,4 +139,5 @@ def _value(system: SystemScores, task: str) -> float | None:
 
 
 def _against(row: TaskRow) -> str:
-    return f"{row.best_baseline[1]:.3f} against {row.score.value:.3f}"
+    aside = " (within the error)" if row.even else ""
+    return f"{row.best_baseline[1]:.3f} against {row.score.value:.3f}{aside}"
