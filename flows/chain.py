@@ -79,6 +79,7 @@ CHAIN: Mapping[str, Link] = MappingProxyType(
                 "synthetic": "synthesize",
                 "baselines": "baselines",
                 "evaluation": "evaluate",
+                "stage1": "train-1",  # for its curves; before the model, so that they come first
                 "model": "train-2",
             },
             "report",

@@ -50,11 +50,11 @@ def sha256_json(value: Any) -> str:  # noqa: ANN401 - any JSON value
 def code_digest(roots: Iterable[str]) -> str:
     """Digest of the source of the modules `roots` and of every module of ours they import, at any depth.
 
-    Imports are read from the syntax tree, so a lazy import inside a function counts too. Comments count: telling them
-    apart would cost more than the rare needless rebuild.
+    Imports are read from the syntax tree, so a lazy import inside a function counts too; so do the data files of a
+    package, such as templates. Comments count: telling them apart would cost more than the rare needless rebuild.
     """
     closure = sorted(_import_closure(frozenset(roots)))
-    return sha256_json([[name, sha256_bytes(_source_of(name)[0])] for name in closure])
+    return sha256_json([[name, sha256_bytes(_source_of(name)[0]), _data_files(name)] for name in closure])
 
 
 @cache
@@ -77,6 +77,19 @@ def _source_of(module: str) -> tuple[bytes, bool]:
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError(f"no source for module {module}")
     return Path(spec.origin).read_bytes(), spec.submodule_search_locations is not None
+
+
+@cache
+def _data_files(module: str) -> list[list[str]]:
+    """Name and digest of the files of a package that are no Python; those of a package inside it are its own."""
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None or spec.submodule_search_locations is None:
+        return []
+    home = Path(spec.origin).parent
+    inner = [path.parent for path in home.rglob("*/__init__.py")]
+    files = (path for path in home.rglob("*") if path.is_file() and path.suffix not in {".py", ".pyc"})
+    own = sorted(path for path in files if not any(path.is_relative_to(package) for package in inner))
+    return [[path.relative_to(home).as_posix(), sha256_file(path)] for path in own]
 
 
 @cache

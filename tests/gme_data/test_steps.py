@@ -144,3 +144,14 @@ def test_code_digest_follows_imports(tmp_path: Path, monkeypatch: pytest.MonkeyP
         edited = lambda name, m=module: (real(name)[0] + b"\n#", real(name)[1]) if name == m else real(name)  # noqa: E731
         monkeypatch.setattr(digests, "_source_of", edited)
         assert (code_digest(["gme_data.tasks"]) != before) is expected
+
+
+def test_code_digest_covers_the_data_of_a_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    from gme_data import digests
+
+    before = code_digest(["umrb.report.build"])
+    files = digests._data_files("umrb.report")
+    assert any(name.endswith(".css") for name, _ in files)
+    assert digests._data_files("umrb") == []
+    monkeypatch.setattr(digests, "_data_files", lambda name: [["x.css", "0"]] if name == "umrb.report" else [])
+    assert code_digest(["umrb.report.build"]) != before

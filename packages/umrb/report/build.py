@@ -19,7 +19,7 @@ from umrb.report.tables import TaskRow, TypeRow, control_sentences, scores_json,
 from umrb.results import SCORES, overall
 from umrb.tasks import NumberedTask, load_tasks, open_images
 
-_TEMPLATES = Path(__file__).parent.parent / "templates"
+_TEMPLATES = Path(__file__).parent / "templates"
 
 
 def build_report(config: ReportConfig, inputs: Mapping[str, Path], context: StepContext) -> dict[str, float]:
