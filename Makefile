@@ -18,7 +18,7 @@ export GX_ANALYTICS_ENABLED := false
 export MLFLOW_DISABLE_TELEMETRY := true
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: help setup requirements pipeline test test-slow check bench dashboard screenshot clean clean-all
+.PHONY: help setup requirements pipeline test test-slow check bench dashboard screenshot readme clean clean-all
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -64,6 +64,9 @@ dashboard: $(READY) ## Open the MLflow and Prefect UIs on what the runs wrote
 
 screenshot: $(READY) ## Photograph the newest report for the README (needs Chromium)
 	@$(BIN)/python docs/screenshot.py
+
+readme: $(READY) ## Write the scores of the newest report into the README
+	@$(BIN)/python docs/update_readme.py
 
 clean: ## Remove what runs made (data, checkpoints, reports, records); keep the environment
 	rm -rf data checkpoints runs reports dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
