@@ -110,6 +110,8 @@ class TrainingConfig(Frozen):
     """Adapters instead of full fine-tuning of the language part."""
     optimizer: OptimizerConfig = OptimizerConfig()
     """AdamW and schedule."""
+    calibration_items: int = Field(default=256, ge=0)
+    """Items from which the final norm of a fresh model gets its first scale; 0 leaves it alone."""
     ranks: PositiveInt = 2
     """Processes; each takes a part of every batch."""
     zero_stage: Literal[0, 1, 2] = 0

@@ -17,6 +17,7 @@ from gme_data.images import ImageStore
 from gme_embedder.embedder import Embedder
 from gme_training import engine as engines
 from gme_training.batches import Batch, BatchPlan
+from gme_training.calibrate import calibrate, sample_items
 from gme_training.catalog import build_catalog
 from gme_training.checkpoints import Checkpoints, ResumePoint
 from gme_training.config import PhaseConfig
@@ -42,7 +43,8 @@ class Trainer:
         start, seed = job.start, job.config.seed
         self._embedder = Embedder.load(start) if start else Embedder.untrained(job.config.model, seed)
         self._model = ContrastiveModel(self._embedder.model, autocast=job.config.autocast)
-        self._inputs = InputMaker(self._embedder.preparer, ImageStore(job.images))
+        self._images = ImageStore(job.images)
+        self._inputs = InputMaker(self._embedder.preparer, self._images)
         self._parts = self._trainable_parts()
         self._checkpoints = Checkpoints(job.checkpoints, keep=job.config.keep_checkpoints, ranks=self._ranks)
 
@@ -73,6 +75,10 @@ class Trainer:
         return {"text": text, "vision": list(model.vision_parameters())}
 
     def _run_phase(self, number: int, phase: PhaseConfig, resume: ResumePoint | None) -> None:
+        if number == self._calibrated_before() and resume is None:
+            sample = sample_items(self._catalog.items, self._config.calibration_items, self._config.seed)
+            calibrate(self._embedder, sample, self._images)
+            self._model.train()
         engine = engines.start_engine(self._model, self._parts, phase, self._config)
         if resume:
             self._checkpoints.load(engine, resume, self._model)
@@ -90,6 +96,13 @@ class Trainer:
             if done % self._config.checkpoint_every == 0 and done < self._config.steps:
                 self._checkpoints.save(engine, ResumePoint(number, step + 1), self._carried(number))
         engine.destroy()
+
+    def _calibrated_before(self) -> int | None:
+        """The phase before which the final norm gets its scale: the first of a fresh model that goes through it."""
+        if self._job.start or not self._config.calibration_items:
+            return None
+        numbers = (number for number, phase in enumerate(self._config.phases) if phase.objective == "embedding")
+        return next(numbers, None)
 
     def _step(self, engine: Any, phase: PhaseConfig, batch: Batch, step: int, overall: int) -> None:  # noqa: ANN401
         """One optimizer step and its event."""
