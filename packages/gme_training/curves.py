@@ -21,8 +21,8 @@ def read_curve(events: Path) -> list[dict[str, Any]]:
 
 
 def write_curves(folder: Path, curve: list[dict[str, Any]]) -> None:
-    """Write ``curves.json`` and ``loss.svg``."""
-    (folder / "curves.json").write_text(json.dumps(curve, indent=0) + "\n", encoding="utf-8")
+    """Write ``curves.json`` (``{"series": curve}``) and ``loss.svg``."""
+    (folder / "curves.json").write_text(json.dumps({"series": curve}, indent=0) + "\n", encoding="utf-8")
     plot_loss(folder / "loss.svg", curve)
 
 

@@ -62,7 +62,7 @@ def whole(small_config, world: dict[str, Path], tmp_path_factory: pytest.TempPat
 
 def test_a_stage_leaves_a_model_curves_and_events(small_config, whole: Path, world: dict[str, Path], examples):
     staging = whole / "staging"
-    curve = json.loads((staging / "curves.json").read_text())
+    curve = json.loads((staging / "curves.json").read_text())["series"]
     assert [entry["step"] for entry in curve] == list(range(small_config().steps))
     assert {entry["phase"] for entry in curve} == {"tower", "mix"}
     assert (staging / "loss.svg").read_text().startswith("<?xml")
@@ -109,7 +109,7 @@ def test_a_killed_stage_goes_on_and_ends_the_same(small_config, whole: Path, wor
     starts = [event["step"] for event in read_events(tmp_path / "log" / "events.jsonl", "start")]
     assert starts[0] == 0
     assert 0 < starts[1] <= done
-    before, after = (json.loads((folder / "staging" / "curves.json").read_text()) for folder in (whole, tmp_path))
+    before, after = (json.loads((folder / "staging" / "curves.json").read_text())["series"] for folder in (whole, tmp_path))
     assert [entry["batch"] for entry in before] == [entry["batch"] for entry in after]
     want, got = weights(whole), weights(tmp_path)
     assert want.keys() == got.keys()
@@ -150,7 +150,7 @@ def test_adapters_learn_and_leave_a_plain_model(small_config, world: dict[str, P
     moved = {n for n, array in trained.items() if not np.allclose(array, fresh[n].numpy(), atol=1e-7)}
     assert moved
     assert all(name.endswith("_proj.weight") for name in moved)
-    curve = json.loads((tmp_path / "staging" / "curves.json").read_text())
+    curve = json.loads((tmp_path / "staging" / "curves.json").read_text())["series"]
     assert curve[-1]["loss"] < curve[0]["loss"]
 
 
