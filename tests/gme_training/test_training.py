@@ -109,7 +109,9 @@ def test_a_killed_stage_goes_on_and_ends_the_same(small_config, whole: Path, wor
     starts = [event["step"] for event in read_events(tmp_path / "log" / "events.jsonl", "start")]
     assert starts[0] == 0
     assert 0 < starts[1] <= done
-    before, after = (json.loads((folder / "staging" / "curves.json").read_text())["series"] for folder in (whole, tmp_path))
+    before, after = (
+        json.loads((folder / "staging" / "curves.json").read_text())["series"] for folder in (whole, tmp_path)
+    )
     assert [entry["batch"] for entry in before] == [entry["batch"] for entry in after]
     want, got = weights(whole), weights(tmp_path)
     assert want.keys() == got.keys()
