@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gme_data.examples import read_examples
+from gme_data.images import ImageStore
+from gme_data.steps import StepContext
+from gme_embedder.embedder import Embedder
+from gme_training.calibrate import calibrate, sample_items
+from gme_training.catalog import build_catalog
+from gme_training.config import MiningConfig
+from gme_training.step import mine
+
+
+@pytest.fixture(scope="module")
+def model(small_config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    Embedder.untrained(small_config().model, 1).save(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def mined(model: Path, world: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("mined")
+    config = MiningConfig(sources=("question", "shape", "not-there"), negatives=3, mask_same_group=("question",))
+    counts = mine(config, {**world, "model": model}, StepContext(folder, "key", folder))
+    assert counts["with_negatives"] == 60
+    return folder
+
+
+def test_negatives_are_of_the_source_and_never_positives(mined: Path, examples):
+    after = read_examples(mined / "train")
+    assert [example.id for example in after] == [example.id for example in examples]
+    positives = {source: {e.positive for e in examples if e.source == source} for source in ("question", "shape")}
+    for example in after:
+        if example.source == "shape-name":
+            assert example.negatives == ()
+            continue
+        assert len(set(example.negatives)) == 3
+        assert set(example.negatives) <= positives[example.source] - {example.positive}
+
+
+def test_negatives_are_the_nearest_by_the_model(mined: Path, model: Path, world: dict[str, Path]):
+    questions = [example for example in read_examples(mined / "train") if example.source == "question"]
+    embedder, images = Embedder.load(model), ImageStore([world["corpus"] / "images"])
+    queries = embedder.encode([e.query for e in questions], questions[0].instruction, images)
+    pool = embedder.encode([e.positive for e in questions], None, images)
+    scores = queries @ pool.T
+    np.fill_diagonal(scores, -2)
+    for row, example in enumerate(questions):
+        wanted = np.sort(scores[row])[::-1][:3]
+        got = sorted((scores[row][[e.positive for e in questions].index(n)] for n in example.negatives), reverse=True)
+        np.testing.assert_allclose(got, wanted, atol=1e-5)
+
+
+def test_a_killed_mining_goes_on_from_its_vectors(model: Path, world: dict[str, Path], tmp_path: Path, monkeypatch):
+    config = MiningConfig(sources=("question", "shape"), negatives=2, shard=8)
+    asked: list[int] = []
+    encode = Embedder.encode
+
+    def counted(self, items, *args, **kwargs):
+        asked.append(len(items))
+        if sum(asked) > 60 and killed:
+            raise KeyboardInterrupt
+        return encode(self, items, *args, **kwargs)
+
+    monkeypatch.setattr(Embedder, "encode", counted)
+    killed = True
+    with pytest.raises(KeyboardInterrupt):
+        mine(config, {**world, "model": model}, StepContext(tmp_path, "key", tmp_path))
+    first, killed = sum(asked[:-1]), False
+    asked.clear()
+    mine(config, {**world, "model": model}, StepContext(tmp_path, "key", tmp_path))
+    assert first + sum(asked) == 36 + 36 + 24 + 24  # every query and every candidate once
+
+
+def test_calibration_spreads_a_fresh_model_and_is_the_same_everywhere(small_config, world: dict[str, Path], examples):
+    images = ImageStore([world["corpus"] / "images"])
+    items = sample_items(build_catalog(examples).items, 40, seed=3)
+    assert items == sample_items(build_catalog(examples).items, 40, seed=3)
+    weights, cosines = [], []
+    for _ in range(2):
+        embedder = Embedder.untrained(small_config().model, 1)
+        before = embedder.encode(items, None, images)
+        calibrate(embedder, items, images)
+        after = embedder.encode(items, None, images)
+        cosines.append([(vectors @ vectors.T).mean() for vectors in (before, after)])
+        weights.append(embedder.model.language.norm.weight.detach().numpy().copy())
+    np.testing.assert_array_equal(weights[0], weights[1])
+    assert cosines[0][0] > 0.95
+    assert cosines[0][1] < 0.8
