@@ -1,0 +1,87 @@
+"""What goes wrong on a user's machine ends in a clear line and an exit code, and nothing finished is lost."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from support.small import GME, Small
+
+
+def test_ctrl_c_says_so_and_the_rerun_goes_on(tmp_path: Path) -> None:
+    small = Small(tmp_path)
+    process = subprocess.Popen(
+        small.command("atlas", "build"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    while not list(tmp_path.glob("data/.staging/*")):
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "Interrupted" in errors
+    assert "Traceback" not in errors
+    assert not (tmp_path / "data" / "atlas").exists()
+    assert small.json("atlas", "build")["counts"]["places"] == 24
+
+
+def run_on_a_disk_of(size: str, workspace: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run gme on a small file system, in a mount namespace of its own."""
+    unshare = shutil.which("unshare")
+    if unshare is None or subprocess.run([unshare, "-rm", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this machine does not let a process make its own mount namespace")
+    command = shlex.join(Small(workspace).command(*arguments))
+    script = f"mount -t tmpfs -o size={size} tmpfs {shlex.quote(str(workspace))} && exec {command}"
+    return subprocess.run([unshare, "-rm", "sh", "-c", script], capture_output=True, text=True, check=False)
+
+
+def test_a_full_disk_is_explained(tmp_path: Path) -> None:
+    done = run_on_a_disk_of("1m", tmp_path, "atlas", "build")
+    assert done.returncode == 1, done.stderr
+    assert "The disk is full" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_nearly_full_disk_is_refused_before_the_pipeline_starts(tmp_path: Path) -> None:
+    done = run_on_a_disk_of("64m", tmp_path, "pipeline")
+    assert done.returncode == 1, done.stderr
+    assert "GiB free" in done.stderr
+    assert "Free some space" in done.stderr
+
+
+def test_two_pipelines_in_one_workspace_are_refused(tmp_path: Path) -> None:
+    import fcntl
+
+    (tmp_path / "runs").mkdir()
+    with (tmp_path / "runs" / "pipeline.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        done = Small(tmp_path).run("pipeline")
+    assert done.returncode == 2
+    assert "Another pipeline is running in this workspace" in done.stderr
+
+
+def test_orphaned_prefect_servers_of_this_workspace_are_ended(tmp_path: Path) -> None:
+    """A stand-in for the server, known by its command line and PREFECT_HOME, whose parent has died."""
+    from flows.server import end_orphaned_servers
+
+    code = "import time; time.sleep(120)"
+    pid_file = tmp_path / "pid"
+    starter = (
+        "import subprocess, sys, pathlib;"
+        f"p = subprocess.Popen([sys.executable, '-c', {code!r}, 'prefect.server.api.server:create_app']);"
+        f"pathlib.Path({str(pid_file)!r}).write_text(str(p.pid))"
+    )
+    environment = {**os.environ, "PREFECT_HOME": str(tmp_path)}
+    subprocess.run([str(GME.parent / "python"), "-c", starter], env=environment, check=True)
+    assert end_orphaned_servers(tmp_path / "another") == 0
+    assert end_orphaned_servers(tmp_path) == 1
+    with pytest.raises(ProcessLookupError):
+        for _ in range(100):
+            os.kill(int(pid_file.read_text()), 0)
+            time.sleep(0.05)
