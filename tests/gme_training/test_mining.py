@@ -25,7 +25,7 @@ def model(small_config, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def mined(model: Path, world: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("mined")
-    config = MiningConfig(sources=("question", "shape", "not-there"), negatives=3, mask_same_group=("question",))
+    config = MiningConfig(sources=("question", "shape", "not-there"), negatives=3)
     counts = mine(config, {**world, "model": model}, StepContext(folder, "key", folder))
     assert counts["with_negatives"] == 60
     return folder
