@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gme_data.digests import sha256_bytes
+from gme_data.errors import FoundryError
 from gme_training.catalog import Catalog, Ints, false_negative, rows_of_share
 from gme_training.config import PhaseConfig, SourceShare
 
@@ -62,7 +63,7 @@ class BatchPlan:
         self._seed = (seed, number)
         self._mask_same_group = frozenset(mask_same_group)
         self._turns = _turns(phase)
-        self._pools = [rows_of_share(catalog, share.source, share.task_type) for share in phase.mixture]
+        self._pools = [_pool(catalog, share) for share in phase.mixture]
         self._rows_of_key = [_rows_of_key(catalog, pool) for pool in self._pools]
 
     def batch(self, step: int) -> Batch:
@@ -159,6 +160,16 @@ def share_out(costs: Sequence[int], ranks: int) -> list[list[int]]:
         parts[rank].append(unit)
         heapq.heappush(heap, (load + costs[unit], rank))
     return [sorted(part) for part in parts]
+
+
+def _pool(catalog: Catalog, share: SourceShare) -> Ints:
+    rows = rows_of_share(catalog, share.source, share.task_type, only_with_negatives=share.only_with_negatives)
+    if not len(rows):
+        raise FoundryError(
+            f"No example of source '{share.source}' has hard negatives.",
+            hint="Name it in mining.sources, or set only_with_negatives to false.",
+        )
+    return rows
 
 
 def _turns(phase: PhaseConfig) -> list[tuple[int, int]]:

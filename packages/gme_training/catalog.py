@@ -84,10 +84,16 @@ def build_catalog(examples: Sequence[Example]) -> Catalog:
     )
 
 
-def rows_of_share(catalog: Catalog, source: str, task_type: str | None) -> Ints:
-    """Examples of a source, of one task type or of all, ascending."""
+def rows_of_share(
+    catalog: Catalog, source: str, task_type: str | None = None, *, only_with_negatives: bool = False
+) -> Ints:
+    """Examples of a source, ascending; of one task type, or only those that have hard negatives, where asked for."""
     rows = catalog.rows_of_source[source]
-    return rows if task_type is None else rows[catalog.task_types[rows] == task_type]
+    if task_type is not None:
+        rows = rows[catalog.task_types[rows] == task_type]
+    if only_with_negatives:
+        rows = rows[np.array([bool(catalog.negatives[row]) for row in rows.tolist()], dtype=np.bool_)]
+    return rows
 
 
 def false_negative(catalog: Catalog, row: int, item: int, *, mask_same_group: bool) -> bool:

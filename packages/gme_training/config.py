@@ -31,6 +31,8 @@ class SourceShare(Frozen):
     """Examples in such a group, where the key has as many."""
     negatives: int = Field(default=0, ge=0)
     """Hard negatives taken of each example, drawn anew each time."""
+    only_with_negatives: bool = False
+    """Draw only examples that have hard negatives; mining gives them to a part."""
     augment: float = Field(default=0.0, ge=0, le=1)
     """Strength of the random shift, scale and colour change of pictures; 0 leaves them alone."""
 
@@ -132,15 +134,19 @@ class TrainingConfig(Frozen):
 class MiningConfig(Frozen):
     """Hard negatives found by the model of stage 1."""
 
-    sources: tuple[str, ...] = ("place-question", "page-question", "illustrated-question", "flag-question")
+    sources: tuple[str, ...] = ("place-question", "flag-question", "pictograph")
     """Sources that get negatives; the others pass unchanged."""
+    queries: int = Field(default=2000, ge=0)
+    """Examples of each source that get negatives, drawn at random; 0 means all. More than stage 2 draws is wasted."""
+    seed: int = 17
+    """Of that draw."""
     top_k: PositiveInt = 30
     """Nearest candidates looked at per query."""
     skip: int = Field(default=0, ge=0)
     """Nearest candidates left out, as the likeliest to be unmarked positives."""
     negatives: PositiveInt = 4
     """Kept per example."""
-    mask_same_group: tuple[str, ...] = ()
+    mask_same_group: tuple[str, ...] = ("flag-question",)
     """As in `TrainingConfig`."""
     batch_tokens: PositiveInt = 8192
     """Tokens encoded at once."""

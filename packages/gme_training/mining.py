@@ -44,9 +44,10 @@ class Miner:
         self._config = config
 
     def mine(self, catalog: Catalog, source: str) -> dict[int, tuple[Item, ...]]:
-        """Negatives of each example of a source, nearest first; fewer than asked for where the pool is small."""
-        rows = catalog.rows_of_source[source]
-        pool = np.unique(catalog.positive[rows])
+        """Negatives of drawn examples of a source, nearest first; fewer than asked for where the pool is small."""
+        everything = catalog.rows_of_source[source]
+        pool = np.unique(catalog.positive[everything])
+        rows = self._draw(everything)
         queries = self._encode_queries(catalog, rows, source)
         candidates = self._encode([catalog.items[i] for i in pool], None, f"mine {source}: candidates")
         _, nearest = search(queries, candidates, min(self._config.top_k, len(pool)))
@@ -54,6 +55,10 @@ class Miner:
         return {
             row: self._keep(catalog, row, pool[nearest[place]], same_group) for place, row in enumerate(rows.tolist())
         }
+
+    def _draw(self, rows: Ints) -> Ints:
+        count = self._config.queries or len(rows)
+        return np.sort(np.random.default_rng(self._config.seed).permutation(rows)[:count])
 
     def _keep(self, catalog: Catalog, row: int, nearest: Ints, same_group: bool) -> tuple[Item, ...]:
         allowed = [

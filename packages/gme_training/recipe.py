@@ -1,7 +1,7 @@
 """The recipe of the tiny run: what is trained, in which order and for how long. Chosen on the dev tasks.
 
-A vision tower that starts from nothing learns little when it is thrown into the mixture, so it goes first, alone against
-pairs of pictures; then all nine task types together.
+A vision tower that starts from nothing learns little when it is thrown into the mixture, so it goes first, alone
+against pairs of pictures; then all nine task types together.
 """
 
 from __future__ import annotations

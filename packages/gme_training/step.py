@@ -73,7 +73,7 @@ def mine(config: MiningConfig, inputs: Mapping[str, Path], context: StepContext)
     manifest = read_manifest(inputs["model"])
     vectors = context.staging / ".vectors"
     miner = Miner(
-        Embedder.load(inputs["model"]),
+        Embedder.load(inputs["model"], dtype="bfloat16"),
         manifest.content if manifest else "model",
         ImageStore([inputs["corpus"] / IMAGES]),
         EmbeddingStore(vectors, chunk=config.shard),
