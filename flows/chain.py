@@ -105,10 +105,20 @@ def section(config: PipelineConfig, name: str) -> Frozen:
     return part
 
 
-def run_link(name: str, config: PipelineConfig, inputs: Mapping[str, Outcome], workspace: Path) -> Outcome:
-    """Run a link on the outcomes of the links it needs; `inputs` is keyed by link name and may hold more."""
-    chosen = {input_name: inputs[source] for input_name, source in link(name).inputs.items()}
-    return execute(link(name).load(), section(config, name), chosen, workspace)
+def run_link(name: str, config: PipelineConfig, made: Mapping[str, Outcome], workspace: Path) -> Outcome:
+    """Run a link on the outcomes of the links it needs; `made` is keyed by link name and may hold more."""
+    return execute(link(name).load(), section(config, name), _inputs(name, made), workspace)
+
+
+def find_made(name: str, config: PipelineConfig, made: Mapping[str, Outcome], workspace: Path) -> Outcome | None:
+    """The undamaged output of a link, if it was made from just this config, these inputs and this code."""
+    step = link(name).load()
+    manifests = {source: outcome.manifest for source, outcome in _inputs(name, made).items()}
+    return find_done(step, step_key(step, section(config, name), manifests)[0], workspace)
+
+
+def _inputs(name: str, made: Mapping[str, Outcome]) -> dict[str, Outcome]:
+    return {input_name: made[source] for input_name, source in link(name).inputs.items()}
 
 
 def run_alone(name: str, config: PipelineConfig, workspace: Path) -> Outcome:
@@ -157,8 +167,7 @@ def _plan_link(name: str, config: PipelineConfig, workspace: Path, done: dict[st
     waiting = [source for source in link(name).inputs.values() if source not in done]
     if waiting:
         return Planned(name, "run", f"after {', '.join(waiting)}", seconds)
-    inputs = {input_name: done[source].manifest for input_name, source in link(name).inputs.items()}
-    found = find_done(step, step_key(step, section(config, name), inputs)[0], workspace)
+    found = find_made(name, config, done, workspace)
     if found is None:
         return Planned(name, "run", "never made" if last is None else "config, input or code changed", seconds)
     done[name] = found

@@ -17,7 +17,8 @@ from prefect.cache_policies import NO_CACHE
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from flows import artifacts
-from flows.chain import run_link
+from flows.apart import run_apart
+from flows.chain import find_made
 from flows.config import PipelineConfig
 from flows.console import announce
 from flows.records import Record, record
@@ -82,7 +83,7 @@ def _step(name: str) -> Any:  # noqa: ANN401 - a Prefect task, whose type depend
 @task(cache_policy=NO_CACHE, persist_result=False)
 def _run_step(name: str, config: PipelineConfig, done: dict[str, Outcome], workspace: Path) -> Outcome:
     with announce(name) as line:
-        outcome = run_link(name, config, done, workspace)
+        outcome = find_made(name, config, done, workspace) or run_apart(name, config, done, workspace)
         line.finish(outcome)
     return outcome
 

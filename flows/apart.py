@@ -1,0 +1,69 @@
+"""A step in a process of its own: its memory goes when it ends, and two steps can use two cores.
+
+The process dies with its parent. Knows nothing of what the step does.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Mapping
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from flows.chain import run_link
+from flows.config import PipelineConfig
+from gme_data.environment import settle
+from gme_data.errors import FoundryError
+from gme_data.process import die_with_parent
+from gme_data.steps import Outcome
+
+
+def run_apart(name: str, config: PipelineConfig, inputs: Mapping[str, Outcome], workspace: Path) -> Outcome:
+    """`flows.chain.run_link` in a new process.
+
+    Raises:
+        FoundryError: What the step raises, or that its process was killed.
+    """
+    context = multiprocessing.get_context("spawn")  # a fork would copy the threads' locks of torch and Prefect
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_work, args=(sender, os.getpid(), name, config, dict(inputs), workspace))
+    process.start()
+    sender.close()  # or the end of the child would not be seen
+    try:
+        result: Outcome | Exception = receiver.recv()
+    except EOFError:
+        process.join()
+        result = FoundryError(
+            f"The process of the step '{name}' ended with code {process.exitcode}.",
+            hint="If the machine ran out of memory, free some; then run the same command again.",
+            exit_code=1,
+        )
+    finally:
+        # After a result the process has nothing left to do; without one it must not go on behind our back.
+        process.kill()
+        process.join()
+    if isinstance(result, Exception):
+        raise result
+    return result
+
+
+def _work(
+    sender: Connection, parent: int, name: str, config: PipelineConfig, inputs: dict[str, Outcome], workspace: Path
+) -> None:
+    die_with_parent(parent)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent answers it
+    settle()
+    try:
+        sender.send(run_link(name, config, inputs, workspace))
+    except Exception as error:
+        sender.send(_told(error))
+
+
+def _told(error: Exception) -> Exception:
+    """An error that can cross to the parent, its traceback kept as a note."""
+    import traceback
+
+    error.add_note("".join(traceback.format_exception(error)))
+    return error
