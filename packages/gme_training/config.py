@@ -13,6 +13,8 @@ from gme_data.errors import FoundryError
 from gme_data.settings import Frozen
 from gme_embedder.config import ModelConfig
 
+TOWER_TYPES = ("I->I", "T->I", "I->T")
+
 
 class SourceShare(Frozen):
     """How one source of examples takes part in a phase; a batch holds one source."""
@@ -47,7 +49,8 @@ class PhaseConfig(Frozen):
     mixture: tuple[SourceShare, ...] = Field(min_length=1)
     """The sources and their shares."""
     objective: Literal["embedding", "tower"] = "embedding"
-    """``tower`` contrasts the concatenated output tokens of the vision tower alone, without the language part."""
+    """``tower`` contrasts the concatenated output tokens of the vision tower alone, without the language part: with
+    those of other pictures, or with the mean embedding of the words of a text."""
     text_learning_rate: float = Field(default=5e-4, ge=0)
     """Peak rate of the language part; 0 freezes it."""
     vision_learning_rate: float = Field(default=3e-4, ge=0)
@@ -167,7 +170,14 @@ def require_sources(config: TrainingConfig, known: set[tuple[str, str]]) -> None
     names = sorted({f"{source} ({task_type})" for source, task_type in known})
     for phase in config.phases:
         for share in phase.mixture:
-            if not any(share.source == source and share.task_type in (None, kind) for source, kind in known):
+            kinds = {kind for source, kind in known if share.source == source and share.task_type in (None, kind)}
+            if phase.objective == "tower" and kinds - set(TOWER_TYPES):
+                raise FoundryError(
+                    f"phases.{phase.name}.mixture: '{share.source}' has examples of type {', '.join(sorted(kinds))}; "
+                    f"the tower objective takes {', '.join(TOWER_TYPES)}.",
+                    hint="Give the share a task_type, or leave it to a phase with the objective 'embedding'.",
+                )
+            if not kinds:
                 wanted = f"'{share.source}'" + (f" and task type '{share.task_type}'" if share.task_type else "")
                 raise FoundryError(
                     f"phases.{phase.name}.mixture: no examples of source {wanted}.",

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -17,6 +19,7 @@ from gme_data.images import ImageStore
 from gme_data.items import Item
 from gme_embedder.batch import PreparedBatch
 from gme_embedder.model import EmbedderModel
+from gme_embedder.picture import CELL
 from gme_embedder.prepare import Preparer
 from gme_training.augment import augment
 from gme_training.batches import Batch, share_out
@@ -35,18 +38,47 @@ class ContrastiveModel(nn.Module):
         autocast: Compute in bfloat16.
     """
 
+    centre: Tensor
+
     def __init__(self, embedder: EmbedderModel, *, autocast: bool) -> None:
         super().__init__()
         self.embedder = embedder
+        # What all words have in common says nothing of any of them.
+        self.register_buffer("centre", embedder.language.embed_tokens.weight.detach().mean(0), persistent=False)
         self._autocast = autocast
 
-    def forward(self, batches: Sequence[PreparedBatch], objective: str) -> Tensor:
+    def forward(self, batches: Sequence[Inputs], objective: str) -> Tensor:
         """L2-normalised float32 vectors of the batches laid end to end, [n, d]."""
         device = next(self.parameters()).device.type
-        encode = self.embedder.embed if objective == "embedding" else self.embedder.tower
         with torch.autocast(device, torch.bfloat16, enabled=self._autocast):
-            vectors = torch.cat([encode(batch) for batch in batches])
+            vectors = torch.cat([self._encode(batch, objective) for batch in batches])
         return nn.functional.normalize(vectors.float(), dim=1)
+
+    def _encode(self, batch: Inputs, objective: str) -> Tensor:
+        """[n, d]; of the tower objective [n, tokens * d], where pictures and words enter the language part."""
+        if isinstance(batch, Words):
+            table = self.embedder.language.embed_tokens.weight
+            words = nn.functional.embedding_bag(batch.tokens, table, batch.starts) - self.centre
+            return words.repeat(1, batch.repeats)
+        return self.embedder.embed(batch) if objective == "embedding" else self.embedder.tower(batch)
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """Texts without prompts, for contrasting pictures with the words that name them.
+
+    Attributes:
+        tokens: Token ids of all texts end to end, int64 [T].
+        starts: Where each begins, int64 [n].
+        repeats: Visual tokens of a picture; each is to lie near the mean of the words.
+    """
+
+    tokens: Tensor
+    starts: Tensor
+    repeats: int
+
+
+Inputs = PreparedBatch | Words
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +112,8 @@ def lay_out(catalog: Catalog, batch: Batch, ranks: int) -> Slots:
     items = [catalog.items[i] for i in [*catalog.query[rows].tolist(), *batch.candidates.tolist()]]
     instructions = [catalog.examples[row].instruction for row in rows] + [None] * len(batch.candidates)
     parts = share_out([_cost(item) for item in items], ranks)
-    # Inputs of one instruction share its prefix, so a rank takes them together.
-    ordered = tuple(tuple(sorted(part, key=lambda slot: (str(instructions[slot]), slot))) for part in parts)
+    kinds = [(str(instructions[slot]), item.image is None) for slot, item in enumerate(items)]
+    ordered = tuple(tuple(sorted(part, key=lambda slot: (kinds[slot], slot))) for part in parts)
     return Slots(tuple(items), tuple(instructions), ordered)
 
 
@@ -96,20 +128,27 @@ class InputMaker:
     def __init__(self, preparer: Preparer, images: ImageStore) -> None:
         self._preparer, self._images = preparer, images
 
-    def prepare(self, slots: Slots, rank: int, *, strength: float, seed: Sequence[int]) -> list[PreparedBatch]:
-        """One batch per instruction, in the order of ``slots.parts[rank]``."""
+    def prepare(self, slots: Slots, rank: int, objective: str, *, strength: float, seed: Sequence[int]) -> list[Inputs]:
+        """The inputs in the order of ``slots.parts[rank]``: one batch for each instruction, whose prefix is shared."""
         change = partial(augment, strength=strength, seed=(*seed, rank)) if strength else None
-        part = slots.parts[rank]
-        instructions = list(dict.fromkeys(slots.instructions[slot] for slot in part))
-        return [
-            self._preparer.prepare(
-                [slots.items[slot] for slot in part if slots.instructions[slot] == instruction],
-                instruction,
-                self._images,
-                augment=change,
-            )
-            for instruction in instructions
-        ]
+        batches: list[Inputs] = []
+        for (instruction, is_text), part in groupby(
+            slots.parts[rank], key=lambda slot: (slots.instructions[slot], slots.items[slot].image is None)
+        ):
+            items = [slots.items[slot] for slot in part]
+            if objective == "tower" and is_text:
+                batches.append(self._words([item.text or "" for item in items]))
+            else:
+                # A tower has no prompt; with one and the same head its pictures are packed as one group.
+                asked = instruction if objective == "embedding" else None
+                batches.append(self._preparer.prepare(items, asked, self._images, augment=change))
+        return batches
+
+    def _words(self, texts: Sequence[str]) -> Words:
+        ids = [one.ids for one in self._preparer.tokenizer.encode_batch(list(texts), add_special_tokens=False)]
+        starts = np.cumsum([0, *(len(one) for one in ids[:-1])])
+        side = self._preparer.config.pictures.side
+        return Words(torch.tensor([t for one in ids for t in one]), torch.from_numpy(starts), (side // CELL) ** 2)
 
 
 def _cost(item: Item) -> int:

@@ -141,7 +141,7 @@ class Trainer:
             The loss to go backward from, and [4] sums over this rank's rows: loss, correct, similarity, tokens.
         """
         slots = lay_out(self._catalog, batch, self._ranks)
-        inputs = self._inputs.prepare(slots, self._rank, strength=batch.share.augment, seed=batch.seed)
+        inputs = self._inputs.prepare(slots, self._rank, phase.objective, strength=batch.share.augment, seed=batch.seed)
         vectors = gather_rows(engine(inputs, phase.objective), slots.counts)[slots.restore()]
         queries, candidates = torch.split(vectors, [len(batch.rows), len(batch.candidates)])
         parts = contrast(
