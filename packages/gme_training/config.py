@@ -1,4 +1,4 @@
-"""Configuration of a training stage and of mining, and the recipe of the tiny run as defaults.
+"""Configuration of a training stage and of mining. The recipe of the tiny run is ``configs/tiny.yaml``.
 
 Steps are counted, never timed, so that a run means the same on every machine.
 """

