@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from gme_data.digests import sha256_bytes
 from gme_data.errors import FoundryError
-from gme_training.catalog import Catalog, Ints, false_negative, rows_of_share
+from gme_training.catalog import Catalog, Ints, false_negatives, rows_of_share
 from gme_training.config import PhaseConfig, SourceShare
 
 
@@ -134,13 +134,11 @@ class BatchPlan:
 
     def _masked(self, share: SourceShare, rows: Ints, candidates: Ints, targets: Ints) -> NDArray[np.bool_]:
         same_group = share.source in self._mask_same_group
-        masked = np.array(
-            [
-                [false_negative(self._catalog, row, item, mask_same_group=same_group) for item in candidates.tolist()]
-                for row in rows.tolist()
-            ],
-            dtype=np.bool_,
-        )
+        column = {item: place for place, item in enumerate(candidates.tolist())}
+        masked = np.zeros((len(rows), len(candidates)), dtype=np.bool_)
+        for place, row in enumerate(rows.tolist()):
+            hidden = false_negatives(self._catalog, row, mask_same_group=same_group)
+            masked[place, [column[item] for item in hidden if item in column]] = True
         masked[np.arange(len(rows)), targets] = False
         return masked
 

@@ -34,7 +34,7 @@ class Catalog:
         rows_of_source: Examples of each source, ascending.
         task_types: [n] task type of each example.
         known: For each query item, all items marked as its positive anywhere in the set.
-        home: For each item that is a positive, the (group, key) pairs it is the positive of.
+        alike: For each pair of group and key, the positives of its examples.
     """
 
     examples: tuple[Example, ...]
@@ -47,7 +47,7 @@ class Catalog:
     rows_of_source: dict[str, Ints]
     task_types: NDArray[np.str_]
     known: dict[int, frozenset[int]]
-    home: dict[int, frozenset[tuple[int, int]]]
+    alike: dict[tuple[int, int], frozenset[int]]
 
 
 def build_catalog(examples: Sequence[Example]) -> Catalog:
@@ -65,10 +65,10 @@ def build_catalog(examples: Sequence[Example]) -> Catalog:
     group = np.array([groups.setdefault(e.entity_group, len(groups)) for e in examples], dtype=np.int64)
     key = np.array([keys.setdefault((e.source, e.batch_key), len(keys)) for e in examples], dtype=np.int64)
     known: defaultdict[int, set[int]] = defaultdict(set)
-    home: defaultdict[int, set[tuple[int, int]]] = defaultdict(set)
+    alike: defaultdict[tuple[int, int], set[int]] = defaultdict(set)
     for q, p, g, k in zip(query.tolist(), positive.tolist(), group.tolist(), key.tolist(), strict=True):
         known[q].add(p)
-        home[p].add((g, k))
+        alike[g, k].add(p)
     return Catalog(
         examples=tuple(examples),
         items=tuple(items),
@@ -80,7 +80,7 @@ def build_catalog(examples: Sequence[Example]) -> Catalog:
         rows_of_source=_rows_of_source(examples),
         task_types=np.array([example.task_type for example in examples]),
         known={q: frozenset(found) for q, found in known.items()},
-        home={p: frozenset(found) for p, found in home.items()},
+        alike={pair: frozenset(found) for pair, found in alike.items()},
     )
 
 
@@ -96,16 +96,17 @@ def rows_of_share(
     return rows
 
 
-def false_negative(catalog: Catalog, row: int, item: int, *, mask_same_group: bool) -> bool:
-    """Whether `item` must not be a negative of example `row`.
+def false_negatives(catalog: Catalog, row: int, *, mask_same_group: bool) -> frozenset[int]:
+    """Items that must not be negatives of example `row`; its own positive is among them.
 
-    True for a known positive of the same query, for the query's own item, and, if `mask_same_group`, for the positive
-    of another example of the same entity group and batch key: the same fact of a look-alike.
+    They are the known positives of the same query, the query's own item, and, if `mask_same_group`, the positives of
+    other examples of the same entity group and batch key: the same fact of a look-alike.
     """
     query = int(catalog.query[row])
-    if item == query or item in catalog.known[query]:
-        return True
-    return mask_same_group and (int(catalog.group[row]), int(catalog.key[row])) in catalog.home.get(item, frozenset())
+    found = catalog.known[query] | {query}
+    if mask_same_group:
+        found |= catalog.alike[int(catalog.group[row]), int(catalog.key[row])]
+    return found
 
 
 def _rows_of_source(examples: Sequence[Example]) -> dict[str, Ints]:

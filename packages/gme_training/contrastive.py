@@ -58,7 +58,10 @@ class ContrastiveModel(nn.Module):
         """[n, d]; of the tower objective [n, tokens * d], where pictures and words enter the language part."""
         if isinstance(batch, Words):
             table = self.embedder.language.embed_tokens.weight
-            words = nn.functional.embedding_bag(batch.tokens, table, batch.starts) - self.centre
+            words = (
+                nn.functional.embedding_bag(batch.tokens.to(table.device), table, batch.starts.to(table.device))
+                - self.centre
+            )
             return words.repeat(1, batch.repeats)
         return self.embedder.embed(batch) if objective == "embedding" else self.embedder.tower(batch)
 

@@ -10,11 +10,9 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from gme_training.config import PhaseConfig, TrainingConfig
-
-NAMES = ("text", "vision")
 
 
 def connect() -> None:
@@ -105,10 +103,13 @@ def _groups(name: str, parameters: Iterable[nn.Parameter], config: TrainingConfi
     return [group for group in groups if group["params"]]
 
 
-def gradient_norm(engine: Any) -> float:  # noqa: ANN401
-    """Norm of the gradient over all ranks; before `engine.step` without ZeRO, after it with."""
+def descend(engine: Any, loss: Tensor) -> float:  # noqa: ANN401
+    """One optimizer step from `loss`; the norm of the gradient over all ranks before clipping."""
+    engine.backward(loss)
     if engine.zero_optimization():
-        norm = engine.get_global_grad_norm()
-        return float(norm) if norm is not None else 0.0
-    gradients = [p.grad for p in engine.module.parameters() if p.grad is not None]
-    return float(torch.nn.utils.get_total_norm(gradients))
+        engine.step()
+        return float(engine.get_global_grad_norm())
+    # Without ZeRO the engine clips but keeps no norm; after backward every rank holds the reduced gradient.
+    norm = torch.nn.utils.get_total_norm([p.grad for p in engine.module.parameters() if p.grad is not None])
+    engine.step()
+    return float(norm)

@@ -20,7 +20,7 @@ from gme_data.items import Item
 from gme_embedder.embedder import Embedder
 from gme_embedder.index import search
 from gme_embedder.store import EmbeddingStore
-from gme_training.catalog import Catalog, Ints, false_negative
+from gme_training.catalog import Catalog, Ints, false_negatives
 from gme_training.config import MiningConfig
 
 Vectors = NDArray[np.float32]
@@ -61,11 +61,8 @@ class Miner:
         return np.sort(np.random.default_rng(self._config.seed).permutation(rows)[:count])
 
     def _keep(self, catalog: Catalog, row: int, nearest: Ints, same_group: bool) -> tuple[Item, ...]:
-        allowed = [
-            item
-            for item in nearest.tolist()
-            if item != catalog.positive[row] and not false_negative(catalog, row, item, mask_same_group=same_group)
-        ]
+        hidden = false_negatives(catalog, row, mask_same_group=same_group)
+        allowed = [item for item in nearest.tolist() if item not in hidden]
         kept = allowed[self._config.skip : self._config.skip + self._config.negatives]
         return tuple(catalog.items[item] for item in kept)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import resource
 import time
 from typing import Any
@@ -69,7 +70,8 @@ class Trainer:
         model = self._embedder.model
         self._model.requires_grad_(False)
         if self._config.lora:
-            text = add_adapters(model.language, self._config.lora, self._config.seed)
+            # The final norm is trained along: its first scale comes from data and must be in the checkpoints.
+            text = [*add_adapters(model.language, self._config.lora, self._config.seed), model.language.norm.weight]
         else:
             text = list(model.text_parameters())
         return {"text": text, "vision": list(model.vision_parameters())}
@@ -111,9 +113,7 @@ class Trainer:
         rates = {name: peak * factor for name, peak in engines.peak_rates(phase).items()}
         engines.set_rates(engine, rates)
         loss, sums = self._loss(engine, phase, batch)
-        engine.backward(loss)
-        norm = engines.gradient_norm(engine)
-        engine.step()
+        norm = engines.descend(engine, loss)
         mean_loss, correct, similarity, tokens = self._shared(sums)
         self._check_finite(mean_loss, phase, batch, step)
         seconds = time.perf_counter() - started
@@ -125,7 +125,7 @@ class Trainer:
             loss=mean_loss / len(batch.rows),
             accuracy=correct / len(batch.rows),
             similarity=similarity / len(batch.rows),
-            gradient_norm=norm if self._config.zero_stage == 0 else engines.gradient_norm(engine),
+            gradient_norm=norm,
             text_rate=rates["text"],
             vision_rate=rates["vision"],
             pairs_per_second=len(batch.rows) / seconds,
@@ -142,18 +142,20 @@ class Trainer:
         """
         slots = lay_out(self._catalog, batch, self._ranks)
         inputs = self._inputs.prepare(slots, self._rank, phase.objective, strength=batch.share.augment, seed=batch.seed)
-        vectors = gather_rows(engine(inputs, phase.objective), slots.counts)[slots.restore()]
+        vectors = gather_rows(engine(inputs, phase.objective), slots.counts)
+        device = vectors.device
+        vectors = vectors[slots.restore().to(device)]
         queries, candidates = torch.split(vectors, [len(batch.rows), len(batch.candidates)])
         parts = contrast(
             queries,
             candidates,
-            torch.from_numpy(batch.targets),
-            torch.from_numpy(batch.masked),
-            rows=torch.arange(self._rank, len(batch.rows), self._ranks),
+            torch.from_numpy(batch.targets).to(device),
+            torch.from_numpy(batch.masked).to(device),
+            rows=torch.arange(self._rank, len(batch.rows), self._ranks, device=device),
             temperature=self._config.temperature,
             symmetric=self._config.symmetric,
         )
-        tokens = torch.tensor(float(sum(len(prepared.tokens) for prepared in inputs)))
+        tokens = torch.tensor(float(sum(len(prepared.tokens) for prepared in inputs)), device=device)
         sums = torch.stack([parts.loss.detach(), parts.correct.float(), parts.similarity, tokens])
         return parts.loss * self._ranks / len(batch.rows), sums
 
@@ -171,7 +173,7 @@ class Trainer:
 
     def _check_finite(self, loss: float, phase: PhaseConfig, batch: Batch, step: int) -> None:
         # The sum over the ranks is the same number everywhere, so all ranks stop together.
-        if torch.isfinite(torch.tensor(loss)):
+        if math.isfinite(loss):
             return
         ids = ", ".join(self._catalog.examples[row].id for row in batch.rows[:5].tolist())
         raise FoundryError(

@@ -96,7 +96,10 @@ def make_config(**changes: object) -> TrainingConfig:
                 steps=12,
                 text_learning_rate=0,
                 vision_learning_rate=1e-3,
-                mixture=(SourceShare(source="shape", batch_size=16, group_size=4, augment=0.5),),
+                mixture=(
+                    SourceShare(source="shape", batch_size=16, weight=2, group_size=4, augment=0.5),
+                    SourceShare(source="shape-name", batch_size=16, grouped=0),
+                ),
             ),
             PhaseConfig(
                 name="mix",

@@ -68,7 +68,7 @@ def test_a_stage_leaves_a_model_curves_and_events(small_config, whole: Path, wor
     assert (staging / "loss.svg").read_text().startswith("<?xml")
     events = list(read_events(whole / "log" / "events.jsonl", "step"))
     assert all(event["gradient_norm"] > 0 and event["tokens_per_second"] > 0 for event in events)
-    tower = [entry["loss"] for entry in curve if entry["phase"] == "tower"]
+    tower = [entry["loss"] for entry in curve if entry["phase"] == "tower" and entry["source"] == "shape"]
     assert np.mean(tower[-4:]) < np.mean(tower[:4])
     embedder = Embedder.load(staging)
     vectors = embedder.encode(
@@ -151,7 +151,8 @@ def test_adapters_learn_and_leave_a_plain_model(small_config, world: dict[str, P
     assert not any("lora" in name for name in trained)
     moved = {n for n, array in trained.items() if not np.allclose(array, fresh[n].numpy(), atol=1e-7)}
     assert moved
-    assert all(name.endswith("_proj.weight") for name in moved)
+    assert all(name.endswith(("_proj.weight", "language_model.norm.weight")) for name in moved)
+    assert any(name.endswith("_proj.weight") for name in moved)
     curve = json.loads((tmp_path / "staging" / "curves.json").read_text())["series"]
     assert curve[-1]["loss"] < curve[0]["loss"]
 
