@@ -33,6 +33,7 @@ def run_apart(name: str, config: PipelineConfig, inputs: Mapping[str, Outcome], 
     sender.close()  # or the end of the child would not be seen
     try:
         result: Outcome | Exception = receiver.recv()
+        process.join()  # it has nothing left to do but to tidy up
     except EOFError:
         process.join()
         result = FoundryError(
@@ -41,8 +42,7 @@ def run_apart(name: str, config: PipelineConfig, inputs: Mapping[str, Outcome], 
             exit_code=1,
         )
     finally:
-        # After a result the process has nothing left to do; without one it must not go on behind our back.
-        process.kill()
+        process.kill()  # where we were interrupted, it must not go on behind our back
         process.join()
     if isinstance(result, Exception):
         raise result
