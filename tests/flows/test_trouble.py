@@ -17,7 +17,12 @@ from support.small import GME, Small
 def test_ctrl_c_says_so_and_the_rerun_goes_on(tmp_path: Path) -> None:
     small = Small(tmp_path)
     process = subprocess.Popen(
-        small.command("atlas", "build"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        small.command("atlas", "build"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A test run in the background of a shell is deaf to Ctrl-C, and what it starts inherits that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no threads here
     )
     while not list(tmp_path.glob("data/.staging/*")):
         assert process.poll() is None
