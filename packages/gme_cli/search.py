@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -11,6 +12,7 @@ from cyclopts import Parameter
 from gme_cli.options import Common, print_json, say
 from gme_data.errors import FoundryError
 from gme_data.images import ImageStore, decode_rgb
+from gme_data.parquet import read_rows
 from gme_data.tasks import Document, RetrievalTask, image_folders, load_task
 
 if TYPE_CHECKING:
@@ -40,11 +42,12 @@ _TASKS = {
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One answer. `score` is the cosine similarity."""
+    """One answer. `score` is the cosine similarity, `caption` a line for people."""
 
     rank: int
     score: float
     document: Document
+    caption: str
 
 
 def search(
@@ -92,19 +95,28 @@ def search(
     task, images = _load_pool(folder, pool, text, image)
     embedder = Embedder.load(champion.folder)
     corpus = _encode_pool(embedder, champion.digest, task, images, common.workspace)
-    hits = _rank(embedder, task, corpus, {"text": text, "image": picture}, top)
+    hits = _rank(embedder, task, corpus, {"text": text, "image": picture}, top, _captions(folder))
     write_page(out, text, picture, hits, images)
     if common.json:
         print_json({"model": champion.label, "hits": [_as_dict(hit) for hit in hits], "page": out})
         return
     for hit in hits:
-        say(f"{hit.rank:>3}  {hit.score:.3f}  {describe(hit.document)}")
+        say(f"{hit.rank:>3}  {hit.score:.3f}  {hit.caption}")
     say(f"model {champion.label} · page {out}")
 
 
-def describe(document: Document) -> str:
-    """A line for people: the text if there is one, else the id, which Atlas makes from names."""
-    return " ".join((document.item.text or document.id).split())[:100]
+def _captions(folder: Path) -> dict[str, str]:
+    """What each flag and pictograph shows, by image id."""
+    captions = {}
+    for table, columns in (("places", ("flag_twemoji", "flag_openmoji")), ("pictographs", ("twemoji", "openmoji"))):
+        for row in read_rows(folder / "corpus" / f"{table}.parquet"):
+            captions.update({row[column]: row["name"] for column in columns})
+    return captions
+
+
+def _caption(document: Document, captions: Mapping[str, str]) -> str:
+    text = document.item.text or captions.get(document.item.image or "", document.id)
+    return " ".join(text.split())[:100]
 
 
 def _read(path: Path) -> bytes:
@@ -122,14 +134,24 @@ def _load_pool(folder: Path, pool: Pool, text: str | None, image: Path | None) -
     return load_task(path), ImageStore(image_folders([path]) or [folder / "images"])
 
 
-def _rank(embedder: Embedder, task: RetrievalTask, corpus: np.ndarray, query: dict[str, object], top: int) -> list[Hit]:
+def _rank(
+    embedder: Embedder,
+    task: RetrievalTask,
+    corpus: np.ndarray,
+    query: dict[str, object],
+    top: int,
+    captions: Mapping[str, str],
+) -> list[Hit]:
     from gme_embedder.index import search as exact_search
 
     given = {side: value for side, value in query.items() if value is not None}
     vector = embedder.encode([given], instruction=task.card.instruction)
     scores, rows = exact_search(vector, corpus, min(top, len(task.corpus)))
-    pairs = zip(scores[0].tolist(), rows[0].tolist(), strict=True)
-    return [Hit(rank, score, task.corpus[row]) for rank, (score, row) in enumerate(pairs, start=1)]
+    found = [(score, task.corpus[row]) for score, row in zip(scores[0].tolist(), rows[0].tolist(), strict=True)]
+    return [
+        Hit(rank, score, document, _caption(document, captions))
+        for rank, (score, document) in enumerate(found, start=1)
+    ]
 
 
 def _encode_pool(
@@ -148,4 +170,4 @@ def _encode_pool(
 
 
 def _as_dict(hit: Hit) -> dict[str, object]:
-    return {"rank": hit.rank, "score": round(hit.score, 6), "id": hit.document.id, "text": hit.document.item.text}
+    return {"rank": hit.rank, "score": round(hit.score, 6), "id": hit.document.id, "caption": hit.caption}

@@ -27,11 +27,9 @@ img { max-width: 100%; max-height: 9rem; display: block; margin: 0 auto .5rem; b
 
 def write_page(path: Path, text: str | None, picture: bytes | None, hits: Sequence[Hit], images: ImageStore) -> None:
     """Write one self-contained HTML file."""
-    from gme_cli.search import describe
-
     cards = "".join(
         f"<li>{_image(images.read(hit.document.item.image)) if hit.document.item.image else ''}"
-        f"<span class=score>{hit.rank} · {hit.score:.3f}</span><br>{html.escape(describe(hit.document))}</li>"
+        f"<span class=score>{hit.rank} · {hit.score:.3f}</span><br>{html.escape(hit.caption)}</li>"
         for hit in hits
     )
     query = (_image(picture) if picture else "") + html.escape(text or "")

@@ -81,8 +81,10 @@ def running_dashboards(
     with ExitStack() as stack:
         # Both start at once: each needs several seconds.
         mlflow = stack.enter_context(_server(_mlflow_command(mlflow_at), {}, workspace, logs / "mlflow.log"))
+        # The page asks the API where this says; by default it would look at another port than ours.
+        prefect_settings = {**prefect_environment, "PREFECT_SERVER_UI_API_URL": f"{_url(prefect_at)}/api"}
         prefect = stack.enter_context(
-            _server(_prefect_command(prefect_at), prefect_environment, workspace, logs / "prefect.log")
+            _server(_prefect_command(prefect_at), prefect_settings, workspace, logs / "prefect.log")
         )
         _wait_healthy("MLflow", mlflow, f"{_url(mlflow_at)}/health", logs / "mlflow.log")
         _wait_healthy("Prefect", prefect, f"{_url(prefect_at)}/api/health", logs / "prefect.log")

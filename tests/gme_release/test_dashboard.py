@@ -28,6 +28,8 @@ def test_both_servers_show_what_was_recorded_and_stop(facts: RunFacts, config: R
     with running_dashboards(facts.workspace, home) as urls:
         assert b"<html" in get(urls.mlflow)
         assert b"<html" in get(urls.prefect)
+        # The page must ask the API of this very server, not one at Prefect's default port.
+        assert json.loads(get(f"{urls.prefect}/ui-settings"))["api_url"] == f"{urls.prefect}/api"
         run = json.loads(get(f"{urls.mlflow}/ajax-api/2.0/mlflow/runs/get?run_id={found.run_id}"))
         assert run["run"]["info"]["status"] == "FINISHED"
         page = get(f"{urls.mlflow}/get-artifact?run_id={found.run_id}&path=report/report.html")
