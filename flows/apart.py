@@ -10,6 +10,7 @@ import os
 import signal
 from collections.abc import Mapping
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from flows.chain import run_link
@@ -18,6 +19,14 @@ from gme_data.environment import settle
 from gme_data.errors import FoundryError
 from gme_data.process import die_with_parent
 from gme_data.steps import Outcome
+
+_RUNNING: set[BaseProcess] = set()
+
+
+def end_running() -> None:
+    """Kill the steps that still run. Who waits for one in another thread gets the error of `run_apart` at once."""
+    for process in tuple(_RUNNING):
+        process.kill()
 
 
 def run_apart(name: str, config: PipelineConfig, inputs: Mapping[str, Outcome], workspace: Path) -> Outcome:
@@ -30,6 +39,7 @@ def run_apart(name: str, config: PipelineConfig, inputs: Mapping[str, Outcome], 
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_work, args=(sender, os.getpid(), name, config, dict(inputs), workspace))
     process.start()
+    _RUNNING.add(process)
     sender.close()  # or the end of the child would not be seen
     try:
         result: Outcome | Exception = receiver.recv()
@@ -44,6 +54,7 @@ def run_apart(name: str, config: PipelineConfig, inputs: Mapping[str, Outcome], 
     finally:
         process.kill()  # where we were interrupted, it must not go on behind our back
         process.join()
+        _RUNNING.discard(process)
     if isinstance(result, Exception):
         raise result
     return result

@@ -17,7 +17,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from flows import artifacts
-from flows.apart import run_apart
+from flows.apart import end_running, run_apart
 from flows.chain import find_made
 from flows.config import PipelineConfig
 from flows.console import announce
@@ -44,6 +44,15 @@ def pipeline(config: PipelineConfig, workspace: Path) -> PipelineResult:
     Raises:
         FoundryError: What the failing step says; the steps before it stay done.
     """
+    try:
+        return _run_chain(config, workspace)
+    except BaseException:
+        # A step that another thread waits for would hold up the end of the flow until it is done.
+        end_running()
+        raise
+
+
+def _run_chain(config: PipelineConfig, workspace: Path) -> PipelineResult:
     started = time.monotonic()
     done: dict[str, Outcome] = {}
 

@@ -62,7 +62,7 @@ def pictograph_tasks(world: World, config: AtlasConfig, split: str) -> Iterator[
         [_ask_drawing(row, world, {other.id for other in own if other.name == row.name}) for row in own],
         config, split,
     )  # fmt: skip
-    yield _edit_task(world, config, split)
+    yield from _edit_tasks(world, config, split)
 
 
 def _pool(rows: Sequence[PictographRow], size: int, seed: int, split: str) -> list[PictographRow]:
@@ -94,9 +94,29 @@ def _names(row: PictographRow) -> dict[str, str]:
     return {entry["lang"]: entry["name"] for entry in row.names}
 
 
-def _edit_task(world: World, config: AtlasConfig, split: str) -> RetrievalTask:
-    """The pool holds what some wish asks for, and nothing that none asks for."""
+def _edit_tasks(world: World, config: AtlasConfig, split: str) -> Iterator[RetrievalTask]:
+    """Wishes about the figure, and wishes for the other style, over one pool: what some wish asks for, nothing else.
+
+    They are tasks of their own because they ask for different skills: a change of style is `pictograph-i2i` with the
+    style said in words, a change of tone or gender keeps the style and looks for a detail.
+    """
     edits = [edit for edit in pictograph_edits(world.pictographs) if edit.in_pool]
+    corpus = _edit_pool(edits, world, config, split)
+    relevance = "The one drawing of the emoji that the wish leads to."
+    figure = TaskPlan(
+        "pictograph-edit-it2i", "IT->I", _METRIC, "pictograph-edit", "unseen",
+        "A flat drawing and a wish (skin tone, gender); the flat drawing that grants it.", relevance,
+    )  # fmt: skip
+    style = TaskPlan(
+        "pictograph-style-it2i", "IT->I", _METRIC, "pictograph-edit", "unseen",
+        "A flat drawing and the wish to see it outlined; the outlined drawing of the same thing.", relevance,
+    )  # fmt: skip
+    for plan, kinds in ((figure, {"tone", "gender"}), (style, {"style"})):
+        own = [edit for edit in edits if edit.before.split == split and edit.kind in kinds]
+        yield make_task(plan, corpus, [_ask_edit(edit, world, config, split) for edit in own], config, split)
+
+
+def _edit_pool(edits: Sequence[Edit], world: World, config: AtlasConfig, split: str) -> list[Document]:
     targets = {(edit.after.id, edit.target): edit.after for edit in edits}
     own = {key: row for key, row in targets.items() if row.split == split}
     visible = {"train", "dev"} if split == "test" else {"train"}
@@ -106,14 +126,7 @@ def _edit_task(world: World, config: AtlasConfig, split: str) -> RetrievalTask:
         config.seed,
         lambda key: f"edit-pool:{key[0]}:{key[1]}",
     )
-    corpus = [_target(targets[key], key[1], world) for key in [*own, *others]]
-    plan = TaskPlan(
-        "pictograph-edit-it2i", "IT->I", _METRIC, "pictograph-edit", "unseen",
-        "A flat drawing and a wish (skin tone, gender, outlined style); the drawing that grants it.",
-        "The one drawing of the emoji that the wish leads to.",
-    )  # fmt: skip
-    asked = [_ask_edit(edit, world, config, split) for edit in edits if edit.before.split == split]
-    return make_task(plan, corpus, asked, config, split)
+    return [_target(targets[key], key[1], world) for key in [*own, *others]]
 
 
 def _target(row: PictographRow, image: str, world: World) -> Document:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import sys
 import traceback
 from importlib.metadata import version
 from pathlib import Path
+from types import FrameType
 
 from cyclopts import App
 
@@ -48,8 +50,14 @@ for _name, (_path, _help) in _VERBS.items():
 def main() -> None:
     """Entry point of the console script."""
     settle()
+    signal.signal(signal.SIGTERM, _interrupt)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     sys.exit(run(sys.argv[1:]))
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    """A polite kill ends like Ctrl-C: servers and ranks are stopped, what is finished stays."""
+    raise KeyboardInterrupt
 
 
 def run(arguments: list[str]) -> int:

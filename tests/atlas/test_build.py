@@ -33,6 +33,7 @@ TASK_NAMES = {
     "flag-question-seen-it2t",
     "flag-question-unseen-it2t",
     "pictograph-edit-it2i",
+    "pictograph-style-it2i",
     "flag-map-seen-it2i",
     "flag-question-seen-it2it",
     "flag-question-unseen-it2it",

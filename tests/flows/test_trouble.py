@@ -10,6 +10,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from support.small import GME, Small
 
@@ -34,6 +35,21 @@ def test_ctrl_c_says_so_and_the_rerun_goes_on(tmp_path: Path) -> None:
     assert "Traceback" not in errors
     assert not (tmp_path / "data" / "atlas").exists()
     assert small.json("atlas", "build")["counts"]["places"] == 24
+
+
+def test_sigterm_ends_the_pipeline_and_all_it_started_within_seconds(tmp_path: Path) -> None:
+    process = subprocess.Popen(Small(tmp_path).command("pipeline"), stderr=subprocess.PIPE, text=True)
+    # Two steps at once, one of them waited for in another thread.
+    while len(list(tmp_path.glob("*/.staging/*"))) < 2:
+        assert process.poll() is None
+        time.sleep(0.02)
+    family = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "Interrupted" in errors
+    assert "Traceback" not in errors
+    assert not psutil.wait_procs(family, timeout=15)[1]
 
 
 def run_on_a_disk_of(size: str, workspace: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
