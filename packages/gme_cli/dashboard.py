@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gme_cli.options import Common
+from gme_cli.options import Common, say
 
 _COMMON = Common()
 
@@ -17,6 +17,11 @@ def dashboard(*, mlflow_port: int | None = None, prefect_port: int | None = None
     prefect_port
         A free port is chosen if none is given.
     """
+    if common.dry_run:
+        asked = {"MLflow": mlflow_port, "Prefect": prefect_port}
+        ports = ", ".join(f"{name} on port {port or 'of its choice'}" for name, port in asked.items())
+        say(f"Would serve the records of {common.workspace.resolve()}: {ports}.")
+        return
     from flows.server import prefect_environment
     from gme_release.dashboard import serve_dashboards
 

@@ -93,6 +93,9 @@ def search(
     champion = resolve(common.workspace, config.release.model_name, alias)
     folder = published("corpus", common.workspace).folder
     task, images = _load_pool(folder, pool, text, image)
+    if common.dry_run:
+        say(f"Would search {len(task.corpus)} {pool} with {champion.label} and write {out}.")
+        return
     embedder = Embedder.load(champion.folder)
     corpus = _encode_pool(embedder, champion.digest, task, images, common.workspace)
     hits = _rank(embedder, task, corpus, {"text": text, "image": picture}, top, _captions(folder))

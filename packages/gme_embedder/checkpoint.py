@@ -19,13 +19,18 @@ from transformers.utils import logging
 
 from gme_data.errors import FoundryError
 from gme_data.settings import Frozen, parse_config
+from gme_embedder.adapter import fold_in, is_adapter, read_adapter
 from gme_embedder.config import RELEASED, EmbeddingDtype, InputConfig
+from gme_embedder.locate import locate
 from gme_embedder.prompt import END, VISION_TOKENS
 
 SETTINGS, CONFIG, INDEX, TOKENIZER = "gme.json", "config.json", "model.safetensors.index.json", "tokenizer.json"
 _TABLE = "language_model.embed_tokens.weight"
 _UNUSED = "lm_head."
 """The released checkpoints carry a language head that an embedder has no use for."""
+
+_WITH_HEAD = {r"^model\.(language_model|visual)\.": r"\1."}
+"""Names that transformers >= 4.52 writes beside a language head, to ours; the older ones it maps by itself."""
 
 
 class Settings(Frozen):
@@ -54,7 +59,10 @@ def save_model(folder: Path, model: Qwen2VLModel, tokenizer: Tokenizer, settings
 
 
 def load_model(folder: Path) -> tuple[Qwen2VLModel, Tokenizer, Settings]:
-    """Read a model folder: ours, or a Qwen2-VL checkpoint without ``gme.json`` (settings as the released GME models).
+    """Read a model folder.
+
+    It may be ours, a Qwen2-VL checkpoint without ``gme.json`` (settings as the released GME models), or a folder of
+    LoRA adapters, which are folded into the base that they name.
 
     Returns:
         The model in fp32, its tokenizer, its settings.
@@ -62,6 +70,8 @@ def load_model(folder: Path) -> tuple[Qwen2VLModel, Tokenizer, Settings]:
     Raises:
         FoundryError: A file is missing or damaged, or names of weights are missing or unknown; lists them.
     """
+    if is_adapter(folder):
+        return _load_adapted(folder)
     for name in (CONFIG, TOKENIZER):
         if not (folder / name).is_file():
             raise FoundryError(
@@ -79,6 +89,14 @@ def load_model(folder: Path) -> tuple[Qwen2VLModel, Tokenizer, Settings]:
     return model, tokenizer, read_settings(folder)
 
 
+def _load_adapted(folder: Path) -> tuple[Qwen2VLModel, Tokenizer, Settings]:
+    adapter = read_adapter(folder)
+    base = locate(folder / adapter.base if (folder / adapter.base).is_dir() else adapter.base)
+    model, tokenizer, settings = load_model(base)
+    fold_in(adapter, model)
+    return model, tokenizer, read_settings(folder) if (folder / SETTINGS).exists() else settings
+
+
 def read_settings(folder: Path) -> Settings:
     """The settings of a model folder, or those of the released models where it has none.
 
@@ -93,6 +111,18 @@ def read_settings(folder: Path) -> Settings:
     except ValueError as error:
         raise FoundryError(f"{path} is not valid JSON: {error}") from error
     return parse_config(raw, Settings, where=str(path))
+
+
+def with_inputs(settings: Settings, changes: dict[str, Any]) -> Settings:
+    """Settings with some fields of the inputs or their pictures changed; both are addressed by the field's name alone.
+
+    Raises:
+        FoundryError: An unknown field, or a value that it does not take.
+    """
+    inputs = settings.inputs.model_dump()
+    for name, value in changes.items():
+        (inputs["pictures"] if name in inputs["pictures"] else inputs)[name] = value
+    return settings.model_copy(update={"inputs": parse_config(inputs, InputConfig, where="Embedder.load")})
 
 
 def _save_config(folder: Path, model: Qwen2VLModel) -> None:
@@ -113,6 +143,7 @@ def _read_weights(folder: Path) -> tuple[Qwen2VLModel, dict[str, object]]:
         local_files_only=True,
         use_safetensors=True,
         output_loading_info=True,
+        key_mapping=_WITH_HEAD,
     )
     # It is typed as the model alone, whatever is asked for.
     model, report = loaded

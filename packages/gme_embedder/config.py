@@ -50,7 +50,10 @@ class InputConfig(Frozen):
     default_instruction: str = "You are a helpful assistant."
     """System text of candidates, and of queries without an instruction."""
     max_tokens: int = Field(default=256, ge=32)
-    """Longer prompts lose the end of their text, never the picture or the closing tokens."""
+    """Longer prompts are cut to this; see `truncate`."""
+    truncate: Literal["text", "released"] = "text"
+    """What a prompt that is too long loses. `text`: the end of its text, never the picture or the closing tokens.
+    `released`: whatever stands at its end, as in the released code, so that another token is pooled."""
     positions: Literal["sequential", "mrope"] = "sequential"
     """`sequential`: 0..L-1 on all three rotary axes, as released; `mrope`: the picture grid, as in Qwen2-VL."""
     pictures: PictureConfig = PictureConfig()

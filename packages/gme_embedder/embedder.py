@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -20,8 +20,9 @@ from gme_data.errors import FoundryError
 from gme_data.images import ImageStore
 from gme_data.progress import Progress
 from gme_embedder.batch import TokenisedItem, pack
-from gme_embedder.checkpoint import Settings, load_model, save_model
+from gme_embedder.checkpoint import Settings, load_model, save_model, with_inputs
 from gme_embedder.config import ModelConfig
+from gme_embedder.locate import locate
 from gme_embedder.model import EmbedderModel
 from gme_embedder.prepare import Preparer
 from gme_embedder.sources import EmbedderInput
@@ -30,7 +31,7 @@ from gme_embedder.tiny import build_tiny
 BATCH_TOKENS = 4096
 _WINDOW = 2048
 """Items tokenised, and their pictures held, at a time."""
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class Embedder:
@@ -58,18 +59,31 @@ class Embedder:
         self._device, self._dtype = torch.device(device), _DTYPES[dtype]
 
     @classmethod
-    def load(cls, path: str | Path, device: str = "cpu", dtype: str = "float32") -> Self:
-        """Read a model folder.
+    def load(
+        cls,
+        path: str | Path,
+        device: str = "cpu",
+        dtype: str = "float32",
+        *,
+        revision: str | None = None,
+        **inputs: Any,  # noqa: ANN401 - checked by the settings
+    ) -> Self:
+        """Read a model.
 
         Args:
-            path: Written by `save`, or a released GME or Qwen2-VL folder.
+            path: A folder written by `save`, a released GME or Qwen2-VL folder, a folder of LoRA adapters, or a name on
+                the Hugging Face hub such as ``Alibaba-NLP/gme-Qwen2-VL-2B-Instruct``.
             device: As torch names it.
-            dtype: `float32` or `bfloat16` computation.
+            dtype: `float32`, `bfloat16` or `float16` computation.
+            revision: Branch, tag or commit on the hub.
+            inputs: Fields of `InputConfig` or `PictureConfig` to use instead of the model's own, for example
+                ``min_image_tokens=4`` (the authors' benchmark runs) or ``positions="mrope"``.
 
         Raises:
-            FoundryError: Not a model folder, damaged, or weights that do not fit; an unknown dtype.
+            FoundryError: Not a model folder, damaged, or weights that do not fit; an unknown dtype or setting.
         """
-        return cls(*load_model(Path(path)), device=device, dtype=dtype)
+        qwen, tokenizer, settings = load_model(locate(path, revision))
+        return cls(qwen, tokenizer, with_inputs(settings, inputs), device=device, dtype=dtype)
 
     @classmethod
     def untrained(cls, config: ModelConfig, seed: int) -> Self:

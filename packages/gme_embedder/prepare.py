@@ -77,16 +77,20 @@ class Preparer:
     def _item(self, ids: list[int], place: int, pixels: NDArray[np.uint8] | None) -> TokenisedItem:
         if pixels is not None:
             visual = pixels.shape[0] * pixels.shape[1] // CELL**2
-            room = self.config.max_tokens - place - 1 - len(self._suffix)
+            room = self.config.max_tokens - place - 1 - len(self._suffix)  # 1 closes the picture
             if visual > room:
                 raise FoundryError(
                     f"A picture of {visual} visual tokens does not fit: max_tokens leaves room for {room}.",
                     hint="Raise max_tokens or lower the picture limits of the model.",
                 )
             ids = [*ids[:place], *[self._pad] * visual, *ids[place + 1 :]]
-        if len(ids) > self.config.max_tokens:
-            ids = ids[: self.config.max_tokens - len(self._suffix)] + self._suffix
-        return TokenisedItem(ids, place, pixels)
+        return TokenisedItem(self._cut(ids), place, pixels)
+
+    def _cut(self, ids: list[int]) -> list[int]:
+        if len(ids) <= self.config.max_tokens:
+            return ids
+        closing = self._suffix if self.config.truncate == "text" else []
+        return ids[: self.config.max_tokens - len(closing)] + closing
 
     def _encode(self, text: str) -> list[int]:
         ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids

@@ -18,9 +18,9 @@ from gme_data.items import Item
 
 EmbedderInput = Item | Mapping[str, Any] | str
 """An `Item` (its picture is looked up in an `ImageStore`), a dict with ``text`` and/or ``image`` (a PIL picture, a
-path or encoded bytes), or a string, which is always text."""
+path or encoded bytes), or a string, which is always text. A dict's ``title`` goes before its text, as in GME."""
 
-_FIELDS = ("text", "image")
+_FIELDS = ("text", "image", "title")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +54,14 @@ def as_source(item: EmbedderInput, images: ImageStore | None) -> Source:
     for field in item:
         if field not in _FIELDS:
             raise FoundryError(f"Unknown field '{field}' of an item.{did_you_mean(str(field), _FIELDS)}")
-    text, image = item.get("text"), item.get("image")
-    if text is None and image is None:
+    title, text, image = (item.get(field) for field in ("title", "text", "image"))
+    if text is None and image is None and title is None:
         raise FoundryError("An item needs a text, an image, or both.")
-    if text is not None and not isinstance(text, str):
-        raise FoundryError(f"Field 'text' of an item must be a string, found {type(text).__name__}.")
+    for field, value in (("title", title), ("text", text)):
+        if value is not None and not isinstance(value, str):
+            raise FoundryError(f"Field '{field}' of an item must be a string, found {type(value).__name__}.")
+    if title is not None:
+        text = f"{title} {text or ''}".strip()
     return Source(text, _given(image) if image is not None else None)
 
 

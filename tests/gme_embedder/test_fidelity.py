@@ -1,0 +1,100 @@
+"""The embedder gives the vectors of the released code, on random Qwen2-VL models, for every kind of item."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from support.released import Released
+from transformers import PreTrainedTokenizerFast, Qwen2VLConfig, Qwen2VLModel
+
+from gme_embedder import smollm
+from gme_embedder.checkpoint import Settings, with_inputs
+from gme_embedder.embedder import Embedder
+from gme_embedder.prompt import END, VISION_TOKENS
+
+TOLERANCE = 1e-5
+SIZES = [
+    (28, 28), (1, 1), (3, 90), (30, 31), (56, 84), (64, 64), (72, 72), (100, 41), (97, 203), (224, 224),
+    (300, 200), (201, 299), (336, 336), (480, 640), (640, 480), (640, 90), (75, 900), (800, 799), (700, 1400),
+    (14, 1400),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return smollm.tokenizer(VISION_TOKENS)
+
+
+@pytest.fixture(scope="module", params=[0, 1])
+def qwen(request, tokenizer):
+    """Small, with every weight drawn at random: biases and norms count too."""
+    torch.manual_seed(request.param)
+    config = Qwen2VLConfig(
+        text_config={
+            "vocab_size": tokenizer.get_vocab_size(), "hidden_size": 64, "intermediate_size": 96,
+            "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 4096,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [2, 3, 3]},
+            "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0,
+        },
+        vision_config={"depth": 2, "embed_dim": 32, "num_heads": 2, "mlp_ratio": 2, "hidden_size": 64},
+    )  # fmt: skip
+    model = Qwen2VLModel(config).eval()
+    for parameter in model.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    return model
+
+
+def both(qwen, tokenizer, items, instruction=None, *, inputs=None, **released):
+    """Vectors of the embedder, and of the released code."""
+    embedder = Embedder(qwen, tokenizer, with_inputs(Settings(), inputs or {}))
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=END)
+    reference = Released(qwen, wrapped, **released)
+    expected = reference.encode(items, instruction) if instruction else reference.encode(items)
+    return torch.from_numpy(embedder.encode(items, instruction)), expected
+
+
+def same(pair):
+    torch.testing.assert_close(*pair, atol=TOLERANCE, rtol=0)
+
+
+@pytest.mark.parametrize("instruction", [None, "Find an image that matches the given text."])
+def test_texts(qwen, tokenizer, inputs, instruction):
+    texts = ["", " ", "a", "\n\n two lines", "naïve 東京 🙂", "<|im_end|>", *(inputs.text(n) for n in (1, 2, 40, 300))]
+    same(both(qwen, tokenizer, [{"text": text} for text in texts], instruction))
+
+
+def test_a_batch_of_257(qwen, tokenizer, inputs):
+    same(both(qwen, tokenizer, [{"text": inputs.text(1 + n % 17)} for n in range(257)]))
+
+
+def test_pictures_of_twenty_shapes(qwen, tokenizer, inputs):
+    for size in SIZES:
+        same(both(qwen, tokenizer, [{"image": inputs.picture(*size)}]))
+
+
+@pytest.mark.parametrize("positions", ["sequential", "mrope"])
+@pytest.mark.parametrize("resize", ["double", "once"])
+def test_mixtures_with_the_limits_of_the_benchmark_runs(qwen, tokenizer, inputs, positions, resize):
+    items = [
+        {"image": inputs.picture(300, 201), "text": "What is this?"},
+        {"text": inputs.text(9)},
+        {"image": inputs.picture(57, 90)},
+        {"image": inputs.picture(40, 40), "text": inputs.text(60)},
+    ]
+    settings = {"min_image_tokens": 4, "positions": positions, "resize": resize}
+    released = {"min_tokens": 4, "mrope": positions == "mrope", "double": resize == "double"}
+    same(both(qwen, tokenizer, items, inputs=settings, **released))
+
+
+@pytest.mark.parametrize("truncate", ["text", "released"])
+def test_what_is_too_long_is_cut(qwen, tokenizer, inputs, truncate):
+    long = inputs.text(3000)
+    items = [{"text": long}, {"image": inputs.picture(), "text": long}, {"text": "short"}]
+    same(both(qwen, tokenizer, items, inputs={"truncate": truncate}, keep_closing=truncate == "text"))
+    kept, lost = (both(qwen, tokenizer, items[:1], inputs={"truncate": cut})[0] for cut in ("text", "released"))
+    assert not torch.allclose(kept, lost, atol=1e-3)
+
+
+def test_a_title_goes_before_the_text(qwen, tokenizer):
+    found, _ = both(qwen, tokenizer, [{"title": "Chile", "text": "A country."}])
+    same((found, both(qwen, tokenizer, [{"text": "Chile A country."}])[1]))
