@@ -94,6 +94,8 @@ def decode_rgb(data: bytes, name: str = "image") -> Image.Image:
     image = open_image(data, name)
     try:
         image.load()
+        if image.mode.startswith("I;16"):  # Pillow's own conversion cuts at 255 instead of scaling
+            image = image.point(lambda value: value / 256).convert("L")
         if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
             rgba = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)

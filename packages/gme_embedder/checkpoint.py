@@ -86,6 +86,7 @@ def load_model(folder: Path) -> tuple[Qwen2VLModel, Tokenizer, Settings]:
             f"The model in {folder} can't be read: {error}", hint="Delete the folder and run its step again."
         ) from error
     _check(folder, report)
+    _check_finite(folder, model)
     return model, tokenizer, read_settings(folder)
 
 
@@ -177,6 +178,15 @@ def _check(folder: Path, report: dict[str, object]) -> None:
         lists = {"missing": missing, "unknown": unknown, "of another shape": wrong}
         found = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in lists.items() if names)
         raise FoundryError(f"The weights in {folder} do not fit its config.json. {found}")
+
+
+def _check_finite(folder: Path, model: Qwen2VLModel) -> None:
+    broken = [name for name, weight in model.named_parameters() if not torch.isfinite(weight.sum())]
+    if broken:
+        raise FoundryError(
+            f"The weights in {folder} hold numbers that are not finite: {', '.join(broken)}.",
+            hint="The training that wrote them diverged, or the file is damaged: take an earlier checkpoint.",
+        )
 
 
 def _names(report: dict[str, object], kind: str) -> list[object]:

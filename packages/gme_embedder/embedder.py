@@ -133,7 +133,7 @@ class Embedder:
         self.model.eval()
         with Progress(progress, len(items)) if progress else nullcontext() as shown:
             for start in range(0, len(items), _WINDOW):
-                window = self.preparer.tokenise(items[start : start + _WINDOW], instruction, images)
+                window = self.preparer.tokenise(items[start : start + _WINDOW], instruction, images, first=start)
                 for rows in batches_by_tokens(window, batch_tokens):
                     vectors[[start + row for row in rows]] = self._embed([window[row] for row in rows])
                     if shown:

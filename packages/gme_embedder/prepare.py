@@ -6,7 +6,8 @@ Pure but for a bounded cache of resized pictures. Knows the tokenizer and the in
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ from gme_embedder.sources import EmbedderInput, Picture, as_source
 
 __all__ = ["Augment", "PreparedBatch", "Preparer"]
 
+T = TypeVar("T")
 _CACHED_BYTES = 256 * 2**20
 
 
@@ -37,6 +39,7 @@ class Preparer:
         self.tokenizer, self.config = tokenizer, config
         (self._pad,) = self._encode(PAD)
         self._suffix = self._encode(SUFFIX)
+        self._longest_text = config.max_tokens * max(map(len, tokenizer.get_vocab()))
         self._cache: OrderedDict[str, NDArray[np.uint8]] = OrderedDict()
         self._cached_bytes = 0
 
@@ -62,17 +65,32 @@ class Preparer:
         return pack(self.tokenise(items, instruction, images), self.config.positions, augment)
 
     def tokenise(
-        self, items: Sequence[EmbedderInput], instruction: str | None = None, images: ImageStore | None = None
+        self,
+        items: Sequence[EmbedderInput],
+        instruction: str | None = None,
+        images: ImageStore | None = None,
+        *,
+        first: int = 0,
     ) -> list[TokenisedItem]:
-        """Token ids and resized picture of each item. Arguments and errors as `prepare`."""
+        """Token ids and resized picture of each item. As `prepare`; errors count the items from `first`."""
         instruction = instruction or self.config.default_instruction
-        sources = [as_source(item, images) for item in items]
-        prompts = [prompt(instruction, source.text, picture=source.picture is not None) for source in sources]
+        sources = [_named(as_source, first + row, item, images) for row, item in enumerate(items)]
+        prompts = [prompt(instruction, self._cut_text(source.text), picture=bool(source.picture)) for source in sources]
         encoded = self.tokenizer.encode_batch(prompts, add_special_tokens=False)
         # A picture's place follows the head and the special token that opens it, whatever comes after.
         place = len(self._encode(head(instruction))) + 1
-        pixels = [self._pixels(source.picture) if source.picture else None for source in sources]
-        return [self._item(one.ids, place, picture) for one, picture in zip(encoded, pixels, strict=True)]
+        pixels = [
+            _named(self._pixels, first + row, source.picture) if source.picture else None
+            for row, source in enumerate(sources)
+        ]
+        return [
+            _named(self._item, first + row, one.ids, place, picture)
+            for row, (one, picture) in enumerate(zip(encoded, pixels, strict=True))
+        ]
+
+    def _cut_text(self, text: str | None) -> str | None:
+        """Without what can't be within `max_tokens` however it is tokenised; 10 MB would take seconds."""
+        return text[: self._longest_text] if text else text
 
     def _item(self, ids: list[int], place: int, pixels: NDArray[np.uint8] | None) -> TokenisedItem:
         if pixels is not None:
@@ -109,3 +127,11 @@ class Preparer:
         while self._cached_bytes > _CACHED_BYTES and len(self._cache) > 1:
             self._cached_bytes -= self._cache.popitem(last=False)[1].nbytes
         return pixels
+
+
+def _named(make: Callable[..., T], index: int, *arguments: object) -> T:
+    """Call `make`; an error says which item it is about."""
+    try:
+        return make(*arguments)
+    except FoundryError as error:
+        raise FoundryError(f"Item {index}: {error}", hint=error.hint, exit_code=error.exit_code) from error

@@ -111,6 +111,15 @@ def test_missing_and_unknown_weights_are_listed(copied):
         Embedder.load(copied)
 
 
+def test_weights_that_are_not_finite_are_named(copied):
+    shard = copied / "model-00003-of-00003.safetensors"
+    weights = load_file(shard)
+    weights["visual.merger.ln_q.weight"][0] = float("nan")
+    save_file(weights, shard, metadata={"format": "pt"})
+    with pytest.raises(FoundryError, match=r"not finite: visual\.merger\.ln_q\.weight"):
+        Embedder.load(copied)
+
+
 def test_a_typo_in_the_settings_is_reported(copied):
     path = copied / "gme.json"
     path.write_text(path.read_text().replace("max_tokens", "max_token"))

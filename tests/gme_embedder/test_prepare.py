@@ -8,6 +8,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from gme_data.errors import FoundryError
 from gme_data.images import ImageRecord, ImageStore, write_images
@@ -144,6 +145,39 @@ def test_nothing_makes_an_empty_batch(embedder):
 def test_bad_items_say_what_is_wrong(embedder, item, message):
     with pytest.raises(FoundryError, match=message):
         embedder.preparer.prepare([item])
+
+
+def test_an_error_counts_the_items_from_the_first(embedder):
+    items = ["fine"] * 2050
+    items[2049] = {"image": "no/such.png"}
+    with pytest.raises(FoundryError, match=r"Item 2049: Picture not found: no/such\.png"):
+        embedder.encode(items)
+
+
+def test_ten_megabytes_of_text_are_cut_as_any_other(embedder):
+    words = "the capital of Chile " * 500_000
+    assert embedder.preparer.tokenise([words])[0].ids == embedder.preparer.tokenise([words[:100_000]])[0].ids
+
+
+def test_pictures_of_all_modes_have_a_defined_result(embedder, inputs, tmp_path):
+    grey = inputs.picture().convert("L")
+    deep = Image.fromarray(np.asarray(grey).astype(np.uint16) * 257)
+    frames = [inputs.picture(), inputs.picture()]
+    deep.save(tmp_path / "deep.png")
+    grey.convert("RGB").save(tmp_path / "grey.png")
+    frames[0].convert("P").save(tmp_path / "moving.gif", save_all=True, append_images=[frames[1].convert("P")])
+    frames[0].convert("P").save(tmp_path / "still.gif")
+    inputs.picture().convert("CMYK").save(tmp_path / "print.jpg")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "grey.png").read_bytes()[:-2000])
+
+    def pixels(name):
+        return embedder.preparer.tokenise([{"image": tmp_path / name}])[0].pixels
+
+    np.testing.assert_array_equal(pixels("deep.png"), pixels("grey.png"))
+    np.testing.assert_array_equal(pixels("moving.gif"), pixels("still.gif"))  # the first frame
+    assert pixels("print.jpg").std() > 0
+    with pytest.raises(FoundryError, match=r"Item 0: .*cut\.png: the picture is damaged"):
+        pixels("cut.png")
 
 
 def test_an_unknown_image_id_is_named(embedder, store):

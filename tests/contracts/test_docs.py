@@ -1,0 +1,30 @@
+"""The code in the documentation runs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from gme_embedder.config import ModelConfig
+from gme_embedder.embedder import Embedder
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+
+
+def blocks(page: str) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+
+
+def test_the_page_on_the_embedder_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Embedder.untrained(ModelConfig(text_layers=1), seed=1).save(tmp_path / "model")
+    Image.new("RGB", (90, 60), "red").save(tmp_path / "flag.png")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    found = blocks("embedder.md")
+    assert len(found) == 4
+    for block in found:
+        exec(compile(block, "docs/embedder.md", "exec"), names)  # noqa: S102 - our own page
+    assert names["rows"].shape == (1, 2)  # type: ignore[attr-defined]
