@@ -6,6 +6,9 @@ Knows vectors only.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 import faiss
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +43,29 @@ def search(queries: NDArray[np.float32], corpus: NDArray[np.float32], k: int) ->
     index = faiss.IndexFlatIP(corpus.shape[1])
     index.add(np.ascontiguousarray(corpus, dtype=np.float32))
     return _search(index, np.ascontiguousarray(queries, dtype=np.float32), found, found + _MARGIN)
+
+
+def search_shards(queries: NDArray[np.float32], shards: Iterable[NDArray[Any]], k: int) -> tuple[Scores, Rows]:
+    """As `search` over all shards laid end to end, with one of them in memory at a time.
+
+    Args:
+        queries: [q, d].
+        shards: [n_i, d] each, of any float type; memory-mapped ones are read once.
+        k: At least 1.
+
+    Returns:
+        As `search`; rows count on from shard to shard.
+    """
+    scores, rows = np.zeros((len(queries), 0), np.float32), np.zeros((len(queries), 0), np.int64)
+    offset = 0
+    for shard in shards:
+        found, places = search(queries, np.asarray(shard, dtype=np.float32), k)
+        scores = np.concatenate([scores, found], axis=1)
+        rows = np.concatenate([rows, places + offset], axis=1)
+        order = np.lexsort((rows, -scores), axis=1)[:, :k]
+        scores, rows = np.take_along_axis(scores, order, axis=1), np.take_along_axis(rows, order, axis=1)
+        offset += len(shard)
+    return scores, rows
 
 
 def _search(index: faiss.IndexFlatIP, queries: NDArray[np.float32], k: int, wide: int) -> tuple[Scores, Rows]:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from gme_cli.main import run
 from gme_embedder.config import ModelConfig
 from gme_embedder.embedder import Embedder
 
@@ -22,9 +25,11 @@ def test_the_page_on_the_embedder_runs_from_top_to_bottom(tmp_path: Path, monkey
     Embedder.untrained(ModelConfig(text_layers=1), seed=1).save(tmp_path / "model")
     Image.new("RGB", (90, 60), "red").save(tmp_path / "flag.png")
     monkeypatch.chdir(tmp_path)
+    pq.write_table(pa.table({"id": ["a", "b"], "text": ["Santiago", "Lima"]}), "corpus.parquet")
+    assert run(["embed", "--input", "corpus.parquet", "--output", "vectors", "--model", "./model"]) == 0
     names: dict[str, object] = {}
     found = blocks("embedder.md")
-    assert len(found) == 4
+    assert len(found) == 5
     for block in found:
         exec(compile(block, "docs/embedder.md", "exec"), names)  # noqa: S102 - our own page
     assert names["rows"].shape == (1, 2)  # type: ignore[attr-defined]

@@ -1,0 +1,93 @@
+"""`gme embed`: a corpus file to a folder of vectors."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from gme_cli.options import Common, print_json, say
+from gme_data.errors import FoundryError
+
+_COMMON = Common()
+
+
+def embed(
+    *,
+    input: Annotated[Path, Parameter(name=["--input", "-i"])],  # noqa: A002 - the flag's name
+    output: Annotated[Path, Parameter(name=["--output", "-o"])],
+    model: str = "champion",
+    instruction: str | None = None,
+    images: Path | None = None,
+    shard_rows: int = 8192,
+    store: Literal["float32", "float16"] = "float32",
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32",
+    device: str = "cpu",
+    on_error: Literal["raise", "skip"] = "raise",
+    rank: int = 0,
+    ranks: int = 1,
+    common: Common = _COMMON,
+) -> None:
+    """Embed every row of a parquet corpus. Killed and run again, it goes on at the shard it was at.
+
+    Parameters
+    ----------
+    input
+        A parquet file, or a folder of them: columns id, and text, title and/or image (encoded bytes, path or image id).
+    output
+        Folder for the vectors.
+    model
+        A folder, a hub name, or the alias of a registered model.
+    instruction
+        The task in a sentence, for queries. Documents have none.
+    images
+        Folder of images-*.parquet in which image ids are looked up.
+    shard_rows
+        Rows of a shard: what a kill can cost.
+    store
+        Precision of the vectors on disk.
+    dtype
+        Precision of the computation.
+    device
+        Where the model runs.
+    on_error
+        At a row that can't be embedded: stop, or note it and go on.
+    rank
+        This process makes the shards of this remainder ...
+    ranks
+        ... on division by this many processes.
+    """
+    from gme_data.images import ImageStore
+    from gme_embedder.bulk import Job, corpus_files, digest_of, embed_corpus
+    from gme_embedder.embedder import Embedder
+
+    if shard_rows < 1 or not 0 <= rank < ranks:
+        raise FoundryError(
+            f"--shard-rows {shard_rows} --rank {rank} --ranks {ranks}: expected 0 <= rank < ranks, 1 row."
+        )
+    files = corpus_files(input)
+    name, folder = _model(model, common)
+    job = Job(digest_of(files), f"{name} {dtype}", instruction, shard_rows, store, on_error)
+    if common.dry_run:
+        say(f"Would embed {', '.join(str(file) for file in files)} with {name} into {output}.")
+        return
+    embedder = Embedder.load(folder, device=device, dtype=dtype)
+    store_of_images = ImageStore([images]) if images else None
+    summary = embed_corpus(embedder, files, output, job, images=store_of_images, rank=rank, ranks=ranks)
+    if common.json:
+        print_json({"output": output, "dimension": embedder.dimension, **asdict(summary)})
+        return
+    say(f"{output}: {summary.made:,} vectors made of {summary.rows:,} rows, {summary.skipped:,} rows skipped.")
+
+
+def _model(name: str, common: Common) -> tuple[str, Path | str]:
+    """What names the model, and where it is: a path or hub name as given, else an alias of the registry."""
+    if "/" in name or Path(name).is_dir():
+        return name, name
+    from flows.config import load_pipeline
+    from gme_release.champion import resolve
+
+    champion = resolve(common.workspace, load_pipeline(common.config).release.model_name, name)
+    return champion.digest, champion.folder
