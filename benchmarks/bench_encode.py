@@ -13,6 +13,7 @@ The vectors must agree before a ratio is printed. CPU seconds, the least of inte
 from __future__ import annotations
 
 import argparse
+import math
 import random
 import tempfile
 import time
@@ -23,7 +24,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.models import Normalize, Pooling, Transformer
+from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
 from torch.nn import functional
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2Model, Qwen2VLConfig, Qwen2VLModel
 
@@ -40,6 +41,7 @@ WORDS = ("river", "capital", "flag", "country", "red", "blue", "mountain", "peop
 SHAPE = {
     "hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 4, "num_attention_heads": 4,
     "num_key_value_heads": 2, "max_position_embeddings": 4096, "rms_norm_eps": 1e-6, "pad_token_id": 0,
+    "bos_token_id": 1, "eos_token_id": 2,
 }  # fmt: skip
 QUESTION = "Given a question about a place of the world, retrieve the passages that answer the question best of all."
 Encode = Callable[[], NDArray[np.float32]]
@@ -56,8 +58,8 @@ def main() -> None:
     embedder = random_embedder()
     with tempfile.TemporaryDirectory() as folder:
         peer = sentence_transformer(embedder, Path(folder))
-        compare(f"{sizes.documents} documents", embedder, peer, texts(sizes.documents, 5, 190), None)
-        compare(f"{sizes.queries} queries with an instruction", embedder, peer, texts(sizes.queries, 3, 12), QUESTION)
+        compare(f"{sizes.documents} documents", embedder, peer, texts(sizes.documents, 60, 0.6), None)
+        compare(f"{sizes.queries} queries with an instruction", embedder, peer, texts(sizes.queries, 6, 0.4), QUESTION)
 
 
 def compare(
@@ -106,7 +108,7 @@ def random_embedder() -> Embedder:
     rope = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [8, 12, 12]}
     text = {**SHAPE, "vocab_size": tokenizer.get_vocab_size(), "rope_parameters": rope}
     vision = {"depth": 1, "embed_dim": 32, "num_heads": 2, "mlp_ratio": 1, "hidden_size": SHAPE["hidden_size"]}
-    config = Qwen2VLConfig(text_config=text, vision_config=vision, bos_token_id=1, eos_token_id=2)
+    config = Qwen2VLConfig(text_config=text, vision_config=vision)
     return Embedder(Qwen2VLModel(config).eval(), tokenizer, Settings())
 
 
@@ -126,10 +128,12 @@ def sentence_transformer(embedder: Embedder, folder: Path) -> SentenceTransforme
     )
 
 
-def texts(count: int, shortest: int, longest: int) -> list[str]:
-    """Of a uniform number of words, from a fixed seed."""
+def texts(count: int, median: int, spread: float) -> list[str]:
+    """Word counts log-normal, as those of passages and questions are; from a fixed seed."""
     draw = random.Random(0)  # noqa: S311
-    return [" ".join(draw.choices(WORDS, k=draw.randint(shortest, longest))) for _ in range(count)]
+    return [
+        " ".join(draw.choices(WORDS, k=1 + int(draw.lognormvariate(math.log(median), spread)))) for _ in range(count)
+    ]
 
 
 def tokens(embedder: Embedder, items: list[str], instruction: str | None) -> tuple[int, int]:
