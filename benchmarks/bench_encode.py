@@ -16,7 +16,6 @@ import argparse
 import math
 import random
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,6 +24,7 @@ import torch
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
+from timing import interleaved_minimum
 from torch.nn import functional
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2Model, Qwen2VLConfig, Qwen2VLModel
 
@@ -79,7 +79,7 @@ def compare(
         assert difference < TOLERANCE, f"{other} differs by {difference}"
     real, computed = tokens(embedder, items, instruction)
     print(f"{name}: {real} tokens, computed / real {computed / real:.2f}")
-    seconds = interleaved_minimum(list(ways.values()))
+    seconds = interleaved_minimum(list(ways.values()), ROUNDS)
     for other, spent in zip(ways, seconds, strict=True):
         print(
             f"  {other:<20} {spent:7.2f} CPU s {len(items) / spent:8.0f} texts/s   {spent / seconds[-1]:.2f}x of ours"
@@ -142,17 +142,6 @@ def tokens(embedder: Embedder, items: list[str], instruction: str | None) -> tup
     batches = batches_by_tokens(tokenised, 4096)
     computed = sum(len(pack([tokenised[row] for row in rows], "sequential").tokens) for rows in batches)
     return sum(len(item.ids) for item in tokenised), computed
-
-
-def interleaved_minimum(runs: list[Encode]) -> list[float]:
-    """CPU seconds of each, the least of `ROUNDS` rounds in which they take turns."""
-    best = [float("inf")] * len(runs)
-    for _ in range(ROUNDS):
-        for number, run in enumerate(runs):
-            started = time.process_time()
-            run()
-            best[number] = min(best[number], time.process_time() - started)
-    return best
 
 
 if __name__ == "__main__":

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import argparse
 import random
-import time
-from collections.abc import Callable
 
 import numpy as np
 import torch
 from PIL import Image
+from timing import interleaved_minimum
 from torch import Tensor
 from torch.nn import functional
 
@@ -40,7 +39,7 @@ def main() -> None:
         padded = lambda: padded_forward(embedder, items)  # noqa: E731
         difference = float((packed() - padded()).abs().max())
         assert difference < TOLERANCE, f"the two forwards differ by {difference}"
-        ours, theirs = interleaved_minimum(packed, padded)
+        ours, theirs = interleaved_minimum([packed, padded], REPEATS)
     print(f"{len(items)} items, largest difference {difference:.1e}")
     print(f"transformers, padded  {theirs:7.3f} CPU s   {len(items) / theirs:7.1f} items/s")
     print(f"packed                {ours:7.3f} CPU s   {len(items) / ours:7.1f} items/s   {theirs / ours:.2f}x")
@@ -85,17 +84,6 @@ def visual_tokens(embedder: Embedder, pictures: list[np.ndarray]) -> Tensor:
     doubled = ((patches - mean) / std).expand(-1, -1, 2, -1, -1).flatten(1)
     grid = torch.tensor([[1, rows, columns]]).expand(count, 3)
     return embedder.model.qwen.visual(doubled, grid_thw=grid).pooler_output
-
-
-def interleaved_minimum(*runs: Callable[[], Tensor]) -> list[float]:
-    """CPU seconds of each, the least of `REPEATS` rounds in which they take turns."""
-    best = [float("inf")] * len(runs)
-    for _ in range(REPEATS):
-        for number, run in enumerate(runs):
-            started = time.process_time()
-            run()
-            best[number] = min(best[number], time.process_time() - started)
-    return best
 
 
 if __name__ == "__main__":
