@@ -35,7 +35,7 @@ _PREFIXES = (
     (r"^model\.(language_model|visual)\.", r"\1."),
     (r"^model\.", "language_model."),
 )
-"""From the names of peft over any of the three layouts of Qwen2-VL to those of a bare `Qwen2VLModel`."""
+"""From the names of peft over any of the three layouts of Qwen2-VL to those of a bare backbone."""
 _PAIR = re.compile(r"^(?P<layer>.+)\.lora_(?P<side>[AB])\.weight$")
 
 

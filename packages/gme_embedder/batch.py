@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gme_embedder.packed import Layout
-from gme_embedder.picture import CELL, MERGE, patchify
+from gme_embedder.attention import Layout
+from gme_embedder.picture import MERGE, patchify
 
 Augment = Callable[[Tensor], Tensor]
 """Changes equal-sized training pictures, uint8 [n, height, width, 3] of pixels 0..255; may return float32."""
@@ -34,16 +34,13 @@ class TokenisedItem:
         ids: Token ids, the picture's place already as long as its visual tokens.
         head: Tokens before the first that can differ from a neighbour's by more than its id (the picture's place).
         pixels: The resized picture uint8 [height, width, 3], or None.
+        cells: Visual tokens down and across; (0, 0) without a picture.
     """
 
     ids: list[int]
     head: int
-    pixels: NDArray[np.uint8] | None
-
-    @property
-    def cells(self) -> tuple[int, int]:
-        """Visual tokens down and across; (0, 0) without a picture."""
-        return (0, 0) if self.pixels is None else (self.pixels.shape[0] // CELL, self.pixels.shape[1] // CELL)
+    pixels: NDArray[np.uint8] | None = None
+    cells: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +48,7 @@ class PictureGroup:
     """Distinct pictures of one size.
 
     Attributes:
-        patches: Pixels 0..255, uint8 or float32 [m, patches, 588].
+        patches: Pixels 0..255, uint8 or float32 [m, patches, 3 * side * side].
         grid: Patches down and across.
     """
 
@@ -148,7 +145,8 @@ def _group_pictures(
     groups, first_row, done = [], {}, 0
     for cells, distinct in sorted(by_size.items()):
         pixels = torch.from_numpy(np.stack(list(distinct.values())))
-        patches = patchify(augment(pixels) if augment else pixels)
+        side = pixels.shape[1] // (cells[0] * MERGE)
+        patches = patchify(augment(pixels) if augment else pixels, side)
         groups.append(PictureGroup(patches, (cells[0] * MERGE, cells[1] * MERGE)))
         for number, key in enumerate(distinct):
             first_row[key] = done + number * cells[0] * cells[1]

@@ -14,23 +14,21 @@ import torch
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from torch import Tensor
-from transformers import PreTrainedTokenizerFast, Qwen2VLModel
-from transformers.utils import logging
+from transformers import PreTrainedTokenizerFast
 
 from gme_data.errors import FoundryError
 from gme_data.settings import Frozen, parse_config
 from gme_embedder.adapter import fold_in, is_adapter, read_adapter
+from gme_embedder.backbone import Backbone, read_backbone
 from gme_embedder.config import RELEASED, EmbeddingDtype, InputConfig
 from gme_embedder.locate import locate
 from gme_embedder.prompt import END, VISION_TOKENS
 
 SETTINGS, CONFIG, INDEX, TOKENIZER = "gme.json", "config.json", "model.safetensors.index.json", "tokenizer.json"
+PROCESSOR = "preprocessor_config.json"
 _TABLE = "language_model.embed_tokens.weight"
 _UNUSED = "lm_head."
 """The released checkpoints carry a language head that an embedder has no use for."""
-
-_WITH_HEAD = {r"^model\.(language_model|visual)\.": r"\1."}
-"""Names that transformers >= 4.52 writes beside a language head, to ours; the older ones it maps by itself."""
 
 
 class Settings(Frozen):
@@ -42,7 +40,7 @@ class Settings(Frozen):
     """Precision in which the frozen token table is stored."""
 
 
-def save_model(folder: Path, model: Qwen2VLModel, tokenizer: Tokenizer, settings: Settings) -> None:
+def save_model(folder: Path, model: Backbone, tokenizer: Tokenizer, settings: Settings) -> None:
     """Write a model folder; the same weights give the same bytes.
 
     Files: config.json, one safetensors shard each for the token table, the language layers and the vision tower with
@@ -58,28 +56,34 @@ def save_model(folder: Path, model: Qwen2VLModel, tokenizer: Tokenizer, settings
     (folder / SETTINGS).write_text(settings.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
-def load_model(folder: Path) -> tuple[Qwen2VLModel, Tokenizer, Settings]:
+def load_model(folder: Path, dtype: torch.dtype = torch.float32) -> tuple[Backbone, Tokenizer, Settings]:
     """Read a model folder.
 
-    It may be ours, a Qwen2-VL checkpoint without ``gme.json`` (settings as the released GME models), or a folder of
-    LoRA adapters, which are folded into the base that they name.
+    It may be ours, a Qwen2-VL, Qwen2.5-VL or Qwen3-VL checkpoint without ``gme.json`` (settings as the released GME
+    models), or a folder of LoRA adapters, which are folded into the base that they name.
+
+    Args:
+        folder: The files.
+        dtype: Of the weights in memory.
 
     Returns:
-        The model in fp32, its tokenizer, its settings.
+        The model, its tokenizer, its settings.
 
     Raises:
         FoundryError: A file is missing or damaged, or names of weights are missing or unknown; lists them.
     """
     if is_adapter(folder):
-        return _load_adapted(folder)
+        return _load_adapted(folder, dtype)
     for name in (CONFIG, TOKENIZER):
         if not (folder / name).is_file():
             raise FoundryError(
                 f"Not a model folder: {folder} has no {name}.", hint="Give the folder of a trained or released model."
             )
     try:
-        model, report = _read_weights(folder)
+        model, report = read_backbone(folder, dtype)
         tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
+    except FoundryError:
+        raise
     # The tokenizer's library raises the bare Exception for a damaged file.
     except Exception as error:
         raise FoundryError(
@@ -87,34 +91,44 @@ def load_model(folder: Path) -> tuple[Qwen2VLModel, Tokenizer, Settings]:
         ) from error
     _check(folder, report)
     _check_finite(folder, model)
-    return model, tokenizer, read_settings(folder)
+    settings = read_settings(folder)
+    _check_patch(folder, model, settings)
+    return model, tokenizer, settings
 
 
-def _load_adapted(folder: Path) -> tuple[Qwen2VLModel, Tokenizer, Settings]:
+def _load_adapted(folder: Path, dtype: torch.dtype) -> tuple[Backbone, Tokenizer, Settings]:
     adapter = read_adapter(folder)
     base = locate(folder / adapter.base if (folder / adapter.base).is_dir() else adapter.base)
-    model, tokenizer, settings = load_model(base)
+    model, tokenizer, settings = load_model(base, dtype)
     fold_in(adapter, model)
     return model, tokenizer, read_settings(folder) if (folder / SETTINGS).exists() else settings
 
 
 def read_settings(folder: Path) -> Settings:
-    """The settings of a model folder, or those of the released models where it has none.
+    """The settings of a model folder; where it has none, those of the released models, for its kind of pictures.
 
     Raises:
-        FoundryError: ``gme.json`` is no JSON or has bad fields.
+        FoundryError: ``gme.json`` or ``preprocessor_config.json`` is no JSON or has bad fields.
     """
     path = folder / SETTINGS
-    if not path.exists():
-        return Settings()
+    if path.exists():
+        return parse_config(_read_json(path), Settings, where=str(path))
+    path = folder / PROCESSOR
+    processor = _read_json(path) if path.exists() else {}
+    names = {"patch_size": "patch", "image_mean": "mean", "image_std": "std"}
+    given = {field: processor[name] for name, field in names.items() if name in processor}
+    return with_inputs(Settings(), given, where=str(path))
+
+
+def _read_json(path: Path) -> dict[str, Any]:
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        raw: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise FoundryError(f"{path} is not valid JSON: {error}") from error
-    return parse_config(raw, Settings, where=str(path))
+    return raw
 
 
-def with_inputs(settings: Settings, changes: dict[str, Any]) -> Settings:
+def with_inputs(settings: Settings, changes: dict[str, Any], where: str = "Embedder.load") -> Settings:
     """Settings with some fields of the inputs or their pictures changed; both are addressed by the field's name alone.
 
     Raises:
@@ -123,10 +137,10 @@ def with_inputs(settings: Settings, changes: dict[str, Any]) -> Settings:
     inputs = settings.inputs.model_dump()
     for name, value in changes.items():
         (inputs["pictures"] if name in inputs["pictures"] else inputs)[name] = value
-    return settings.model_copy(update={"inputs": parse_config(inputs, InputConfig, where="Embedder.load")})
+    return settings.model_copy(update={"inputs": parse_config(inputs, InputConfig, where=where)})
 
 
-def _save_config(folder: Path, model: Qwen2VLModel) -> None:
+def _save_config(folder: Path, model: Backbone) -> None:
     """Without the dtype, which says how the model was loaded and not what it is."""
     model.config.save_pretrained(folder)
     raw = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
@@ -135,23 +149,7 @@ def _save_config(folder: Path, model: Qwen2VLModel) -> None:
     (folder / CONFIG).write_text(json.dumps(raw, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def _read_weights(folder: Path) -> tuple[Qwen2VLModel, dict[str, object]]:
-    """The model in fp32 and transformers' report of names that did not fit."""
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call] # transformers is untyped here
-    loaded: Any = Qwen2VLModel.from_pretrained(
-        folder,
-        dtype=torch.float32,
-        local_files_only=True,
-        use_safetensors=True,
-        output_loading_info=True,
-        key_mapping=_WITH_HEAD,
-    )
-    # It is typed as the model alone, whatever is asked for.
-    model, report = loaded
-    return model, report
-
-
-def _save_weights(folder: Path, model: Qwen2VLModel, settings: Settings) -> None:
+def _save_weights(folder: Path, model: Backbone, settings: Settings) -> None:
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     weights[_TABLE] = weights[_TABLE].to(getattr(torch, settings.embedding_dtype))
     shards: list[dict[str, Tensor]] = [
@@ -180,12 +178,22 @@ def _check(folder: Path, report: dict[str, object]) -> None:
         raise FoundryError(f"The weights in {folder} do not fit its config.json. {found}")
 
 
-def _check_finite(folder: Path, model: Qwen2VLModel) -> None:
+def _check_finite(folder: Path, model: Backbone) -> None:
     broken = [name for name, weight in model.named_parameters() if not torch.isfinite(weight.sum())]
     if broken:
         raise FoundryError(
             f"The weights in {folder} hold numbers that are not finite: {', '.join(broken)}.",
             hint="The training that wrote them diverged, or the file is damaged: take an earlier checkpoint.",
+        )
+
+
+def _check_patch(folder: Path, model: Backbone, settings: Settings) -> None:
+    vision: Any = model.config.vision_config
+    built, given = int(vision.patch_size), settings.inputs.pictures.patch
+    if built != given:
+        raise FoundryError(
+            f"{folder}: the tower takes patches of {built} px, the picture settings say {given}.",
+            hint=f"Set patch_size in {PROCESSOR} (or pictures.patch in {SETTINGS}) to {built}.",
         )
 
 

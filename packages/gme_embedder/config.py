@@ -18,27 +18,37 @@ EmbeddingDtype = Literal["bfloat16", "float32"]
 class PictureConfig(Frozen):
     """From a decoded picture to patches."""
 
+    patch: int = Field(default=14, ge=1)
+    """Side of a patch in pixels, as the tower was built: 14, or 16 for Qwen3-VL; 2x2 of them are a visual token."""
     fit: Literal["aspect", "square"] = "square"
     """`aspect` keeps the proportions within token limits (as released); `square` gives a picture one of two sizes."""
-    side: int = Field(default=56, ge=28, multiple_of=28)
+    side: int = Field(default=56, ge=1)
     """`square`: side in pixels of an ordinary picture; 56 px are 2x2 visual tokens."""
-    page_side: int = Field(default=112, ge=28, multiple_of=28)
+    page_side: int = Field(default=112, ge=1)
     """`square`: side in pixels of a picture that is a page by its size."""
     page_from: int = Field(default=200, ge=1)
     """`square`: a picture whose longer side has at least this many pixels is a page."""
     min_image_tokens: int = Field(default=256, ge=1)
-    """`aspect`: smaller pictures are enlarged to this many visual tokens of 28x28 px."""
+    """`aspect`: smaller pictures are enlarged to this many visual tokens."""
     max_image_tokens: int = Field(default=1280, ge=1)
-    """`aspect`: larger pictures are shrunk to this many visual tokens of 28x28 px."""
+    """`aspect`: larger pictures are shrunk to this many visual tokens."""
     resize: Literal["once", "double"] = "once"
-    """`aspect`: `double` first resizes to multiples of 28 as the released code does."""
+    """`aspect`: `double` first resizes to whole visual tokens as the released code does."""
     mean: Triple = (0.82, 0.79, 0.75)
     """Per channel, of pixels in 0..1. The default is that of drawings on white; photographs have `RELEASED`'s."""
     std: Triple = (0.29, 0.30, 0.34)
     """Per channel, of pixels in 0..1."""
 
+    @property
+    def cell(self) -> int:
+        """Side in pixels of a visual token."""
+        return 2 * self.patch
+
     @model_validator(mode="after")
-    def _limits_in_order(self) -> Self:
+    def _fits_together(self) -> Self:
+        for name in ("side", "page_side"):
+            if self.fit == "square" and getattr(self, name) % self.cell:
+                raise ValueError(f"{name} must be a multiple of {self.cell}, the side of a visual token")
         if self.min_image_tokens > self.max_image_tokens:
             raise ValueError("min_image_tokens must not be larger than max_image_tokens")
         return self

@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
-from transformers import Qwen2VLModel
 
-from gme_data.errors import FoundryError
+from gme_data.errors import FoundryError, did_you_mean
 from gme_data.images import ImageStore
 from gme_data.progress import Progress
+from gme_embedder.backbone import Backbone, choose_kernel, to_precision
 from gme_embedder.batch import TokenisedItem, pack
 from gme_embedder.checkpoint import Settings, load_model, save_model, with_inputs
 from gme_embedder.config import ModelConfig
@@ -44,19 +44,19 @@ class Embedder:
 
     def __init__(
         self,
-        qwen: Qwen2VLModel,
+        backbone: Backbone,
         tokenizer: Tokenizer,
         settings: Settings,
         *,
         device: str = "cpu",
         dtype: str = "float32",
+        attention: str | None = None,
     ) -> None:
-        if dtype not in _DTYPES:
-            raise FoundryError(f"Unknown dtype '{dtype}'.", hint=f"Use one of {', '.join(_DTYPES)}.")
         self.settings = settings
-        self.model = EmbedderModel(qwen, settings.inputs.pictures).to(device).eval()
+        to_precision(backbone, _dtype(dtype))
+        kernel = choose_kernel(backbone, device, attention)
+        self.model = EmbedderModel(backbone, settings.inputs.pictures, kernel).to(device).eval()
         self.preparer = Preparer(tokenizer, settings.inputs)
-        self._device, self._dtype = torch.device(device), _DTYPES[dtype]
 
     @classmethod
     def load(
@@ -66,6 +66,7 @@ class Embedder:
         dtype: str = "float32",
         *,
         revision: str | None = None,
+        attention: str | None = None,
         **inputs: Any,  # noqa: ANN401 - checked by the settings
     ) -> Self:
         """Read a model.
@@ -74,16 +75,19 @@ class Embedder:
             path: A folder written by `save`, a released GME or Qwen2-VL folder, a folder of LoRA adapters, or a name on
                 the Hugging Face hub such as ``Alibaba-NLP/gme-Qwen2-VL-2B-Instruct``.
             device: As torch names it.
-            dtype: `float32`, `bfloat16` or `float16` computation.
+            dtype: `float32`, `bfloat16` or `float16`, of weights and computation; norms and positions stay in float32.
             revision: Branch, tag or commit on the hub.
+            attention: A variable-length kernel by its name in transformers, such as `flash_attention_2`; by default
+                that one on a GPU where the package flash-attn is installed, in half precision.
             inputs: Fields of `InputConfig` or `PictureConfig` to use instead of the model's own, for example
                 ``min_image_tokens=4`` (the authors' benchmark runs) or ``positions="mrope"``.
 
         Raises:
-            FoundryError: Not a model folder, damaged, or weights that do not fit; an unknown dtype or setting.
+            FoundryError: Not a model folder, damaged, or weights that do not fit; an unknown dtype or setting, an
+                attention kernel that is not installed.
         """
-        qwen, tokenizer, settings = load_model(locate(path, revision))
-        return cls(qwen, tokenizer, with_inputs(settings, inputs), device=device, dtype=dtype)
+        backbone, tokenizer, settings = load_model(locate(path, revision), _dtype(dtype))
+        return cls(backbone, tokenizer, with_inputs(settings, inputs), device=device, dtype=dtype, attention=attention)
 
     @classmethod
     def untrained(cls, config: ModelConfig, seed: int) -> Self:
@@ -141,10 +145,16 @@ class Embedder:
         return vectors
 
     def _embed(self, items: list[TokenisedItem]) -> NDArray[np.float32]:
-        half = self._dtype != torch.float32
-        with torch.autocast(self._device.type, self._dtype, enabled=half):
-            vectors = self.model.embed(pack(items, self.settings.inputs.positions))
+        vectors = self.model.embed(pack(items, self.settings.inputs.positions))
         return np.asarray(vectors.cpu().numpy(), dtype=np.float32)
+
+
+def _dtype(name: str) -> torch.dtype:
+    if name not in _DTYPES:
+        raise FoundryError(
+            f"Unknown dtype '{name}'.{did_you_mean(name, _DTYPES)}", hint=f"Use one of {', '.join(_DTYPES)}."
+        )
+    return _DTYPES[name]
 
 
 def batches_by_tokens(items: Sequence[TokenisedItem], batch_tokens: int) -> Iterator[list[int]]:

@@ -1,17 +1,21 @@
 """The embedder as a torch module: packed batch in, unit vectors out.
 
-Holds a transformers Qwen2-VL and runs it by the packed forward. Knows neither items nor files, loss nor optimiser.
+Holds a transformers Qwen2-VL, Qwen2.5-VL or Qwen3-VL and runs it by the packed forward. Knows neither items nor files,
+loss nor optimiser.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import Qwen2VLModel, Qwen2VLTextModel
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from gme_embedder.attention import GroupedAttention, Layout, PackedAttention, VarlenAttention
+from gme_embedder.backbone import Backbone
 from gme_embedder.batch import PreparedBatch
 from gme_embedder.config import PictureConfig
 from gme_embedder.packed import packed_forward
@@ -19,22 +23,25 @@ from gme_embedder.tower import tower_forward
 
 
 class EmbedderModel(nn.Module):
-    """A Qwen2-VL that pools the last token.
+    """A vision-language model that pools the last token.
 
     Args:
-        qwen: Its token embeddings are frozen here.
+        backbone: Its token embeddings are frozen here.
         pictures: Mean and standard deviation of the pixels.
+        kernel: Name of a variable-length kernel in transformers' attention interface, such as `flash_attention_2`; None
+            runs sequences of equal length side by side.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, qwen: Qwen2VLModel, pictures: PictureConfig) -> None:
+    def __init__(self, backbone: Backbone, pictures: PictureConfig, kernel: str | None = None) -> None:
         super().__init__()
-        self.qwen = qwen
+        self.qwen = backbone
+        self._kernel = ALL_ATTENTION_FUNCTIONS[kernel] if kernel else None
         self.register_buffer("mean", torch.tensor(pictures.mean), persistent=False)
         self.register_buffer("std", torch.tensor(pictures.std), persistent=False)
-        qwen.language_model.embed_tokens.requires_grad_(False)
+        backbone.language_model.embed_tokens.requires_grad_(False)
 
     @property
     def dimension(self) -> int:
@@ -42,10 +49,9 @@ class EmbedderModel(nn.Module):
         return int(self.language.config.hidden_size)
 
     @property
-    def language(self) -> Qwen2VLTextModel:
+    def language(self) -> Any:  # noqa: ANN401 - a text model of transformers, perhaps with adapters
         """The language part; adapters are injected here."""
-        language: Qwen2VLTextModel = self.qwen.language_model
-        return language
+        return self.qwen.language_model
 
     def forward(self, batch: PreparedBatch, *, tower_only: bool = False) -> Tensor:
         """`embed`, or `tower` with `tower_only`; wrappers such as DeepSpeed call this."""
@@ -58,10 +64,14 @@ class EmbedderModel(nn.Module):
         device = self.mean.device
         language = self.language
         embeds = language.embed_tokens(batch.tokens.to(device))  # [T, d]
+        slots = batch.slots.to(device)
+        additions: tuple[Tensor, ...] = ()
         if batch.pictures:
-            visual = self._visual_tokens(batch)[batch.visual_rows.to(device)]  # [s, d]
-            embeds = embeds.index_copy(0, batch.slots.to(device), visual.to(embeds.dtype))
-        pooled = packed_forward(language, embeds, batch.positions.to(device), batch.layout)
+            tokens, *deep = (part[batch.visual_rows.to(device)] for part in self._visual_tokens(batch))  # [s, d] each
+            embeds, additions = embeds.index_copy(0, slots, tokens.to(embeds.dtype)), tuple(deep)
+        pooled = packed_forward(
+            language, embeds, batch.positions.to(device), batch.layout, self._attention(batch.layout), slots, additions
+        )
         return functional.normalize(pooled.float(), dim=-1)[batch.rows.to(device)]
 
     def tower(self, batch: PreparedBatch) -> Tensor:
@@ -80,7 +90,7 @@ class EmbedderModel(nn.Module):
             raise ValueError("the tower alone takes items that all have a picture of equal size and no text")
         if not len(batch):
             return torch.zeros(0, self.dimension, device=device)
-        tokens = self._visual_tokens(batch)[batch.visual_rows.to(device)]
+        tokens = self._visual_tokens(batch)[0][batch.visual_rows.to(device)]
         flat = tokens.view(len(batch), count * self.dimension)
         return functional.normalize(flat.float(), dim=-1)[batch.rows.to(device)]
 
@@ -94,10 +104,13 @@ class EmbedderModel(nn.Module):
         visual: nn.Module = self.qwen.visual
         return visual.parameters()
 
-    def _visual_tokens(self, batch: PreparedBatch) -> Tensor:
-        """Visual tokens of all distinct pictures end to end, [sum of tokens, d]."""
+    def _visual_tokens(self, batch: PreparedBatch) -> list[Tensor]:
+        """Visual tokens of all distinct pictures end to end, [sum of tokens, d], and those for the first layers."""
         parts = [
             tower_forward(self.qwen.visual, group.patches.to(self.mean.device), group.grid, self.mean, self.std)
             for group in batch.pictures
         ]
-        return torch.cat([part.flatten(0, 1) for part in parts])
+        return [torch.cat([part.flatten(0, 1) for part in kind]) for kind in zip(*parts, strict=True)]
+
+    def _attention(self, layout: Layout) -> PackedAttention:
+        return VarlenAttention(layout, self._kernel, self.mean.device) if self._kernel else GroupedAttention(layout)

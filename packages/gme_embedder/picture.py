@@ -1,4 +1,4 @@
-"""Pictures to patches: resize, then cut into 14x14 patches in the order Qwen2-VL reads them.
+"""Pictures to patches: resize, then cut into patches in the order Qwen2-VL reads them.
 
 Knows pixels only. Normalisation happens in the tower, so what travels to the model are bytes.
 """
@@ -15,17 +15,15 @@ from torch import Tensor
 from gme_data.errors import FoundryError
 from gme_embedder.config import PictureConfig
 
-PATCH = 14
 MERGE = 2
-CELL = PATCH * MERGE
-"""Pixels a side that one visual token covers."""
+"""Patches a side that make one visual token."""
 
-_FIRST_MIN_PIXELS, _FIRST_MAX_PIXELS = 4 * CELL**2, 16384 * CELL**2
+_FIRST_MIN_TOKENS, _FIRST_MAX_TOKENS = 4, 16384
 _MAX_RATIO = 200
 
 
-def smart_resize(height: int, width: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:
-    """Height and width as multiples of 28 with a pixel count within the limits and the proportions about kept.
+def smart_resize(height: int, width: int, cell: int, min_tokens: int, max_tokens: int) -> tuple[int, int]:
+    """Height and width as multiples of `cell` px with a pixel count within the limits and the proportions about kept.
 
     Raises:
         FoundryError: One side is more than 200 times the other.
@@ -33,14 +31,14 @@ def smart_resize(height: int, width: int, min_pixels: int, max_pixels: int) -> t
     if max(height, width) > _MAX_RATIO * min(height, width):
         raise FoundryError(f"A picture of {width}x{height} px: sides may differ by a factor of {_MAX_RATIO} at most.")
     # Python rounds halves to even here, as the released code does.
-    tall, wide = max(CELL, round(height / CELL) * CELL), max(CELL, round(width / CELL) * CELL)
-    if tall * wide > max_pixels:
-        shrink = math.sqrt(height * width / max_pixels)
-        tall = max(CELL, math.floor(height / shrink / CELL) * CELL)
-        wide = max(CELL, math.floor(width / shrink / CELL) * CELL)
-    elif tall * wide < min_pixels:
-        grow = math.sqrt(min_pixels / (height * width))
-        tall, wide = math.ceil(height * grow / CELL) * CELL, math.ceil(width * grow / CELL) * CELL
+    tall, wide = max(cell, round(height / cell) * cell), max(cell, round(width / cell) * cell)
+    if tall * wide > max_tokens * cell**2:
+        shrink = math.sqrt(height * width / (max_tokens * cell**2))
+        tall = max(cell, math.floor(height / shrink / cell) * cell)
+        wide = max(cell, math.floor(width / shrink / cell) * cell)
+    elif tall * wide < min_tokens * cell**2:
+        grow = math.sqrt(min_tokens * cell**2 / (height * width))
+        tall, wide = math.ceil(height * grow / cell) * cell, math.ceil(width * grow / cell) * cell
     return tall, wide
 
 
@@ -51,10 +49,9 @@ def target_sizes(height: int, width: int, config: PictureConfig) -> list[tuple[i
         return [(side, side)]
     sizes = []
     if config.resize == "double":
-        height, width = smart_resize(height, width, _FIRST_MIN_PIXELS, _FIRST_MAX_PIXELS)
+        height, width = smart_resize(height, width, config.cell, _FIRST_MIN_TOKENS, _FIRST_MAX_TOKENS)
         sizes.append((height, width))
-    limits = config.min_image_tokens * CELL**2, config.max_image_tokens * CELL**2
-    return [*sizes, smart_resize(height, width, *limits)]
+    return [*sizes, smart_resize(height, width, config.cell, config.min_image_tokens, config.max_image_tokens)]
 
 
 def resized(image: Image.Image, config: PictureConfig) -> NDArray[np.uint8]:
@@ -64,14 +61,17 @@ def resized(image: Image.Image, config: PictureConfig) -> NDArray[np.uint8]:
     return np.asarray(image, dtype=np.uint8)
 
 
-def patchify(pixels: Tensor) -> Tensor:
-    """Cut equal-sized pictures [n, height, width, 3] into patches [n, patches, 588].
+def patchify(pixels: Tensor, side: int) -> Tensor:
+    """Cut equal-sized pictures [n, height, width, 3] into patches of `side` px.
 
     The four patches of one visual token are neighbours; inside a patch the order is channel, row, column.
+
+    Returns:
+        [n, patches, 3 * side * side].
     """
     count, height, width, channels = pixels.shape
-    rows, columns = height // CELL, width // CELL
-    cut = pixels.reshape(count, rows, MERGE, PATCH, columns, MERGE, PATCH, channels)
+    rows, columns = height // (side * MERGE), width // (side * MERGE)
+    cut = pixels.reshape(count, rows, MERGE, side, columns, MERGE, side, channels)
     # n, row of tokens, column of tokens, row in token, column in token, channel, row in patch, column in patch
     ordered = cut.permute(0, 1, 4, 2, 5, 7, 3, 6)
-    return ordered.reshape(count, rows * columns * MERGE**2, channels * PATCH**2)
+    return ordered.reshape(count, rows * columns * MERGE**2, channels * side**2)

@@ -17,7 +17,7 @@ from gme_data.errors import FoundryError
 from gme_data.images import ImageStore
 from gme_embedder.batch import Augment, PreparedBatch, TokenisedItem, pack
 from gme_embedder.config import InputConfig
-from gme_embedder.picture import CELL, resized
+from gme_embedder.picture import resized
 from gme_embedder.prompt import PAD, SUFFIX, head, prompt
 from gme_embedder.sources import EmbedderInput, Picture, as_source
 
@@ -94,7 +94,9 @@ class Preparer:
 
     def _item(self, ids: list[int], place: int, pixels: NDArray[np.uint8] | None) -> TokenisedItem:
         if pixels is not None:
-            visual = pixels.shape[0] * pixels.shape[1] // CELL**2
+            cell = self.config.pictures.cell
+            cells = pixels.shape[0] // cell, pixels.shape[1] // cell
+            visual = cells[0] * cells[1]
             room = self.config.max_tokens - place - 1 - len(self._suffix)  # 1 closes the picture
             if visual > room:
                 raise FoundryError(
@@ -102,7 +104,8 @@ class Preparer:
                     hint="Raise max_tokens or lower the picture limits of the model.",
                 )
             ids = [*ids[:place], *[self._pad] * visual, *ids[place + 1 :]]
-        return TokenisedItem(self._cut(ids), place, pixels)
+            return TokenisedItem(self._cut(ids), place, pixels, cells)
+        return TokenisedItem(self._cut(ids), place)
 
     def _cut(self, ids: list[int]) -> list[int]:
         if len(ids) <= self.config.max_tokens:

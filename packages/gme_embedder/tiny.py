@@ -14,7 +14,7 @@ from transformers import Qwen2VLConfig, Qwen2VLModel
 
 from gme_embedder import smollm
 from gme_embedder.config import ModelConfig
-from gme_embedder.picture import MERGE, PATCH
+from gme_embedder.picture import MERGE
 from gme_embedder.prompt import END, IM_END, IM_START, PAD, VISION_END, VISION_START, VISION_TOKENS
 
 _MROPE_SECTION = [8, 12, 12]  # time, height, width; the sum is half a head of 64
@@ -60,7 +60,7 @@ def _architecture(config: ModelConfig, tokenizer: Tokenizer) -> Qwen2VLConfig:
         "hidden_size": smollm.HIDDEN,
         "num_heads": config.tower.heads,
         "mlp_ratio": config.tower.mlp_ratio,
-        "patch_size": PATCH,
+        "patch_size": config.inputs.pictures.patch,
         "spatial_merge_size": MERGE,
         "temporal_patch_size": _FRAMES,
     }

@@ -19,7 +19,6 @@ from gme_data.images import ImageStore
 from gme_data.items import Item
 from gme_embedder.batch import PreparedBatch
 from gme_embedder.model import EmbedderModel
-from gme_embedder.picture import CELL
 from gme_embedder.prepare import Preparer
 from gme_training.augment import augment
 from gme_training.batches import Batch, share_out
@@ -150,8 +149,9 @@ class InputMaker:
     def _words(self, texts: Sequence[str]) -> Words:
         ids = [one.ids for one in self._preparer.tokenizer.encode_batch(list(texts), add_special_tokens=False)]
         starts = np.cumsum([0, *(len(one) for one in ids[:-1])])
-        side = self._preparer.config.pictures.side
-        return Words(torch.tensor([t for one in ids for t in one]), torch.from_numpy(starts), (side // CELL) ** 2)
+        pictures = self._preparer.config.pictures
+        visual = (pictures.side // pictures.cell) ** 2
+        return Words(torch.tensor([t for one in ids for t in one]), torch.from_numpy(starts), visual)
 
 
 def _cost(item: Item) -> int:

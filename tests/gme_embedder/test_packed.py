@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from gme_embedder import packed
+from gme_embedder import attention
 from gme_embedder.config import InputConfig, ModelConfig, PictureConfig
 from gme_embedder.embedder import Embedder
 from gme_embedder.picture import patchify
@@ -44,7 +44,7 @@ def plain(embedder: Embedder, preparer: Preparer, items, instruction=None, *, mr
 def _frames(embedder: Embedder, pixels):
     """Normalised patches as the released processor makes them: the picture twice, for two frames. [p, 1176]."""
     normal = (torch.from_numpy(pixels.copy()) / 255 - embedder.model.mean) / embedder.model.std
-    patches = patchify(normal[None])[0]
+    patches = patchify(normal[None], 14)[0]
     return patches.view(-1, 3, 1, 196).expand(-1, 3, 2, 196).reshape(len(patches), -1)
 
 
@@ -116,7 +116,7 @@ def test_the_fused_kernel_for_long_sequences_gives_the_same(embedder, inputs, mo
     items = mixtures(inputs)["mixed"]
     batch = embedder.preparer.prepare(items)
     expected = embedder.model.embed(batch)
-    monkeypatch.setattr(packed, "_SDPA_FROM", 1)
+    monkeypatch.setitem(attention._FUSED_FROM, torch.float32, 1)
     torch.testing.assert_close(embedder.model.embed(batch), expected, atol=TOLERANCE, rtol=0)
 
 

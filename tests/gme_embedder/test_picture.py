@@ -11,18 +11,18 @@ from gme_data.errors import FoundryError
 from gme_embedder.config import RELEASED, PictureConfig
 from gme_embedder.picture import patchify, resized, smart_resize, target_sizes
 
-LIMITS = 256 * 784, 1280 * 784
+LIMITS = 256, 1280
 
 
 @pytest.mark.parametrize("size", [(72, 72), (28, 28), (42, 70), (1000, 37), (3000, 2000), (5000, 100), (200, 200)])
-@pytest.mark.parametrize("limits", [LIMITS, (4 * 784, 16 * 784)])
+@pytest.mark.parametrize("limits", [LIMITS, (4, 16)])
 def test_sizes_equal_those_of_transformers(size, limits):
-    assert smart_resize(*size, *limits) == theirs.smart_resize(*size, 28, *limits)
+    assert smart_resize(*size, 28, *limits) == theirs.smart_resize(*size, 28, *(784 * limit for limit in limits))
 
 
 def test_sides_that_differ_too_much_are_refused():
     with pytest.raises(FoundryError, match="1x300 px"):
-        smart_resize(300, 1, *LIMITS)
+        smart_resize(300, 1, 28, *LIMITS)
 
 
 @pytest.mark.parametrize("size", [(72, 72), (150, 90), (90, 150)])
@@ -36,7 +36,7 @@ def test_patches_equal_those_of_transformers(inputs, size):
     pixels = resized(image, config)
     assert made["image_grid_thw"].tolist() == [[1, pixels.shape[0] // 14, pixels.shape[1] // 14]]
     normal = (torch.from_numpy(pixels.copy()) / 255 - torch.tensor(config.mean)) / torch.tensor(config.std)
-    patches = patchify(normal[None])[0]  # [p, 588]
+    patches = patchify(normal[None], 14)[0]  # [p, 588]
     for frame in range(2):
         expected = made["pixel_values"].view(-1, 3, 2, 196)[:, :, frame].reshape(len(patches), -1)
         torch.testing.assert_close(patches, expected, atol=1e-5, rtol=0)

@@ -1,0 +1,88 @@
+"""The models of transformers that can be an embedder's body, chosen by what config.json says of itself.
+
+All have a `language_model` and a `visual`; what differs inside is known to `packed` and `tower` alone.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import Qwen2_5_VLModel, Qwen2VLModel, Qwen3VLModel
+from transformers.utils import is_flash_attn_2_available, logging
+
+from gme_data.errors import FoundryError, did_you_mean
+
+Backbone = Qwen2VLModel | Qwen2_5_VLModel | Qwen3VLModel
+
+_CLASSES: dict[str, type[Backbone]] = {
+    "qwen2_vl": Qwen2VLModel,
+    "qwen2_5_vl": Qwen2_5_VLModel,
+    "qwen3_vl": Qwen3VLModel,
+}
+_WITH_HEAD = {r"^model\.(language_model|visual)\.": r"\1."}
+"""Names that transformers >= 4.52 writes beside a language head, to ours; the older ones it maps by itself."""
+
+
+def read_backbone(folder: Path, dtype: torch.dtype) -> tuple[Backbone, dict[str, object]]:
+    """A model from its folder, and transformers' report of names of weights that did not fit.
+
+    Raises:
+        FoundryError: config.json is of another kind of model.
+    """
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call] # transformers is untyped here
+    loaded: Any = _class(folder).from_pretrained(
+        folder,
+        dtype=dtype,
+        local_files_only=True,
+        use_safetensors=True,
+        output_loading_info=True,
+        key_mapping=_WITH_HEAD,
+    )
+    # It is typed as the model alone, whatever is asked for.
+    model, report = loaded
+    return model, report
+
+
+def to_precision(backbone: Backbone, dtype: torch.dtype) -> None:
+    """Cast the weights in place. Buffers, such as the rotary frequencies, keep their precision."""
+    for parameter in backbone.parameters():
+        parameter.data = parameter.data.to(dtype)
+
+
+def choose_kernel(backbone: Backbone, device: str, name: str | None) -> str | None:
+    """Which variable-length attention kernel to use, and have `backbone` prepared for it; None for none.
+
+    Args:
+        backbone: In its final precision.
+        device: Where it will run.
+        name: As transformers calls it; None takes FlashAttention 2 where it is installed and fits.
+
+    Raises:
+        FoundryError: The kernel is unknown or not installed.
+    """
+    half = next(backbone.parameters()).dtype != torch.float32
+    if name is None:
+        if not (device.startswith("cuda") and half and is_flash_attn_2_available()):
+            return None
+        name = "flash_attention_2"
+    try:
+        backbone.set_attn_implementation(name)
+    except (ImportError, ValueError) as error:
+        raise FoundryError(
+            f"Attention '{name}' can't be used: {error}", hint="Leave it out, or install the package it needs."
+        ) from error
+    return name
+
+
+def _class(folder: Path) -> type[Backbone]:
+    kind = str(json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type"))
+    if kind not in _CLASSES:
+        known = ", ".join(_CLASSES)
+        raise FoundryError(
+            f"{folder}/config.json is of a model of type '{kind}'.{did_you_mean(kind, _CLASSES)}",
+            hint=f"Types that can be loaded: {known}.",
+        )
+    return _CLASSES[kind]
