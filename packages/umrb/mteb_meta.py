@@ -1,0 +1,79 @@
+"""What mteb records of a model: its `ModelMeta`, and the digest that serves as its revision.
+
+Says only what the model itself shows; where nobody said (licence, languages, training data), it says so. Fetches
+nothing. Knows no task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mteb.models.model_meta import ModelMeta, ScoringFunction
+
+from gme_data.digests import sha256_json
+from gme_data.errors import FoundryError
+from gme_data.manifest import content_digest, list_files
+from gme_embedder.adapter import is_adapter, read_adapter
+from gme_embedder.embedder import Embedder
+
+
+def describe(embedder: Embedder, name: str, revision: str, variant: Mapping[str, Any]) -> ModelMeta:
+    """The record of a model.
+
+    mteb files results by name, revision and variant, and evaluates nothing again that it finds there: whatever changes
+    a vector must be in one of them.
+
+    Args:
+        embedder: The model as it computes.
+        name: ``owner/model``.
+        revision: Digest of the weights and settings on disk.
+        variant: What was changed since: precision, input settings, instructions.
+
+    Raises:
+        FoundryError: `name` has not the form that mteb asks for.
+    """
+    if not all(name.partition("/")[::2]):
+        raise FoundryError(f"mteb can't file a model called '{name}'.", hint="Name it owner/model, e.g. team/gme-tiny.")
+    weights = list(embedder.model.qwen.parameters())
+    return ModelMeta(
+        loader=None,
+        name=name,
+        revision=revision,
+        release_date=None,
+        languages=None,
+        n_parameters=sum(weight.numel() for weight in weights),
+        n_embedding_parameters=embedder.model.language.embed_tokens.weight.numel(),
+        memory_usage_mb=round(sum(weight.nbytes for weight in weights) / 2**20, 1),
+        max_tokens=embedder.settings.inputs.max_tokens,
+        embed_dim=embedder.dimension,
+        license=None,
+        open_weights=None,
+        public_training_code=None,
+        public_training_data=None,
+        framework=["PyTorch", "Transformers", "safetensors"],
+        similarity_fn_name=ScoringFunction.COSINE,
+        use_instructions=True,
+        training_datasets=None,
+        modalities=["text", "image"],
+        model_type=["dense"],
+        experiment_kwargs=dict(variant) or None,
+    )
+
+
+def folder_digest(folder: Path) -> str:
+    """Digest of a model folder: the `content` of its manifest, if a step made it. Adapters include their base.
+
+    Raises:
+        FoundryError: There is no such folder, or adapters whose base is none.
+    """
+    if not folder.is_dir():
+        raise FoundryError(
+            f"No model folder '{folder}'.", hint="Give a folder on this machine; for mteb nothing is fetched."
+        )
+    own = content_digest(list_files(folder))
+    if not is_adapter(folder):
+        return own
+    base = read_adapter(folder).base
+    return sha256_json([own, folder_digest(folder / base if (folder / base).is_dir() else Path(base))])
