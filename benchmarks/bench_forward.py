@@ -79,7 +79,7 @@ def visual_tokens(embedder: Embedder, pictures: list[np.ndarray]) -> Tensor:
     """The vision tower of transformers on all pictures in one call, each frame doubled as its processor does."""
     pixels = torch.from_numpy(np.stack(pictures))  # uint8 [n, height, width, 3]
     count, rows, columns = len(pixels), pixels.shape[1] // 14, pixels.shape[2] // 14
-    patches = patchify(pixels).float().reshape(-1, 3, 1, 14, 14) / 255
+    patches = patchify(pixels, 14).float().view(-1, 14, 14, 3).permute(0, 3, 1, 2)[:, :, None] / 255
     mean, std = (part.view(1, 3, 1, 1, 1) for part in (embedder.model.mean, embedder.model.std))
     doubled = ((patches - mean) / std).expand(-1, -1, 2, -1, -1).flatten(1)
     grid = torch.tensor([[1, rows, columns]]).expand(count, 3)

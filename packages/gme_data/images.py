@@ -6,6 +6,7 @@ Knows nothing of what a model does to a picture.
 from __future__ import annotations
 
 import io
+import threading
 import warnings
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
@@ -86,12 +87,20 @@ def open_image(data: bytes, name: str = "image") -> Image.Image:
 
 
 def decode_rgb(data: bytes, name: str = "image") -> Image.Image:
-    """Decode to RGB; transparency is laid on white, the ground that flags and pictographs are drawn for.
+    """Decode to RGB.
 
     Raises:
-        FoundryError: See `open_image`; also for a picture that is cut off.
+        FoundryError: See `open_image` and `to_rgb`.
     """
-    image = open_image(data, name)
+    return to_rgb(open_image(data, name), name)
+
+
+def to_rgb(image: Image.Image, name: str = "image") -> Image.Image:
+    """An opened picture as RGB; transparency is laid on white, the ground that flags and pictographs are drawn for.
+
+    Raises:
+        FoundryError: The picture is damaged or cut off.
+    """
     try:
         image.load()
         if image.mode.startswith("I;16"):  # Pillow's own conversion cuts at 255 instead of scaling
@@ -114,13 +123,14 @@ def write_images(folder: Path, records: Iterable[ImageRecord]) -> list[Path]:
 class ImageStore:
     """Reads pictures by id from one or more folders of ``images-*.parquet`` shards.
 
-    Only the ids are held in memory; bytes come row group by row group through a small cache.
+    Only the ids are held in memory; bytes come row group by row group through a small cache. Threads may share one.
     """
 
     def __init__(self, folders: Sequence[Path]) -> None:
         self._files: list[pq.ParquetFile] = []
         self._places: dict[str, tuple[int, int, int]] = {}
         self._cache: OrderedDict[tuple[int, int], list[bytes]] = OrderedDict()
+        self._lock = threading.Lock()
         for path in [path for folder in folders for path in shard_paths(folder, "images")]:
             self._index(path)
 
@@ -157,11 +167,16 @@ class ImageStore:
         if id_ not in self._places:
             raise FoundryError(f"No picture with id {id_} in the store.")
         file, group, row = self._places[id_]
-        return self._group(file, group)[row]
+        with self._lock:
+            return self._group(file, group)[row]
 
     def load(self, id_: str) -> Image.Image:
         """The picture, decoded to RGB on white. Raises as `read` and `decode_rgb`."""
         return decode_rgb(self.read(id_), id_)
+
+    def open(self, id_: str) -> Image.Image:
+        """The picture, its pixels not decoded yet. Raises as `read` and `open_image`."""
+        return open_image(self.read(id_), id_)
 
     def _group(self, file: int, group: int) -> list[bytes]:
         key = (file, group)

@@ -48,7 +48,7 @@ class PictureGroup:
     """Distinct pictures of one size.
 
     Attributes:
-        patches: Pixels 0..255, uint8 or float32 [m, patches, 3 * side * side].
+        patches: Pixels 0..255, uint8 or float32 [m, patches, side * side * 3].
         grid: Patches down and across.
     """
 

@@ -151,11 +151,15 @@ def _embed_shard(
     embedder: Embedder, rows: list[dict[str, Any]], output: Path, number: int, job: Job, images: ImageStore | None
 ) -> int:
     items = [_item(row, images) for row in rows]
-    bad = _bad_rows(embedder, items, images, job)
-    kept = [place for place in range(len(rows)) if place not in bad]
-    vectors = embedder.encode([items[place] for place in kept], job.instruction, images).astype(job.dtype)
+    bad: dict[int, str] | None = {} if job.on_error == "skip" else None
+    vectors = embedder.encode(items, job.instruction, images, bad=bad)
+    kept = [place for place in range(len(rows)) if place not in (bad or {})]
+    vectors = vectors[kept].astype(job.dtype)
     if bad:
-        notes = [{"id": str(rows[place]["id"]), "reason": reason} for place, reason in bad.items()]
+        notes = [
+            {"id": str(rows[place]["id"]), "reason": reason.removeprefix(f"Item {place}: ")}
+            for place, reason in sorted(bad.items())
+        ]
         atomic_write(_skipped_path(output, number), json.dumps(notes, ensure_ascii=False, indent=1).encode())
     part = output / f".ids-{number:05d}.part"
     write_table(part, [{"id": str(rows[place]["id"])} for place in kept], _IDS)
@@ -164,21 +168,6 @@ def _embed_shard(
     np.save(buffer, vectors, allow_pickle=False)
     atomic_write(vectors_path(output, number), buffer.getvalue())  # last: its presence says that the shard is done
     return len(kept)
-
-
-def _bad_rows(
-    embedder: Embedder, items: Sequence[EmbedderInput], images: ImageStore | None, job: Job
-) -> dict[int, str]:
-    """Place and reason of the rows that can't be embedded. Every row is read twice, so only if rows may be skipped."""
-    if job.on_error == "raise":
-        return {}
-    bad = {}
-    for place, item in enumerate(items):
-        try:
-            embedder.preparer.tokenise([item], job.instruction, images)
-        except FoundryError as error:
-            bad[place] = str(error).removeprefix("Item 0: ")
-    return bad
 
 
 def _item(row: Mapping[str, Any], images: ImageStore | None) -> EmbedderInput:

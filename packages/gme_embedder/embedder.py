@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,19 +19,20 @@ from tokenizers import Tokenizer
 from gme_data.errors import FoundryError, did_you_mean
 from gme_data.images import ImageStore
 from gme_data.progress import Progress
+from gme_embedder.ahead import ahead
 from gme_embedder.backbone import Backbone, choose_kernel, to_precision
-from gme_embedder.batch import TokenisedItem, pack
+from gme_embedder.batch import PreparedBatch, TokenisedItem, pack
 from gme_embedder.checkpoint import Settings, load_model, save_model, with_inputs
 from gme_embedder.config import ModelConfig
 from gme_embedder.locate import locate
 from gme_embedder.model import EmbedderModel
-from gme_embedder.prepare import Preparer
+from gme_embedder.prepare import OnError, Planned, Preparer, raise_error
 from gme_embedder.sources import EmbedderInput
 from gme_embedder.tiny import build_tiny
 
 BATCH_TOKENS = 4096
 _WINDOW = 2048
-"""Items tokenised, and their pictures held, at a time."""
+"""Items tokenised at a time. Pictures are decoded later, a few batches ahead of the model."""
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -117,8 +119,11 @@ class Embedder:
         *,
         batch_tokens: int = BATCH_TOKENS,
         progress: str | None = None,
+        bad: dict[int, str] | None = None,
     ) -> NDArray[np.float32]:
         """Embed items.
+
+        Threads decode and resize the pictures of the next batches while the model computes.
 
         Args:
             items: `Item`s, dicts with ``text`` and/or ``image`` (PIL picture, path, bytes), or strings (always text).
@@ -126,6 +131,7 @@ class Embedder:
             images: Where the pictures of `Item`s are looked up.
             batch_tokens: Tokens computed at once; more need more memory.
             progress: Label of a progress display; None shows none.
+            bad: If given, bad items are noted here, place and reason, and their vectors are zero; else they raise.
 
         Returns:
             L2-normalised float32 [n, d] in the order of `items`.
@@ -135,18 +141,38 @@ class Embedder:
         """
         vectors = np.zeros((len(items), self.dimension), np.float32)
         self.model.eval()
+        on_error = raise_error if bad is None else lambda number, error: bad.update({number: str(error)})
+        plans = self._plans(items, instruction, images, batch_tokens, on_error)
         with Progress(progress, len(items)) if progress else nullcontext() as shown:
-            for start in range(0, len(items), _WINDOW):
-                window = self.preparer.tokenise(items[start : start + _WINDOW], instruction, images, first=start)
-                for rows in batches_by_tokens(window, batch_tokens):
-                    vectors[[start + row for row in rows]] = self._embed([window[row] for row in rows])
-                    if shown:
-                        shown.advance(len(rows))
+            for rows, batch in ahead(partial(self._prepare, on_error=on_error), plans):
+                vectors[rows] = self.model.embed(batch).cpu().numpy()
+                if shown:
+                    shown.advance(len(rows))
         return vectors
 
-    def _embed(self, items: list[TokenisedItem]) -> NDArray[np.float32]:
-        vectors = self.model.embed(pack(items, self.settings.inputs.positions))
-        return np.asarray(vectors.cpu().numpy(), dtype=np.float32)
+    def _plans(
+        self,
+        items: Sequence[EmbedderInput],
+        instruction: str | None,
+        images: ImageStore | None,
+        batch_tokens: int,
+        on_error: OnError,
+    ) -> Iterator[list[Planned]]:
+        """Batches of similar length from windows of items."""
+        for start in range(0, len(items), _WINDOW):
+            window = items[start : start + _WINDOW]
+            planned = self.preparer.plan(window, instruction, images, first=start, on_error=on_error)
+            for rows in batches_by_tokens([one.item for one in planned], batch_tokens):
+                yield [planned[row] for row in rows]
+
+    def _prepare(self, plan: list[Planned], *, on_error: OnError) -> tuple[list[int], PreparedBatch]:
+        filled = {}
+        for one in plan:
+            try:
+                filled[one.number] = self.preparer.fill(one)
+            except FoundryError as error:
+                on_error(one.number, error)
+        return list(filled), pack(list(filled.values()), self.settings.inputs.positions)
 
 
 def _dtype(name: str) -> torch.dtype:

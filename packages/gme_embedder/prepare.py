@@ -5,9 +5,9 @@ Pure but for a bounded cache of resized pictures. Knows the tokenizer and the in
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,14 +17,31 @@ from gme_data.errors import FoundryError
 from gme_data.images import ImageStore
 from gme_embedder.batch import Augment, PreparedBatch, TokenisedItem, pack
 from gme_embedder.config import InputConfig
-from gme_embedder.picture import resized
+from gme_embedder.picture import resized, target_sizes
+from gme_embedder.pixel_cache import PixelCache
 from gme_embedder.prompt import PAD, SUFFIX, head, prompt
-from gme_embedder.sources import EmbedderInput, Picture, as_source
+from gme_embedder.sources import EmbedderInput, Picture, Source, as_source
 
-__all__ = ["Augment", "PreparedBatch", "Preparer"]
+__all__ = ["Augment", "Planned", "PreparedBatch", "Preparer"]
 
-T = TypeVar("T")
 _CACHED_BYTES = 256 * 2**20
+
+OnError = Callable[[int, FoundryError], None]
+"""Told the number of a bad item and what is wrong with it."""
+
+
+def raise_error(_number: int, error: FoundryError) -> None:
+    """The `OnError` that stops at the first bad item."""
+    raise error
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """An item whose tokens and picture size are known, its picture not decoded yet."""
+
+    number: int
+    item: TokenisedItem
+    picture: Picture | None
 
 
 class Preparer:
@@ -40,8 +57,7 @@ class Preparer:
         (self._pad,) = self._encode(PAD)
         self._suffix = self._encode(SUFFIX)
         self._longest_text = config.max_tokens * max(map(len, tokenizer.get_vocab()))
-        self._cache: OrderedDict[str, NDArray[np.uint8]] = OrderedDict()
-        self._cached_bytes = 0
+        self._cache = PixelCache(_CACHED_BYTES)
 
     def prepare(
         self,
@@ -69,43 +85,77 @@ class Preparer:
         items: Sequence[EmbedderInput],
         instruction: str | None = None,
         images: ImageStore | None = None,
+    ) -> list[TokenisedItem]:
+        """Token ids and resized picture of each item. As `prepare`."""
+        return [self.fill(planned) for planned in self.plan(items, instruction, images)]
+
+    def plan(
+        self,
+        items: Sequence[EmbedderInput],
+        instruction: str | None = None,
+        images: ImageStore | None = None,
         *,
         first: int = 0,
-    ) -> list[TokenisedItem]:
-        """Token ids and resized picture of each item. As `prepare`; errors count the items from `first`."""
+        on_error: OnError = raise_error,
+    ) -> list[Planned]:
+        """What `tokenise` does before pictures are decoded: only their headers are read.
+
+        Args:
+            items: As in `prepare`.
+            instruction: As in `prepare`.
+            images: As in `prepare`.
+            first: Number of the first item, for errors.
+            on_error: Told of each bad item, which is then left out.
+        """
         instruction = instruction or self.config.default_instruction
-        sources = [_named(as_source, first + row, item, images) for row, item in enumerate(items)]
-        prompts = [prompt(instruction, self._cut_text(source.text), picture=bool(source.picture)) for source in sources]
-        encoded = self.tokenizer.encode_batch(prompts, add_special_tokens=False)
         # A picture's place follows the head and the special token that opens it, whatever comes after.
         place = len(self._encode(head(instruction))) + 1
-        pixels = [
-            _named(self._pixels, first + row, source.picture) if source.picture else None
-            for row, source in enumerate(sources)
+        numbered: list[tuple[int, Source]] = []
+        for number, item in enumerate(items, start=first):
+            with _told(number, on_error):
+                numbered.append((number, as_source(item, images)))
+        prompts = [
+            prompt(instruction, self._cut_text(one.text), picture=one.picture is not None) for _, one in numbered
         ]
-        return [
-            _named(self._item, first + row, one.ids, place, picture)
-            for row, (one, picture) in enumerate(zip(encoded, pixels, strict=True))
-        ]
+        encoded = self.tokenizer.encode_batch(prompts, add_special_tokens=False)
+        planned = []
+        for (number, source), one in zip(numbered, encoded, strict=True):
+            with _told(number, on_error):
+                planned.append(Planned(number, self._item(one.ids, place, source.picture), source.picture))
+        return planned
+
+    def fill(self, planned: Planned) -> TokenisedItem:
+        """The item with its picture decoded and resized. Threads may share a preparer.
+
+        Raises:
+            FoundryError: The picture is damaged.
+        """
+        if planned.picture is None:
+            return planned.item
+        try:
+            return replace(planned.item, pixels=self._pixels(planned.picture))
+        except FoundryError as error:
+            raise _named(planned.number, error) from error
 
     def _cut_text(self, text: str | None) -> str | None:
         """Without what can't be within `max_tokens` however it is tokenised; 10 MB would take seconds."""
         return text[: self._longest_text] if text else text
 
-    def _item(self, ids: list[int], place: int, pixels: NDArray[np.uint8] | None) -> TokenisedItem:
-        if pixels is not None:
-            cell = self.config.pictures.cell
-            cells = pixels.shape[0] // cell, pixels.shape[1] // cell
-            visual = cells[0] * cells[1]
-            room = self.config.max_tokens - place - 1 - len(self._suffix)  # 1 closes the picture
-            if visual > room:
-                raise FoundryError(
-                    f"A picture of {visual} visual tokens does not fit: max_tokens leaves room for {room}.",
-                    hint="Raise max_tokens or lower the picture limits of the model.",
-                )
-            ids = [*ids[:place], *[self._pad] * visual, *ids[place + 1 :]]
-            return TokenisedItem(self._cut(ids), place, pixels, cells)
-        return TokenisedItem(self._cut(ids), place)
+    def _item(self, ids: list[int], place: int, picture: Picture | None) -> TokenisedItem:
+        if picture is None:
+            return TokenisedItem(self._cut(ids), place)
+        pictures = self.config.pictures
+        height, width = target_sizes(*picture.size(), pictures)[-1]
+        cells = height // pictures.cell, width // pictures.cell
+        visual = cells[0] * cells[1]
+        room = self.config.max_tokens - place - 1 - len(self._suffix)  # 1 closes the picture
+        if visual > room:
+            raise FoundryError(
+                f"A picture of {visual} visual tokens does not fit: max_tokens leaves room for {room}.",
+                hint="Raise max_tokens or lower the picture limits of the model.",
+            )
+        ids = [*ids[:place], *[self._pad] * visual, *ids[place + 1 :]]
+        return TokenisedItem(self._cut(ids), place, None, cells)
 
     def _cut(self, ids: list[int]) -> list[int]:
         if len(ids) <= self.config.max_tokens:
@@ -121,20 +171,17 @@ class Preparer:
         """The resized picture; one and the same array for one key as long as it is cached."""
         if picture.key is None:
             return resized(picture.load(), self.config.pictures)
-        if picture.key in self._cache:
-            self._cache.move_to_end(picture.key)
-            return self._cache[picture.key]
-        pixels = resized(picture.load(), self.config.pictures)
-        self._cache[picture.key] = pixels
-        self._cached_bytes += pixels.nbytes
-        while self._cached_bytes > _CACHED_BYTES and len(self._cache) > 1:
-            self._cached_bytes -= self._cache.popitem(last=False)[1].nbytes
-        return pixels
+        return self._cache.get(picture.key, lambda: resized(picture.load(), self.config.pictures))
 
 
-def _named(make: Callable[..., T], index: int, *arguments: object) -> T:
-    """Call `make`; an error says which item it is about."""
+@contextmanager
+def _told(number: int, on_error: OnError) -> Iterator[None]:
+    """Tell `on_error` of an error, naming the item it is about."""
     try:
-        return make(*arguments)
+        yield
     except FoundryError as error:
-        raise FoundryError(f"Item {index}: {error}", hint=error.hint, exit_code=error.exit_code) from error
+        on_error(number, _named(number, error))
+
+
+def _named(number: int, error: FoundryError) -> FoundryError:
+    return FoundryError(f"Item {number}: {error}", hint=error.hint, exit_code=error.exit_code)

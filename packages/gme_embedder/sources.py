@@ -13,7 +13,7 @@ from typing import Any
 from PIL import Image
 
 from gme_data.errors import FoundryError, did_you_mean
-from gme_data.images import ImageStore, decode_rgb
+from gme_data.images import ImageStore, open_image, to_rgb
 from gme_data.items import Item
 
 EmbedderInput = Item | Mapping[str, Any] | str
@@ -25,10 +25,26 @@ _FIELDS = ("text", "image", "title")
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A picture not decoded yet. `key` is its id where it has one: the same key, the same pixels."""
+    """A picture not decoded yet.
+
+    Attributes:
+        key: Its id where it has one: the same key, the same pixels.
+        name: For errors.
+        open: Reads its header.
+    """
 
     key: str | None
-    load: Callable[[], Image.Image]
+    name: str
+    open: Callable[[], Image.Image]
+
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels. Raises `FoundryError` for what is no picture, or too large."""
+        image = self.open()
+        return image.height, image.width
+
+    def load(self) -> Image.Image:
+        """The picture in RGB. Raises `FoundryError` as `size`, and for a picture that is damaged or cut off."""
+        return to_rgb(self.open(), self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,24 +89,26 @@ def _stored(image_id: str, images: ImageStore | None) -> Picture:
         )
     if image_id not in images:
         raise FoundryError(f"No picture with id {image_id} in the store.")
-    return Picture(image_id, lambda: images.load(image_id))
+    return Picture(image_id, image_id, lambda: images.open(image_id))
 
 
 def _given(image: object) -> Picture:
     if isinstance(image, Image.Image):
-        return Picture(None, lambda: _on_white(image))
+        _load(image)
+        return Picture(None, "image", lambda: image)
     if isinstance(image, bytes):
-        return Picture(None, lambda: decode_rgb(image))
+        return Picture(None, "image", lambda: open_image(image))
     if isinstance(image, str | Path):
         path = Path(image)
         if not path.is_file():
             raise FoundryError(f"Picture not found: {path}", hint="Give the path of an existing picture file.")
-        return Picture(None, lambda: decode_rgb(path.read_bytes(), str(path)))
+        return Picture(None, str(path), lambda: open_image(path.read_bytes(), str(path)))
     raise FoundryError(f"Field 'image' must be a PIL picture, a path or bytes, found {type(image).__name__}.")
 
 
-def _on_white(image: Image.Image) -> Image.Image:
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-    return image.convert("RGB")
+def _load(image: Image.Image) -> None:
+    """Have a lazily opened picture decoded now: two threads must not do it at once."""
+    try:
+        image.load()
+    except (OSError, ValueError, SyntaxError) as error:
+        raise FoundryError(f"image: the picture is damaged: {error}") from error

@@ -43,7 +43,7 @@ def tower_forward(
 
     Args:
         visual: The vision tower of a transformers Qwen2-VL, Qwen2.5-VL or Qwen3-VL.
-        patches: Pixels 0..255, uint8 or float [n, patches, 3 * side * side].
+        patches: Pixels 0..255, uint8 or float [n, patches, side * side * 3].
         grid: Patches down and across.
         mean: Of pixels in 0..1, [3].
         std: As `mean`.
@@ -72,8 +72,9 @@ def tower_forward(
 
 def _embed_patches(embed: Any, patches: Tensor, mean: Tensor, std: Tensor) -> Tensor:  # noqa: ANN401
     """First layer of the tower: (pixels / 255 - mean) / std, then its kernel, as one linear map."""
-    kernel = embed.proj.weight.float().sum(2).flatten(1)  # [width, 3, 2, side, side] -> [width, 3 * side * side]
-    shift, scale = ((part * _PIXEL_RANGE).repeat_interleave(kernel.shape[1] // 3) for part in (mean, std))
+    still = embed.proj.weight.float().sum(2)  # both frames: [width, 3, 2, side, side] -> [width, 3, side, side]
+    kernel = still.permute(0, 2, 3, 1).flatten(1)  # in the order of `picture.patchify`, [width, side * side * 3]
+    shift, scale = ((part * _PIXEL_RANGE).repeat(kernel.shape[1] // 3) for part in (mean, std))
     # Centred on 128 before the product, so that no large terms cancel.
     centred = patches.to(scale.dtype) - _CENTRE
     bias = (kernel * ((_CENTRE - shift) / scale)).sum(1)

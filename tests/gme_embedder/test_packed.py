@@ -44,8 +44,8 @@ def plain(embedder: Embedder, preparer: Preparer, items, instruction=None, *, mr
 def _frames(embedder: Embedder, pixels):
     """Normalised patches as the released processor makes them: the picture twice, for two frames. [p, 1176]."""
     normal = (torch.from_numpy(pixels.copy()) / 255 - embedder.model.mean) / embedder.model.std
-    patches = patchify(normal[None], 14)[0]
-    return patches.view(-1, 3, 1, 196).expand(-1, 3, 2, 196).reshape(len(patches), -1)
+    patches = patchify(normal[None], 14)[0].view(-1, 196, 3).mT  # [p, 3, 196]
+    return patches[:, :, None].expand(-1, 3, 2, 196).flatten(1)
 
 
 def mixtures(inputs):

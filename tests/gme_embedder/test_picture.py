@@ -36,7 +36,7 @@ def test_patches_equal_those_of_transformers(inputs, size):
     pixels = resized(image, config)
     assert made["image_grid_thw"].tolist() == [[1, pixels.shape[0] // 14, pixels.shape[1] // 14]]
     normal = (torch.from_numpy(pixels.copy()) / 255 - torch.tensor(config.mean)) / torch.tensor(config.std)
-    patches = patchify(normal[None], 14)[0]  # [p, 588]
+    patches = patchify(normal[None], 14)[0].view(-1, 196, 3).mT.flatten(1)  # [p, 588], channel first
     for frame in range(2):
         expected = made["pixel_values"].view(-1, 3, 2, 196)[:, :, frame].reshape(len(patches), -1)
         torch.testing.assert_close(patches, expected, atol=1e-5, rtol=0)
