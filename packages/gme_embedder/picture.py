@@ -64,8 +64,8 @@ def resized(image: Image.Image, config: PictureConfig) -> NDArray[np.uint8]:
 def patchify(pixels: Tensor, side: int) -> Tensor:
     """Cut equal-sized pictures [n, height, width, 3] into patches of `side` px.
 
-    The four patches of one visual token are neighbours, as Qwen2-VL wants them. Inside a patch the order is row, column,
-    channel: that of the bytes, three times as fast to copy as transformers' channel, row, column.
+    The four patches of one visual token are neighbours, as Qwen2-VL wants them. Inside a patch the order is row,
+    column, channel: that of the bytes, three times as fast to copy as transformers' channel, row, column.
 
     Returns:
         [n, patches, side * side * 3].

@@ -11,8 +11,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from gme_data.errors import FoundryError
+from gme_embedder.batch import pack
 from gme_embedder.config import RELEASED, ModelConfig
-from gme_embedder.embedder import Embedder, batches_by_tokens
+from gme_embedder.embedder import BATCH_TOKENS, Embedder, batches_by_tokens
 
 
 @pytest.fixture
@@ -59,6 +60,38 @@ def test_batches_hold_their_budget_and_every_row_once(embedder, items):
     batches = list(batches_by_tokens(tokenised, 100))
     assert sorted(row for batch in batches for row in batch) == list(range(len(items)))
     assert all(len(batch) == 1 or sum(len(tokenised[row].ids) for row in batch) <= 100 for batch in batches)
+
+
+@pytest.mark.parametrize("kind", ["documents", "queries", "pictures", "mixture", "one", "long and short"])
+def test_no_token_is_computed_that_is_not_there(embedder, inputs, items, kind):
+    """Computed / real tokens, the count that padding spoils: at most 1.02 on every workload."""
+    workload = {
+        "documents": [inputs.text(5 + 7 * n % 90) for n in range(60)],
+        "queries": [inputs.text(1 + n % 9) for n in range(60)],
+        "pictures": [{"image": inputs.picture(60 + n, 60)} for n in range(12)],
+        "mixture": items,
+        "one": ["one"],
+        "long and short": [inputs.text(200), "a", inputs.text(100)],
+    }[kind]
+    tokenised = embedder.preparer.tokenise(workload)
+    batches = batches_by_tokens(tokenised, BATCH_TOKENS)
+    computed = sum(len(pack([tokenised[row] for row in rows], "sequential").tokens) for rows in batches)
+    assert computed <= 1.02 * sum(len(item.ids) for item in tokenised)
+
+
+def test_a_damaged_picture_among_many_is_named_or_noted(embedder, items, tmp_path):
+    items[1]["image"].save(tmp_path / "cut.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "cut.png").read_bytes()[:-200])
+    broken = [*items[:3], {"image": tmp_path / "cut.png"}, *items[3:], {"texts": "a"}]
+    with pytest.raises(FoundryError, match=r"Item 20: Unknown field"):
+        embedder.encode(broken)
+    with pytest.raises(FoundryError, match=r"Item 3: .*cut\.png.*damaged"):
+        embedder.encode(broken[:-1], batch_tokens=50)
+    bad: dict[int, str] = {}
+    vectors = embedder.encode(broken, bad=bad)
+    assert sorted(bad) == [3, 20]
+    np.testing.assert_allclose(np.delete(vectors, [3, 20], axis=0), embedder.encode(items), atol=1e-5)
+    assert not vectors[[3, 20]].any()
 
 
 def test_a_folder_gives_the_same_vectors_and_the_same_bytes(embedder, folder, items, tmp_path):

@@ -143,6 +143,16 @@ def test_adapters_of_another_model_are_refused(adapted):
         Embedder.load(adapted[0])
 
 
+def test_a_model_that_mlflow_logged_loads_by_its_folder(small, saved, tmp_path):
+    shutil.copytree(saved, tmp_path / "artifacts" / "stage2")
+    logged = {"flavors": {"python_function": {"artifacts": {"model": {"path": "artifacts/stage2", "uri": "/gone"}}}}}
+    (tmp_path / "MLmodel").write_text(json.dumps(logged))
+    np.testing.assert_array_equal(Embedder.load(tmp_path).encode(TEXTS), small.encode(TEXTS))
+    (tmp_path / "MLmodel").write_text("flavors: {}")
+    with pytest.raises(FoundryError, match="artifact 'model'"):
+        Embedder.load(tmp_path)
+
+
 def test_a_name_that_is_nowhere_is_explained(monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
