@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from gme_cli.options import Common, print_json, say
+from gme_cli.options import Common, find_model, print_json, say
 from gme_data.errors import FoundryError
 
 _COMMON = Common()
@@ -68,7 +68,7 @@ def embed(
             f"--shard-rows {shard_rows} --rank {rank} --ranks {ranks}: expected 0 <= rank < ranks, 1 row."
         )
     files = corpus_files(input)
-    name, folder = _model(model, common)
+    name, folder = find_model(model, common)
     job = Job(digest_of(files), f"{name} {dtype}", instruction, shard_rows, store, on_error)
     if common.dry_run:
         say(f"Would embed {', '.join(str(file) for file in files)} with {name} into {output}.")
@@ -80,14 +80,3 @@ def embed(
         print_json({"output": output, "dimension": embedder.dimension, **asdict(summary)})
         return
     say(f"{output}: {summary.made:,} vectors made of {summary.rows:,} rows, {summary.skipped:,} rows skipped.")
-
-
-def _model(name: str, common: Common) -> tuple[str, Path | str]:
-    """What names the model, and where it is: a path or hub name as given, else an alias of the registry."""
-    if "/" in name or Path(name).is_dir():
-        return name, name
-    from flows.config import load_pipeline
-    from gme_release.champion import resolve
-
-    champion = resolve(common.workspace, load_pipeline(common.config).release.model_name, name)
-    return champion.digest, champion.folder

@@ -1,4 +1,4 @@
-"""What the verbs share: the options --config, --workspace, --json, --dry-run, and how results are printed."""
+"""What the verbs share: the options --config, --workspace, --json, --dry-run, --model, and how results are printed."""
 
 from __future__ import annotations
 
@@ -36,3 +36,18 @@ def say(text: str) -> None:
 def print_json(value: Any) -> None:  # noqa: ANN401 - any JSON value
     """The result for programs, on standard output."""
     sys.stdout.write(json.dumps(value, indent=1, ensure_ascii=False, default=str) + "\n")
+
+
+def find_model(name: str, common: Common) -> tuple[str, Path | str]:
+    """What names a model, and where it is: a path or hub name as given, else an alias of the registry.
+
+    Raises:
+        FoundryError: Nothing is registered under the alias.
+    """
+    if "/" in name or Path(name).is_dir():
+        return name, name
+    from flows.config import load_pipeline
+    from gme_release.champion import resolve
+
+    champion = resolve(common.workspace, load_pipeline(common.config).release.model_name, name)
+    return champion.digest, champion.folder

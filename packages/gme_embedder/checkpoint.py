@@ -141,11 +141,12 @@ def with_inputs(settings: Settings, changes: dict[str, Any], where: str = "Embed
 
 
 def _save_config(folder: Path, model: Backbone) -> None:
-    """Without the dtype, which says how the model was loaded and not what it is."""
+    """With one dtype for all: transformers would take that of the first shard, the token table."""
     model.config.save_pretrained(folder)
     raw = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    for part in (raw, raw["text_config"], raw["vision_config"]):
+    for part in (raw["text_config"], raw["vision_config"]):
         part.pop("dtype", None)
+    raw["dtype"] = str(model.dtype).removeprefix("torch.")
     (folder / CONFIG).write_text(json.dumps(raw, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 

@@ -1,0 +1,62 @@
+"""`gme export`: a model folder for other libraries."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from gme_cli.options import Common, find_model, print_json, say
+from gme_data.errors import FoundryError
+
+_COMMON = Common()
+Format = Literal["sentence-transformers", "adapter"]
+
+
+def export(
+    *,
+    output: Annotated[Path, Parameter(name=["--output", "-o"])],
+    model: str = "champion",
+    format: Format = "sentence-transformers",  # noqa: A002 - the flag's name
+    query_instruction: str = "",
+    base: str | None = None,
+    rank: int | None = None,
+    common: Common = _COMMON,
+) -> None:
+    """Write a model for SentenceTransformer and AutoModel, or as LoRA adapters of its base; checked by loading it back.
+
+    Parameters
+    ----------
+    output
+        A new folder.
+    model
+        A folder, a hub name, or the alias of a registered model.
+    format
+        What is to read it. The folder for sentence-transformers is also one for transformers' AutoModel.
+    query_instruction
+        sentence-transformers: what `encode_query` tells the model.
+    base
+        adapter: folder or hub name of the model that it was trained from.
+    rank
+        adapter: of the adapters that it was trained with.
+    """
+    if format == "adapter" and (base is None or rank is None):
+        raise FoundryError("--format adapter needs --base and --rank.", hint="gme export --help tells what they are.")
+    name, folder = find_model(model, common)
+    if common.dry_run:
+        say(f"Would write {name} for {format} into {output}.")
+        return
+    from gme_embedder.embedder import Embedder
+    from gme_embedder.export import export_sentence_transformer
+    from gme_embedder.export_adapter import export_adapter
+
+    embedder = Embedder.load(folder)
+    if base is not None and rank is not None and format == "adapter":
+        export_adapter(embedder, base, output, rank=rank)
+    else:
+        export_sentence_transformer(embedder, output, query_instruction=query_instruction)
+    if common.json:
+        print_json({"output": output, "format": format, "model": name})
+        return
+    say(f"{output}: loaded back, the same vectors.")

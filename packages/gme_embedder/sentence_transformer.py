@@ -1,0 +1,231 @@
+"""The embedder's inputs for sentence-transformers: a processor for folders written by `export`.
+
+    import gme_embedder.sentence_transformer
+    model = SentenceTransformer("folder")
+
+sentence-transformers runs such a folder with modules of its own (Transformer, Pooling, Normalize); this module teaches
+`transformers.AutoProcessor` the one part that they lack, the way from an item to tokens and patches. Importing it is
+all that is needed. Knows preparation and what transformers calls inputs; imports no sentence-transformers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+from transformers import AutoProcessor, AutoTokenizer, BatchFeature, PreTrainedConfig, ProcessorMixin
+
+from gme_data.errors import FoundryError
+from gme_embedder.batch import TokenisedItem
+from gme_embedder.checkpoint import SETTINGS, TOKENIZER, Settings, read_settings
+from gme_embedder.config import PictureConfig
+from gme_embedder.locate import locate
+from gme_embedder.picture import MERGE
+from gme_embedder.prepare import Preparer
+from gme_embedder.prompt import PAD
+
+_FRAMES = 2
+"""The towers' patches span two frames; a still picture fills both."""
+
+_TOKENIZER_OPTIONS = ("cache_dir", "local_files_only", "model_max_length", "token")
+
+Conversation = Sequence[Mapping[str, Any]]
+"""Chat messages: one of the role `user`, whose content are a text, a picture or both; before it perhaps one of the role
+`system` with the instruction. The order of text and picture in the content does not matter."""
+
+
+class GmeProcessor(ProcessorMixin):
+    """Conversations to padded inputs of a `Qwen2VLModel`, prepared exactly as `Embedder.encode` does.
+
+    Args:
+        tokenizer: Its `model_max_length` cuts prompts, its pad token fills rows.
+        settings: As the model was trained.
+        backend: The fast tokenizer's own copy, whose padding and truncation nobody sets.
+        chat_template: For text without this class.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any = None,  # noqa: ANN401 - a tokenizer of transformers; the name tells it what this is
+        settings: Settings | None = None,
+        backend: Tokenizer | None = None,
+        chat_template: str | None = None,
+    ) -> None:
+        if tokenizer is None or settings is None or backend is None:
+            raise FoundryError("GmeProcessor is made by from_pretrained, from the folder of an exported model.")
+        super().__init__(tokenizer, chat_template=chat_template)  # type: ignore[no-untyped-call] # transformers is untyped here
+        self.image_token = PAD
+        self._settings, self._backend = settings, backend
+        self._preparers: dict[int, Preparer] = {}
+
+    @classmethod
+    def from_pretrained(  # type: ignore[override] # takes less than transformers' own
+        cls,
+        pretrained_model_name_or_path: str | Path,
+        revision: str | None = None,
+        **options: Any,  # noqa: ANN401 - as transformers hands over
+    ) -> Self:
+        """Read the tokenizer, its template and gme.json of an exported folder, or of one on the hub.
+
+        Raises:
+            FoundryError: No such folder, or damaged settings.
+        """
+        folder = locate(pretrained_model_name_or_path, revision)
+        kept = {name: value for name, value in options.items() if name in _TOKENIZER_OPTIONS}
+        tokenizer = AutoTokenizer.from_pretrained(pretrained_model_name_or_path, revision=revision, **kept)
+        backend = Tokenizer.from_file(str(folder / TOKENIZER))
+        return cls(tokenizer, read_settings(folder), backend, tokenizer.chat_template)
+
+    def __call__(self, images: object = None, text: Any = None, **options: Any) -> Any:  # noqa: ANN401 - as transformers hands over
+        """Tokenise prompts as they stand, as processors do; items go through `apply_chat_template` or `inputs`.
+
+        Raises:
+            FoundryError: Pictures, which a bare prompt has no place for.
+        """
+        if images is not None:
+            raise FoundryError("Pictures are taken by apply_chat_template(conversations, tokenize=True) or by inputs.")
+        return super().__call__(text=text, **options)
+
+    def save_pretrained(self, save_directory: str | Path, **options: Any) -> list[str]:  # type: ignore[override] # noqa: ANN401 - as transformers hands over
+        """Write the tokenizer, the name of this class and gme.json."""
+        written: list[str] = super().save_pretrained(save_directory, **options)
+        path = Path(save_directory) / SETTINGS
+        path.write_text(self._settings.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        return [*written, str(path)]
+
+    def to_dict(self) -> dict[str, Any]:
+        """What processor_config.json holds: the name alone, the rest is in gme.json."""
+        return {"processor_class": type(self).__name__}
+
+    def apply_chat_template(  # type: ignore[override] # takes less than transformers' own
+        self,
+        conversation: Conversation | Sequence[Conversation],
+        chat_template: str | None = None,
+        *,
+        tokenize: bool = False,
+        processor_kwargs: Mapping[str, Any] | None = None,
+        **options: Any,  # noqa: ANN401 - as transformers hands over
+    ) -> Any:  # noqa: ANN401 - BatchFeature, or text without `tokenize`
+        """Inputs of one conversation or several; the template itself is used only without `tokenize`.
+
+        Args:
+            conversation: One, or a batch.
+            chat_template: Only without `tokenize`.
+            tokenize: Make inputs, see `inputs`. Otherwise the prompts as text; no pictures then.
+            processor_kwargs: Its ``text_kwargs.max_length`` cuts prompts earlier.
+            options: Only without `tokenize`.
+
+        Raises:
+            FoundryError: A conversation of another kind than `Conversation`, or a bad item; see `Preparer.prepare`.
+        """
+        if not tokenize:
+            return super().apply_chat_template(conversation, chat_template, tokenize=False, **options)  # type: ignore[arg-type] # typed narrower than it is
+        batch = [conversation] if conversation and isinstance(conversation[0], Mapping) else conversation
+        text_options = (processor_kwargs or {}).get("text_kwargs") or {}
+        pairs = [_read(row, one) for row, one in enumerate(batch)]  # type: ignore[arg-type] # narrowed above
+        return self.inputs([item for item, _ in pairs], [said for _, said in pairs], text_options.get("max_length"))
+
+    def inputs(
+        self, items: Sequence[Mapping[str, Any]], instructions: Sequence[str | None], max_length: int | None = None
+    ) -> BatchFeature:
+        """Inputs of a forward call for n items.
+
+        Args:
+            items: Dicts with ``text`` and/or ``image``.
+            instructions: Of each item; None means the default.
+            max_length: Longest prompt in tokens; by default the tokenizer's `model_max_length`.
+
+        Returns:
+            ``input_ids`` and ``attention_mask`` int64 [n, longest], right-padded; with pictures also ``pixel_values``
+            float32 [patches, 1176], ``image_grid_thw`` int64 [pictures, 3], and ``mm_token_type_ids`` int64
+            [n, longest] that make the model count positions as the settings say: all 0 for sequential ones.
+
+        Raises:
+            FoundryError: A bad item or picture; see `Preparer.prepare`.
+        """
+        preparer = self._preparer(max_length or self.tokenizer.model_max_length)
+        tokenised: list[TokenisedItem | None] = [None] * len(items)
+        for instruction in dict.fromkeys(instructions):
+            rows = [row for row, said in enumerate(instructions) if said == instruction]
+            for row, item in zip(rows, preparer.tokenise([items[row] for row in rows], instruction), strict=True):
+                tokenised[row] = item
+        return self._padded([item for item in tokenised if item is not None])
+
+    def _padded(self, items: Sequence[TokenisedItem]) -> BatchFeature:
+        longest = max((len(item.ids) for item in items), default=0)
+        ids = torch.full((len(items), longest), self.tokenizer.pad_token_id)
+        mask, kinds = torch.zeros_like(ids), torch.zeros_like(ids)
+        for row, item in enumerate(items):
+            ids[row, : len(item.ids)] = torch.tensor(item.ids)
+            mask[row, : len(item.ids)] = 1
+            if self._settings.inputs.positions == "mrope":
+                kinds[row, item.head : item.head + item.cells[0] * item.cells[1]] = 1
+        data = {"input_ids": ids, "attention_mask": mask}
+        seen = [item for item in items if item.pixels is not None]
+        if seen:
+            pictures = self._settings.inputs.pictures
+            data |= {
+                "mm_token_type_ids": kinds,
+                "pixel_values": torch.cat([_patches(item, pictures) for item in seen]),
+                "image_grid_thw": torch.tensor([[1, MERGE * item.cells[0], MERGE * item.cells[1]] for item in seen]),
+            }
+        return BatchFeature(data)
+
+    def _preparer(self, max_tokens: int) -> Preparer:
+        if max_tokens not in self._preparers:
+            config = self._settings.inputs.model_dump() | {"max_tokens": max_tokens}
+            self._preparers[max_tokens] = Preparer(self._backend, type(self._settings.inputs).model_validate(config))
+        return self._preparers[max_tokens]
+
+
+class _Registered(PreTrainedConfig):  # type: ignore[no-untyped-call] # transformers is untyped here
+    """The key that `AutoProcessor.register` asks for; processor_config.json names the class, so nothing has it."""
+
+    model_type = "gme"
+
+
+def _read(row: int, conversation: Conversation) -> tuple[dict[str, Any], str | None]:
+    """The item and the instruction of a conversation."""
+    roles = [message.get("role") for message in conversation]
+    if roles not in (["user"], ["system", "user"]):
+        raise FoundryError(f"Item {row}: a conversation is a user's message, perhaps after a system's; found {roles}.")
+    *system, user = [_parts(row, message.get("content")) for message in conversation]
+    if any("image" in said for said in system):
+        raise FoundryError(f"Item {row}: a picture in the instruction.")
+    return user, system[0].get("text") if system else None
+
+
+def _parts(row: int, content: object) -> dict[str, Any]:
+    """{"text": ..., "image": ...} of a message's content."""
+    if isinstance(content, str):
+        return {"text": content}
+    parts: dict[str, Any] = {}
+    for part in content if isinstance(content, list | tuple) else []:
+        kind = part.get("type")
+        if kind not in ("text", "image") or kind not in part:
+            raise FoundryError(f"Item {row}: content of the type '{kind}'; an item is made of text and image.")
+        if kind in parts:
+            raise FoundryError(f"Item {row}: more than one {kind}; an item has one at most.")
+        parts[kind] = part[kind]
+    return parts
+
+
+def _patches(item: TokenisedItem, config: PictureConfig) -> Tensor:
+    """Normalised patches of an item's picture as transformers orders them, float32 [patches, 3 * frames * side**2].
+
+    The four patches of one visual token are neighbours; inside a patch the order is channel, frame, row, column.
+    """
+    colours = (torch.from_numpy(np.array(item.pixels)) / 255 - torch.tensor(config.mean)) / torch.tensor(config.std)
+    rows, columns = item.cells
+    cut = colours.view(rows, MERGE, config.patch, columns, MERGE, config.patch, 1, 3)
+    # row of tokens, column of tokens, row in token, column in token, channel, frame, row in patch, column in patch
+    ordered = cut.permute(0, 3, 1, 4, 7, 6, 2, 5).expand(-1, -1, -1, -1, -1, _FRAMES, -1, -1)
+    return ordered.reshape(rows * columns * MERGE**2, 3 * _FRAMES * config.patch**2)
+
+
+AutoProcessor.register(_Registered, GmeProcessor)  # type: ignore[no-untyped-call] # transformers is untyped here

@@ -1,0 +1,94 @@
+"""What every export does: written beside its target, loaded back and compared, and only then moved into place.
+
+Knows folders and vectors; not what the files in a folder are.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from gme_data.errors import FoundryError
+from gme_embedder.embedder import Embedder
+
+COSINE = 0.9999
+"""Lowest similarity of a vector and the same one of the written folder."""
+
+
+@contextmanager
+def staged(folder: Path) -> Iterator[Path]:
+    """A folder beside `folder` that takes its place in the end, and vanishes if an error comes before."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise FoundryError(f"{folder} exists already.", hint="Give the name of a new folder.")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        staging.chmod(0o755)
+        yield staging
+        if folder.exists():
+            folder.rmdir()
+        os.replace(staging, folder)  # noqa: PTH105 - replaces, unlike Path.rename, in one step
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def check_precision(embedder: Embedder) -> None:
+    """Refuse what would not be written as it is.
+
+    Raises:
+        FoundryError: The weights are not in float32.
+    """
+    if any(weight.dtype != torch.float32 for weight in embedder.model.parameters()):
+        raise FoundryError(
+            "A model is exported with its weights in float32.", hint='Load it with dtype="float32" (the default).'
+        )
+
+
+def probes() -> list[dict[str, Any]]:
+    """A text, a picture, a larger one of another shape, and a picture with a text."""
+    small, large = (_picture(*size) for size in ((60, 90), (230, 210)))
+    text = "Santiago is the capital of Chile."
+    return [{"text": text}, {"image": small}, {"image": large}, {"image": small, "text": text}]
+
+
+def _picture(width: int, height: int) -> Image.Image:
+    rows, columns = np.mgrid[:height, :width]
+    channels = [(rows * 5 + columns * 3) % 256, (rows * columns) % 256, (columns * 7) % 256]
+    return Image.fromarray(np.stack(channels, axis=-1).astype(np.uint8))
+
+
+def compare(
+    reader: str, folder: Path, expected: Sequence[NDArray[np.float32]], found: Sequence[NDArray[np.float32]]
+) -> None:
+    """Refuse a folder whose vectors, as `reader` loads it, are not the model's.
+
+    Raises:
+        FoundryError: The least cosine is below `COSINE`.
+    """
+    lowest = min(float((one * other).sum(axis=1).min()) for one, other in zip(expected, found, strict=True))
+    if not lowest >= COSINE:  # also if it is not a number
+        raise FoundryError(
+            f"{folder.name}, loaded by {reader}, gives other vectors than the model: cosine {lowest:.6f}.",
+            hint="Nothing was written. The library may have changed how it loads models: try the version of the lock.",
+        )
+
+
+def update_json(path: Path, **changes: object) -> None:
+    """Change some fields of a JSON file."""
+    write_json(path, json.loads(path.read_text(encoding="utf-8")) | changes)
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write a JSON file, the keys in order."""
+    path.write_text(json.dumps(content, indent=2, sort_keys=isinstance(content, dict)) + "\n", encoding="utf-8")
