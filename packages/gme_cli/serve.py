@@ -81,10 +81,9 @@ def serve(
     embedder = Embedder.load(folder, device=device, dtype=dtype)
     found = _open_corpus(embedder, corpus, source, images) if corpus else None
     app = create_app(Service(served, embedder, limits, batching), found, key)
-    _announce(address(host, opened), served, found, common)
     if key is None and host not in _OWN_MACHINE:
         sys.stderr.write("No API key is set: everyone who reaches this machine can use the model.\n")
-    run(app, opened)
+    run(app, opened, lambda: _announce(address(host, opened), served, found, common))
 
 
 def _open_corpus(embedder: Embedder, corpus: Path, source: Path | None, images: Path | None) -> Corpus:

@@ -128,8 +128,8 @@ class SearchBody(Body):
     """The picture as a data: URI in base64."""
     instruction: str | None = None
     """The task in a sentence."""
-    k: Annotated[int, Field(ge=1, strict=True)] = 12
-    """How many hits."""
+    k: Annotated[int, Field(ge=1, strict=True)] | None = None
+    """How many hits; 24 if left out, or as many as the server gives."""
 
     @model_validator(mode="after")
     def _not_empty(self) -> Self:

@@ -14,7 +14,7 @@ class Limits(Frozen):
 
     max_items: int = Field(default=128, ge=1)
     """Items in one request."""
-    max_body_bytes: int = Field(default=32 * 2**20, ge=1024)
+    max_body_bytes: int = Field(default=16 * 2**20, ge=1024)
     """Bytes of one request body."""
     max_pixels: int = Field(default=16 * 2**20, ge=1, le=MAX_PIXELS)
     """Pixels of one picture, width times height."""

@@ -52,6 +52,7 @@ def prepare(
     """Check a request and count its tokens.
 
     The resized pictures are dropped again and made anew by `encode`: bytes may wait by the hundred, pixels may not.
+    Several threads may share `preparer`: pictures without an id pass by its cache.
 
     Args:
         preparer: Of the served model.

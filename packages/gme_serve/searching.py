@@ -17,6 +17,8 @@ from gme_serve.errors import ApiError
 from gme_serve.prepare import Part
 from gme_serve.service import Service
 
+_HITS = 24
+
 
 def router(service: Service, corpus: Corpus | None) -> APIRouter:
     """The routes; without a corpus they answer 404 and say how to make one."""
@@ -28,11 +30,11 @@ def router(service: Service, corpus: Corpus | None) -> APIRouter:
     async def search(body: SearchBody) -> dict[str, Any]:
         """The nearest items of the corpus."""
         opened = _required(corpus)
-        _check_hits(body.k, service)
+        k = _hits(body.k, service.limits.max_hits)
         # An empty box beside a picture is no text: the picture alone is the query.
         part = Part((body.text or "").strip() or None, None, body.image)
         embedded = await service.embed([part], body.instruction, ["query"])
-        found = await asyncio.get_running_loop().run_in_executor(thread, opened.search, embedded.vectors, body.k)
+        found = await asyncio.get_running_loop().run_in_executor(thread, opened.search, embedded.vectors, k)
         return {"object": "list", "data": [_as_dict(rank, hit) for rank, hit in enumerate(found, start=1)]}
 
     @routes.get("/items/{row}/image")
@@ -59,10 +61,13 @@ def _required(corpus: Corpus | None) -> Corpus:
     return corpus
 
 
-def _check_hits(k: int, service: Service) -> None:
-    if k > service.limits.max_hits:
-        message = f"k: {k} hits; this server gives at most {service.limits.max_hits}."
+def _hits(k: int | None, most: int) -> int:
+    if k is None:
+        return min(_HITS, most)
+    if k > most:
+        message = f"k: {k} hits; this server gives at most {most}."
         raise ApiError(400, message, code="too_many_hits", param="k")
+    return k
 
 
 def _as_dict(rank: int, hit: Hit) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -27,15 +28,20 @@ def bind(host: str, port: int) -> socket.socket:
     Raises:
         FoundryError: The port is taken or not allowed, or there is no such host.
     """
+    if not 0 <= port < 2**16:  # the resolver would take it modulo that
+        raise FoundryError(f"--port {port}: expected 0 to 65535.", hint="0 takes any free one.")
     try:
         family, kind, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         opened = socket.socket(family, kind)
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port that just closed may be used again
         opened.bind(address)
         opened.listen()
-    except (OSError, OverflowError) as error:
-        taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
-        what = f"Port {port} is taken." if taken else f"Can't listen on {host}, port {port}: {error}"
+    except OSError as error:
+        what = (
+            f"Port {port} is taken."
+            if error.errno == errno.EADDRINUSE
+            else f"Can't listen on {host}, port {port}: {error}"
+        )
         raise FoundryError(what, hint="Give another --port, 0 for any free one.", exit_code=1) from error
     return opened
 
@@ -46,8 +52,14 @@ def address(host: str, opened: socket.socket) -> str:
     return f"http://{shown}:{opened.getsockname()[1]}"
 
 
-def run(app: FastAPI, opened: socket.socket) -> None:
-    """Serve until SIGTERM or Ctrl-C; what was accepted is answered, for at most 30 seconds."""
+def run(app: FastAPI, opened: socket.socket, announce: Callable[[], None]) -> None:
+    """Serve until SIGTERM or Ctrl-C; what was accepted is answered, for at most 30 seconds.
+
+    Args:
+        app: The application.
+        opened: From `bind`.
+        announce: Called once requests are answered and signals are heeded.
+    """
     config = uvicorn.Config(
         app,
         access_log=False,
@@ -58,4 +70,14 @@ def run(app: FastAPI, opened: socket.socket) -> None:
     )
     # uvicorn stops in order, then raises the signal again for whoever handled it before.
     with suppress(KeyboardInterrupt):
-        uvicorn.Server(config).run(sockets=[opened])
+        _Announced(config, announce).run(sockets=[opened])
+
+
+class _Announced(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, announce: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._announce = announce
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._announce()

@@ -15,16 +15,16 @@ function tell(message, kind = "") {
 }
 
 function element(tag, text, kind) {
-  const made = document.createElement(tag);
-  if (text !== undefined) made.textContent = text; // never markup: texts come from the corpus
-  if (kind) made.className = kind;
-  return made;
+  const fresh = document.createElement(tag);
+  if (text !== undefined) fresh.textContent = text; // never markup: texts come from the corpus
+  if (kind) fresh.className = kind;
+  return fresh;
 }
 
 function asDataUri(file) {
   return new Promise((resolve, reject) => {
     const reader = new FileReader();
-    reader.onload = () => resolve(reader.result.replace(/^data:;/, "data:application/octet-stream;"));
+    reader.onload = () => resolve(reader.result);
     reader.onerror = () => reject(new Error("The picture can't be read."));
     reader.readAsDataURL(file);
   });
@@ -72,7 +72,7 @@ async function search() {
   tell("Searching …", "busy");
   at("hits").className = "stale";
   try {
-    const body = { k: 24 };
+    const body = {};
     if (text) body.text = text;
     if (picture) body.image = await asDataUri(picture);
     if (at("instruction").value.trim()) body.instruction = at("instruction").value.trim();
