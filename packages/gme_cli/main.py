@@ -40,6 +40,7 @@ _VERBS = {
     "register": ("gme_cli.steps:register", "Version, judge and register what was trained."),
     "embed": ("gme_cli.embed:embed", "Embed a corpus of your own into a folder of vectors."),
     "export": ("gme_cli.export:export", "Write a model for sentence-transformers, transformers or peft."),
+    "serve": ("gme_cli.serve:serve", "Serve a model: an embeddings API and a page to search a corpus of your own."),
     "search": ("gme_cli.search:search", "Search the pictures and passages of Atlas with the champion."),
     "dashboard": ("gme_cli.dashboard:dashboard", "Open the MLflow and Prefect pages on what the runs wrote."),
     "doctor": ("gme_cli.doctor:doctor", "Tell what is wrong with this machine."),
@@ -93,7 +94,7 @@ def _complain(error: FoundryError, arguments: list[str]) -> int:
 def _missing_package(error: ModuleNotFoundError) -> FoundryError:
     return FoundryError(
         f"The Python package '{error.name}' is not installed.",
-        hint="Run `make setup`, or install the extras: pip install 'gme-foundry[atlas,train,eval,pipeline]'.",
+        hint="Run `make setup`, or install the extras: pip install 'gme-foundry[atlas,train,eval,pipeline,serve]'.",
     )
 
 

@@ -79,7 +79,9 @@ def open_image(data: bytes, name: str = "image") -> Image.Image:
             # Pillow only warns between one and two times its own limit; ours is below it and is checked next.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             image = Image.open(io.BytesIO(data), formats=ALLOWED_FORMATS)
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError) as error:
+    except UnidentifiedImageError as error:  # its message is the address of the buffer
+        raise FoundryError(f"{name}: not a readable picture ({', '.join(ALLOWED_FORMATS)}).") from error
+    except (Image.DecompressionBombError, OSError, ValueError) as error:
         raise FoundryError(f"{name}: not a readable picture ({', '.join(ALLOWED_FORMATS)}): {error}") from error
     if image.width * image.height > MAX_PIXELS:
         raise FoundryError(f"{name}: {image.width}x{image.height} pixels, more than the allowed {MAX_PIXELS}.")

@@ -17,6 +17,7 @@ PACKAGES = {
     "gme_data",
     "gme_embedder",
     "gme_release",
+    "gme_serve",
     "gme_synthesis",
     "gme_training",
     "gme_validation",

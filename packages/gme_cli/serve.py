@@ -1,0 +1,114 @@
+"""`gme serve`: a model behind an address, with a search page over an embedded corpus."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+from gme_cli.options import Common, find_model, print_json, say
+from gme_data.errors import FoundryError
+from gme_serve.config import Batching, Limits, checked_key
+
+if TYPE_CHECKING:
+    from gme_embedder.embedder import Embedder
+    from gme_serve.corpus import Corpus
+
+_COMMON, _LIMITS, _BATCHING = Common(), Limits(), Batching()
+_OWN_MACHINE = ("127.0.0.1", "localhost", "::1")
+
+
+def serve(
+    *,
+    model: str = "champion",
+    name: str | None = None,
+    corpus: Path | None = None,
+    source: Path | None = None,
+    images: Path | None = None,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    device: str = "cpu",
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32",
+    api_key: Annotated[str | None, Parameter(env_var="GME_API_KEY", show_default=False)] = None,
+    limits: Annotated[Limits, Parameter(name="*")] = _LIMITS,
+    batching: Annotated[Batching, Parameter(name="*")] = _BATCHING,
+    common: Common = _COMMON,
+) -> None:
+    """Serve a model: an OpenAI-style /v1/embeddings, and a page to search an embedded corpus. Ctrl-C stops it.
+
+    Parameters
+    ----------
+    model
+        A folder, a hub name, or the alias of a registered model.
+    name
+        What clients call the model; by default the folder's, hub's or alias' name.
+    corpus
+        Folder of vectors made by `gme embed` with the same model: what the page searches.
+    source
+        The parquet that was embedded: what the page shows of the items.
+    images
+        Folder of images-*.parquet in which the image ids of the source are looked up.
+    host
+        Where to listen. 0.0.0.0 lets other machines in: set an API key then.
+    port
+        0 for any free one.
+    device
+        Where the model runs.
+    dtype
+        Precision of the computation.
+    api_key
+        What clients must send as Bearer. Better set GME_API_KEY: others on this machine can read command lines.
+    """
+    key = checked_key(api_key)
+    if (source and not corpus) or (images and not source):
+        raise FoundryError("--source needs --corpus, and --images needs --source.", hint="Give them together.")
+    named, folder = find_model(model, common)
+    served = name or (Path(model).resolve().name if Path(model).is_dir() else model)
+    if corpus:
+        _check_origin(corpus, named)
+    if common.dry_run:
+        _say_plan(served, folder, corpus, f"{host}:{port}", key)
+        return
+    from gme_serve.server import address, bind, run
+
+    opened = bind(host, port)  # before the slow imports: a port in use is known at once
+    from gme_embedder.embedder import Embedder
+    from gme_serve.app import create_app
+    from gme_serve.service import Service
+
+    embedder = Embedder.load(folder, device=device, dtype=dtype)
+    found = _open_corpus(embedder, corpus, source, images) if corpus else None
+    app = create_app(Service(served, embedder, limits, batching), found, key)
+    if key is None and host not in _OWN_MACHINE:
+        sys.stderr.write("No API key is set: everyone who reaches this machine can use the model.\n")
+    run(app, opened, lambda: _announce(address(host, opened), served, found, common))
+
+
+def _open_corpus(embedder: Embedder, corpus: Path, source: Path | None, images: Path | None) -> Corpus:
+    from gme_serve.corpus import Corpus, read_origin
+
+    found = Corpus.open(corpus, source, images)
+    found.check_made_by(embedder, read_origin(corpus).instruction)
+    return found
+
+
+def _check_origin(corpus: Path, model: str) -> None:
+    from gme_serve.corpus import read_origin, require_model
+
+    require_model(corpus, read_origin(corpus), model)
+
+
+def _announce(url: str, served: str, corpus: Corpus | None, common: Common) -> None:
+    items = len(corpus.ids) if corpus else None
+    if common.json:
+        print_json({"url": url, "model": served, "items": items})
+    else:
+        say(f"{served} at {url}" + (f", searching {items:,} items" if items is not None else ""))
+    sys.stdout.flush()  # whoever started this in a pipe waits for the line
+
+
+def _say_plan(served: str, folder: Path | str, corpus: Path | None, where: str, key: str | None) -> None:
+    searched = f"searching {corpus}" if corpus else "without a corpus"
+    say(f"Would serve {folder} as '{served}' on {where}, {searched}, {'with' if key else 'without'} an API key.")

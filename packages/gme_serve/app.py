@@ -1,0 +1,70 @@
+"""The application: routes around a service and, if there is one, a corpus. Knows paths; computes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.responses import JSONResponse, Response
+
+from gme_serve import embeddings, errors, page, searching
+from gme_serve.corpus import Corpus
+from gme_serve.gate import BodyLimit, KeyRequired
+from gme_serve.metrics import Counted
+from gme_serve.service import Service
+
+
+def create_app(service: Service, corpus: Corpus | None = None, key: str | None = None) -> FastAPI:
+    """The ASGI application.
+
+    Args:
+        service: Started and stopped with the application.
+        corpus: What the page searches; None leaves the rest as it is.
+        key: What clients must send; None lets everyone in.
+    """
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        service.start()
+        yield
+        await service.stop()
+
+    # The interactive documentation would be fetched from elsewhere; the schema itself stays.
+    app = FastAPI(title="GME Foundry", version="1", docs_url=None, redoc_url=None, lifespan=lifespan)
+    errors.install(app)
+    app.include_router(embeddings.router(service))
+    app.include_router(searching.router(service, corpus))
+    _add_state(app, service, corpus, key)
+    # The last one added is the first one met.
+    app.add_middleware(BodyLimit, limit=service.limits.max_body_bytes)
+    if key:
+        app.add_middleware(KeyRequired, key=key)
+    app.add_middleware(Counted, metrics=service.metrics)
+    return app
+
+
+def _add_state(app: FastAPI, service: Service, corpus: Corpus | None, key: str | None) -> None:
+    html, headers = page.read()
+
+    @app.get("/", include_in_schema=False)
+    async def show_page() -> Response:
+        return Response(html, headers=headers, media_type="text/html")
+
+    @app.get("/healthz")
+    async def healthz() -> JSONResponse:
+        """Whether the model answers; also what the page needs to know before it has the key."""
+        state = {
+            "ready": service.ready,
+            "model": service.name,
+            "dimension": service.dimension,
+            "corpus": len(corpus.ids) if corpus else None,
+            "key_required": key is not None,
+        }
+        return JSONResponse(state, 200 if service.ready else 503)
+
+    @app.get("/metrics")
+    async def metrics() -> Response:
+        """Counts and times in Prometheus' text format."""
+        return Response(generate_latest(service.metrics.registry), media_type=CONTENT_TYPE_LATEST)

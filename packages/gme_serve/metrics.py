@@ -1,0 +1,60 @@
+"""What the server counts, for Prometheus, in a registry of its own. Knows names and labels, not what happens."""
+
+from __future__ import annotations
+
+import time
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_TOKENS = (64, 256, 1024, 2048, 4096, 8192, 16384, 65536)
+_UNROUTED = "none"
+
+
+class Metrics:
+    """The figures of one server. `registry` is what ``/metrics`` shows."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        labels = ("route", "status")
+        self.requests = Counter("gme_requests", "Requests answered.", labels, registry=self.registry)
+        self.seconds = Histogram(
+            "gme_request_seconds", "From request to answer.", ("route",), buckets=_SECONDS, registry=self.registry
+        )
+        self.items = Counter("gme_items", "Items embedded.", registry=self.registry)
+        self.tokens = Counter("gme_tokens", "Tokens embedded.", registry=self.registry)
+        self.waiting = Gauge("gme_queue_depth", "Requests that wait for the model.", registry=self.registry)
+        self.batch_tokens = Histogram(
+            "gme_batch_tokens", "Tokens computed together.", buckets=_TOKENS, registry=self.registry
+        )
+
+
+class Counted:
+    """ASGI middleware: counts and times every request.
+
+    The route is its template, so that clients can't make series up; ``none`` for what was refused before or has none.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app, self._metrics = app, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started, status = time.perf_counter(), 500
+
+        async def noting(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noting)
+        finally:
+            route = getattr(scope.get("route"), "path", _UNROUTED)
+            self._metrics.requests.labels(route, str(status)).inc()
+            self._metrics.seconds.labels(route).observe(time.perf_counter() - started)

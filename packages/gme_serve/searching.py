@@ -1,0 +1,74 @@
+"""The routes of the search page: ``/v1/search`` and the thumbnails of what it finds. Knows bodies and answers."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.responses import Response
+
+from gme_data.errors import FoundryError
+from gme_serve.bodies import SearchBody
+from gme_serve.corpus import Corpus, Hit
+from gme_serve.errors import ApiError
+from gme_serve.prepare import Part
+from gme_serve.service import Service
+
+_HITS = 24
+
+
+def router(service: Service, corpus: Corpus | None) -> APIRouter:
+    """The routes; without a corpus they answer 404 and say how to make one."""
+    routes = APIRouter(prefix="/v1")
+    # One thread: parquet readers and their caches are not for several.
+    thread = ThreadPoolExecutor(1, "corpus")
+
+    @routes.post("/search")
+    async def search(body: SearchBody) -> dict[str, Any]:
+        """The nearest items of the corpus."""
+        opened = _required(corpus)
+        k = _hits(body.k, service.limits.max_hits)
+        # An empty box beside a picture is no text: the picture alone is the query.
+        part = Part((body.text or "").strip() or None, None, body.image)
+        embedded = await service.embed([part], body.instruction, ["query"])
+        found = await asyncio.get_running_loop().run_in_executor(thread, opened.search, embedded.vectors, k)
+        return {"object": "list", "data": [_as_dict(rank, hit) for rank, hit in enumerate(found, start=1)]}
+
+    @routes.get("/items/{row}/image")
+    async def image(row: int) -> Response:
+        """A small version of an item's picture."""
+        opened = _required(corpus)
+        try:
+            picture = await asyncio.get_running_loop().run_in_executor(thread, opened.thumbnail, row)
+        except FoundryError as error:
+            message = f"The picture of row {row} is missing or damaged."
+            raise ApiError(404, message, code="image_not_readable") from error
+        if picture is None:
+            raise ApiError(404, f"Row {row} has no picture.", code="not_found")
+        headers = {"Cache-Control": "private, max-age=3600", "X-Content-Type-Options": "nosniff"}
+        return Response(picture, headers=headers, media_type="image/png")
+
+    return routes
+
+
+def _required(corpus: Corpus | None) -> Corpus:
+    if corpus is None:
+        message = "No corpus is served. Make vectors with `gme embed`, start with `gme serve --corpus FOLDER`."
+        raise ApiError(404, message, code="no_corpus")
+    return corpus
+
+
+def _hits(k: int | None, most: int) -> int:
+    if k is None:
+        return min(_HITS, most)
+    if k > most:
+        message = f"k: {k} hits; this server gives at most {most}."
+        raise ApiError(400, message, code="too_many_hits", param="k")
+    return k
+
+
+def _as_dict(rank: int, hit: Hit) -> dict[str, Any]:
+    return {"rank": rank, **asdict(hit), "image": f"/v1/items/{hit.row}/image" if hit.image else None}

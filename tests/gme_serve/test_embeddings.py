@@ -1,0 +1,224 @@
+"""`/v1/embeddings`: served vectors are those of `encode`, whoever else asks; errors have the shape of OpenAI."""
+
+from __future__ import annotations
+
+import base64
+import random
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import numpy as np
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from serving import data_uri, error_of, png
+
+pytestmark = pytest.mark.xdist_group("serve")
+
+
+def vectors(answer: httpx.Response) -> np.ndarray:
+    assert answer.status_code == 200, answer.text
+    data = answer.json()["data"]
+    assert [row["index"] for row in data] == list(range(len(data)))
+    return np.asarray([row["embedding"] for row in data], dtype=np.float32)
+
+
+def samples(client: httpx.Client) -> dict[tuple[str, ...], float]:
+    text = client.get("/metrics").text
+    return {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def test_every_kind_of_item_equals_offline(client, embedder):
+    given = [
+        "Santiago",
+        {"text": "Lima"},
+        {"image": data_uri(png(1))},
+        {"title": "T", "text": "x", "image": data_uri(png(2))},
+    ]
+    same = ["Santiago", {"text": "Lima"}, {"image": png(1)}, {"title": "T", "text": "x", "image": png(2)}]
+    answer = client.post("/v1/embeddings", json={"input": given, "model": "model", "user": "somebody"})
+    np.testing.assert_allclose(vectors(answer), embedder.encode(same), atol=1e-6)
+    body = answer.json()
+    assert (body["object"], body["model"]) == ("list", "model")
+    tokens = sum(len(item.ids) for item in embedder.preparer.tokenise(same))
+    assert body["usage"] == {"prompt_tokens": tokens, "total_tokens": tokens}
+
+
+def test_an_instruction_changes_the_vector_as_offline(client, embedder):
+    answer = client.post("/v1/embeddings", json={"input": "Lima", "instruction": "Find a passage."})
+    np.testing.assert_allclose(vectors(answer), embedder.encode(["Lima"], "Find a passage."), atol=1e-6)
+
+
+def test_as_the_openai_client_asks(client, embedder):
+    """It wants base64 by default, sends a key even where none is needed, and names the model."""
+    body = {"input": ["Santiago", "Lima"], "model": "model", "encoding_format": "base64"}
+    data = client.post("/v1/embeddings", json=body, headers={"Authorization": "Bearer any"}).json()["data"]
+    got = [np.frombuffer(base64.b64decode(row["embedding"]), dtype="<f4") for row in data]
+    np.testing.assert_allclose(np.stack(got), embedder.encode(["Santiago", "Lima"]), atol=1e-6)
+
+
+@pytest.mark.parametrize("more", [{}, {"text": "a flag", "instruction": "Find the same."}])
+def test_an_uploaded_picture_equals_offline(client, embedder, more):
+    answer = client.post("/v1/embeddings/upload", files={"image": ("flag.png", png(3))}, data=more)
+    item = {"image": png(3), **({"text": more["text"]} if more else {})}
+    np.testing.assert_allclose(vectors(answer), embedder.encode([item], more.get("instruction")), atol=1e-6)
+
+
+def test_many_at_once_with_mixed_instructions_equal_offline(client, embedder):
+    dice = random.Random(5)
+    instructions = [None, "Find a passage.", "Find a picture."]
+    asked = [
+        ([dice.choice(["Lima", "A river of 1,204 km " * dice.randint(1, 20), png(dice.randint(0, 9))])
+          for _ in range(dice.randint(1, 6))], dice.choice(instructions))
+        for _ in range(40)
+    ]  # fmt: skip
+
+    def ask(request):
+        items, instruction = request
+        given = [{"image": data_uri(item)} if isinstance(item, bytes) else item for item in items]
+        return vectors(client.post("/v1/embeddings", json={"input": given, "instruction": instruction}))
+
+    before = samples(client)
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(ask, asked))
+    for (items, instruction), got in zip(asked, answers, strict=True):
+        same = [{"image": item} if isinstance(item, bytes) else item for item in items]
+        np.testing.assert_allclose(got, embedder.encode(same, instruction), atol=1e-6)
+    after = samples(client)
+    grown = {name: after[(name,)] - before[(name,)] for name in ("gme_items_total", "gme_batch_tokens_count")}
+    assert grown["gme_items_total"] == sum(len(items) for items, _ in asked)
+    assert grown["gme_batch_tokens_count"] < len(asked), "requests were computed together"
+
+
+def test_metrics_count_what_was_asked(client):
+    before = samples(client)
+    tokens = client.post("/v1/embeddings", json={"input": ["a", "b c"]}).json()["usage"]["total_tokens"]
+    client.post("/v1/embeddings", json={"input": []})
+    client.get("/made/up/by/a/client")
+    after = samples(client)
+    grown = {name: value - before.get(name, 0) for name, value in after.items() if value != before.get(name, 0)}
+    assert grown[("gme_requests_total", "/v1/embeddings", "200")] == 1
+    assert grown[("gme_requests_total", "/v1/embeddings", "400")] == 1
+    assert grown[("gme_requests_total", "none", "404")] == 1
+    assert grown[("gme_items_total",)] == 2
+    assert grown[("gme_tokens_total",)] == grown[("gme_batch_tokens_sum",)] == tokens
+    assert grown[("gme_request_seconds_count", "/v1/embeddings")] == 2
+    assert after[("gme_queue_depth",)] == 0
+    assert not any("made" in part for name in after for part in name)
+
+
+def test_what_is_served(client, embedder):
+    (model,) = client.get("/v1/models").json()["data"]
+    assert (model["id"], model["object"]) == ("model", "model")
+    state = client.get("/healthz").json()
+    assert state == {
+        "ready": True, "model": "model", "dimension": embedder.dimension, "corpus": 12, "key_required": False
+    }  # fmt: skip
+    assert client.get("/docs").status_code == 404
+    paths = client.get("/openapi.json").json()["paths"]
+    assert {"/v1/embeddings", "/v1/embeddings/upload", "/v1/search"} <= set(paths)
+
+
+def test_dimensions_are_taken_only_as_trained(client, embedder):
+    ask = {"input": "x", "dimensions": embedder.dimension}
+    assert vectors(client.post("/v1/embeddings", json=ask)).shape == (1, embedder.dimension)
+    answer = client.post("/v1/embeddings", json={"input": "x", "dimensions": 64})
+    error = error_of(answer)
+    assert (answer.status_code, error["param"], error["code"]) == (400, "dimensions", "dimensions_not_supported")
+    assert "not trained for shortened embeddings" in error["message"]
+
+
+BAD = [
+    ({"inputs": "x"}, None, "Unknown field 'inputs'. Did you mean 'input'?"),
+    ({"input": "x", "dimension": 3}, None, "Did you mean 'dimensions'?"),
+    ({"input": [{"txt": "x"}]}, "input[0]", "Unknown field 'txt'. Did you mean 'text'?"),
+    ({}, "input", "Field required"),
+    ({"input": []}, "input", "at least one item"),
+    ({"input": 3}, "input", "a text, or a list"),
+    ({"input": {"text": "x"}}, "input", "a text, or a list"),
+    ({"input": [1, 2, 3]}, "input", "Token ids are not taken"),
+    ({"input": [[1, 2], [3]]}, "input", "Token ids are not taken"),
+    ({"input": ["x", {}]}, "input[1]", "needs a text, an image, or both"),
+    ({"input": ["x", None]}, "input[1]", ""),
+    ({"input": "x", "instruction": 5}, "instruction", "valid string"),
+    ({"input": "x", "encoding_format": "hex"}, "encoding_format", "'float' or 'base64'"),
+    ({"input": "x", "dimensions": "64"}, "dimensions", "valid integer"),
+    ({"input": "half of a pair: \ud83d"}, "input[0]", "not valid Unicode"),
+    ({"input": "x", "instruction": "\ud83d"}, "instruction", "not valid Unicode"),
+    ({"\ud83d": 1}, None, "Unknown field '\\ud83d'"),
+    ({"input": [{"image": "/etc/passwd"}]}, "input[0].image", "reads no paths and fetches no addresses"),
+    ({"input": [{"image": "file:///etc/passwd"}]}, "input[0].image", "Expected a data: URI"),
+    ({"input": [{"image": "http://localhost/x.png"}]}, "input[0].image", "Expected a data: URI"),
+    ({"input": [{"image": "data:image/png;base64,@@@"}]}, "input[0]", "base64 is damaged"),
+    ({"input": [{"image": data_uri(b"hello")}]}, "input[0]", "not a readable picture"),
+    ({"input": ["x", {"image": data_uri(png(1)[:-40])}]}, "input[1]", "picture is damaged"),
+]
+
+
+@pytest.mark.parametrize(("body", "param", "message"), BAD, ids=range(len(BAD)))
+def test_a_bad_body_is_refused_with_its_field(client, body, param, message):
+    import json
+
+    answer = client.post("/v1/embeddings", content=json.dumps(body), headers={"Content-Type": "application/json"})
+    error = error_of(answer)
+    assert (answer.status_code, error["type"], error["param"]) == (400, "invalid_request_error", param)
+    assert message in error["message"]
+    assert "0x" not in error["message"], "an address in memory"
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"nope", b'{"input": "x"', b"[" * 100_000, b"\xff\xfe"])
+def test_a_body_that_is_no_json_object_is_refused(client, content):
+    answer = client.post("/v1/embeddings", content=content, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 400
+    assert error_of(answer)["message"]
+
+
+def test_json_without_its_header_is_refused(client):
+    answer = client.post("/v1/embeddings", content=b'{"input": "x"}')
+    assert answer.status_code == 400
+    assert "Content-Type: application/json" in error_of(answer)["message"]
+
+
+def test_another_model_is_not_served(client):
+    answer = client.post("/v1/embeddings", json={"input": "x", "model": "text-embedding-3-small"})
+    error = error_of(answer)
+    assert (answer.status_code, error["code"], error["param"]) == (404, "model_not_found", "model")
+    assert "Use 'model'" in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("form", "message"),
+    [
+        ({"data": {"imag": "x"}}, "Did you mean 'image'?"),
+        ({"files": {"imag": png(1)}}, "Did you mean 'image'?"),
+        ({"data": {"image": "x"}}, "Expected a file, found a text"),
+        ({"data": {"text": "x"}}, "Field required"),
+        ({"files": {"image": b"hello"}}, "not a readable picture"),
+        ({"files": {"image": png(1)}, "data": {"model": "other"}}, "is not served here"),
+        ({"json": {"image": "x"}}, "Field required"),
+    ],
+)
+def test_a_bad_upload_is_refused(client, form, message):
+    answer = client.post("/v1/embeddings/upload", **form)
+    assert answer.status_code in {400, 404}
+    assert message in error_of(answer)["message"]
+
+
+def test_unknown_addresses_and_methods(client):
+    assert client.get("/v1/nothing").status_code == 404
+    assert error_of(client.get("/v1/nothing"))["code"] == "not_found"
+    answer = client.get("/v1/embeddings")
+    assert (answer.status_code, error_of(answer)["code"]) == (405, "method_not_allowed")
+    assert answer.headers["allow"] == "POST"
+
+
+def test_one_bad_item_fails_its_own_request_only(client, embedder):
+    bodies = [{"input": "x", "dimensions": 1} if n % 3 else {"input": [f"text {n}"]} for n in range(12)]
+    bodies[4] = {"input": [{"image": data_uri(png(2)[:-40])}]}
+    with ThreadPoolExecutor(12) as pool:
+        answers = list(pool.map(lambda body: client.post("/v1/embeddings", json=body), bodies))
+    assert [answer.status_code for answer in answers] == [400 if n % 3 else 200 for n in range(12)]
+    np.testing.assert_allclose(vectors(answers[3]), embedder.encode(["text 3"]), atol=1e-6)
