@@ -26,11 +26,11 @@ def embed(
     dtype: Literal["float32", "bfloat16", "float16"] = "float32",
     device: str = "cpu",
     on_error: Literal["raise", "skip"] = "raise",
-    rank: int = 0,
-    ranks: int = 1,
     common: Common = _COMMON,
 ) -> None:
-    """Embed every row of a parquet corpus. Killed and run again, it goes on at the shard it was at.
+    """Embed every row of a parquet corpus.
+
+    Killed and run again, it goes on at the shard it was at; run several times at once, it shares the work.
 
     Parameters
     ----------
@@ -54,19 +54,13 @@ def embed(
         Where the model runs.
     on_error
         At a row that can't be embedded: stop, or note it and go on.
-    rank
-        This process makes the shards of this remainder ...
-    ranks
-        ... on division by this many processes.
     """
     from gme_data.images import ImageStore
     from gme_embedder.bulk import Job, corpus_files, digest_of, embed_corpus
     from gme_embedder.embedder import Embedder
 
-    if shard_rows < 1 or not 0 <= rank < ranks:
-        raise FoundryError(
-            f"--shard-rows {shard_rows} --rank {rank} --ranks {ranks}: expected 0 <= rank < ranks, 1 row."
-        )
+    if shard_rows < 1:
+        raise FoundryError(f"--shard-rows {shard_rows}: expected 1 or more.")
     files = corpus_files(input)
     name, folder = find_model(model, common)
     job = Job(digest_of(files), f"{name} {dtype}", instruction, shard_rows, store, on_error)
@@ -75,8 +69,10 @@ def embed(
         return
     embedder = Embedder.load(folder, device=device, dtype=dtype)
     store_of_images = ImageStore([images]) if images else None
-    summary = embed_corpus(embedder, files, output, job, images=store_of_images, rank=rank, ranks=ranks)
+    summary = embed_corpus(embedder, files, output, job, images=store_of_images)
     if common.json:
         print_json({"output": output, "dimension": embedder.dimension, **asdict(summary)})
         return
     say(f"{output}: {summary.made:,} vectors made of {summary.rows:,} rows, {summary.skipped:,} rows skipped.")
+    if summary.shards_elsewhere:
+        say(f"Another process is at {summary.shards_elsewhere} shard(s); run the same command again to be sure.")

@@ -57,13 +57,15 @@ class Progress:
         self._last_line = time.monotonic()
         elapsed = self._last_line - self._started
         fresh = self._done - self._before
+        speed = f", {fresh / elapsed:,.1f} {self._unit}/s" if fresh > 0 and elapsed >= 1 else ""
         left = (
             f", about {(self._total - self._done) * elapsed / fresh:.0f} s left"
             if fresh > 0 and self._done < self._total
             else ""
         )
         tail = f" · {note}" if note else ""
-        sys.stderr.write(f"  {self._label}: {self._done}/{self._total} {self._unit} in {elapsed:.0f} s{left}{tail}\n")
+        count = f"{self._done}/{self._total} {self._unit}"
+        sys.stderr.write(f"  {self._label}: {count} in {elapsed:.0f} s{speed}{left}{tail}\n")
         sys.stderr.flush()
 
 

@@ -2,14 +2,17 @@
 
 A folder of vectors holds, per shard, ``ids-00007.parquet`` and ``vectors-00007.npy`` (memory-mappable), with
 ``skipped-00007.json`` for rows that could not be embedded, and ``job.json`` with what they were made of. A kill costs
-one shard. Knows rows and files; not what is done with the vectors.
+one shard. Processes that are given the same job and folder share the work: each takes the next shard that nobody has,
+by a lock that the kernel frees when its holder dies. Knows rows and files; not what is done with the vectors.
 """
 
 from __future__ import annotations
 
 import io
 import json
+import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +20,7 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from gme_data.digests import sha256_bytes, sha256_file
@@ -59,12 +63,21 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a call did: `rows` of the corpus, vectors made now, rows skipped in all, shards that were there before."""
+    """What a call did.
+
+    Attributes:
+        rows: Of the corpus.
+        made: Vectors made now.
+        skipped: Rows that could not be embedded, now or before.
+        shards_before: Shards that were there.
+        shards_elsewhere: Shards that another process was at.
+    """
 
     rows: int
     made: int
     skipped: int
     shards_before: int
+    shards_elsewhere: int
 
 
 def corpus_files(source: Path) -> list[Path]:
@@ -89,16 +102,9 @@ def digest_of(files: Sequence[Path]) -> str:
 
 
 def embed_corpus(
-    embedder: Embedder,
-    files: Sequence[Path],
-    output: Path,
-    job: Job,
-    *,
-    images: ImageStore | None = None,
-    rank: int = 0,
-    ranks: int = 1,
+    embedder: Embedder, files: Sequence[Path], output: Path, job: Job, *, images: ImageStore | None = None
 ) -> Summary:
-    """Embed all rows; shards that are there are left alone.
+    """Embed all rows; shards that are there, or that another process is at, are left alone.
 
     Args:
         embedder: The model that `job` names.
@@ -106,24 +112,55 @@ def embed_corpus(
         output: Folder of vectors.
         job: Must be that of the vectors already in `output`.
         images: Where image ids are looked up.
-        rank: This process makes every shard whose number leaves this remainder ...
-        ranks: ... on division by this. Processes may share `output`.
 
     Raises:
         FoundryError: `output` holds vectors of another job; a bad row with ``on_error="raise"``.
     """
     _claim(output, job)
     total = sum(_open(file).metadata.num_rows for file in files)
-    made = skipped = before = 0
+    made = skipped = before = elsewhere = 0
     with Progress("embed", total, "rows") as progress:
+        meter = Meter(progress)
         for number, rows in enumerate(_shards(files, job.shard_rows)):
-            if number % ranks == rank and not vectors_path(output, number).exists():
-                made += _embed_shard(embedder, rows, output, number, job, images)
-            else:
-                before += number % ranks == rank
+            with _taken(output, number) as mine:
+                if vectors_path(output, number).exists():
+                    before += 1
+                    progress.advance(len(rows))
+                elif mine:
+                    made += _embed_shard(embedder, rows, output, number, job, images, meter)
+                else:
+                    elsewhere += 1
+                    progress.advance(len(rows))
             skipped += _count_skipped(output, number)
-            progress.advance(len(rows))
-    return Summary(total, made, skipped, before)
+    return Summary(total, made, skipped, before, elsewhere)
+
+
+class Meter:
+    """Counts rows and tokens of the work at hand."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress, self._tokens, self._started = progress, 0, time.monotonic()
+
+    def add(self, rows: int, tokens: int) -> None:
+        """Count a batch."""
+        self._tokens += tokens
+        seconds = max(time.monotonic() - self._started, 1e-3)
+        self._progress.advance(rows, f"{self._tokens / seconds:,.0f} tokens/s")
+
+
+@contextmanager
+def _taken(output: Path, number: int) -> Iterator[bool]:
+    """Whether a shard is this process' to make; it is nobody else's meanwhile."""
+    lock = FileLock(output / f".lock-{number:05d}")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
 
 
 def vectors_path(folder: Path, number: int) -> Path:
@@ -148,11 +185,17 @@ def open_vectors(folder: Path) -> Iterator[tuple[list[str], Vectors]]:
 
 
 def _embed_shard(
-    embedder: Embedder, rows: list[dict[str, Any]], output: Path, number: int, job: Job, images: ImageStore | None
+    embedder: Embedder,
+    rows: list[dict[str, Any]],
+    output: Path,
+    number: int,
+    job: Job,
+    images: ImageStore | None,
+    meter: Meter,
 ) -> int:
     items = [_item(row, images) for row in rows]
     bad: dict[int, str] | None = {} if job.on_error == "skip" else None
-    vectors = embedder.encode(items, job.instruction, images, bad=bad)
+    vectors = embedder.encode(items, job.instruction, images, bad=bad, on_batch=meter.add)
     kept = [place for place in range(len(rows)) if place not in (bad or {})]
     vectors = vectors[kept].astype(job.dtype)
     if bad:

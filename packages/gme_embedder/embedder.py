@@ -5,7 +5,7 @@ Batches by tokens, not by count, and similar lengths together. Knows preparation
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -120,6 +120,7 @@ class Embedder:
         batch_tokens: int = BATCH_TOKENS,
         progress: str | None = None,
         bad: dict[int, str] | None = None,
+        on_batch: Callable[[int, int], None] | None = None,
     ) -> NDArray[np.float32]:
         """Embed items.
 
@@ -132,6 +133,7 @@ class Embedder:
             batch_tokens: Tokens computed at once; more need more memory.
             progress: Label of a progress display; None shows none.
             bad: If given, bad items are noted here, place and reason, and their vectors are zero; else they raise.
+            on_batch: Told the items and tokens of each batch that is done.
 
         Returns:
             L2-normalised float32 [n, d] in the order of `items`.
@@ -148,6 +150,8 @@ class Embedder:
                 vectors[rows] = self.model.embed(batch).cpu().numpy()
                 if shown:
                     shown.advance(len(rows))
+                if on_batch:
+                    on_batch(len(rows), len(batch.tokens))
         return vectors
 
     def _plans(

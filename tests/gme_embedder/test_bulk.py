@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from filelock import FileLock
 
 from gme_data.errors import FoundryError
 from gme_embedder.bulk import Job, corpus_files, digest_of, embed_corpus, open_vectors
@@ -77,15 +78,41 @@ def test_what_is_done_is_not_done_again(embedder, corpus, tmp_path):
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
 
-def test_ranks_share_a_folder(embedder, corpus, tmp_path):
-    files, what = corpus_files(corpus), job(corpus)
+def test_a_shard_that_another_process_is_at_is_left_to_it(embedder, corpus, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
     with pytest.raises(FoundryError, match="holds no vectors"):
-        list(open_vectors(tmp_path / "out"))
-    embed_corpus(embedder, files, tmp_path / "out", what, rank=1, ranks=2)
+        list(open_vectors(out))
+    with FileLock(out / ".lock-00001"):
+        summary = embed(embedder, corpus, out)
+    assert (summary.made, summary.shards_elsewhere) == (12, 1)
     with pytest.raises(FoundryError, match="shards are missing"):
-        list(open_vectors(tmp_path / "out"))
-    embed_corpus(embedder, files, tmp_path / "out", what, rank=0, ranks=2)
-    assert sum(len(ids) for ids, _ in open_vectors(tmp_path / "out")) == 20
+        list(open_vectors(out))
+    assert embed(embedder, corpus, out).made == 8
+    assert sum(len(ids) for ids, _ in open_vectors(out)) == 20
+
+
+def test_processes_share_a_folder(embedder, tmp_path, inputs):
+    """Two real commands at once: every shard is made once, and the bytes are those of one command alone."""
+    embedder.save(tmp_path / "model")
+    rows = {"id": [str(n) for n in range(60)], "text": [inputs.text(1 + n % 40) for n in range(60)]}
+    pq.write_table(pa.table(rows), tmp_path / "corpus.parquet")
+    both = [subprocess.Popen(command(tmp_path, "out", "--json"), stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    reports = [json.loads(process.communicate()[0]) for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert sum(report["made"] for report in reports) == 60
+    subprocess.run(command(tmp_path, "alone"), check=True)
+    assert vector_files(tmp_path / "out") == vector_files(tmp_path / "alone")
+
+
+def command(folder: Path, output: str, *more: str) -> list[str]:
+    program = [sys.executable, "-m", "gme_cli.main", "embed", *more]
+    flags = {"--input": "corpus.parquet", "--output": output, "--model": "model"}
+    return [*program, *(part for flag, name in flags.items() for part in (flag, str(folder / name))), "--shard-rows=5"]
+
+
+def vector_files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if not path.name.startswith(".")}
 
 
 def test_another_job_is_not_mixed_in(embedder, corpus, tmp_path):
@@ -128,16 +155,10 @@ def test_a_file_that_is_no_parquet_is_refused(tmp_path):
 def test_killed_and_run_again_it_ends_with_the_same_bytes(embedder, tmp_path, inputs):
     """The real command, killed once its first shard is there."""
     embedder.save(tmp_path / "model")
-    corpus = tmp_path / "corpus.parquet"
-    pq.write_table(pa.table({"id": [str(n) for n in range(60)], "text": [inputs.text(20) for _ in range(60)]}), corpus)
-
-    def command(output: Path) -> list[str]:
-        program = [sys.executable, "-m", "gme_cli.main", "embed"]
-        flags = {"--input": corpus, "--output": output, "--model": tmp_path / "model", "--shard-rows": 5}
-        return [*program, *(str(part) for flag in flags.items() for part in flag)]
-
-    out, straight = tmp_path / "out", tmp_path / "straight"
-    process = subprocess.Popen(command(out), stderr=subprocess.PIPE)
+    rows = {"id": [str(n) for n in range(60)], "text": [inputs.text(20) for _ in range(60)]}
+    pq.write_table(pa.table(rows), tmp_path / "corpus.parquet")
+    out = tmp_path / "out"
+    process = subprocess.Popen(command(tmp_path, "out"), stderr=subprocess.PIPE)
     while not (out / "vectors-00001.npy").exists():
         assert process.poll() is None
         time.sleep(0.01)
@@ -145,13 +166,11 @@ def test_killed_and_run_again_it_ends_with_the_same_bytes(embedder, tmp_path, in
     process.communicate()
     assert len(list(out.glob("vectors-*.npy"))) < 12
     stamp = (out / "vectors-00001.npy").stat().st_mtime_ns
-    for folder in (out, straight):
-        done = subprocess.run(command(folder), capture_output=True, text=True, check=False)
+    for name in ("out", "alone"):
+        done = subprocess.run(command(tmp_path, name), capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
     assert (out / "vectors-00001.npy").stat().st_mtime_ns == stamp
-    names = sorted(path.name for path in straight.iterdir())
-    assert names == sorted(path.name for path in out.iterdir() if not path.name.startswith("."))
-    assert all((out / name).read_bytes() == (straight / name).read_bytes() for name in names)
+    assert vector_files(out) == vector_files(tmp_path / "alone")
 
 
 @pytest.mark.parametrize("k", [1, 7, 40])
