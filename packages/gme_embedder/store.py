@@ -1,19 +1,20 @@
 """Vectors kept by what they are vectors of, so that nothing is ever encoded twice.
 
-Append-only safetensors files, each written whole by a rename: a kill loses the chunk in work and nothing else. Knows
-neither encoders nor items, only their names and keys.
+A folder per encoder, in it chunks that are only ever added: ``<name>.vectors.npy``, memory-mapped when read, and then
+``<name>.keys.npy``, which says that the chunk is whole. A kill loses the chunk in work and nothing else; two writers of
+one chunk write the same bytes. Knows neither encoders nor items, only their names and keys.
 """
 
 from __future__ import annotations
 
+import io
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
 
 from gme_data.digests import sha256_bytes
 from gme_data.errors import FoundryError
@@ -27,7 +28,8 @@ Compute = Callable[[list[int]], Vectors]
 
 _CHUNK = 1024
 """Keys computed between two writes; the most that a kill can cost."""
-_DIGEST = 32
+_KEYS, _VECTORS = ".keys.npy", ".vectors.npy"
+_DIGEST = np.dtype("S32")
 
 
 class EmbeddingStore:
@@ -36,10 +38,11 @@ class EmbeddingStore:
     Args:
         folder: Made when first written; one subfolder per encoder.
         chunk: Keys computed between two writes.
+        dtype: Of new vectors on disk; old ones are read whatever theirs is.
     """
 
-    def __init__(self, folder: Path, *, chunk: int = _CHUNK) -> None:
-        self._folder, self._chunk = folder, chunk
+    def __init__(self, folder: Path, *, chunk: int = _CHUNK, dtype: Literal["float16", "float32"] = "float32") -> None:
+        self._folder, self._chunk, self._dtype = folder, chunk, np.dtype(dtype)
 
     def encode(self, encoder_name: str, keys: Sequence[str], compute: Compute) -> Vectors:
         """Vectors of `keys`, computing only those that are not kept yet.
@@ -50,7 +53,7 @@ class EmbeddingStore:
             compute: Called with places in `keys`, each distinct missing key once, in order of first appearance.
 
         Returns:
-            float32 [len(keys), d]; [0, 0] for no keys.
+            float32 [len(keys), d], as they are on disk; [0, 0] for no keys.
 
         Raises:
             FoundryError: `compute` returned another number of vectors than asked for, or of another size than kept.
@@ -58,44 +61,69 @@ class EmbeddingStore:
         if not keys:
             return np.zeros((0, 0), np.float32)
         folder = self._folder / sha256_bytes(encoder_name.encode())[:16]
-        digests = [bytes.fromhex(sha256_bytes(key.encode())) for key in keys]
-        kept = _read(folder)
-        first = {digest: place for place, digest in reversed(list(enumerate(digests)))}
-        missing = sorted(place for digest, place in first.items() if digest not in kept)
+        digests = np.array([bytes.fromhex(sha256_bytes(key.encode())) for key in keys], _DIGEST)
+        distinct, first = np.unique(digests, return_index=True)
+        missing = np.sort(first[~np.isin(distinct, _kept_keys(folder))])
         for start in range(0, len(missing), self._chunk):
             places = missing[start : start + self._chunk]
-            vectors = np.ascontiguousarray(compute(places), dtype=np.float32)
+            vectors = np.ascontiguousarray(compute(places.tolist()), dtype=self._dtype)
             if vectors.ndim != 2 or len(vectors) != len(places):
                 raise FoundryError(f"{encoder_name}: asked for {len(places)} vectors, got the shape {vectors.shape}.")
-            names = [digests[place] for place in places]
-            _write(folder, names, vectors)
-            kept.update(zip(names, vectors, strict=True))
-        sizes = {kept[digest].shape for digest in digests}
-        if len(sizes) > 1:
+            _write(folder, digests[places], vectors)
+        return _gather(encoder_name, folder, digests)
+
+
+def _gather(encoder_name: str, folder: Path, digests: NDArray[Any]) -> Vectors:
+    """The vectors of `digests`, all of which are kept, [n, d]. Only their rows are read from disk."""
+    chunks = list(_chunks(folder))
+    kept = np.concatenate([keys for keys, _ in chunks])
+    starts = np.cumsum([0, *(len(keys) for keys, _ in chunks)])
+    order = kept.argsort()
+    places = order[np.searchsorted(kept, digests, sorter=order)]  # of each digest in all chunks laid end to end
+    sources = np.searchsorted(starts, places, side="right") - 1
+    found: Vectors | None = None
+    for wanted in np.split(sources.argsort(kind="stable"), np.cumsum(np.bincount(sources))[:-1]):
+        if not len(wanted):
+            continue
+        source = sources[wanted[0]]
+        vectors = np.load(chunks[source][1], mmap_mode="r", allow_pickle=False)
+        found = np.zeros((len(digests), vectors.shape[1]), np.float32) if found is None else found
+        if found.shape[1] != vectors.shape[1]:
             raise FoundryError(
-                f"{encoder_name}: vectors of different sizes are kept in {folder}: {sorted(sizes)}.",
+                f"{encoder_name}: vectors of different sizes are kept in {folder}: "
+                f"{sorted((found.shape[1], vectors.shape[1]))}.",
                 hint="Delete that folder, or name the encoder by its settings.",
             )
-        return np.stack([kept[digest] for digest in digests])
+        found[wanted] = vectors[places[wanted] - starts[source]]
+    assert found is not None  # noqa: S101 - there is at least one digest
+    return found
 
 
-def _write(folder: Path, digests: list[bytes], vectors: Vectors) -> None:
+def _write(folder: Path, keys: NDArray[Any], vectors: NDArray[Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    keys = np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(-1, _DIGEST)
-    # Named by its keys: two writers of the same chunk write the same file.
+    # Named by its keys: two writers of the same chunk write the same files.
     name = sha256_bytes(keys.tobytes())[:16]
-    atomic_write(folder / f"{name}.safetensors", save({"keys": keys, "vectors": vectors}))
+    for ending, array in ((_VECTORS, vectors), (_KEYS, keys)):
+        buffer = io.BytesIO()
+        np.save(buffer, array, allow_pickle=False)
+        atomic_write(folder / f"{name}{ending}", buffer.getvalue())
 
 
-def _read(folder: Path) -> dict[bytes, Vectors]:
-    """All vectors of an encoder by key digest. A damaged file is dropped: its vectors are computed again."""
-    kept: dict[bytes, Vectors] = {}
-    for path in sorted(folder.glob("*.safetensors")):
+def _kept_keys(folder: Path) -> NDArray[Any]:
+    return np.concatenate([np.zeros(0, _DIGEST), *(keys for keys, _ in _chunks(folder))])
+
+
+def _chunks(folder: Path) -> Iterator[tuple[NDArray[Any], Path]]:
+    """Keys [m] and vectors' file of each whole chunk. A damaged one is dropped: its vectors are computed again."""
+    for path in sorted(folder.glob(f"*{_KEYS}")):
+        vectors = path.with_name(path.name.removesuffix(_KEYS) + _VECTORS)
         try:
-            tensors = load_file(path)
-            digests = [row.tobytes() for row in tensors["keys"]]
-            kept.update(zip(digests, tensors["vectors"], strict=True))
-        except (SafetensorError, KeyError, ValueError) as error:
-            _log.warning("dropping a damaged file of the embedding store: %s: %s", path, error)
-            path.unlink()
-    return kept
+            keys = np.load(path, allow_pickle=False)
+            rows = len(np.load(vectors, mmap_mode="r", allow_pickle=False))
+            if keys.dtype != _DIGEST or len(keys) != rows:
+                raise ValueError(f"{len(keys)} keys of type {keys.dtype}, {rows} vectors")
+        except (OSError, EOFError, ValueError) as error:
+            _log.warning("dropping a damaged chunk of the embedding store: %s: %s", path, error)
+            path.unlink(missing_ok=True)
+            continue
+        yield keys, vectors

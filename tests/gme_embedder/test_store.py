@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -82,13 +83,37 @@ def test_a_kill_costs_one_chunk(tmp_path):
     assert vectors[:, 0].tolist() == list(range(9))
 
 
-def test_a_damaged_file_is_computed_again(tmp_path):
-    EmbeddingStore(tmp_path).encode("one", keys(1, 2), Encoder(keys(1, 2)))
-    (path,) = tmp_path.rglob("*.safetensors")
-    path.write_bytes(path.read_bytes()[:40])
-    encoder = Encoder(keys(1, 2))
-    assert EmbeddingStore(tmp_path).encode("one", keys(1, 2), encoder)[:, 0].tolist() == [1, 2]
+@pytest.mark.parametrize("ending", ["keys", "vectors"])
+@pytest.mark.parametrize("damage", ["cut", "emptied", "gone"])
+def test_a_damaged_chunk_is_computed_again(tmp_path, ending, damage):
+    wanted = keys(1, 2, 3)
+    EmbeddingStore(tmp_path, chunk=2).encode("one", wanted, Encoder(wanted))
+    path = next(path for path in tmp_path.rglob(f"*.{ending}.npy") if len(np.load(path)) == 2)
+    path.unlink() if damage == "gone" else path.write_bytes(path.read_bytes()[: -1 if damage == "cut" else 0])
+    encoder = Encoder(wanted)
+    assert EmbeddingStore(tmp_path).encode("one", wanted, encoder)[:, 0].tolist() == [1, 2, 3]
     assert encoder.asked == keys(1, 2)
+
+
+def test_half_precision_on_disk_is_what_comes_back_at_once(tmp_path):
+    store = EmbeddingStore(tmp_path, dtype="float16")
+    first, again = (store.encode("one", ["a"], lambda places: np.full((len(places), 3), 0.1)) for _ in range(2))
+    assert first.dtype == np.float32
+    assert first[0, 0] == np.float32(np.float16(0.1))
+    np.testing.assert_array_equal(first, again)
+
+
+def test_a_large_store_is_not_held_in_memory(tmp_path):
+    """Of 64 MB of vectors, the few that are asked for are read, beside 32 bytes for each key."""
+    many = [str(number) for number in range(64_000)]
+    store = EmbeddingStore(tmp_path, chunk=8000)
+    store.encode("one", many, lambda places: np.repeat(np.array(places, np.float32)[:, None], 256, axis=1))
+    tracemalloc.start()
+    found = store.encode("one", many[::1000], lambda places: pytest.fail(f"computed {places}"))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert found[:, 7].tolist() == list(range(0, 64_000, 1000))
+    assert peak < 12e6
 
 
 def test_no_keys(tmp_path):
