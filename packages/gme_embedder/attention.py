@@ -26,15 +26,27 @@ class Layout:
     Attributes:
         prefix: Number of shared tokens at the front, P (may be 0).
         groups: (length, count) of each group in packed order; lengths do not count the prefix and are at least 1.
+        known: The prefix was computed before: it stands among keys and values, not among the packed tokens.
     """
 
     prefix: int
     groups: tuple[tuple[int, int], ...]
+    known: bool = False
+
+    @property
+    def first(self) -> int:
+        """Packed tokens before the first sequence."""
+        return 0 if self.known else self.prefix
 
     @property
     def sections(self) -> list[int]:
-        """Tokens of the prefix and of each group: how a packed tensor [T, ...] splits."""
-        return [self.prefix, *(length * count for length, count in self.groups)]
+        """Tokens of the prefix and of each group: how packed tokens [T, ...] split."""
+        return [self.first, *(length * count for length, count in self.groups)]
+
+    @property
+    def key_sections(self) -> list[int]:
+        """As `sections`, of keys and values, which always have the prefix."""
+        return [self.prefix, *self.sections[1:]]
 
     def lengths(self) -> Tensor:
         """Tokens of each sequence without the prefix, int64 [n]."""
@@ -42,17 +54,20 @@ class Layout:
 
     def last_tokens(self) -> Tensor:
         """Index into the packed tokens of the last token of each sequence, int64 [n]."""
-        return self.prefix + self.lengths().cumsum(0) - 1
+        return self.first + self.lengths().cumsum(0) - 1
 
 
 class PackedAttention(Protocol):
-    """Attention for one `Layout`. `module` is the transformers attention module at work."""
+    """Attention for one `Layout`, with K keys: T, and P more where the prefix is known.
+
+    `module` is the transformers attention module at work.
+    """
 
     def all_tokens(self, module: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:  # noqa: ANN401
-        """Every token over itself and what comes before it: query [T, H, head], keys [T, KV, head] -> [T, H, head]."""
+        """Every token over itself and what comes before it: query [T, H, head], keys [K, KV, head] -> [T, H, head]."""
 
     def last_tokens(self, module: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:  # noqa: ANN401
-        """The last token of each sequence over all of it: query [n, H, head], keys [T, KV, head] -> [n, H, head]."""
+        """The last token of each sequence over all of it: query [n, H, head], keys [K, KV, head] -> [n, H, head]."""
 
 
 class GroupedAttention:
@@ -64,9 +79,10 @@ class GroupedAttention:
     def all_tokens(self, _module: object, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """See `PackedAttention`."""
         layout = self._layout
-        queries, keys, values = (torch.split_with_sizes(part, layout.sections) for part in (query, key, value))
+        queries = torch.split_with_sizes(query, layout.sections)
+        keys, values = (torch.split_with_sizes(part, layout.key_sections) for part in (key, value))
         mixed = []
-        if layout.prefix:
+        if layout.first:
             mixed.append(causal(queries[0][None], keys[0][None], values[0][None])[0])
         for group, (_, count) in enumerate(layout.groups, start=1):
             own = _sequences(queries[group], count)
@@ -76,7 +92,7 @@ class GroupedAttention:
     def last_tokens(self, _module: object, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """See `PackedAttention`."""
         layout = self._layout
-        keys, values = (torch.split_with_sizes(part, layout.sections) for part in (key, value))
+        keys, values = (torch.split_with_sizes(part, layout.key_sections) for part in (key, value))
         queries = torch.split_with_sizes(query, [count for _, count in layout.groups])
         mixed = []
         for group, (_, count) in enumerate(layout.groups, start=1):
@@ -99,15 +115,15 @@ class VarlenAttention:
         self._kernel = kernel
         lengths, prefix = layout.lengths(), layout.prefix
         starts = prefix + lengths.cumsum(0) - lengths
-        rows = [torch.arange(prefix)] if prefix else []
+        rows = [torch.arange(layout.first)]
         for start, length in zip(starts.tolist(), lengths.tolist(), strict=True):
             rows += [torch.arange(prefix), torch.arange(start, start + length)]
         self._rows = torch.cat(rows).to(device)  # of the keys: each sequence with the prefix before it
-        shared = torch.tensor([prefix] if prefix else [], dtype=torch.long)
+        shared = torch.tensor([layout.first] if layout.first else [], dtype=torch.long)
         queries, keys = torch.cat([shared, lengths]), torch.cat([shared, lengths + prefix])
         self._queries, self._keys = _borders(queries, device), _borders(keys, device)
         self._ones = _borders(torch.ones_like(lengths), device)
-        self._skip = len(shared), prefix  # the prefix has no last token of its own
+        self._skip = len(shared), layout.first  # the prefix has no last token of its own
 
     def all_tokens(self, module: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:  # noqa: ANN401
         """See `PackedAttention`."""

@@ -7,7 +7,7 @@ the model.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Literal
 
@@ -80,6 +80,17 @@ class PreparedBatch:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def without_prefix(self) -> PreparedBatch:
+        """The same sequences after a prefix that is known."""
+        length = self.layout.prefix
+        return replace(
+            self,
+            tokens=self.tokens[length:],
+            positions=self.positions[:, length:],
+            layout=replace(self.layout, known=True),
+            slots=self.slots - length,
+        )
 
 
 def pack(items: Sequence[TokenisedItem], positions: Positions, augment: Augment | None = None) -> PreparedBatch:

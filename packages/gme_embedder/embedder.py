@@ -25,7 +25,7 @@ from gme_embedder.batch import PreparedBatch, TokenisedItem, pack
 from gme_embedder.checkpoint import Settings, load_model, save_model, with_inputs
 from gme_embedder.config import ModelConfig
 from gme_embedder.locate import locate
-from gme_embedder.model import EmbedderModel
+from gme_embedder.model import EmbedderModel, Prefixes
 from gme_embedder.prepare import OnError, Planned, Preparer, raise_error
 from gme_embedder.sources import EmbedderInput
 from gme_embedder.tiny import build_tiny
@@ -144,10 +144,11 @@ class Embedder:
         vectors = np.zeros((len(items), self.dimension), np.float32)
         self.model.eval()
         on_error = raise_error if bad is None else lambda number, error: bad.update({number: str(error)})
+        prefixes: Prefixes = {}
         plans = self._plans(items, instruction, images, batch_tokens, on_error)
         with Progress(progress, len(items)) if progress else nullcontext() as shown:
             for rows, batch in ahead(partial(self._prepare, on_error=on_error), plans):
-                vectors[rows] = self.model.embed(batch).cpu().numpy()
+                vectors[rows] = self.model.embed(batch, prefixes).cpu().numpy()
                 if shown:
                     shown.advance(len(rows))
                 if on_batch:

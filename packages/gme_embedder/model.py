@@ -18,8 +18,11 @@ from gme_embedder.attention import GroupedAttention, Layout, PackedAttention, Va
 from gme_embedder.backbone import Backbone
 from gme_embedder.batch import PreparedBatch
 from gme_embedder.config import PictureConfig
-from gme_embedder.packed import packed_forward
+from gme_embedder.packed import Prefix, packed_forward, prefix_states
 from gme_embedder.tower import tower_forward
+
+Prefixes = dict[tuple[int, ...], Prefix]
+"""Token ids -> their keys and values."""
 
 
 class EmbedderModel(nn.Module):
@@ -57,10 +60,22 @@ class EmbedderModel(nn.Module):
         """`embed`, or `tower` with `tower_only`; wrappers such as DeepSpeed call this."""
         return self.tower(batch) if tower_only else self.embed(batch)
 
-    def embed(self, batch: PreparedBatch) -> Tensor:
-        """Embeddings of all items in the caller's order, fp32 [n, d], L2-normalised; [0, d] for an empty batch."""
+    def embed(self, batch: PreparedBatch, prefixes: Prefixes | None = None) -> Tensor:
+        """Embeddings of all items, L2-normalised.
+
+        Args:
+            batch: May be empty.
+            prefixes: Prompts' first tokens that were computed before, to which those of this batch are added. For
+                inference with unchanged weights.
+
+        Returns:
+            fp32 [n, d] in the caller's order.
+        """
         if not len(batch):
             return torch.zeros(0, self.dimension, device=self.mean.device)
+        prefix = None
+        if prefixes is not None and batch.layout.prefix:
+            prefix, batch = self._prefix(batch, prefixes), batch.without_prefix()
         device = self.mean.device
         language = self.language
         embeds = language.embed_tokens(batch.tokens.to(device))  # [T, d]
@@ -70,7 +85,14 @@ class EmbedderModel(nn.Module):
             tokens, *deep = (part[batch.visual_rows.to(device)] for part in self._visual_tokens(batch))  # [s, d] each
             embeds, additions = embeds.index_copy(0, slots, tokens.to(embeds.dtype)), tuple(deep)
         pooled = packed_forward(
-            language, embeds, batch.positions.to(device), batch.layout, self._attention(batch.layout), slots, additions
+            language,
+            embeds,
+            batch.positions.to(device),
+            batch.layout,
+            self._attention(batch.layout),
+            slots,
+            additions,
+            prefix,
         )
         return functional.normalize(pooled.float(), dim=-1)[batch.rows.to(device)]
 
@@ -103,6 +125,14 @@ class EmbedderModel(nn.Module):
         """Parameters of the vision tower."""
         visual: nn.Module = self.qwen.visual
         return visual.parameters()
+
+    def _prefix(self, batch: PreparedBatch, prefixes: Prefixes) -> Prefix:
+        tokens = batch.tokens[: batch.layout.prefix]
+        key = tuple(tokens.tolist())
+        if key not in prefixes:
+            embeds = self.language.embed_tokens(tokens.to(self.mean.device))
+            prefixes[key] = prefix_states(self.language, embeds, batch.positions[:, : len(tokens)].to(self.mean.device))
+        return prefixes[key]
 
     def _visual_tokens(self, batch: PreparedBatch) -> list[Tensor]:
         """Visual tokens of all distinct pictures end to end, [sum of tokens, d], and those for the first layers."""

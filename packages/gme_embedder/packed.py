@@ -14,11 +14,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gme_embedder.attention import Layout, PackedAttention
+from gme_embedder.attention import GroupedAttention, Layout, PackedAttention
 
 Additions = tuple[Tensor, ...]
 """See `packed_forward`."""
 Rope = tuple[Tensor, Tensor]
+Prefix = tuple[tuple[Tensor, Tensor], ...]
+"""Keys and values [P, KV, head] of a prompt's first tokens, for each layer."""
 
 
 def packed_forward(
@@ -29,17 +31,19 @@ def packed_forward(
     attention: PackedAttention,
     slots: Tensor,
     additions: Additions = (),
+    prefix: Prefix | None = None,
 ) -> Tensor:
     """Final state of the last token of each sequence.
 
     Args:
         language: A text model of transformers.
-        embeds: Input embeddings [T, d]: the prefix, then the sequences.
+        embeds: Input embeddings [T, d]: the prefix unless it is known, then the sequences.
         positions: Rotary positions int64 [3, T] (time, height, width).
         layout: How the T tokens divide.
         attention: Made for `layout`.
         slots: Places of visual tokens, int64 [s].
         additions: What the first layers add to the states at `slots`, [s, d] each (the "deepstack" of Qwen3-VL).
+        prefix: What `prefix_states` gave, if `layout` says that it is known.
 
     Returns:
         [n, d] after the final norm, in packed order.
@@ -50,14 +54,42 @@ def packed_forward(
     *earlier, final = language.layers
     for number, layer in enumerate(earlier):
         query, key, value = _projected(layer.self_attn, _norm(layer.input_layernorm, hidden), rope)
+        key, value = _after(prefix, number, key, value)
         mixed = attention.all_tokens(layer.self_attn, query, key, value)
         hidden = _feed_forward(layer, hidden + layer.self_attn.o_proj(mixed.flatten(1)))
         if number < len(additions):
             hidden = hidden.index_add(0, slots, additions[number].to(hidden.dtype))
     last = layout.last_tokens().to(hidden.device)
     query, key, value = _projected(final.self_attn, _norm(final.input_layernorm, hidden), rope, last)
+    key, value = _after(prefix, len(earlier), key, value)
     mixed = attention.last_tokens(final.self_attn, query, key, value)
     return _norm(language.norm, _feed_forward(final, hidden[last] + final.self_attn.o_proj(mixed.flatten(1))))
+
+
+def prefix_states(language: Any, embeds: Tensor, positions: Tensor) -> Prefix:  # noqa: ANN401 - as `packed_forward`
+    """What later tokens need of a prompt's first ones.
+
+    Args:
+        language: As in `packed_forward`.
+        embeds: Input embeddings [P, d].
+        positions: int64 [3, P].
+    """
+    cos, sin = language.rotary_emb(embeds, positions[:, None])
+    rope, hidden = (cos[0, :, None], sin[0, :, None]), embeds
+    attention = GroupedAttention(Layout(0, ((len(embeds), 1),)))
+    states = []
+    for layer in language.layers:
+        query, key, value = _projected(layer.self_attn, _norm(layer.input_layernorm, hidden), rope)
+        states.append((key, value))
+        mixed = attention.all_tokens(layer.self_attn, query, key, value)
+        hidden = _feed_forward(layer, hidden + layer.self_attn.o_proj(mixed.flatten(1)))
+    return tuple(states)
+
+
+def _after(prefix: Prefix | None, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    return (
+        (key, value) if prefix is None else (torch.cat((prefix[layer][0], key)), torch.cat((prefix[layer][1], value)))
+    )
 
 
 def _projected(

@@ -208,6 +208,9 @@ def test_a_variable_length_kernel_gives_the_same(backbone, tokenizer, items, cou
     model, _ = backbone
     packed = Embedder(model, tokenizer, embedder.settings, attention="varlen_by_hand")
     np.testing.assert_allclose(packed.encode(items[:count], "Find it."), expected, atol=TOLERANCE)
+    batch = packed.preparer.prepare(items[:count], "Find it.")
+    with torch.no_grad():  # the prefix among the tokens, as in training
+        np.testing.assert_allclose(packed.model.embed(batch).numpy(), expected, atol=TOLERANCE)
     model.set_attn_implementation("sdpa")
 
 

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from gme_data.errors import FoundryError
+from gme_embedder import model
 from gme_embedder.batch import pack
 from gme_embedder.config import RELEASED, ModelConfig
 from gme_embedder.embedder import BATCH_TOKENS, Embedder, batches_by_tokens
@@ -60,6 +61,15 @@ def test_batches_hold_their_budget_and_every_row_once(embedder, items):
     batches = list(batches_by_tokens(tokenised, 100))
     assert sorted(row for batch in batches for row in batch) == list(range(len(items)))
     assert all(len(batch) == 1 or sum(len(tokenised[row].ids) for row in batch) <= 100 for batch in batches)
+
+
+def test_the_prompt_is_computed_once_for_all_batches_of_a_call(embedder, inputs, monkeypatch):
+    calls = []
+    states = model.prefix_states
+    monkeypatch.setattr(model, "prefix_states", lambda *given: calls.append(len(given[1])) or states(*given))
+    texts = [f"{'abcdefghij'[n % 10]} {inputs.text(8)}" for n in range(60)]
+    embedder.encode(texts, "Find a passage that answers.", batch_tokens=200)
+    assert calls == [embedder.preparer.plan([texts[0]], "Find a passage that answers.")[0].item.head - 1]
 
 
 @pytest.mark.parametrize("kind", ["documents", "queries", "pictures", "mixture", "one", "long and short"])
