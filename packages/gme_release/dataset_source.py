@@ -43,7 +43,7 @@ class DvcSource(DatasetSource):
 
     @classmethod
     def _resolve(cls, raw_source: object) -> DvcSource:
-        raise NotImplementedError("A DVC source is not resolved from a string.")
+        raise TypeError("A DVC source is made with all its fields, never resolved from a string.")
 
     def to_dict(self) -> dict[str, Any]:
         """The constructor's arguments."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from gme_data.errors import FoundryError
 
-_SITE_CACHE = ".dvc/tmp/site"  # DVC's own default lies in /var/tmp, outside the workspace
+_SITE_CACHE = ".dvc/tmp/site"  # DVC's own default lies outside the workspace
 
 
 def run_dvc(workspace: Path, *arguments: str) -> str:

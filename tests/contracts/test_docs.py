@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -26,10 +28,17 @@ def test_the_page_on_the_embedder_runs_from_top_to_bottom(tmp_path: Path, monkey
     Image.new("RGB", (90, 60), "red").save(tmp_path / "flag.png")
     monkeypatch.chdir(tmp_path)
     pq.write_table(pa.table({"id": ["a", "b"], "text": ["Santiago", "Lima"]}), "corpus.parquet")
+    (tmp_path / "mlflow-model").mkdir()
+    shutil.copytree(tmp_path / "model", tmp_path / "mlflow-model" / "stage2")
+    described = "flavors: {python_function: {artifacts: {model: {path: stage2}}}}"
+    (tmp_path / "mlflow-model" / "MLmodel").write_text(described)
     assert run(["embed", "--input", "corpus.parquet", "--output", "vectors", "--model", "./model"]) == 0
     names: dict[str, object] = {}
     found = blocks("embedder.md")
-    assert len(found) == 5
+    assert len(found) == 8
     for block in found:
         exec(compile(block, "docs/embedder.md", "exec"), names)  # noqa: S102 - our own page
     assert names["rows"].shape == (1, 2)  # type: ignore[attr-defined]
+    expected = names["embedder"].encode([{"text": "Lima"}])  # type: ignore[attr-defined]
+    np.testing.assert_allclose(names["documents_there"][:1], expected, atol=1e-5)  # type: ignore[index]
+    np.testing.assert_allclose(names["queries_there"], names["queries"], atol=1e-5)
