@@ -23,6 +23,11 @@ class PixelCache:
     def __reduce__(self) -> tuple[type[PixelCache], tuple[int]]:
         return PixelCache, (self._limit,)
 
+    def peek(self, key: str | None) -> Pixels | None:
+        """The pixels of `key` if they are here."""
+        with self._lock:
+            return self._pixels.get(key) if key is not None else None
+
     def get(self, key: str, make: Callable[[], Pixels]) -> Pixels:
         """The pixels of `key`, made if they are not here; one and the same array as long as they are."""
         with self._lock:

@@ -144,9 +144,7 @@ class Preparer:
     def _item(self, ids: list[int], place: int, picture: Picture | None) -> TokenisedItem:
         if picture is None:
             return TokenisedItem(self._cut(ids), place)
-        pictures = self.config.pictures
-        height, width = target_sizes(*picture.size(), pictures)[-1]
-        cells = height // pictures.cell, width // pictures.cell
+        cells = self._cells(picture)
         visual = cells[0] * cells[1]
         room = self.config.max_tokens - place - 1 - len(self._suffix)  # 1 closes the picture
         if visual > room:
@@ -166,6 +164,13 @@ class Preparer:
     def _encode(self, text: str) -> list[int]:
         ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids
         return ids
+
+    def _cells(self, picture: Picture) -> tuple[int, int]:
+        """Visual tokens down and across; the header is read unless the pixels are here."""
+        pictures = self.config.pictures
+        known = self._cache.peek(picture.key)
+        height, width = target_sizes(*picture.size(), pictures)[-1] if known is None else known.shape[:2]
+        return height // pictures.cell, width // pictures.cell
 
     def _pixels(self, picture: Picture) -> NDArray[np.uint8]:
         """The resized picture; one and the same array for one key as long as it is cached."""
