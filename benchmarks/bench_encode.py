@@ -114,7 +114,7 @@ def texts(count: int, median: int, spread: float) -> list[str]:
 def tokens(embedder: Embedder, items: list[str], instruction: str | None) -> tuple[int, int]:
     """Tokens of all prompts, and tokens that the packed forward computes."""
     tokenised = embedder.preparer.tokenise(items, instruction)
-    batches = batches_by_tokens(tokenised, 4096)
+    batches = batches_by_tokens(tokenised, embedder.batch_tokens)
     computed = sum(len(pack([tokenised[row] for row in rows], "sequential").tokens) for rows in batches)
     return sum(len(item.ids) for item in tokenised), computed
 

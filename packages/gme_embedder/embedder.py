@@ -30,7 +30,8 @@ from gme_embedder.prepare import OnError, Planned, Preparer, raise_error
 from gme_embedder.sources import EmbedderInput
 from gme_embedder.tiny import build_tiny
 
-BATCH_TOKENS = 4096
+BATCH_TOKENS, _BATCH_TOKENS_FP32_CPU, _BATCH_TOKENS_GPU = 4096, 1024, 16384
+"""Tokens computed at once. In float32 on a CPU, what they are multiplied into should stay in its caches."""
 _WINDOW = 2048
 """Items tokenised at a time. Pictures are decoded later, a few batches ahead of the model."""
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -106,6 +107,14 @@ class Embedder:
         """Size of an embedding, d."""
         return self.model.dimension
 
+    @property
+    def batch_tokens(self) -> int:
+        """How many tokens `encode` computes at once if nobody says."""
+        weight = self.model.language.embed_tokens.weight
+        if weight.device.type != "cpu":
+            return _BATCH_TOKENS_GPU
+        return _BATCH_TOKENS_FP32_CPU if weight.dtype == torch.float32 else BATCH_TOKENS
+
     def save(self, folder: Path) -> None:
         """Write a model folder that `load` reads. See `checkpoint.save_model`."""
         save_model(folder, self.model.qwen, self.preparer.tokenizer, self.settings)
@@ -117,7 +126,7 @@ class Embedder:
         instruction: str | None = None,
         images: ImageStore | None = None,
         *,
-        batch_tokens: int = BATCH_TOKENS,
+        batch_tokens: int | None = None,
         progress: str | None = None,
         bad: dict[int, str] | None = None,
         on_batch: Callable[[int, int], None] | None = None,
@@ -130,7 +139,7 @@ class Embedder:
             items: `Item`s, dicts with ``text`` and/or ``image`` (PIL picture, path, bytes), or strings (always text).
             instruction: For queries: the task in a sentence. None for candidates.
             images: Where the pictures of `Item`s are looked up.
-            batch_tokens: Tokens computed at once; more need more memory.
+            batch_tokens: Tokens computed at once; more need more memory. None takes what is fast on the device.
             progress: Label of a progress display; None shows none.
             bad: If given, bad items are noted here, place and reason, and their vectors are zero; else they raise.
             on_batch: Told the items and tokens of each batch that is done.
@@ -145,7 +154,7 @@ class Embedder:
         self.model.eval()
         on_error = raise_error if bad is None else lambda number, error: bad.update({number: str(error)})
         prefixes: Prefixes = {}
-        plans = self._plans(items, instruction, images, batch_tokens, on_error)
+        plans = self._plans(items, instruction, images, batch_tokens or self.batch_tokens, on_error)
         with Progress(progress, len(items)) if progress else nullcontext() as shown:
             for rows, batch in ahead(partial(self._prepare, on_error=on_error), plans):
                 vectors[rows] = self.model.embed(batch, prefixes).cpu().numpy()

@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 from gme_data.digests import sha256_json
 from gme_data.errors import FoundryError
 from gme_data.progress import Progress
-from gme_embedder.embedder import BATCH_TOKENS, Embedder
+from gme_embedder.embedder import Embedder
 from umrb.mteb_meta import describe, folder_digest
 
 Window: TypeAlias = list[dict[str, Any]]
@@ -45,7 +45,7 @@ class MtebEmbedder(AbsEncoder):
         instructions: mteb task name -> instruction of its queries. A task type or ``query`` is a key too. Tasks that
             are not there use the prompt of their metadata. Parts of an aggregated task are looked up by their own name.
         variant: What else changes the vectors and is not in `revision`, such as the precision.
-        batch_tokens: Tokens computed at once.
+        batch_tokens: Tokens computed at once; None takes what is fast on the device.
 
     Raises:
         FoundryError: A name that mteb can't file.
@@ -59,7 +59,7 @@ class MtebEmbedder(AbsEncoder):
         revision: str,
         instructions: Mapping[str, str] | None = None,
         variant: Mapping[str, Any] | None = None,
-        batch_tokens: int = BATCH_TOKENS,
+        batch_tokens: int | None = None,
     ) -> None:
         self.model = embedder
         self.prompts_dict = dict(instructions or {})
@@ -76,7 +76,7 @@ class MtebEmbedder(AbsEncoder):
         instructions: Mapping[str, str] | None = None,
         device: str = "cpu",
         dtype: str = "float32",
-        batch_tokens: int = BATCH_TOKENS,
+        batch_tokens: int | None = None,
         **inputs: Any,  # noqa: ANN401 - checked by the embedder
     ) -> Self:
         """Read a model folder; its digest is the revision.

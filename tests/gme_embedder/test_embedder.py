@@ -14,7 +14,7 @@ from gme_data.errors import FoundryError
 from gme_embedder import model
 from gme_embedder.batch import pack
 from gme_embedder.config import RELEASED, ModelConfig
-from gme_embedder.embedder import BATCH_TOKENS, Embedder, batches_by_tokens
+from gme_embedder.embedder import Embedder, batches_by_tokens
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def test_no_token_is_computed_that_is_not_there(embedder, inputs, items, kind):
         "long and short": [inputs.text(200), "a", inputs.text(100)],
     }[kind]
     tokenised = embedder.preparer.tokenise(workload)
-    batches = batches_by_tokens(tokenised, BATCH_TOKENS)
+    batches = batches_by_tokens(tokenised, embedder.batch_tokens)
     computed = sum(len(pack([tokenised[row] for row in rows], "sequential").tokens) for rows in batches)
     assert computed <= 1.02 * sum(len(item.ids) for item in tokenised)
 
