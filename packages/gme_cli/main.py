@@ -39,6 +39,7 @@ _VERBS = {
     "report": ("gme_cli.steps:report", "Write the report of the last evaluation."),
     "register": ("gme_cli.steps:register", "Version, judge and register what was trained."),
     "embed": ("gme_cli.embed:embed", "Embed a corpus of your own into a folder of vectors."),
+    "nearest": ("gme_cli.nearest:nearest", "Find the nearest rows of an embedded corpus for embedded queries."),
     "export": ("gme_cli.export:export", "Write a model for sentence-transformers, transformers or peft."),
     "serve": ("gme_cli.serve:serve", "Serve a model: an embeddings API and a page to search a corpus of your own."),
     "search": ("gme_cli.search:search", "Search the pictures and passages of Atlas with the champion."),

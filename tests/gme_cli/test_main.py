@@ -23,6 +23,7 @@ VERBS = [
     "baselines",
     "embed",
     "export",
+    "nearest",
     "serve",
     "evaluate",
     "report",
