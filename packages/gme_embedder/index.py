@@ -32,13 +32,15 @@ _FIRST = 32
 """The first bar is the `k`-th best of so many times `k` rows ..."""
 _WINDOW = 2**15
 """... but of no more than these."""
-_KEYS = 2**24
+_KEYS = 2**23
 """Rounded scores in memory at a time."""
-_TILE = 1024
-"""Queries in work at a time."""
+_FEWEST = 256
+"""Queries scanned at a time, at least."""
+_LINES = 256
+"""Queries whose pools are sorted or cut at a time."""
 _CROWD = 32
 """A query that lets more than one in so many rows through without need is scanned in float32."""
-_WORTH = 128
+_WORTH = 64
 """With fewer queries, rounding the corpus costs more than multiplying in bfloat16 saves."""
 _LONGEST = 1e18
 _FAST_BFLOAT16 = any(torch.cpu.get_capabilities().get(name) for name in ("avx512_bf16", "amx_bf16"))
@@ -136,9 +138,9 @@ class _Best:
         self._seen = max(self._seen, rows)
         rounded, single = np.flatnonzero(~self._single), np.flatnonzero(self._single)
         limits: list[Limits] = []
-        for part in _tiles(len(rounded), max(_TILE // 2, _KEYS // rows)):
+        for part in _tiles(len(rounded), max(_FEWEST, _KEYS // rows)):
             self._offer_to(rounded[part], self._scan_rounded(rounded[part], window, limits), window, offset)
-        for part in _tiles(len(single), max(_TILE // 4, _KEYS // rows // 2)):
+        for part in _tiles(len(single), max(_FEWEST, _KEYS // rows // 2)):
             self._offer_to(single[part], self._scan_single(single[part], window), window, offset)
         self._seen += rows
         self._cut(np.flatnonzero(self._count > self._k + self._k // 4))
@@ -148,7 +150,7 @@ class _Best:
         """Scores and rows [q, k], in order."""
         scores, rows = np.zeros((len(self._queries), k), np.float32), np.zeros((len(self._queries), k), np.int64)
         self._cut(np.flatnonzero(self._count > k))
-        for part in _tiles(len(scores)):
+        for part in _tiles(len(scores), _LINES):
             order = np.argsort(-self._scores[part, :k], axis=1, kind="stable")
             scores[part] = np.take_along_axis(self._scores[part, :k], order, axis=1)
             rows[part] = np.take_along_axis(self._rows[part, :k], order, axis=1)
@@ -156,14 +158,14 @@ class _Best:
 
     def _scan_rounded(self, tile: Rows, window: Sequence[Floats], limits: list[Limits]) -> Scan:
         """In bfloat16. `limits` is filled for the next tile: of each block, the longest row and the largest residue."""
-        keys: list[Scores | Keys] = []
         every, known = len(tile) == len(self._queries), bool(limits)
         queries = self._rounded if every else self._rounded[torch.from_numpy(tile)]
-        for block in map(_widened, window):
+        keys = _tables(len(tile), window, np.int16)
+        for block, table in zip(map(_widened, window), keys, strict=True):
             rounded = _tensor(block).bfloat16()
             if not known:
                 limits.append((_lengths(block).max(), _residues(block, rounded).max()))
-            keys.append(torch.mm(queries, rounded.T).view(torch.int16).numpy())
+            torch.mm(queries, rounded.T, out=torch.from_numpy(table).view(torch.bfloat16))
         longest, residue = map(max, zip(*limits, strict=True))
         length, lost = self._length[tile], self._residue[tile]
         error = 1.001 * (lost * longest + (length + lost) * residue)
@@ -171,11 +173,11 @@ class _Best:
 
     def _scan_single(self, tile: Rows, window: Sequence[Floats]) -> Scan:
         """In float32."""
-        keys: list[Scores | Keys] = []
-        longest = np.float32(0)
-        for block in map(_widened, window):
+        longest, queries = np.float32(0), self._queries[tile]
+        keys = _tables(len(tile), window, np.float32)
+        for block, table in zip(map(_widened, window), keys, strict=True):
             longest = max(longest, _lengths(block).max())
-            keys.append(self._queries[tile] @ block.T)
+            np.matmul(queries, block.T, out=table)
         return keys, _noise(self._length[tile] * longest, self._queries.shape[1])
 
     def _offer_to(self, tile: Rows, scan: Scan, window: Sequence[Floats], offset: int) -> None:
@@ -199,7 +201,7 @@ class _Best:
 
     def _first_bar(self, tile: Rows, keys: Sequence[Scores | Keys], error: Floats) -> None:
         """Where there is no bar yet: the k-th best scanned score, less what it may be off."""
-        for part in _tiles(len(tile), _TILE // 16):
+        for part in _tiles(len(tile), _LINES // 4):
             if sum(scores.shape[1] for scores in keys) >= self._k and np.isinf(self._bar[tile[part]]).any():
                 kth = _kth_scanned(np.concatenate([scores[part] for scores in keys], axis=1), self._k)
                 self._bar[tile[part]] = np.maximum(self._bar[tile[part]], kth - error[part])
@@ -235,7 +237,7 @@ class _Best:
 
     def _cut(self, queries: Rows) -> None:
         """Leave the best `k` of each of these, which have as many."""
-        for slot in _tiles(len(queries), _TILE // 4):
+        for slot in _tiles(len(queries), _LINES):
             part, k, width = queries[slot], self._k, self._count[queries[slot]].max()
             scores, rows = self._scores[part, :width], self._rows[part, :width]
             best = _best(scores, k)
@@ -263,7 +265,7 @@ def _tensor(array: Floats) -> torch.Tensor:
     return torch.from_numpy(array if array.flags.writeable else np.array(array))
 
 
-def _tiles(count: int, size: int = _TILE) -> Iterator[slice]:
+def _tiles(count: int, size: int) -> Iterator[slice]:
     return (slice(start, min(start + size, count)) for start in range(0, count, size))
 
 
@@ -273,6 +275,13 @@ def _pairwise(queries: Scores, block: Scores, places: Rows) -> Scores:
     pointers = [faiss.swig_ptr(array) for array in (scores, queries, block, places)]
     faiss.fvec_inner_products_by_idx(*pointers, block.shape[1], *places.shape)  # type: ignore[attr-defined]
     return scores
+
+
+def _tables(lines: int, window: Sequence[Floats], dtype: type[np.float32 | np.int16]) -> list[Scores | Keys]:
+    """[lines, m_i] for each block, in one piece of memory: given back whole, where many pieces would leave holes."""
+    ends = np.cumsum([lines * len(block) for block in window])
+    tables = np.split(np.empty(ends[-1], dtype), ends[:-1])
+    return [table.reshape(lines, -1) for table in tables]
 
 
 def _through(mask: Mask) -> tuple[Rows, Rows]:
@@ -323,7 +332,8 @@ def _noise(size: Floats, sizes: int) -> Floats:
 
 
 def _lengths(vectors: Scores) -> Scores:
-    lengths: Scores = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+    """Or a hair more, since the squares of the smallest numbers are lost."""
+    lengths: Scores = np.sqrt(np.einsum("ij,ij->i", vectors, vectors)) + np.float32(1e-18 * vectors.shape[1] ** 0.5)
     if not (lengths < _LONGEST).all():
         raise FoundryError("Can't search: a vector isn't finite, or longer than 1e18.")
     return lengths
