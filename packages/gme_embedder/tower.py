@@ -21,7 +21,7 @@ from gme_embedder.attention import among_all
 from gme_embedder.packed import Rope, rotate
 from gme_embedder.picture import MERGE
 
-_PIXEL_RANGE, _CENTRE = 255.0, 128.0
+_PIXEL_RANGE = 255.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +75,12 @@ def _embed_patches(embed: Any, patches: Tensor, mean: Tensor, std: Tensor) -> Te
     still = embed.proj.weight.float().sum(2)  # both frames: [width, 3, 2, side, side] -> [width, 3, side, side]
     kernel = still.permute(0, 2, 3, 1).flatten(1)  # in the order of `picture.patchify`, [width, side * side * 3]
     shift, scale = ((part * _PIXEL_RANGE).repeat(kernel.shape[1] // 3) for part in (mean, std))
-    # Centred on 128 before the product, so that no large terms cancel.
-    centred = patches.to(scale.dtype) - _CENTRE
-    bias = (kernel * ((_CENTRE - shift) / scale)).sum(1)
+    # Whole numbers about zero are exact in bfloat16, and what is left for the bias is next to nothing.
+    centre = shift.round()
+    bias = (kernel * ((centre - shift) / scale)).sum(1)
     if embed.proj.bias is not None:
         bias = bias + embed.proj.bias
-    return functional.linear(centred, kernel / scale, bias).to(embed.proj.weight.dtype)
+    return functional.linear(patches.to(scale.dtype) - centre, kernel / scale, bias).to(embed.proj.weight.dtype)
 
 
 def _blocks(visual: Any, hidden: Tensor, rope: Rope, windows: Windows | None) -> Iterator[Tensor]:  # noqa: ANN401

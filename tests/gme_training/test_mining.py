@@ -45,7 +45,7 @@ def test_negatives_are_of_the_source_and_never_positives(mined: Path, examples):
 
 def test_negatives_are_the_nearest_by_the_model(mined: Path, model: Path, world: dict[str, Path]):
     questions = [example for example in read_examples(mined / "train") if example.source == "question"]
-    embedder, images = Embedder.load(model), ImageStore([world["corpus"] / "images"])
+    embedder, images = Embedder.load(model, dtype="bfloat16"), ImageStore([world["corpus"] / "images"])
     queries = embedder.encode([e.query for e in questions], questions[0].instruction, images)
     pool = embedder.encode([e.positive for e in questions], None, images)
     scores = queries @ pool.T
