@@ -7,14 +7,16 @@ the right, an attention mask, all of the model on all of the tokens, positions 0
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from transformers import Qwen2VLConfig, Qwen2VLModel
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
@@ -22,6 +24,7 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 from gme_embedder import smollm
 from gme_embedder.checkpoint import Settings, with_inputs
 from gme_embedder.embedder import Embedder
+from gme_embedder.packed import rotate
 from gme_embedder.picture import smart_resize
 from gme_embedder.prompt import PAD, VISION_TOKENS, prompt
 
@@ -36,9 +39,14 @@ SHAPE = {
 
 @dataclass(frozen=True)
 class Stock:
-    """The wrapper around the model of an embedder."""
+    """The wrapper around the model of an embedder.
+
+    `masked` runs the tower as transformers did before 4.52, which the wrapper needs: all pictures of a batch in one
+    attention with a mask. Today's transformers, for which it is False, goes through them one by one.
+    """
 
     embedder: Embedder
+    masked: bool = False
 
     @torch.inference_mode()
     def texts(self, texts: Sequence[str], instruction: str | None = None) -> NDArray[np.float32]:
@@ -56,8 +64,10 @@ class Stock:
         counts = (made["image_grid_thw"].prod(1) // 4).tolist()
         prompts = [prompt(system, None, picture=True).replace(PAD, PAD * count) for count in counts]
         dtype = next(self.embedder.model.parameters()).dtype
-        visual = self.embedder.model.qwen.visual(made["pixel_values"].to(dtype), made["image_grid_thw"])
-        return self._run(prompts, visual.pooler_output)
+        tower = self.embedder.model.qwen.visual
+        with as_before_4_52(tower, self.masked):
+            visual = tower(made["pixel_values"].to(dtype), made["image_grid_thw"]).pooler_output
+        return self._run(prompts, visual)
 
     def processor(self) -> Qwen2VLImageProcessorPil:
         pictures = self.embedder.settings.inputs.pictures
@@ -80,6 +90,37 @@ class Stock:
         ).last_hidden_state
         last = states[torch.arange(len(rows)), mask.sum(1) - 1]
         return functional.normalize(last.float(), dim=-1).numpy()
+
+
+@contextmanager
+def as_before_4_52(tower: nn.Module, masked: bool) -> Iterator[None]:
+    """Within it, every patch of a batch attends over every other, those of other pictures masked."""
+    attentions = [block.attn for block in tower.blocks] if masked else []
+    for attention in attentions:
+        attention.forward = partial(masked_attention, attention)
+    try:
+        yield
+    finally:
+        for attention in attentions:
+            del attention.forward
+
+
+def masked_attention(
+    attention: nn.Module,
+    hidden_states: Tensor,
+    cu_seqlens: Tensor,
+    position_embeddings: tuple[Tensor, Tensor],
+    **_: object,
+) -> Tensor:
+    cos, sin = (part[:, None] for part in position_embeddings)
+    query, key, value = attention.qkv(hidden_states).view(len(hidden_states), 3, attention.num_heads, -1).unbind(1)
+    query, key = rotate(query, (cos, sin)), rotate(key, (cos, sin))
+    picture = torch.repeat_interleave(torch.arange(len(cu_seqlens) - 1), cu_seqlens.diff())
+    mixed = functional.scaled_dot_product_attention(
+        *(part.transpose(0, 1)[None] for part in (query, key, value)),
+        attn_mask=(picture[:, None] == picture)[None, None],
+    )
+    return attention.proj(mixed[0].transpose(0, 1).flatten(1))
 
 
 def fetched(file: bytes) -> Image.Image:
