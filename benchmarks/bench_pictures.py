@@ -42,7 +42,7 @@ def main() -> None:
     settle()
     torch.set_num_threads(1)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pictures", type=int, default=192)
+    parser.add_argument("--pictures", type=int, default=64)
     files = jpegs(parser.parse_args().pictures)
     file_to_vector(files)
     preparation(files)
