@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from support.random_qwen import random_qwen
 from transformers import AutoModel
 
 from gme_data.errors import FoundryError
@@ -155,24 +156,8 @@ def test_a_random_model_with_the_released_inputs(tmp_path, inputs):
 
 
 def random_embedder():
-    from transformers import Qwen2VLConfig, Qwen2VLModel
-
-    torch.manual_seed(0)
     tokenizer = smollm.tokenizer(VISION_TOKENS)
-    config = Qwen2VLConfig(
-        text_config={
-            "vocab_size": tokenizer.get_vocab_size(), "hidden_size": 64, "intermediate_size": 96,
-            "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 4096,
-            "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [2, 3, 3]},
-            "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0,
-        },
-        vision_config={"depth": 2, "embed_dim": 32, "num_heads": 2, "mlp_ratio": 2, "hidden_size": 64},
-        image_token_id=tokenizer.token_to_id("<|image_pad|>"),
-    )  # fmt: skip
-    model = Qwen2VLModel(config).eval()
-    for parameter in model.parameters():
-        parameter.data += 0.1 * torch.randn_like(parameter)
-    return Embedder(model, tokenizer, Settings())
+    return Embedder(random_qwen(tokenizer, 0), tokenizer, Settings())
 
 
 def fresh(folder, tmp_path, items, extra="", prompt=None):

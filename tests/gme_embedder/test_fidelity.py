@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from support.random_qwen import random_qwen
 from support.released import Released
-from transformers import PreTrainedTokenizerFast, Qwen2VLConfig, Qwen2VLModel
+from transformers import PreTrainedTokenizerFast
 
 from gme_embedder import smollm
 from gme_embedder.checkpoint import Settings, with_inputs
@@ -27,21 +28,7 @@ def tokenizer():
 
 @pytest.fixture(scope="module", params=[0, 1])
 def qwen(request, tokenizer):
-    """Small, with every weight drawn at random: biases and norms count too."""
-    torch.manual_seed(request.param)
-    config = Qwen2VLConfig(
-        text_config={
-            "vocab_size": tokenizer.get_vocab_size(), "hidden_size": 64, "intermediate_size": 96,
-            "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 4096,
-            "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [2, 3, 3]},
-            "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0,
-        },
-        vision_config={"depth": 2, "embed_dim": 32, "num_heads": 2, "mlp_ratio": 2, "hidden_size": 64},
-    )  # fmt: skip
-    model = Qwen2VLModel(config).eval()
-    for parameter in model.parameters():
-        parameter.data += 0.1 * torch.randn_like(parameter)
-    return model
+    return random_qwen(tokenizer, request.param)
 
 
 def both(qwen, tokenizer, items, instruction=None, *, inputs=None, **released):

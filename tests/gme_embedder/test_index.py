@@ -167,7 +167,7 @@ def test_any_numbers(data):
 
 def test_the_error_of_the_rounded_scan_is_within_its_bound(random):
     if not index._FAST_BFLOAT16:
-        pytest.skip("no bfloat16 here")
+        pytest.skip("this processor has neither AVX512-BF16 nor AMX: the rounded scan is not used on it")
     queries, corpus = unit(random.normal(size=(200, 777))), unit(random.normal(size=(500, 777)))
     best = index._Best(queries, 3)
     (keys,), error = best._scan_rounded(np.arange(200), [corpus], [])
