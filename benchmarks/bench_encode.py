@@ -7,8 +7,8 @@ of GME, by three ways on the same token ids, on one thread:
 * `SentenceTransformer.encode` (sorts by length) on the same language part as a Qwen2, its chat template switched off;
 * `Embedder.encode`.
 
-Each in float32 and in bfloat16. The vectors must agree before a ratio is printed. CPU seconds, the least of interleaved
-rounds.
+Each in float32 and in bfloat16. The vectors must agree before a ratio is printed: to 1e-5 in float32; in bfloat16 each
+way rounds elsewhere, so each is held to the float32 vectors. CPU seconds, the least of interleaved rounds.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from gme_embedder.prompt import END, prompt
 
 ROUNDS = 3
 TOLERANCE = 1e-5
+COSINE = 0.998
 WORDS = ("river", "capital", "flag", "country", "red", "blue", "mountain", "people", "economy", "border", "island")
 QUESTION = "Given a question about a place of the world, retrieve the passages that answer the question best of all."
 Encode = Callable[[], NDArray[np.float32]]
@@ -49,17 +50,18 @@ def main() -> None:
     parser.add_argument("--documents", type=int, default=1000)
     parser.add_argument("--queries", type=int, default=256)
     sizes = parser.parse_args()
+    exact = random_embedder()
     for dtype in ("float32", "bfloat16"):
         embedder = random_embedder(dtype)
         with tempfile.TemporaryDirectory() as folder:
             peer = sentence_transformer(embedder, Path(folder))
-            compare(f"{sizes.documents} documents, {dtype}", embedder, peer, texts(sizes.documents, 60, 0.6), None)
-            queries = texts(sizes.queries, 6, 0.4)
-            compare(f"{sizes.queries} queries with an instruction, {dtype}", embedder, peer, queries, QUESTION)
+            documents, queries = texts(sizes.documents, 60, 0.6), texts(sizes.queries, 6, 0.4)
+            compare(f"{sizes.documents} documents, {dtype}", embedder, peer, exact, documents, None)
+            compare(f"{sizes.queries} queries with an instruction, {dtype}", embedder, peer, exact, queries, QUESTION)
 
 
 def compare(
-    name: str, embedder: Embedder, peer: SentenceTransformer, items: list[str], instruction: str | None
+    name: str, embedder: Embedder, peer: SentenceTransformer, exact: Embedder, items: list[str], instruction: str | None
 ) -> None:
     """Check, measure, print."""
     system = instruction or embedder.settings.inputs.default_instruction
@@ -70,9 +72,9 @@ def compare(
         "SentenceTransformer": lambda: peer.encode(prompts, batch_size=32, show_progress_bar=False),
         "Embedder": lambda: embedder.encode(items, instruction),
     }
-    ours = ways["Embedder"]()
+    true = exact.encode(items, instruction)
     for other, encode in ways.items():
-        check(other, encode(), ours, exact=next(embedder.model.parameters()).dtype == torch.float32)
+        check(other, encode(), true, half=next(embedder.model.parameters()).dtype != torch.float32)
     real, computed = tokens(embedder, items, instruction)
     print(f"{name}: {real} tokens, computed / real {computed / real:.2f}")
     seconds = interleaved_minimum(list(ways.values()), ROUNDS)
@@ -81,10 +83,10 @@ def compare(
         print(f"  {other:<20} {spent:7.2f} CPU s {speed:8.0f} texts/s   ours is {spent / seconds[-1]:.2f}x as fast")
 
 
-def check(name: str, theirs: NDArray[np.float32], ours: NDArray[np.float32], *, exact: bool) -> None:
-    """Equal vectors, or in half precision the same directions."""
-    difference, cosine = float(np.abs(theirs - ours).max()), float((theirs * ours).sum(1).min())
-    assert difference < TOLERANCE if exact else cosine > 0.999, f"{name} differs by {difference}, cosine {cosine}"
+def check(name: str, vectors: NDArray[np.float32], true: NDArray[np.float32], *, half: bool) -> None:
+    """Equal vectors, or in half precision about the same directions."""
+    difference, cosine = float(np.abs(vectors - true).max()), float((vectors * true).sum(1).min())
+    assert cosine > COSINE if half else difference < TOLERANCE, f"{name} differs by {difference}, cosine {cosine}"
 
 
 def sentence_transformer(embedder: Embedder, folder: Path) -> SentenceTransformer:

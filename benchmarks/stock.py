@@ -24,9 +24,9 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 from gme_embedder import smollm
 from gme_embedder.checkpoint import Settings, with_inputs
 from gme_embedder.embedder import Embedder
-from gme_embedder.packed import rotate
 from gme_embedder.picture import smart_resize
 from gme_embedder.prompt import PAD, VISION_TOKENS, prompt
+from gme_embedder.rotary import rotate
 
 BATCH = 32
 CELL = 28

@@ -15,10 +15,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from gme_embedder.attention import GroupedAttention, Layout, PackedAttention
+from gme_embedder.rotary import Rope, rotate
 
 Additions = tuple[Tensor, ...]
 """See `packed_forward`."""
-Rope = tuple[Tensor, Tensor]
 Prefix = tuple[tuple[Tensor, Tensor], ...]
 """Keys and values [P, KV, head] of a prompt's first tokens, for each layer."""
 
@@ -56,14 +56,14 @@ def packed_forward(
         query, key, value = _projected(layer.self_attn, _norm(layer.input_layernorm, hidden), rope)
         key, value = _after(prefix, number, key, value)
         mixed = attention.all_tokens(layer.self_attn, query, key, value)
-        hidden = _feed_forward(layer, hidden + layer.self_attn.o_proj(mixed.flatten(1)))
+        hidden = _feed_forward(layer, _sum(hidden, layer.self_attn.o_proj(mixed.flatten(1))))
         if number < len(additions):
             hidden = hidden.index_add(0, slots, additions[number].to(hidden.dtype))
     last = layout.last_tokens().to(hidden.device)
     query, key, value = _projected(final.self_attn, _norm(final.input_layernorm, hidden), rope, last)
     key, value = _after(prefix, len(earlier), key, value)
     mixed = attention.last_tokens(final.self_attn, query, key, value)
-    return _norm(language.norm, _feed_forward(final, hidden[last] + final.self_attn.o_proj(mixed.flatten(1))))
+    return _norm(language.norm, _feed_forward(final, _sum(hidden[last], final.self_attn.o_proj(mixed.flatten(1)))))
 
 
 def prefix_states(language: Any, embeds: Tensor, positions: Tensor) -> Prefix:  # noqa: ANN401 - as `packed_forward`
@@ -82,7 +82,7 @@ def prefix_states(language: Any, embeds: Tensor, positions: Tensor) -> Prefix:  
         query, key, value = _projected(layer.self_attn, _norm(layer.input_layernorm, hidden), rope)
         states.append((key, value))
         mixed = attention.all_tokens(layer.self_attn, query, key, value)
-        hidden = _feed_forward(layer, hidden + layer.self_attn.o_proj(mixed.flatten(1)))
+        hidden = _feed_forward(layer, _sum(hidden, layer.self_attn.o_proj(mixed.flatten(1))))
     return tuple(states)
 
 
@@ -114,16 +114,15 @@ def _norm(norm: Any, hidden: Tensor) -> Tensor:  # noqa: ANN401 - an RMSNorm of 
 
 
 def _feed_forward(layer: Any, hidden: Tensor) -> Tensor:  # noqa: ANN401 - a decoder layer
-    update: Tensor = layer.mlp(_norm(layer.post_attention_layernorm, hidden))
-    return hidden + update
+    mlp, states = layer.mlp, _norm(layer.post_attention_layernorm, hidden)
+    gate, up = mlp.act_fn(mlp.gate_proj(states)), mlp.up_proj(states)  # [T, intermediate] each, the largest there are
+    return _sum(hidden, mlp.down_proj(gate * up if torch.is_grad_enabled() else gate.mul_(up)))
+
+
+def _sum(hidden: Tensor, update: Tensor) -> Tensor:
+    # Without gradients nobody else holds the update: written over, it costs no new memory.
+    return hidden + update if torch.is_grad_enabled() else update.add_(hidden)
 
 
 def _heads(states: Tensor, head: int) -> Tensor:
     return states.view(*states.shape[:-1], -1, head)
-
-
-def rotate(states: Tensor, rope: Rope) -> Tensor:
-    """Rotary positions on [..., T, heads, head], in the precision of `states`; each of `rope` is [T, 1, head]."""
-    cos, sin = (part.to(states.dtype) for part in rope)
-    left, right = states.chunk(2, dim=-1)
-    return states * cos + torch.cat((-right, left), dim=-1) * sin

@@ -18,8 +18,8 @@ from torch.nn import functional
 from transformers.vision_utils import get_vision_interpolation_indices_and_weights, get_vision_window_index
 
 from gme_embedder.attention import among_all
-from gme_embedder.packed import Rope, rotate
 from gme_embedder.picture import MERGE
+from gme_embedder.rotary import Rope, rotate
 
 _PIXEL_RANGE = 255.0
 
