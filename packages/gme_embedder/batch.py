@@ -68,6 +68,7 @@ class PreparedBatch:
         pictures: Distinct pictures by size.
         slots: Places in `tokens` that hold visual tokens, int64 [s].
         visual_rows: For each slot, its row in the visual tokens of all `pictures` laid end to end, int64 [s].
+        visual: The visual tokens of all `pictures`, if the tower has run: see `EmbedderModel.with_visual`.
     """
 
     tokens: Tensor
@@ -77,6 +78,7 @@ class PreparedBatch:
     pictures: tuple[PictureGroup, ...]
     slots: Tensor
     visual_rows: Tensor
+    visual: tuple[Tensor, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.rows)

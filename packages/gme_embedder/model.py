@@ -7,6 +7,7 @@ loss nor optimiser.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -116,6 +117,11 @@ class EmbedderModel(nn.Module):
         flat = tokens.view(len(batch), count * self.dimension)
         return functional.normalize(flat.float(), dim=-1)[batch.rows.to(device)]
 
+    @torch.no_grad()
+    def with_visual(self, batch: PreparedBatch) -> PreparedBatch:
+        """The batch with its visual tokens computed, so that a frozen tower runs once however often it is embedded."""
+        return replace(batch, visual=tuple(self._visual_tokens(batch))) if batch.pictures else batch
+
     def text_parameters(self) -> Iterator[nn.Parameter]:
         """Parameters of the language part without its token table, which stays as it is."""
         table = self.language.embed_tokens.weight
@@ -136,6 +142,8 @@ class EmbedderModel(nn.Module):
 
     def _visual_tokens(self, batch: PreparedBatch) -> list[Tensor]:
         """Visual tokens of all distinct pictures end to end, [sum of tokens, d], and those for the first layers."""
+        if batch.visual is not None:
+            return list(batch.visual)
         parts = [
             tower_forward(self.qwen.visual, group.patches.to(self.mean.device), group.grid, self.mean, self.std)
             for group in batch.pictures

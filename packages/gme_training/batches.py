@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gme_data.digests import sha256_bytes
 from gme_data.errors import FoundryError
@@ -29,7 +28,8 @@ class Batch:
         rows: [Q] examples, each the query of one row of the loss.
         candidates: [C] distinct items: the positives, then the hard negatives.
         targets: [Q] column of each query's positive.
-        masked: bool [Q, C], false negatives.
+        hidden: [h, 2] pairs (place of a query, column) of false negatives.
+        brought: [b, 2] pairs (place of a query, column) of its positive and its own hard negatives.
         seed: Of the augmentation of this batch.
     """
 
@@ -37,7 +37,8 @@ class Batch:
     rows: Ints
     candidates: Ints
     targets: Ints
-    masked: NDArray[np.bool_]
+    hidden: Ints
+    brought: Ints
     seed: tuple[int, ...]
 
     @property
@@ -72,13 +73,14 @@ class BatchPlan:
         share = self._phase.mixture[which]
         rng = np.random.default_rng([*self._seed, which, turn])
         rows = self._draw_rows(share, which, turn, rng)
-        candidates, targets = self._candidates(share, rows, rng)
+        candidates, targets, brought = self._candidates(share, rows, rng)
         return Batch(
             share=share,
             rows=rows,
             candidates=candidates,
             targets=targets,
-            masked=self._masked(share, rows, candidates, targets),
+            hidden=self._hidden(share, rows, candidates, targets),
+            brought=brought,
             seed=(*self._seed, which, turn),
         )
 
@@ -123,24 +125,25 @@ class BatchPlan:
                 break
         return found
 
-    def _candidates(self, share: SourceShare, rows: Ints, rng: np.random.Generator) -> tuple[Ints, Ints]:
+    def _candidates(self, share: SourceShare, rows: Ints, rng: np.random.Generator) -> tuple[Ints, Ints, Ints]:
+        """Distinct items, the column of each row's positive, and which row brought which column."""
         column: dict[int, int] = {}
         targets = [column.setdefault(int(item), len(column)) for item in self._catalog.positive[rows]]
-        for row in rows.tolist():
+        brought = list(enumerate(targets))
+        for place, row in enumerate(rows.tolist()):
             negatives = self._catalog.negatives[row]
-            for place in rng.permutation(len(negatives))[: share.negatives].tolist():
-                column.setdefault(negatives[place], len(column))
-        return np.array(list(column), dtype=np.int64), np.array(targets, dtype=np.int64)
+            for drawn in rng.permutation(len(negatives))[: share.negatives].tolist():
+                brought.append((place, column.setdefault(negatives[drawn], len(column))))
+        return np.array(list(column), dtype=np.int64), np.array(targets, dtype=np.int64), _pairs(brought)
 
-    def _masked(self, share: SourceShare, rows: Ints, candidates: Ints, targets: Ints) -> NDArray[np.bool_]:
+    def _hidden(self, share: SourceShare, rows: Ints, candidates: Ints, targets: Ints) -> Ints:
         same_group = share.source in self._mask_same_group
         column = {item: place for place, item in enumerate(candidates.tolist())}
-        masked = np.zeros((len(rows), len(candidates)), dtype=np.bool_)
-        for place, row in enumerate(rows.tolist()):
-            hidden = false_negatives(self._catalog, row, mask_same_group=same_group)
-            masked[place, [column[item] for item in hidden if item in column]] = True
-        masked[np.arange(len(rows)), targets] = False
-        return masked
+        pairs = []
+        for place, (row, target) in enumerate(zip(rows.tolist(), targets.tolist(), strict=True)):
+            alike = false_negatives(self._catalog, row, mask_same_group=same_group)
+            pairs += [(place, column[item]) for item in alike if item in column and column[item] != target]
+        return _pairs(sorted(pairs))
 
 
 def share_out(costs: Sequence[int], ranks: int) -> list[list[int]]:
@@ -158,6 +161,10 @@ def share_out(costs: Sequence[int], ranks: int) -> list[list[int]]:
         parts[rank].append(unit)
         heapq.heappush(heap, (load + costs[unit], rank))
     return [sorted(part) for part in parts]
+
+
+def _pairs(pairs: Sequence[tuple[int, int]]) -> Ints:
+    return np.array(pairs, dtype=np.int64).reshape(-1, 2)
 
 
 def _pool(catalog: Catalog, share: SourceShare) -> Ints:

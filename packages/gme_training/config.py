@@ -13,6 +13,8 @@ from gme_data.errors import FoundryError
 from gme_data.settings import Frozen
 from gme_embedder.config import ModelConfig
 
+Scope = Literal["own", "in_batch", "cross_rank"]
+"""Whose candidates are negatives of a query; see `LossConfig.negatives`."""
 TOWER_TYPES = ("I->I", "T->I", "I->T")
 
 
@@ -68,6 +70,41 @@ class PhaseConfig(Frozen):
         return self
 
 
+class LossConfig(Frozen):
+    """InfoNCE and what may be added to it. See `loss.info_nce` for the formulas."""
+
+    temperature: PositiveFloat = 0.03
+    """Divides the cosines; the paper's value."""
+    temperature_learning_rate: float = Field(default=0.0, ge=0)
+    """Peak rate of the logarithm of the temperature, which is learned if this is above 0."""
+    negatives: Scope = "cross_rank"
+    """Negatives of a query: its ``own`` hard ones; also positives and hard negatives of the other queries of its rank
+    (``in_batch``); or those of all ranks (``cross_rank``)."""
+    symmetric: bool = False
+    """Also contrast each positive with all queries."""
+    hardness: float = Field(default=0.0, ge=0)
+    """How much more the more similar negatives count; 0 counts all alike."""
+    margin: float | None = Field(default=None, ge=0)
+    """Negatives more similar than the positive by this much are taken for unmarked positives and left out."""
+    dimensions: tuple[PositiveInt, ...] = ()
+    """The first so many dimensions of a vector are trained to do alone (Matryoshka), e.g. ``[64, 128]``."""
+
+    @model_validator(mode="after")
+    def _has_negatives_both_ways(self) -> Self:
+        if self.symmetric and self.negatives == "own":
+            raise ValueError("symmetric: with negatives 'own' a positive has no other queries to be told from")
+        return self
+
+
+class CacheConfig(Frozen):
+    """The gradient cache: how a batch of any size is trained on within bounded memory, exactly."""
+
+    tokens: PositiveInt = 16384
+    """Tokens of a micro-batch, which is encoded at once."""
+    kept_mib: int = Field(default=8192, ge=0)
+    """Memory for the graphs of micro-batches that are not encoded a second time; 0 encodes all of them twice."""
+
+
 class LoraConfig(Frozen):
     """Low-rank adapters on the linear layers of the language part; the vision tower is always trained whole."""
 
@@ -75,6 +112,8 @@ class LoraConfig(Frozen):
     """Rank of the update."""
     alpha: PositiveInt = 16
     """The update is scaled by alpha / rank."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the adapters' inputs that is dropped."""
 
 
 class OptimizerConfig(Frozen):
@@ -96,6 +135,17 @@ class OptimizerConfig(Frozen):
     """Largest gradient norm."""
 
 
+class GuardConfig(Frozen):
+    """When a stage stops before it applies bad gradients. A loss or gradient that is no number always stops it."""
+
+    gradient_norm: PositiveFloat = 1e6
+    """Largest norm of a batch's gradients before clipping."""
+    gap: float = 1e-5
+    """Positives that are not this much more similar than negatives count as collapsed, on average over a batch."""
+    patience: PositiveInt = 100
+    """So many collapsed batches in a row stop the stage."""
+
+
 class TrainingConfig(Frozen):
     """One stage of training: model, phases, loss, engine."""
 
@@ -105,28 +155,40 @@ class TrainingConfig(Frozen):
     """Trained one after the other."""
     seed: int = 17
     """Of weights, data order and augmentation."""
-    temperature: PositiveFloat = 0.03
-    """Of InfoNCE; the paper's value."""
-    symmetric: bool = True
-    """Also contrast each positive with all queries."""
+    loss: LossConfig = LossConfig()
+    """InfoNCE, its negatives and variants."""
+    cache: CacheConfig = CacheConfig()
+    """Micro-batches and how many of their graphs are kept."""
     mask_same_group: tuple[str, ...] = ()
     """Sources in which candidates of one entity group and batch key are too alike to be negatives of each other."""
     lora: LoraConfig | None = None
     """Adapters instead of full fine-tuning of the language part."""
     optimizer: OptimizerConfig = OptimizerConfig()
     """AdamW and schedule."""
+    guards: GuardConfig = GuardConfig()
+    """When to stop rather than go on."""
     calibration_items: int = Field(default=256, ge=0)
     """Items from which the final norm of a fresh model gets its first scale; 0 leaves it alone."""
     ranks: PositiveInt = 2
     """Processes; each takes a part of every batch."""
-    zero_stage: Literal[0, 1, 2] = 0
-    """What DeepSpeed partitions over the ranks: nothing, optimizer states, gradients too."""
+    zero_stage: int = Field(default=0, ge=0, le=3)
+    """What DeepSpeed partitions over the ranks: nothing, optimizer states (1), reduced gradients too (2)."""
     autocast: bool = True
     """Compute in bfloat16; weights and optimizer stay in float32."""
     checkpoint_every: PositiveInt = 40
     """Steps between checkpoints for resuming."""
     keep_checkpoints: int = Field(default=2, ge=1)
     """How many of them are kept."""
+
+    @model_validator(mode="after")
+    def _engine_can_do_it(self) -> Self:
+        if self.zero_stage == 3:
+            raise ValueError(
+                "zero_stage 3 gathers weights in every forward, so all ranks would need the same number of "
+                "micro-batches with the same sizes of pictures, and would fetch each weight two or three times per "
+                "micro-batch; use 2, with lora if memory is short"
+            )
+        return self
 
     @property
     def steps(self) -> int:

@@ -6,6 +6,7 @@ Knows the embedder; not the loss.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,13 +18,15 @@ from torch import Tensor, nn
 
 from gme_data.images import ImageStore
 from gme_data.items import Item
-from gme_embedder.batch import PreparedBatch
+from gme_embedder.batch import PreparedBatch, pack
+from gme_embedder.embedder import batches_by_tokens
 from gme_embedder.model import EmbedderModel
 from gme_embedder.prepare import Preparer
 from gme_training.augment import augment
 from gme_training.batches import Batch, share_out
 from gme_training.catalog import Catalog
 
+_LARGEST_SCALE = 100.0
 _CHARACTERS_A_TOKEN = 4
 _FRAME_TOKENS = 7  # closing tokens of every prompt
 _PICTURE_TOKENS = 12  # a small picture costs the tower and the language part about as much as this many text tokens
@@ -35,23 +38,40 @@ class ContrastiveModel(nn.Module):
     Args:
         embedder: The model.
         autocast: Compute in bfloat16.
+        temperature: The first one.
     """
 
     centre: Tensor
 
-    def __init__(self, embedder: EmbedderModel, *, autocast: bool) -> None:
+    def __init__(self, embedder: EmbedderModel, *, autocast: bool, temperature: float) -> None:
         super().__init__()
         self.embedder = embedder
+        self.log_temperature = nn.Parameter(torch.tensor([math.log(temperature)]))
         # What all words have in common says nothing of any of them.
         self.register_buffer("centre", embedder.language.embed_tokens.weight.detach().mean(0), persistent=False)
         self._autocast = autocast
 
-    def forward(self, batches: Sequence[Inputs], objective: str) -> Tensor:
-        """L2-normalised float32 vectors of the batches laid end to end, [n, d]."""
-        device = next(self.parameters()).device.type
-        with torch.autocast(device, torch.bfloat16, enabled=self._autocast):
-            vectors = torch.cat([self._encode(batch, objective) for batch in batches])
+    def forward(self, batch: Inputs, objective: str) -> Tensor:
+        """L2-normalised float32 vectors of a micro-batch, [n, d]."""
+        with self._precision():
+            vectors = self._encode(batch, objective)
         return nn.functional.normalize(vectors.float(), dim=1)
+
+    def trained(self) -> list[nn.Parameter]:
+        """The parameters that ask for gradients, in a fixed order."""
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
+    def scale(self) -> Tensor:
+        """One divided by the temperature, by which cosines are multiplied; at most 100, as CLIP's."""
+        return torch.exp(-self.log_temperature[0]).clamp(max=_LARGEST_SCALE)
+
+    def with_features(self, batch: Inputs) -> Inputs:
+        """The micro-batch with what a frozen tower says of its pictures."""
+        with self._precision():
+            return self.embedder.with_visual(batch) if isinstance(batch, PreparedBatch) else batch
+
+    def _precision(self) -> torch.autocast:
+        return torch.autocast(next(self.parameters()).device.type, torch.bfloat16, enabled=self._autocast)
 
     def _encode(self, batch: Inputs, objective: str) -> Tensor:
         """[n, d]; of the tower objective [n, tokens * d], where pictures and words enter the language part."""
@@ -104,8 +124,7 @@ class Slots:
 
     def restore(self) -> Tensor:
         """Index that brings the vectors of all ranks, laid end to end, into the order of `items`. int64 [n]."""
-        order = torch.tensor([slot for part in self.parts for slot in part])
-        return torch.argsort(order)
+        return torch.argsort(torch.tensor([slot for part in self.parts for slot in part]))
 
 
 def lay_out(catalog: Catalog, batch: Batch, ranks: int) -> Slots:
@@ -119,39 +138,67 @@ def lay_out(catalog: Catalog, batch: Batch, ranks: int) -> Slots:
     return Slots(tuple(items), tuple(instructions), ordered)
 
 
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one rank encodes of a global batch.
+
+    Attributes:
+        micro_batches: Encoded one after the other.
+        slots: The slots of their vectors, laid end to end.
+    """
+
+    micro_batches: tuple[Inputs, ...]
+    slots: tuple[int, ...]
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that the model computes."""
+        return sum(len(batch.tokens) for batch in self.micro_batches)
+
+
 class InputMaker:
     """Prepared inputs of the slots of one rank.
 
     Args:
         preparer: The model's own; it keeps resized pictures.
         images: Pictures of the training set.
+        tokens: At most so many in a micro-batch of several items.
     """
 
-    def __init__(self, preparer: Preparer, images: ImageStore) -> None:
-        self._preparer, self._images = preparer, images
+    def __init__(self, preparer: Preparer, images: ImageStore, tokens: int) -> None:
+        self._preparer, self._images, self._tokens = preparer, images, tokens
 
-    def prepare(self, slots: Slots, rank: int, objective: str, *, strength: float, seed: Sequence[int]) -> list[Inputs]:
-        """The inputs in the order of ``slots.parts[rank]``: one batch for each instruction, whose prefix is shared."""
-        change = partial(augment, strength=strength, seed=(*seed, rank)) if strength else None
+    def prepare(self, slots: Slots, rank: int, objective: str, *, strength: float, seed: Sequence[int]) -> Share:
+        """Micro-batches of one instruction, whose prefix is shared, and of similar lengths."""
         batches: list[Inputs] = []
+        order: list[int] = []
         for (instruction, is_text), part in groupby(
             slots.parts[rank], key=lambda slot: (slots.instructions[slot], slots.items[slot].image is None)
         ):
-            items = [slots.items[slot] for slot in part]
+            places = list(part)
+            items = [slots.items[slot] for slot in places]
             if objective == "tower" and is_text:
                 batches.append(self._words([item.text or "" for item in items]))
-            else:
-                # A tower has no prompt; with one and the same head its pictures are packed as one group.
-                asked = instruction if objective == "embedding" else None
-                batches.append(self._preparer.prepare(items, asked, self._images, augment=change))
-        return batches
+                order += places
+                continue
+            # A tower has no prompt; with one and the same head its pictures are packed as one group.
+            asked = instruction if objective == "embedding" else None
+            tokenised = self._preparer.tokenise(items, asked, self._images)
+            for rows in batches_by_tokens(tokenised, self._tokens):
+                picked = [tokenised[row] for row in rows]
+                change = partial(augment, strength=strength, seed=(*seed, rank, len(batches))) if strength else None
+                batches.append(pack(picked, self._preparer.config.positions, change))
+                order += [places[row] for row in rows]
+        if not batches:  # more ranks than items
+            batches.append(self._words([]) if objective == "tower" else pack([], self._preparer.config.positions))
+        return Share(tuple(batches), tuple(order))
 
     def _words(self, texts: Sequence[str]) -> Words:
         ids = [one.ids for one in self._preparer.tokenizer.encode_batch(list(texts), add_special_tokens=False)]
-        starts = np.cumsum([0, *(len(one) for one in ids[:-1])])
+        starts = np.cumsum([0, *map(len, ids)])[:-1]
         pictures = self._preparer.config.pictures
         visual = (pictures.side // pictures.cell) ** 2
-        return Words(torch.tensor([t for one in ids for t in one]), torch.from_numpy(starts), visual)
+        return Words(torch.tensor([t for one in ids for t in one], dtype=torch.long), torch.from_numpy(starts), visual)
 
 
 def _cost(item: Item) -> int:

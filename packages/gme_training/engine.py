@@ -11,8 +11,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from gme_training.config import PhaseConfig, TrainingConfig
+from gme_training.gradient_cache import Gradients
 
 
 def connect() -> None:
@@ -59,13 +61,13 @@ def start_engine(
 
     Args:
         model: What is trained.
-        parts: Its parameters by part, ``text`` and ``vision``; anything else stays as it is.
+        parts: Its parameters by part, ``text``, ``vision`` and ``temperature``; anything else stays as it is.
         phase: Rates.
         config: The stage.
     """
     import deepspeed
 
-    rates = peak_rates(phase)
+    rates = peak_rates(phase, config)
     for name, parameters in parts.items():
         for parameter in parameters:
             parameter.requires_grad_(rates[name] > 0)
@@ -81,9 +83,13 @@ def start_engine(
     return deepspeed.initialize(model=model, optimizer=optimizer, config=engine_config(config))[0]
 
 
-def peak_rates(phase: PhaseConfig) -> dict[str, float]:
+def peak_rates(phase: PhaseConfig, config: TrainingConfig) -> dict[str, float]:
     """Peak learning rate of each part."""
-    return {"text": phase.text_learning_rate, "vision": phase.vision_learning_rate}
+    return {
+        "text": phase.text_learning_rate,
+        "vision": phase.vision_learning_rate,
+        "temperature": config.loss.temperature_learning_rate,
+    }
 
 
 def set_rates(engine: Any, rates: dict[str, float]) -> None:  # noqa: ANN401
@@ -103,13 +109,34 @@ def _groups(name: str, parameters: Iterable[nn.Parameter], config: TrainingConfi
     return [group for group in groups if group["params"]]
 
 
-def descend(engine: Any, loss: Tensor) -> float:  # noqa: ANN401
-    """One optimizer step from `loss`; the norm of the gradient over all ranks before clipping."""
-    engine.backward(loss)
+def descend(engine: Any, gradients: Gradients) -> float:  # noqa: ANN401
+    """One optimizer step from each rank's gradients of `engine.module.trained()`; the norm of their mean, not clipped.
+
+    The engine sees one backward a step, in which every parameter gets its gradient on every rank: what a part of the
+    batch did not reach counts as zero. So ranks always reduce the same tensors in the same order, at whatever stage of
+    ZeRO, however many micro-batches each of them had.
+    """
+    parameters = engine.module.trained()
+    engine.backward(_Given.apply(gradients, *parameters))  # type: ignore[no-untyped-call]
     if engine.zero_optimization():
         engine.step()
         return float(engine.get_global_grad_norm())
     # Without ZeRO the engine clips but keeps no norm; after backward every rank holds the reduced gradient.
-    norm = torch.nn.utils.get_total_norm([p.grad for p in engine.module.parameters() if p.grad is not None])
+    norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
     engine.step()
     return float(norm)
+
+
+class _Given(torch.autograd.Function):
+    """A scalar whose gradients are known."""
+
+    @staticmethod
+    def forward(ctx: Any, gradients: Gradients, *parameters: Tensor) -> Tensor:  # noqa: ANN401
+        ctx.gradients, ctx.like = gradients, parameters
+        return parameters[0].new_zeros(())
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, scale: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+        pairs = zip(ctx.gradients, ctx.like, strict=True)
+        return None, *(torch.zeros_like(like) if own is None else own * scale for own, like in pairs)

@@ -21,10 +21,12 @@ from typing import IO, Any
 
 from gme_data.errors import FoundryError
 from gme_data.progress import Progress
+from gme_training.stopping import EXIT_STOPPED
 
 PARENT = "GME_PARENT_PID"
 _POLL_SECONDS = 0.2
 _LAST_LINES = 15
+_GRACE_SECONDS = 30.0
 log = logging.getLogger(__name__)
 
 
@@ -64,6 +66,11 @@ def run_ranks(arguments: Sequence[str], ranks: int, *, scratch: Path, log_dir: P
         for rank in range(ranks):
             children.append(_start(arguments, _environment(rank, ranks, port), logs[rank]))
         failed = _wait(children, watch)
+        if failed is not None and children[failed].returncode == EXIT_STOPPED:
+            _end(children)  # the others have the same step to save
+    except KeyboardInterrupt:
+        _ask_to_stop(children)
+        raise
     finally:
         _stop(children)
         for handle in logs:
@@ -140,6 +147,20 @@ def _read_from(path: Path, position: int) -> tuple[list[dict[str, Any]], int]:
         except json.JSONDecodeError:
             continue  # the torn last line of an earlier run that was killed
     return events, position + (len(whole) + 1 if whole else 0)
+
+
+def _ask_to_stop(children: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Let the ranks save the step they are at."""
+    for child in children:
+        if child.poll() is None:
+            child.send_signal(signal.SIGTERM)
+    _end(children)
+
+
+def _end(children: Sequence[subprocess.Popen[bytes]]) -> None:
+    deadline = time.monotonic() + _GRACE_SECONDS
+    while any(child.poll() is None for child in children) and time.monotonic() < deadline:
+        time.sleep(_POLL_SECONDS)
 
 
 def _stop(children: Sequence[subprocess.Popen[bytes]]) -> None:

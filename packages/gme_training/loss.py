@@ -1,15 +1,26 @@
-"""InfoNCE over unique candidates, with false negatives masked.
+"""InfoNCE over unique candidates, with false negatives masked, in memory linear in the number of candidates.
 
-Knows vectors, targets and masks; not where they come from. Every function is pure and works on any part of the rows,
-so that ranks can share the rows of one global batch and add up to exactly its loss.
+Goes over the candidates in tiles twice: forwards for the logarithm of the sum, backwards for the gradient, so that
+the matrix of logits never exists (as Inf-CL, arXiv:2410.17243). Every function works on any part of the rows, so that
+ranks can share the rows of one global batch and add up to exactly its loss. Knows vectors and pairings; not where they
+come from.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from gme_training.config import LossConfig
+from gme_training.pairing import Exclusions, Pairing
+
+TILE = 4096
+"""Candidates looked at together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,69 +29,162 @@ class LossParts:
 
     Attributes:
         loss: Scalar, with gradient.
-        correct: Rows whose positive beats every unmasked candidate.
-        similarity: Sum of the cosines of query and positive.
+        correct: Rows whose positive beats every negative.
+        positive: Sum of the cosines of query and positive.
+        negative: Sum over the rows of the mean cosine of query and negatives.
     """
 
     loss: Tensor
     correct: Tensor
-    similarity: Tensor
-
-
-def info_nce(queries: Tensor, candidates: Tensor, targets: Tensor, masked: Tensor, temperature: float) -> Tensor:
-    """InfoNCE of each query: ``-log softmax(q . c / temperature)[target]`` over the candidates that are not masked.
-
-    Oord et al. 2018, equation 4, with cosines and a temperature (GME, section 3.2).
-
-    Args:
-        queries: [q, d], L2-normalised.
-        candidates: [c, d], L2-normalised.
-        targets: int64 [q], the column of each query's positive; never masked.
-        masked: bool [q, c], true where a candidate is not to be a negative of a query.
-        temperature: Divides the cosines.
-
-    Returns:
-        [q] losses.
-    """
-    logits = (queries @ candidates.T / temperature).masked_fill(masked, float("-inf"))
-    return torch.nn.functional.cross_entropy(logits, targets, reduction="none")
+    positive: Tensor
+    negative: Tensor
 
 
 def contrast(
-    queries: Tensor,
-    candidates: Tensor,
-    targets: Tensor,
-    masked: Tensor,
-    *,
-    rows: Tensor,
-    temperature: float,
-    symmetric: bool,
+    queries: Tensor, candidates: Tensor, pairing: Pairing, config: LossConfig, scale: Tensor, rows: Tensor
 ) -> LossParts:
     """The loss of some rows of a global batch.
 
     Args:
-        queries: [Q, d] of the whole batch.
-        candidates: [C, d], each item once; several queries may share a positive.
-        targets: int64 [Q].
-        masked: bool [Q, C].
+        queries: [Q, d] of the whole batch, L2-normalised.
+        candidates: [C, d], L2-normalised, each item once; several queries may share a positive.
+        pairing: Positives and false negatives.
+        config: Which negatives count, and how much.
+        scale: One divided by the temperature, a scalar; gets a gradient if it asks for one.
         rows: int64 [r], the queries to compute here.
-        temperature: Divides the cosines.
-        symmetric: Average with the other direction: the positive of each row against all queries.
     """
-    mine, positives = queries[rows], candidates[targets[rows]]
-    losses = info_nce(mine, candidates, targets[rows], masked[rows], temperature)
-    if symmetric:
-        losses = (losses + info_nce(positives, queries, rows, _masked_back(targets, masked, rows), temperature)) / 2
-    with torch.no_grad():
-        similarity = (mine * positives).sum(1)
-        rivals = (mine @ candidates.T).masked_fill(masked[rows], -2.0)
-        rivals.scatter_(1, targets[rows, None], -2.0)
-        correct = (similarity > rivals.max(1).values).sum()
-    return LossParts(losses.sum(), correct, similarity.sum())
+    whole = _contrast(queries, candidates, pairing, config, scale, rows)
+    if not config.dimensions:
+        return whole
+    # Kusupati et al. 2022 (Matryoshka): the first k dimensions alone have to do as well; the mean over all k.
+    losses = [whole.loss]
+    for size in config.dimensions:
+        short, others = (torch.nn.functional.normalize(part[:, :size], dim=1) for part in (queries, candidates))
+        losses.append(_contrast(short, others, pairing, config, scale, rows).loss)
+    return LossParts(torch.stack(losses).mean(), whole.correct, whole.positive, whole.negative)
 
 
-def _masked_back(targets: Tensor, masked: Tensor, rows: Tensor) -> Tensor:
-    """[r, Q]: which queries are no negatives of the positive of each row. Other queries of that positive are not."""
-    columns = targets[rows]
-    hidden = masked.T[columns] | (targets[None, :] == columns[:, None])
-    return hidden.scatter(1, rows[:, None], False)
+def _contrast(
+    queries: Tensor, candidates: Tensor, pairing: Pairing, config: LossConfig, scale: Tensor, rows: Tensor
+) -> LossParts:
+    targets = pairing.targets[rows]
+    excluded = pairing.against_candidates(rows, config.negatives)
+    losses, seen = info_nce(queries[rows], candidates, targets, excluded, config, scale)
+    if config.symmetric:
+        excluded = pairing.against_queries(rows, config.negatives)
+        back, _ = info_nce(candidates[targets], queries, rows, excluded, config, scale)
+        losses = (losses + back) / 2
+    correct = (seen.positive > seen.nearest).to(losses.dtype).sum()
+    return LossParts(losses.sum(), correct, seen.positive.sum(), seen.mean.sum())
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the anchors saw, without gradient: cosine of the positive, of the nearest negative, mean of the negatives.
+
+    Each is [a]; without a negative the last two are -2 and 0.
+    """
+
+    positive: Tensor
+    nearest: Tensor
+    mean: Tensor
+
+
+def info_nce(
+    anchors: Tensor, pool: Tensor, targets: Tensor, excluded: Exclusions, config: LossConfig, scale: Tensor
+) -> tuple[Tensor, Seen]:
+    """InfoNCE of each anchor: ``-log softmax(scale * a . p)[target]`` over the pool without what is excluded.
+
+    Oord et al. 2018, equation 4, with cosines and a temperature (GME, section 3.2). With `config.hardness` b, the term
+    of a negative of cosine s counts exp(b * s) times (LLaVE, arXiv:2503.04812, equation 4); with `config.margin` m, a
+    negative more similar than the positive by m is taken for an unmarked positive and left out (Qwen3-VL-Embedding).
+
+    Args:
+        anchors: [a, d].
+        pool: [p, d].
+        targets: int64 [a], the column of each anchor's positive.
+        excluded: Never holds a target.
+        config: Hardness and margin.
+        scale: One divided by the temperature.
+
+    Returns:
+        [a] losses, and what was seen.
+    """
+    losses, positive, nearest, mean = _InfoNCE.apply(  # type: ignore[no-untyped-call]
+        anchors, pool, scale, targets, excluded, config
+    )
+    return losses, Seen(positive, nearest, mean)
+
+
+@dataclass(frozen=True, slots=True)
+class _Tile:
+    """Columns `start` to `stop` of the pool: cosines, logits (-inf where excluded), and where the targets lie."""
+
+    start: int
+    stop: int
+    cosines: Tensor
+    logits: Tensor
+    is_target: Tensor
+
+
+class _InfoNCE(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,  # noqa: ANN401
+        anchors: Tensor,
+        pool: Tensor,
+        scale: Tensor,
+        targets: Tensor,
+        excluded: Exclusions,
+        config: LossConfig,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        positive = (anchors * pool[targets]).sum(1)
+        total = torch.full_like(positive, float("-inf"))  # logarithm of the sum so far
+        nearest, summed, count = torch.full_like(positive, -2.0), torch.zeros_like(positive), torch.zeros_like(positive)
+        for tile in _tiles(anchors, pool, positive, scale, targets, excluded, config):
+            total = torch.logaddexp(total, tile.logits.logsumexp(1))
+            negative = tile.logits.isfinite() & ~tile.is_target
+            nearest = torch.maximum(nearest, tile.cosines.masked_fill(~negative, -2.0).max(1).values)
+            summed, count = summed + (tile.cosines * negative).sum(1), count + negative.sum(1)
+        ctx.save_for_backward(anchors, pool, scale, targets, positive, total)
+        ctx.excluded, ctx.config = excluded, config
+        mean = summed / count.clamp(min=1)
+        ctx.mark_non_differentiable(positive, nearest, mean)
+        return total - positive * scale, positive, nearest, mean
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+        anchors, pool, scale, targets, positive, total = ctx.saved_tensors
+        d_anchors, d_pool = torch.zeros_like(anchors), torch.zeros_like(pool)
+        d_scale = -(grad * positive).sum()
+        for tile in _tiles(anchors, pool, positive, scale, targets, ctx.excluded, ctx.config):
+            weights = (tile.logits - total[:, None]).exp() * grad[:, None]  # [a, t]
+            d_scale = d_scale + (weights * tile.cosines).sum()
+            d_anchors += weights @ pool[tile.start : tile.stop]
+            d_pool[tile.start : tile.stop] += weights.T @ anchors
+        d_anchors -= grad[:, None] * pool[targets]
+        d_pool.index_add_(0, targets, grad[:, None] * anchors, alpha=-1)
+        return d_anchors * scale, d_pool * scale, d_scale, None, None, None
+
+
+def _tiles(
+    anchors: Tensor,
+    pool: Tensor,
+    positive: Tensor,
+    scale: Tensor,
+    targets: Tensor,
+    excluded: Exclusions,
+    config: LossConfig,
+) -> Iterator[_Tile]:
+    for start in range(0, len(pool), TILE):
+        stop = min(start + TILE, len(pool))
+        cosines = anchors @ pool[start:stop].T  # [a, t]
+        is_target = targets[:, None] == torch.arange(start, stop, device=targets.device)
+        out = excluded.tile(len(anchors), start, stop)
+        if config.margin is not None:
+            out = out | (cosines > positive[:, None] + config.margin)
+        logits = cosines * scale
+        if config.hardness:
+            logits = torch.where(is_target, logits, logits + config.hardness * cosines)
+        yield _Tile(start, stop, cosines, logits.masked_fill(out & ~is_target, float("-inf")), is_target)

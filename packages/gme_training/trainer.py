@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import resource
 import time
 from typing import Any
@@ -11,7 +10,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from gme_data.errors import FoundryError
 from gme_data.events import append_event
 from gme_data.examples import read_examples
 from gme_data.images import ImageStore
@@ -22,12 +20,13 @@ from gme_training.calibrate import calibrate, sample_items
 from gme_training.catalog import build_catalog
 from gme_training.checkpoints import Checkpoints, ResumePoint
 from gme_training.config import PhaseConfig
-from gme_training.contrastive import ContrastiveModel, InputMaker, lay_out
-from gme_training.gather import gather_rows
+from gme_training.contrastive import ContrastiveModel, InputMaker
+from gme_training.guards import Guards, StepFacts
 from gme_training.job import Job
 from gme_training.lora import add_adapters, merge_adapters
-from gme_training.loss import contrast
+from gme_training.objective import batch_gradients
 from gme_training.schedule import rate_factor
+from gme_training.stopping import StopWish, stopped
 
 
 class Trainer:
@@ -43,10 +42,13 @@ class Trainer:
         self._catalog = build_catalog(read_examples(job.examples))
         start, seed = job.start, job.config.seed
         self._embedder = Embedder.load(start) if start else Embedder.untrained(job.config.model, seed)
-        self._model = ContrastiveModel(self._embedder.model, autocast=job.config.autocast)
+        self._model = ContrastiveModel(
+            self._embedder.model, autocast=job.config.autocast, temperature=job.config.loss.temperature
+        )
         self._images = ImageStore(job.images)
-        self._inputs = InputMaker(self._embedder.preparer, self._images)
+        self._inputs = InputMaker(self._embedder.preparer, self._images, job.config.cache.tokens)
         self._parts = self._trainable_parts()
+        self._guards, self._wish = Guards(job.config.guards), StopWish()
         self._checkpoints = Checkpoints(job.checkpoints, keep=job.config.keep_checkpoints, ranks=self._ranks)
 
     def run(self) -> None:
@@ -74,7 +76,7 @@ class Trainer:
             text = [*add_adapters(model.language, self._config.lora, self._config.seed), model.language.norm.weight]
         else:
             text = list(model.text_parameters())
-        return {"text": text, "vision": list(model.vision_parameters())}
+        return {"text": text, "vision": list(model.vision_parameters()), "temperature": [self._model.log_temperature]}
 
     def _run_phase(self, number: int, phase: PhaseConfig, resume: ResumePoint | None) -> None:
         if number == self._calibrated_before() and resume is None:
@@ -93,10 +95,12 @@ class Trainer:
         )
         before = sum(earlier.steps for earlier in self._config.phases[:number])
         for step in range(resume.step if resume else 0, phase.steps):
-            self._step(engine, phase, plan.batch(step), step, before + step)
+            stop = self._step(engine, phase, plan.batch(step), step, before + step)
             done = before + step + 1
-            if done % self._config.checkpoint_every == 0 and done < self._config.steps:
+            if (stop or done % self._config.checkpoint_every == 0) and done < self._config.steps:
                 self._checkpoints.save(engine, ResumePoint(number, step + 1), self._carried(number))
+                if stop:
+                    raise stopped(done, self._config.steps)
         engine.destroy()
 
     def _calibrated_before(self) -> int | None:
@@ -106,82 +110,59 @@ class Trainer:
         numbers = (number for number, phase in enumerate(self._config.phases) if phase.objective == "embedding")
         return next(numbers, None)
 
-    def _step(self, engine: Any, phase: PhaseConfig, batch: Batch, step: int, overall: int) -> None:  # noqa: ANN401
-        """One optimizer step and its event."""
+    def _step(self, engine: Any, phase: PhaseConfig, batch: Batch, step: int, overall: int) -> bool:  # noqa: ANN401
+        """One optimizer step and its event; whether a rank was asked to stop."""
         started = time.perf_counter()
         factor = rate_factor(step, phase.steps, self._config.optimizer)
-        rates = {name: peak * factor for name, peak in engines.peak_rates(phase).items()}
+        rates = {name: peak * factor for name, peak in engines.peak_rates(phase, self._config).items()}
         engines.set_rates(engine, rates)
-        loss, sums = self._loss(engine, phase, batch)
-        norm = engines.descend(engine, loss)
-        mean_loss, correct, similarity, tokens = self._shared(sums)
-        self._check_finite(mean_loss, phase, batch, step)
+        gradients, sums = batch_gradients(
+            self._model, self._inputs, self._catalog, batch, phase, self._config, self._rank, self._ranks
+        )
+        (loss, correct, positive, negative, tokens, gradient), stop = self._shared(sums)
+        count = len(batch.rows)
+        examples = tuple(self._catalog.examples[row].id for row in batch.rows[:5].tolist())
+        gap = (positive - negative) / count
+        self._guards.check(StepFacts(step, phase.name, batch.share.source, examples, loss, gradient, gap))
+        norm = engines.descend(engine, gradients)
         seconds = time.perf_counter() - started
         self._report(
             step=overall,
             phase=phase.name,
             source=batch.share.source,
             batch=batch.digest,
-            loss=mean_loss / len(batch.rows),
-            accuracy=correct / len(batch.rows),
-            similarity=similarity / len(batch.rows),
+            loss=loss / count,
+            accuracy=correct / count,
+            similarity=positive / count,
+            negative_similarity=negative / count,
+            temperature=1 / float(self._model.scale()),
             gradient_norm=norm,
             text_rate=rates["text"],
             vision_rate=rates["vision"],
-            pairs_per_second=len(batch.rows) / seconds,
+            pairs_per_second=count / seconds,
             tokens_per_second=tokens / seconds,
             cpu_seconds=time.process_time(),
             peak_memory=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         )
+        return stop
 
-    def _loss(self, engine: Any, phase: PhaseConfig, batch: Batch) -> tuple[Tensor, Tensor]:  # noqa: ANN401
-        """This rank's part of the loss, scaled so that DeepSpeed's mean over ranks is the mean over the batch.
-
-        Returns:
-            The loss to go backward from, and [4] sums over this rank's rows: loss, correct, similarity, tokens.
-        """
-        slots = lay_out(self._catalog, batch, self._ranks)
-        inputs = self._inputs.prepare(slots, self._rank, phase.objective, strength=batch.share.augment, seed=batch.seed)
-        vectors = gather_rows(engine(inputs, phase.objective), slots.counts)
-        device = vectors.device
-        vectors = vectors[slots.restore().to(device)]
-        queries, candidates = torch.split(vectors, [len(batch.rows), len(batch.candidates)])
-        parts = contrast(
-            queries,
-            candidates,
-            torch.from_numpy(batch.targets).to(device),
-            torch.from_numpy(batch.masked).to(device),
-            rows=torch.arange(self._rank, len(batch.rows), self._ranks, device=device),
-            temperature=self._config.temperature,
-            symmetric=self._config.symmetric,
-        )
-        tokens = torch.tensor(float(sum(len(prepared.tokens) for prepared in inputs)), device=device)
-        sums = torch.stack([parts.loss.detach(), parts.correct.float(), parts.similarity, tokens])
-        return parts.loss * self._ranks / len(batch.rows), sums
-
-    def _shared(self, sums: Tensor) -> list[float]:
-        dist.all_reduce(sums)
-        return [float(value) for value in sums]
+    def _shared(self, sums: Tensor) -> tuple[list[float], bool]:
+        """Sums over the ranks, and whether any of them was asked to stop: one collective for both."""
+        everything = torch.cat([sums, sums.new_tensor([self._wish.asked])])
+        dist.all_reduce(everything)
+        *values, asked = everything.tolist()
+        return values, asked > 0
 
     def _carried(self, number: int) -> dict[str, Tensor]:
         """Weights that earlier phases trained and this one holds frozen."""
         parts = {
-            name for phase in self._config.phases[:number] for name, rate in engines.peak_rates(phase).items() if rate
+            name
+            for phase in self._config.phases[:number]
+            for name, rate in engines.peak_rates(phase, self._config).items()
+            if rate
         }
         wanted = {id(parameter) for name in parts for parameter in self._parts[name] if not parameter.requires_grad}
         return {name: parameter for name, parameter in self._model.named_parameters() if id(parameter) in wanted}
-
-    def _check_finite(self, loss: float, phase: PhaseConfig, batch: Batch, step: int) -> None:
-        # The sum over the ranks is the same number everywhere, so all ranks stop together.
-        if math.isfinite(loss):
-            return
-        ids = ", ".join(self._catalog.examples[row].id for row in batch.rows[:5].tolist())
-        raise FoundryError(
-            f"The loss is {loss} at step {step} of phase '{phase.name}', source '{batch.share.source}' "
-            f"(examples {ids}, ...).",
-            hint=f"Lower text_learning_rate or vision_learning_rate of phases.{phase.name}.",
-            exit_code=1,
-        )
 
     def _announce(self, point: ResumePoint) -> None:
         done = sum(phase.steps for phase in self._config.phases[: point.phase]) + point.step

@@ -68,7 +68,7 @@ def test_targets_point_at_positives_and_each_candidate_stands_once(catalog):
     batch = BatchPlan(catalog, phase(), number=0, seed=1).batch(0)
     np.testing.assert_array_equal(batch.candidates[batch.targets], catalog.positive[batch.rows])
     assert len(set(batch.candidates.tolist())) == len(batch.candidates)
-    assert not batch.masked[np.arange(len(batch.rows)), batch.targets].any()
+    assert not {tuple(pair) for pair in batch.hidden.tolist()} & set(enumerate(batch.targets.tolist()))
 
 
 def test_hard_negatives_are_candidates_and_known_positives_are_masked(examples):
@@ -81,9 +81,12 @@ def test_hard_negatives_are_candidates_and_known_positives_are_masked(examples):
     batch = BatchPlan(catalog, PhaseConfig(name="p", steps=1, mixture=(share,)), number=0, seed=1).batch(0)
     column = {catalog.items[item]: place for place, item in enumerate(batch.candidates.tolist())}
     row = batch.rows.tolist().index(0)
-    assert batch.masked[row, column[twin.positive]]
-    assert not batch.masked[row, column[third.positive]]
-    assert not batch.masked[row, column[hard.negatives[1]]]
+    hidden, brought = ({tuple(pair) for pair in pairs.tolist()} for pairs in (batch.hidden, batch.brought))
+    assert (row, column[twin.positive]) in hidden
+    assert (row, column[third.positive]) not in hidden
+    assert (row, column[hard.negatives[1]]) not in hidden
+    assert {(row, column[item]) for item in (hard.positive, *hard.negatives)} <= brought
+    assert (row, column[twin.positive]) not in brought
     assert len(batch.candidates) == len(questions) + 1
 
 

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from safetensors.numpy import load_file
 
@@ -119,6 +120,29 @@ def test_a_killed_stage_goes_on_and_ends_the_same(small_config, whole: Path, wor
         np.testing.assert_allclose(got[name], want[name], atol=2e-5, err_msg=name)
 
 
+def test_a_rank_that_is_told_to_stop_saves_with_the_others_and_the_next_run_goes_on(
+    small_config, whole: Path, world: dict[str, Path], tmp_path: Path
+):
+    config, history = small_config(), tmp_path / "staging" / ".history.jsonl"
+    arguments = [config.model_dump_json(), str(world["corpus"]), str(world["synthetic"]), str(tmp_path)]
+    context(tmp_path)
+    child = subprocess.Popen([sys.executable, "-c", CHILD, *arguments], stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 240
+    while sum(1 for _ in read_events(history, "step")) < 20 and child.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    ranks = [one for one in psutil.Process(child.pid).children() if "gme_training.worker" in one.cmdline()]
+    ranks[1].terminate()
+    assert "Stopped as asked after step" in child.communicate(timeout=60)[1]
+    done = sum(1 for _ in read_events(history, "step"))
+    point = Checkpoints(tmp_path / "staging" / ".resume", keep=2, ranks=2).newest()
+    assert small_config().phases[0].steps * point.phase + point.step == done
+    train(config, world, context(tmp_path))
+    assert [event["step"] for event in read_events(tmp_path / "log" / "events.jsonl", "start")] == [0, done]
+    want, got = weights(whole), weights(tmp_path)
+    for name in want:
+        np.testing.assert_allclose(got[name], want[name], atol=2e-5, err_msg=name)
+
+
 def test_checkpoints_fall_back_and_never_start_over_in_silence(whole: Path, tmp_path: Path):
     folder = tmp_path / "resume"
     folder.mkdir()
@@ -162,7 +186,7 @@ def test_a_loss_that_is_not_finite_stops_all_ranks_with_a_reason(small_config, w
     phase = PhaseConfig(
         name="wild", objective="tower", steps=40, mixture=(share,), text_learning_rate=0, vision_learning_rate=1e38
     )
-    with pytest.raises(FoundryError, match=r"The loss is nan at step \d+ of phase 'wild', source 'shape'"):
+    with pytest.raises(FoundryError, match=r"The (loss|gradient) is nan at step \d+ of phase 'wild', source 'shape'"):
         train(small_config(phases=(phase,)), world, context(tmp_path))
 
 

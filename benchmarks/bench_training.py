@@ -1,0 +1,375 @@
+"""A training step against its peers: ``python benchmarks/bench_training.py``.
+
+A random Qwen2-VL (256 wide, 4 layers) learns to tell pairs apart: from texts and files to InfoNCE over the whole batch,
+its gradients, and an AdamW (fused) update of the language part without its token table. On one thread, on the same
+token ids in the prompt of GME:
+
+* texts: 128 pairs of a short query and a passage, by the losses of sentence-transformers (on the same language part as
+  a Qwen2, its chat template switched off), by a gradient cache as VLM2Vec does it, and by ours;
+* pictures: 32 text queries and JPEG files of UMRB's sizes, every other one with a caption, the tower frozen, by
+  VLM2Vec's way and by ours.
+
+VLM2Vec's way: each side padded to its longest, chunks of 8 through transformers' modules with a mask, the tower among
+them, all of it twice. Ours once with the gradient cache (every micro-batch is encoded twice) and once with all graphs
+kept. In float32 and, beside it, with the vectors computed under autocast to bfloat16 on all sides.
+
+The loss and the norm of the gradients at the first step must agree before a ratio is printed; in bfloat16 each way
+rounds elsewhere, so each is held to the first one's in float32. CPU seconds, the least of interleaved rounds. Tokens
+count as often as they are computed, patches likewise.
+
+Memory: how far the anonymous part of a process that does one step of ours with the gradient cache rises above its
+start, for growing batches.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from bench_encode import sentence_transformer, texts
+from bench_pictures import jpegs
+from bench_search import resident
+from sentence_transformers.sentence_transformer.losses import (
+    CachedMultipleNegativesRankingLoss,
+    MultipleNegativesRankingLoss,
+)
+from stock import Stock, fetched, random_embedder
+from timing import interleaved_minimum
+from torch import Tensor, nn
+from torch.nn import functional
+
+from gme_data.environment import settle
+from gme_embedder.batch import pack
+from gme_embedder.embedder import Embedder, batches_by_tokens
+from gme_embedder.prompt import PAD, prompt
+from gme_training.gradient_cache import cached_gradients
+
+TEMPERATURE = 0.03
+RATE = 1e-5
+MINI_BATCH, CHUNK, BUDGET = 32, 8, 2048
+"""Texts at once in sentence-transformers (its default), items in VLM2Vec's way, tokens in ours."""
+EVERYTHING = 2**40
+LOSS, NORM, LOSS_HALF, NORM_HALF = 5e-5, 1e-4, 2e-2, 2e-2
+"""How far losses may differ, and the norms of gradients by ratio."""
+BATCHES = (128, 512, 2048)
+
+Item = dict[str, Any]
+Encode = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Query i and document i belong together."""
+
+    queries: Sequence[Item]
+    documents: Sequence[Item]
+
+
+class Learner:
+    """The language part of one way, and its optimizer; a call is a step and gives the loss.
+
+    `gradients` leaves them in `Parameter.grad`.
+    """
+
+    def __init__(self, language: nn.Module, gradients: Callable[[], Tensor]) -> None:
+        self.language, self.gradients = language, gradients
+        self.parameters = trained(language)
+        self._optimizer = torch.optim.AdamW(self.parameters, lr=RATE, fused=True)
+
+    def __call__(self) -> float:
+        loss = self.gradients()
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+        return float(loss)
+
+
+Make = Callable[[bool], Learner]
+"""In bfloat16 or not."""
+
+
+def main() -> None:
+    """Print a table for each workload."""
+    settle()
+    torch.set_num_threads(1)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", choices=("texts", "pictures", "memory"))
+    parser.add_argument("--peak", type=int, metavar="PAIRS", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.peak:
+        print_peak(options.peak)
+        return
+    if options.only in {None, "texts"}:
+        compare_texts(128, options.rounds)
+    if options.only in {None, "pictures"}:
+        compare_pictures(32, options.rounds)
+    if options.only in {None, "memory"}:
+        compare_memory()
+
+
+def compare_texts(count: int, rounds: int) -> None:
+    pairs = text_pairs(count)
+    ways: dict[str, Make] = {
+        "CachedMultipleNegatives...": lambda half: sentence_transformers(pairs, half=half, cached=True),
+        "MultipleNegativesRankingLoss": lambda half: sentence_transformers(pairs, half=half, cached=False),
+    }
+    compare("texts", pairs, ways, rounds)
+
+
+def compare_pictures(count: int, rounds: int) -> None:
+    captions = texts(count, 12, 0.4)
+    documents: list[Item] = [{"image": file} for file in jpegs(count)]
+    for row in range(0, count, 2):
+        documents[row]["text"] = captions[row]
+    compare("texts and pictures", Pairs(text_pairs(count).queries, documents), {}, rounds)
+
+
+def text_pairs(count: int) -> Pairs:
+    """Questions of about 12 words and passages of about 77, beside the prompt."""
+    return Pairs(*([{"text": text} for text in texts(count, *shape)] for shape in ((11, 0.4), (68, 0.45))))
+
+
+def compare(name: str, pairs: Pairs, others: dict[str, Make], rounds: int) -> None:
+    """Check, measure, print."""
+    ways = {
+        **others,
+        "VLM2Vec's way": lambda half: vlm2vec(pairs, half=half),
+        "ours, gradient cache": lambda half: ours(pairs, half=half, kept_bytes=0),
+        "ours, all graphs kept": lambda half: ours(pairs, half=half, kept_bytes=EVERYTHING),
+    }
+    learners = {half: [make(half) for make in ways.values()] for half in (False, True)}
+    computed = check(dict(zip(ways, zip(*learners.values(), strict=True), strict=True)))
+    lengths = [len(item.ids) for item in random_embedder().preparer.tokenise([*pairs.queries, *pairs.documents])]
+    real, count = sum(lengths), len(pairs.queries)
+    print(f"{count} pairs of {name}: {real} tokens; queries {spread(lengths[:count])}, documents {spread(lengths[count:])}")
+    seconds = iter(interleaved_minimum([*learners[False], *learners[True]], rounds))
+    table = {half: [next(seconds) for _ in ways] for half in learners}
+    print(f"  {'CPU s a step, and how often ours with the cache, with all kept':<52} float32{'bfloat16':>24}")
+    for row, way in enumerate(ways):
+        print(f"  {way:<29} computed / real {computed[row] / real:5.2f}", end="")
+        for column in table.values():
+            cached, kept = (column[row] / column[ours] for ours in (-2, -1))
+            print(f"  {column[row]:6.2f} s {cached:6.2f}x{kept:6.2f}x", end="")
+        print(flush=True)
+
+
+def spread(lengths: Sequence[int]) -> str:
+    return f"{sum(lengths) / len(lengths):.0f} on average, {max(lengths)} at most"
+
+
+def check(ways: dict[str, Sequence[Learner]]) -> list[int]:
+    """Equal losses and gradients at the first step of each way, in both precisions; the tokens each computes."""
+    computed = []
+    true: tuple[float, float] | None = None
+    for name, (plain, half) in ways.items():
+        with counted(plain.language.layers[0].self_attn.k_proj) as tokens:
+            found = measured(plain)
+        computed.append(sum(tokens))
+        true = true or found
+        assert_near(name, found, true, LOSS, NORM)
+        assert_near(f"{name}, bfloat16", measured(half), true, LOSS_HALF, NORM_HALF)
+    return computed
+
+
+def measured(learner: Learner) -> tuple[float, float]:
+    """The loss, and the norm of its gradients."""
+    loss = float(learner.gradients())
+    norm = float(nn.utils.get_total_norm([parameter.grad for parameter in learner.parameters]))
+    for parameter in learner.parameters:
+        parameter.grad = None
+    return loss, norm
+
+
+def assert_near(
+    name: str, found: tuple[float, float], true: tuple[float, float], loss: float, norm: float
+) -> None:
+    assert abs(found[0] - true[0]) < loss, f"{name}: loss {found[0]} instead of {true[0]}"
+    assert abs(found[1] / true[1] - 1) < norm, f"{name}: gradient norm {found[1]} instead of {true[1]}"
+
+
+@contextmanager
+def counted(linear: nn.Module) -> Iterator[list[int]]:
+    """Within it, the rows that go through a linear layer are noted."""
+    rows: list[int] = []
+    hook = linear.register_forward_pre_hook(lambda _, inputs: rows.append(inputs[0].numel() // inputs[0].shape[-1]))
+    try:
+        yield rows
+    finally:
+        hook.remove()
+
+
+def sentence_transformers(pairs: Pairs, *, half: bool, cached: bool) -> Learner:
+    with tempfile.TemporaryDirectory() as folder:
+        embedder = random_embedder()
+        peer = sentence_transformer(embedder, Path(folder))
+    # As accelerate does for its trainer, so that the second forward of the cache is in half precision too.
+    peer.forward = precision(peer.forward, half)
+    scale = 1 / TEMPERATURE
+    loss = (
+        CachedMultipleNegativesRankingLoss(peer, scale=scale, mini_batch_size=MINI_BATCH)
+        if cached
+        else MultipleNegativesRankingLoss(peer, scale=scale)
+    )
+    sides = [prompts(embedder, items) for items in (pairs.queries, pairs.documents)]
+
+    def gradients() -> Tensor:
+        value = loss([peer.preprocess(side) for side in sides], None)
+        value.backward()
+        return value.detach()
+
+    return Learner(peer[0].auto_model, gradients)
+
+
+def vlm2vec(pairs: Pairs, *, half: bool) -> Learner:
+    embedder = random_embedder()
+    embedder.model.qwen.visual.requires_grad_(False)
+    encode = precision(chunk_vectors, half)
+
+    def gradients() -> Tensor:
+        sides = (collated(embedder, items) for items in (pairs.queries, pairs.documents))
+        chunks = [side.rows(start, start + CHUNK) for side in sides for start in range(0, len(side.ids), CHUNK)]
+        with torch.no_grad():
+            vectors = torch.cat([encode(embedder, chunk) for chunk in chunks]).requires_grad_()
+        loss = info_nce(vectors)
+        loss.backward()
+        for chunk, cached in zip(chunks, vectors.grad.split([len(chunk.ids) for chunk in chunks]), strict=True):
+            torch.dot(encode(embedder, chunk).flatten(), cached.flatten()).backward()
+        return loss.detach()
+
+    return Learner(embedder.model.language, gradients)
+
+
+@dataclass(frozen=True)
+class Padded:
+    """What VLM2Vec's collator makes of items: ids and mask [n, L], and each picture's patches and grid [1, 3]."""
+
+    ids: Tensor
+    mask: Tensor
+    patches: Sequence[Tensor]
+    grids: Sequence[Tensor]
+
+    def rows(self, start: int, stop: int) -> Padded:
+        pictures = slice(start, stop) if self.patches else slice(0)
+        return Padded(self.ids[start:stop], self.mask[start:stop], self.patches[pictures], self.grids[pictures])
+
+
+def collated(embedder: Embedder, items: Sequence[Item]) -> Padded:
+    """All of the items have a picture, or none has."""
+    processor = Stock(embedder).processor()
+    pictures = [
+        processor(images=[fetched(item["image"])], return_tensors="pt") if "image" in item else None for item in items
+    ]
+    made = [picture for picture in pictures if picture]
+    filled = [
+        text.replace(PAD, PAD * (int(picture["image_grid_thw"].prod()) // 4)) if picture else text
+        for text, picture in zip(prompts(embedder, items), pictures, strict=True)
+    ]
+    rows = [torch.tensor(one.ids) for one in embedder.preparer.tokenizer.encode_batch(filled)]
+    ids, mask = (
+        nn.utils.rnn.pad_sequence(part, batch_first=True) for part in (rows, [torch.ones_like(row) for row in rows])
+    )
+    return Padded(ids, mask, [one["pixel_values"] for one in made], [one["image_grid_thw"] for one in made])
+
+
+def chunk_vectors(embedder: Embedder, chunk: Padded) -> Tensor:
+    """Unit vectors [n, d] of the last tokens, by transformers' own modules."""
+    language = embedder.model.language
+    embeds = language.embed_tokens(chunk.ids)
+    if chunk.patches:
+        visual = embedder.model.qwen.visual(torch.cat(chunk.patches), torch.cat(chunk.grids)).pooler_output
+        place = chunk.ids == embedder.preparer.tokenizer.token_to_id(PAD)
+        embeds = embeds.masked_scatter(place[..., None], visual.to(embeds.dtype))
+    positions = torch.arange(chunk.ids.shape[1]).expand(3, *chunk.ids.shape)
+    states = language(inputs_embeds=embeds, attention_mask=chunk.mask, position_ids=positions, use_cache=False)
+    last = states.last_hidden_state[torch.arange(len(chunk.ids)), chunk.mask.sum(1) - 1]
+    return functional.normalize(last.float(), dim=-1)
+
+
+def ours(pairs: Pairs, *, half: bool, kept_bytes: int) -> Learner:
+    embedder = random_embedder()
+    model = embedder.model
+    model.qwen.visual.requires_grad_(False)
+    parameters, items = trained(model.language), [*pairs.queries, *pairs.documents]
+    encode, with_visual = precision(model.embed, half), precision(model.with_visual, half)
+
+    def gradients() -> Tensor:
+        tokenised = embedder.preparer.tokenise(items)
+        parts = list(batches_by_tokens(tokenised, BUDGET))
+        batches = [with_visual(pack([tokenised[row] for row in part], "sequential")) for part in parts]
+        place = torch.tensor([row for part in parts for row in part]).argsort()  # of each item among the vectors
+        loss, found = cached_gradients(
+            encode,
+            batches,
+            lambda vectors: info_nce(vectors[place]),
+            parameters,
+            kept_bytes=kept_bytes,
+            frozen=list(model.parameters()),
+        )
+        for parameter, gradient in zip(parameters, found, strict=True):
+            parameter.grad = gradient
+        return loss
+
+    return Learner(model.language, gradients)
+
+
+def info_nce(vectors: Tensor) -> Tensor:
+    """Of queries and then documents, [2 n, d]."""
+    queries, documents = vectors.chunk(2)
+    return functional.cross_entropy(queries @ documents.T / TEMPERATURE, torch.arange(len(queries)))
+
+
+def prompts(embedder: Embedder, items: Sequence[Item]) -> list[str]:
+    system = embedder.settings.inputs.default_instruction
+    return [prompt(system, item.get("text"), picture="image" in item) for item in items]
+
+
+def trained(language: nn.Module) -> list[nn.Parameter]:
+    """Its parameters but for the token table, which is frozen here."""
+    language.embed_tokens.requires_grad_(False)
+    return [parameter for parameter in language.parameters() if parameter.requires_grad]
+
+
+def precision(function: Encode, half: bool) -> Encode:
+    return torch.autocast("cpu", torch.bfloat16, enabled=half)(function)
+
+
+def compare_memory() -> None:
+    print("peak memory of a step of ours with the gradient cache, beyond what there was before it")
+    first = None
+    for count in BATCHES:
+        command = [sys.executable, __file__, "--peak", str(count)]
+        peak = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        first = first or peak
+        print(f"  {count:5} pairs {peak:7.0f} MiB   {100 * (peak / first - 1):+.0f} %", flush=True)
+
+
+def print_peak(count: int) -> None:
+    """Anonymous MiB that a step adds."""
+    learner = ours(text_pairs(count), half=False, kept_bytes=0)
+    start, done = resident()[0], threading.Event()
+    highest = start
+
+    def watch() -> None:
+        nonlocal highest
+        while not done.wait(0.002):
+            highest = max(highest, resident()[0])
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    learner()
+    done.set()
+    watcher.join()
+    print((highest - start) / 2**10)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""A global batch to one rank's gradients: share out, encode, gather, contrast.
+
+Each rank has all vectors but computes its own rows of the loss alone. Knows ranks; neither engines nor schedules.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from gme_training.batches import Batch
+from gme_training.catalog import Catalog
+from gme_training.config import LossConfig, PhaseConfig, TrainingConfig
+from gme_training.contrastive import ContrastiveModel, InputMaker, Slots, lay_out
+from gme_training.gather import gather_rows
+from gme_training.gradient_cache import Gradients, cached_gradients
+from gme_training.loss import LossParts, contrast
+from gme_training.pairing import Pairing
+
+
+def batch_gradients(
+    model: ContrastiveModel,
+    inputs: InputMaker,
+    catalog: Catalog,
+    batch: Batch,
+    phase: PhaseConfig,
+    config: TrainingConfig,
+    rank: int = 0,
+    ranks: int = 1,
+) -> tuple[Gradients, Tensor]:
+    """This rank's gradients of the trained parameters; their mean over the ranks is that of the batch's mean loss.
+
+    Args:
+        model: Its parameters that ask for gradients are the trained ones.
+        inputs: Prepares this rank's share.
+        catalog: Of which `batch` holds numbers.
+        batch: The same on all ranks.
+        phase: Objective, and whether the tower is frozen.
+        config: Loss and cache.
+        rank: This rank.
+        ranks: How many there are.
+
+    Returns:
+        The gradients, and [6] sums over this rank's rows: loss, correct, similarity of the positive, mean similarity
+        of the negatives; the tokens it computed; the norm of its gradients.
+    """
+    slots = lay_out(catalog, batch, ranks)
+    share = inputs.prepare(slots, rank, phase.objective, strength=batch.share.augment, seed=batch.seed)
+    micro_batches = share.micro_batches
+    if not phase.vision_learning_rate:
+        micro_batches = tuple(model.with_features(one) for one in micro_batches)
+    loss = GlobalLoss(batch, slots, share.slots, rank, config.loss, model.scale())
+    _, gradients = cached_gradients(
+        lambda one: model(one, phase.objective),
+        micro_batches,
+        loss,
+        model.trained(),
+        kept_bytes=config.cache.kept_mib * 2**20,
+        frozen=list(model.parameters()),
+    )
+    parts = loss.parts
+    tokens = parts.correct.new_tensor(share.tokens)
+    norm = torch.nn.utils.get_total_norm([one for one in gradients if one is not None])
+    return gradients, torch.stack([parts.loss.detach(), parts.correct, parts.positive, parts.negative, tokens, norm])
+
+
+class GlobalLoss:
+    """A function of one rank's vectors.
+
+    Args:
+        batch: The global batch.
+        slots: Who encodes what.
+        encoded: The slots of this rank's vectors, in their order.
+        rank: This rank.
+        config: The loss.
+        scale: One divided by the temperature, a scalar.
+
+    Attributes:
+        parts: Sums over this rank's rows, after a call.
+    """
+
+    parts: LossParts
+
+    def __init__(
+        self, batch: Batch, slots: Slots, encoded: tuple[int, ...], rank: int, config: LossConfig, scale: Tensor
+    ) -> None:
+        self._slots, self._rank, self._config, self._scale = slots, rank, config, scale
+        place = {slot: number for number, slot in enumerate(encoded)}
+        self._own = torch.tensor([place[slot] for slot in slots.parts[rank]], dtype=torch.long)
+        self._pairing = Pairing(
+            torch.from_numpy(batch.targets),
+            torch.from_numpy(batch.hidden),
+            torch.from_numpy(batch.brought),
+            len(batch.candidates),
+            len(slots.parts),
+        )
+
+    def __call__(self, vectors: Tensor) -> Tensor:
+        """[n, d] to this rank's part of the loss, scaled so that the mean over the ranks is that over the queries."""
+        pairing = self._pairing.to(vectors.device)
+        every = gather_rows(vectors[self._own.to(vectors.device)], self._slots.counts)
+        ordered = every[self._slots.restore().to(vectors.device)]
+        queries, candidates = torch.split(ordered, [len(pairing), pairing.candidates])
+        self.parts = contrast(queries, candidates, pairing, self._config, self._scale, pairing.rows_of(self._rank))
+        return self.parts.loss * pairing.ranks / len(pairing)

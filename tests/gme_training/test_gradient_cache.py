@@ -1,0 +1,81 @@
+"""The gradient cache equals the plain full batch, whatever it keeps; and it holds no more than it may."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from support.gradient_cases import CASES, WHOLE, gradients
+
+from gme_training.config import CacheConfig, LoraConfig
+from gme_training.gradient_cache import cached_gradients
+
+
+@pytest.fixture(scope="module")
+def images(world: dict[str, Path]) -> Path:
+    return world["corpus"] / "images"
+
+
+def assert_equal(found, expected):
+    assert found.keys() == expected.keys()
+    for name, one in expected.items():
+        torch.testing.assert_close(
+            found[name], one, rtol=1e-4, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}"
+        )
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("kept_mib", [0, 3, 4096])
+def test_equals_the_plain_full_batch(name: str, kept_mib: int, images: Path):
+    assert_equal(gradients(name, CacheConfig(tokens=150, kept_mib=kept_mib), images), gradients(name, WHOLE, images))
+
+
+def test_dropout_is_the_same_however_much_is_kept(images: Path):
+    lora = LoraConfig(rank=4, dropout=0.3)
+    some = [gradients("lora", CacheConfig(tokens=150, kept_mib=mib), images, lora=lora) for mib in (0, 3, 4096)]
+    assert_equal(some[0], some[2])
+    assert_equal(some[1], some[2])
+    without = gradients("lora", CacheConfig(tokens=150, kept_mib=0), images)
+    assert not torch.allclose(some[0]["loss"], without["loss"])
+
+
+class Counting:
+    """An encoder that counts its calls with and without a graph."""
+
+    def __init__(self) -> None:
+        self.weight = torch.randn(8, 4, generator=torch.manual_seed(0)).requires_grad_()
+        self.graphs, self.calls = 0, 0
+
+    def __call__(self, inputs: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        self.graphs += torch.is_grad_enabled()
+        return torch.tanh(inputs @ self.weight)
+
+
+@pytest.mark.parametrize(("kept_bytes", "again"), [(0, 5), (10**6, 0)])
+def test_what_is_kept_is_not_encoded_twice(kept_bytes: int, again: int):
+    encoder, parts = Counting(), list(torch.randn(5, 3, 8, generator=torch.manual_seed(1)))
+    loss, (gradient,) = cached_gradients(
+        encoder, parts, lambda vectors: vectors.square().sum(), [encoder.weight], kept_bytes=kept_bytes
+    )
+    assert (encoder.calls, encoder.graphs) == (5 + again, 5)
+    expected = torch.tanh(torch.cat(parts) @ encoder.weight).square().sum()
+    torch.testing.assert_close(loss, expected.detach())
+    torch.testing.assert_close(gradient, torch.autograd.grad(expected, encoder.weight)[0])
+
+
+def test_the_kept_graphs_stay_within_the_memory():
+    encoder, parts = Counting(), [torch.randn(64, 8) for _ in range(10)]
+    one = 64 * 8 * 4 + 64 * 4 * 4  # bytes of the inputs and of what tanh keeps; the weight is no part of it
+    cached_gradients(encoder, parts, lambda vectors: vectors.sum(), [encoder.weight], kept_bytes=4 * one)
+    assert encoder.calls == 16
+
+
+def test_parameters_that_the_loss_uses_itself_and_those_nobody_uses():
+    encoder, scale, idle = Counting(), torch.tensor(2.0).requires_grad_(), torch.zeros(3).requires_grad_()
+    parts = list(torch.randn(2, 3, 8, generator=torch.manual_seed(1)))
+    parameters = [encoder.weight, scale, idle]
+    _, found = cached_gradients(encoder, parts, lambda vectors: vectors.sum() * scale, parameters, kept_bytes=0)
+    torch.testing.assert_close(found[1], torch.tanh(torch.cat(parts) @ encoder.weight).sum().detach())
+    assert found[2] is None
