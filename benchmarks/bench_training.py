@@ -135,7 +135,7 @@ def compare_pictures(count: int, rounds: int) -> None:
 
 def text_pairs(count: int) -> Pairs:
     """Questions of about 12 words and passages of about 77, beside the prompt."""
-    return Pairs(*([{"text": text} for text in texts(count, *shape)] for shape in ((11, 0.4), (68, 0.45))))
+    return Pairs(*([{"text": text} for text in texts(count, *shape)] for shape in ((10, 0.4), (69, 0.42))))
 
 
 def compare(name: str, pairs: Pairs, others: dict[str, Make], rounds: int) -> None:
@@ -150,7 +150,9 @@ def compare(name: str, pairs: Pairs, others: dict[str, Make], rounds: int) -> No
     computed = check(dict(zip(ways, zip(*learners.values(), strict=True), strict=True)))
     lengths = [len(item.ids) for item in random_embedder().preparer.tokenise([*pairs.queries, *pairs.documents])]
     real, count = sum(lengths), len(pairs.queries)
-    print(f"{count} pairs of {name}: {real} tokens; queries {spread(lengths[:count])}, documents {spread(lengths[count:])}")
+    print(
+        f"{count} pairs of {name}: {real} tokens; queries {spread(lengths[:count])}, documents {spread(lengths[count:])}"
+    )
     seconds = iter(interleaved_minimum([*learners[False], *learners[True]], rounds))
     table = {half: [next(seconds) for _ in ways] for half in learners}
     print(f"  {'CPU s a step, and how often ours with the cache, with all kept':<52} float32{'bfloat16':>24}")
@@ -189,9 +191,7 @@ def measured(learner: Learner) -> tuple[float, float]:
     return loss, norm
 
 
-def assert_near(
-    name: str, found: tuple[float, float], true: tuple[float, float], loss: float, norm: float
-) -> None:
+def assert_near(name: str, found: tuple[float, float], true: tuple[float, float], loss: float, norm: float) -> None:
     assert abs(found[0] - true[0]) < loss, f"{name}: loss {found[0]} instead of {true[0]}"
     assert abs(found[1] / true[1] - 1) < norm, f"{name}: gradient norm {found[1]} instead of {true[1]}"
 

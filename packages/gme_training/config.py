@@ -209,6 +209,9 @@ class MiningConfig(Frozen):
     """Nearest candidates looked at per query."""
     skip: int = Field(default=0, ge=0)
     """Nearest candidates left out, as the likeliest to be unmarked positives."""
+    margin: float | None = None
+    """Candidates more similar to the query than its positive is, plus this, are taken for unmarked positives and left
+    out; e.g. ``0`` or ``-0.05``. None leaves none out."""
     negatives: PositiveInt = 4
     """Kept per example."""
     mask_same_group: tuple[str, ...] = ("flag-question",)
@@ -217,6 +220,12 @@ class MiningConfig(Frozen):
     """Tokens encoded at once."""
     shard: PositiveInt = 1024
     """Items encoded between two writes to disk: what a kill can cost."""
+
+    @model_validator(mode="after")
+    def _has_room(self) -> Self:
+        if self.skip >= self.top_k:
+            raise ValueError(f"skip: {self.skip} of the {self.top_k} candidates of top_k leave none")
+        return self
 
 
 def require_sources(config: TrainingConfig, known: set[tuple[str, str]]) -> None:

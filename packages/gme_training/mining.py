@@ -7,8 +7,9 @@ vectors and examples; not how either is trained on.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,25 @@ Vectors = NDArray[np.float32]
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Mined:
+    """The hard negatives of one example.
+
+    Attributes:
+        row: The example.
+        items: Nearest first; fewer than asked for where the pool is small.
+        scores: Their cosines with the query.
+        positive: That of the positive.
+        passed: Candidates that were passed over on the way, by reason.
+    """
+
+    row: int
+    items: tuple[Item, ...]
+    scores: tuple[float, ...]
+    positive: float
+    passed: Mapping[str, int]
+
+
 class Miner:
     """Finds negatives source by source.
 
@@ -43,28 +63,48 @@ class Miner:
         self._embedder, self._name, self._images, self._store = embedder, encoder_name, images, store
         self._config = config
 
-    def mine(self, catalog: Catalog, source: str) -> dict[int, tuple[Item, ...]]:
-        """Negatives of drawn examples of a source, nearest first; fewer than asked for where the pool is small."""
+    def mine(self, catalog: Catalog, source: str) -> list[Mined]:
+        """What was found for drawn examples of a source."""
         everything = catalog.rows_of_source[source]
         pool = np.unique(catalog.positive[everything])
         rows = self._draw(everything)
         queries = self._encode_queries(catalog, rows, source)
         candidates = self._encode([catalog.items[i] for i in pool], None, f"mine {source}: candidates")
-        _, nearest = search(queries, candidates, min(self._config.top_k, len(pool)))
+        scores, nearest = search(queries, candidates, min(self._config.top_k, len(pool)))
+        own = (queries * candidates[np.searchsorted(pool, catalog.positive[rows])]).sum(1)
         same_group = source in self._config.mask_same_group
-        return {
-            row: self._keep(catalog, row, pool[nearest[place]], same_group) for place, row in enumerate(rows.tolist())
-        }
+        return [
+            self._keep(catalog, row, float(own[place]), pool[nearest[place]], scores[place], same_group)
+            for place, row in enumerate(rows.tolist())
+        ]
 
     def _draw(self, rows: Ints) -> Ints:
         count = self._config.queries or len(rows)
         return np.sort(np.random.default_rng(self._config.seed).permutation(rows)[:count])
 
-    def _keep(self, catalog: Catalog, row: int, nearest: Ints, same_group: bool) -> tuple[Item, ...]:
+    def _keep(
+        self, catalog: Catalog, row: int, positive: float, nearest: Ints, scores: Vectors, same_group: bool
+    ) -> Mined:
+        """Walk down the candidates until there are enough; each that is passed over has its reason."""
         hidden = false_negatives(catalog, row, mask_same_group=same_group)
-        allowed = [item for item in nearest.tolist() if item not in hidden]
-        kept = allowed[self._config.skip : self._config.skip + self._config.negatives]
-        return tuple(catalog.items[item] for item in kept)
+        limit = float("inf") if self._config.margin is None else positive + self._config.margin
+        kept: list[int] = []
+        passed: Counter[str] = Counter()
+        skipped = 0
+        for place, (item, score) in enumerate(zip(nearest.tolist(), scores.tolist(), strict=True)):
+            if len(kept) == self._config.negatives:
+                break
+            if item in hidden:
+                passed["positive" if item == catalog.positive[row] else "known or look-alike"] += 1
+            elif skipped < self._config.skip:
+                skipped += 1
+                passed["skip"] += 1
+            elif score > limit:
+                passed["above margin"] += 1
+            else:
+                kept.append(place)
+        items = tuple(catalog.items[nearest[place]] for place in kept)
+        return Mined(row, items, tuple(float(scores[place]) for place in kept), positive, passed)
 
     def _encode_queries(self, catalog: Catalog, rows: Ints, source: str) -> Vectors:
         """[rows, d]; queries of one instruction are encoded together."""
@@ -96,8 +136,9 @@ class Miner:
         return self._store.encode(self._name, keys, compute)
 
 
-def with_negatives(catalog: Catalog, mined: dict[int, tuple[Item, ...]], negatives: int) -> Iterator[Example]:
+def with_negatives(catalog: Catalog, mined: Sequence[Mined], negatives: int) -> Iterator[Example]:
     """The examples in their order; mined negatives follow those that an example has of its own."""
+    found = {one.row: one.items for one in mined}
     for row, example in enumerate(catalog.examples):
-        own = dict.fromkeys([*example.negatives, *mined.get(row, ())])
+        own = dict.fromkeys([*example.negatives, *found.get(row, ())])
         yield replace(example, negatives=tuple(own)[: max(negatives, len(example.negatives))])

@@ -58,7 +58,7 @@ def train(config: TrainingConfig, inputs: Mapping[str, Path], context: StepConte
 
 
 def mine(config: MiningConfig, inputs: Mapping[str, Path], context: StepContext) -> Counts:
-    """Write the examples again with the negatives that the model of stage 1 finds hard.
+    """Write the examples again with the negatives that the model of stage 1 finds hard, their scores, and a report.
 
     Args:
         config: Sources and number of negatives.
@@ -68,6 +68,7 @@ def mine(config: MiningConfig, inputs: Mapping[str, Path], context: StepContext)
     from gme_embedder.embedder import Embedder
     from gme_embedder.store import EmbeddingStore
     from gme_training.mining import Miner, with_negatives
+    from gme_training.mining_report import write_report
 
     catalog = build_catalog(read_examples(inputs["synthetic"] / EXAMPLES))
     manifest = read_manifest(inputs["model"])
@@ -80,10 +81,9 @@ def mine(config: MiningConfig, inputs: Mapping[str, Path], context: StepContext)
         config,
     )
     sources = [source for source in config.sources if source in catalog.rows_of_source]
-    mined = {}
-    for source in track(sources, "mine", len(sources), "sources"):
-        mined.update(miner.mine(catalog, source))
-    examples = list(with_negatives(catalog, mined, config.negatives))
+    mined = {source: miner.mine(catalog, source) for source in track(sources, "mine", len(sources), "sources")}
+    examples = list(with_negatives(catalog, [one for found in mined.values() for one in found], config.negatives))
+    write_report(context.staging, catalog, mined)
     write_examples(context.staging / EXAMPLES, examples)
     shutil.rmtree(vectors, ignore_errors=True)
     return {

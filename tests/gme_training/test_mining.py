@@ -1,17 +1,21 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from gme_data.examples import read_examples
 from gme_data.images import ImageStore
+from gme_data.parquet import read_table
 from gme_data.steps import StepContext
 from gme_embedder.embedder import Embedder
 from gme_training.calibrate import calibrate, sample_items
 from gme_training.catalog import build_catalog
 from gme_training.config import MiningConfig
+from gme_training.mining_report import PLOT, REPORT, SCORES
 from gme_training.step import mine
 
 
@@ -54,6 +58,49 @@ def test_negatives_are_the_nearest_by_the_model(mined: Path, model: Path, world:
         wanted = np.sort(scores[row])[::-1][:3]
         got = sorted((scores[row][[e.positive for e in questions].index(n)] for n in example.negatives), reverse=True)
         np.testing.assert_allclose(got, wanted, atol=1e-5)
+
+
+def test_scores_and_report_say_what_was_kept_and_passed_over(mined: Path, model: Path, world: dict[str, Path]):
+    table = read_table(mined / SCORES).to_pylist()
+    kept = {e.id: e for e in read_examples(mined / "train") if e.negatives}
+    assert {row["example"] for row in table} == kept.keys()
+    embedder, images = Embedder.load(model, dtype="bfloat16"), ImageStore([world["corpus"] / "images"])
+    first = kept[table[0]["example"]]
+    query = embedder.encode([first.query], first.instruction, images)
+    found = embedder.encode([first.positive, *first.negatives], None, images) @ query[0]
+    np.testing.assert_allclose([table[0]["positive_score"], *table[0]["scores"]], found, atol=5e-3)  # bfloat16
+    assert table[0]["scores"] == sorted(table[0]["scores"], reverse=True)
+    report = json.loads((mined / REPORT).read_text())
+    assert report.keys() == {"question", "shape"}
+    for source, facts in report.items():
+        scored = [row for row in table if kept[row["example"]].source == source]
+        assert facts["negatives"] == sum(facts["negative_counts"]) == sum(len(row["scores"]) for row in scored)
+        assert facts["harder"] == sum(score > row["positive_score"] for row in scored for score in row["scores"])
+        assert 0 < facts["passed"]["positive"] <= facts["examples"]
+    assert (mined / PLOT).read_text().startswith("<?xml")
+
+
+def test_the_nearest_are_skipped_and_what_beats_the_positive_is_left_out(
+    model: Path, world: dict[str, Path], tmp_path: Path
+):
+    def rows(name: str, **changes: object) -> list[dict[str, object]]:
+        folder = tmp_path / name
+        folder.mkdir()
+        config = MiningConfig.model_validate({"sources": ["question"], "negatives": 2, **changes})
+        mine(config, {**world, "model": model}, StepContext(folder, "key", folder))
+        return read_table(folder / SCORES).to_pylist()
+
+    longer, skipped = rows("longer", negatives=4), rows("skipped", skip=2)
+    assert [row["scores"] for row in skipped] == [row["scores"][2:] for row in longer]
+    for row in rows("margin", margin=-0.01):
+        assert all(score <= row["positive_score"] - 0.01 + 1e-6 for score in row["scores"])
+    passed = json.loads((tmp_path / "margin" / REPORT).read_text())["question"]["passed"]
+    assert passed["above margin"] > 0
+
+
+def test_limits_that_leave_nothing_are_refused():
+    with pytest.raises(ValidationError, match="leave none"):
+        MiningConfig(skip=30, top_k=30)
 
 
 def test_a_killed_mining_goes_on_from_its_vectors(model: Path, world: dict[str, Path], tmp_path: Path, monkeypatch):
