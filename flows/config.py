@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import Field
@@ -42,10 +43,10 @@ class PipelineConfig(Frozen):
     """Where versions, runs and models are recorded, and the gate."""
 
 
-def load_pipeline(path: Path) -> PipelineConfig:
-    """Read a pipeline file.
+def load_pipeline(path: Path, overrides: Sequence[str] = ()) -> PipelineConfig:
+    """Read a pipeline file; `overrides` as in `load_config`.
 
     Raises:
         FoundryError: Missing file, bad YAML, unknown or bad field (with a suggestion).
     """
-    return load_config(path, PipelineConfig)
+    return load_config(path, PipelineConfig, overrides)

@@ -6,9 +6,12 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from flows.config import PipelineConfig
 
 DEFAULT_CONFIG = Path("configs/tiny.yaml")
 
@@ -20,12 +23,20 @@ class Common:
 
     config: Annotated[Path, Parameter(name=["--config", "-c"])] = DEFAULT_CONFIG
     """The pipeline file."""
+    overrides: Annotated[tuple[str, ...], Parameter(name=["--set"], negative="")] = ()
+    """Set a field on top of the file, e.g. --set stage_1.phases.0.steps=2; may be repeated."""
     workspace: Path = Path()
     """The folder that holds data, checkpoints, runs and reports."""
     json: Annotated[bool, Parameter(negative="")] = False
     """Print the result as JSON and nothing else on standard output."""
     dry_run: Annotated[bool, Parameter(negative="")] = False
     """Say what would be done, and do nothing."""
+
+    def pipeline(self) -> PipelineConfig:
+        """The configuration that --config and --set give. See `load_pipeline` for what it raises."""
+        from flows.config import load_pipeline
+
+        return load_pipeline(self.config, self.overrides)
 
 
 def say(text: str) -> None:
@@ -46,8 +57,7 @@ def find_model(name: str, common: Common) -> tuple[str, Path | str]:
     """
     if "/" in name or Path(name).is_dir():
         return name, name
-    from flows.config import load_pipeline
     from gme_release.champion import resolve
 
-    champion = resolve(common.workspace, load_pipeline(common.config).release.model_name, name)
+    champion = resolve(common.workspace, common.pipeline().release.model_name, name)
     return champion.digest, champion.folder

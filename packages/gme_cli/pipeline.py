@@ -19,11 +19,10 @@ _COMMON = Common()
 
 def pipeline(*, common: Common = _COMMON) -> int:
     """Run the whole chain. What is done and undamaged is not done again. Exits with 3 if the gate stays closed."""
-    from flows.config import load_pipeline
     from gme_cli.doctor import require_workspace
     from gme_data.errors import EXIT_GATE_CLOSED
 
-    config = load_pipeline(common.config)
+    config = common.pipeline()
     if common.dry_run:
         show_plan(common=common)
         return 0
@@ -39,9 +38,8 @@ def pipeline(*, common: Common = _COMMON) -> int:
 def show_plan(*, common: Common = _COMMON) -> None:
     """Say for each step whether it is done, and if not, why."""
     from flows.chain import plan
-    from flows.config import load_pipeline
 
-    planned = plan(load_pipeline(common.config), common.workspace)
+    planned = plan(common.pipeline(), common.workspace)
     if common.json:
         print_json([asdict(item) for item in planned])
         return
@@ -70,10 +68,9 @@ def schema(*, out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = Non
 
 
 def _run_flow(workspace: Path, common: Common) -> PipelineResult:
-    from flows.config import load_pipeline
     from flows.server import local_records
 
-    config = load_pipeline(common.config)
+    config = common.pipeline()
     with local_records(workspace):
         from flows.console import quiet_orchestrator
         from flows.pipeline import pipeline as run_pipeline

@@ -79,7 +79,6 @@ def search(
         Which registered model.
     """
     from flows.chain import published
-    from flows.config import load_pipeline
     from gme_cli.search_page import write_page
     from gme_embedder.embedder import Embedder
     from gme_release.champion import resolve
@@ -89,7 +88,7 @@ def search(
     if top < 1:
         raise FoundryError(f"--top {top}: expected 1 or more.")
     picture = _read(image) if image else None
-    config = load_pipeline(common.config)
+    config = common.pipeline()
     champion = resolve(common.workspace, config.release.model_name, alias)
     folder = published("corpus", common.workspace).folder
     task, images = _load_pool(folder, pool, text, image)

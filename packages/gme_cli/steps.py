@@ -56,11 +56,10 @@ def report(*, common: Common = _COMMON) -> None:
 def register(*, common: Common = _COMMON) -> int:
     """Version the data, judge the model by the gate, register it. Exits with 3 if the gate stays closed."""
     from flows.chain import CHAIN, published
-    from flows.config import load_pipeline
     from flows.records import record
     from gme_data.errors import EXIT_GATE_CLOSED
 
-    config = load_pipeline(common.config)
+    config = common.pipeline()
     outcomes = {name: published(name, common.workspace) for name in CHAIN}
     if common.dry_run:
         say("Would version the data, judge the model and register it.")
@@ -76,9 +75,8 @@ def register(*, common: Common = _COMMON) -> int:
 def run_verb(name: str, common: Common) -> None:
     """Run a link of the chain alone and print what it made."""
     from flows.chain import plan, run_alone
-    from flows.config import load_pipeline
 
-    config = load_pipeline(common.config)
+    config = common.pipeline()
     if common.dry_run:
         planned = next(item for item in plan(config, common.workspace) if item.name == name)
         print_json(asdict(planned)) if common.json else say(f"{name}: {planned.state} ({planned.reason})")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,11 +19,18 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
+_LONGEST_SHOWN = 80
+
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
 
 
-def load_config(path: Path, model: type[ConfigT]) -> ConfigT:
+def load_config(path: Path, model: type[ConfigT], overrides: Sequence[str] = ()) -> ConfigT:
     """Read a YAML file into `model`.
+
+    Args:
+        path: The file.
+        model: What it is read into.
+        overrides: Fields to set on top of the file, such as ``stage_1.phases.0.steps=2``; values are YAML.
 
     Raises:
         FoundryError: The file is missing, is not YAML, or a field is unknown or out of range; names file and field.
@@ -38,7 +46,27 @@ def load_config(path: Path, model: type[ConfigT]) -> ConfigT:
         raise FoundryError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(raw, dict):
         raise FoundryError(f"{path}: expected a mapping of fields at the top level, found {type(raw).__name__}.")
-    return parse_config(raw, model, where=str(path))
+    for override in overrides:
+        _set(raw, override)
+    return parse_config(raw, model, where=" ".join([str(path), *overrides]))
+
+
+def _set(raw: dict[str, Any], override: str) -> None:
+    """Set one field in place; mappings on the way that are not there are made."""
+    name, equals, value = override.partition("=")
+    *way, last = name.split(".")
+    if not equals or not last or not all(way):
+        raise FoundryError(f"--set {override}: expected FIELD=VALUE, such as stage_1.phases.0.steps=2.")
+    place: Any = raw
+    try:
+        parsed = yaml.safe_load(value)
+        for part in way:
+            place = place[int(part)] if isinstance(place, list) else place.setdefault(part, {})
+        place[int(last) if isinstance(place, list) else last] = parsed
+    except yaml.YAMLError as error:
+        raise FoundryError(f"--set {override}: the value is not valid YAML: {error}") from error
+    except (ValueError, IndexError, TypeError, AttributeError) as error:
+        raise FoundryError(f"--set {override}: there is no such field to set.") from error
 
 
 def parse_config(raw: dict[str, Any], model: type[ConfigT], *, where: str) -> ConfigT:
@@ -50,7 +78,15 @@ def parse_config(raw: dict[str, Any], model: type[ConfigT], *, where: str) -> Co
     try:
         return model.model_validate(raw)
     except ValidationError as error:
-        lines = [f"  {_describe(detail, model)}" for detail in error.errors()]
+        details = error.errors()
+        # A list whose entries are bad counts as too short besides; that is no mistake of its own.
+        own = [
+            detail
+            for detail in details
+            if detail["type"] != "too_short"
+            or not any(other["loc"][: len(detail["loc"])] == detail["loc"] for other in details if other is not detail)
+        ]
+        lines = [f"  {_describe(detail, model)}" for detail in own]
         raise FoundryError("\n".join([f"{where}: {len(lines)} bad field(s)", *lines])) from error
 
 
@@ -61,8 +97,12 @@ def _describe(detail: ErrorDetails, model: type[BaseModel]) -> str:
         known = sorted(parent.model_fields) if parent else []
         suggestion = did_you_mean(str(detail["loc"][-1]), known)
         return f"{path}: unknown field.{suggestion}" + (f" Known fields: {', '.join(known)}." if known else "")
-    found = "" if detail["type"] == "missing" else f" (found {detail['input']!r})"
+    found = "" if detail["type"] == "missing" else f" (found {_shortened(repr(detail['input']))})"
     return f"{path}: {detail['msg']}{found}"
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + " ..."
 
 
 def _model_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> type[BaseModel] | None:

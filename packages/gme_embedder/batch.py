@@ -83,6 +83,11 @@ class PreparedBatch:
     def __len__(self) -> int:
         return len(self.rows)
 
+    @property
+    def real_tokens(self) -> int:
+        """Tokens of all sequences, each with its prefix; more than `tokens` has where a prefix is shared."""
+        return int(self.layout.lengths().sum()) + self.layout.prefix * len(self)
+
     def without_prefix(self) -> PreparedBatch:
         """The same sequences after a prefix that is known."""
         length = self.layout.prefix

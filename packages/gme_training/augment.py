@@ -10,6 +10,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from gme_training.seeds import mixed
+
 SHIFT = 0.12
 SCALE = 0.15
 COLOUR = 0.25
@@ -27,7 +29,7 @@ def augment(pixels: Tensor, strength: float, seed: Sequence[int]) -> Tensor:
     Returns:
         uint8 [n, h, w, 3].
     """
-    generator = torch.Generator().manual_seed(_mix(seed))
+    generator = torch.Generator().manual_seed(mixed(seed))
     count = len(pixels)
 
     def draw(*shape: int) -> Tensor:
@@ -43,11 +45,3 @@ def augment(pixels: Tensor, strength: float, seed: Sequence[int]) -> Tensor:
     contrast, gain = 1 + COLOUR * draw(1, 1, 1), 1 + COLOUR * draw(3, 1, 1)
     changed = ((moved - 128) * contrast + 128) * gain + 255 * COLOUR * 0.4 * draw(1, 1, 1)
     return changed.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
-
-
-def _mix(seed: Sequence[int]) -> int:
-    """One 63-bit number for a tuple of numbers."""
-    mixed = 0
-    for part in seed:
-        mixed = (mixed * 6364136223846793005 + part + 1442695040888963407) % 2**63
-    return mixed

@@ -73,13 +73,20 @@ class Checkpoints:
         """The newest checkpoint that is whole; None before the first was finished.
 
         Raises:
-            FoundryError: There were checkpoints, but none can be used: starting over is for the user to decide.
+            FoundryError: There were checkpoints, but none can be used, or they are of another number of ranks: starting
+                over is for the user to decide.
         """
         for folder in sorted(self._folder.glob("phase*-step*"), reverse=True):
             manifest = _read_manifest(folder)
             if manifest is None:
                 log.warning("checkpoint %s was never finished; ignored", folder.name)
                 continue
+            if manifest["ranks"] != self._ranks:
+                raise FoundryError(
+                    f"{folder} was made by {manifest['ranks']} rank(s); this run has {self._ranks}. Optimizer states "
+                    "are divided among ranks, and in-batch negatives depend on their number.",
+                    hint=f"Go on with ranks: {manifest['ranks']}, or delete {self._folder} to begin anew.",
+                )
             problem = self._problem(folder, manifest)
             if problem is None:
                 return ResumePoint(manifest["point"]["phase"], manifest["point"]["step"])
@@ -124,8 +131,6 @@ class Checkpoints:
             shutil.rmtree(old)
 
     def _problem(self, folder: Path, manifest: dict[str, Any]) -> str | None:
-        if manifest["ranks"] != self._ranks:
-            return f"made by {manifest['ranks']} ranks, this run has {self._ranks}"
         for name, (size, digest) in manifest["files"].items():
             path = folder / name
             if not path.is_file() or path.stat().st_size != size or sha256_file(path) != digest:

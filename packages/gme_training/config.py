@@ -146,11 +146,28 @@ class GuardConfig(Frozen):
     """So many collapsed batches in a row stop the stage."""
 
 
+class BaseConfig(Frozen):
+    """A pretrained model to start from, and limits of its inputs."""
+
+    model: str
+    """Folder, or name on the Hugging Face hub, such as ``Qwen/Qwen2-VL-2B-Instruct``."""
+    revision: str | None = None
+    """Branch, tag or commit on the hub; pin a commit for runs that are to be repeated."""
+    max_tokens: PositiveInt = 1800
+    """Longer prompts lose the end of their text."""
+    min_image_tokens: PositiveInt = 256
+    """Smaller pictures are enlarged to so many visual tokens."""
+    max_image_tokens: PositiveInt = 1280
+    """Larger pictures are shrunk to so many visual tokens."""
+
+
 class TrainingConfig(Frozen):
     """One stage of training: model, phases, loss, engine."""
 
     model: ModelConfig = ModelConfig()
     """Architecture of the fresh model; not used by a stage that goes on from another."""
+    base: BaseConfig | None = None
+    """A pretrained model instead of a fresh one; not used by a stage that goes on from another."""
     phases: tuple[PhaseConfig, ...] = Field(min_length=1)
     """Trained one after the other."""
     seed: int = 17

@@ -99,6 +99,11 @@ class Words:
     starts: Tensor
     repeats: int
 
+    @property
+    def real_tokens(self) -> int:
+        """All of them."""
+        return len(self.tokens)
+
 
 Inputs = PreparedBatch | Words
 
@@ -154,6 +159,11 @@ class Share:
     def tokens(self) -> int:
         """Tokens that the model computes."""
         return sum(len(batch.tokens) for batch in self.micro_batches)
+
+    @property
+    def real_tokens(self) -> int:
+        """Tokens of all items."""
+        return sum(batch.real_tokens for batch in self.micro_batches)
 
 
 class InputMaker:

@@ -10,7 +10,18 @@ from typing import Any
 
 from gme_data.events import read_events
 
-_MEASURES = ("phase", "source", "batch", "loss", "accuracy", "similarity", "gradient_norm", "text_rate", "vision_rate")
+_MEASURES = (
+    "phase",
+    "source",
+    "batch",
+    "loss",
+    "accuracy",
+    "similarity",
+    "negative_similarity",
+    "gradient_norm",
+    "text_rate",
+    "vision_rate",
+)
 _SMOOTH = 8
 
 

@@ -41,8 +41,8 @@ def batch_gradients(
         ranks: How many there are.
 
     Returns:
-        The gradients, and [6] sums over this rank's rows: loss, correct, similarity of the positive, mean similarity
-        of the negatives; the tokens it computed; the norm of its gradients.
+        The gradients, and [7] sums over this rank's rows: loss, correct, similarity of the positive, mean similarity
+        of the negatives; the tokens it computed and those of its items; the norm of its gradients.
     """
     slots = lay_out(catalog, batch, ranks)
     share = inputs.prepare(slots, rank, phase.objective, strength=batch.share.augment, seed=batch.seed)
@@ -59,9 +59,10 @@ def batch_gradients(
         frozen=list(model.parameters()),
     )
     parts = loss.parts
-    tokens = parts.correct.new_tensor(share.tokens)
+    tokens = parts.correct.new_tensor([share.tokens, share.real_tokens])
     norm = torch.nn.utils.get_total_norm([one for one in gradients if one is not None])
-    return gradients, torch.stack([parts.loss.detach(), parts.correct, parts.positive, parts.negative, tokens, norm])
+    sums = torch.stack([parts.loss.detach(), parts.correct, parts.positive, parts.negative])
+    return gradients, torch.cat([sums, tokens, norm[None]])
 
 
 class GlobalLoss:

@@ -26,6 +26,7 @@ from gme_training.job import Job
 from gme_training.lora import add_adapters, merge_adapters
 from gme_training.objective import batch_gradients
 from gme_training.schedule import rate_factor
+from gme_training.seeds import mixed
 from gme_training.stopping import StopWish, stopped
 
 
@@ -40,8 +41,7 @@ class Trainer:
         self._job, self._config = job, job.config
         self._rank, self._ranks = dist.get_rank(), dist.get_world_size()
         self._catalog = build_catalog(read_examples(job.examples))
-        start, seed = job.start, job.config.seed
-        self._embedder = Embedder.load(start) if start else Embedder.untrained(job.config.model, seed)
+        self._embedder = _first_model(job)
         self._model = ContrastiveModel(
             self._embedder.model, autocast=job.config.autocast, temperature=job.config.loss.temperature
         )
@@ -105,7 +105,7 @@ class Trainer:
 
     def _calibrated_before(self) -> int | None:
         """The phase before which the final norm gets its scale: the first of a fresh model that goes through it."""
-        if self._job.start or not self._config.calibration_items:
+        if self._job.start or self._config.base or not self._config.calibration_items:
             return None
         numbers = (number for number, phase in enumerate(self._config.phases) if phase.objective == "embedding")
         return next(numbers, None)
@@ -116,10 +116,11 @@ class Trainer:
         factor = rate_factor(step, phase.steps, self._config.optimizer)
         rates = {name: peak * factor for name, peak in engines.peak_rates(phase, self._config).items()}
         engines.set_rates(engine, rates)
+        torch.manual_seed(mixed((*batch.seed, self._rank)))  # of dropout
         gradients, sums = batch_gradients(
             self._model, self._inputs, self._catalog, batch, phase, self._config, self._rank, self._ranks
         )
-        (loss, correct, positive, negative, tokens, gradient), stop = self._shared(sums)
+        (loss, correct, positive, negative, tokens, real, gradient), stop = self._shared(sums)
         count = len(batch.rows)
         examples = tuple(self._catalog.examples[row].id for row in batch.rows[:5].tolist())
         gap = (positive - negative) / count
@@ -140,7 +141,8 @@ class Trainer:
             text_rate=rates["text"],
             vision_rate=rates["vision"],
             pairs_per_second=count / seconds,
-            tokens_per_second=tokens / seconds,
+            tokens_per_second=real / seconds,
+            computed_to_real=tokens / real,
             cpu_seconds=time.process_time(),
             peak_memory=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         )
@@ -174,3 +176,14 @@ class Trainer:
             rounded = {name: round(value, 6) if isinstance(value, float) else value for name, value in fields.items()}
             append_event(self._job.events, "step", **rounded)
             append_event(self._job.history, "step", **rounded)
+
+
+def _first_model(job: Job) -> Embedder:
+    """The model of the stage before, a pretrained one, or a fresh one."""
+    config = job.config
+    if job.start:
+        return Embedder.load(job.start)
+    if config.base:
+        limits = config.base.model_dump(exclude={"model", "revision"})
+        return Embedder.load(config.base.model, revision=config.base.revision, **limits)
+    return Embedder.untrained(config.model, config.seed)

@@ -41,6 +41,48 @@ def test_mistakes_are_explained(tmp_path: Path, text: str, expected: list[str]) 
         assert part in str(caught.value)
 
 
+def test_fields_are_set_on_top_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("phases: [{temperature: 1}, {temperature: 2}]")
+    config = load_config(path, Outer, ["phases.1.temperature=0.5", "training.temperature=3"])
+    assert [phase.temperature for phase in config.phases] == [1, 0.5]
+    assert config.training.temperature == 3
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("phases", "expected FIELD=VALUE"),
+        (".a=1", "expected FIELD=VALUE"),
+        ("phases.7.temperature=1", "no such field"),
+        ("phases.x.temperature=1", "no such field"),
+        ("training.temperature.deep=1", "no such field"),
+        ("training=[", "not valid YAML"),
+        ("training.temprature=1", "Did you mean 'temperature'"),
+    ],
+)
+def test_bad_overrides_are_explained(tmp_path: Path, override: str, expected: str) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("{phases: [{}], training: {temperature: 1}}")
+    with pytest.raises(FoundryError, match=expected) as caught:
+        load_config(path, Outer, [override])
+    assert override in str(caught.value)
+
+
+def test_one_mistake_in_a_list_is_one_line_and_no_long_one(tmp_path: Path) -> None:
+    class Needy(Outer):
+        phases: tuple[Inner, ...] = Field(min_length=1)
+
+    path = tmp_path / "c.yaml"
+    path.write_text("{phases: [{temprature: 1}]}")
+    with pytest.raises(FoundryError, match="1 bad field") as caught:
+        load_config(path, Needy)
+    path.write_text(f"training: [{'9, ' * 200}]")
+    with pytest.raises(FoundryError, match=r" \.\.\.") as caught:
+        load_config(path, Outer)
+    assert len(str(caught.value)) < 300
+
+
 def test_missing_file_suggests_a_neighbour(tmp_path: Path) -> None:
     (tmp_path / "tiny.yaml").write_text("{}")
     with pytest.raises(FoundryError, match=r"Did you mean 'tiny.yaml'"):

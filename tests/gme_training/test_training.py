@@ -69,6 +69,8 @@ def test_a_stage_leaves_a_model_curves_and_events(small_config, whole: Path, wor
     assert (staging / "loss.svg").read_text().startswith("<?xml")
     events = list(read_events(whole / "log" / "events.jsonl", "step"))
     assert all(event["gradient_norm"] > 0 and event["tokens_per_second"] > 0 for event in events)
+    assert all(0 < event["computed_to_real"] <= 1.02 for event in events)
+    assert all(-1 <= event["negative_similarity"] <= 1 and event["temperature"] == 0.03 for event in events)
     tower = [entry["loss"] for entry in curve if entry["phase"] == "tower" and entry["source"] == "shape"]
     assert np.mean(tower[-4:]) < np.mean(tower[:4])
     embedder = Embedder.load(staging)
@@ -179,6 +181,21 @@ def test_adapters_learn_and_leave_a_plain_model(small_config, world: dict[str, P
     assert any(name.endswith("_proj.weight") for name in moved)
     curve = json.loads((tmp_path / "staging" / "curves.json").read_text())["series"]
     assert curve[-1]["loss"] < curve[0]["loss"]
+
+
+def test_a_stage_starts_from_a_pretrained_folder_within_its_limits(
+    small_config, world: dict[str, Path], tmp_path: Path
+):
+    base = tmp_path / "base"
+    Embedder.untrained(small_config().model, 9).save(base)
+    share = SourceShare(source="question", batch_size=24)
+    phase = PhaseConfig(name="text", steps=2, mixture=(share,), text_learning_rate=1e-5, vision_learning_rate=0)
+    config = small_config(phases=(phase,), base={"model": str(base), "max_tokens": 64}, lora=LoraConfig(), ranks=1)
+    train(config, world, context(tmp_path))
+    before, after = Embedder.load(base), Embedder.load(tmp_path / "staging")
+    assert after.settings.inputs.max_tokens == 64
+    for (name, old), new in zip(before.model.named_parameters(), after.model.parameters(), strict=True):
+        np.testing.assert_allclose(new.detach().float(), old.detach().float(), atol=1e-3, err_msg=name)
 
 
 def test_a_loss_that_is_not_finite_stops_all_ranks_with_a_reason(small_config, world: dict[str, Path], tmp_path: Path):

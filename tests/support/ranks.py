@@ -11,8 +11,8 @@ from pathlib import Path
 TESTS = Path(__file__).parents[1]
 
 
-def run_ranks_of(module: str, ranks: int, *arguments: str, seconds: float = 300) -> None:
-    """Run ``python -m module arguments`` once per rank, with the folder of the tests importable; all must end well."""
+def run_ranks_of(module: str, ranks: int, *arguments: str, seconds: float = 300, code: int = 0) -> None:
+    """Run ``python -m module arguments`` once per rank, the tests importable; all must end with `code`."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
@@ -41,4 +41,4 @@ def run_ranks_of(module: str, ranks: int, *arguments: str, seconds: float = 300)
         for process in processes:
             process.kill()
     codes = [process.returncode for process in processes]
-    assert codes == [0] * ranks, "\n".join(said)
+    assert codes == [code] * ranks, "\n".join(said)
