@@ -11,16 +11,19 @@ from pathlib import Path
 TESTS = Path(__file__).parents[1]
 
 
-def run_ranks_of(module: str, ranks: int, *arguments: str, seconds: float = 300, code: int = 0) -> None:
-    """Run ``python -m module arguments`` once per rank, the tests importable; all must end with `code`."""
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
+        return int(probe.getsockname()[1])
+
+
+def run_ranks_of(module: str, ranks: int, *arguments: str, seconds: float = 300, code: int = 0) -> None:
+    """Run ``python -m module arguments`` once per rank, the tests importable; all must end with `code`."""
     common = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")]),
         "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": port,
+        "MASTER_PORT": str(free_port()),
         "WORLD_SIZE": str(ranks),
         "LOCAL_WORLD_SIZE": str(ranks),
         "OMP_NUM_THREADS": "1",
