@@ -42,3 +42,18 @@ def test_the_page_on_the_embedder_runs_from_top_to_bottom(tmp_path: Path, monkey
     expected = names["embedder"].encode([{"text": "Lima"}])  # type: ignore[attr-defined]
     np.testing.assert_allclose(names["documents_there"][:1], expected, atol=1e-5)  # type: ignore[index]
     np.testing.assert_allclose(names["queries_there"], names["queries"], atol=1e-5)
+
+
+def test_the_page_on_training_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Embedder.untrained(ModelConfig(text_layers=1), seed=1).save(tmp_path / "model")
+    (tmp_path / "photos").mkdir()
+    for number, colour in enumerate(("red", "green", "blue", "white", "black", "orange", "pink", "brown")):
+        Image.new("RGB", (60, 60), colour).save(tmp_path / "photos" / f"{number}.png")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    for block in blocks("training.md"):
+        exec(compile(block, "docs/training.md", "exec"), names)  # noqa: S102 - our own page
+    assert names["counts"]["steps"] == 3  # type: ignore[index]
+    assert Embedder.load(tmp_path / "stage1").encode(["x"]).shape[0] == 1
+    events = (tmp_path / "logs" / "events.jsonl").read_text().splitlines()
+    assert len(events) == 4
