@@ -14,8 +14,8 @@ them, all of it twice. Ours once with the gradient cache (every micro-batch is e
 kept. In float32 and, beside it, with the vectors computed under autocast to bfloat16 on all sides.
 
 The loss and the gradients at the first step must agree before a ratio is printed; in bfloat16 each way rounds
-elsewhere, so each is held to the first one's in float32. CPU seconds, the least of interleaved rounds. Tokens count as
-often as the language part computes them.
+elsewhere, so each is held to the first one's in float32. CPU seconds, the least of interleaved rounds, each on a batch of
+its own. Tokens count as often as the language part computes them.
 
 Memory: how far the anonymous part of a process that does one step of ours with the gradient cache rises above its
 start, for growing batches.
@@ -31,6 +31,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,10 @@ from gme_data.environment import settle
 from gme_embedder.batch import pack
 from gme_embedder.embedder import Embedder, batches_by_tokens
 from gme_embedder.prompt import PAD, prompt
+from gme_training.config import LossConfig
 from gme_training.gradient_cache import cached_gradients
+from gme_training.loss import contrast
+from gme_training.pairing import Pairing
 
 TEMPERATURE = 0.03
 RATE = 1e-5
@@ -75,27 +79,29 @@ class Pairs:
     queries: Sequence[Item]
     documents: Sequence[Item]
 
+    def picked(self, rows: Sequence[int]) -> Pairs:
+        return Pairs([self.queries[row] for row in rows], [self.documents[row] for row in rows])
+
 
 class Learner:
-    """The language part of one way, and its optimizer; a call is a step and gives the loss.
+    """The language part of one way, and its optimizer.
 
-    `gradients` leaves them in `Parameter.grad`.
+    `gradients` leaves them in `Parameter.grad` and gives the loss.
     """
 
-    def __init__(self, language: nn.Module, gradients: Callable[[], Tensor]) -> None:
+    def __init__(self, language: nn.Module, gradients: Callable[[Pairs], Tensor]) -> None:
         self.language, self.gradients = language, gradients
         self.parameters = trained(language)
         self._optimizer = torch.optim.AdamW(self.parameters, lr=RATE, fused=True)
 
-    def __call__(self) -> float:
-        loss = self.gradients()
+    def step(self, pairs: Pairs) -> None:
+        self.gradients(pairs)
         self._optimizer.step()
         self._optimizer.zero_grad()
-        return float(loss)
 
 
-Make = Callable[[bool], Learner]
-"""In bfloat16 or not."""
+Make = Callable[..., Learner]
+"""With `half`: in bfloat16 or not."""
 
 
 def main() -> None:
@@ -119,20 +125,20 @@ def main() -> None:
 
 
 def compare_texts(count: int, rounds: int) -> None:
-    pairs = text_pairs(count)
     ways: dict[str, Make] = {
-        "CachedMultipleNegativesRankingLoss": lambda half: sentence_transformers(pairs, half=half, cached=True),
-        "MultipleNegativesRankingLoss": lambda half: sentence_transformers(pairs, half=half, cached=False),
+        "CachedMultipleNegativesRankingLoss": partial(sentence_transformers, cached=True),
+        "MultipleNegativesRankingLoss": partial(sentence_transformers, cached=False),
     }
-    compare("texts", pairs, ways, rounds)
+    compare("texts", dealt(text_pairs(count * (1 + 2 * rounds)), count), ways)
 
 
 def compare_pictures(count: int, rounds: int) -> None:
-    captions = texts(count, 12, 0.4)
-    documents: list[Item] = [{"image": file} for file in jpegs(count)]
-    for row in range(0, count, 2):
+    pool = count * (1 + 2 * rounds)
+    captions = texts(pool, 12, 0.4)
+    documents: list[Item] = [{"image": file} for file in jpegs(pool)]
+    for row in range(0, pool, 2):
         documents[row]["text"] = captions[row]
-    compare("texts and pictures", Pairs(text_pairs(count).queries, documents), {}, rounds)
+    compare("texts and pictures", dealt(Pairs(text_pairs(pool).queries, documents), count), {})
 
 
 def text_pairs(count: int) -> Pairs:
@@ -140,52 +146,77 @@ def text_pairs(count: int) -> Pairs:
     return Pairs(*([{"text": text} for text in texts(count, *shape)] for shape in ((10, 0.4), (69, 0.42))))
 
 
-def compare(name: str, pairs: Pairs, others: dict[str, Make], rounds: int) -> None:
-    """Check, measure, print."""
-    ways = {
+def dealt(pool: Pairs, count: int) -> list[Pairs]:
+    """Batches of `count` pairs whose documents are about as long, though no two batches have the same lengths."""
+    lengths = token_counts(pool.documents)
+    rows, batches = sorted(range(len(lengths)), key=lengths.__getitem__), len(lengths) // count
+    return [pool.picked(sorted(rows[start::batches])) for start in range(batches)]
+
+
+def token_counts(items: Sequence[Item]) -> list[int]:
+    return [len(item.ids) for item in random_embedder().preparer.tokenise(items)]
+
+
+def compare(name: str, batches: Sequence[Pairs], others: dict[str, Make]) -> None:
+    """Check on the first batch, measure on the others, print.
+
+    Every step has a batch of its own, as in training: in bfloat16 torch compiles a kernel for each shape it has not met
+    lately. So that it has not met those of the gradient cache, ours with all kept gets the second half.
+    """
+    ways: dict[str, Make] = {
         **others,
-        "VLM2Vec's way": lambda half: vlm2vec(pairs, half=half),
-        "ours, gradient cache": lambda half: ours(pairs, half=half, kept_bytes=0),
-        "ours, all graphs kept": lambda half: ours(pairs, half=half, kept_bytes=EVERYTHING),
+        "VLM2Vec's way": vlm2vec,
+        "ours, gradient cache": partial(ours, kept_bytes=0),
+        "ours, all graphs kept": partial(ours, kept_bytes=EVERYTHING),
     }
-    learners = {half: [make(half) for make in ways.values()] for half in (False, True)}
-    computed = check(dict(zip(ways, zip(*learners.values(), strict=True), strict=True)))
-    lengths = [len(item.ids) for item in random_embedder().preparer.tokenise([*pairs.queries, *pairs.documents])]
-    real, count = sum(lengths), len(pairs.queries)
-    sides = f"queries {spread(lengths[:count])}, documents {spread(lengths[count:])}"
-    print(f"{count} pairs of {name}: {real} tokens; {sides}")
-    seconds = iter(interleaved_minimum([*learners[False], *learners[True]], rounds))
-    table = {half: [next(seconds) for _ in ways] for half in learners}
+    first, rounds = batches[0], len(batches) // 2
+    learners = {half: [make(half=half) for make in ways.values()] for half in (False, True)}
+    computed = check(dict(zip(ways, zip(*learners.values(), strict=True), strict=True)), first)
+    queries, documents = (token_counts(side) for side in (first.queries, first.documents))
+    real = sum(queries) + sum(documents)
+    print(f"{len(queries)} pairs of {name}: {real} tokens; queries {spread(queries)}, documents {spread(documents)}")
+    halves = [batches[1 : 1 + rounds]] * (len(ways) - 1) + [batches[1 + rounds :]]
+    steps = [
+        steps_of(learner, half) for column in learners.values() for learner, half in zip(column, halves, strict=True)
+    ]
+    seconds = iter(interleaved_minimum(steps, rounds))
+    table = [[next(seconds) for _ in ways] for _ in learners]
     print(f"{'CPU s a step, how often ours with the cache, with all kept:':>61} {'float32':^22} {'bfloat16':^22}")
     for row, way in enumerate(ways):
         line = f"  {way:<34} computed / real {computed[row] / real:5.2f}"
-        for column in table.values():
+        for column in table:
             cached, kept = (column[row] / column[ours] for ours in (-2, -1))
             line += f"  {column[row]:6.2f} {cached:6.2f}x {kept:6.2f}x"
         print(line, flush=True)
+
+
+def steps_of(learner: Learner, batches: Sequence[Pairs]) -> Callable[[], None]:
+    """Each call is a step on the next batch."""
+    following = iter(batches)
+    return lambda: learner.step(next(following))
 
 
 def spread(lengths: Sequence[int]) -> str:
     return f"{sum(lengths) / len(lengths):.0f} on average, {max(lengths)} at most"
 
 
-def check(ways: dict[str, Sequence[Learner]]) -> list[int]:
+def check(ways: dict[str, Sequence[Learner]], pairs: Pairs) -> list[int]:
     """Equal losses and gradients at the first step of each way, in both precisions; the tokens each computes."""
     computed = []
     true = None
     for name, (plain, half) in ways.items():
         with counted(plain.language.layers[0].self_attn.k_proj) as tokens:
-            found = measured(plain)
+            found = measured(plain, pairs)
         computed.append(sum(tokens))
         true = true or found
         assert_near(name, found, true, EXACT)
-        assert_near(f"{name}, bfloat16", measured(half), true, HALF)
+        assert_near(f"{name}, bfloat16", measured(half, pairs), true, HALF)
     return computed
 
 
-def measured(learner: Learner) -> tuple[float, Tensor]:
+def measured(learner: Learner, pairs: Pairs) -> tuple[float, Tensor]:
     """The loss, and the gradients of all parameters end to end."""
-    loss = float(learner.gradients())
+    loss = float(learner.gradients(pairs))
     named = sorted(learner.language.named_parameters())
     gradients = torch.cat([parameter.grad.flatten() for _, parameter in named if parameter.requires_grad])
     for parameter in learner.parameters:
@@ -212,7 +243,7 @@ def counted(linear: nn.Module) -> Iterator[list[int]]:
         hook.remove()
 
 
-def sentence_transformers(pairs: Pairs, *, half: bool, cached: bool) -> Learner:
+def sentence_transformers(*, half: bool, cached: bool) -> Learner:
     with tempfile.TemporaryDirectory() as folder:
         embedder = random_embedder()
         peer = sentence_transformer(embedder, Path(folder))
@@ -224,9 +255,9 @@ def sentence_transformers(pairs: Pairs, *, half: bool, cached: bool) -> Learner:
         if cached
         else MultipleNegativesRankingLoss(peer, scale=scale)
     )
-    sides = [prompts(embedder, items) for items in (pairs.queries, pairs.documents)]
 
-    def gradients() -> Tensor:
+    def gradients(pairs: Pairs) -> Tensor:
+        sides = [prompts(embedder, items) for items in (pairs.queries, pairs.documents)]
         value = loss([peer.preprocess(side) for side in sides], None)
         value.backward()
         return value.detach()
@@ -234,12 +265,12 @@ def sentence_transformers(pairs: Pairs, *, half: bool, cached: bool) -> Learner:
     return Learner(peer[0].auto_model, gradients)
 
 
-def vlm2vec(pairs: Pairs, *, half: bool) -> Learner:
+def vlm2vec(*, half: bool) -> Learner:
     embedder = random_embedder()
     embedder.model.qwen.visual.requires_grad_(False)
     encode = precision(chunk_vectors, half)
 
-    def gradients() -> Tensor:
+    def gradients(pairs: Pairs) -> Tensor:
         sides = (collated(embedder, items) for items in (pairs.queries, pairs.documents))
         chunks = [side.rows(start, start + CHUNK) for side in sides for start in range(0, len(side.ids), CHUNK)]
         with torch.no_grad():
@@ -299,23 +330,23 @@ def chunk_vectors(embedder: Embedder, chunk: Padded) -> Tensor:
     return functional.normalize(last.float(), dim=-1)
 
 
-def ours(pairs: Pairs, *, half: bool, kept_bytes: int) -> Learner:
+def ours(*, half: bool, kept_bytes: int) -> Learner:
     embedder = random_embedder()
     model = embedder.model
     model.qwen.visual.requires_grad_(False)
-    parameters, items = trained(model.language), [*pairs.queries, *pairs.documents]
+    parameters = trained(model.language)
     budget = BUDGET_HALF if half else BUDGET
     encode, with_visual = precision(model.embed, half), precision(model.with_visual, half)
 
-    def gradients() -> Tensor:
-        tokenised = embedder.preparer.tokenise(items)
+    def gradients(pairs: Pairs) -> Tensor:
+        tokenised = embedder.preparer.tokenise([*pairs.queries, *pairs.documents])
         parts = list(batches_by_tokens(tokenised, budget))
         batches = [with_visual(pack([tokenised[row] for row in part], "sequential")) for part in parts]
         place = torch.tensor([row for part in parts for row in part]).argsort()  # of each item among the vectors
         loss, found = cached_gradients(
             encode,
             batches,
-            lambda vectors: info_nce(vectors[place]),
+            lambda vectors: in_tiles(vectors[place]),
             parameters,
             kept_bytes=kept_bytes,
             frozen=list(model.parameters()),
@@ -331,6 +362,15 @@ def info_nce(vectors: Tensor) -> Tensor:
     """Of queries and then documents, [2 n, d]."""
     queries, documents = vectors.chunk(2)
     return functional.cross_entropy(queries @ documents.T / TEMPERATURE, torch.arange(len(queries)))
+
+
+def in_tiles(vectors: Tensor) -> Tensor:
+    """The same by the project's loss, which never holds all products."""
+    queries, documents = vectors.chunk(2)
+    rows = torch.arange(len(queries))
+    pairing = Pairing(rows, torch.zeros(0, 2, dtype=torch.long), torch.stack([rows, rows], dim=1), len(rows))
+    parts = contrast(queries, documents, pairing, LossConfig(), torch.tensor(1 / TEMPERATURE), rows)
+    return parts.loss / len(rows)
 
 
 def prompts(embedder: Embedder, items: Sequence[Item]) -> list[str]:
@@ -360,7 +400,7 @@ def compare_memory() -> None:
 
 def print_peak(count: int) -> None:
     """Anonymous MiB that a step adds."""
-    learner = ours(text_pairs(count), half=False, kept_bytes=0)
+    learner, pairs = ours(half=False, kept_bytes=0), text_pairs(count)
     start, done = resident()[0], threading.Event()
     highest = start
 
@@ -371,7 +411,7 @@ def print_peak(count: int) -> None:
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    learner()
+    learner.step(pairs)
     done.set()
     watcher.join()
     print((highest - start) / 2**10)

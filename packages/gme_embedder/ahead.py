@@ -14,12 +14,12 @@ R = TypeVar("R")
 _MOST_THREADS = 8
 
 
-def ahead(work: Callable[[T], R], jobs: Iterable[T]) -> Iterator[R]:
+def ahead(work: Callable[[T], R], jobs: Iterable[T], threads: int | None = None) -> Iterator[R]:
     """`work` on each of `jobs`, in their order, at most one job for each thread waiting beyond those at work.
 
-    Pillow decodes and resizes outside of Python's lock, so threads are enough.
+    Pillow decodes and resizes outside of Python's lock, so threads are enough. None takes one for each core, up to 8.
     """
-    threads = min(_MOST_THREADS, os.cpu_count() or 1)
+    threads = threads or min(_MOST_THREADS, os.cpu_count() or 1)
     waiting: deque[Future[R]] = deque()
     with ThreadPoolExecutor(threads, thread_name_prefix="prepare") as pool:
         try:

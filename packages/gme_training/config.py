@@ -182,6 +182,8 @@ class TrainingConfig(Frozen):
     """Adapters instead of full fine-tuning of the language part."""
     optimizer: OptimizerConfig = OptimizerConfig()
     """AdamW and schedule."""
+    prepare_threads: PositiveInt = 2
+    """Threads of each rank that decode and tokenise the next batches; up to twice as many batches wait."""
     guards: GuardConfig = GuardConfig()
     """When to stop rather than go on."""
     calibration_items: int = Field(default=256, ge=0)

@@ -19,8 +19,8 @@ from torch.autograd.function import once_differentiable
 from gme_training.config import LossConfig
 from gme_training.pairing import Exclusions, Pairing
 
-TILE = 4096
-"""Candidates looked at together."""
+TILE = 2**20
+"""Pairs of an anchor and a candidate that are looked at together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,8 +177,9 @@ def _tiles(
     excluded: Exclusions,
     config: LossConfig,
 ) -> Iterator[_Tile]:
-    for start in range(0, len(pool), TILE):
-        stop = min(start + TILE, len(pool))
+    width = max(1, TILE // max(1, len(anchors)))
+    for start in range(0, len(pool), width):
+        stop = min(start + width, len(pool))
         cosines = anchors @ pool[start:stop].T  # [a, t]
         is_target = targets[:, None] == torch.arange(start, stop, device=targets.device)
         out = excluded.tile(len(anchors), start, stop)

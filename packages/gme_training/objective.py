@@ -5,51 +5,60 @@ Each rank has all vectors but computes its own rows of the loss alone. Knows ran
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from gme_training.batches import Batch
 from gme_training.catalog import Catalog
 from gme_training.config import LossConfig, PhaseConfig, TrainingConfig
-from gme_training.contrastive import ContrastiveModel, InputMaker, Slots, lay_out
+from gme_training.contrastive import ContrastiveModel, InputMaker, Share, Slots, lay_out
 from gme_training.gather import gather_rows
 from gme_training.gradient_cache import Gradients, cached_gradients
 from gme_training.loss import LossParts, contrast
 from gme_training.pairing import Pairing
 
 
+@dataclass(frozen=True, slots=True)
+class PreparedStep:
+    """A global batch and what one rank encodes of it."""
+
+    batch: Batch
+    slots: Slots
+    share: Share
+
+
+def prepare_step(
+    inputs: InputMaker, catalog: Catalog, batch: Batch, objective: str, rank: int = 0, ranks: int = 1
+) -> PreparedStep:
+    """Share a batch out and prepare this rank's part. Pure, and safe to run in a thread."""
+    slots = lay_out(catalog, batch, ranks)
+    share = inputs.prepare(slots, rank, objective, strength=batch.share.augment, seed=batch.seed)
+    return PreparedStep(batch, slots, share)
+
+
 def batch_gradients(
-    model: ContrastiveModel,
-    inputs: InputMaker,
-    catalog: Catalog,
-    batch: Batch,
-    phase: PhaseConfig,
-    config: TrainingConfig,
-    rank: int = 0,
-    ranks: int = 1,
+    model: ContrastiveModel, step: PreparedStep, phase: PhaseConfig, config: TrainingConfig, rank: int = 0
 ) -> tuple[Gradients, Tensor]:
     """This rank's gradients of the trained parameters; their mean over the ranks is that of the batch's mean loss.
 
     Args:
         model: Its parameters that ask for gradients are the trained ones.
-        inputs: Prepares this rank's share.
-        catalog: Of which `batch` holds numbers.
-        batch: The same on all ranks.
+        step: The same batch on all ranks.
         phase: Objective, and whether the tower is frozen.
         config: Loss and cache.
         rank: This rank.
-        ranks: How many there are.
 
     Returns:
         The gradients, and [7] sums over this rank's rows: loss, correct, similarity of the positive, mean similarity
         of the negatives; the tokens it computed and those of its items; the norm of its gradients.
     """
-    slots = lay_out(catalog, batch, ranks)
-    share = inputs.prepare(slots, rank, phase.objective, strength=batch.share.augment, seed=batch.seed)
+    share = step.share
     micro_batches = share.micro_batches
     if not phase.vision_learning_rate:
         micro_batches = tuple(model.with_features(one) for one in micro_batches)
-    loss = GlobalLoss(batch, slots, share.slots, rank, config.loss, model.scale())
+    loss = GlobalLoss(step.batch, step.slots, share.slots, rank, config.loss, model.scale())
     _, gradients = cached_gradients(
         lambda one: model(one, phase.objective),
         micro_batches,

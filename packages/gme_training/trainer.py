@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import time
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,9 +14,10 @@ from torch import Tensor, nn
 from gme_data.events import append_event
 from gme_data.examples import read_examples
 from gme_data.images import ImageStore
+from gme_embedder.ahead import ahead
 from gme_embedder.embedder import Embedder
 from gme_training import engine as engines
-from gme_training.batches import Batch, BatchPlan
+from gme_training.batches import BatchPlan
 from gme_training.calibrate import calibrate, sample_items
 from gme_training.catalog import build_catalog
 from gme_training.checkpoints import Checkpoints, ResumePoint
@@ -24,7 +26,7 @@ from gme_training.contrastive import ContrastiveModel, InputMaker
 from gme_training.guards import Guards, StepFacts
 from gme_training.job import Job
 from gme_training.lora import add_adapters, merge_adapters
-from gme_training.objective import batch_gradients
+from gme_training.objective import PreparedStep, batch_gradients, prepare_step
 from gme_training.schedule import rate_factor
 from gme_training.seeds import mixed
 from gme_training.stopping import StopWish, stopped
@@ -48,6 +50,7 @@ class Trainer:
         self._images = ImageStore(job.images)
         self._inputs = InputMaker(self._embedder.preparer, self._images, job.config.cache.tokens)
         self._parts = self._trainable_parts()
+        self._mark = 0.0  # when the last step was done
         self._guards, self._wish = Guards(job.config.guards), StopWish()
         self._checkpoints = Checkpoints(job.checkpoints, keep=job.config.keep_checkpoints, ranks=self._ranks)
 
@@ -82,7 +85,7 @@ class Trainer:
         if number == self._calibrated_before() and resume is None:
             sample = sample_items(self._catalog.items, self._config.calibration_items, self._config.seed)
             calibrate(self._embedder, sample, self._images)
-            self._model.train()
+        self._model.train()
         engine = engines.start_engine(self._model, self._parts, phase, self._config)
         if resume:
             self._checkpoints.load(engine, resume, self._model)
@@ -94,14 +97,22 @@ class Trainer:
             mask_same_group=self._config.mask_same_group,
         )
         before = sum(earlier.steps for earlier in self._config.phases[:number])
-        for step in range(resume.step if resume else 0, phase.steps):
-            stop = self._step(engine, phase, plan.batch(step), step, before + step)
+        steps = range(resume.step if resume else 0, phase.steps)
+        prepared = ahead(partial(self._prepare, plan, phase), steps, self._config.prepare_threads)
+        self._mark = time.perf_counter()
+        for step, ready in zip(steps, prepared, strict=True):
+            stop = self._step(engine, phase, ready, step, before + step)
             done = before + step + 1
             if (stop or done % self._config.checkpoint_every == 0) and done < self._config.steps:
                 self._checkpoints.save(engine, ResumePoint(number, step + 1), self._carried(number))
                 if stop:
                     raise stopped(done, self._config.steps)
+                self._mark = time.perf_counter()
         engine.destroy()
+
+    def _prepare(self, plan: BatchPlan, phase: PhaseConfig, step: int) -> PreparedStep:
+        batch = plan.batch(step)
+        return prepare_step(self._inputs, self._catalog, batch, phase.objective, self._rank, self._ranks)
 
     def _calibrated_before(self) -> int | None:
         """The phase before which the final norm gets its scale: the first of a fresh model that goes through it."""
@@ -110,23 +121,28 @@ class Trainer:
         numbers = (number for number, phase in enumerate(self._config.phases) if phase.objective == "embedding")
         return next(numbers, None)
 
-    def _step(self, engine: Any, phase: PhaseConfig, batch: Batch, step: int, overall: int) -> bool:  # noqa: ANN401
+    def _step(
+        self,
+        engine: Any,  # noqa: ANN401
+        phase: PhaseConfig,
+        ready: PreparedStep,
+        step: int,
+        overall: int,
+    ) -> bool:
         """One optimizer step and its event; whether a rank was asked to stop."""
-        started = time.perf_counter()
+        batch = ready.batch
         factor = rate_factor(step, phase.steps, self._config.optimizer)
         rates = {name: peak * factor for name, peak in engines.peak_rates(phase, self._config).items()}
         engines.set_rates(engine, rates)
         torch.manual_seed(mixed((*batch.seed, self._rank)))  # of dropout
-        gradients, sums = batch_gradients(
-            self._model, self._inputs, self._catalog, batch, phase, self._config, self._rank, self._ranks
-        )
+        gradients, sums = batch_gradients(self._model, ready, phase, self._config, self._rank)
         (loss, correct, positive, negative, tokens, real, gradient), stop = self._shared(sums)
         count = len(batch.rows)
         examples = tuple(self._catalog.examples[row].id for row in batch.rows[:5].tolist())
         gap = (positive - negative) / count
         self._guards.check(StepFacts(step, phase.name, batch.share.source, examples, loss, gradient, gap))
         norm = engines.descend(engine, gradients)
-        seconds = time.perf_counter() - started
+        seconds, self._mark = time.perf_counter() - self._mark, time.perf_counter()  # with the wait for its batch
         self._report(
             step=overall,
             phase=phase.name,

@@ -25,7 +25,7 @@ from gme_training.catalog import build_catalog
 from gme_training.config import CacheConfig, LoraConfig, LossConfig, PhaseConfig, SourceShare, TrainingConfig
 from gme_training.contrastive import ContrastiveModel, InputMaker
 from gme_training.lora import add_adapters
-from gme_training.objective import batch_gradients
+from gme_training.objective import batch_gradients, prepare_step
 
 MODEL = ModelConfig(text_layers=2, tower=TowerConfig(depth=1, width=64, heads=2))
 WHOLE = CacheConfig(tokens=10**6, kept_mib=4096)
@@ -113,7 +113,8 @@ def gradients(
     catalog = catalog_of_all()
     batch = BatchPlan(catalog, phase, number=0, seed=5).batch(0)
     torch.manual_seed(11)
-    found, sums = batch_gradients(model, inputs, catalog, batch, phase, config, rank, ranks)
+    step = prepare_step(inputs, catalog, batch, phase.objective, rank, ranks)
+    found, sums = batch_gradients(model, step, phase, config, rank)
     names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     whole = {
         name: torch.zeros_like(parameter) if one is None else one
