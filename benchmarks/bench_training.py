@@ -14,8 +14,8 @@ them, all of it twice. Ours once with the gradient cache (every micro-batch is e
 kept. In float32 and, beside it, with the vectors computed under autocast to bfloat16 on all sides.
 
 The loss and the gradients at the first step must agree before a ratio is printed; in bfloat16 each way rounds
-elsewhere, so each is held to the first one's in float32. CPU seconds, the least of interleaved rounds, each on a batch of
-its own. Tokens count as often as the language part computes them.
+elsewhere, so each is held to the first one's in float32. CPU seconds, the least of interleaved rounds, each on a batch
+of its own. Tokens count as often as the language part computes them.
 
 Memory: how far the anonymous part of a process that does one step of ours with the gradient cache rises above its
 start, for growing batches.
@@ -157,25 +157,26 @@ def token_counts(items: Sequence[Item]) -> list[int]:
     return [len(item.ids) for item in random_embedder().preparer.tokenise(items)]
 
 
-def compare(name: str, batches: Sequence[Pairs], others: dict[str, Make]) -> None:
-    """Check on the first batch, measure on the others, print.
+def compare(name: str, batches: Sequence[Pairs], peers: dict[str, Make]) -> None:
+    """Check on one batch, measure on the others, print.
 
     Every step has a batch of its own, as in training: in bfloat16 torch compiles a kernel for each shape it has not met
-    lately. So that it has not met those of the gradient cache, ours with all kept gets the second half.
+    lately. Ours with all kept gets the odd batches, lest it find the kernels of the gradient cache.
     """
     ways: dict[str, Make] = {
-        **others,
+        **peers,
         "VLM2Vec's way": vlm2vec,
         "ours, gradient cache": partial(ours, kept_bytes=0),
         "ours, all graphs kept": partial(ours, kept_bytes=EVERYTHING),
     }
-    first, rounds = batches[0], len(batches) // 2
+    rounds = len(batches) // 2
+    middle, others = batches[rounds], [*batches[:rounds], *batches[rounds + 1 :]]
     learners = {half: [make(half=half) for make in ways.values()] for half in (False, True)}
-    computed = check(dict(zip(ways, zip(*learners.values(), strict=True), strict=True)), first)
-    queries, documents = (token_counts(side) for side in (first.queries, first.documents))
+    computed = check(dict(zip(ways, zip(*learners.values(), strict=True), strict=True)), middle)
+    queries, documents = (token_counts(side) for side in (middle.queries, middle.documents))
     real = sum(queries) + sum(documents)
     print(f"{len(queries)} pairs of {name}: {real} tokens; queries {spread(queries)}, documents {spread(documents)}")
-    halves = [batches[1 : 1 + rounds]] * (len(ways) - 1) + [batches[1 + rounds :]]
+    halves = [others[::2]] * (len(ways) - 1) + [others[1::2]]
     steps = [
         steps_of(learner, half) for column in learners.values() for learner, half in zip(column, halves, strict=True)
     ]
