@@ -73,8 +73,8 @@ class PhaseConfig(Frozen):
 class LossConfig(Frozen):
     """InfoNCE and what may be added to it. See `loss.info_nce` for the formulas."""
 
-    temperature: PositiveFloat = 0.03
-    """Divides the cosines; the paper's value."""
+    temperature: float = Field(default=0.03, ge=0.01)
+    """Divides the cosines; the paper's value. Not below 0.01, where CLIP clips its own too."""
     temperature_learning_rate: float = Field(default=0.0, ge=0)
     """Peak rate of the logarithm of the temperature, which is learned if this is above 0."""
     negatives: Scope = "cross_rank"

@@ -62,7 +62,7 @@ class ContrastiveModel(nn.Module):
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
     def scale(self) -> Tensor:
-        """One divided by the temperature, by which cosines are multiplied; at most 100, as CLIP's."""
+        """One divided by the temperature, by which cosines are multiplied; a learned one stops at 100, as CLIP's."""
         return torch.exp(-self.log_temperature[0]).clamp(max=_LARGEST_SCALE)
 
     def with_features(self, batch: Inputs) -> Inputs:

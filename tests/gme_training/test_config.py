@@ -25,6 +25,9 @@ def test_a_config_goes_through_json_unchanged():
         (raw(mixture=[{"source": "a"}, {"source": "a"}]), "twice"),
         (raw(stpes=4), "Did you mean 'steps'"),
         (raw(mixture=[{"source": "a", "batchsize": 4}]), "Did you mean 'batch_size'"),
+        ({**raw(), "loss": {"temperature": 0}}, r"loss.temperature: .*greater than or equal to 0\.01"),
+        ({**raw(), "loss": {"symmetric": True, "negatives": "own"}}, "no other queries"),
+        ({**raw(), "temperature": 0.05}, "temperature: unknown field"),
     ],
 )
 def test_mistakes_are_named(bad, named):
