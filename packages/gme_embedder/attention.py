@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-_FUSED_FROM, _FUSED_FROM_HALF_WITH_GRADIENTS = 64, 512
+_FUSED_FROM, _FUSED_FROM_HALF_IN_TRAINING = 64, 512
 """Keys from which the fused kernel is faster on a CPU. In bfloat16 its backward is five times slower below 512."""
 
 
@@ -213,8 +213,8 @@ def among_all(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 def fused(keys: int, query: Tensor) -> bool:
     """Whether the fused kernel is the faster one."""
-    backward_in_half = torch.is_grad_enabled() and query.dtype != torch.float32
-    return query.device.type != "cpu" or keys >= (_FUSED_FROM_HALF_WITH_GRADIENTS if backward_in_half else _FUSED_FROM)
+    slow_backward = query.dtype != torch.float32 and not torch.is_inference_mode_enabled()
+    return query.device.type != "cpu" or keys >= (_FUSED_FROM_HALF_IN_TRAINING if slow_backward else _FUSED_FROM)
 
 
 def _allowed(length: int, keys: int, device: torch.device) -> Tensor:

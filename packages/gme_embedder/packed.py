@@ -116,12 +116,14 @@ def _norm(norm: Any, hidden: Tensor) -> Tensor:  # noqa: ANN401 - an RMSNorm of 
 def _feed_forward(layer: Any, hidden: Tensor) -> Tensor:  # noqa: ANN401 - a decoder layer
     mlp, states = layer.mlp, _norm(layer.post_attention_layernorm, hidden)
     gate, up = mlp.act_fn(mlp.gate_proj(states)), mlp.up_proj(states)  # [T, intermediate] each, the largest there are
-    return _sum(hidden, mlp.down_proj(gate * up if torch.is_grad_enabled() else gate.mul_(up)))
+    return _sum(hidden, mlp.down_proj(gate.mul_(up) if torch.is_inference_mode_enabled() else gate * up))
 
 
 def _sum(hidden: Tensor, update: Tensor) -> Tensor:
-    # Without gradients nobody else holds the update: written over, it costs no new memory.
-    return hidden + update if torch.is_grad_enabled() else update.add_(hidden)
+    # In inference nobody else holds the update: written over, it costs no new memory. A gradient cache encodes without
+    # gradients too, but must get the vectors that it gets with them, so that is no ground for another way.
+    in_place = torch.is_inference_mode_enabled() and update.dtype == hidden.dtype
+    return update.add_(hidden) if in_place else hidden + update
 
 
 def _heads(states: Tensor, head: int) -> Tensor:

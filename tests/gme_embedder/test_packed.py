@@ -128,3 +128,15 @@ def test_bfloat16_autocast_stays_close(embedder, inputs):
         half = embedder.model.embed(batch)
     assert half.dtype == torch.float32
     assert (exact * half).sum(1).min() > 0.99
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_vectors_are_the_same_with_gradients_and_without(embedder, inputs, half: bool):
+    """A gradient cache encodes first without gradients, then with them, and takes both for one."""
+    items = [{"image": inputs.picture(), "text": inputs.text(90)}, inputs.text(80), inputs.text(5)]
+    batch = embedder.preparer.prepare(items)
+    with torch.autocast("cpu", torch.bfloat16, enabled=half):
+        found = embedder.model.embed(batch)
+        with torch.no_grad():
+            again = embedder.model.embed(batch)
+    assert torch.equal(found, again)
