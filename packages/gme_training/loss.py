@@ -157,10 +157,11 @@ class _InfoNCE(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         anchors, pool, scale, targets, positive, total = ctx.saved_tensors
         d_anchors, d_pool = torch.zeros_like(anchors), torch.zeros_like(pool)
-        d_scale = -(grad * positive).sum()
+        d_scale = torch.zeros_like(scale)
         for tile in _tiles(anchors, pool, positive, scale, targets, ctx.excluded, ctx.config):
             weights = (tile.logits - total[:, None]).exp() * grad[:, None]  # [a, t]
-            d_scale = d_scale + (weights * tile.cosines).sum()
+            # The weights of a row add up to its gradient: the difference is taken here, not between two large sums.
+            d_scale = d_scale + (weights * (tile.cosines - positive[:, None])).sum()
             d_anchors += weights @ pool[tile.start : tile.stop]
             d_pool[tile.start : tile.stop] += weights.T @ anchors
         d_anchors -= grad[:, None] * pool[targets]

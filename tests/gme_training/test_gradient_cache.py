@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.gradient_cases import CASES, WHOLE, gradients
+from support.gradient_cases import CASES, WHOLE, assert_equal, gradients
 
 from gme_training.config import CacheConfig, LoraConfig
 from gme_training.gradient_cache import cached_gradients
@@ -15,14 +15,6 @@ from gme_training.gradient_cache import cached_gradients
 @pytest.fixture(scope="module")
 def images(world: dict[str, Path]) -> Path:
     return world["corpus"] / "images"
-
-
-def assert_equal(found, expected):
-    assert found.keys() == expected.keys()
-    for name, one in expected.items():
-        torch.testing.assert_close(
-            found[name], one, rtol=1e-4, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}"
-        )
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -37,19 +37,26 @@ def reference(q, c, pairing: Pairing, masked, scale, config: LossConfig):
         parts = [(q, c), *zip(short[::2], short[1::2], strict=True)]
         return sum(reference(*part, pairing, masked, scale, plain) for part in parts) / len(parts)
     targets, brought = pairing.targets.tolist(), {tuple(pair) for pair in pairing.brought.tolist()}
+    sure_q, sure_c = q.detach(), c.detach()
     of_rank = {(row % RANKS, column) for row, column in brought}
 
     def counts(i: int, j: int) -> bool:
         if j == targets[i] or masked[i, j]:
             return False
         scope = {"own": (i, j) in brought, "in_batch": (i % RANKS, j) in of_rank, "cross_rank": True}
-        near = config.margin is not None and float(q[i] @ c[j]) > float(q[i] @ c[targets[i]]) + config.margin
+        near = (
+            config.margin is not None
+            and float(sure_q[i] @ sure_c[j]) > float(sure_q[i] @ sure_c[targets[i]]) + config.margin
+        )
         return scope[config.negatives] and not near
 
     def counts_back(i: int, k: int) -> bool:
         if targets[k] == targets[i] or masked[k, targets[i]]:
             return False
-        near = config.margin is not None and float(q[k] @ c[targets[i]]) > float(q[i] @ c[targets[i]]) + config.margin
+        near = (
+            config.margin is not None
+            and float(sure_q[k] @ sure_c[targets[i]]) > float(sure_q[i] @ sure_c[targets[i]]) + config.margin
+        )
         return (config.negatives == "cross_rank" or k % RANKS == i % RANKS) and not near
 
     def term(cosine, *, negative: bool = True):

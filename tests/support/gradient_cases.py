@@ -127,6 +127,16 @@ def gradients(
     return {name: (one / ranks).contiguous() for name, one in whole.items()}
 
 
+def assert_equal(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    assert found.keys() == expected.keys()
+    for name, one in expected.items():
+        # The temperature's is a small sum of large terms of both signs.
+        atol = 2e-5 if name == "log_temperature" else 1e-6
+        torch.testing.assert_close(
+            found[name], one, rtol=1e-4, atol=atol, msg=lambda text, name=name: f"{name}: {text}"
+        )
+
+
 def main(folder: Path) -> None:
     dist.init_process_group("gloo")
     rank, ranks = dist.get_rank(), dist.get_world_size()
