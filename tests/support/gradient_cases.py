@@ -130,11 +130,7 @@ def gradients(
 def assert_equal(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
     assert found.keys() == expected.keys()
     for name, one in expected.items():
-        # The temperature's is a small sum of large terms of both signs.
-        atol = 2e-5 if name == "log_temperature" else 1e-6
-        torch.testing.assert_close(
-            found[name], one, rtol=1e-4, atol=atol, msg=lambda text, name=name: f"{name}: {text}"
-        )
+        torch.testing.assert_close(found[name], one, rtol=1e-4, atol=1e-6, msg=lambda text, n=name: f"{n}: {text}")
 
 
 def main(folder: Path) -> None:
