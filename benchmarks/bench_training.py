@@ -18,7 +18,7 @@ elsewhere, so each is held to the first one's in float32. CPU seconds, the least
 of its own. Tokens count as often as the language part computes them.
 
 Memory: how far the anonymous part of a process that does one step of ours with the gradient cache rises above its
-start, for growing batches.
+start, for growing batches, with the larger micro-batches of the above and with the smaller.
 """
 
 from __future__ import annotations
@@ -111,10 +111,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", choices=("texts", "pictures", "memory"))
-    parser.add_argument("--peak", type=int, metavar="PAIRS", help=argparse.SUPPRESS)
+    parser.add_argument("--peak", type=int, nargs=2, metavar=("PAIRS", "TOKENS"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.peak:
-        print_peak(options.peak)
+        print_peak(*options.peak)
         return
     if options.only in {None, "texts"}:
         compare_texts(128, options.rounds)
@@ -332,12 +332,12 @@ def chunk_vectors(embedder: Embedder, chunk: Padded) -> Tensor:
     return functional.normalize(last.float(), dim=-1)
 
 
-def ours(*, half: bool, kept_bytes: int) -> Learner:
+def ours(*, half: bool, kept_bytes: int, budget: int | None = None) -> Learner:
     embedder = random_embedder()
     model = embedder.model
     model.qwen.visual.requires_grad_(False)
     parameters = trained(model.language)
-    budget = BUDGET_HALF if half else BUDGET
+    budget = budget or (BUDGET_HALF if half else BUDGET)
     encode, with_visual = precision(model.embed, half), precision(model.with_visual, half)
 
     def gradients(pairs: Pairs) -> Tensor:
@@ -392,17 +392,19 @@ def precision(function: Encode, half: bool) -> Encode:
 
 def compare_memory() -> None:
     print("peak memory of a step of ours with the gradient cache, beyond what there was before it")
-    first = None
-    for count in BATCHES:
-        command = [sys.executable, __file__, "--peak", str(count)]
-        peak = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-        first = first or peak
-        print(f"  {count:5} pairs {peak:7.0f} MiB   {100 * (peak / first - 1):+.0f} %", flush=True)
+    for budget in (BUDGET_HALF, BUDGET):
+        first = None
+        for count in BATCHES:
+            command = [sys.executable, __file__, "--peak", str(count), str(budget)]
+            peak = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+            first = first or peak
+            more = f"{100 * (peak / first - 1):+.0f} %"
+            print(f"  {budget:5} tokens at once {count:5} pairs {peak:7.0f} MiB {more:>6}", flush=True)
 
 
-def print_peak(count: int) -> None:
+def print_peak(count: int, budget: int) -> None:
     """Anonymous MiB that a step adds."""
-    learner, pairs = ours(half=False, kept_bytes=0), text_pairs(count)
+    learner, pairs = ours(half=False, kept_bytes=0, budget=budget), text_pairs(count)
     start, done = resident()[0], threading.Event()
     highest = start
 

@@ -28,7 +28,7 @@ app = App(
 
 _VERBS = {
     "pipeline": ("gme_cli.pipeline:pipeline", "Run the whole chain: data, training, evaluation, registration, report."),
-    "plan": ("gme_cli.pipeline:show_plan", "Say what `gme pipeline` would do now, and why."),
+    "plan": ("gme_cli.pipeline:show_plan", "Say what `gme pipeline` would do now, or with --gpus what training needs."),
     "atlas": ("gme_cli.atlas:app", "Build the embedded world, or look at it."),
     "synthesize": ("gme_cli.steps:synthesize", "Make training examples from passages, facts and pictures."),
     "validate": ("gme_cli.steps:validate", "Check every dataset; stop if one is bad."),
@@ -70,6 +70,9 @@ def run(arguments: list[str]) -> int:
         result = app(arguments, exit_on_error=True)
     except FoundryError as error:
         return _complain(error, arguments)
+    except BrokenPipeError:  # whoever read the output has seen enough, such as `head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except OSError as error:
         explained = explain_os_error(error)
         return _complain(explained, arguments) if explained else _crash(error)

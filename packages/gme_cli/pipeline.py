@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from gme_cli.options import Common, print_json, say
+from gme_cli.plan import Hardware, show_hardware
 
 if TYPE_CHECKING:
     from flows.pipeline import PipelineResult
 
 _COMMON = Common()
+_HARDWARE = Hardware()
 
 
 def pipeline(*, common: Common = _COMMON) -> int:
@@ -35,10 +37,13 @@ def pipeline(*, common: Common = _COMMON) -> int:
     return 0 if result.record.passed else EXIT_GATE_CLOSED
 
 
-def show_plan(*, common: Common = _COMMON) -> None:
-    """Say for each step whether it is done, and if not, why."""
+def show_plan(*, common: Common = _COMMON, hardware: Hardware = _HARDWARE) -> None:
+    """Say for each step whether it is done, and if not, why; with --gpus what training needs on that hardware."""
     from flows.chain import plan
 
+    if hardware.gpus:
+        show_hardware(common, hardware)
+        return
     planned = plan(common.pipeline(), common.workspace)
     if common.json:
         print_json([asdict(item) for item in planned])

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import wraps
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-_FUSED_FROM, _FUSED_FROM_HALF_IN_TRAINING = 64, 512
-"""Keys from which the fused kernel is faster on a CPU. In bfloat16 its backward is five times slower below 512."""
+_FUSED_FROM = 64
+"""Keys from which the fused kernel is faster on a CPU."""
+Heads = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Queries, keys and values of whole heads to what they mix to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +177,24 @@ def _borders(lengths: Tensor, device: torch.device) -> _Borders:
     return _Borders(cumulative, int(lengths.max()))
 
 
+def _in_float32_where_faster(attention: Heads) -> Heads:
+    """In training in half precision on a CPU, computes in float32 and gives back half precision.
+
+    There oneDNN compiles its products anew for each shape, and packed batches hardly ever have the same twice; the
+    fused kernel's backward is five times slower than in float32.
+    """
+
+    @wraps(attention)
+    def widened(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        if query.device.type != "cpu" or query.dtype == torch.float32 or torch.is_inference_mode_enabled():
+            return attention(query, key, value)
+        with torch.autocast("cpu", enabled=False):
+            return attention(query.float(), key.float(), value.float()).to(query.dtype)
+
+    return widened
+
+
+@_in_float32_where_faster
 def causal(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Grouped-query attention where the last query sees all keys, the one before all but the last, and so on.
 
@@ -187,9 +208,11 @@ def causal(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """
     query, key, value = (part.transpose(1, 2) for part in (query, key, value))  # heads first
     length, keys = query.shape[2], key.shape[2]
-    if fused(keys, query):
+    if _fused(keys, query):
         aligned = length == keys  # what the kernel's own causal mask takes for granted
         mask = None if aligned or length == 1 else _allowed(length, keys, query.device)
+        if mask is not None and query.device.type != "cpu":  # no fused kernel of a GPU takes both a mask and groups
+            key, value = (part.repeat_interleave(query.shape[1] // part.shape[1], dim=1) for part in (key, value))
         mixed = functional.scaled_dot_product_attention(
             query, key, value, attn_mask=mask, is_causal=aligned and length > 1, enable_gqa=True
         )
@@ -202,19 +225,19 @@ def causal(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return torch.matmul(weights, value).view(query.shape).transpose(1, 2)
 
 
+@_in_float32_where_faster
 def among_all(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Attention of every token over all: [b, tokens, heads, head] each, and so the result."""
     query, key, value = (part.transpose(1, 2) for part in (query, key, value))
-    if fused(key.shape[2], query):
+    if _fused(key.shape[2], query):
         return functional.scaled_dot_product_attention(query, key, value).transpose(1, 2)
     weights = (query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5).softmax(-1).to(value.dtype)
     return torch.matmul(weights, value).transpose(1, 2)
 
 
-def fused(keys: int, query: Tensor) -> bool:
+def _fused(keys: int, query: Tensor) -> bool:
     """Whether the fused kernel is the faster one."""
-    slow_backward = query.dtype != torch.float32 and not torch.is_inference_mode_enabled()
-    return query.device.type != "cpu" or keys >= (_FUSED_FROM_HALF_IN_TRAINING if slow_backward else _FUSED_FROM)
+    return query.device.type != "cpu" or keys >= _FUSED_FROM
 
 
 def _allowed(length: int, keys: int, device: torch.device) -> Tensor:

@@ -23,7 +23,8 @@ Augment = Callable[[Tensor], Tensor]
 """Changes equal-sized training pictures, uint8 [n, height, width, 3] of pixels 0..255; may return float32."""
 
 Positions = Literal["sequential", "mrope"]
-_Ids = NDArray[np.int64]
+Ids = NDArray[np.int32]
+_Places = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +32,13 @@ class TokenisedItem:
     """One item.
 
     Attributes:
-        ids: Token ids, the picture's place already as long as its visual tokens.
+        ids: Token ids [length], the picture's place already as long as its visual tokens.
         head: Tokens before the first that can differ from a neighbour's by more than its id (the picture's place).
         pixels: The resized picture uint8 [height, width, 3], or None.
         cells: Visual tokens down and across; (0, 0) without a picture.
     """
 
-    ids: list[int]
+    ids: Ids
     head: int
     pixels: NDArray[np.uint8] | None = None
     cells: tuple[int, int] = (0, 0)
@@ -107,12 +108,12 @@ def pack(items: Sequence[TokenisedItem], positions: Positions, augment: Augment 
     prefix = shared_prefix(ordered)
     lengths = [len(item.ids) - prefix for item in ordered]
     layout = Layout(prefix, tuple((length, len(list(group))) for length, group in groupby(lengths)))
-    tokens = [ordered[0].ids[:prefix] if ordered else [], *(item.ids[prefix:] for item in ordered)]
+    tokens = [*(item.ids[:prefix] for item in ordered[:1]), *(item.ids[prefix:] for item in ordered)]
     places = [rotary_positions(item, positions) for item in ordered]
     starts = prefix + np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     pictures, first_rows = _group_pictures(ordered, augment)
     return PreparedBatch(
-        tokens=torch.from_numpy(np.concatenate([np.asarray(part, dtype=np.int64) for part in tokens])),
+        tokens=torch.from_numpy(np.concatenate([np.zeros(0, np.int64), *tokens])),
         positions=torch.from_numpy(
             np.concatenate([np.arange(prefix) + np.zeros((3, 1), np.int64), *(p[:, prefix:] for p in places)], axis=1)
         ),
@@ -128,15 +129,15 @@ def shared_prefix(items: Sequence[TokenisedItem]) -> int:
     """Leading tokens that all items share; each keeps at least its last token, and pictures are never shared."""
     if len(items) < 2:
         return 0
-    limit = min(len(item.ids) - 1 if item.pixels is None else item.head for item in items)
-    first = np.asarray(items[0].ids[:limit])
+    limit = min(len(item.ids) - 1 if item.cells == (0, 0) else item.head for item in items)
+    first = items[0].ids[:limit]
     same = np.ones(limit, dtype=bool)
     for item in items[1:]:
-        same &= first == np.asarray(item.ids[:limit])
+        same &= first == item.ids[:limit]
     return limit if same.all() else int(same.argmin())
 
 
-def rotary_positions(item: TokenisedItem, kind: Positions) -> _Ids:
+def rotary_positions(item: TokenisedItem, kind: Positions) -> _Places:
     """Positions of all tokens of an item on the time, height and width axes, int64 [3, length].
 
     `mrope` is Qwen2-VL's: a picture's tokens share one time and take their row and column; the text goes on after the

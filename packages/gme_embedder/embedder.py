@@ -21,7 +21,7 @@ from gme_data.images import ImageStore
 from gme_data.progress import Progress
 from gme_embedder.ahead import ahead
 from gme_embedder.backbone import Backbone, choose_kernel, to_precision
-from gme_embedder.batch import PreparedBatch, TokenisedItem, pack
+from gme_embedder.batch import PreparedBatch, TokenisedItem, pack, shared_prefix
 from gme_embedder.checkpoint import Settings, load_model, save_model, with_inputs
 from gme_embedder.config import ModelConfig
 from gme_embedder.locate import locate
@@ -198,14 +198,18 @@ def _dtype(name: str) -> torch.dtype:
 
 
 def batches_by_tokens(items: Sequence[TokenisedItem], batch_tokens: int) -> Iterator[list[int]]:
-    """Rows of `items` by falling length in batches of at most `batch_tokens` tokens, at least one item each."""
+    """Rows of `items` by falling length in batches of at least one item, as many as make `batch_tokens` tokens.
+
+    The prefix that all items share counts once a batch, as it is computed.
+    """
+    prefix = shared_prefix(items)
     rows: list[int] = []
-    tokens = 0
+    tokens = prefix
     for row in sorted(range(len(items)), key=lambda row: -len(items[row].ids)):
-        length = len(items[row].ids)
+        length = len(items[row].ids) - prefix
         if rows and tokens + length > batch_tokens:
             yield rows
-            rows, tokens = [], 0
+            rows, tokens = [], prefix
         rows.append(row)
         tokens += length
     if rows:

@@ -38,6 +38,8 @@ class EmbedderModel(nn.Module):
 
     mean: Tensor
     std: Tensor
+    checkpointed: bool = False
+    """In training, keep of each layer its input alone and compute the layer again on the way back."""
 
     def __init__(self, backbone: Backbone, pictures: PictureConfig, kernel: str | None = None) -> None:
         super().__init__()
@@ -94,6 +96,7 @@ class EmbedderModel(nn.Module):
             slots,
             additions,
             prefix,
+            checkpointed=self.checkpointed,
         )
         return functional.normalize(pooled.float(), dim=-1)[batch.rows.to(device)]
 
@@ -145,7 +148,14 @@ class EmbedderModel(nn.Module):
         if batch.visual is not None:
             return list(batch.visual)
         parts = [
-            tower_forward(self.qwen.visual, group.patches.to(self.mean.device), group.grid, self.mean, self.std)
+            tower_forward(
+                self.qwen.visual,
+                group.patches.to(self.mean.device),
+                group.grid,
+                self.mean,
+                self.std,
+                checkpointed=self.checkpointed,
+            )
             for group in batch.pictures
         ]
         return [torch.cat([part.flatten(0, 1) for part in kind]) for kind in zip(*parts, strict=True)]

@@ -12,9 +12,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from gme_embedder.attention import GroupedAttention, Layout, PackedAttention
+from gme_embedder.checkpointing import again_on_the_way_back
+from gme_embedder.pointwise import gated, rms_norm
 from gme_embedder.rotary import Rope, rotate
 
 Additions = tuple[Tensor, ...]
@@ -32,6 +33,8 @@ def packed_forward(
     slots: Tensor,
     additions: Additions = (),
     prefix: Prefix | None = None,
+    *,
+    checkpointed: bool = False,
 ) -> Tensor:
     """Final state of the last token of each sequence.
 
@@ -44,6 +47,7 @@ def packed_forward(
         slots: Places of visual tokens, int64 [s].
         additions: What the first layers add to the states at `slots`, [s, d] each (the "deepstack" of Qwen3-VL).
         prefix: What `prefix_states` gave, if `layout` says that it is known.
+        checkpointed: Keep of each layer its input alone, and compute it again on the way back (Chen et al. 2016).
 
     Returns:
         [n, d] after the final norm, in packed order.
@@ -53,15 +57,13 @@ def packed_forward(
     hidden = embeds
     *earlier, final = language.layers
     for number, layer in enumerate(earlier):
-        query, key, value = _projected(layer.self_attn, _norm(layer.input_layernorm, hidden), rope)
-        key, value = _after(prefix, number, key, value)
-        mixed = attention.all_tokens(layer.self_attn, query, key, value)
-        hidden = _feed_forward(layer, _sum(hidden, layer.self_attn.o_proj(mixed.flatten(1))))
+        before = prefix[number] if prefix else None
+        hidden = again_on_the_way_back(checkpointed, _all_tokens, layer, hidden, rope, attention, before)
         if number < len(additions):
             hidden = hidden.index_add(0, slots, additions[number].to(hidden.dtype))
     last = layout.last_tokens().to(hidden.device)
     query, key, value = _projected(final.self_attn, _norm(final.input_layernorm, hidden), rope, last)
-    key, value = _after(prefix, len(earlier), key, value)
+    key, value = _after(prefix[-1] if prefix else None, key, value)
     mixed = attention.last_tokens(final.self_attn, query, key, value)
     return _norm(language.norm, _feed_forward(final, _sum(hidden[last], final.self_attn.o_proj(mixed.flatten(1)))))
 
@@ -86,10 +88,22 @@ def prefix_states(language: Any, embeds: Tensor, positions: Tensor) -> Prefix:  
     return tuple(states)
 
 
-def _after(prefix: Prefix | None, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-    return (
-        (key, value) if prefix is None else (torch.cat((prefix[layer][0], key)), torch.cat((prefix[layer][1], value)))
-    )
+def _all_tokens(
+    layer: Any,  # noqa: ANN401 - a decoder layer
+    hidden: Tensor,
+    rope: Rope,
+    attention: PackedAttention,
+    before: tuple[Tensor, Tensor] | None = None,
+) -> Tensor:
+    """One layer for all tokens, [T, d] -> [T, d]; `before` are the keys and values of a prefix that is known."""
+    query, key, value = _projected(layer.self_attn, _norm(layer.input_layernorm, hidden), rope)
+    key, value = _after(before, key, value)
+    mixed = attention.all_tokens(layer.self_attn, query, key, value)
+    return _feed_forward(layer, _sum(hidden, layer.self_attn.o_proj(mixed.flatten(1))))
+
+
+def _after(before: tuple[Tensor, Tensor] | None, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    return (torch.cat((before[0], key)), torch.cat((before[1], value))) if before else (key, value)
 
 
 def _projected(
@@ -109,14 +123,12 @@ def _projected(
 
 
 def _norm(norm: Any, hidden: Tensor) -> Tensor:  # noqa: ANN401 - an RMSNorm of transformers
-    # The module of transformers spells this out in five kernels; the fused one is the same formula.
-    return functional.rms_norm(hidden, norm.weight.shape, norm.weight, norm.variance_epsilon)
+    return rms_norm(hidden, norm.weight, norm.variance_epsilon)
 
 
 def _feed_forward(layer: Any, hidden: Tensor) -> Tensor:  # noqa: ANN401 - a decoder layer
     mlp, states = layer.mlp, _norm(layer.post_attention_layernorm, hidden)
-    gate, up = mlp.act_fn(mlp.gate_proj(states)), mlp.up_proj(states)  # [T, intermediate] each, the largest there are
-    return _sum(hidden, mlp.down_proj(gate.mul_(up) if torch.is_inference_mode_enabled() else gate * up))
+    return _sum(hidden, mlp.down_proj(gated(mlp.act_fn, mlp.gate_proj(states), mlp.up_proj(states))))
 
 
 def _sum(hidden: Tensor, update: Tensor) -> Tensor:

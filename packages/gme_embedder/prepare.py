@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 
 from gme_data.errors import FoundryError
 from gme_data.images import ImageStore
-from gme_embedder.batch import Augment, PreparedBatch, TokenisedItem, pack
+from gme_embedder.batch import Augment, Ids, PreparedBatch, TokenisedItem, pack
 from gme_embedder.config import InputConfig
 from gme_embedder.picture import resized, target_sizes
 from gme_embedder.pixel_cache import PixelCache
@@ -25,6 +25,7 @@ from gme_embedder.sources import EmbedderInput, Picture, Source, as_source
 __all__ = ["Augment", "Planned", "PreparedBatch", "Preparer"]
 
 _CACHED_BYTES = 256 * 2**20
+_ENCODED_AT_ONCE = 256
 
 OnError = Callable[[int, FoundryError], None]
 """Told the number of a bad item and what is wrong with it."""
@@ -117,11 +118,10 @@ class Preparer:
         prompts = [
             prompt(instruction, self._cut_text(one.text), picture=one.picture is not None) for _, one in numbered
         ]
-        encoded = self.tokenizer.encode_batch(prompts, add_special_tokens=False)
         planned = []
-        for (number, source), one in zip(numbered, encoded, strict=True):
+        for (number, source), ids in zip(numbered, self._encode_all(prompts), strict=True):
             with _told(number, on_error):
-                planned.append(Planned(number, self._item(one.ids, place, source.picture), source.picture))
+                planned.append(Planned(number, self._item(ids, place, source.picture), source.picture))
         return planned
 
     def fill(self, planned: Planned) -> TokenisedItem:
@@ -141,7 +141,14 @@ class Preparer:
         """Without what can't be within `max_tokens` however it is tokenised; 10 MB would take seconds."""
         return text[: self._longest_text] if text else text
 
-    def _item(self, ids: list[int], place: int, picture: Picture | None) -> TokenisedItem:
+    def _encode_all(self, prompts: Sequence[str]) -> Iterator[Ids]:
+        """Token ids of each. What the tokenizer gives holds ten times the memory of its ids, so few at a time."""
+        for start in range(0, len(prompts), _ENCODED_AT_ONCE):
+            some = prompts[start : start + _ENCODED_AT_ONCE]
+            for one in self.tokenizer.encode_batch(some, add_special_tokens=False):
+                yield np.array(one.ids, dtype=np.int32)
+
+    def _item(self, ids: Ids, place: int, picture: Picture | None) -> TokenisedItem:
         if picture is None:
             return TokenisedItem(self._cut(ids), place)
         cells = self._cells(picture)
@@ -152,14 +159,14 @@ class Preparer:
                 f"A picture of {visual} visual tokens does not fit: max_tokens leaves room for {room}.",
                 hint="Raise max_tokens or lower the picture limits of the model.",
             )
-        ids = [*ids[:place], *[self._pad] * visual, *ids[place + 1 :]]
+        ids = np.concatenate([ids[:place], np.full(visual, self._pad, np.int32), ids[place + 1 :]])
         return TokenisedItem(self._cut(ids), place, None, cells)
 
-    def _cut(self, ids: list[int]) -> list[int]:
+    def _cut(self, ids: Ids) -> Ids:
         if len(ids) <= self.config.max_tokens:
             return ids
         closing = self._suffix if self.config.truncate == "text" else []
-        return ids[: self.config.max_tokens - len(closing)] + closing
+        return np.concatenate([ids[: self.config.max_tokens - len(closing)], np.array(closing, np.int32)])
 
     def _encode(self, text: str) -> list[int]:
         ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids

@@ -18,6 +18,7 @@ from torch.nn import functional
 from transformers.vision_utils import get_vision_interpolation_indices_and_weights, get_vision_window_index
 
 from gme_embedder.attention import among_all
+from gme_embedder.checkpointing import again_on_the_way_back
 from gme_embedder.picture import MERGE
 from gme_embedder.rotary import Rope, rotate
 
@@ -38,6 +39,8 @@ def tower_forward(
     grid: tuple[int, int],
     mean: Tensor,
     std: Tensor,
+    *,
+    checkpointed: bool = False,
 ) -> tuple[Tensor, ...]:
     """Visual tokens of equal-sized pictures.
 
@@ -47,6 +50,7 @@ def tower_forward(
         grid: Patches down and across.
         mean: Of pixels in 0..1, [3].
         std: As `mean`.
+        checkpointed: As in `packed_forward`.
 
     Returns:
         The visual tokens [n, patches / 4, hidden size of the language part]; after them, for Qwen3-VL, those that are
@@ -61,7 +65,8 @@ def tower_forward(
         hidden, cos, sin = (_by_window(part, windows.order) for part in (hidden, cos, sin))
     taken = list(getattr(visual, "deepstack_visual_indexes", ()))
     deep = []  # in the order of the blocks, whatever order the mergers are in
-    for number, states in enumerate(_blocks(visual, hidden, (cos[:, None], sin[:, None]), windows)):
+    rope = cos[:, None], sin[:, None]
+    for number, states in enumerate(_blocks(visual, hidden, rope, windows, checkpointed=checkpointed)):
         hidden = states
         if number in taken:
             deep.append(visual.deepstack_merger_list[taken.index(number)](hidden.flatten(0, 1)))
@@ -83,14 +88,25 @@ def _embed_patches(embed: Any, patches: Tensor, mean: Tensor, std: Tensor) -> Te
     return functional.linear(patches.to(scale.dtype) - centre, kernel / scale, bias).to(embed.proj.weight.dtype)
 
 
-def _blocks(visual: Any, hidden: Tensor, rope: Rope, windows: Windows | None) -> Iterator[Tensor]:  # noqa: ANN401
+def _blocks(
+    visual: Any,  # noqa: ANN401
+    hidden: Tensor,
+    rope: Rope,
+    windows: Windows | None,
+    *,
+    checkpointed: bool,
+) -> Iterator[Tensor]:
     """States after each block, [n, p, width]."""
     everywhere = set(visual.fullatt_block_indexes) if windows else set(range(len(visual.blocks)))
     for number, block in enumerate(visual.blocks):
         within = windows.sizes if windows and number not in everywhere else None
-        hidden = hidden + _attention(block.attn, block.norm1(hidden), rope, within)
-        hidden = hidden + block.mlp(block.norm2(hidden))
+        hidden = again_on_the_way_back(checkpointed, _block, block, hidden, rope, within)
         yield hidden
+
+
+def _block(block: Any, hidden: Tensor, rope: Rope, windows: list[int] | None) -> Tensor:  # noqa: ANN401
+    hidden = hidden + _attention(block.attn, block.norm1(hidden), rope, windows)
+    return hidden + block.mlp(block.norm2(hidden))  # type: ignore[no-any-return]
 
 
 def _attention(attn: Any, states: Tensor, rope: Rope, windows: list[int] | None) -> Tensor:  # noqa: ANN401

@@ -194,6 +194,12 @@ class TrainingConfig(Frozen):
     """What DeepSpeed partitions over the ranks: nothing, optimizer states (1), reduced gradients too (2)."""
     autocast: bool = True
     """Compute in bfloat16; weights and optimizer stay in float32."""
+    frozen_weights: Literal["float32", "bfloat16"] = "float32"
+    """What the matrices that no phase trains are kept in, but for the token table, which opens the residual stream:
+    with adapters or a frozen tower half the memory. The saved model is in float32."""
+    activation_checkpointing: bool = False
+    """Keep of each layer its input alone and compute the layer again on the way back: a third more work, and so much
+    less memory for a micro-batch that a larger one may fit."""
     checkpoint_every: PositiveInt = 40
     """Steps between checkpoints for resuming."""
     keep_checkpoints: int = Field(default=2, ge=1)
@@ -207,7 +213,15 @@ class TrainingConfig(Frozen):
                 "micro-batches with the same sizes of pictures, and would fetch each weight two or three times per "
                 "micro-batch; use 2, with lora if memory is short"
             )
+        if self.frozen_weights == "bfloat16" and not self.autocast:
+            raise ValueError("frozen_weights bfloat16 needs autocast: what is trained stays in float32")
         return self
+
+    @property
+    def trained_parts(self) -> frozenset[str]:
+        """Parts that some phase trains: ``text``, ``vision``."""
+        text = {"text"} if any(phase.text_learning_rate for phase in self.phases) else set()
+        return frozenset(text | ({"vision"} if any(phase.vision_learning_rate for phase in self.phases) else set()))
 
     @property
     def steps(self) -> int:

@@ -53,7 +53,7 @@ class ContrastiveModel(nn.Module):
 
     def forward(self, batch: Inputs, objective: str) -> Tensor:
         """L2-normalised float32 vectors of a micro-batch, [n, d]."""
-        with self._precision():
+        with self.precision(self._autocast):
             vectors = self._encode(batch, objective)
         return nn.functional.normalize(vectors.float(), dim=1)
 
@@ -67,11 +67,12 @@ class ContrastiveModel(nn.Module):
 
     def with_features(self, batch: Inputs) -> Inputs:
         """The micro-batch with what a frozen tower says of its pictures."""
-        with self._precision():
+        with self.precision(self._autocast):
             return self.embedder.with_visual(batch) if isinstance(batch, PreparedBatch) else batch
 
-    def _precision(self) -> torch.autocast:
-        return torch.autocast(next(self.parameters()).device.type, torch.bfloat16, enabled=self._autocast)
+    def precision(self, half: bool) -> torch.autocast:
+        """Within it the model computes in bfloat16, if `half`."""
+        return torch.autocast(next(self.parameters()).device.type, torch.bfloat16, enabled=half)
 
     def _encode(self, batch: Inputs, objective: str) -> Tensor:
         """[n, d]; of the tower objective [n, tokens * d], where pictures and words enter the language part."""

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from transformers.utils import is_flash_attn_2_available
 
 from gme_data.events import append_event
 from gme_data.examples import read_examples
@@ -23,6 +24,7 @@ from gme_training.catalog import build_catalog
 from gme_training.checkpoints import Checkpoints, ResumePoint
 from gme_training.config import PhaseConfig
 from gme_training.contrastive import ContrastiveModel, InputMaker
+from gme_training.frozen import to_float32, to_half
 from gme_training.guards import Guards, StepFacts
 from gme_training.job import Job
 from gme_training.lora import add_adapters, merge_adapters
@@ -49,7 +51,11 @@ class Trainer:
         )
         self._images = ImageStore(job.images)
         self._inputs = InputMaker(self._embedder.preparer, self._images, job.config.cache.tokens)
+        self._embedder.model.checkpointed = job.config.activation_checkpointing
         self._parts = self._trainable_parts()
+        if job.config.frozen_weights == "bfloat16":
+            spared = [one for part in job.config.trained_parts for one in self._parts[part]]
+            to_half(self._model, [*spared, self._embedder.model.language.embed_tokens.weight])
         self._mark = 0.0  # when the last step was done
         self._guards, self._wish = Guards(job.config.guards), StopWish()
         self._checkpoints = Checkpoints(job.checkpoints, keep=job.config.keep_checkpoints, ranks=self._ranks)
@@ -66,6 +72,7 @@ class Trainer:
             if resume is None or number >= resume.phase:
                 self._run_phase(number, phase, resume if resume and number == resume.phase else None)
         if self._rank == 0:
+            to_float32(self._model)
             if self._config.lora:
                 merge_adapters(self._embedder.model.language)
             self._embedder.save(self._job.staging)
@@ -84,7 +91,8 @@ class Trainer:
     def _run_phase(self, number: int, phase: PhaseConfig, resume: ResumePoint | None) -> None:
         if number == self._calibrated_before() and resume is None:
             sample = sample_items(self._catalog.items, self._config.calibration_items, self._config.seed)
-            calibrate(self._embedder, sample, self._images)
+            with self._model.precision(self._config.frozen_weights == "bfloat16"):  # half precision only where it must
+                calibrate(self._embedder, sample, self._images)
         self._model.train()
         engine = engines.start_engine(self._model, self._parts, phase, self._config)
         if resume:
@@ -197,9 +205,12 @@ class Trainer:
 def _first_model(job: Job) -> Embedder:
     """The model of the stage before, a pretrained one, or a fresh one."""
     config = job.config
+    # Weights are in float32, but under autocast attention is in half precision, which its fast kernel asks for.
+    fast = config.autocast and torch.cuda.is_available() and is_flash_attn_2_available()
+    attention = "flash_attention_2" if fast else None
     if job.start:
-        return Embedder.load(job.start)
+        return Embedder.load(job.start, attention=attention)
     if config.base:
         limits = config.base.model_dump(exclude={"model", "revision"})
-        return Embedder.load(config.base.model, revision=config.base.revision, **limits)
+        return Embedder.load(config.base.model, revision=config.base.revision, attention=attention, **limits)
     return Embedder.untrained(config.model, config.seed)

@@ -94,7 +94,7 @@ def whole(model, embedder, items, positions):
     )  # fmt: skip
     tokenised = embedder.preparer.tokenise(items)
     longest = max(len(one.ids) for one in tokenised)
-    ids = torch.tensor([one.ids + [0] * (longest - len(one.ids)) for one in tokenised])
+    ids = torch.tensor([[*one.ids, *[0] * (longest - len(one.ids))] for one in tokenised])
     mask = torch.tensor([[1] * len(one.ids) + [0] * (longest - len(one.ids)) for one in tokenised])
     made = processor(images=[item["image"] for item in items if "image" in item], return_tensors="pt")
     sequential = torch.arange(longest).expand(3, len(items), -1) if positions == "sequential" else None

@@ -32,6 +32,14 @@ def test_dropout_is_the_same_however_much_is_kept(images: Path):
     assert not torch.allclose(some[0]["loss"], without["loss"])
 
 
+@pytest.mark.parametrize("name", ["mixed", "frozen-tower", "lora"])
+@pytest.mark.parametrize("kept_mib", [0, 4096])
+def test_layers_that_are_computed_again_give_the_same(name: str, kept_mib: int, images: Path):
+    changes = {"lora": LoraConfig(rank=4, dropout=0.3)} if name == "lora" else {}
+    again = gradients(name, CacheConfig(tokens=150, kept_mib=kept_mib), images, checkpointed=True, **changes)
+    assert_equal(again, gradients(name, CacheConfig(tokens=150, kept_mib=kept_mib), images, **changes))
+
+
 class Counting:
     """An encoder that counts its calls with and without a graph."""
 

@@ -183,6 +183,31 @@ def test_adapters_learn_and_leave_a_plain_model(small_config, world: dict[str, P
     assert curve[-1]["loss"] < curve[0]["loss"]
 
 
+def test_frozen_weights_in_half_precision_and_layers_computed_again(
+    small_config, world: dict[str, Path], tmp_path: Path
+):
+    share = SourceShare(source="question", batch_size=24, group_size=4)
+    phase = PhaseConfig(name="text", steps=6, mixture=(share,), text_learning_rate=5e-3, vision_learning_rate=0)
+    config = small_config(
+        phases=(phase,), lora=LoraConfig(rank=4), zero_stage=2, frozen_weights="bfloat16", activation_checkpointing=True
+    )
+    train(config, world, context(tmp_path))
+    plain = small_config(phases=(phase,), lora=LoraConfig(rank=4))
+    (tmp_path / "plain").mkdir()
+    train(plain, world, context(tmp_path / "plain"))
+    halved, whole = (
+        json.loads((folder / "staging" / "curves.json").read_text())["series"]
+        for folder in (tmp_path, tmp_path / "plain")
+    )
+    assert [one["loss"] for one in halved[:2]] == pytest.approx([one["loss"] for one in whole[:2]], rel=0.05)
+    assert halved[-1]["loss"] < halved[0]["loss"]
+    trained, fresh = weights(tmp_path), Embedder.untrained(config.model, config.seed).model.qwen.state_dict()
+    for name, array in trained.items():  # matrices lost bits, and adapters were folded into the whole of the rest
+        frozen = fresh[name].bfloat16().float().numpy() if array.ndim > 1 else fresh[name].numpy()
+        if "_proj" not in name and "language_model.norm" not in name:
+            np.testing.assert_array_equal(array, frozen, err_msg=name)
+
+
 def test_a_stage_starts_from_a_pretrained_folder_within_its_limits(
     small_config, world: dict[str, Path], tmp_path: Path
 ):

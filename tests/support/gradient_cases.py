@@ -75,6 +75,7 @@ def untrained(seed: int) -> Embedder:
 
 def model_for(case: dict[str, object], config: TrainingConfig, seed: int = 3) -> tuple[ContrastiveModel, Preparer]:
     embedder = copy.deepcopy(untrained(seed).model)
+    embedder.checkpointed = bool(case.get("checkpointed"))
     model = ContrastiveModel(embedder, autocast=False, temperature=config.loss.temperature)
     model.requires_grad_(False)
     text = list(embedder.text_parameters())

@@ -1,0 +1,225 @@
+"""`gme plan --gpus`: memory, time, cost and storage of the training stages, as a table or as JSON.
+
+Arranges what `gme_training.planning` works out; has no formula of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from cyclopts import Parameter
+
+from gme_cli.options import Common, print_json, say
+
+if TYPE_CHECKING:
+    from gme_embedder.costs import Architecture
+    from gme_training.config import TrainingConfig
+    from gme_training.planning.plan import StagePlan
+    from gme_training.planning.stage import Assumptions, Site
+
+_GIB, _MILLION = 2**30, 1e6
+# What Atlas' own examples are; `gme_synthesis` has a table for those that it makes.
+_ATLAS = {
+    "pictograph": "I->I",
+    "pictograph-name": "T->I",
+    "pictograph-edit": "IT->I",
+    "flag": "I->I",
+    "flag-description": "T->I",
+    "flag-map": "IT->I",
+}
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True)
+class Hardware:
+    """What is assumed about devices and data when training is planned."""
+
+    gpus: str | None = None
+    """Plan training on these devices, such as 8xA100-80G, instead of saying what the next run would do."""
+    tokens_per_text: float = 100
+    """Tokens of an average text; shorter texts take less time, memory is planned for the longest."""
+    tokens_per_picture: float = 252
+    """Visual tokens of an average picture (the mean of UMRB's), within the limits of the stage."""
+    mfu: float = 0.35
+    """Share of the peak speed that is reached; large dense models reach 0.4 to 0.55 on A100s, small batches less."""
+    overhead_gib: float = 3.0
+    """Memory of each device for CUDA's context, NCCL's buffers and fragmentation, in GiB."""
+    dollars_per_gpu_hour: float | None = None
+    """Price of a device; without it no cost is given."""
+
+
+def show_hardware(common: Common, hardware: Hardware) -> None:
+    """Print the plan of both stages.
+
+    Raises:
+        FoundryError: Unknown accelerator, a model whose shapes are not known, or a share outside of its range.
+    """
+    from gme_training.planning.accelerators import parse_fleet
+    from gme_training.planning.plan import plan_stage, stage_architecture
+    from gme_training.planning.stage import Site
+
+    config = common.pipeline()
+    count, device = parse_fleet(hardware.gpus or "")
+    site = Site(stage_architecture(config.stage_1), count, device, _assumptions(hardware))
+    # Stage 2 goes on from the model of stage 1, whatever its own section says.
+    stages = {"stage_1": config.stage_1, "stage_2": config.stage_2}
+    plans = {name: plan_stage(stage, site) for name, stage in stages.items()}
+    if common.json:
+        print_json(_as_dict(config.name, site, plans))
+        return
+    peak = device.peak(autocast=config.stage_1.autocast) / 1e12
+    say(f"{config.name} on {count} x {device.name}: {device.memory / _GIB:.1f} GiB and {peak:.0f} TFLOP/s each")
+    for name, plan in plans.items():
+        say("")
+        for line in _table(name, stages[name], plan, site):
+            say(line)
+    say("")
+    say(_footer(hardware))
+
+
+def task_types() -> dict[str, str]:
+    """What the examples of our own sources are; of two directions one, for both cost the same."""
+    from gme_synthesis.assembly import NAMED_RECIPES, PICTURED_RECIPES
+
+    return _ATLAS | {recipe.source: recipe.task_type for recipe in (*NAMED_RECIPES, *PICTURED_RECIPES)}
+
+
+def _assumptions(hardware: Hardware) -> Assumptions:
+    from gme_data.errors import FoundryError
+    from gme_training.planning.stage import Assumptions
+
+    if not 0 < hardware.mfu <= 1:
+        raise FoundryError(f"--mfu {hardware.mfu}: expected a share above 0 and up to 1.")
+    for name in ("tokens_per_text", "tokens_per_picture"):
+        if getattr(hardware, name) <= 0:
+            raise FoundryError(f"--{name.replace('_', '-')} {getattr(hardware, name)}: expected a number above 0.")
+    return Assumptions(
+        text=hardware.tokens_per_text,
+        picture=hardware.tokens_per_picture,
+        utilisation=hardware.mfu,
+        overhead=hardware.overhead_gib * _GIB,
+        task_types=task_types(),
+        dollars=hardware.dollars_per_gpu_hour,
+    )
+
+
+def _table(name: str, stage: TrainingConfig, plan: StagePlan, site: Site) -> Iterator[str]:
+    yield f"{name}: {_recipe(stage, site.shape)}"
+    yield f"  {_verdict(plan)}"
+    if stage.ranks != site.count:
+        yield f"  The file says ranks: {stage.ranks}; train with --set {name}.ranks={site.count}."
+    yield from ("", _row("parameters, millions", "all", "trained"))
+    for part, (every, trained) in plan.by_part.items():
+        yield _row(f"  {part}", f"{every / _MILLION:,.2f}", f"{trained / _MILLION:,.2f}")
+    total = plan.parameters
+    yield _row("  together", f"{total.total / _MILLION:,.2f}", f"{total.trained / _MILLION:,.2f}")
+    yield from ("", _row("memory of a GPU, GiB", "backward", "optimizer"))
+    for term, (backward, descent) in _terms(plan).items():
+        yield _row(f"  {term}", f"{backward / _GIB:.2f}", f"{descent / _GIB:.2f}")
+    yield from ("", *_limits(stage, plan), "", *_work(plan), "", *_disk(plan), "", *_changes(name, plan))
+
+
+def _recipe(stage: TrainingConfig, shape: Architecture) -> str:
+    model = stage.base.model if stage.base else "the tiny model"
+    half = "bfloat16" if stage.autocast else "float32"
+    text = f"LoRA of rank {stage.lora.rank}" if stage.lora else "full fine-tuning"
+    return f"{model} ({shape.parameters / 1e9:.2f} B), {text}, ZeRO {stage.zero_stage}, {half}"
+
+
+def _verdict(plan: StagePlan) -> str:
+    longest, usual, capacity = plan.longest / _GIB, plan.usual / _GIB, plan.capacity / _GIB
+    numbers = f"{longest:.1f} of {capacity:.1f} GiB with the longest items, {usual:.1f} with average ones"
+    if plan.fits:
+        return f"FITS: {numbers}."
+    return f"{'DOES NOT FIT' if usual > capacity else 'MAY NOT FIT'}: {numbers}."
+
+
+def _terms(plan: StagePlan) -> dict[str, tuple[float, float]]:
+    backward, descent = plan.memory.backward, plan.memory.descent
+    names = {
+        "weights": "weights",
+        "optimizer states": "optimizer",
+        "gradients": "gradients",
+        "DeepSpeed's buffers": "buffers",
+        "graphs of micro-batches": "graphs",
+        "working memory of a layer": "working",
+        "visual tokens": "features",
+        "vectors of the batch": "vectors",
+        "overhead (assumed)": "overhead",
+        "together": "total",
+    }
+    return {term: (getattr(backward, field), getattr(descent, field)) for term, field in names.items()}
+
+
+def _limits(stage: TrainingConfig, plan: StagePlan) -> Iterator[str]:
+    yield "limits"
+    graph = f"{plan.memory.graph / _GIB:.1f} GiB a graph, {plan.memory.kept} kept"
+    yield _row(
+        "  micro-batch, tokens", f"{plan.largest.micro_batch:,}", f"cache.tokens is {stage.cache.tokens:,}; {graph}"
+    )
+    yield _row("  pairs, all graphs kept", f"{plan.largest.plain:,}", "a step, average items; cache.kept_mib large")
+    yield _row("  pairs, each encoded twice", f"{plan.largest.cached:,}", "a step, average items; cache.kept_mib 0")
+
+
+def _work(plan: StagePlan) -> Iterator[str]:
+    work, steps = plan.work, plan.steps
+    yield _row("work, PFLOP", "a step", "all steps")
+    terms = {
+        "forward": work.forward,
+        "backward": work.backward,
+        "encoded again": work.again,
+        "layers recomputed": work.recomputed,
+        "together": work.total,
+    }
+    for term, flop in terms.items():
+        yield _row(f"  {term}", f"{flop / steps / 1e15:,.3f}", f"{flop / 1e15:,.0f}")
+    yield ""
+    cost = "" if plan.dollars is None else f", {plan.dollars:,.2f} dollars"
+    what = f"{steps:,} steps, {plan.pairs:,.0f} pairs, {plan.tokens / _MILLION:,.0f} M tokens"
+    yield f"time: {plan.hours:.2f} hours for {what}{cost}"
+
+
+def _disk(plan: StagePlan) -> Iterator[str]:
+    disk = plan.storage
+    yield (
+        f"disk: checkpoints {disk.checkpoints / _GIB:.2f} GiB ({disk.checkpoint / _GIB:.2f} each), "
+        f"model {disk.model / _GIB:.1f} GiB, data about {disk.data / _GIB:.1f} GiB"
+    )
+
+
+def _changes(name: str, plan: StagePlan) -> Iterator[str]:
+    yield "what would change it"
+    for one in plan.alternatives:
+        sets = " ".join(f"--set {name}.{field}={_yaml(value)}" for field, value in one.changes.items())
+        fits = "fits" if one.fits else "does not fit"
+        yield f"  {one.peak / _GIB:6.1f} GiB {one.hours:8.2f} h  {fits:<12}  {sets}"
+
+
+def _yaml(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _row(term: str, first: str, second: str) -> str:
+    narrow = second if len(second) > 12 else f"{second:>12}"
+    return f"{term:<30}{first:>12}  {narrow}"
+
+
+def _footer(hardware: Hardware) -> str:
+    lengths = f"{hardware.tokens_per_text:g} tokens a text, {hardware.tokens_per_picture:g} a picture"
+    rest = f"{hardware.mfu:.0%} of the peak speed, {hardware.overhead_gib:g} GiB overhead"
+    return f"Assumed: {lengths}, {rest}.\nFormulae and what was measured: docs/planning.md."
+
+
+def _as_dict(name: str, site: Site, plans: dict[str, StagePlan]) -> dict[str, object]:
+    stages = {}
+    for stage, plan in plans.items():
+        found = asdict(plan)
+        for summit in ("backward", "descent"):
+            found["memory"][summit]["total"] = getattr(plan.memory, summit).total
+        found["work"]["total"] = plan.work.total
+        found["parameters"] |= {"trained": plan.parameters.trained, "total": plan.parameters.total}
+        stages[stage] = {"fits": plan.fits, **found}
+    devices = {"gpus": site.count, "accelerator": asdict(site.device)}
+    return {"name": name, **devices, "assumptions": asdict(site.given), "stages": stages}
