@@ -70,12 +70,8 @@ def run(arguments: list[str]) -> int:
         result = app(arguments, exit_on_error=True)
     except FoundryError as error:
         return _complain(error, arguments)
-    except BrokenPipeError:  # whoever read the output has seen enough, such as `head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except OSError as error:
-        explained = explain_os_error(error)
-        return _complain(explained, arguments) if explained else _crash(error)
+        return _system_error(error, arguments)
     except ModuleNotFoundError as error:
         return _complain(_missing_package(error), arguments)
     except KeyboardInterrupt:
@@ -84,6 +80,14 @@ def run(arguments: list[str]) -> int:
     except Exception as error:  # the last line of defence: a clear line and a log instead of a traceback
         return _crash(error)
     return result if isinstance(result, int) else 0
+
+
+def _system_error(error: OSError, arguments: list[str]) -> int:
+    if isinstance(error, BrokenPipeError):  # whoever read the output has seen enough, such as `head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    explained = explain_os_error(error)
+    return _complain(explained, arguments) if explained else _crash(error)
 
 
 def _complain(error: FoundryError, arguments: list[str]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from typing import Annotated, Literal
 
@@ -25,12 +26,25 @@ def validate(*, common: Common = _COMMON) -> None:
 def train(*, stage: Annotated[Literal[1, 2], Parameter(name=["--stage", "-s"])] = 1, common: Common = _COMMON) -> None:
     """Train the model: stage 1 with in-batch negatives, stage 2 with mined ones.
 
+    Starts the ranks itself, or is one of them under torchrun or deepspeed.
+
     Parameters
     ----------
     stage
         Which stage.
     """
+    from gme_training.launch import launched
+
+    if not launched() or common.dry_run:
+        run_verb(f"train-{stage}", common)
+        return
+    from gme_training.launched import dismiss, follow
+
+    if os.environ["RANK"] != "0":
+        follow()
+        return
     run_verb(f"train-{stage}", common)
+    dismiss()  # if there was nothing to train
 
 
 def mine(*, common: Common = _COMMON) -> None:

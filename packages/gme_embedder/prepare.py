@@ -124,6 +124,12 @@ class Preparer:
                 planned.append(Planned(number, self._item(ids, place, source.picture), source.picture))
         return planned
 
+    def visual_tokens(self, width: int, height: int) -> int:
+        """Visual tokens of a picture of so many pixels."""
+        pictures = self.config.pictures
+        high, wide = target_sizes(height, width, pictures)[-1]
+        return (high // pictures.cell) * (wide // pictures.cell)
+
     def fill(self, planned: Planned) -> TokenisedItem:
         """The item with its picture decoded and resized. Threads may share a preparer.
 

@@ -1,22 +1,26 @@
 """Which examples make the batch of a step: a pure function of (config, data, phase, step).
 
-Nothing is kept between steps, so a run that is resumed at step k sees the batches that it would have seen. Knows
-numbers of examples and items; not texts, pictures or vectors.
+Nothing is kept between steps, so a run that is resumed at step k sees the batches that it would have seen, and nothing
+is as long as the data: orders are worked out place by place. Knows numbers of examples and items; not texts, pictures
+or vectors.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
 from gme_data.digests import sha256_bytes
 from gme_data.errors import FoundryError
-from gme_training.catalog import Catalog, Ints, false_negatives, rows_of_share
+from gme_training.catalog import Catalog, Ints, Rows
 from gme_training.config import PhaseConfig, SourceShare
+from gme_training.shuffle import shuffled, shuffled_all
+
+_COMPANIONS_TRIED = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +69,6 @@ class BatchPlan:
         self._mask_same_group = frozenset(mask_same_group)
         self._turns = _turns(phase)
         self._pools = [_pool(catalog, share) for share in phase.mixture]
-        self._rows_of_key = [_rows_of_key(catalog, pool) for pool in self._pools]
 
     def batch(self, step: int) -> Batch:
         """The batch of a step of the phase, counted from 0."""
@@ -90,33 +93,35 @@ class BatchPlan:
         size = min(share.batch_size, len(pool))
         groups = int(size * share.grouped) // share.group_size
         anchors = size - groups * (share.group_size - 1)
-        order = self._epochs(pool, which, turn * anchors, (turn + 1) * anchors)
+        order = self._epochs(pool, which, np.arange(turn * anchors, (turn + 1) * anchors)).tolist()
         chosen: dict[int, None] = {}
         for anchor in order[:groups]:
-            chosen.setdefault(int(anchor))
-            chosen.update(dict.fromkeys(self._companions(share, which, int(anchor), rng)))
-        chosen.update(dict.fromkeys(order[groups:].tolist()))
+            chosen.setdefault(anchor)
+            chosen.update(dict.fromkeys(self._companions(share, pool, anchor, rng)))
+        chosen.update(dict.fromkeys(order[groups:]))
         # Groups may be smaller than asked for, or overlap with single anchors: fill up at random.
-        fill = iter(rng.permutation(pool).tolist())
+        fill = shuffled_all(len(pool), [*self._seed, which, turn, len(pool)])
         while len(chosen) < size:
-            chosen.setdefault(next(fill))
+            chosen.setdefault(int(pool.at(np.array([next(fill)]))[0]))
         return np.array(list(chosen)[:size], dtype=np.int64)
 
-    def _epochs(self, pool: Ints, which: int, start: int, stop: int) -> Ints:
-        """Places `start` to `stop` of the endless sequence of shuffled copies of `pool`."""
-        first, last = start // len(pool), (stop - 1) // len(pool)
-        orders = [
-            np.random.default_rng([*self._seed, which, epoch, len(pool)]).permutation(pool)
-            for epoch in range(first, last + 1)
-        ]
-        return np.concatenate(orders)[start - first * len(pool) : stop - first * len(pool)]
+    def _epochs(self, pool: Rows, which: int, places: Ints) -> Ints:
+        """What stands at some places of the endless sequence of shuffled copies of `pool`."""
+        epochs, within = np.divmod(places, len(pool))
+        drawn = np.empty_like(places)
+        for epoch in np.unique(epochs).tolist():
+            here = epochs == epoch
+            drawn[here] = shuffled(within[here], len(pool), [*self._seed, which, epoch, len(pool)])
+        return pool.at(drawn)
 
-    def _companions(self, share: SourceShare, which: int, anchor: int, rng: np.random.Generator) -> list[int]:
+    def _companions(self, share: SourceShare, pool: Rows, anchor: int, rng: np.random.Generator) -> list[int]:
         """Examples of the anchor's key, one per positive: two questions to one passage are no negatives."""
-        rows = self._rows_of_key[which][int(self._catalog.key[anchor])]
+        alike = self._catalog.with_key(int(self._catalog.key[anchor]))
         seen = {int(self._catalog.positive[anchor])}
         found: list[int] = []
-        for row in rng.permutation(rows).tolist():
+        # Of a key with millions of examples, not all of which may be meant, so many are looked at.
+        tried = islice(shuffled_all(len(alike), rng.integers(2**63, size=2).tolist()), _COMPANIONS_TRIED)
+        for row in pool.among(np.asarray(alike[list(tried)])).tolist():
             positive = int(self._catalog.positive[row])
             if positive not in seen:
                 seen.add(positive)
@@ -131,9 +136,8 @@ class BatchPlan:
         targets = [column.setdefault(int(item), len(column)) for item in self._catalog.positive[rows]]
         brought = list(enumerate(targets))
         for place, row in enumerate(rows.tolist()):
-            negatives = self._catalog.negatives[row]
-            for drawn in rng.permutation(len(negatives))[: share.negatives].tolist():
-                brought.append((place, column.setdefault(negatives[drawn], len(column))))
+            negatives = rng.permutation(self._catalog.negatives(row))[: share.negatives]
+            brought += [(place, column.setdefault(item, len(column))) for item in negatives.tolist()]
         return np.array(list(column), dtype=np.int64), np.array(targets, dtype=np.int64), _pairs(brought)
 
     def _hidden(self, share: SourceShare, rows: Ints, candidates: Ints, targets: Ints) -> Ints:
@@ -141,12 +145,12 @@ class BatchPlan:
         column = {item: place for place, item in enumerate(candidates.tolist())}
         pairs = []
         for place, (row, target) in enumerate(zip(rows.tolist(), targets.tolist(), strict=True)):
-            alike = false_negatives(self._catalog, row, mask_same_group=same_group)
+            alike = self._catalog.false_negatives(row, mask_same_group=same_group)
             pairs += [(place, column[item]) for item in alike if item in column and column[item] != target]
         return _pairs(sorted(pairs))
 
 
-def share_out(costs: Sequence[int], ranks: int) -> list[list[int]]:
+def share_out(costs: Sequence[float], ranks: int) -> list[list[int]]:
     """Split units over the ranks so that the sums of their costs are nearly equal.
 
     Longest processing time first (Graham 1969): the dearest unit left goes to the rank with the least work.
@@ -154,7 +158,7 @@ def share_out(costs: Sequence[int], ranks: int) -> list[list[int]]:
     Returns:
         The units of each rank, ascending.
     """
-    heap = [(0, rank) for rank in range(ranks)]
+    heap = [(0.0, rank) for rank in range(ranks)]
     parts: list[list[int]] = [[] for _ in range(ranks)]
     for unit in sorted(range(len(costs)), key=lambda unit: (-costs[unit], unit)):
         load, rank = heapq.heappop(heap)
@@ -167,8 +171,8 @@ def _pairs(pairs: Sequence[tuple[int, int]]) -> Ints:
     return np.array(pairs, dtype=np.int64).reshape(-1, 2)
 
 
-def _pool(catalog: Catalog, share: SourceShare) -> Ints:
-    rows = rows_of_share(catalog, share.source, share.task_type, only_with_negatives=share.only_with_negatives)
+def _pool(catalog: Catalog, share: SourceShare) -> Rows:
+    rows = catalog.rows(share.source, share.task_type, only_with_negatives=share.only_with_negatives)
     if not len(rows):
         raise FoundryError(
             f"No example of source '{share.source}' has hard negatives.",
@@ -188,10 +192,3 @@ def _turns(phase: PhaseConfig) -> list[tuple[int, int]]:
         turns.append((which, done[which]))
         done[which] += 1
     return turns
-
-
-def _rows_of_key(catalog: Catalog, pool: Ints) -> dict[int, Ints]:
-    rows: defaultdict[int, list[int]] = defaultdict(list)
-    for row in pool.tolist():
-        rows[int(catalog.key[row])].append(row)
-    return {key: np.array(found, dtype=np.int64) for key, found in rows.items()}

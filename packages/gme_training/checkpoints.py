@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from torch import nn
 from gme_data.digests import sha256_file
 from gme_data.errors import FoundryError
 from gme_data.journal import atomic_write
+from gme_training.room import explained
 
 MANIFEST = "MANIFEST.json"
 POINTER = "newest"
@@ -61,13 +64,24 @@ class Checkpoints:
             engine: Its trained parameters and optimizer are saved.
             point: How far the run is.
             carried: Weights that an earlier phase trained and the engine holds frozen.
+
+        Raises:
+            FoundryError: It could not be written whole; its files are gone again, those of older ones untouched.
         """
+        folder = self._folder / point.tag
+        try:
+            with explained(folder):
+                self._write(engine, folder, point, carried)
+        except FoundryError:
+            _give_back(folder)
+            raise
+        dist.barrier()
+
+    def _write(self, engine: Any, folder: Path, point: ResumePoint, carried: dict[str, torch.Tensor]) -> None:  # noqa: ANN401
         engine.save_checkpoint(str(self._folder), tag=point.tag, save_latest=False, exclude_frozen_parameters=True)
         if dist.get_rank() == 0:
-            folder = self._folder / point.tag
             save_file({name: tensor.detach().contiguous() for name, tensor in carried.items()}, folder / CARRIED)
             self._seal(folder, point, engine.module)
-        dist.barrier()
 
     def newest(self) -> ResumePoint | None:
         """The newest checkpoint that is whole; None before the first was finished.
@@ -127,7 +141,8 @@ class Checkpoints:
         }
         atomic_write(folder / MANIFEST, json.dumps(manifest).encode())
         atomic_write(self._folder / POINTER, point.tag.encode())
-        for old in sorted(self._folder.glob("phase*-step*"), reverse=True)[self._keep :]:
+        sealed = [one for one in sorted(self._folder.glob("phase*-step*"), reverse=True) if (one / MANIFEST).exists()]
+        for old in set(self._folder.glob("phase*-step*")) - set(sealed[: self._keep]):
             shutil.rmtree(old)
 
     def _problem(self, folder: Path, manifest: dict[str, Any]) -> str | None:
@@ -136,6 +151,14 @@ class Checkpoints:
             if not path.is_file() or path.stat().st_size != size or sha256_file(path) != digest:
                 return f"{name} is damaged or missing"
         return None
+
+
+def _give_back(folder: Path) -> None:
+    """Remove a checkpoint that could not be finished: a full disk must have room again for the error to be written."""
+    for path in folder.rglob("*"):
+        with suppress(OSError):
+            os.truncate(path, 0)  # torch holds its file open as long as its error is known
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _read_manifest(folder: Path) -> dict[str, Any] | None:

@@ -229,6 +229,22 @@ class TrainingConfig(Frozen):
         return sum(phase.steps for phase in self.phases)
 
 
+class TeacherConfig(Frozen):
+    """A second model that says which candidates are too near a query to be negatives of it.
+
+    The filter is TopK-PercPos of NV-Retriever (Moreira et al. 2024, arXiv:2407.15831), on cosines.
+    """
+
+    model: str
+    """Any model the embedder reads: a stronger one of ours, or a released GME; a folder, or a name on the Hugging Face
+    hub. A step knows a folder by its name: after another model is put there, mine again into a fresh workspace."""
+    revision: str | None = None
+    """Branch, tag or commit on the hub; pin a commit for runs that are to be repeated."""
+    max_share: PositiveFloat = 0.95
+    """A candidate whose similarity to the query is above this share of its positive's, both by the teacher, is taken
+    for an unmarked positive and left out."""
+
+
 class MiningConfig(Frozen):
     """Hard negatives found by the model of stage 1."""
 
@@ -245,6 +261,8 @@ class MiningConfig(Frozen):
     margin: float | None = None
     """Candidates more similar to the query than its positive is, plus this, are taken for unmarked positives and left
     out; e.g. ``0`` or ``-0.05``. None leaves none out."""
+    teacher: TeacherConfig | None = None
+    """A second opinion on the candidates. None asks nobody."""
     negatives: PositiveInt = 4
     """Kept per example."""
     mask_same_group: tuple[str, ...] = ("flag-question",)

@@ -7,7 +7,7 @@ Knows the embedder; not the loss.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -21,6 +21,7 @@ from gme_data.items import Item
 from gme_embedder.batch import PreparedBatch, pack
 from gme_embedder.embedder import batches_by_tokens
 from gme_embedder.model import EmbedderModel
+from gme_embedder.picture import MERGE
 from gme_embedder.prepare import Preparer
 from gme_training.augment import augment
 from gme_training.batches import Batch, share_out
@@ -29,7 +30,6 @@ from gme_training.catalog import Catalog
 _LARGEST_SCALE = 100.0
 _CHARACTERS_A_TOKEN = 4
 _FRAME_TOKENS = 7  # closing tokens of every prompt
-_PICTURE_TOKENS = 12  # a small picture costs the tower and the language part about as much as this many text tokens
 
 
 class ContrastiveModel(nn.Module):
@@ -133,12 +133,12 @@ class Slots:
         return torch.argsort(torch.tensor([slot for part in self.parts for slot in part]))
 
 
-def lay_out(catalog: Catalog, batch: Batch, ranks: int) -> Slots:
-    """Share the items of a batch out over the ranks, evenly by estimated tokens."""
+def lay_out(catalog: Catalog, batch: Batch, ranks: int, cost: Callable[[Item], float]) -> Slots:
+    """Share the items of a batch out over the ranks, evenly by `cost`."""
     rows = batch.rows.tolist()
     items = [catalog.items[i] for i in [*catalog.query[rows].tolist(), *batch.candidates.tolist()]]
-    instructions = [catalog.examples[row].instruction for row in rows] + [None] * len(batch.candidates)
-    parts = share_out([_cost(item) for item in items], ranks)
+    instructions = [catalog.examples.instruction(row) for row in rows] + [None] * len(batch.candidates)
+    parts = share_out([cost(item) for item in items], ranks)
     kinds = [(str(instructions[slot]), item.image is None) for slot, item in enumerate(items)]
     ordered = tuple(tuple(sorted(part, key=lambda slot: (kinds[slot], slot))) for part in parts)
     return Slots(tuple(items), tuple(instructions), ordered)
@@ -174,10 +174,19 @@ class InputMaker:
         preparer: The model's own; it keeps resized pictures.
         images: Pictures of the training set.
         tokens: At most so many in a micro-batch of several items.
+        tower_share: What the tower's work on the patches of a visual token costs, in tokens of the language part.
     """
 
-    def __init__(self, preparer: Preparer, images: ImageStore, tokens: int) -> None:
+    def __init__(self, preparer: Preparer, images: ImageStore, tokens: int, tower_share: float = 1.0) -> None:
         self._preparer, self._images, self._tokens = preparer, images, tokens
+        self._visual_cost = 1 + tower_share
+
+    def cost(self, item: Item) -> float:
+        """Estimated work, in tokens. Nothing is tokenised and no picture opened: every rank does it for all items."""
+        text = _FRAME_TOKENS + len(item.text or "") / _CHARACTERS_A_TOKEN
+        if item.image is None:
+            return text
+        return text + self._visual_cost * self._preparer.visual_tokens(*self._images.size(item.image))
 
     def prepare(self, slots: Slots, rank: int, objective: str, *, strength: float, seed: Sequence[int]) -> Share:
         """Micro-batches of one instruction, whose prefix is shared, and of similar lengths."""
@@ -212,5 +221,12 @@ class InputMaker:
         return Words(torch.tensor([t for one in ids for t in one], dtype=torch.long), torch.from_numpy(starts), visual)
 
 
-def _cost(item: Item) -> int:
-    return _FRAME_TOKENS + len(item.text or "") // _CHARACTERS_A_TOKEN + (_PICTURE_TOKENS if item.image else 0)
+def tower_share(embedder: EmbedderModel, *, frozen: bool) -> float:
+    """What the tower costs for each visual token, in tokens of the language part.
+
+    Its weights are at work for each of the four patches behind one; frozen it runs forwards alone, a third of a step.
+    """
+    tower, text = (
+        sum(one.numel() for one in part) for part in (embedder.vision_parameters(), embedder.text_parameters())
+    )
+    return MERGE**2 * tower / max(text, 1) / (3 if frozen else 1)

@@ -11,6 +11,7 @@ from gme_training.config import TrainingConfig
 
 RESUME = ".resume"
 HISTORY = ".history.jsonl"
+INDEX = ".index"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,11 @@ class Job:
     def checkpoints(self) -> Path:
         """Folder of the checkpoints for resuming."""
         return self.staging / RESUME
+
+    @property
+    def index(self) -> Path:
+        """Folder of the index of the examples."""
+        return self.staging / INDEX
 
     @property
     def history(self) -> Path:

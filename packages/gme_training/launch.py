@@ -13,8 +13,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -109,27 +111,66 @@ def _start(arguments: Sequence[str], environment: Mapping[str, str], output: IO[
     )
 
 
+def launched() -> bool:
+    """Whether another launcher, such as torchrun or deepspeed, started this process as a rank."""
+    return "RANK" in os.environ and "MASTER_ADDR" in os.environ
+
+
+@contextmanager
+def watched(watch: Watch) -> Iterator[None]:
+    """Show the progress of ranks that this process did not start."""
+    done, follower = threading.Event(), _Follower(watch)
+
+    def follow() -> None:
+        while not done.wait(_POLL_SECONDS):
+            follower.look()
+
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+        follower.close()
+
+
 def _wait(children: Sequence[subprocess.Popen[bytes]], watch: Watch) -> int | None:
     """Wait until all ranks are done; the number of the first that failed, if one did."""
-    position = watch.events.stat().st_size if watch.events.exists() else 0
-    started = False
-    progress: Progress | None = None
+    follower = _Follower(watch)
     while True:
         codes = [child.poll() for child in children]
-        fresh, position = _read_from(watch.events, position)
-        for event in fresh:
-            if event.get("kind") == "start":
-                progress = Progress(watch.label, watch.total, "steps", done=int(event["step"]))
-                progress.__enter__()
-                started = True
-            elif event.get("kind") == "step" and progress is not None:
-                progress.advance(1, f"{event['phase']} · {event['source']} · loss {event['loss']:.3f}")
+        follower.look()
         failed = next((rank for rank, code in enumerate(codes) if code not in (None, 0)), None)
         if failed is not None or all(code == 0 for code in codes):
-            if started and progress is not None:
-                progress.__exit__(None, None, None)
+            follower.close()
             return failed
         time.sleep(_POLL_SECONDS)
+
+
+class _Follower:
+    """Shows what is written to a file of events from now on."""
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+        self._position = watch.events.stat().st_size if watch.events.exists() else 0
+        self._progress: Progress | None = None
+
+    def look(self) -> None:
+        """Show what is new."""
+        fresh, self._position = _read_from(self._watch.events, self._position)
+        for event in fresh:
+            if event.get("kind") == "start":
+                self._progress = Progress(self._watch.label, self._watch.total, "steps", done=int(event["step"]))
+                self._progress.__enter__()
+            elif event.get("kind") == "step" and self._progress is not None:
+                self._progress.advance(1, f"{event['phase']} · {event['source']} · loss {event['loss']:.3f}")
+
+    def close(self) -> None:
+        """Show the last of it."""
+        self.look()
+        if self._progress is not None:
+            self._progress.__exit__(None, None, None)
 
 
 def _read_from(path: Path, position: int) -> tuple[list[dict[str, Any]], int]:

@@ -25,19 +25,26 @@ _SCHEMA = pa.schema(
     ]
 )
 """One row for each example that was looked at; `scores` are those of its mined negatives, nearest first."""
+_TEACHER = pa.schema([pa.field(f"teacher_{field.name}", field.type, nullable=False) for field in list(_SCHEMA)[1:]])
+"""Further columns, if a teacher was asked: its cosines with the same items."""
 
 
 def write_report(folder: Path, catalog: Catalog, mined: Mapping[str, Sequence[Mined]]) -> None:
     """Write ``mining.json``, ``negatives.parquet`` and ``similarities.svg``."""
-    rows = [
-        {"example": catalog.examples[one.row].id, "positive_score": one.positive, "scores": list(one.scores)}
-        for found in mined.values()
-        for one in found
-    ]
-    write_table(folder / SCORES, rows, _SCHEMA)
+    everything = [one for found in mined.values() for one in found]
+    taught = any(one.teacher for one in everything)
+    schema = pa.unify_schemas([_SCHEMA, _TEACHER]) if taught else _SCHEMA
+    write_table(folder / SCORES, [_row(catalog, one) for one in everything], schema)
     report = {source: summary(found) for source, found in mined.items()}
     (folder / REPORT).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     _plot(folder / PLOT, report)
+
+
+def _row(catalog: Catalog, one: Mined) -> dict[str, Any]:
+    row = {"example": catalog.examples[one.row].id, "positive_score": one.positive, "scores": list(one.scores)}
+    if one.teacher:
+        row |= {"teacher_positive_score": one.teacher.positive, "teacher_scores": one.teacher.candidates}
+    return row
 
 
 def summary(found: Sequence[Mined]) -> dict[str, Any]:

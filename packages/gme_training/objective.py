@@ -33,7 +33,7 @@ def prepare_step(
     inputs: InputMaker, catalog: Catalog, batch: Batch, objective: str, rank: int = 0, ranks: int = 1
 ) -> PreparedStep:
     """Share a batch out and prepare this rank's part. Pure, and safe to run in a thread."""
-    slots = lay_out(catalog, batch, ranks)
+    slots = lay_out(catalog, batch, ranks, inputs.cost)
     share = inputs.prepare(slots, rank, objective, strength=batch.share.augment, seed=batch.seed)
     return PreparedStep(batch, slots, share)
 

@@ -6,16 +6,18 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from gme_data.examples import read_examples, write_examples
+from gme_data.examples import write_examples
 from gme_data.images import ImageStore
 from gme_data.manifest import read_manifest
 from gme_data.progress import track
 from gme_data.steps import Counts, Step, StepContext
-from gme_training.catalog import build_catalog
-from gme_training.config import MiningConfig, TrainingConfig, require_sources
+from gme_training.catalog import Catalog
+from gme_training.config import MiningConfig, TrainingConfig
 from gme_training.curves import read_curve, write_curves
-from gme_training.job import Job
-from gme_training.launch import Watch, run_ranks
+from gme_training.index import ensure_index
+from gme_training.job import INDEX, Job
+from gme_training.launch import Watch, launched, run_ranks, watched
+from gme_training.preflight import require_trainable
 
 EXAMPLES = "train"
 IMAGES = "images"
@@ -31,27 +33,28 @@ def train(config: TrainingConfig, inputs: Mapping[str, Path], context: StepConte
         context: Where to write.
 
     Raises:
-        FoundryError: A source without examples, a rank that failed, or a loss that is not finite.
+        FoundryError: Data that does not fit the stage, a rank that failed, or a loss that is not finite.
     """
-    examples = inputs["synthetic"] / EXAMPLES
-    require_sources(config, {(example.source, example.task_type) for example in read_examples(examples)})
     job = Job(
         config=config,
-        examples=examples,
+        examples=inputs["synthetic"] / EXAMPLES,
         images=(inputs["corpus"] / IMAGES,),
         start=inputs.get("model"),
         staging=context.staging,
         log_dir=context.log_dir,
     )
+    require_trainable(job)
     path = context.staging / ".job.json"
     job.write(path)
-    run_ranks(
-        ["gme_training.worker", str(path)],
-        config.ranks,
-        scratch=context.staging,
-        log_dir=context.log_dir,
-        watch=Watch("train", config.steps, job.events),
-    )
+    watch = Watch("train", config.steps, job.events)
+    if launched():
+        from gme_training.launched import lead
+
+        with watched(watch):
+            lead(job, path)
+    else:
+        arguments = ["gme_training.worker", str(path)]
+        run_ranks(arguments, config.ranks, scratch=context.staging, log_dir=context.log_dir, watch=watch)
     curve = read_curve(job.history)
     write_curves(context.staging, curve)
     return {"steps": len(curve), "ranks": config.ranks, "final_loss": round(curve[-1]["loss"], 4)}
@@ -70,17 +73,19 @@ def mine(config: MiningConfig, inputs: Mapping[str, Path], context: StepContext)
     from gme_training.mining import Miner, with_negatives
     from gme_training.mining_report import write_report
 
-    catalog = build_catalog(read_examples(inputs["synthetic"] / EXAMPLES))
+    images = ImageStore([inputs["corpus"] / IMAGES])
+    ensure_index(inputs["synthetic"] / EXAMPLES, context.staging / INDEX, images)
+    catalog = Catalog(context.staging / INDEX)
     manifest = read_manifest(inputs["model"])
     vectors = context.staging / ".vectors"
     miner = Miner(
         Embedder.load(inputs["model"], dtype="bfloat16"),
         manifest.content if manifest else "model",
-        ImageStore([inputs["corpus"] / IMAGES]),
+        images,
         EmbeddingStore(vectors, chunk=config.shard),
         config,
     )
-    sources = [source for source in config.sources if source in catalog.rows_of_source]
+    sources = [source for source in config.sources if source in catalog.sources()]
     mined = {source: miner.mine(catalog, source) for source in track(sources, "mine", len(sources), "sources")}
     examples = list(with_negatives(catalog, [one for found in mined.values() for one in found], config.negatives))
     write_report(context.staging, catalog, mined)

@@ -13,22 +13,23 @@ from torch import Tensor, nn
 from transformers.utils import is_flash_attn_2_available
 
 from gme_data.events import append_event
-from gme_data.examples import read_examples
 from gme_data.images import ImageStore
 from gme_embedder.ahead import ahead
 from gme_embedder.embedder import Embedder
 from gme_training import engine as engines
 from gme_training.batches import BatchPlan
 from gme_training.calibrate import calibrate, sample_items
-from gme_training.catalog import build_catalog
+from gme_training.catalog import Catalog
 from gme_training.checkpoints import Checkpoints, ResumePoint
 from gme_training.config import PhaseConfig
-from gme_training.contrastive import ContrastiveModel, InputMaker
+from gme_training.contrastive import ContrastiveModel, InputMaker, tower_share
 from gme_training.frozen import to_float32, to_half
 from gme_training.guards import Guards, StepFacts
+from gme_training.index import ensure_index
 from gme_training.job import Job
 from gme_training.lora import add_adapters, merge_adapters
 from gme_training.objective import PreparedStep, batch_gradients, prepare_step
+from gme_training.room import require_room, stage_bytes
 from gme_training.schedule import rate_factor
 from gme_training.seeds import mixed
 from gme_training.stopping import StopWish, stopped
@@ -44,18 +45,23 @@ class Trainer:
     def __init__(self, job: Job) -> None:
         self._job, self._config = job, job.config
         self._rank, self._ranks = dist.get_rank(), dist.get_world_size()
-        self._catalog = build_catalog(read_examples(job.examples))
+        self._images = ImageStore(job.images)
+        if self._rank == 0:  # where no parent did it
+            ensure_index(job.examples, job.index, self._images)
+        dist.barrier()
+        self._catalog = Catalog(job.index)
         self._embedder = _first_model(job)
         self._model = ContrastiveModel(
             self._embedder.model, autocast=job.config.autocast, temperature=job.config.loss.temperature
         )
-        self._images = ImageStore(job.images)
-        self._inputs = InputMaker(self._embedder.preparer, self._images, job.config.cache.tokens)
+        share = tower_share(self._embedder.model, frozen="vision" not in job.config.trained_parts)
+        self._inputs = InputMaker(self._embedder.preparer, self._images, job.config.cache.tokens, share)
         self._embedder.model.checkpointed = job.config.activation_checkpointing
         self._parts = self._trainable_parts()
         if job.config.frozen_weights == "bfloat16":
             spared = [one for part in job.config.trained_parts for one in self._parts[part]]
             to_half(self._model, [*spared, self._embedder.model.language.embed_tokens.weight])
+        self._require_room()
         self._mark = 0.0  # when the last step was done
         self._guards, self._wish = Guards(job.config.guards), StopWish()
         self._checkpoints = Checkpoints(job.checkpoints, keep=job.config.keep_checkpoints, ranks=self._ranks)
@@ -87,6 +93,12 @@ class Trainer:
         else:
             text = list(model.text_parameters())
         return {"text": text, "vision": list(model.vision_parameters()), "temperature": [self._model.log_temperature]}
+
+    def _require_room(self) -> None:
+        trained = sum(one.numel() for part in self._config.trained_parts for one in self._parts[part])
+        parameters = sum(one.numel() for one in self._model.parameters())
+        if self._rank == 0:
+            require_room(self._job.staging, stage_bytes(self._config, trained, parameters))
 
     def _run_phase(self, number: int, phase: PhaseConfig, resume: ResumePoint | None) -> None:
         if number == self._calibrated_before() and resume is None:

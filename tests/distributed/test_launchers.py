@@ -1,4 +1,4 @@
-"""The ranks of a stage, started by the launchers of torch and DeepSpeed instead of ours."""
+"""`gme train` as the ranks of another launcher: torchrun and deepspeed instead of our own."""
 
 from __future__ import annotations
 
@@ -9,46 +9,78 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from safetensors.torch import load_file
 from support.ranks import free_port
 from support.shapes import make_examples
 from support.zero_steps import STEPS, config_of
 
+from atlas.step import CORPUS
 from gme_data.examples import write_examples
 from gme_data.images import write_images
-from gme_training.curves import read_curve
-from gme_training.job import Job
+from gme_data.settings import Frozen
+from gme_data.steps import Step, StepContext, execute
+from gme_synthesis.step import SYNTHESIZE
 
 BIN = Path(sys.executable).parent
 LAUNCHERS = {
-    "torchrun": ["torchrun", "--nproc-per-node", "2", "--master-port", "{port}", "-m", "gme_training.worker", "{job}"],
-    "deepspeed": [
-        *["deepspeed", "--num_accelerators", "2", "--master_port", "{port}", "--no_local_rank"],
-        *["--module", "gme_training.worker", "{job}"],
-    ],
+    "torchrun": ["torchrun", "--nproc-per-node", "2", "--master-port", "{port}"],
+    "deepspeed": ["deepspeed", "--num_accelerators", "2", "--master_port", "{port}", "--no_local_rank"],
 }
+MODULE = {"torchrun": ["-m", "gme_cli.main"], "deepspeed": ["--module", "gme_cli.main"]}
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("world")
+class Nothing(Frozen):
+    """No settings."""
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    """With published pictures and examples, and a pipeline file."""
     examples, pictures = make_examples()
-    write_images(folder / "images", pictures)
-    write_examples(folder / "train", examples)
-    return folder
+
+    def draw(_: Nothing, __: object, context: StepContext) -> dict[str, int]:
+        write_images(context.staging / "images", pictures)
+        return {}
+
+    def ask(_: Nothing, __: object, context: StepContext) -> dict[str, int]:
+        write_examples(context.staging / "train", examples)
+        return {}
+
+    for step, run in ((CORPUS, draw), (SYNTHESIZE, ask)):
+        execute(Step(step.name, step.output, run), Nothing(), {}, tmp_path)
+    stage = config_of("lora", 1).model_dump(mode="json")
+    (tmp_path / "pipeline.yaml").write_text(yaml.safe_dump({"name": "shapes", "stage_1": stage, "stage_2": stage}))
+    return tmp_path
+
+
+def launch(name: str, workspace: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [part.format(port=free_port()) for part in (*LAUNCHERS[name], *MODULE[name])]
+    verb = ["train", "--stage", "1", "--config", str(workspace / "pipeline.yaml"), "--workspace", str(workspace)]
+    environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [BIN / command[0], *command[1:], *verb, *arguments],
+        env=environment, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("name", LAUNCHERS)
-def test_a_launcher_trains_a_job(name: str, world: Path, tmp_path: Path):
-    job = Job(config_of("lora", 1), world / "train", (world / "images",), None, tmp_path, tmp_path)
-    job.write(tmp_path / "job.json")
-    command = [part.format(port=free_port(), job=tmp_path / "job.json") for part in LAUNCHERS[name]]
-    environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [BIN / command[0], *command[1:]], env=environment, capture_output=True, text=True, timeout=300, check=False
-    )
+def test_a_launcher_trains_a_stage_and_a_second_time_finds_it_done(name: str, workspace: Path):
+    done = launch(name, workspace)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert len(read_curve(job.history)) == STEPS
-    start = json.loads(job.events.read_text().splitlines()[0])
-    assert start["ranks"] == 2
-    assert load_file(next(tmp_path.glob("model*.safetensors")))
+    assert "made in" in done.stdout
+    stage = workspace / "checkpoints" / "stage1"
+    assert len(json.loads((stage / "curves.json").read_text())["series"]) == STEPS
+    assert load_file(next(stage.glob("model*.safetensors")))
+    events = next((workspace / "runs").rglob("events.jsonl")).read_text().splitlines()
+    assert json.loads(events[0])["ranks"] == 2
+    again = launch(name, workspace)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "was there already" in again.stdout
+
+
+def test_another_number_of_ranks_than_the_recipes_is_refused(workspace: Path):
+    done = launch("torchrun", workspace, "--set", "stage_1.ranks=3")
+    assert done.returncode != 0
+    assert "The launcher started 2 ranks, but the stage has ranks: 3." in done.stderr
+    assert not (workspace / "checkpoints" / "stage1").exists()

@@ -94,8 +94,28 @@ def test_images_round_trip_once_each(tmp_path: Path) -> None:
     assert len(store) == 2
     assert store.read(records[1].id) == records[1].bytes
     assert store.load(records[0].id).getpixel((0, 0)) == (255, 0, 0)
+    assert store.size(records[0].id) == (records[0].width, records[0].height)
+    assert records[1].id in store
+    assert "nope" not in store
+    assert None not in store
     with pytest.raises(FoundryError, match="No picture with id nope"):
         store.read("nope")
+
+
+def test_pictures_are_found_in_every_shard_and_row_group(tmp_path: Path) -> None:
+    records = [
+        ImageRecord.from_bytes(png(size=(2 + n % 7, 3 + n), color=(n, 0, 0)), source="s", licence="l")
+        for n in range(200)
+    ]
+    write_images(tmp_path / "one", records[:150])  # two row groups
+    write_images(tmp_path / "other", records[100:])
+    store = ImageStore([tmp_path / "one", tmp_path / "other"])
+    assert len(store) == 200
+    for record in records:
+        assert store.read(record.id) == record.bytes
+        assert store.size(record.id) == (record.width, record.height)
+    assert len(ImageStore([])) == 0
+    assert records[0].id not in ImageStore([])
 
 
 def test_transparency_is_laid_on_white() -> None:

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.catalogs import catalog_of
 
 from gme_data.items import Item
 from gme_training.batches import BatchPlan, share_out
-from gme_training.catalog import build_catalog, false_negatives
 from gme_training.config import PhaseConfig, SourceShare
 
 
@@ -23,7 +23,7 @@ def phase(steps: int = 24, **share: object) -> PhaseConfig:
 
 @pytest.fixture(scope="module")
 def catalog(examples):
-    return build_catalog(examples)
+    return catalog_of(examples)
 
 
 def test_a_batch_depends_on_its_step_alone(catalog):
@@ -76,7 +76,7 @@ def test_hard_negatives_are_candidates_and_known_positives_are_masked(examples):
     first, second, third = questions[:3]
     twin = replace(second, id="twin", query=first.query)  # the same question with another good answer
     hard = replace(first, negatives=(third.positive, Item(text="A passage that no example has.")))
-    catalog = build_catalog([hard, twin, third, *questions[3:]])
+    catalog = catalog_of([hard, twin, third, *questions[3:]])
     share = SourceShare(source="question", batch_size=len(questions), grouped=0, negatives=2)
     batch = BatchPlan(catalog, PhaseConfig(name="p", steps=1, mixture=(share,)), number=0, seed=1).batch(0)
     column = {catalog.items[item]: place for place, item in enumerate(batch.candidates.tolist())}
@@ -93,11 +93,11 @@ def test_hard_negatives_are_candidates_and_known_positives_are_masked(examples):
 def test_look_alikes_are_masked_where_told(examples):
     questions = [example for example in examples if example.source == "question"]
     alike = [replace(questions[0], entity_group="g"), replace(questions[3], entity_group="g"), *questions[4:]]
-    catalog = build_catalog(alike)
+    catalog = catalog_of(alike)
     other = int(catalog.positive[1])
     assert alike[0].batch_key == alike[1].batch_key
-    assert other in false_negatives(catalog, 0, mask_same_group=True)
-    assert other not in false_negatives(catalog, 0, mask_same_group=False)
+    assert other in catalog.false_negatives(0, mask_same_group=True)
+    assert other not in catalog.false_negatives(0, mask_same_group=False)
 
 
 @given(st.lists(st.integers(1, 300), min_size=1, max_size=80), st.integers(1, 5))

@@ -1,19 +1,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from pydantic import ValidationError
+from support.catalogs import catalog_of
 
+from gme_data.errors import FoundryError
 from gme_data.examples import read_examples
 from gme_data.images import ImageStore
 from gme_data.parquet import read_table
 from gme_data.steps import StepContext
 from gme_embedder.embedder import Embedder
 from gme_training.calibrate import calibrate, sample_items
-from gme_training.catalog import build_catalog
 from gme_training.config import MiningConfig
 from gme_training.mining_report import PLOT, REPORT, SCORES
 from gme_training.step import mine
@@ -103,14 +105,98 @@ def test_limits_that_leave_nothing_are_refused():
         MiningConfig(skip=30, top_k=30)
 
 
-def test_a_killed_mining_goes_on_from_its_vectors(model: Path, world: dict[str, Path], tmp_path: Path, monkeypatch):
-    config = MiningConfig(sources=("question", "shape"), negatives=2, shard=8)
+@pytest.fixture(scope="module")
+def teacher(small_config, world: dict[str, Path], examples, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Another model, whose cosines are spread out."""
+    folder, images = tmp_path_factory.mktemp("teacher"), ImageStore([world["corpus"] / "images"])
+    embedder = Embedder.untrained(small_config().model, 5)
+    calibrate(embedder, [item for example in examples for item in (example.query, example.positive)], images)
+    embedder.save(folder)
+    return folder
+
+
+Mine = Callable[..., Path]
+
+
+@pytest.fixture
+def mine_questions(model: Path, world: dict[str, Path], tmp_path: Path) -> Mine:
+    """Mines the questions into a folder of the given name, with the given changes."""
+
+    def run(name: str, **changes: object) -> Path:
+        folder = tmp_path / name
+        folder.mkdir()
+        config = MiningConfig.model_validate({"sources": ["question"], "top_k": 36, "negatives": 36, **changes})
+        mine(config, {**world, "model": model}, StepContext(folder, "key", folder))
+        return folder
+
+    return run
+
+
+def test_what_the_teacher_finds_nearly_as_good_as_the_positive_is_left_out(
+    mine_questions: Mine, teacher: Path, world: dict[str, Path]
+):
+    everything = {"model": str(teacher), "max_share": 1e9}
+    rated = read_table(mine_questions("rated", teacher=everything) / SCORES).to_pylist()
+    shares = np.concatenate([np.array(row["teacher_scores"]) / row["teacher_positive_score"] for row in rated])
+    share = float(np.median(shares))
+    found = mine_questions("filtered", teacher={**everything, "max_share": share}, negatives=4)
+    kept = {row["example"]: row for row in read_table(found / SCORES).to_pylist()}
+    passed = 0
+    for row in rated:
+        limit = share * row["teacher_positive_score"]
+        good = [place for place, score in enumerate(row["teacher_scores"]) if score <= limit]
+        looked_at = good[3] + 1 if len(good) > 3 else len(row["scores"])
+        passed += looked_at - len(good[:4])
+        assert kept[row["example"]]["scores"] == [row["scores"][place] for place in good[:4]]
+        assert kept[row["example"]]["teacher_scores"] == [row["teacher_scores"][place] for place in good[:4]]
+    reasons = json.loads((found / REPORT).read_text())["question"]["passed"]
+    assert reasons["above the teacher's share"] == passed > 0
+
+
+def test_the_scores_of_the_teacher_are_those_of_its_model(mine_questions: Mine, teacher: Path, world: dict[str, Path]):
+    folder = mine_questions("rated", teacher={"model": str(teacher)}, negatives=3)
+    embedder, images = Embedder.load(teacher, dtype="bfloat16"), ImageStore([world["corpus"] / "images"])
+    by_id = {example.id: example for example in read_examples(folder / "train")}
+    for row in read_table(folder / SCORES).to_pylist():
+        example = by_id[row["example"]]
+        query = embedder.encode([example.query], example.instruction, images)[0]
+        found = embedder.encode([example.positive, *example.negatives], None, images) @ query
+        np.testing.assert_allclose([row["teacher_positive_score"], *row["teacher_scores"]], found, atol=0.02)
+        assert all(score <= 0.95 * row["teacher_positive_score"] for score in row["teacher_scores"])
+    assert not list(folder.glob(".vectors"))
+
+
+def test_without_a_teacher_nothing_is_added_and_one_that_drops_nothing_changes_nothing(
+    mine_questions: Mine, teacher: Path
+):
+    plain = mine_questions("plain", negatives=3)
+    asked = mine_questions("asked", negatives=3, teacher={"model": str(teacher), "max_share": 1e9})
+    for path in [*(plain / "train").iterdir(), plain / REPORT, plain / PLOT]:
+        assert (asked / path.relative_to(plain)).read_bytes() == path.read_bytes()
+    names = read_table(plain / SCORES).column_names
+    assert names == ["example", "positive_score", "scores"]
+    assert read_table(asked / SCORES).select(names) == read_table(plain / SCORES)
+
+
+def test_a_teacher_that_is_not_there_is_named_before_anything_is_encoded(mine_questions: Mine, tmp_path: Path):
+    nowhere = tmp_path / "nowhere"
+    with pytest.raises(FoundryError, match=rf"mining\.teacher\.model: .*{nowhere}"):
+        mine_questions("failed", teacher={"model": str(nowhere)})
+    assert not (tmp_path / "failed" / ".vectors").exists()
+
+
+@pytest.mark.parametrize("taught", [False, True])
+def test_a_killed_mining_goes_on_from_its_vectors(
+    model: Path, teacher: Path, world: dict[str, Path], tmp_path: Path, monkeypatch, taught: bool
+):
+    teachers = {"model": str(teacher), "max_share": 1e9} if taught else None
+    config = MiningConfig(sources=("question", "shape"), negatives=2, shard=8, top_k=36, teacher=teachers)
     asked: list[int] = []
     encode = Embedder.encode
 
     def counted(self, items, *args, **kwargs):
         asked.append(len(items))
-        if sum(asked) > 60 and killed:
+        if sum(asked) > (130 if taught else 60) and killed:  # in the middle of the candidates of the first source
             raise KeyboardInterrupt
         return encode(self, items, *args, **kwargs)
 
@@ -121,13 +207,14 @@ def test_a_killed_mining_goes_on_from_its_vectors(model: Path, world: dict[str, 
     first, killed = sum(asked[:-1]), False
     asked.clear()
     mine(config, {**world, "model": model}, StepContext(tmp_path, "key", tmp_path))
-    assert first + sum(asked) == 36 + 36 + 24 + 24  # every query and every candidate once
+    every = 36 + 36 + 24 + 24  # every query and every candidate once
+    assert first + sum(asked) == (2 * every if taught else every)
 
 
 def test_calibration_spreads_a_fresh_model_and_is_the_same_everywhere(small_config, world: dict[str, Path], examples):
     images = ImageStore([world["corpus"] / "images"])
-    items = sample_items(build_catalog(examples).items, 40, seed=3)
-    assert items == sample_items(build_catalog(examples).items, 40, seed=3)
+    items = sample_items(catalog_of(examples).items, 40, seed=3)
+    assert items == sample_items(catalog_of(examples).items, 40, seed=3)
     weights, cosines = [], []
     for _ in range(2):
         embedder = Embedder.untrained(small_config().model, 1)

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from safetensors.torch import save_file
+from support.catalogs import catalog_of
 from support.shapes import make_examples
 from torch import Tensor, nn
 
@@ -21,7 +22,6 @@ from gme_embedder.config import ModelConfig, TowerConfig
 from gme_embedder.embedder import Embedder
 from gme_embedder.prepare import Preparer
 from gme_training.batches import BatchPlan
-from gme_training.catalog import build_catalog
 from gme_training.config import CacheConfig, LoraConfig, LossConfig, PhaseConfig, SourceShare, TrainingConfig
 from gme_training.contrastive import ContrastiveModel, InputMaker
 from gme_training.lora import add_adapters
@@ -65,7 +65,7 @@ def catalog_of_all():
     for number, one in enumerate(examples):
         others = [item for item in by_source[one.source] if item != one.positive]
         with_negatives.append(replace(one, negatives=tuple(others[(number * 5 + k) % len(others)] for k in range(4))))
-    return build_catalog(with_negatives)
+    return catalog_of(with_negatives)
 
 
 @cache
