@@ -13,7 +13,7 @@ from gme_data.progress import track
 from gme_data.steps import Counts, Step, StepContext
 from gme_training.catalog import Catalog
 from gme_training.config import MiningConfig, TrainingConfig
-from gme_training.curves import read_curve, write_curves
+from gme_training.curves import plot_curves, read_curve, write_curves
 from gme_training.index import ensure_index
 from gme_training.job import INDEX, Job
 from gme_training.launch import Watch, launched, run_ranks, watched
@@ -24,7 +24,7 @@ IMAGES = "images"
 
 
 def train(config: TrainingConfig, inputs: Mapping[str, Path], context: StepContext) -> Counts:
-    """Train one stage on all ranks and leave a model folder with ``curves.json`` and ``loss.svg``.
+    """Train one stage on all ranks and leave a model folder with its curves; ``curves.svg`` of the log has speed too.
 
     Args:
         config: The stage.
@@ -57,6 +57,8 @@ def train(config: TrainingConfig, inputs: Mapping[str, Path], context: StepConte
         run_ranks(arguments, config.ranks, scratch=context.staging, log_dir=context.log_dir, watch=watch)
     curve = read_curve(job.history)
     write_curves(context.staging, curve)
+    # Speed and memory differ from run to run, so they are no part of the output.
+    plot_curves(context.log_dir / "curves.svg", read_curve(job.history, speed=True))
     return {"steps": len(curve), "ranks": config.ranks, "final_loss": round(curve[-1]["loss"], 4)}
 
 

@@ -29,7 +29,7 @@ from gme_training.index import ensure_index
 from gme_training.job import Job
 from gme_training.lora import add_adapters, merge_adapters
 from gme_training.objective import PreparedStep, batch_gradients, prepare_step
-from gme_training.room import require_room, stage_bytes
+from gme_training.room import explained, require_room, stage_bytes
 from gme_training.schedule import rate_factor
 from gme_training.seeds import mixed
 from gme_training.stopping import StopWish, stopped
@@ -81,7 +81,8 @@ class Trainer:
             to_float32(self._model)
             if self._config.lora:
                 merge_adapters(self._embedder.model.language)
-            self._embedder.save(self._job.staging)
+            with explained(self._job.staging):
+                self._embedder.save(self._job.staging)
         dist.barrier()
 
     def _trainable_parts(self) -> dict[str, list[nn.Parameter]]:

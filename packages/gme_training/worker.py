@@ -26,12 +26,14 @@ def main(arguments: list[str]) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     from gme_training.engine import connect
     from gme_training.job import read_job
+    from gme_training.room import explained
     from gme_training.trainer import Trainer
 
     job = read_job(Path(arguments[0]))
     try:
-        connect()
-        Trainer(job).run()
+        with explained(job.staging):
+            connect()
+            Trainer(job).run()
     except FoundryError as error:
         left = {"message": str(error), "hint": error.hint, "exit_code": error.exit_code}
         atomic_write(error_file(job.staging, int(os.environ["RANK"])), json.dumps(left).encode())

@@ -12,6 +12,7 @@ from gme_embedder.costs import Architecture
 from gme_training.config import TrainingConfig
 from gme_training.planning.activations import FLOAT
 from gme_training.planning.workload import Kind
+from gme_training.room import checkpoint_bytes
 
 _CHARACTERS = 4.3  # of a token of English text, in UTF-8
 _PIXELS = 784  # of a visual token, 28 x 28
@@ -44,9 +45,7 @@ def storage_of(config: TrainingConfig, shape: Architecture, trained: int, kinds:
         trained: Parameters; a checkpoint has no others.
         kinds: Items that the stage draws.
     """
-    # Weights and two moments; ZeRO adds its own float32 copy of the weights.
-    states = 3 if config.zero_stage == 0 else 4
-    checkpoint = FLOAT * states * trained
+    checkpoint = checkpoint_bytes(config, trained)
     data = sum(
         kind.items * ((kind.length - kind.picture) * _CHARACTERS + kind.picture * _PIXELS * _PIXEL) for kind in kinds
     )
