@@ -90,7 +90,7 @@ def main() -> None:
     settle()
     os.environ.update(CUDA_VISIBLE_DEVICES="", DS_ACCELERATOR="cpu")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=4, help="2 or more")
     parser.add_argument("--batches", type=int, default=2)
     parser.add_argument("--width", type=int, default=256, help="of the model; a multiple of 128")
     parser.add_argument("--only", choices=("texts", "pictures"))
@@ -193,8 +193,11 @@ def print_ranks(costs: Mapping[object, Cost]) -> None:
         ("two ranks", (2, BALANCED), 1),
         ("two single ranks that never meet", "lone", 2),
     ):
-        seconds = costs[key].seconds / steps
-        print(f"  {name:<34} {seconds:6.3f} s a step {PAIRS / seconds:7.1f} pairs/s {first / seconds:6.2f}x")
+        seconds, busy = costs[key].seconds / steps, max(costs[key].busy) / steps
+        print(
+            f"  {name:<34} {seconds:6.3f} s a step {PAIRS / seconds:7.1f} pairs/s {first / seconds:6.2f}x"
+            f"  busier rank {busy:6.3f} CPU s"
+        )
 
 
 def print_splits(costs: Mapping[Way, Cost]) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Self
 
@@ -78,6 +79,7 @@ class Ranks:
     def __init__(self, world: World) -> None:
         self.world = world
         self._pipes: list[Connection] = []
+        self._processes: list[BaseProcess] = []
 
     def __enter__(self) -> Self:
         spawn, port = get_context("spawn"), str(launch._free_port())
@@ -85,14 +87,19 @@ class Ranks:
             here, there = spawn.Pipe()
             # Some of it is read before the first line of a process runs.
             os.environ.update(launch._environment(rank, self.world.ranks, port))
-            spawn.Process(target=work, args=(self.world, there), daemon=True).start()
+            self._processes.append(spawn.Process(target=work, args=(self.world, there), daemon=True))
+            self._processes[-1].start()
             there.close()
             self._pipes.append(here)
         return self
 
-    def __exit__(self, *_: object) -> None:
-        for pipe in self._pipes:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        for pipe, process in zip(self._pipes, self._processes, strict=True):
             pipe.close()
+            if kind:  # it may wait for a rank that is no more
+                process.kill()
+        for process in self._processes:
+            process.join()
 
     def ready(self) -> None:
         """Wait until every rank has its models."""
@@ -283,7 +290,7 @@ class Plain:
 
 
 class PlainBackward(Plain):
-    """Plain PyTorch from the vectors on: one graph of all micro-batches, whose backward DDP sees and overlaps."""
+    """Plain PyTorch from the texts on: one graph of all micro-batches, whose backward DDP sees and overlaps."""
 
     separate = False
 
@@ -297,8 +304,7 @@ class PlainBackward(Plain):
         self.apply()
 
     def _wrapped(self) -> nn.Module:
-        whole = Whole(self._model)
-        return in_ddp(whole) if dist.get_world_size() > 1 else whole
+        return in_ddp(Whole(self._model))
 
 
 UPDATES: dict[str, Callable[[ContrastiveModel, PhaseConfig, TrainingConfig], Any]] = {
@@ -309,6 +315,9 @@ UPDATES: dict[str, Callable[[ContrastiveModel, PhaseConfig, TrainingConfig], Any
 
 
 def in_ddp(module: nn.Module) -> nn.Module:
+    """The module whose backward averages gradients; on one rank there is nothing to average."""
+    if dist.get_world_size() == 1:
+        return module
     return DistributedDataParallel(module, forward_sync_buffers=False, gradient_as_bucket_view=True)
 
 

@@ -95,7 +95,6 @@ def write_lookups(
         firsts=firsts,
         query=query,
         positive=positive,
-        group=group,
         key=key,
         fact=fact,
         by_stratum=by_stratum,

@@ -56,12 +56,20 @@ def workspace(tmp_path: Path) -> Path:
 
 def launch(name: str, workspace: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [part.format(port=free_port()) for part in (*LAUNCHERS[name], *MODULE[name])]
-    verb = ["train", "--stage", "1", "--config", str(workspace / "pipeline.yaml"), "--workspace", str(workspace)]
+    process = start([*command, *verb(workspace), *arguments])
+    output, errors = process.communicate(timeout=300)
+    return subprocess.CompletedProcess(command, process.returncode, output, errors)
+
+
+def verb(workspace: Path) -> list[str]:
+    return ["train", "--stage", "1", "--config", str(workspace / "pipeline.yaml"), "--workspace", str(workspace)]
+
+
+def start(command: list[str]) -> subprocess.Popen[str]:
     environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [BIN / command[0], *command[1:], *verb, *arguments],
-        env=environment, capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
+    return subprocess.Popen(
+        [BIN / command[0], *command[1:]], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
 
 @pytest.mark.parametrize("name", LAUNCHERS)
@@ -77,6 +85,16 @@ def test_a_launcher_trains_a_stage_and_a_second_time_finds_it_done(name: str, wo
     again = launch(name, workspace)
     assert again.returncode == 0, again.stdout + again.stderr
     assert "was there already" in again.stdout
+
+
+def test_a_hostfile_names_machines_that_each_start_their_own(workspace: Path):
+    (workspace / "hostfile").write_text("localhost slots=1\n127.0.0.1 slots=1\n")  # one machine by two names, no ssh
+    where = ["--hostfile", str(workspace / "hostfile"), "--no_ssh", "--master_addr", "127.0.0.1"]
+    port, both = str(free_port()), ["--no_local_rank", *MODULE["deepspeed"], *verb(workspace)]
+    nodes = [start(["deepspeed", *where, "--master_port", port, "--node_rank", str(node), *both]) for node in range(2)]
+    said = [node.communicate(timeout=300) for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], said
+    assert len(json.loads((workspace / "checkpoints" / "stage1" / "curves.json").read_text())["series"]) == STEPS
 
 
 def test_another_number_of_ranks_than_the_recipes_is_refused(workspace: Path):
