@@ -57,7 +57,7 @@ def name_space(script: str, *arguments: str) -> subprocess.CompletedProcess[str]
     try:
         subprocess.run([*probe, "true"], check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError):
-        pytest.skip("no name spaces here")
+        pytest.skip("this machine does not let a process make its own mount namespace")
     return subprocess.run([*probe, "sh", "-c", script, "sh", *arguments], capture_output=True, text=True, check=False)
 
 

@@ -18,8 +18,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from support.architectures import qwen_config
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import Qwen2VLConfig, Qwen2VLModel
+from transformers import Qwen2VLModel
 
 from atlas.instructions import INSTRUCTIONS
 from gme_cli.main import run
@@ -58,27 +59,8 @@ LARGE = Architecture(LanguageShape(4000, 512, 1536, 5, 8, 2, 64), TowerShape(2, 
 
 
 def qwen(shape: Architecture) -> Qwen2VLModel:
-    text, tower = shape.language, shape.tower
-    third = text.head // 8
     torch.manual_seed(0)
-    return Qwen2VLModel(
-        Qwen2VLConfig(
-            text_config={
-                "vocab_size": text.vocabulary, "hidden_size": text.width, "intermediate_size": text.inner,
-                "num_hidden_layers": text.layers, "num_attention_heads": text.heads,
-                "num_key_value_heads": text.kv_heads, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0,
-                "rope_parameters": {
-                    "rope_type": "default", "rope_theta": 1e6,
-                    "mrope_section": [text.head // 2 - 2 * third, third, third],
-                },
-            },
-            vision_config={
-                "depth": tower.depth, "embed_dim": tower.width, "num_heads": tower.heads,
-                "mlp_ratio": tower.inner // tower.width, "hidden_size": tower.out,
-            },
-            image_token_id=5,
-        )
-    )  # fmt: skip
+    return Qwen2VLModel(qwen_config(shape))
 
 
 def micro_batch(items: int, length: int, cells: int) -> PreparedBatch:
@@ -235,7 +217,7 @@ def measured() -> list[dict[str, int]]:
     own = {"MALLOC_MMAP_THRESHOLD_": "262144", "MALLOC_TRIM_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1"}
     done = subprocess.run(
         [sys.executable, __file__, json.dumps(CASES)],
-        env={**os.environ, **own, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, **own, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(CONFIGS.parent / "tests")},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
