@@ -63,7 +63,7 @@ class PreparedBatch:
 
     Attributes:
         tokens: Token ids int64 [T]: the shared prefix, then the sequences by length.
-        positions: Rotary positions int64 [3, T].
+        positions: Rotary positions int32 [3, T].
         layout: How the tokens divide.
         rows: For each item in the caller's order, its packed row, int64 [n].
         pictures: Distinct pictures by size.
@@ -116,7 +116,7 @@ def pack(items: Sequence[TokenisedItem], positions: Positions, augment: Augment 
         tokens=torch.from_numpy(np.concatenate([np.zeros(0, np.int64), *tokens])),
         positions=torch.from_numpy(
             np.concatenate([np.arange(prefix) + np.zeros((3, 1), np.int64), *(p[:, prefix:] for p in places)], axis=1)
-        ),
+        ).int(),
         layout=layout,
         rows=torch.from_numpy(np.argsort(np.asarray(order, dtype=np.int64))),
         pictures=pictures,

@@ -49,19 +49,30 @@ def cached_gradients(
     """
     weights = {weight.untyped_storage().data_ptr() for weight in (*parameters, *frozen)}
     first = _encode_all(encode, micro_batches, kept_bytes, weights)
-    vectors = torch.cat([one.vectors.detach() for one in first]).requires_grad_()
+    loss, parts, gradients = _contrasted([one.vectors for one in first], loss_of, parameters)
+    _descend(
+        [(one.vectors, part) for one, part in zip(first, parts, strict=True) if one.random is None],
+        parameters,
+        gradients,
+    )
+    again = [one.random for one in first]
+    del first  # with graphs and vectors, which grow with the batch
+    for micro_batch, random, part in zip(micro_batches, again, parts, strict=True):
+        if random is not None:
+            with random.replayed(), torch.enable_grad():
+                vectors = encode(micro_batch)
+            _descend([(vectors, part)], parameters, gradients)
+    return loss, gradients
+
+
+def _contrasted(
+    encoded: Sequence[Tensor], loss_of: Callable[[Tensor], Tensor], parameters: Sequence[Tensor]
+) -> tuple[Tensor, Sequence[Tensor], Gradients]:
+    """The loss without its graph, and its gradients with respect to each micro-batch's vectors and to `parameters`."""
+    vectors = torch.cat([one.detach() for one in encoded]).requires_grad_()
     loss = loss_of(vectors)
     upstream, *direct = torch.autograd.grad(loss, [vectors, *parameters], allow_unused=True)
-    gradients: Gradients = list(direct)
-    parts = torch.split(upstream, [len(one.vectors) for one in first])
-    kept = [(one.vectors, part) for one, part in zip(first, parts, strict=True) if one.random is None]
-    _descend(kept, parameters, gradients)
-    for micro_batch, one, part in zip(micro_batches, first, parts, strict=True):
-        if one.random is not None:
-            with one.random.replayed(), torch.enable_grad():
-                again = encode(micro_batch)
-            _descend([(again, part)], parameters, gradients)
-    return loss.detach(), gradients
+    return loss.detach(), torch.split(upstream, [len(one) for one in encoded]), list(direct)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,29 @@ def test_the_kept_graphs_stay_within_the_memory():
     one = 64 * 8 * 4 + 64 * 4 * 4  # bytes of the inputs and of what tanh keeps; the weight is no part of it
     cached_gradients(encoder, parts, lambda vectors: vectors.sum(), [encoder.weight], kept_bytes=4 * one)
     assert encoder.calls == 16
+
+
+def test_the_way_back_holds_no_vectors_of_the_way_there():
+    class Watched(Counting):
+        """Counts, whenever it encodes again, how many of its first vectors are left."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.first: list[weakref.ref[torch.Tensor]] = []
+            self.left: list[int] = []
+
+        def __call__(self, inputs: torch.Tensor) -> torch.Tensor:
+            vectors = super().__call__(inputs)
+            if len(self.first) < 5:
+                self.first.append(weakref.ref(vectors))
+            else:
+                self.left.append(sum(one() is not None for one in self.first))
+            return vectors
+
+    encoder = Watched()
+    parts = [torch.randn(3, 8) for _ in range(5)]
+    cached_gradients(encoder, parts, lambda vectors: vectors.square().sum(), [encoder.weight], kept_bytes=0)
+    assert encoder.left == [0] * 5
 
 
 def test_parameters_that_the_loss_uses_itself_and_those_nobody_uses():
