@@ -41,7 +41,7 @@ def packed_forward(
     Args:
         language: A text model of transformers.
         embeds: Input embeddings [T, d]: the prefix unless it is known, then the sequences.
-        positions: Rotary positions int64 [3, T] (time, height, width).
+        positions: Rotary positions int32 [3, T] (time, height, width).
         layout: How the T tokens divide.
         attention: Made for `layout`.
         slots: Places of visual tokens, int64 [s].
@@ -74,7 +74,7 @@ def prefix_states(language: Any, embeds: Tensor, positions: Tensor) -> Prefix:  
     Args:
         language: As in `packed_forward`.
         embeds: Input embeddings [P, d].
-        positions: int64 [3, P].
+        positions: int32 [3, P].
     """
     cos, sin = language.rotary_emb(embeds, positions[:, None])
     rope, hidden = (cos[0, :, None], sin[0, :, None]), embeds
