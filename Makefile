@@ -47,6 +47,9 @@ requirements: ## Resolve requirements.txt anew from pyproject.toml (PINS=file co
 pipeline: $(READY) ## Run the whole chain on CONFIG (default configs/tiny.yaml): data, training, evaluation, registration, report
 	@$(BIN)/gme pipeline --config $(CONFIG)
 
+starter: $(READY) ## Make the checkpoint that the default run starts from anew (hours; add --ship by hand: `gme starter --ship`)
+	@$(BIN)/gme starter
+
 test: $(READY) ## Run the tests
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup -q
 

@@ -32,7 +32,7 @@ def main() -> None:
     torch.set_num_threads(1)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--items", type=int, default=96)
-    embedder = Embedder.untrained(ModelConfig(), seed=0)
+    embedder = Embedder.fresh(ModelConfig(), seed=0)
     items = make_items(parser.parse_args().items)
     with torch.inference_mode():
         packed = lambda: embedder.model.embed(embedder.preparer.prepare(items))  # noqa: E731

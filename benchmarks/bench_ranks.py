@@ -248,7 +248,7 @@ def write_data(folder: Path, batches: int, every: int) -> None:
     pictures = [ImageRecord.from_bytes(file, source=SOURCE, licence="CC0-1.0") for file in files]
     write_images(folder / IMAGES, pictures)
     write_examples(folder / "examples", examples(count, [picture.id for picture in pictures], every))
-    ensure_index(folder / "examples", folder / INDEX, ImageStore([folder / IMAGES]))
+    ensure_index([folder / "examples"], folder / INDEX, ImageStore([folder / IMAGES]))
 
 
 def examples(count: int, pictures: Sequence[str], every: int) -> list[Example]:

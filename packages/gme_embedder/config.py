@@ -5,11 +5,13 @@ Does not know where weights come from or how they are trained.
 
 from __future__ import annotations
 
+import re
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from gme_data.settings import Frozen
+from gme_embedder.starter import WEIGHTS, shipped_digest
 
 Triple = tuple[float, float, float]
 EmbeddingDtype = Literal["bfloat16", "float32"]
@@ -104,6 +106,10 @@ class TowerConfig(Frozen):
 class ModelConfig(Frozen):
     """The tiny model: a real Qwen2-VL on the first layers of SmolLM2-135M-Instruct."""
 
+    starter: str | None = None
+    """None: start from language layers that never saw a picture and a tower drawn at random. ``shipped``: start from
+    the starter of this package, which our own stage 0 taught to see, with the default layers, tower and pictures; it
+    is known by its sha256, so a step that starts from another one is another step."""
     text_layers: int = Field(default=4, ge=1, le=30)
     """How many of the 30 language layers are kept."""
     tower: TowerConfig = TowerConfig()
@@ -112,3 +118,14 @@ class ModelConfig(Frozen):
     """Precision that the frozen token table is rounded to and stored in; half the bytes for one rounding."""
     inputs: InputConfig = InputConfig()
     """Prompt and pictures."""
+
+    @field_validator("starter")
+    @classmethod
+    def _known_by_its_digest(cls, starter: str | None) -> str | None:
+        if starter is None or re.fullmatch("[0-9a-f]{64}", starter):
+            return starter
+        if starter != "shipped":
+            raise ValueError("starter: 'shipped', or the sha256 of a starter")
+        if not WEIGHTS.is_file():
+            raise ValueError("starter: this installation has none; make one by `gme starter --ship`")
+        return shipped_digest()

@@ -28,6 +28,7 @@ from gme_embedder.locate import locate
 from gme_embedder.model import EmbedderModel, Prefixes
 from gme_embedder.prepare import OnError, Planned, Preparer, raise_error
 from gme_embedder.sources import EmbedderInput
+from gme_embedder.starter.weights import apply_starter
 from gme_embedder.tiny import build_tiny
 
 BATCH_TOKENS, _BATCH_TOKENS_FP32_CPU, _BATCH_TOKENS_GPU = 4096, 1024, 16384
@@ -93,13 +94,15 @@ class Embedder:
         return cls(backbone, tokenizer, with_inputs(settings, inputs), device=device, dtype=dtype, attention=attention)
 
     @classmethod
-    def untrained(cls, config: ModelConfig, seed: int) -> Self:
-        """The tiny model: SmolLM2's first layers and a fresh vision tower drawn from `seed`.
+    def fresh(cls, config: ModelConfig, seed: int) -> Self:
+        """The tiny model as training finds it: SmolLM2's layers and a vision tower drawn from `seed`, or the starter.
 
         Raises:
-            FoundryError: The package with SmolLM2's weights is not installed.
+            FoundryError: The package with SmolLM2's weights is not installed, or the starter does not fit the `config`.
         """
         qwen, tokenizer = build_tiny(config, seed)
+        if config.starter:
+            apply_starter(qwen, config.starter)
         return cls(qwen, tokenizer, Settings(inputs=config.inputs, embedding_dtype=config.embedding_dtype))
 
     @property

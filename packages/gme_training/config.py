@@ -41,6 +41,15 @@ class SourceShare(Frozen):
     """Strength of the random shift, scale and colour change of pictures; 0 leaves them alone."""
 
 
+class DistillConfig(Frozen):
+    """Frozen teachers: the student's view of the candidates of a batch is drawn to theirs. See `distillation`."""
+
+    weight: PositiveFloat = 1.0
+    """Of the divergence from the teacher beside the contrastive loss."""
+    temperature: PositiveFloat = 0.05
+    """Divides the teacher's cosines."""
+
+
 class PhaseConfig(Frozen):
     """A stretch of training with one mixture, its own learning rates, schedule and optimizer state."""
 
@@ -57,6 +66,8 @@ class PhaseConfig(Frozen):
     """Peak rate of the language part; 0 freezes it."""
     vision_learning_rate: float = Field(default=3e-4, ge=0)
     """Peak rate of the vision tower; 0 freezes it."""
+    distill: DistillConfig | None = None
+    """Learn from MiniLM (texts) and EfficientNet-lite0 (pictures) beside the pairs. None asks no teacher."""
 
     @model_validator(mode="after")
     def _trains_something(self) -> Self:
@@ -67,6 +78,8 @@ class PhaseConfig(Frozen):
         names = [(share.source, share.task_type) for share in self.mixture]
         if len(set(names)) < len(names):
             raise ValueError("a source stands twice in the mixture")
+        if self.distill and any(share.negatives for share in self.mixture):
+            raise ValueError("distill: teachers judge the positives of a batch, not hard negatives: set negatives to 0")
         return self
 
 

@@ -12,7 +12,7 @@ import hashlib
 import json
 import shutil
 from array import array
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,18 +34,18 @@ _DIGEST = 16  # bytes; of 100 million items two would be confused with a probabi
 Ints = NDArray[np.int64]
 
 
-def ensure_index(examples: Path, folder: Path, pictures: Container[str]) -> None:
-    """Build the index of the shards in `examples`, unless `folder` holds it already.
+def ensure_index(examples: Sequence[Path], folder: Path, pictures: Container[str]) -> None:
+    """Build the index of the shards in `examples`, one set after the other, unless `folder` holds it already.
 
     Args:
-        examples: Folder of ``examples-*.parquet``.
+        examples: Folders of ``examples-*.parquet``.
         folder: Of the index; on disk it is about as large as the shards without compression.
         pictures: Ids of the pictures there are.
 
     Raises:
         FoundryError: Shards missing, damaged, or without a column; an example with an unknown picture.
     """
-    paths = shard_paths(examples, "examples")
+    paths = [path for one in examples for path in shard_paths(one, "examples")]
     marks = [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in paths]
     if _facts(folder).get("shards") == marks and _facts(folder).get("version") == VERSION:
         return

@@ -12,6 +12,7 @@ from gme_training.config import TrainingConfig
 RESUME = ".resume"
 HISTORY = ".history.jsonl"
 INDEX = ".index"
+TEACHERS = ".teachers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +21,7 @@ class Job:
 
     Attributes:
         config: The stage.
-        examples: Folder of the example shards.
+        examples: Folders of the example shards.
         images: Folders of the picture shards.
         start: Folder of the model to go on from; None for a fresh one.
         staging: Where the model is saved; scratch files go into hidden folders of it.
@@ -28,7 +29,7 @@ class Job:
     """
 
     config: TrainingConfig
-    examples: Path
+    examples: tuple[Path, ...]
     images: tuple[Path, ...]
     start: Path | None
     staging: Path
@@ -45,6 +46,11 @@ class Job:
         return self.staging / INDEX
 
     @property
+    def teachers(self) -> Path:
+        """Folder of the vectors of frozen teachers."""
+        return self.staging / TEACHERS
+
+    @property
     def history(self) -> Path:
         """Events of the steps, kept as long as the checkpoints."""
         return self.staging / HISTORY
@@ -58,7 +64,7 @@ class Job:
         """Write the job for `read_job`."""
         fields = {
             "config": self.config.model_dump(mode="json"),
-            "examples": str(self.examples),
+            "examples": [str(folder) for folder in self.examples],
             "images": [str(folder) for folder in self.images],
             "start": str(self.start) if self.start else None,
             "staging": str(self.staging),
@@ -72,7 +78,7 @@ def read_job(path: Path) -> Job:
     fields = json.loads(path.read_text(encoding="utf-8"))
     return Job(
         config=TrainingConfig.model_validate(fields["config"]),
-        examples=Path(fields["examples"]),
+        examples=tuple(Path(folder) for folder in fields["examples"]),
         images=tuple(Path(folder) for folder in fields["images"]),
         start=Path(fields["start"]) if fields["start"] else None,
         staging=Path(fields["staging"]),

@@ -7,35 +7,46 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from gme_training.batches import Batch
 from gme_training.catalog import Catalog
-from gme_training.config import LossConfig, PhaseConfig, TrainingConfig
+from gme_training.config import DistillConfig, LossConfig, PhaseConfig, TrainingConfig
 from gme_training.contrastive import ContrastiveModel, InputMaker, Share, Slots, lay_out
+from gme_training.distillation import divergence
 from gme_training.gather import gather_rows
 from gme_training.gradient_cache import Gradients, cached_gradients
 from gme_training.loss import LossParts, contrast
 from gme_training.pairing import Pairing
+from gme_training.teachers import Teachers
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedStep:
-    """A global batch and what one rank encodes of it."""
+    """A global batch and what one rank encodes of it; of the rank's rows, what a teacher thinks, [r, C]."""
 
     batch: Batch
     slots: Slots
     share: Share
+    teacher: Tensor | None = None
 
 
 def prepare_step(
-    inputs: InputMaker, catalog: Catalog, batch: Batch, objective: str, rank: int = 0, ranks: int = 1
+    inputs: InputMaker,
+    catalog: Catalog,
+    batch: Batch,
+    objective: str,
+    rank: int = 0,
+    ranks: int = 1,
+    teachers: Teachers | None = None,
 ) -> PreparedStep:
     """Share a batch out and prepare this rank's part. Pure, and safe to run in a thread."""
     slots = lay_out(catalog, batch, ranks, inputs.cost)
     share = inputs.prepare(slots, rank, objective, strength=batch.share.augment, seed=batch.seed)
-    return PreparedStep(batch, slots, share)
+    rows = np.arange(len(batch.rows))[rank::ranks]
+    return PreparedStep(batch, slots, share, teachers.cosines(catalog, batch, rows) if teachers else None)
 
 
 def batch_gradients(
@@ -58,7 +69,8 @@ def batch_gradients(
     micro_batches = share.micro_batches
     if not phase.vision_learning_rate:
         micro_batches = tuple(model.with_features(one) for one in micro_batches)
-    loss = GlobalLoss(step.batch, step.slots, share.slots, rank, config.loss, model.scale())
+    distilled = Distilled(step.teacher, phase.distill) if step.teacher is not None and phase.distill else None
+    loss = GlobalLoss(step.batch, step.slots, share.slots, rank, config.loss, model.scale(), distilled)
     _, gradients = cached_gradients(
         lambda one: model(one, phase.objective),
         micro_batches,
@@ -74,6 +86,14 @@ def batch_gradients(
     return gradients, torch.cat([sums, tokens, norm[None]])
 
 
+@dataclass(frozen=True, slots=True)
+class Distilled:
+    """What a teacher thinks of one rank's rows, [r, C], and how much that counts."""
+
+    teacher: Tensor
+    config: DistillConfig
+
+
 class GlobalLoss:
     """A function of one rank's vectors.
 
@@ -84,6 +104,7 @@ class GlobalLoss:
         rank: This rank.
         config: The loss.
         scale: One divided by the temperature, a scalar.
+        distilled: A teacher's view, if it is to be learned too.
 
     Attributes:
         parts: Sums over this rank's rows, after a call.
@@ -92,9 +113,16 @@ class GlobalLoss:
     parts: LossParts
 
     def __init__(
-        self, batch: Batch, slots: Slots, encoded: tuple[int, ...], rank: int, config: LossConfig, scale: Tensor
+        self,
+        batch: Batch,
+        slots: Slots,
+        encoded: tuple[int, ...],
+        rank: int,
+        config: LossConfig,
+        scale: Tensor,
+        distilled: Distilled | None = None,
     ) -> None:
-        self._slots, self._rank, self._config, self._scale = slots, rank, config, scale
+        self._slots, self._rank, self._config, self._scale, self._distilled = slots, rank, config, scale, distilled
         place = {slot: number for number, slot in enumerate(encoded)}
         self._own = torch.tensor([place[slot] for slot in slots.parts[rank]], dtype=torch.long)
         self._pairing = Pairing(
@@ -111,5 +139,12 @@ class GlobalLoss:
         every = gather_rows(vectors[self._own.to(vectors.device)], self._slots.counts)
         ordered = every[self._slots.restore().to(vectors.device)]
         queries, candidates = torch.split(ordered, [len(pairing), pairing.candidates])
-        self.parts = contrast(queries, candidates, pairing, self._config, self._scale, pairing.rows_of(self._rank))
-        return self.parts.loss * pairing.ranks / len(pairing)
+        rows = pairing.rows_of(self._rank)
+        self.parts = contrast(queries, candidates, pairing, self._config, self._scale, rows)
+        loss = self.parts.loss
+        if self._distilled:
+            excluded = pairing.against_candidates(rows, self._config.negatives).tile(len(rows), 0, len(candidates))
+            teacher, config = self._distilled.teacher.to(vectors.device), self._distilled.config
+            apart = divergence(queries[rows], candidates, teacher, excluded, self._scale, config.temperature)
+            loss = loss + config.weight * apart
+        return loss * pairing.ranks / len(pairing)

@@ -8,6 +8,7 @@ from gme_training.catalog import Catalog
 from gme_training.config import PhaseConfig, SourceShare, TrainingConfig, require_sources
 from gme_training.index import ensure_index
 from gme_training.job import Job
+from gme_training.teachers import ensure_teachers
 
 
 def require_trainable(job: Job) -> None:
@@ -24,6 +25,7 @@ def require_trainable(job: Job) -> None:
         for share in phase.mixture:
             _require_negatives(catalog, phase, share)
             _require_work_for_all(catalog, phase, share, job.config)
+    ensure_teachers(job.config.phases, catalog, ImageStore(job.images), job.teachers)
 
 
 def _require_negatives(catalog: Catalog, phase: PhaseConfig, share: SourceShare) -> None:

@@ -29,7 +29,7 @@ def train(config: TrainingConfig, inputs: Mapping[str, Path], context: StepConte
     Args:
         config: The stage.
         inputs: ``corpus`` (pictures), ``synthetic`` (examples; or those of mining) and, to go on from a model,
-            ``model``.
+            ``model``; ``extra`` has further examples and pictures of its own.
         context: Where to write.
 
     Raises:
@@ -37,8 +37,8 @@ def train(config: TrainingConfig, inputs: Mapping[str, Path], context: StepConte
     """
     job = Job(
         config=config,
-        examples=inputs["synthetic"] / EXAMPLES,
-        images=(inputs["corpus"] / IMAGES,),
+        examples=tuple(inputs[name] / EXAMPLES for name in ("synthetic", "extra") if name in inputs),
+        images=tuple(inputs[name] / IMAGES for name in ("corpus", "extra") if name in inputs),
         start=inputs.get("model"),
         staging=context.staging,
         log_dir=context.log_dir,
@@ -76,7 +76,7 @@ def mine(config: MiningConfig, inputs: Mapping[str, Path], context: StepContext)
     from gme_training.mining_report import write_report
 
     images = ImageStore([inputs["corpus"] / IMAGES])
-    ensure_index(inputs["synthetic"] / EXAMPLES, context.staging / INDEX, images)
+    ensure_index([inputs["synthetic"] / EXAMPLES], context.staging / INDEX, images)
     catalog = Catalog(context.staging / INDEX)
     manifest = read_manifest(inputs["model"])
     vectors = context.staging / ".vectors"
@@ -100,6 +100,8 @@ def mine(config: MiningConfig, inputs: Mapping[str, Path], context: StepContext)
     }
 
 
+TRAIN_STAGE_0 = Step("train-0", "checkpoints/stage0", train, code=("gme_training.worker", "gme_training.trainer"))
+"""Stage 0 of training, which the shipped starter comes from."""
 TRAIN_STAGE_1 = Step("train-1", "checkpoints/stage1", train, code=("gme_training.worker", "gme_training.trainer"))
 MINE = Step("mine", "checkpoints/mined", mine)
 TRAIN_STAGE_2 = Step("train-2", "checkpoints/stage2", train, code=("gme_training.worker", "gme_training.trainer"))

@@ -33,6 +33,7 @@ from gme_training.room import explained, require_room, stage_bytes
 from gme_training.schedule import rate_factor
 from gme_training.seeds import mixed
 from gme_training.stopping import StopWish, stopped
+from gme_training.teachers import Teachers, ensure_teachers
 
 
 class Trainer:
@@ -50,6 +51,10 @@ class Trainer:
             ensure_index(job.examples, job.index, self._images)
         dist.barrier()
         self._catalog = Catalog(job.index)
+        if self._rank == 0:
+            ensure_teachers(job.config.phases, self._catalog, self._images, job.teachers)
+        dist.barrier()
+        self._teachers = Teachers(job.teachers) if any(phase.distill for phase in job.config.phases) else None
         self._embedder = _first_model(job)
         self._model = ContrastiveModel(
             self._embedder.model, autocast=job.config.autocast, temperature=job.config.loss.temperature
@@ -133,11 +138,13 @@ class Trainer:
 
     def _prepare(self, plan: BatchPlan, phase: PhaseConfig, step: int) -> PreparedStep:
         batch = plan.batch(step)
-        return prepare_step(self._inputs, self._catalog, batch, phase.objective, self._rank, self._ranks)
+        teachers = self._teachers if phase.distill else None
+        return prepare_step(self._inputs, self._catalog, batch, phase.objective, self._rank, self._ranks, teachers)
 
     def _calibrated_before(self) -> int | None:
         """The phase before which the final norm gets its scale: the first of a fresh model that goes through it."""
-        if self._job.start or self._config.base or not self._config.calibration_items:
+        fresh = not self._job.start and not self._config.base and not self._config.model.starter
+        if not fresh or not self._config.calibration_items:
             return None
         numbers = (number for number, phase in enumerate(self._config.phases) if phase.objective == "embedding")
         return next(numbers, None)
@@ -226,4 +233,4 @@ def _first_model(job: Job) -> Embedder:
     if config.base:
         limits = config.base.model_dump(exclude={"model", "revision"})
         return Embedder.load(config.base.model, revision=config.base.revision, attention=attention, **limits)
-    return Embedder.untrained(config.model, config.seed)
+    return Embedder.fresh(config.model, config.seed)

@@ -59,7 +59,7 @@ def untrained(config: BaselineConfig, images: ImageStore) -> Encoder:
     """The tiny model as training finds it: pretrained language layers, a fresh vision tower."""
     from gme_embedder.embedder import Embedder
 
-    fresh = Embedder.untrained(config.model, config.seed)
+    fresh = Embedder.fresh(config.model, config.seed)
     embedder = Embedder(fresh.model.qwen, fresh.preparer.tokenizer, fresh.settings, dtype=config.dtype)
 
     def encode(items: Sequence[Item], instruction: str | None) -> Vectors:

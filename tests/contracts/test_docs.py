@@ -24,7 +24,7 @@ def blocks(page: str) -> list[str]:
 
 
 def test_the_page_on_the_embedder_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    Embedder.untrained(ModelConfig(text_layers=1), seed=1).save(tmp_path / "model")
+    Embedder.fresh(ModelConfig(text_layers=1), seed=1).save(tmp_path / "model")
     Image.new("RGB", (90, 60), "red").save(tmp_path / "flag.png")
     monkeypatch.chdir(tmp_path)
     pq.write_table(pa.table({"id": ["a", "b"], "text": ["Santiago", "Lima"]}), "corpus.parquet")
@@ -45,7 +45,7 @@ def test_the_page_on_the_embedder_runs_from_top_to_bottom(tmp_path: Path, monkey
 
 
 def test_the_page_on_training_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    Embedder.untrained(ModelConfig(text_layers=1), seed=1).save(tmp_path / "model")
+    Embedder.fresh(ModelConfig(text_layers=1), seed=1).save(tmp_path / "model")
     (tmp_path / "photos").mkdir()
     for number, colour in enumerate(("red", "green", "blue", "white", "black", "orange", "pink", "brown")):
         Image.new("RGB", (60, 60), colour).save(tmp_path / "photos" / f"{number}.png")

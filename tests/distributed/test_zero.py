@@ -52,7 +52,7 @@ def weights_before(kind: str) -> dict[str, torch.Tensor]:
     from gme_embedder.embedder import Embedder
 
     config = config_of(kind, 0)
-    return dict(Embedder.untrained(config.model, config.seed).model.qwen.state_dict())
+    return dict(Embedder.fresh(config.model, config.seed).model.qwen.state_dict())
 
 
 def test_a_stage_that_can_not_be_made_right_is_refused_with_the_reason():

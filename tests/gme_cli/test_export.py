@@ -15,7 +15,7 @@ from gme_embedder.embedder import Embedder
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
-    Embedder.untrained(ModelConfig(text_layers=1), seed=1).save(folder)
+    Embedder.fresh(ModelConfig(text_layers=1), seed=1).save(folder)
     return folder
 
 

@@ -18,7 +18,7 @@ from gme_embedder.embedder import Embedder
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Vectors of 60 rows in several shards, and of three of them as queries."""
     folder = tmp_path_factory.mktemp("nearest")
-    Embedder.untrained(ModelConfig(text_layers=1), seed=1).save(folder / "model")
+    Embedder.fresh(ModelConfig(text_layers=1), seed=1).save(folder / "model")
     texts = [f"place {number} {'river ' * (number % 7)}" for number in range(60)]
     pq.write_table(pa.table({"id": [f"d{n}" for n in range(60)], "text": texts}), folder / "corpus.parquet")
     pq.write_table(

@@ -14,7 +14,7 @@ _WORDS = "the capital of Chile is Santiago population rate electricity land rive
 
 @pytest.fixture(scope="session")
 def embedder() -> Embedder:
-    return Embedder.untrained(ModelConfig(), seed=7)
+    return Embedder.fresh(ModelConfig(), seed=7)
 
 
 class Inputs:

@@ -179,7 +179,7 @@ def test_an_unknown_dtype_is_refused(folder):
 
 def test_adapters_on_the_language_part_run_through_the_packed_forward(items):
     peft = pytest.importorskip("peft")
-    adapted = Embedder.untrained(ModelConfig(text_layers=2), seed=7)
+    adapted = Embedder.fresh(ModelConfig(text_layers=2), seed=7)
     before = adapted.encode(items)
     settings = peft.LoraConfig(r=2, target_modules=["q_proj", "down_proj"], init_lora_weights=False)
     peft.inject_adapter_in_model(settings, adapted.model.language)

@@ -41,7 +41,7 @@ np.save(sys.argv[2], model.encode(items, prompt={prompt!r}), allow_pickle=False)
 
 @pytest.fixture(scope="module")
 def tiny():
-    return Embedder.untrained(ModelConfig(text_layers=2), seed=1)
+    return Embedder.fresh(ModelConfig(text_layers=2), seed=1)
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ SMALL = ModelConfig(text_layers=1)
 
 @pytest.fixture(scope="module")
 def small():
-    return Embedder.untrained(SMALL, seed=3)
+    return Embedder.fresh(SMALL, seed=3)
 
 
 @pytest.fixture(scope="module")

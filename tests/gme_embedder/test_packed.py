@@ -99,7 +99,7 @@ def test_mrope_equals_the_positions_of_transformers(inputs):
     settings = InputConfig(
         positions="mrope", pictures=PictureConfig(fit="aspect", min_image_tokens=4, max_image_tokens=12)
     )
-    embedder = Embedder.untrained(ModelConfig(text_layers=2, inputs=settings), seed=7)
+    embedder = Embedder.fresh(ModelConfig(text_layers=2, inputs=settings), seed=7)
     items = [
         {"image": inputs.picture(140, 60), "text": inputs.text(9)},
         inputs.text(6),

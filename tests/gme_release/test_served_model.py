@@ -31,7 +31,7 @@ def served(facts: RunFacts, config: ReleaseConfig) -> Path:
     folder = facts.model
     for path in folder.iterdir():
         path.unlink()
-    Embedder.untrained(ModelConfig(text_layers=1), seed=3).save(folder)
+    Embedder.fresh(ModelConfig(text_layers=1), seed=3).save(folder)
     model = seal(folder, "train-2").content
     evaluation = seal(facts.folder("evaluate"), "evaluate", {"model": model})
     seal(facts.folder("report"), "report", {"evaluation": evaluation.content})

@@ -29,7 +29,7 @@ from serving import KEY, TEXTS, Server, client_of, in_thread, png, start
 def home(tmp_path_factory) -> Path:
     """A folder with a model, a corpus of 12 rows and its vectors in two shards."""
     home = tmp_path_factory.mktemp("serve")
-    embedder = Embedder.untrained(ModelConfig(text_layers=1), seed=1)
+    embedder = Embedder.fresh(ModelConfig(text_layers=1), seed=1)
     embedder.save(home / "model")
     names = ("id", "title", "text", "image")
     rows = [dict(zip(names, (f"text-{n}", None, text, None), strict=True)) for n, text in enumerate(TEXTS)]

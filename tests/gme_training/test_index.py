@@ -95,15 +95,15 @@ def test_rows_are_chosen_by_source_type_and_negatives(examples):
 def test_an_index_is_built_again_when_the_shards_changed(examples, tmp_path: Path):
     shards, folder = tmp_path / "train", tmp_path / "index"
     write_examples(shards, examples)
-    ensure_index(shards, folder, Everything())
+    ensure_index([shards], folder, Everything())
     before = (folder / ROWS).stat().st_mtime_ns
-    ensure_index(shards, folder, Everything())
+    ensure_index([shards], folder, Everything())
     assert (folder / ROWS).stat().st_mtime_ns == before
     (folder / FACTS).unlink()  # killed while it was built
-    ensure_index(shards, folder, Everything())
+    ensure_index([shards], folder, Everything())
     assert json.loads((folder / FACTS).read_text())["strata"]
     write_examples(shards, examples[:5])
-    ensure_index(shards, folder, Everything())
+    ensure_index([shards], folder, Everything())
     assert np.load(folder / "query.npy").shape == (5,)
 
 
@@ -111,13 +111,13 @@ def test_bad_examples_are_named(examples, tmp_path: Path):
     write_examples(tmp_path / "train", examples)
     pictured = next(one for one in examples if one.query.image)
     with pytest.raises(FoundryError, match=rf"Example '{pictured.id}' of source '{pictured.source}' has a picture"):
-        ensure_index(tmp_path / "train", tmp_path / "index", set())
+        ensure_index([tmp_path / "train"], tmp_path / "index", set())
     with pytest.raises(FoundryError, match="No examples shards"):
-        ensure_index(tmp_path / "nothing", tmp_path / "index", set())
+        ensure_index([tmp_path / "nothing"], tmp_path / "index", set())
     shard = next((tmp_path / "train").glob("*.parquet"))
     shard.write_bytes(shard.read_bytes()[: shard.stat().st_size // 2])
     with pytest.raises(FoundryError, match="Corrupt parquet file"):
-        ensure_index(tmp_path / "train", tmp_path / "index", set())
+        ensure_index([tmp_path / "train"], tmp_path / "index", set())
     assert index._facts(tmp_path / "index") == {}
 
 

@@ -24,7 +24,7 @@ from gme_training.step import mine
 @pytest.fixture(scope="module")
 def model(small_config, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model")
-    Embedder.untrained(small_config().model, 1).save(folder)
+    Embedder.fresh(small_config().model, 1).save(folder)
     return folder
 
 
@@ -109,7 +109,7 @@ def test_limits_that_leave_nothing_are_refused():
 def teacher(small_config, world: dict[str, Path], examples, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Another model, whose cosines are spread out."""
     folder, images = tmp_path_factory.mktemp("teacher"), ImageStore([world["corpus"] / "images"])
-    embedder = Embedder.untrained(small_config().model, 5)
+    embedder = Embedder.fresh(small_config().model, 5)
     calibrate(embedder, [item for example in examples for item in (example.query, example.positive)], images)
     embedder.save(folder)
     return folder
@@ -217,7 +217,7 @@ def test_calibration_spreads_a_fresh_model_and_is_the_same_everywhere(small_conf
     assert items == sample_items(catalog_of(examples).items, 40, seed=3)
     weights, cosines = [], []
     for _ in range(2):
-        embedder = Embedder.untrained(small_config().model, 1)
+        embedder = Embedder.fresh(small_config().model, 1)
         before = embedder.encode(items, None, images)
         calibrate(embedder, items, images)
         after = embedder.encode(items, None, images)

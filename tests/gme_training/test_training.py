@@ -83,7 +83,7 @@ def test_a_stage_leaves_a_model_curves_and_events(small_config, whole: Path, wor
 def test_only_the_tower_moves_in_a_tower_phase(small_config, world: dict[str, Path], tmp_path: Path):
     config = small_config(phases=small_config().phases[:1])
     train(config, world, context(tmp_path))
-    trained, fresh = Embedder.load(tmp_path / "staging").model, Embedder.untrained(config.model, config.seed).model
+    trained, fresh = Embedder.load(tmp_path / "staging").model, Embedder.fresh(config.model, config.seed).model
     moved = {
         name
         for (name, after), before in zip(trained.named_parameters(), fresh.parameters(), strict=True)
@@ -173,7 +173,7 @@ def test_adapters_learn_and_leave_a_plain_model(small_config, world: dict[str, P
     phase = PhaseConfig(name="text", steps=6, mixture=(share,), text_learning_rate=5e-3, vision_learning_rate=0)
     config = small_config(phases=(phase,), lora=LoraConfig(rank=4), zero_stage=zero_stage)
     train(config, world, context(tmp_path))
-    trained, fresh = weights(tmp_path), Embedder.untrained(config.model, config.seed).model.qwen.state_dict()
+    trained, fresh = weights(tmp_path), Embedder.fresh(config.model, config.seed).model.qwen.state_dict()
     assert not any("lora" in name for name in trained)
     moved = {n for n, array in trained.items() if not np.allclose(array, fresh[n].numpy(), atol=1e-7)}
     assert moved
@@ -201,7 +201,7 @@ def test_frozen_weights_in_half_precision_and_layers_computed_again(
     )
     assert [one["loss"] for one in halved[:2]] == pytest.approx([one["loss"] for one in whole[:2]], rel=0.05)
     assert halved[-1]["loss"] < halved[0]["loss"]
-    trained, fresh = weights(tmp_path), Embedder.untrained(config.model, config.seed).model.qwen.state_dict()
+    trained, fresh = weights(tmp_path), Embedder.fresh(config.model, config.seed).model.qwen.state_dict()
     for name, array in trained.items():  # matrices lost bits, and adapters were folded into the whole of the rest
         frozen = fresh[name].bfloat16().float().numpy() if array.ndim > 1 else fresh[name].numpy()
         if "_proj" not in name and "language_model.norm" not in name:
@@ -212,7 +212,7 @@ def test_a_stage_starts_from_a_pretrained_folder_within_its_limits(
     small_config, world: dict[str, Path], tmp_path: Path
 ):
     base = tmp_path / "base"
-    Embedder.untrained(small_config().model, 9).save(base)
+    Embedder.fresh(small_config().model, 9).save(base)
     share = SourceShare(source="question", batch_size=24)
     phase = PhaseConfig(name="text", steps=2, mixture=(share,), text_learning_rate=1e-5, vision_learning_rate=0)
     config = small_config(phases=(phase,), base={"model": str(base), "max_tokens": 64}, lora=LoraConfig(), ranks=1)

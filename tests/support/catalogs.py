@@ -22,5 +22,5 @@ def catalog_of(examples: Iterable[Example]) -> Catalog:
     """Its files are mapped, and so outlive their folder."""
     with tempfile.TemporaryDirectory() as folder:
         write_examples(Path(folder) / "train", examples)
-        ensure_index(Path(folder) / "train", Path(folder) / "index", Everything())
+        ensure_index([Path(folder) / "train"], Path(folder) / "index", Everything())
         return Catalog(Path(folder) / "index")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 import sys
+import tempfile
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from safetensors.torch import save_file
@@ -22,10 +24,20 @@ from gme_embedder.config import ModelConfig, TowerConfig
 from gme_embedder.embedder import Embedder
 from gme_embedder.prepare import Preparer
 from gme_training.batches import BatchPlan
-from gme_training.config import CacheConfig, LoraConfig, LossConfig, PhaseConfig, SourceShare, TrainingConfig
+from gme_training.config import (
+    CacheConfig,
+    DistillConfig,
+    LoraConfig,
+    LossConfig,
+    PhaseConfig,
+    SourceShare,
+    TrainingConfig,
+)
 from gme_training.contrastive import ContrastiveModel, InputMaker
+from gme_training.index import save_arrays
 from gme_training.lora import add_adapters
 from gme_training.objective import batch_gradients, prepare_step
+from gme_training.teachers import KINDS, Teachers, kind_of
 
 MODEL = ModelConfig(text_layers=2, tower=TowerConfig(depth=1, width=64, heads=2))
 WHOLE = CacheConfig(tokens=10**6, kept_mib=4096)
@@ -39,6 +51,8 @@ CASES = {
     "lora": {"source": "mixed", "negatives": 4, "lora": LoraConfig(rank=4)},
     "one-pair": {"source": "question", "batch_size": 1},
     "in-batch": {"source": "mixed", "negatives": 2, "loss": LossConfig(negatives="own", hardness=1.0)},
+    "distilled-texts": {"source": "question", "distill": DistillConfig(weight=2.0, temperature=0.2)},
+    "distilled-names": {"source": "shape-name", "distill": DistillConfig(temperature=0.2)},
     "learned-temperature": {"source": "shape", "loss": LossConfig(symmetric=True, temperature_learning_rate=0.1)},
 }
 
@@ -69,8 +83,21 @@ def catalog_of_all():
 
 
 @cache
+def any_teachers() -> Teachers:
+    """Teachers who think anything of the items; what is learned from them does not depend on why they think so."""
+    items, chance = catalog_of_all().items, np.random.default_rng(3)
+    with tempfile.TemporaryDirectory() as folder:
+        for kind in KINDS:
+            vectors = chance.normal(size=(len(items), 5))
+            row = [number if kind_of(item) == kind else -1 for number, item in enumerate(items)]
+            unit = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16)
+            save_arrays(Path(folder), **{f"{kind}_row": np.array(row, dtype=np.int32), f"{kind}_vectors": unit})
+        return Teachers(Path(folder))
+
+
+@cache
 def untrained(seed: int) -> Embedder:
-    return Embedder.untrained(MODEL, seed)
+    return Embedder.fresh(MODEL, seed)
 
 
 def model_for(case: dict[str, object], config: TrainingConfig, seed: int = 3) -> tuple[ContrastiveModel, Preparer]:
@@ -105,7 +132,13 @@ def gradients(
         negatives=int(case.get("negatives", 0)),
         grouped=0,
     )
-    phase = PhaseConfig(name="p", steps=1, mixture=(share,), vision_learning_rate=float(case.get("vision", 1e-3)))
+    phase = PhaseConfig(
+        name="p",
+        steps=1,
+        mixture=(share,),
+        vision_learning_rate=float(case.get("vision", 1e-3)),
+        distill=case.get("distill"),
+    )
     config = TrainingConfig(
         phases=(phase,), loss=case.get("loss", LossConfig()), cache=cache_config, lora=case.get("lora"), autocast=False
     )
@@ -114,7 +147,8 @@ def gradients(
     catalog = catalog_of_all()
     batch = BatchPlan(catalog, phase, number=0, seed=5).batch(0)
     torch.manual_seed(11)
-    step = prepare_step(inputs, catalog, batch, phase.objective, rank, ranks)
+    teachers = any_teachers() if phase.distill else None
+    step = prepare_step(inputs, catalog, batch, phase.objective, rank, ranks, teachers)
     found, sums = batch_gradients(model, step, phase, config, rank)
     names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     whole = {

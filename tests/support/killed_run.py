@@ -59,7 +59,7 @@ def main(world: Path, folder: Path, deaths: list[str]) -> None:
         die_at(what, int(number))
     connect()
     images = (world / "corpus" / "images",)
-    Trainer(Job(CONFIG, world / "synthetic" / "train", images, None, folder, folder)).run()
+    Trainer(Job(CONFIG, (world / "synthetic" / "train",), images, None, folder, folder)).run()
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ def main(world: Path, folder: Path, stages: list[int]) -> None:
     for kind, stage in product(KINDS, stages):
         staging = folder / f"{kind}-{stage}-of-{dist.get_world_size()}"
         images = (world / "corpus" / "images",)
-        Trainer(Job(config_of(kind, stage), world / "synthetic" / "train", images, None, staging, staging)).run()
+        Trainer(Job(config_of(kind, stage), (world / "synthetic" / "train",), images, None, staging, staging)).run()
 
 
 if __name__ == "__main__":

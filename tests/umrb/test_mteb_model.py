@@ -60,7 +60,7 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def embedder() -> Embedder:
     """Untrained, its last state pulled apart: else scores lie so close that rounding decides their order."""
-    made = Embedder.untrained(ModelConfig(text_layers=1), seed=1)
+    made = Embedder.fresh(ModelConfig(text_layers=1), seed=1)
     weight = made.model.language.norm.weight
     with torch.no_grad():
         weight.mul_(torch.randn(weight.shape, generator=torch.Generator().manual_seed(1)))

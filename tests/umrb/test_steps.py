@@ -36,7 +36,7 @@ def context(folder: Path) -> StepContext:
 def finished(corpus: Path, publish: Publish, tmp_path_factory: pytest.TempPathFactory) -> Inputs:
     """Inputs of the report: baselines and evaluation of an untrained model, with curves and a funnel."""
     home = tmp_path_factory.mktemp("workspace")
-    Embedder.untrained(MODEL, seed=0).save(home / "model")
+    Embedder.fresh(MODEL, seed=0).save(home / "model")
     points = [
         {"stage": 1, "phase": phase, "source": source, "step": step, "loss": 4 / (step + 1)}
         for phase in ("tower", "mix")

@@ -1,0 +1,1 @@
+"""Data of the starter checkpoint: pictures, names and texts beyond Atlas, none of them about what Atlas holds out."""

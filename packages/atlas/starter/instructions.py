@@ -1,0 +1,18 @@
+"""The instruction of each source; those of the tasks of Atlas that ask for the same."""
+
+from __future__ import annotations
+
+from atlas.instructions import INSTRUCTIONS as ATLAS
+
+INSTRUCTIONS = {
+    "starter-emoji": ATLAS["pictograph"],
+    "starter-icon": ATLAS["pictograph"],
+    "starter-flag": ATLAS["flag"],
+    "starter-name": ATLAS["pictograph-name"],
+    "starter-icon-name": ATLAS["pictograph-name"],
+    "starter-photo": "Match the caption of a picture with the picture.",
+    "starter-flag-description": ATLAS["flag-description"],
+    "starter-gloss": "Retrieve a passage about the word that answers the question.",
+    "starter-example": "Retrieve the definition of a word that the sentence uses.",
+}
+"""By the name of the source."""

@@ -1,0 +1,112 @@
+"""A small file of what training changed, written from a trained model and put back on a fresh one.
+
+It holds the vision tower in half precision and, of the language part, only what changed: vectors whole, matrices as the
+product of two thin ones. SmolLM2's layers come from their own package. Knows weights; not how they were trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from gme_data.digests import sha256_file
+from gme_data.errors import FoundryError
+from gme_embedder.backbone import Backbone
+from gme_embedder.prompt import VISION_TOKENS
+from gme_embedder.starter import WEIGHTS
+
+_UP, _DOWN = ".up", ".down"
+_TABLE = "language_model.embed_tokens.weight"
+_VISION_ROWS = "vision_rows"
+"""Of the token table, the last rows: they are no words of SmolLM2's, and drawn at random in a fresh model."""
+
+
+@torch.no_grad()
+def apply_starter(model: Backbone, digest: str, path: Path = WEIGHTS) -> None:
+    """Turn a fresh tiny model into the starter, in place.
+
+    Args:
+        model: SmolLM2's layers and a tower of the starter's shape.
+        digest: The sha256 of the starter that is asked for.
+        path: The file; the shipped one by default.
+
+    Raises:
+        FoundryError: The file is missing or another one, or belongs to a model of another shape.
+    """
+    if not path.is_file() or sha256_file(path) != digest:
+        raise FoundryError(
+            f"{path} is not the starter {digest[:12]} that the configuration asks for.",
+            hint="Ask for starter: shipped, check out the file again, or make a starter of your own: `make starter`.",
+        )
+    shipped = load_file(path)
+    own: dict[str, Tensor] = dict(model.named_parameters())
+    own[_VISION_ROWS] = own[_TABLE][-len(VISION_TOKENS) :]
+    for name, value in _whole(shipped):
+        if name not in own or (value.shape != own[name].shape):
+            raise FoundryError(
+                f"The starter does not fit the configured model: {name} has the shape {list(value.shape)} there, "
+                f"{list(own[name].shape) if name in own else 'no place'} here.",
+                hint="Leave text_layers and the tower as they are by default, or leave model.starter out.",
+            )
+    for name, value in _whole(shipped):
+        if _is_update(name, shipped):
+            own[name].add_(value)
+        else:
+            own[name].copy_(value)
+
+
+def write_starter(trained: Backbone, fresh: Backbone, path: Path, rank: int) -> float:
+    """Write what training changed.
+
+    Args:
+        trained: After stage 0.
+        fresh: What it started from; its tower may be any of the same shape.
+        path: The file to write.
+        rank: Of the matrices' changes; exact where they were trained by adapters of at most this rank.
+
+    Returns:
+        The largest share of a matrix's change that the thin matrices miss (Frobenius norm).
+    """
+    before = dict(fresh.named_parameters())
+    shipped = {_VISION_ROWS: trained.language_model.embed_tokens.weight[-len(VISION_TOKENS) :].detach().clone()}
+    worst = 0.0
+    for name, after in trained.named_parameters():
+        if name.startswith("visual."):
+            shipped[name] = after.detach().half().contiguous()
+            continue
+        change = (after - before[name]).detach()
+        if name == _TABLE or not change.any():
+            continue
+        if change.ndim == 1:
+            shipped[name] = after.detach().float().contiguous()
+            continue
+        up, down = _thin(change, rank)
+        missed = torch.linalg.norm(change - up.float() @ down.float()) / torch.linalg.norm(change)
+        worst = max(worst, float(missed))
+        shipped[name + _UP], shipped[name + _DOWN] = up, down
+    save_file(shipped, path, metadata={"format": "pt"})
+    return worst
+
+
+def _thin(change: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """[out, rank] and [rank, in] in half precision whose product is nearest to `change` (Eckart and Young 1936)."""
+    left, values, right = torch.linalg.svd(change.double(), full_matrices=False)
+    roots = values[:rank].sqrt()
+    return (left[:, :rank] * roots).half().contiguous(), (roots[:, None] * right[:rank]).half().contiguous()
+
+
+def _whole(shipped: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    for name, value in shipped.items():
+        if name.endswith(_UP):
+            layer = name.removesuffix(_UP)
+            yield layer, value.float() @ shipped[layer + _DOWN].float()
+        elif not name.endswith(_DOWN):
+            yield name, value.float()
+
+
+def _is_update(name: str, shipped: Mapping[str, Tensor]) -> bool:
+    return name + _UP in shipped

@@ -1,0 +1,32 @@
+"""Learning how a teacher ranks the candidates of a batch, as beside the one that is right some are nearly right.
+
+    KL(softmax(t / tau) || softmax(scale * s))        t, s: cosines by the teacher and the student
+
+(Hinton et al. 2015, arXiv:1503.02531, over the candidates of a query as in TAS-B, Hofstaetter et al. 2021.) Holds all
+pairs of its rows and the candidates. Knows vectors; neither teachers nor items.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def divergence(
+    queries: Tensor, candidates: Tensor, teacher: Tensor, excluded: Tensor, scale: Tensor, temperature: float
+) -> Tensor:
+    """Sum over the queries, a scalar.
+
+    Args:
+        queries: [r, d], L2-normalised.
+        candidates: [C, d], L2-normalised.
+        teacher: Cosines by the teacher, [r, C].
+        excluded: Candidates that are left out, bool [r, C].
+        scale: One divided by the student's temperature, a scalar.
+        temperature: The teacher's.
+    """
+    low = torch.finfo(queries.dtype).min
+    student = (queries @ candidates.T * scale).masked_fill(excluded, low)
+    wanted = (teacher.to(queries) / temperature).masked_fill(excluded, low)
+    return functional.kl_div(student.log_softmax(1), wanted.log_softmax(1), reduction="sum", log_target=True)

@@ -1,0 +1,159 @@
+"""What is learned from a teacher: the divergence is the plain one, and a teacher thinks what its model thinks."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from support.catalogs import catalog_of
+from support.shapes import draw, make_examples
+
+from gme_data.examples import write_examples
+from gme_data.images import ImageStore, write_images
+from gme_data.items import Item
+from gme_data.steps import StepContext
+from gme_embedder.frozen import EfficientNetLite0, MiniLM
+from gme_training import teachers
+from gme_training.batches import BatchPlan
+from gme_training.config import DistillConfig, PhaseConfig, SourceShare, TrainingConfig
+from gme_training.distillation import divergence
+from gme_training.step import train
+from gme_training.teachers import Teachers, ensure_teachers
+
+
+def unit(*shape: int, seed: int) -> torch.Tensor:
+    values = torch.randn(*shape, generator=torch.manual_seed(seed), dtype=torch.float64)
+    return torch.nn.functional.normalize(values, dim=1)
+
+
+def test_the_divergence_is_the_sum_over_queries_of_the_plain_formula():
+    queries, candidates, teacher = unit(3, 8, seed=1), unit(5, 8, seed=2), unit(3, 4, seed=3) @ unit(5, 4, seed=4).T
+    excluded = torch.zeros(3, 5, dtype=torch.bool)
+    excluded[0, 3] = excluded[2, 0] = True
+    expected = 0.0
+    for row in range(3):
+        kept = ~excluded[row]
+        wanted = torch.softmax(teacher[row, kept] / 0.3, 0)
+        given = torch.softmax(candidates[kept] @ queries[row] * 20.0, 0)
+        expected += float((wanted * (wanted / given).log()).sum())
+    found = divergence(queries, candidates, teacher, excluded, torch.tensor(20.0, dtype=torch.float64), 0.3)
+    assert float(found) == pytest.approx(expected, rel=1e-9)
+    assert expected > 0.1
+
+
+def test_a_student_who_thinks_as_the_teacher_has_nothing_to_learn():
+    queries, candidates = unit(3, 8, seed=1).requires_grad_(), unit(5, 8, seed=2)
+    teacher = (queries @ candidates.T).detach()
+    excluded = torch.zeros(3, 5, dtype=torch.bool)
+    loss = divergence(queries, candidates, teacher, excluded, torch.tensor(1 / 0.3, dtype=torch.float64), 0.3)
+    assert float(loss.detach()) == pytest.approx(0, abs=1e-9)
+    assert torch.autograd.grad(loss, queries)[0].abs().max() < 1e-9
+
+
+@pytest.fixture(scope="module")
+def images(world: dict[str, Path]) -> ImageStore:
+    return ImageStore([world["corpus"] / "images"])
+
+
+CATALOG = catalog_of(make_examples()[0])
+
+
+def phase(source: str, **changes: object) -> PhaseConfig:
+    share = SourceShare(source=source, batch_size=8, grouped=0)
+    return PhaseConfig(name=source, steps=1, mixture=(share,), **{"distill": DistillConfig(), **changes})
+
+
+@pytest.fixture(scope="module")
+def made(images: ImageStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("teachers")
+    ensure_teachers([phase("question"), phase("shape"), phase("shape-name")], CATALOG, images, folder)
+    return folder
+
+
+def cosines(folder: Path, source: str) -> tuple[np.ndarray, list[Item], list[Item]]:
+    """Of a batch by the teachers, and the batch's queries and candidates."""
+    batch = BatchPlan(CATALOG, phase(source), number=0, seed=5).batch(0)
+    found = Teachers(folder).cosines(CATALOG, batch, np.arange(len(batch.rows)))
+    assert found is not None
+    return (
+        found.numpy(),
+        [CATALOG.items[number] for number in CATALOG.query[batch.rows].tolist()],
+        [CATALOG.items[number] for number in batch.candidates.tolist()],
+    )
+
+
+def test_minilm_judges_texts(made: Path):
+    found, queries, candidates = cosines(made, "question")
+    asked, offered = (MiniLM().encode([item.text or "" for item in items]) for items in (queries, candidates))
+    np.testing.assert_allclose(found, asked @ offered.T, atol=2e-3)
+
+
+def test_efficientnet_judges_pictures_without_what_they_have_in_common(made: Path, images: ImageStore):
+    found, queries, candidates = cosines(made, "shape")
+    model = EfficientNetLite0(size=112)
+    everything = [item for item in CATALOG.items if item.image and not item.text]
+    vectors = model.encode([images.load(item.image or "") for item in everything])
+    vectors = vectors - vectors.mean(0)
+    by_item = dict(zip(everything, vectors / np.linalg.norm(vectors, axis=1, keepdims=True), strict=True))
+    expected = np.stack([by_item[item] for item in queries]) @ np.stack([by_item[item] for item in candidates]).T
+    np.testing.assert_allclose(found, expected, atol=5e-3)
+
+
+def test_between_names_and_pictures_the_names_speak_for_both(made: Path):
+    found, queries, candidates = cosines(made, "shape-name")
+    assert all(item.image for item in candidates)
+    names = MiniLM().encode([item.text or "" for item in queries])
+    own = found.argmax(1)
+    np.testing.assert_allclose(found[:, own], names @ names.T, atol=2e-3)
+
+
+def test_an_item_of_both_kinds_has_no_teacher(images: ImageStore, tmp_path: Path):
+    shapes = [one for one in make_examples()[0] if one.source == "shape"]
+    catalog = catalog_of([replace(one, query=Item("which?", one.query.image)) for one in shapes])
+    ensure_teachers([phase("shape")], catalog, images, tmp_path / "teachers")
+    batch = BatchPlan(catalog, phase("shape"), number=0, seed=5).batch(0)
+    assert Teachers(tmp_path / "teachers").cosines(catalog, batch, np.arange(8)) is None
+
+
+def test_teachers_are_asked_once_and_by_phases_that_distil_alone(
+    made: Path, images: ImageStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(teachers, "_texts", lambda: pytest.fail("MiniLM was loaded"))
+    ensure_teachers([phase("question")], CATALOG, images, made)
+    ensure_teachers([phase("question", distill=None)], CATALOG, images, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def trained(config: TrainingConfig, inputs: dict[str, Path], folder: Path) -> dict[str, float]:
+    (folder / "log").mkdir(parents=True)
+    return dict(train(config, inputs, StepContext(folder, "key", folder / "log")))
+
+
+def test_a_stage_learns_from_teachers(small_config, world: dict[str, Path], tmp_path: Path):
+    for name, distill in (("taught", DistillConfig(weight=2.0)), ("alone", None)):
+        changed = small_config().phases[1].model_copy(update={"distill": distill, "steps": 3})
+        trained(small_config(phases=(changed,)), world, tmp_path / name)
+    taught, alone = (
+        [path.read_bytes() for path in sorted((tmp_path / name).glob("*.safetensors"))] for name in ("taught", "alone")
+    )
+    assert len(taught) == len(alone) > 0
+    assert taught != alone
+    assert not (tmp_path / "alone" / ".teachers").exists()
+
+
+def test_a_stage_learns_from_extra_examples_and_their_pictures(small_config, world: dict[str, Path], tmp_path: Path):
+    shapes = [replace(one, source="extra-shape") for one in make_examples()[0] if one.source == "shape"]
+    write_examples(tmp_path / "extra" / "train", shapes)
+    shutil.copytree(world["corpus"] / "images", tmp_path / "extra" / "images")
+    (tmp_path / "corpus" / "images").mkdir(parents=True)
+    texts = [one for one in make_examples()[0] if one.source == "question"]
+    write_examples(tmp_path / "synthetic" / "train", texts)
+    write_images(tmp_path / "corpus" / "images", [draw("pink", "bar", outlined=False)])
+    mixture = tuple(SourceShare(source=source, batch_size=8, grouped=0) for source in ("extra-shape", "question"))
+    config = small_config(phases=(small_config().phases[1].model_copy(update={"mixture": mixture, "steps": 4}),))
+    counts = trained(config, {name: tmp_path / name for name in ("corpus", "synthetic", "extra")}, tmp_path / "out")
+    assert counts["steps"] == 4
