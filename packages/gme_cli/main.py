@@ -37,6 +37,7 @@ _VERBS = {
     "baselines": ("gme_cli.steps:baselines", "Score what the model is compared with."),
     "evaluate": ("gme_cli.steps:evaluate", "Score the model on the test tasks."),
     "starter": ("gme_cli.starter:starter", "Make the checkpoint that the default run starts from: stage 0, for hours."),
+    "study": ("gme_cli.study:study", "Compare variants of a recipe over several seeds."),
     "report": ("gme_cli.steps:report", "Write the report of the last evaluation."),
     "register": ("gme_cli.steps:register", "Version, judge and register what was trained."),
     "embed": ("gme_cli.embed:embed", "Embed a corpus of your own into a folder of vectors."),

@@ -1,0 +1,56 @@
+"""A study trains variants with seeds beside each other on shared data, and goes on where it was."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.small import CONFIG, GME, Small
+
+STUDY = """
+name: two
+base: {base}
+seeds: [5, 6]
+variants:
+  base: []
+  short: [stage_2.phases.0.steps=1, "evaluation.scoring.tasks=[flag-i2i]"]
+"""
+
+
+def gme_study(file: Path, workspace: Path) -> subprocess.CompletedProcess[str]:
+    command = [str(GME), "study", str(file), "--workspace", str(workspace)]
+    overrides = ["--set", "seeds=[5]", "--set", 'variants={"short": ["stage_1.phases.1.steps=1"]}']
+    return subprocess.run([*command, *overrides], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.xdist_group("pipeline")
+def test_a_study_writes_mean_and_spread_and_reuses_what_is_done(finished: tuple[Small, dict[str, Any]], tmp_path: Path):
+    small = finished[0].copy(tmp_path / "workspace", "data")
+    file = tmp_path / "two.yaml"
+    file.write_text(STUDY.format(base=CONFIG), encoding="utf-8")
+    done = gme_study(file, small.workspace)
+    assert done.returncode == 0, done.stderr[-3000:]
+    text = (small.workspace / "runs" / "studies" / "two" / "table.md").read_text()
+    assert text.strip() == done.stdout.strip()
+    assert re.search(r"\| I->I \| flag-i2i \| \d\.\d{3} ± 0\.000 \|", text)
+    again = gme_study(file, small.workspace)
+    assert again.stdout == done.stdout
+    assert "files verified" in again.stderr
+    assert "✓" not in again.stderr
+
+
+def test_a_bad_variant_is_told_before_anything_runs(tmp_path: Path):
+    file = tmp_path / "bad.yaml"
+    file.write_text(
+        STUDY.format(base=CONFIG).replace("stage_2.phases.0.steps", "stage_2.phases.0.stepz"), encoding="utf-8"
+    )
+    done = subprocess.run(
+        [str(GME), "study", str(file), "--workspace", str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode != 0
+    assert "steps" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "data").exists()
