@@ -69,7 +69,7 @@ def png(picture: Image.Image) -> bytes:
 
 def pack(folder: Path, name: str, role: str, files: Mapping[str, str | bytes]) -> Package:
     """Write an npm package file and return its row of the table."""
-    row = dict(name=name, version="1.0.0", registry="npm", role=role, licence="MIT", credit="Someone")
+    row = {"name": name, "version": "1.0.0", "registry": "npm", "role": role, "licence": "MIT", "credit": "Someone"}
     package = Package(**row, sha256="")
     with tarfile.open(folder / package.file, "w:gz") as archive:
         for path, content in files.items():

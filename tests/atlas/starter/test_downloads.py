@@ -14,6 +14,12 @@ from atlas.starter.downloads import Package, fetch, read_members, read_table
 from gme_data.errors import FoundryError
 
 
+def _row(registry: str, version: str) -> Package:
+    return Package(
+        name="one", version=version, registry=registry, role="stamps", sha256="0", licence="MIT", credit="Someone"
+    )
+
+
 def test_the_table_pins_each_file_once() -> None:
     table = read_table()
     assert len({one.file for one in table}) == len(table)
@@ -42,9 +48,17 @@ def test_a_damaged_archive_is_refused(damage, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("registry", "tool"), [("npm", "npm"), ("debian", "apt-get")])
 def test_a_missing_package_manager_is_told(registry: str, tool: str, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    row = dict(name="one", version="1", registry=registry, role="icons", sha256="0", licence="MIT", credit="x")
+    row = {
+        "name": "one",
+        "version": "1",
+        "registry": registry,
+        "role": "icons",
+        "sha256": "0",
+        "licence": "MIT",
+        "credit": "x",
+    }
     with pytest.raises(FoundryError, match=f"{tool} is needed to fetch one") as caught:
-        fetch((Package(**row),), tmp_path)
+        fetch((package,), tmp_path)
     assert f"Install {tool}" in caught.value.hint
 
 
@@ -78,8 +92,15 @@ def test_a_debian_package_is_read(tmp_path: Path) -> None:
     )
     (root / "usr").mkdir()
     (root / "usr" / "a.txt").write_text("a")
-    row = dict(name="one", version="1:2", registry="debian", role="stamps", sha256="0", licence="MIT", credit="x")
-    package = Package(**row)
+    row = {
+        "name": "one",
+        "version": "1:2",
+        "registry": "debian",
+        "role": "stamps",
+        "sha256": "0",
+        "licence": "MIT",
+        "credit": "x",
+    }
     assert package.file == "one_1%3a2_all.deb"
     subprocess.run(["dpkg-deb", "--build", str(root), str(tmp_path / package.file)], check=True, capture_output=True)
     assert list(read_members(package, tmp_path)) == [("usr/a.txt", b"a")]
@@ -90,6 +111,14 @@ def test_a_debian_package_is_read(tmp_path: Path) -> None:
 
 def test_dpkg_deb_missing_is_told(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    row = dict(name="one", version="1", registry="debian", role="stamps", sha256="0", licence="MIT", credit="x")
+    row = {
+        "name": "one",
+        "version": "1",
+        "registry": "debian",
+        "role": "stamps",
+        "sha256": "0",
+        "licence": "MIT",
+        "credit": "x",
+    }
     with pytest.raises(FoundryError, match="dpkg-deb is needed"):
-        list(read_members(Package(**row), tmp_path))
+        list(read_members(package, tmp_path))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from PIL import Image, ImageDraw
 from support.starter_packages import icon_set, pack, wordnet
 
 from atlas.starter import heldout, names
+from atlas.starter.config import StarterConfig
 from atlas.starter.drawing import Looks, draw_svg, tint, twins
 from atlas.starter.examples import _QUESTIONS, gloss_examples
 from atlas.starter.heldout import bare, region
@@ -57,7 +59,8 @@ def test_regions() -> None:
 def test_an_icon_set(tmp_path: Path) -> None:
     package = icon_set(
         tmp_path, "set", "emoji",
-        {"a": {"body": "<g/>", "width": 24, "left": -2}, "b": {"body": "<g/>", "hidden": True}, "c": '<g fill="currentColor"/>'},
+        {"a": {"body": "<g/>", "width": 24, "left": -2}, "b": {"body": "<g/>", "hidden": True},
+         "c": '<g fill="currentColor"/>'},
         {"1F42E-FE0F": "a"}, {"other": {"parent": "a"}, "turned": {"parent": "a", "hFlip": True}},
     )  # fmt: skip
     first, second = read_icons(package, tmp_path)
@@ -94,10 +97,6 @@ def test_wordnet_lines(tmp_path: Path) -> None:
 
 
 def test_glosses_ask_for_the_first_sense(tmp_path: Path, held_out) -> None:
-    from collections import Counter
-
-    from atlas.starter.config import StarterConfig
-
     drops: Counter[str] = Counter()
     synsets = read_synsets(wordnet(tmp_path), tmp_path)
     made = list(gloss_examples(synsets, "MIT", held_out, StarterConfig(), drops))
