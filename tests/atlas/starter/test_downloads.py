@@ -48,15 +48,7 @@ def test_a_damaged_archive_is_refused(damage, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("registry", "tool"), [("npm", "npm"), ("debian", "apt-get")])
 def test_a_missing_package_manager_is_told(registry: str, tool: str, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    row = {
-        "name": "one",
-        "version": "1",
-        "registry": registry,
-        "role": "icons",
-        "sha256": "0",
-        "licence": "MIT",
-        "credit": "x",
-    }
+    package = _row(registry, "1")
     with pytest.raises(FoundryError, match=f"{tool} is needed to fetch one") as caught:
         fetch((package,), tmp_path)
     assert f"Install {tool}" in caught.value.hint
@@ -92,15 +84,7 @@ def test_a_debian_package_is_read(tmp_path: Path) -> None:
     )
     (root / "usr").mkdir()
     (root / "usr" / "a.txt").write_text("a")
-    row = {
-        "name": "one",
-        "version": "1:2",
-        "registry": "debian",
-        "role": "stamps",
-        "sha256": "0",
-        "licence": "MIT",
-        "credit": "x",
-    }
+    package = _row("debian", "1:2")
     assert package.file == "one_1%3a2_all.deb"
     subprocess.run(["dpkg-deb", "--build", str(root), str(tmp_path / package.file)], check=True, capture_output=True)
     assert list(read_members(package, tmp_path)) == [("usr/a.txt", b"a")]
@@ -111,14 +95,6 @@ def test_a_debian_package_is_read(tmp_path: Path) -> None:
 
 def test_dpkg_deb_missing_is_told(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    row = {
-        "name": "one",
-        "version": "1",
-        "registry": "debian",
-        "role": "stamps",
-        "sha256": "0",
-        "licence": "MIT",
-        "credit": "x",
-    }
+    package = _row("debian", "1")
     with pytest.raises(FoundryError, match="dpkg-deb is needed"):
         list(read_members(package, tmp_path))
