@@ -112,7 +112,7 @@ def _close(colours: Floats, others: Floats, limit: float) -> NDArray[np.bool_]:
 def _coarse(colours: Floats) -> Floats:
     """Means over blocks of 4 x 4 pixels, float32 [n, 6 * 6 * 3]."""
     blocks = colours.reshape(len(colours), _SIDE // 4, 4, _SIDE // 4, 4, 3)
-    coarse: Floats = blocks.mean(axis=(2, 4)).reshape(len(colours), -1)
+    coarse: Floats = blocks.mean(axis=(2, 4)).reshape(len(colours), (_SIDE // 4) ** 2 * 3)
     return coarse
 
 

@@ -143,3 +143,4 @@ def test_twins_are_found_in_other_colours_and_places() -> None:
     found = twins(asked, known, colour_distance=8.0, shape_likeness=0.94)
     assert found.tolist() == [True, True, True, False, False]
     assert not twins(asked, Looks([]), colour_distance=8.0, shape_likeness=0.94).any()
+    assert twins(Looks([]), known, colour_distance=8.0, shape_likeness=0.94).shape == (0,)
