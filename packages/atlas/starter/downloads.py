@@ -8,6 +8,8 @@ from __future__ import annotations
 import io
 import subprocess
 import tarfile
+import tempfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -77,18 +79,26 @@ def fetch(packages: tuple[Package, ...], folder: Path) -> None:
 
 
 def _run(package: Package, folder: Path) -> None:
-    spec = {
+    """Fetch beside `folder`'s files and move: a killed run leaves no half a package under its name."""
+    command = {
         "npm": ["npm", "pack", "--silent", f"{package.name}@{package.version}"],
         "debian": ["apt-get", "download", f"{package.name}={package.version}"],
     }[package.registry]
-    try:
-        subprocess.run(spec, cwd=folder, check=True, capture_output=True, text=True)
-    except FileNotFoundError as error:
-        raise FoundryError(f"{spec[0]} is needed to fetch {package.name}.", hint=f"Install {spec[0]}.") from error
-    except subprocess.CalledProcessError as error:
-        raise FoundryError(
-            f"{' '.join(spec)} failed: {error.stderr.strip()}", hint=f"Put {package.file} into {folder} yourself."
-        ) from error
+    by_hand = f"put {package.file} into {folder} yourself."
+    with tempfile.TemporaryDirectory(prefix=".fetch-", dir=folder) as scratch:
+        try:
+            subprocess.run(command, cwd=scratch, check=True, capture_output=True, text=True)
+        except FileNotFoundError as error:
+            raise FoundryError(
+                f"{command[0]} is needed to fetch {package.name}.", hint=f"Install {command[0]}, or {by_hand}"
+            ) from error
+        except subprocess.CalledProcessError as error:
+            raise FoundryError(
+                f"{' '.join(command)} failed: {error.stderr.strip()}", hint=f"Look at the message, or {by_hand}"
+            ) from error
+        fetched = Path(scratch) / package.file
+        if fetched.exists():
+            fetched.replace(folder / package.file)
 
 
 def read_members(package: Package, folder: Path) -> Iterator[tuple[str, bytes]]:
@@ -103,7 +113,7 @@ def read_members(package: Package, folder: Path) -> Iterator[tuple[str, bytes]]:
                 content = archive.extractfile(member) if member.isfile() else None
                 if content is not None:
                     yield member.name.removeprefix("./").removeprefix("package/"), content.read()
-    except (tarfile.TarError, OSError, subprocess.CalledProcessError) as error:
+    except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
         raise FoundryError(
             f"{folder / package.file} cannot be read: {error}", hint="Delete it and run again."
         ) from error
@@ -112,5 +122,10 @@ def read_members(package: Package, folder: Path) -> Iterator[tuple[str, bytes]]:
 def _open(package: Package, path: Path) -> tarfile.TarFile:
     if package.registry == "npm":
         return tarfile.open(path)
-    unpacked = subprocess.run(["dpkg-deb", "--fsys-tarfile", str(path)], check=True, capture_output=True)
+    try:
+        unpacked = subprocess.run(["dpkg-deb", "--fsys-tarfile", str(path)], check=True, capture_output=True)
+    except FileNotFoundError as error:
+        raise FoundryError(f"dpkg-deb is needed to read {path}.", hint="Install dpkg.") from error
+    except subprocess.CalledProcessError as error:
+        raise tarfile.ReadError(error.stderr.decode("utf-8", "replace").strip()) from error
     return tarfile.open(fileobj=io.BytesIO(unpacked.stdout))

@@ -25,17 +25,9 @@ _INKS = (
     "#1d4ed8", "#6d28d9", "#a21caf", "#be185d", "#7c2d12", "#365314", "#334155", "#4c1d95",
 )  # fmt: skip
 _GROUNDS = (
-    "#ffffff",
-    "#ffffff",
-    "#ffffff",
-    "#fef9c3",
-    "#dbeafe",
-    "#dcfce7",
-    "#fce7f3",
-    "#f3f4f6",
-    "#ffedd5",
-    "#ede9fe",
-)
+    "#ffffff", "#ffffff", "#ffffff", "#fef9c3", "#dbeafe",
+    "#dcfce7", "#fce7f3", "#f3f4f6", "#ffedd5", "#ede9fe",
+)  # fmt: skip
 
 
 def draw_svg(svg: str, size: int, background: str = "#ffffff") -> bytes:
@@ -120,7 +112,7 @@ def _close(colours: Floats, others: Floats, limit: float) -> NDArray[np.bool_]:
 def _coarse(colours: Floats) -> Floats:
     """Means over blocks of 4 x 4 pixels, float32 [n, 6 * 6 * 3]."""
     blocks = colours.reshape(len(colours), _SIDE // 4, 4, _SIDE // 4, 4, 3)
-    coarse: Floats = blocks.mean(axis=(2, 4)).reshape(len(colours), -1)
+    coarse: Floats = blocks.mean(axis=(2, 4)).reshape(len(colours), (_SIDE // 4) ** 2 * 3)
     return coarse
 
 

@@ -224,7 +224,7 @@ def read_photos(
     package: Package, folder: Path, held_out: HeldOut, config: StarterConfig, drops: Drops
 ) -> Iterator[Drawing]:
     """Stamps with their captions."""
-    for stamp in read_stamps(package, folder):
+    for stamp in read_stamps(package, folder, config.languages):
         caption = stamp.captions["en"]
         path = re.sub(r"[/_]+", " ", stamp.name)
         if held_out.shows(caption) or held_out.shows(path):

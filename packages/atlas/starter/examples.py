@@ -9,7 +9,6 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
 
 from atlas.choice import pick, rank, sample
 from atlas.drawings import STYLES
@@ -90,18 +89,27 @@ def _names(source: str, ones: Sequence[Shown], config: StarterConfig) -> Iterato
 
 def _example(source: str, task_type: str, query: Item, positive: Item, ones: Sequence[Shown]) -> Example:
     drawing = ones[0].drawing
+    licence = combine(*(one.drawing.licence for one in ones))
+    return _made(source, task_type, query, positive, drawing.entity_group, drawing.batch_key, licence, None)
+
+
+def _made(
+    source: str, task_type: str, query: Item, positive: Item, group: str, batch_key: str, licence: str,
+    answer: str | None,
+) -> Example:  # fmt: skip
+    sides = [[item.text, item.image] for item in (query, positive)]
     return Example(
-        id=_id(source, task_type, query, positive),
+        id=sha256_json([source, task_type, *sides])[:_ID_LENGTH],
         task_type=task_type,
         source=source,
         instruction=INSTRUCTIONS[source],
         query=query,
         positive=positive,
         negatives=(),
-        entity_group=drawing.entity_group,
-        batch_key=drawing.batch_key,
-        answer=None,
-        licence=combine(*(one.drawing.licence for one in ones)),
+        entity_group=group,
+        batch_key=batch_key,
+        answer=answer,
+        licence=licence,
         split="train",
     )
 
@@ -143,25 +151,8 @@ def _sentence(text: str) -> str:
 
 
 def _text(source: str, query: str, positive: str, synset: Synset, licence: str) -> Example:
-    return Example(
-        id=_id(source, "T->T", Item(query), Item(positive)),
-        task_type="T->T",
-        source=source,
-        instruction=INSTRUCTIONS[source],
-        query=Item(query),
-        positive=Item(positive),
-        negatives=(),
-        entity_group=f"meaning:{synset.id}",
-        batch_key=synset.category,
-        answer="; ".join(synset.words),
-        licence=licence,
-        split="train",
-    )
-
-
-def _id(*parts: Any) -> str:  # noqa: ANN401 - strings and items
-    plain = [[part.text, part.image] if isinstance(part, Item) else part for part in parts]
-    return sha256_json(plain)[:_ID_LENGTH]
+    group, answer = f"meaning:{synset.id}", "; ".join(synset.words)
+    return _made(source, "T->T", Item(query), Item(positive), group, synset.category, licence, answer)
 
 
 def atlas_drawings(held_out: HeldOut, licences: Mapping[str, str]) -> Iterator[Shown]:

@@ -48,22 +48,35 @@ class HeldOut:
     synonyms: Mapping[str, frozenset[str]]
 
     @cached_property
+    def _pictographs(self) -> list[Mapping[str, Any]]:
+        return [row for row in self.pictographs if row["split"] in _HELD_OUT]
+
+    @cached_property
+    def _places(self) -> list[Mapping[str, Any]]:
+        return [row for row in self.places if row["split"] in _HELD_OUT]
+
+    @cached_property
+    def _called_places(self) -> frozenset[str]:
+        return frozenset(name for row in self._places for name in (row["name"], *row["aliases"]))
+
+    @cached_property
+    def groups(self) -> frozenset[str]:
+        """Entity groups of held-out pictographs and places."""
+        return frozenset(row["entity_group"] for row in (*self._pictographs, *self._places))
+
+    @cached_property
     def names(self) -> frozenset[Key]:
         """Keys of names, aliases and names in other languages of held-out pictographs and places."""
-        rows = [row for row in self.pictographs if row["split"] in _HELD_OUT]
-        texts = {text for row in rows for text in (row["name"], *row["aliases"], row["family"])}
-        texts |= {entry["name"] for row in rows for entry in row["names"]}
-        texts |= {name for row in self.places if row["split"] in _HELD_OUT for name in (row["name"], *row["aliases"])}
+        texts = _called(self._pictographs) | self._called_places
+        texts |= {entry["name"] for row in self._pictographs for entry in row["names"]}
         return frozenset(one for text in texts for one in keys(text))
 
     @cached_property
     def english(self) -> frozenset[Key]:
         """English names and what else the thing may be called; held against all but Atlas's own trained pictographs."""
-        rows = [row for row in self.pictographs if row["split"] in _HELD_OUT and row["variant"] == "base"]
-        texts = {text for row in rows for text in (row["name"], *row["aliases"], row["family"])}
+        texts = _called(row for row in self._pictographs if row["variant"] == "base")
         texts |= {other for text in texts for other in self.synonyms.get(text.casefold(), ())}
-        places = {name for row in self.places if row["split"] in _HELD_OUT for name in (row["name"], *row["aliases"])}
-        return frozenset(one for text in texts | places for one in loose_keys(text))
+        return frozenset(one for text in texts | self._called_places for one in loose_keys(text))
 
     @cached_property
     def _by_word(self) -> dict[str, list[Key]]:
@@ -92,7 +105,7 @@ class HeldOut:
 
     @cached_property
     def _symbols(self) -> frozenset[str]:
-        return frozenset(bare(row["id"]) for row in self.pictographs if row["split"] in _HELD_OUT)
+        return frozenset(bare(row["id"]) for row in self._pictographs)
 
     @cached_property
     def trained(self) -> dict[str, Mapping[str, Any]]:
@@ -105,15 +118,12 @@ class HeldOut:
 
     def place(self, code: str) -> bool:
         """Whether an ISO code of two letters is that of a held-out place."""
-        return any(row["place_id"] == code and row["split"] in _HELD_OUT for row in self.places)
+        return any(row["place_id"] == code for row in self._places)
 
     @cached_property
     def _place_names(self) -> re.Pattern[str]:
-        names = {
-            name for row in self.places if row["split"] in _HELD_OUT for name in (row["name"], *row["aliases"])
-            if len(name) > 2
-        }  # fmt: skip
-        return re.compile("|".join(rf"\b{re.escape(name)}" for name in sorted(names, key=len, reverse=True)) or "(?!)")
+        names = sorted((name for name in self._called_places if len(name) > 2), key=len, reverse=True)
+        return re.compile("|".join(rf"\b{re.escape(name)}" for name in names) or "(?!)")
 
     def tells_of_place(self, text: str) -> bool:
         """Whether a text names a held-out place or, by the same stem, its people."""
@@ -130,14 +140,13 @@ class HeldOut:
         return self._held_out((*_DRAWN, "map", "locator"))
 
     def _held_out(self, fields: Iterable[str]) -> frozenset[str]:
-        rows = [row for row in (*self.pictographs, *self.places) if row["split"] in _HELD_OUT]
-        return frozenset(row[name] for row in rows for name in fields if row.get(name))
+        return _images((*self._pictographs, *self._places), fields)
 
     @cached_property
     def own_pictures(self) -> frozenset[str]:
         """Image ids of Atlas's trained drawings and flags; how alike they are to held-out ones is Atlas's to tell."""
         rows = [row for row in (*self.pictographs, *self.places) if row["split"] == "train"]
-        return frozenset(row[name] for row in rows for name in _DRAWN if row.get(name)) - self.pictures
+        return _images(rows, _DRAWN) - self.pictures
 
     def seen(self, pictures: Iterable[Image.Image]) -> NDArray[np.bool_]:
         """Which of the pictures look like a held-out one."""
@@ -156,6 +165,16 @@ def read_held_out(atlas: Path, synonyms: Mapping[str, frozenset[str]]) -> HeldOu
         ImageStore([atlas / "images"]),
         synonyms,
     )
+
+
+def _called(rows: Iterable[Mapping[str, Any]]) -> set[str]:
+    """English names, aliases and families of pictographs."""
+    return {text for row in rows for text in (row["name"], *row["aliases"], row["family"])}
+
+
+def _images(rows: Iterable[Mapping[str, Any]], fields: Iterable[str]) -> frozenset[str]:
+    wanted = tuple(fields)
+    return frozenset(row[name] for row in rows for name in wanted if row.get(name))
 
 
 def bare(id_: str) -> str:

@@ -12,40 +12,14 @@ from functools import lru_cache
 Key = frozenset[str]
 """The words that count of one name."""
 
-_STYLE = frozenset(
-    [
-        "outline",
-        "outlined",
-        "fill",
-        "filled",
-        "bold",
-        "duotone",
-        "thin",
-        "linear",
-        "broken",
-        "rounded",
-        "sharp",
-        "twotone",
-        "alt",
-        "variant",
-        "remix",
-        "negative",
-        "icon",
-        "symbol",
-        "emoji",
-        "regular",
-        "flat",
-        "color",
-        "colour",
-        "light",
-        "solid",
-        "line",
-        "round",
-        "o",
-    ]
-)
+_STYLE = frozenset([
+    "outline", "outlined", "fill", "filled", "bold", "duotone", "thin", "linear", "broken", "rounded", "sharp",
+    "twotone", "alt", "variant", "remix", "negative", "icon", "symbol", "emoji", "regular", "flat", "color", "colour",
+    "light", "solid", "line", "round", "o",
+])  # fmt: skip
 """Words that tell how an icon is drawn, not what it shows."""
 _FILLERS = frozenset(["a", "an", "the", "of", "with", "in", "on", "and", "at", "for", "to", "s"])
+_NUMBERS = frozenset(["one", "two", "three", "four", "five", "six"])
 _LOOSE = frozenset(["face", "button", "sign", "side", "front", "head"])
 """Words that a held-out name may come without: a "dog face" is a dog."""
 
@@ -91,9 +65,6 @@ def readable(icon: str) -> str:
     while len(parts) > 1 and (parts[-1] in _STYLE or parts[-1] in _NUMBERS or parts[-1].isdigit()):
         parts.pop()
     return " ".join(parts)
-
-
-_NUMBERS = frozenset(["one", "two", "three", "four", "five", "six"])
 
 
 def _singular(token: str) -> str:

@@ -5,12 +5,11 @@ Knows the package's layout.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from atlas.starter.downloads import Package, read_members
-
-LANGUAGES = ("de", "es", "fr")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +29,8 @@ class Stamp:
     vector: bool
 
 
-def read_stamps(package: Package, folder: Path) -> tuple[Stamp, ...]:
-    """Every stamp with a caption, by name. Raises as `read_members`."""
+def read_stamps(package: Package, folder: Path, languages: Collection[str]) -> tuple[Stamp, ...]:
+    """Every stamp with a caption, by name; captions in English and `languages`. Raises as `read_members`."""
     files = {
         path.partition("/stamps/")[2]: data
         for path, data in read_members(package, folder)
@@ -40,19 +39,19 @@ def read_stamps(package: Package, folder: Path) -> tuple[Stamp, ...]:
     found = []
     for name in sorted({path.rpartition(".")[0] for path in files}):
         picture = files.get(f"{name}.png") or files.get(f"{name}.svg")
-        captions = _captions(files.get(f"{name}.txt", b"").decode("utf-8", "replace"))
+        captions = _captions(files.get(f"{name}.txt", b"").decode("utf-8", "replace"), languages)
         if picture and captions:
             found.append(Stamp(name, captions, picture, vector=f"{name}.png" not in files))
     return tuple(found)
 
 
-def _captions(text: str) -> dict[str, str]:
+def _captions(text: str, languages: Collection[str]) -> dict[str, str]:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if not lines or "=" in lines[0][:20]:
         return {}
     captions = {"en": lines[0]}
     for line in lines[1:]:
         language, _, caption = line.partition(".utf8=")
-        if language in LANGUAGES and caption:
+        if language in languages and caption:
             captions[language] = caption.strip()
     return captions

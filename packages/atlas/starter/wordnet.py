@@ -32,7 +32,7 @@ class Synset:
         category: What sort of noun it is, or the part of speech.
         gloss: The definition.
         examples: Sentences that use a word of it.
-        first_for: Words for which this is the first of their noun senses.
+        first_for: Words for which this is the first of their senses as this part of speech.
     """
 
     id: str
