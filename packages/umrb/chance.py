@@ -22,8 +22,10 @@ class ChanceSystem:
         del card
         return True
 
-    def prepare(self, tasks: Sequence[NumberedTask]) -> None:
+    def prepare(self, tasks: Sequence[NumberedTask]) -> int:
         """Nothing is shared between tasks."""
+        del tasks
+        return 0
 
     def outcome(self, task: NumberedTask, metrics: Sequence[str], depth: int) -> Outcome:
         """See `System`; the values are expectations, and there is no ranking."""
@@ -37,12 +39,14 @@ def expected(metric: str, judgements: Judgements, pool: int) -> Floats:
     Raises:
         FoundryError: The metric is not known.
     """
-    kind, cutoff = parse_metric(metric)
-    cutoff = min(cutoff, pool)
+    kind, asked = parse_metric(metric)
+    cutoff = min(asked, pool)
     if kind == "hit_rate":
         return _hit_rate(judgements, pool, cutoff)
     if kind == "recall":
         return np.full(len(judgements.relevant), cutoff / pool)
+    if kind == "precision":
+        return np.asarray(judgements.relevant * (cutoff / pool / asked))
     if kind == "ndcg":
         return _ndcg(judgements, pool, cutoff)
     if kind == "mrr":
