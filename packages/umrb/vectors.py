@@ -59,8 +59,9 @@ class Space:
 
     def __init__(self, folder: Path, dtype: np.dtype[Any], chunk: int) -> None:
         self._folder, self._dtype, self._chunk = folder, dtype, chunk
-        self._read: dict[str, int] = {}  # chunks by name, in the order in which their keys were taken in
-        self._files: list[NDArray[Any]] = []
+        self._read: set[str] = set()  # names of files of keys that were taken in
+        self._files: list[Path] = []  # not kept open: a map holds a file descriptor, and there are thousands of chunks
+        self._width: int | None = None
         self._keys, self._places = np.zeros(0, DIGEST), np.zeros(0, np.int64)
         self.refresh()
 
@@ -72,10 +73,11 @@ class Space:
             chunk = _open(path)
             if chunk is None:
                 continue
-            self._read[path.name] = len(self._files)
-            self._files.append(chunk[1])
+            places.append((np.int64(len(self._files)) << 32) + np.arange(len(chunk[0])))
             keys.append(chunk[0])
-            places.append((np.int64(self._read[path.name]) << 32) + np.arange(len(chunk[0])))
+            self._width = chunk[1].shape[1]
+            self._read.add(path.name)
+            self._files.append(_vectors_of(path))
         if len(keys) > 1:
             every = np.concatenate(keys)
             order = np.argsort(every, kind="stable")
@@ -117,11 +119,11 @@ class Space:
         if not len(keys):
             return np.zeros((0, 0), np.float32)
         places = self._places[np.searchsorted(self._keys, keys)]
-        found = np.empty((len(keys), self._files[0].shape[1]), np.float32)
         chunks = places >> 32
+        found = np.empty((len(keys), self._width or 0), np.float32)
         for chunk in np.unique(chunks):
             wanted = np.flatnonzero(chunks == chunk)
-            found[wanted] = self._files[chunk][places[wanted] & 0xFFFFFFFF]
+            found[wanted] = np.load(self._files[chunk], mmap_mode="r")[places[wanted] & 0xFFFFFFFF]
         return found
 
     def stream(self, keys: Digests) -> Iterator[Vectors]:
@@ -147,19 +149,22 @@ class Space:
                 f"The model was asked for {wanted} vectors and returned an array of the shape {vectors.shape}.",
                 hint="A model returns one vector for each item, [n, d].",
             )
-        if self._files and vectors.shape[1] != self._files[0].shape[1]:
+        if self._width not in (None, vectors.shape[1]):
             raise FoundryError(
                 f"The model returned vectors of {vectors.shape[1]} numbers; those kept in {self._folder} have "
-                f"{self._files[0].shape[1]}.",
+                f"{self._width}.",
                 hint="Name the model by all that changes its vectors, or delete that folder.",
             )
-        bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+        with np.errstate(over="ignore"):
+            kept = np.ascontiguousarray(vectors, dtype=self._dtype)
+        bad = np.flatnonzero(~np.isfinite(kept).all(axis=1))
         if len(bad):
             raise FoundryError(
-                f"The model returned NaN or infinity for {len(bad)} of {wanted} items; the first is number {bad[0]}.",
-                hint="Compute in bfloat16 or float32 instead of float16; finished work is kept.",
+                f"The model returned NaN or infinity in {self._dtype} for {len(bad)} of {wanted} items; the first is "
+                f"number {bad[0]}.",
+                hint="Compute and store in bfloat16 or float32 instead of float16; finished work is kept.",
             )
-        return np.ascontiguousarray(vectors, dtype=self._dtype)
+        return kept
 
 
 @contextmanager
@@ -183,12 +188,19 @@ def _write(path: Path, array: NDArray[Any]) -> None:
     atomic_write(path, buffer.getvalue())
 
 
+def _vectors_of(keys: Path) -> Path:
+    return keys.with_name(keys.name.removesuffix(_KEYS) + _VECTORS)
+
+
 def _open(path: Path) -> tuple[Digests, NDArray[Any]] | None:
-    """Keys [m] and mapped vectors [m, d] of a chunk; None for a damaged one, which goes."""
+    """Keys [m] and mapped vectors [m, d] of a chunk; None for a damaged one, whose keys go.
+
+    An error of the system says nothing of the chunk, and is raised.
+    """
     try:
         keys = np.load(path, allow_pickle=False)
-        vectors = np.load(path.with_name(path.name.removesuffix(_KEYS) + _VECTORS), mmap_mode="r", allow_pickle=False)
-    except (OSError, EOFError, ValueError):
+        vectors = np.load(_vectors_of(path), mmap_mode="r", allow_pickle=False)
+    except (FileNotFoundError, EOFError, ValueError):
         keys, vectors = np.zeros(0, DIGEST), np.zeros((1, 0))
     if keys.dtype == DIGEST and vectors.ndim == 2 and len(keys) == len(vectors):
         return keys, vectors

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -66,12 +68,43 @@ def test_a_damaged_chunk_is_computed_again(tmp_path: Path) -> None:
     np.testing.assert_array_equal(space.take(keys(range(12))), of(np.arange(12)))
 
 
+def test_more_chunks_than_a_process_may_open_files(tmp_path: Path) -> None:
+    """Forty million documents are five thousand chunks; a thousand files is what a process usually may open."""
+    space = VectorStore(tmp_path, chunk=2).space("model", None)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/dev/fd")) + 20, hard))
+    try:
+        space.fill(keys(range(100)), Compute())
+        again = VectorStore(tmp_path, chunk=2).space("model", None)
+        np.testing.assert_array_equal(again.take(keys(range(100))), of(np.arange(100)))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_an_error_of_the_system_takes_no_chunk_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    VectorStore(tmp_path, chunk=4).space("model", None).fill(keys(range(8)), Compute())
+
+    def no_more_files(*_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as broken, pytest.raises(OSError, match="Too many open files"):
+        broken.setattr(np, "load", no_more_files)
+        VectorStore(tmp_path, chunk=4).space("model", None)
+    assert len(VectorStore(tmp_path, chunk=4).space("model", None).missing(keys(range(8)))) == 0
+
+
+def test_what_half_precision_can_not_hold_is_refused(tmp_path: Path) -> None:
+    space = VectorStore(tmp_path, dtype="float16").space("model", None)
+    with pytest.raises(FoundryError, match="infinity in float16"):
+        space.fill(keys(range(3)), lambda rows: of(rows) + 1e5)
+
+
 @pytest.mark.parametrize(
     ("compute", "message"),
     [
         (lambda rows: of(rows)[1:], "asked for 5 vectors and returned an array of the shape"),
         (lambda rows: of(rows)[:, 0], "returned an array of the shape"),
-        (lambda rows: np.where(rows[:, None] == 7, np.nan, of(rows)), "NaN or infinity for 1 of 5 items.*number 2"),
+        (lambda rows: np.where(rows[:, None] == 7, np.nan, of(rows)), "NaN or infinity in float32 for 1 of 5 items.*number 2"),
         (lambda rows: np.hstack([of(rows), of(rows)]), "vectors of 4 numbers; those kept in"),
     ],
 )
