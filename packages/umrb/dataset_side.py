@@ -6,6 +6,7 @@ task's category names. Knows columns; not tasks, nor where the data set came fro
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ import datasets  # type: ignore[import-untyped]
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from filelock import FileLock
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -22,6 +24,7 @@ from gme_data.digests import sha256_bytes
 from gme_data.errors import FoundryError
 from gme_data.images import ImageStore, decode_rgb, open_image
 from gme_data.items import Item
+from gme_data.journal import atomic_write
 from umrb.sides import DIGEST, Digests, Row_co, View, Window, as_digests, as_given, blocks, digest
 from umrb.video import frames_of
 
@@ -92,7 +95,7 @@ class DatasetSide(Generic[Row_co]):
                 f"found {', '.join(self.data.column_names)}."
             )
         self.data = _undecoded(self.data.select_columns(["id", *_columns(self.data, self.modalities)]))
-        ids = pc.cast(self.data.with_format("arrow")[:]["id"].combine_chunks(), pa.string())
+        ids = pc.cast(self.data.select_columns("id").with_format("arrow")[:]["id"].combine_chunks(), pa.string())
         order = pc.sort_indices(ids, sort_keys=[("", "descending" if self.descending else "ascending")])
         self.ids, self._order = ids.take(order), order.to_numpy().astype(np.int64)
 
@@ -131,17 +134,17 @@ class DatasetSide(Generic[Row_co]):
         return self._digests
 
     def _cached(self) -> Digests:
-        if self.cache is not None and self.cache.exists():
-            found = np.load(self.cache, allow_pickle=False)
-            if len(found) == len(self):
-                return np.asarray(found)
-        found = self._digest(as_given)
-        if self.cache is not None:
-            self.cache.parent.mkdir(parents=True, exist_ok=True)
-            part = self.cache.with_suffix(".part.npy")
-            np.save(part, found, allow_pickle=False)
-            part.replace(self.cache)
-        return found
+        if self.cache is None:
+            return self._digest(as_given)
+        self.cache.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.cache.with_suffix(".lock")):  # of several processes one reads the data
+            kept = _load_digests(self.cache, len(self))
+            if kept is None:
+                kept = self._digest(as_given)
+                buffer = io.BytesIO()
+                np.save(buffer, kept, allow_pickle=False)
+                atomic_write(self.cache, buffer.getvalue())
+        return kept
 
     def _digest(self, view: View) -> Digests:
         """Read in the order in which the data set lies on disk, for speed."""
@@ -174,6 +177,15 @@ class DatasetSide(Generic[Row_co]):
             for frame in frames_of(_bytes(video), self.frames, self.name)
         ]
         return Window(items, HeldImages(pictures), self.frames)
+
+
+def _load_digests(path: Path, rows: int) -> Digests | None:
+    """None if there are none, or what is there is damaged."""
+    try:
+        found = np.load(path, allow_pickle=False)
+    except (FileNotFoundError, EOFError, ValueError):
+        return None
+    return np.asarray(found) if found.dtype == DIGEST and len(found) == rows else None
 
 
 def _item(text: str | None, image: str | None) -> Item:

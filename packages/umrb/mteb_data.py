@@ -71,7 +71,7 @@ def load_mteb(
         task: See `mteb_task`.
         dataset: Row of the registry that names its metric, split and instruction.
         frames: Of a video.
-        cache: Folder that keeps the digests of contents; they depend on the revision of the data.
+        cache: Folder that keeps the digests of contents, named by the files of a local copy or else by the revision.
 
     Returns:
         The task, and its judgements as published, for the check of its integrity.
@@ -81,10 +81,11 @@ def load_mteb(
     """
     split = _load(task, dataset.split)
     licence = str(task.metadata.license)
+    copy = Path(task.metadata.dataset["path"])
+    version = _stamp(copy) if copy.is_dir() else str(task.metadata.dataset["revision"])[:12]
 
     def side(prompt: PromptType, rows: datasets.Dataset, make: Callable[[str, Item], Row]) -> DatasetSide[Row]:
-        revision = str(task.metadata.dataset["revision"])[:12]
-        stem = f"{task.metadata.name}-{revision}-{dataset.split}-{prompt.value}-{len(rows)}-{frames}.npy"
+        stem = f"{task.metadata.name}-{version}-{dataset.split}-{prompt.value}-{len(rows)}-{frames}.npy"
         return DatasetSide(
             f"{task.metadata.name}, {prompt.value}",
             rows,
@@ -171,7 +172,7 @@ def _load(task: AbsTaskRetrieval, split: str) -> Any:  # noqa: ANN401 - mteb's t
             raise
         raise FoundryError(
             f"The data of {name} can't be read from {path}: {error}",
-            hint=f"Run `gme umrb fetch {name}`, or `gme umrb verify {name}` if they are there.",
+            hint=f"Run `gme umrb fetch --dataset {name}`, or `gme umrb verify --dataset {name}` if they are there.",
         ) from error
 
 
@@ -182,16 +183,20 @@ def _apart(copy: Path, load: Callable[..., None]) -> Callable[..., None]:
     """
 
     def load_apart(**options: Any) -> None:  # noqa: ANN401 - mteb's own
-        stats = [(path.relative_to(copy).as_posix(), path.stat()) for path in sorted(copy.rglob("*")) if path.is_file()]
-        key = sha256_json([[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats])[:12]
         before = datasets.config.HF_DATASETS_CACHE
-        datasets.config.HF_DATASETS_CACHE = copy.parent / CONVERTED / f"{copy.name}-{key}"
+        datasets.config.HF_DATASETS_CACHE = copy.parent / CONVERTED / f"{copy.name}-{_stamp(copy)}"
         try:
             load(**options)
         finally:
             datasets.config.HF_DATASETS_CACHE = before
 
     return load_apart
+
+
+def _stamp(copy: Path) -> str:
+    """Names the state of a local copy, by the sizes and times of its files."""
+    stats = [(path.relative_to(copy).as_posix(), path.stat()) for path in sorted(copy.rglob("*")) if path.is_file()]
+    return sha256_json([[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats])[:12]
 
 
 def _same(queries: pa.Array, docs: pa.Array) -> Ints:

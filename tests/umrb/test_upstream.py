@@ -10,6 +10,8 @@ from typing import Any
 
 import mteb
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from upstream import NAMES, TASKS, write_task
 
@@ -21,6 +23,7 @@ from umrb.mteb_model import MtebEmbedder
 from umrb.mteb_system import mteb_system
 from umrb.registry import Dataset, load_suite
 from umrb.result_files import MTEB_METRICS, read_result, result_path
+from umrb.sides import as_given
 from umrb.suite import SuiteConfig, run_suite
 from umrb.systems import DenseSystem, Encoder
 from umrb.vectors import VectorStore
@@ -163,9 +166,28 @@ def test_data_that_changed_are_read_again_by_mteb_too(tmp_path: Path) -> None:
         assert len(task.dataset["default"]["test"]["corpus"]) == len(NAMES) - len(lost)
 
 
+def test_digests_that_are_kept_are_those_of_the_data_at_hand(tmp_path: Path) -> None:
+    """Else a corpus that was exchanged would be scored by the vectors of what stood there before."""
+    folder = write_task(tmp_path / "data", "SciFact")
+    cache = tmp_path / "digests"
+
+    def digests() -> list[bytes]:
+        loaded = load_unit(dataset_of("SciFact"), "SciFact", tmp_path / "data", cache=cache)
+        return [*loaded.task.docs.digests(as_given)]
+
+    before = digests()
+    for path in cache.glob("*.npy"):
+        path.write_bytes(b"torn")
+    assert digests() == before
+    path = folder / "corpus" / "corpus-00000-of-00001.parquet"
+    rows = pq.read_table(path).to_pylist()
+    pq.write_table(pa.Table.from_pylist([{**row, "text": row["text"] + "!"} for row in rows]), path)
+    assert not set(digests()) & set(before)
+
+
 def test_data_that_are_not_there(tmp_path: Path) -> None:
     folder = write_task(tmp_path / "data", "SciFact")
     (folder / "corpus" / "corpus-00000-of-00001.parquet").unlink()
     with pytest.raises(FoundryError, match="The data of SciFact can't be read") as caught:
         load_unit(dataset_of("SciFact"), "SciFact", tmp_path / "data")
-    assert "gme umrb fetch SciFact" in (caught.value.hint or "")
+    assert "gme umrb fetch --dataset SciFact" in (caught.value.hint or "")
