@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -242,7 +243,6 @@ def run(
     from umrb.models import MTEB, Options, open_model
     from umrb.suite import SuiteConfig, run_suite
 
-    choice.chosen()  # names are looked at before a model is loaded
     config = SuiteConfig(
         suite=choice.suite,
         datasets=choice.datasets,
@@ -253,13 +253,18 @@ def run(
         allow_defects=allow_defects,
         frames=frames,
     )
+    config.chosen()  # names are looked at before a model is loaded
     if common.dry_run:
         show_plan(choice, Fleet(), output, common)
         return 0
     found = (model, model) if model.startswith(MTEB) else find_model(model, common)
     inputs = () if min_image_tokens is None else (("min_image_tokens", min_image_tokens),)
-    opened = open_model(str(found[1]), output / "vectors", Options(device, dtype, store, inputs=inputs), name=name)
+    opened = open_model(
+        str(found[1]), output / "vectors", Options(device, dtype, store, frames, inputs=inputs), name=name
+    )
     done = run_suite(config, opened.meta, opened.make)
+    if os.environ.get("RANK", "0") != "0":
+        return 0  # the first rank of torchrun speaks for all; a status of another would end it
     _tell_run(config, done, common)
     return EXIT_BAD_INPUT if done.refused else 0
 
@@ -312,7 +317,7 @@ def _tell_run(config: SuiteConfig, done: SuiteRun, common: Common) -> None:
         whole = config.model_copy(update={"datasets": ()}).chosen()
         reports = {**write_suite_report(config.label, whole, done.folder, home), "report": home}
     if common.json:
-        print_json({"scored": done.scored, "refused": done.refused, "elsewhere": done.elsewhere, **reports})
+        print_json({"scored": done.scored, "refused": done.refused, **reports})
         return
     for name, reasons in done.refused.items():
         say(f"refused: {name}: {'; '.join(reasons)}")
@@ -321,8 +326,6 @@ def _tell_run(config: SuiteConfig, done: SuiteRun, common: Common) -> None:
         low, high = (100 * end for end in score.interval)
         say(f"{score.name:<46} {score.metric:<15} {100 * score.value:6.2f}  [{low:.2f}, {high:.2f}]")
     say(f"{len(done.scored)} tasks scored, {len(done.records)} of the suite have a result.")
-    if done.elsewhere:
-        say(f"Another process is at {', '.join(done.elsewhere)}.")
     if reports:
         say(f"Report: {reports['report'] / 'report.html'}")
 

@@ -19,6 +19,7 @@ from gme_data.digests import sha256_json
 from gme_data.errors import FoundryError
 from gme_data.images import ImageStore
 from gme_data.items import Item
+from umrb.hub import HUB_ERRORS, in_one_line
 from umrb.loading import Loaded
 from umrb.mteb_meta import describe, folder_digest
 from umrb.mteb_system import mteb_system
@@ -37,7 +38,8 @@ class Options:
     Attributes:
         device: As torch names it; ``cuda`` under torchrun is the rank's own.
         dtype: Of weights and computation.
-        store: Of vectors on disk.
+        store: Precision of vectors on disk.
+        frames: Of a video whose vectors are averaged.
         batch_tokens: Tokens computed at once; None takes what is fast on the device.
         inputs: Input settings instead of the model's own, such as ``min_image_tokens``.
     """
@@ -45,6 +47,7 @@ class Options:
     device: str = "cpu"
     dtype: str = "float32"
     store: Literal["float16", "float32"] = "float32"
+    frames: int = 1
     batch_tokens: int | None = None
     inputs: tuple[tuple[str, Any], ...] = ()
 
@@ -77,11 +80,15 @@ def open_model(source: str, vectors: Path, options: Options, *, name: str | None
 
 def encoder_digest(revision: str, options: Options) -> str:
     """Names all that a model's vectors depend on: weights and settings on disk, precision, input settings."""
-    return sha256_json([revision, _changed(options)])
+    return sha256_json([revision, {"dtype": options.dtype, **dict(options.inputs)}])
 
 
-def _changed(options: Options) -> dict[str, Any]:
-    return {"dtype": options.dtype, **dict(options.inputs)}
+def variant_of(options: Options) -> dict[str, Any]:
+    """All that changes a score and is not the default: results are filed apart by it."""
+    default = Options()
+    fields = ("dtype", "store", "frames")
+    changed = {name: getattr(options, name) for name in fields if getattr(options, name) != getattr(default, name)}
+    return {**changed, **dict(options.inputs)}
 
 
 def score_mteb_model(model: EncoderProtocol, vectors: Path) -> Model:
@@ -97,8 +104,7 @@ def _ours(source: str, name: str, store: VectorStore, options: Options) -> Model
     # The folder of a snapshot is named by its commit: no need to read sixteen gigabytes for a name.
     revision = folder_digest(folder) if Path(source).is_dir() else folder.name
     embedder = Embedder.load(folder, _device(options.device), options.dtype, **dict(options.inputs))
-    variant = _changed(options) if options.inputs or options.dtype != "float32" else {}
-    meta = describe(embedder, name, revision, variant)
+    meta = describe(embedder, name, revision, variant_of(options))
 
     def encode(items: Sequence[Item], instruction: str | None, images: ImageStore | None) -> Vectors:
         return embedder.encode(items, instruction, images, batch_tokens=options.batch_tokens)
@@ -125,8 +131,11 @@ def _of_mteb(model: EncoderProtocol, store: VectorStore) -> Model:
 def _load_mteb(name: str, device: str) -> EncoderProtocol:
     try:
         found = mteb.get_model(name, device=device)
-    except (KeyError, ValueError, OSError) as error:
-        raise FoundryError(f"mteb can't load '{name}': {str(error).splitlines()[0]}") from error
+    except (KeyError, ValueError, ImportError, *HUB_ERRORS) as error:
+        raise FoundryError(
+            f"mteb can't load '{name}': {in_one_line(error)}",
+            hint="`mteb available_models` names those that it has; some need a package, all need the hub or its cache.",
+        ) from error
     if not isinstance(found, EncoderProtocol):
         raise FoundryError(f"'{name}' does not encode items one by one.", hint="Score it by `mteb.evaluate`.")
     return found

@@ -80,8 +80,12 @@ def mteb_system(model: EncoderProtocol, store: VectorStore, metadata: TaskMetada
     """A model of mteb as a system for the task that `metadata` describes.
 
     Raises:
-        FoundryError: Its similarity is neither cosine nor the inner product.
+        FoundryError: Its similarity is neither cosine nor the inner product, or the task has videos.
     """
+    if "video" in metadata.modalities:
+        raise FoundryError(
+            f"{metadata.name} has videos, which are frames here.", hint="Score models of mteb on it by `mteb.evaluate`."
+        )
     meta = model.mteb_model_meta
     if meta is None or meta.similarity_fn_name not in _KNOWN:
         raise FoundryError(
@@ -102,7 +106,7 @@ def _rows(items: Sequence[Item], images: ImageStore | None, modalities: Sequence
     if "image" in modalities:
         found = [images.read(item.image) if item.image is not None and images else None for item in items]
         columns["image"] = [{"bytes": data, "path": None} if data else None for data in found]
-        features["image"] = datasets.Image()
+        features["image"] = datasets.Image(mode="RGB")
     return datasets.Dataset.from_dict(columns, features=datasets.Features(features))
 
 

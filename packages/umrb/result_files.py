@@ -26,7 +26,7 @@ from umrb.results import TaskScore
 CUTOFFS = (1, 3, 5, 10, 20, 100, 1000)
 KINDS = ("ndcg", "map", "recall", "precision", "mrr", "hit_rate")
 MTEB_METRICS = tuple(f"{kind}_at_{cutoff}" for kind in KINDS for cutoff in CUTOFFS)
-"""What mteb writes of a retrieval task, but for its nAUC."""
+"""What mteb writes of a retrieval task, with an nAUC of each but the hit rates; see `umrb.abstention`."""
 _VERSIONS = ("mteb", "torch", "transformers", "datasets", "faiss-cpu", "numpy")
 
 
@@ -69,12 +69,19 @@ def result_path(folder: Path, meta: ModelMeta, task: str) -> Path:
     return Path(mteb.ResultCache(folder).get_task_result_path(task, meta))
 
 
-def write_result(path: Path, task: AbsTask | None, record: TaskRecord) -> None:
-    """Write the file. `task` is mteb's own; None for tasks that mteb does not have."""
+def write_result(path: Path, task: AbsTask | None, record: TaskRecord, split: str, naucs: Mapping[str, float]) -> None:
+    """Write the file.
+
+    Args:
+        path: See `result_path`.
+        task: mteb's own; None for tasks that mteb does not have.
+        record: What is written besides mteb's fields.
+        split: That was scored.
+        naucs: See `umrb.abstention`.
+    """
     score = record.score
     values = {name: score.scores[name] for name in MTEB_METRICS if name in score.scores}
-    values |= {"accuracy": score.scores["recall_at_1"], "main_score": score.value}
-    split = task.eval_splits[0] if task else "test"
+    values |= {**naucs, "accuracy": score.scores["recall_at_1"], "main_score": score.value}
     if task is not None:
         values["main_score"] = score.scores.get(task.metadata.main_score, score.value)
         result = TaskResult.from_task_results(task, {split: {"default": values}}, record.seconds)

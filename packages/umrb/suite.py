@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -22,6 +21,7 @@ from pydantic import Field
 from gme_data.errors import FoundryError
 from gme_data.progress import Progress
 from gme_data.settings import Frozen
+from umrb.abstention import nauc_of
 from umrb.cards import EXAMPLES
 from umrb.config import ScoringConfig
 from umrb.examples import write_examples, write_sample
@@ -121,20 +121,18 @@ class SuiteRun:
     Attributes:
         folder: Of the model's results.
         records: Of all tasks that have a result now.
-        scored: Tasks scored by this call.
-        refused: Tasks that integrity refused, with the reasons.
-        elsewhere: Tasks that another process was at.
+        scored: Tasks scored by this call; other processes may have scored others meanwhile.
+        refused: Tasks that can't be scored as they are, with the reasons.
     """
 
     folder: Path
     records: tuple[TaskRecord, ...]
     scored: tuple[str, ...]
     refused: dict[str, tuple[str, ...]]
-    elsewhere: tuple[str, ...]
 
 
 def run_suite(config: SuiteConfig, meta: ModelMeta, make: MakeSystem) -> SuiteRun:
-    """Score a model.
+    """Score a model. Where several processes share the work, each returns when all of it is done.
 
     Args:
         config: See the class.
@@ -142,23 +140,25 @@ def run_suite(config: SuiteConfig, meta: ModelMeta, make: MakeSystem) -> SuiteRu
         make: Makes the system for each task; encoders and stores may be shared.
 
     Raises:
-        FoundryError: An unknown dataset, data that can't be read, a result that is there with ``overwrite="never"``, a
-            model that returns what is no vector. What was scored before stays.
+        FoundryError: An unknown dataset, a result that is there with ``overwrite="never"``, a model that returns what
+            is no vector. What was scored before stays.
     """
+    work = _Work(config, meta, make)
     todo = list(units(config.chosen()))
-    paths = {name: result_path(config.home, meta, name) for _, name in todo}
-    there = [name for name, path in paths.items() if path.exists()]
+    there = [name for _, name in todo if work.path(name).exists()]
     if there and config.overwrite == "never":
         raise FoundryError(f"Results are there: {', '.join(there[:3])}.", hint="Give --overwrite only-missing.")
-    work = _Work(config, meta, make)
+    folder = work.path(todo[0][1]).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / ".meta.lock"):
+        write_meta(folder, meta)
     with Progress(f"score {meta.name}", len(todo), "tasks") as progress:
-        for dataset, name in todo:
-            if config.overwrite == "always" or not paths[name].exists():
-                work.attempt(dataset, name, paths[name])
-            progress.advance(note=name)
-    records = [record for path in paths.values() if (record := read_result(path)) is not None]
-    folder = result_path(config.home, meta, todo[0][1]).parent
-    return SuiteRun(folder, tuple(records), tuple(work.scored), work.refused, tuple(work.elsewhere))
+        for unit in todo:
+            work.attempt(*unit)
+            progress.advance(note=unit[1])
+        work.await_others()
+    records = [record for _, name in todo if (record := read_result(work.path(name))) is not None]
+    return SuiteRun(folder, tuple(records), tuple(work.scored), work.refused)
 
 
 class _Work:
@@ -166,43 +166,71 @@ class _Work:
 
     def __init__(self, config: SuiteConfig, meta: ModelMeta, make: MakeSystem) -> None:
         self._config, self._meta, self._make = config, meta, make
+        self._began = time.time()
+        self._elsewhere: list[tuple[Dataset, str]] = []
         self.scored: list[str] = []
-        self.elsewhere: list[str] = []
         self.refused: dict[str, tuple[str, ...]] = {}
 
-    def attempt(self, dataset: Dataset, name: str, path: Path) -> None:
-        """Score one task, unless integrity or another process is against it."""
-        config = self._config
-        started = time.monotonic()
-        data = config.tasks or config.data
-        loaded = load_unit(dataset, name, data, frames=config.frames, cache=config.output / DIGESTS)
-        if loaded.defects and not config.allow_defects:
-            self.refused[name] = loaded.defects
-            _log.warning("%s is refused: %s", name, "; ".join(loaded.defects))
-            return
-        system = self._make(loaded)
-        encoded = system.prepare([loaded.task])  # every process takes its share, also of a task that another scores
-        with ExitStack() as stack:
-            lock = FileLock(path.with_suffix(".lock"))
-            path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                stack.enter_context(lock.acquire(timeout=0))
-            except Timeout:
-                self.elsewhere.append(name)
-                return
-            if path.exists() and config.overwrite != "always":
-                return
-            self._score(dataset, loaded, system, path, encoded, started)
-            self.scored.append(name)
+    def path(self, name: str) -> Path:
+        """Of a task's result."""
+        return result_path(self._config.home, self._meta, name)
 
-    def _score(
-        self, dataset: Dataset, loaded: Loaded, system: DenseSystem, path: Path, encoded: int, started: float
-    ) -> None:
-        config, task = self._config, loaded.task
+    def attempt(self, dataset: Dataset, name: str) -> None:
+        """Score one task, unless it is done, or its data or another process are against it."""
+        if self._is_done(name):
+            return
+        started = time.monotonic()
+        try:
+            loaded = self._load(dataset, name)
+            system = self._make(loaded)
+        except FoundryError as error:
+            self._refuse(name, (f"{error} {error.hint or ''}".strip(),))
+            return
+        if loaded.defects and not self._config.allow_defects:
+            self._refuse(name, loaded.defects)
+            return
+        encoded = system.prepare([loaded.task])  # every process takes its share, also of a task that another scores
+        try:
+            with self._lock(name).acquire(timeout=0):
+                if not self._is_done(name):
+                    self._score(dataset, loaded, system, encoded, started)
+                    self.scored.append(name)
+        except Timeout:
+            self._elsewhere.append((dataset, name))
+
+    def await_others(self) -> None:
+        """Wait for the tasks that other processes are at; one that died leaves its task to this process."""
+        while self._elsewhere:
+            dataset, name = self._elsewhere.pop()
+            with self._lock(name):
+                pass
+            self.attempt(dataset, name)
+
+    def _is_done(self, name: str) -> bool:
+        """Whether there is a result that counts: any, or one of this run where all are to be made again."""
+        path = self.path(name)
+        if self._config.overwrite != "always":
+            return path.exists()
+        return path.exists() and path.stat().st_mtime >= self._began
+
+    def _lock(self, name: str) -> FileLock:
+        path = self.path(name)
+        return FileLock(path.with_name(f".{path.stem}.lock"))
+
+    def _load(self, dataset: Dataset, name: str) -> Loaded:
+        config = self._config
+        data = config.tasks or config.data
+        return load_unit(dataset, name, data, frames=config.frames, cache=config.output / DIGESTS)
+
+    def _refuse(self, name: str, reasons: tuple[str, ...]) -> None:
+        self.refused[name] = reasons
+        _log.warning("%s is refused: %s", name, "; ".join(reasons))
+
+    def _score(self, dataset: Dataset, loaded: Loaded, system: DenseSystem, encoded: int, started: float) -> None:
+        config, task, path = self._config, loaded.task, self.path(loaded.task.card.name)
         metrics = list(dict.fromkeys([dataset.metric, *MTEB_METRICS]))
         outcome = system.outcome(task, metrics, min(config.depth, len(task.docs)))
         folder = path.parent
-        write_meta(folder, self._meta)
         write_outcome(folder, "", task, outcome, config.kept)  # ``runs/`` and ``queries/`` of this model
         write_examples(folder / EXAMPLES, task, outcome, config.seed)
         write_sample(folder / EXAMPLES, system, task, config.seed)
@@ -220,4 +248,4 @@ class _Work:
             seconds=round(time.monotonic() - started, 3),
             versions=versions(),
         )
-        write_result(path, loaded.mteb, record)
+        write_result(path, loaded.mteb, record, task.card.split, nauc_of(outcome))

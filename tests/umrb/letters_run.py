@@ -1,7 +1,8 @@
-"""A run that takes its time: ``python letters_run.py DATA OUTPUT LOG``. Texts by the letters that they have."""
+"""A run that takes its time: ``python letters_run.py DATA OUTPUT LOG [TASK ...]``. Texts by their letters."""
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -20,18 +21,19 @@ from umrb.vectors import VectorStore
 TASKS = ("SciFact", "NQ", "FEVER", "FiQA2018", "SCIDOCS", "NFCorpus")
 
 
-def score(data: Path, output: Path, log: Path | None = None) -> tuple[TaskRecord, ...]:
+def score(data: Path, output: Path, log: Path | None = None, names: tuple[str, ...] = TASKS) -> tuple[TaskRecord, ...]:
     def encode(items: Sequence[Item], instruction: str | None, images: Any) -> np.ndarray:
         if log:
             with log.open("a") as handle:
-                handle.write("".join(f"{instruction} {item.text}\n" for item in items))
+                rank = os.environ.get("RANK", "0")
+                handle.write("".join(f"{rank}\t{instruction} {item.text}\n" for item in items))
             time.sleep(0.1)
         rows = [[(item.text or "").count(letter) + 0.01 for letter in "abcdefghijklmnopqrstuvwxyz"] for item in items]
         found = np.array(rows, dtype=np.float32)
         return found / np.linalg.norm(found, axis=1, keepdims=True)
 
     system = DenseSystem("letters", Encoder("letters", encode), VectorStore(output / "vectors", chunk=4))
-    config = SuiteConfig(datasets=TASKS, data=data, output=output, allow_defects=True)
+    config = SuiteConfig(datasets=names, data=data, output=output, allow_defects=True)
     meta = mteb.get_model_meta("mteb/baseline-random-encoder").model_copy(
         update={"name": "test/letters", "revision": "1"}
     )
@@ -39,4 +41,4 @@ def score(data: Path, output: Path, log: Path | None = None) -> tuple[TaskRecord
 
 
 if __name__ == "__main__":
-    score(*map(Path, sys.argv[1:]))
+    score(*map(Path, sys.argv[1:4]), names=tuple(sys.argv[4:]) or TASKS)

@@ -15,6 +15,7 @@ from typing import Any
 import letters_run
 import numpy as np
 import pytest
+from filelock import FileLock, Timeout
 from letters_run import TASKS, score
 from upstream import NAMES, write_task
 
@@ -22,7 +23,7 @@ from gme_cli.main import run as gme
 from gme_data.errors import FoundryError
 from gme_embedder.embedder import Embedder
 from umrb.loading import disk_datasets, load_unit
-from umrb.models import Options, open_model, score_mteb_model
+from umrb.models import Options, open_model, score_mteb_model, variant_of
 from umrb.mteb_data import as_benchmark
 from umrb.mteb_model import MtebEmbedder
 from umrb.registry import load_suite
@@ -51,6 +52,65 @@ def test_processes_share_a_run_and_a_killed_one_costs_nothing(tmp_path: Path) ->
     asked = log.read_text().splitlines()
     assert len(set(asked)) == len(NAMES) * (1 + len(TASKS))  # one corpus, and questions under six instructions
     assert len(asked) <= len(set(asked)) + 4  # the chunk of the one that died
+
+
+def test_ranks_of_torchrun_share_a_run(tmp_path: Path) -> None:
+    names = TASKS[:3]
+    for name in names:
+        write_task(tmp_path / "data", name)
+    log, output = tmp_path / "log", tmp_path / "shared"
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*launcher, letters_run.__file__, str(tmp_path / "data"), str(output), str(log), *names]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert comparable(score(tmp_path / "data", output, names=names)) == comparable(
+        score(tmp_path / "data", tmp_path / "alone", names=names)
+    )
+    ranks, asked = zip(*(line.split("\t") for line in log.read_text().splitlines()), strict=True)
+    assert set(ranks) == {"0", "1"}
+    assert len(asked) == len(set(asked)) == len(NAMES) * (1 + len(names))
+
+
+def test_the_task_of_a_process_that_died_is_taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever meets a task that another process is at comes back for it, and only then is done."""
+    write_task(tmp_path / "data", TASKS[0])
+    attempt, tried = FileLock.acquire, []
+
+    def taken_at_first(lock: FileLock, timeout: float | None = None, **rest: Any) -> Any:
+        if timeout == 0 and lock.lock_file.endswith(f".{TASKS[0]}.lock"):
+            tried.append(lock.lock_file)
+            if len(tried) == 1:
+                raise Timeout(lock.lock_file)
+        return attempt(lock, timeout, **rest)
+
+    monkeypatch.setattr(FileLock, "acquire", taken_at_first)
+    records = score(tmp_path / "data", tmp_path / "out", names=TASKS[:1])
+    assert [record.score.name for record in records] == [TASKS[0]]
+    assert len(tried) == 2
+
+
+def test_a_dataset_that_is_not_there_does_not_stop_the_others(tmp_path: Path) -> None:
+    folder = write_task(tmp_path / "data", "NQ")
+    write_task(tmp_path / "data", "SciFact")
+    (folder / "corpus" / "corpus-00000-of-00001.parquet").unlink()
+    opened = open_model("mteb:mteb/baseline-random-encoder", tmp_path / "vectors", Options())
+    config = SuiteConfig(
+        datasets=("NQ", "SciFact"), data=tmp_path / "data", output=tmp_path / "out", allow_defects=True
+    )
+    done = run_suite(config, opened.meta, opened.make)
+    assert done.scored == ("SciFact",)
+    assert "The data of NQ can't be read" in done.refused["NQ"][0]
+    assert "gme umrb fetch --dataset NQ" in done.refused["NQ"][0]
+
+
+def test_what_changes_a_score_is_filed_apart() -> None:
+    assert variant_of(Options()) == {}
+    assert variant_of(Options(store="float16", frames=4, inputs=(("min_image_tokens", 4),))) == {
+        "store": "float16",
+        "frames": 4,
+        "min_image_tokens": 4,
+    }
 
 
 def test_any_model_of_mteb_can_be_scored(tmp_path: Path) -> None:

@@ -87,7 +87,11 @@ def test_a_run_leaves_files_that_mteb_reads(tmp_path: Path, model: MtebEmbedder,
     assert record.prompt == "Find a screenshot that relevant to the user's question."
     assert (record.score.pool, record.score.metric) == (8, "ndcg_at_5")
     assert any(f"{SIZES}, 1663 expected" in defect for defect in record.defects)
-    # mteb itself finds nothing to do.
+    # The same fields, and mteb itself finds nothing to do.
+    whole = mteb.evaluate(model, mteb_task("SciFact", tmp_path / "data"), cache=None, show_progress_bar=False)
+    written = json.loads(result_path(config.home, meta, "SciFact").read_text())
+    assert set(written["scores"]["test"][0]) == set(whole.task_results[0].scores["test"][0])
+    assert set(written) == {*whole.task_results[0].model_dump(), "umrb"}
     task = mteb_task("SciFact", tmp_path / "data")
     again = mteb.evaluate(
         model, task, cache=mteb.ResultCache(config.home), overwrite_strategy="only-cache", show_progress_bar=False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import resource
 from pathlib import Path
 
@@ -72,7 +71,7 @@ def test_more_chunks_than_a_process_may_open_files(tmp_path: Path) -> None:
     """Forty million documents are five thousand chunks; a thousand files is what a process usually may open."""
     space = VectorStore(tmp_path, chunk=2).space("model", None)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/dev/fd")) + 20, hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(list(Path("/dev/fd").iterdir())) + 20, hard))
     try:
         space.fill(keys(range(100)), Compute())
         again = VectorStore(tmp_path, chunk=2).space("model", None)
@@ -104,7 +103,10 @@ def test_what_half_precision_can_not_hold_is_refused(tmp_path: Path) -> None:
     [
         (lambda rows: of(rows)[1:], "asked for 5 vectors and returned an array of the shape"),
         (lambda rows: of(rows)[:, 0], "returned an array of the shape"),
-        (lambda rows: np.where(rows[:, None] == 7, np.nan, of(rows)), "NaN or infinity in float32 for 1 of 5 items.*number 2"),
+        (
+            lambda rows: np.where(rows[:, None] == 7, np.nan, of(rows)),
+            "NaN or infinity in float32 for 1 of 5 items.*number 2",
+        ),
         (lambda rows: np.hstack([of(rows), of(rows)]), "vectors of 4 numbers; those kept in"),
     ],
 )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
 from markupsafe import Markup
 
 from gme_data.journal import atomic_write
@@ -29,9 +30,10 @@ def write_suite_report(suite: str, datasets: Sequence[Dataset], results: Path, o
     facts = read_suite(suite, datasets, results)
     output.mkdir(parents=True, exist_ok=True)
     found = as_json(facts)
-    atomic_write(output / "scores.json", (json.dumps(found, indent=1, ensure_ascii=False) + "\n").encode())
-    atomic_write(output / "report.html", _page(facts, output / "plots").encode())
-    atomic_write(output / "report.md", markdown(facts).encode())
+    with FileLock(output / ".lock"):  # processes that share a run end at the same time
+        atomic_write(output / "scores.json", (json.dumps(found, indent=1, ensure_ascii=False) + "\n").encode())
+        atomic_write(output / "report.html", _page(facts, output / "plots").encode())
+        atomic_write(output / "report.md", markdown(facts).encode())
     return found
 
 
