@@ -158,18 +158,21 @@ def fetch(*, choice: Choice = _CHOICE, data: Path = _DATA, common: Common = _COM
     data
         The folder. It may be versioned by DVC.
     """
+    from umrb.fetch import by_hand, repositories
     from umrb.fetch import fetch as run_fetch
-    from umrb.fetch import repositories
 
-    wanted = repositories(choice.chosen())
-    found = wanted if common.dry_run else run_fetch(choice.chosen(), data)
+    datasets = choice.chosen()
+    wanted = repositories(datasets)
+    found = wanted if common.dry_run else run_fetch(datasets, data)
     if common.json:
-        print_json([asdict(one) for one in found])
+        print_json({"repositories": [asdict(one) for one in found], "by_hand": by_hand(datasets)})
         return
     for one in found:
         say(f"{one.name:<55} {(one.revision or 'newest')[:12]:<12}  {one.licence:<18} {', '.join(one.tasks)}")
     did = "would be fetched" if common.dry_run else "fetched"
     say(f"{len(found)} repositories {did}; {len(wanted) - len(found)} were there.")
+    for dataset, hint in by_hand(datasets).items():
+        say(f"{dataset} is not fetched. {hint}")
 
 
 @app.command
@@ -184,7 +187,7 @@ def verify(*, choice: Choice = _CHOICE, data: Path = _DATA, common: Common = _CO
     from gme_data.errors import EXIT_BAD_INPUT
     from umrb.fetch import verify as run_verify
 
-    found = list(run_verify(choice.chosen(), data))
+    found = list(run_verify(choice.chosen(), choice.tasks or data))
     if common.json:
         print_json([asdict(one) for one in found])
     else:

@@ -13,20 +13,23 @@ from pathlib import Path
 from typing import Any
 
 from gme_data.digests import sha256_file
-from gme_data.errors import FoundryError
+from gme_data.errors import FoundryError, explain_os_error
 from gme_data.journal import atomic_write
 from gme_data.manifest import FileEntry, list_files
 from gme_data.progress import Progress
+from umrb.hub import HUB_ERRORS, in_one_line
 from umrb.loading import load_unit, units
 from umrb.mteb_data import local_copy, mteb_task
 from umrb.registry import Dataset
 
 LOCK = "umrb.lock.json"
 _BY_HAND = {
+    "disk": "Its tasks are files of your own already.",
     "dci": "Its photos are part of SA-1B, whose terms each user accepts: see the DCI repository, then docs/umrb.md.",
     "flickr30k-cn": "Its authors hand it out on request: see Chinese-CLIP, then docs/umrb.md for the layout.",
 }
 _MMEB = "TIGER-Lab/MMEB-eval"
+_HOMES = {"dci": "densely_captioned_images", "flickr30k-cn": "Flickr30k-CN", "mmeb": "MMEB-eval"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,7 @@ class Repository:
 
     Attributes:
         name: ``owner/name``.
-        revision: The commit that is fetched; None for whatever is newest, which is recorded.
+        revision: The commit that is fetched; None for what is newest when it is fetched first, which is recorded.
         licence: As mteb states it.
         tasks: What reads it.
     """
@@ -60,23 +63,23 @@ class Finding:
 
 
 def repositories(datasets: Sequence[Dataset]) -> list[Repository]:
-    """What some datasets are read from, each once, in their order.
-
-    Raises:
-        FoundryError: One can't be had from the hub; says where.
-    """
+    """What some datasets are read from on the hub, each once, in their order."""
     found: dict[str, Repository] = {}
     for dataset, task in units(datasets):
-        if dataset.source in _BY_HAND:
-            raise FoundryError(f"{dataset.id} can't be fetched.", hint=_BY_HAND[dataset.source])
-        name, revision, licence = _origin(dataset, task)
-        before = found[name].tasks if name in found else ()
-        found[name] = Repository(name, revision, licence, (*before, task))
+        if dataset.source not in _BY_HAND:
+            name, revision, licence = _origin(dataset, task)
+            before = found[name].tasks if name in found else ()
+            found[name] = Repository(name, revision, licence, (*before, task))
     return list(found.values())
 
 
+def by_hand(datasets: Sequence[Dataset]) -> dict[str, str]:
+    """What must be done for the datasets that are not on the hub, by their id."""
+    return {dataset.id: _BY_HAND[dataset.source] for dataset in datasets if dataset.source in _BY_HAND}
+
+
 def fetch(datasets: Sequence[Dataset], data: Path) -> list[Repository]:
-    """Bring the repositories of some datasets to `data`; what is there at the right revision is left alone.
+    """Bring the repositories of some datasets to `data`; what is there, whole and at the right revision, is left alone.
 
     Returns:
         Those that were fetched.
@@ -88,7 +91,7 @@ def fetch(datasets: Sequence[Dataset], data: Path) -> list[Repository]:
     fetched = []
     with Progress("fetch", len(wanted), "repositories") as progress:
         for repository in wanted:
-            if _locked(data).get(repository.name, {}).get("revision") not in (repository.revision or "?",):
+            if not _is_there(repository, data):
                 fetched.append(_fetch(repository, data))
             progress.advance(note=repository.name)
     return fetched
@@ -102,7 +105,8 @@ def verify(datasets: Sequence[Dataset], data: Path) -> Iterator[Finding]:
         if not folder.exists():
             yield Finding(task, checked=False, problems=(f"{folder} is not there",))
             continue
-        problems = list(_file_problems(folder, locked.get(_origin(dataset, task)[0], {})))
+        of_hub = dataset.source not in _BY_HAND
+        problems = list(_file_problems(folder, locked.get(_origin(dataset, task)[0], {}))) if of_hub else []
         try:
             problems += load_unit(dataset, task, data).defects
         except FoundryError as error:
@@ -119,21 +123,37 @@ def _origin(dataset: Dataset, task: str) -> tuple[str, str | None, str]:
 
 
 def _folder(dataset: Dataset, task: str, data: Path) -> Path:
-    homes = {"dci": "densely_captioned_images", "flickr30k-cn": "Flickr30k-CN", "mmeb": "MMEB-eval"}
-    return data / homes[dataset.source] if dataset.source in homes else local_copy(data, _origin(dataset, task)[0])
+    if dataset.source == "disk":
+        return data / task
+    return data / _HOMES[dataset.source] if dataset.source in _HOMES else _home(_origin(dataset, task)[0], data)
+
+
+def _home(repository: str, data: Path) -> Path:
+    return data / _HOMES["mmeb"] if repository == _MMEB else local_copy(data, repository)
+
+
+def _is_there(repository: Repository, data: Path) -> bool:
+    """Whether the record says so, and the files have the sizes that they came with."""
+    record = _locked(data).get(repository.name, {})
+    files = [FileEntry(**raw) for raw in record.get("files", ())]
+    folder = _home(repository.name, data)
+    paths = [folder / entry.path for entry in files]
+    whole = all(path.is_file() and path.stat().st_size == entry.bytes for path, entry in zip(paths, files, strict=True))
+    return bool(files) and whole and repository.revision in (None, record["revision"])
 
 
 def _fetch(repository: Repository, data: Path) -> Repository:
     from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
-    folder = data / "MMEB-eval" if repository.name == _MMEB else local_copy(data, repository.name)
+    folder = _home(repository.name, data)
     try:
         revision = repository.revision or HfApi().dataset_info(repository.name).sha
         snapshot_download(repository.name, repo_type="dataset", revision=revision, local_dir=folder)
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled, ConnectionError) as error:
+    except HUB_ERRORS as error:
+        if isinstance(error, OSError) and explain_os_error(error):
+            raise
         raise FoundryError(
-            f"{repository.name} can't be fetched at {repository.revision}: {str(error).splitlines()[0]}",
+            f"{repository.name} can't be fetched at {repository.revision or 'its newest'}: {in_one_line(error)}",
             hint="Check the network and HF_HUB_OFFLINE, then run the same command again; what is there is kept.",
         ) from error
     files = [entry for entry in list_files(folder) if not entry.path.startswith(".")]

@@ -210,7 +210,9 @@ def _digest(files: list[Path]) -> str:
 def _existing(path: Path) -> Path:
     if not path.is_file():
         near = did_you_mean(path.name, (one.name for one in path.parent.glob("*"))) if path.parent.is_dir() else ""
-        raise FoundryError(f"Missing picture: {path}.{near}", hint="Fetch the pictures of the dataset too.")
+        raise FoundryError(
+            f"Missing picture: {path}.{near}", hint="Fetch and unpack the pictures too; docs/umrb.md shows where."
+        )
     return path
 
 

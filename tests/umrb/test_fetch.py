@@ -16,8 +16,10 @@ import mteb
 import pytest
 from upstream import write_task
 
+from gme_cli.main import run as gme
 from gme_data.errors import FoundryError
-from umrb.fetch import LOCK, fetch, repositories, verify
+from umrb.fetch import LOCK, by_hand, fetch, repositories, verify
+from umrb.loading import disk_datasets
 from umrb.mteb_data import local_copy
 from umrb.registry import choose
 
@@ -120,10 +122,42 @@ def test_every_dataset_of_umrb_has_a_pinned_repository() -> None:
         assert repository.licence == str(mteb.get_task(repository.tasks[0]).metadata.license)
 
 
-def test_what_can_not_be_fetched_says_where_it_is(tmp_path: Path) -> None:
-    with pytest.raises(FoundryError, match="DCI-T2I can't be fetched") as caught:
-        fetch(choose("retrieval-page", ["DCI-T2I"]), tmp_path)
-    assert "SA-1B" in (caught.value.hint or "")
+def test_what_can_not_be_fetched_says_where_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dci = choose("retrieval-page", ["DCI-T2I", "Flickr30K-T2I"])
+    assert "SA-1B" in by_hand(dci)["DCI-T2I"]
+    assert [repository.name for repository in repositories(dci)] == ["mteb/flickr30kt2i"]
+    assert gme(["umrb", "fetch", "--suite", "retrieval-page", "--dry-run", "--data", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert "mteb/flickr30kt2i" in printed
+    assert "DCI-I2T is not fetched. Its photos are part of SA-1B" in printed
+
+
+def test_files_that_were_lost_are_fetched_again(hub: type[Hub], tmp_path: Path) -> None:
+    scifact = choose("umrb", ["SciFact"])
+    fetch(scifact, tmp_path / "data")
+    path = local_copy(tmp_path / "data", "mteb/scifact") / "README.md"
+    path.unlink()
+    assert len(fetch(scifact, tmp_path / "data")) == 1
+    assert path.read_bytes() == (hub.root / "README.md").read_bytes()
+
+
+def test_a_hub_out_of_reach(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub.hf_api.api, "endpoint", "http://127.0.0.1:9", raising=False)
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(FoundryError, match="TIGER-Lab/MMEB-eval can't be fetched at its newest"):
+        fetch(choose("mmeb", ["GQA"]), tmp_path)
+
+
+def test_tasks_on_disk_and_what_was_put_there_by_hand_need_no_record(corpus: Path, tmp_path: Path) -> None:
+    folder = corpus / "tasks" / "test"
+    for finding in verify(disk_datasets(folder), folder):
+        assert finding.checked
+        assert finding.problems == ()
+    (tmp_path / "densely_captioned_images").mkdir()
+    (finding,) = verify(choose("retrieval-page", ["DCI-T2I"]), tmp_path)
+    assert len(finding.problems) == 1
+    assert "splits.json" in finding.problems[0]
 
 
 def test_verify_of_nothing(tmp_path: Path) -> None:
