@@ -4,59 +4,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
 from gme_cli.options import Common, find_model, print_json, say
+from gme_cli.umrb_plan import Choice, Fleet, show_plan
 
 if TYPE_CHECKING:
     from umrb.compare import Comparison
-    from umrb.plan import SuitePlan
-    from umrb.registry import Dataset
     from umrb.suite import SuiteConfig, SuiteRun
 
 app = App(name="umrb", help="The benchmark: 47 datasets of nine task types, and the other tables of the paper's page.")
 _COMMON = Common()
 _DATA = Path("data/umrb")
 _OUTPUT = Path("runs/umrb")
-
-
-@Parameter(name="*")
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """What of the benchmark."""
-
-    suite: Annotated[str, Parameter(name=["--suite", "-s"])] = "umrb"
-    """umrb, umrb-partial, retrieval-page or mmeb."""
-    datasets: Annotated[tuple[str, ...], Parameter(name=["--dataset", "-d"], negative="")] = ()
-    """Some datasets of it, by id or printed name; may be repeated."""
-
-    tasks: Path | None = None
-    """A folder of tasks in the shape of Atlas' tasks (task.yaml and three tables each), instead of a suite."""
-
-    def chosen(self) -> tuple[Dataset, ...]:
-        """The datasets. Raises `FoundryError` for unknown names, with a suggestion."""
-        from umrb.suite import SuiteConfig
-
-        return SuiteConfig(suite=self.suite, datasets=self.datasets, tasks=self.tasks).chosen()
-
-
-@Parameter(name="*")
-@dataclass(frozen=True, slots=True)
-class Fleet:
-    """What a run is planned for."""
-
-    gpus: str = "8xA100-80G"
-    """Devices, such as 8xA100-80G."""
-    mfu: float = 0.4
-    """Share of the peak speed that is reached."""
-    shapes: str = "Alibaba-NLP/gme-Qwen2-VL-7B-Instruct"
-    """Model folder or published name whose shapes are planned for."""
-
-
 _CHOICE, _FLEET = Choice(), Fleet()
 
 
@@ -73,8 +37,8 @@ def list_datasets(*, choice: Choice = _CHOICE, common: Common = _COMMON) -> None
     for one in datasets:
         scores = "  ".join(f"{model} {value:.2f}" for model, value in one.published.items())
         say(
-            f"{one.task_type:<15} {one.name:<24} {one.metric:<15} {one.queries or 0:>7,} of {one.candidates or 0:>9,}"
-            f"  {one.id:<48} {scores}"
+            f"{one.task_type:<15} {one.name:<24} {one.metric:<15} {_number(one.queries):>7} of "
+            f"{_number(one.candidates):>9}  {one.id:<48} {scores}".rstrip()
         )
     say(f"{len(datasets)} datasets. More by --json; licences and revisions by `gme umrb fetch --dry-run`.")
 
@@ -126,27 +90,6 @@ def evaluate(
         show_plan(choice, fleet, output, common)
         return 0
     return run(choice=choice, model=model, data=data, output=output, device=device, common=common)
-
-
-def show_plan(choice: Choice, fleet: Fleet, output: Path, common: Common) -> None:
-    """Print the plan, as a table or as JSON."""
-    from gme_data.errors import FoundryError
-    from gme_embedder.costs import architecture_of
-    from gme_training.planning.accelerators import parse_fleet
-    from umrb.plan import plan_suite
-
-    if not 0 < fleet.mfu <= 1:
-        raise FoundryError(f"--mfu {fleet.mfu}: expected a share above 0 and up to 1.")
-    count, device = parse_fleet(fleet.gpus)
-    shape = architecture_of(fleet.shapes)
-    done, kept = _done(choice, output, fleet.shapes), _kept(choice, output, fleet.shapes)
-    speed = fleet.mfu * device.peak(autocast=True)
-    found = plan_suite(choice.chosen(), shape, devices=count, speed=speed, done=done, kept=kept)
-    if common.json:
-        print_json({"suite": choice.suite, "fleet": asdict(fleet), **asdict(found)})
-        return
-    for line in _plan_lines(found, choice, fleet):
-        say(line)
 
 
 @app.command
@@ -244,17 +187,10 @@ def run(
     """
     from gme_data.errors import EXIT_BAD_INPUT
     from umrb.models import MTEB, Options, open_model
-    from umrb.suite import SuiteConfig, run_suite
+    from umrb.suite import run_suite
 
-    config = SuiteConfig(
-        suite=choice.suite,
-        datasets=choice.datasets,
-        tasks=choice.tasks,
-        data=data,
-        output=output,
-        overwrite=overwrite,
-        allow_defects=allow_defects,
-        frames=frames,
+    config = choice.scored_in(output).model_copy(
+        update={"data": data, "overwrite": overwrite, "allow_defects": allow_defects, "frames": frames}
     )
     config.chosen()  # names are looked at before a model is loaded
     if common.dry_run:
@@ -333,52 +269,8 @@ def _tell_run(config: SuiteConfig, done: SuiteRun, common: Common) -> None:
         say(f"Report: {reports['report'] / 'report.html'}")
 
 
-def _done(choice: Choice, output: Path, model: str) -> list[str]:
-    """Tasks with a result under the model's name, of any revision."""
-    name = f"local/{Path(model).name}" if Path(model).is_dir() else model
-    home = output / choice.suite.removesuffix("-partial") / "results" / name.replace("/", "__")
-    return sorted({path.stem for path in home.glob("*/*.json")} - {"model_meta"})
-
-
-def _kept(choice: Choice, output: Path, model: str) -> dict[str, tuple[int, int]]:
-    """Contents in the store that a model folder made with the default options of `gme umrb run`."""
-    if not (Path(model).is_dir() and (output / "vectors").is_dir()):
-        return {}
-    from umrb.models import Options, encoder_digest
-    from umrb.mteb_meta import folder_digest
-    from umrb.suite import SuiteConfig, kept_contents
-
-    config = SuiteConfig(suite=choice.suite, datasets=choice.datasets, output=output)
-    return kept_contents(config, encoder_digest(folder_digest(Path(model)), Options()))
-
-
-def _plan_lines(found: SuitePlan, choice: Choice, fleet: Fleet) -> Iterator[str]:
-    from umrb.plan import PAPER_HOURS
-
-    yield f"{choice.suite} with {fleet.shapes} on {fleet.gpus} at {fleet.mfu:.0%} of the peak speed"
-    yield f"{'task':<46} {'type':<14} {'queries':>8} {'documents':>10} {'there':>10} {'M tokens':>9} {'PFLOP':>9}"
-    for task in found.tasks:
-        tokens = sum((side.distinct - side.elsewhere) * side.length for side in task.sides) / 1e6
-        yield (
-            f"{task.task:<46} {task.task_type:<14} {task.queries.items:>8,} {task.docs.items:>10,} "
-            f"{task.docs.elsewhere:>10,} {0 if task.done else tokens:>9,.1f} {found.flop[task.task] / 1e15:>9,.1f}"
-            + ("  done" if task.done else "")
-        )
-    items = sum(side.items for task in found.tasks for side in task.sides)
-    yield ""
-    yield f"{items:,} items, {found.tokens / 1e9:.2f} G tokens, {found.vectors_bytes / 2**30:,.0f} GiB of vectors"
-    yield ""
-    yield f"{'from the stock way to ours':<46} {'EFLOP':>9} {'GPU-hours':>10} {'saved':>7}"
-    before = None
-    devices = found.device_hours / found.hours if found.hours else 1
-    for step in found.savings:
-        saved = "" if before is None else f"{1 - step.flop / before:>7.1%}" if before else ""
-        yield f"{step.name:<46} {step.flop / 1e18:>9.2f} {step.hours * devices:>10.1f} {saved}"
-        before = step.flop
-    yield ""
-    paper = PAPER_HOURS.get(choice.suite)
-    beside = f"; the paper states {paper:.0f} A100 hours for GME-7B" if paper and not choice.datasets else ""
-    yield f"{found.hours:.2f} hours, {found.device_hours:.1f} GPU-hours{beside}."
+def _number(value: int | None) -> str:
+    return "?" if value is None else f"{value:,}"
 
 
 def _comparison_lines(found: Comparison) -> Iterator[str]:

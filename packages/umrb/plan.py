@@ -14,6 +14,7 @@ import mteb
 
 from gme_embedder.costs import Architecture, Load, forward_flops, load_of
 from umrb.registry import Dataset
+from umrb.systems import sides
 
 PAPER_HOURS = {"umrb": 400.0, "umrb-partial": 80.0}
 """A100-80G hours that the paper states for GME-7B; its partial selection is another than ours."""
@@ -27,11 +28,13 @@ _PIXELS_PER_TOKEN, _MOST_VISUAL = 28 * 28, 1280
 _PADDING = 2.19
 """Tokens computed for each real one when texts are padded in batches of 32 in the order of a corpus, measured."""
 _UNPUBLISHED = {
-    "text_statistics": {"average_text_length": 86.0},
-    "image_statistics": {"average_image_width": 444.0, "average_image_height": 444.0},
+    "T": ("text_statistics", {"average_text_length": 86.0}),
+    "I": ("image_statistics", {"average_image_width": 444.0, "average_image_height": 444.0}),
 }
 """Assumed of items whose sizes nobody published: 20 tokens of text, and a picture of the 252 tokens of UMRB's mean."""
-_STORED = 2
+_MADE_OF = {"classification": "IT->T", "vqa": "IT->T", "retrieval": "IT->IT", "grounding": "IT->I"}
+"""Of MMEB's types, none of which is smaller."""
+_STORED = 4
 """Bytes of a number in the store."""
 
 
@@ -40,7 +43,7 @@ class SidePlan:
     """One side of a task.
 
     Attributes:
-        items: Rows.
+        items: Rows; 0 where nobody says how many.
         distinct: Of them, with another content than all before, as far as it is published.
         elsewhere: Of the distinct ones, encoded for another task of the plan, or in the store already.
         text: Tokens of a mean text.
@@ -144,17 +147,17 @@ def plan_suite(
     """
     tasks = tuple(_tasks(datasets, frozenset(done), kept or {}))
     todo = [task for task in tasks if not task.done]
-    sides = [side for task in todo for side in task.sides]
+    planned = [side for task in todo for side in task.sides]
     flop = {task.task: sum(map(_flop(shape), task.sides)) if not task.done else 0.0 for task in tasks}
-    encoded = [side.distinct - side.elsewhere for side in sides]
+    encoded = [side.distinct - side.elsewhere for side in planned]
     search = sum(2.0 * task.queries.items * task.docs.items * shape.language.width for task in todo)
     total = sum(flop.values())
     hours = (total + search) / (devices * speed) / 3600
     return SuitePlan(
         tasks=tasks,
         flop=flop,
-        savings=tuple(_savings(sides, shape, devices * speed)),
-        tokens=sum(count * side.length for count, side in zip(encoded, sides, strict=True)),
+        savings=tuple(_savings(planned, shape, devices * speed)),
+        tokens=sum(count * side.length for count, side in zip(encoded, planned, strict=True)),
         vectors_bytes=float(sum(encoded)) * shape.language.width * _STORED,
         search_flop=search,
         hours=hours,
@@ -187,7 +190,12 @@ def _tasks(
 def _statistics(dataset: Dataset, task: str) -> dict[str, Any]:
     """Of the split that is scored; of what mteb does not have, what is assumed."""
     if dataset.source != "mteb":
-        return {f"{side}_{kind}": value for side in ("queries", "documents") for kind, value in _UNPUBLISHED.items()}
+        made_of = sides(_MADE_OF.get(dataset.task_type, dataset.task_type))
+        return {
+            f"{side}_{kind}": value
+            for side, modalities in zip(("queries", "documents"), made_of, strict=True)
+            for kind, value in (_UNPUBLISHED[modality] for modality in sorted(modalities))
+        }
     found: dict[str, Any] = dict(mteb.get_task(task).metadata.descriptive_stats or {})
     return dict(found.get(dataset.split) or {})
 
@@ -201,7 +209,9 @@ def _side(found: dict[str, Any], side: str, items: int, instruction: str | None)
     image = found.get(f"{side}_image_statistics") or {}
     # Of fused items only the parts are counted, which says nothing of the whole.
     unique = None if text and image else text.get("unique_texts") or image.get("unique_images")
-    visual = image.get("average_image_width", 0) * image.get("average_image_height", 0) / _PIXELS_PER_TOKEN
+    video = found.get(f"{side}_video_statistics") or {}  # one frame of it
+    width, height = (image.get(f"average_image_{end}", video.get(f"average_{end}", 0)) for end in ("width", "height"))
+    visual = width * height / _PIXELS_PER_TOKEN
     return SidePlan(
         items=items,
         distinct=min(int(unique), items) if unique else items,
@@ -220,7 +230,7 @@ def _flop(shape: Architecture) -> Any:  # noqa: ANN401 - a function of a side
     return lambda side: forward_flops(shape, _load(side, side.distinct - side.elsewhere)).total
 
 
-def _savings(sides: Sequence[SidePlan], shape: Architecture, speed: float) -> Iterator[Saving]:
+def _savings(planned: Sequence[SidePlan], shape: Architecture, speed: float) -> Iterator[Saving]:
     """Each step with those before it; the first is the stock way."""
 
     def step(name: str, flop: float) -> Saving:
@@ -237,12 +247,12 @@ def _savings(sides: Sequence[SidePlan], shape: Architecture, speed: float) -> It
         return forward_flops(shape, load).total + last + 4 * text.queries * (load.pairs - load.pooled_pairs)
 
     yield step(
-        "padded batches in the order of the data", sum(whole(s, s.items, padded=True, own_head=True) for s in sides)
+        "padded batches in the order of the data", sum(whole(s, s.items, padded=True, own_head=True) for s in planned)
     )
-    yield step("packed without padding", sum(whole(s, s.items, padded=False, own_head=True) for s in sides))
-    yield step("the prompt's head once a batch", sum(whole(s, s.items, padded=False, own_head=False) for s in sides))
+    yield step("packed without padding", sum(whole(s, s.items, padded=False, own_head=True) for s in planned))
+    yield step("the prompt's head once a batch", sum(whole(s, s.items, padded=False, own_head=False) for s in planned))
     yield step(
-        "the last layer for pooled tokens alone", sum(forward_flops(shape, _load(s, s.items)).total for s in sides)
+        "the last layer for pooled tokens alone", sum(forward_flops(shape, _load(s, s.items)).total for s in planned)
     )
-    yield step("equal rows of a side once", sum(forward_flops(shape, _load(s, s.distinct)).total for s in sides))
-    yield step("pools of several tasks once", sum(map(_flop(shape), sides)))
+    yield step("equal rows of a side once", sum(forward_flops(shape, _load(s, s.distinct)).total for s in planned))
+    yield step("pools of several tasks once", sum(map(_flop(shape), planned)))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
+from gme_cli.main import run as gme
 from gme_embedder.costs import PUBLISHED
+from umrb.models import Options
 from umrb.plan import PAPER_HOURS, plan_suite
 from umrb.registry import choose, load_suite
 
@@ -50,6 +53,33 @@ def test_pages_meet_the_cap_on_visual_tokens() -> None:
     assert task.docs.text == 0
 
 
+def test_of_what_mteb_does_not_have_each_side_is_what_its_type_says() -> None:
+    tasks = plan_suite(load_suite("retrieval-page"), GME_2B, devices=1, speed=A100).tasks
+    by_name = {task.task: task for task in tasks}
+    assert by_name["DCIT2I"].queries.picture == 0 < by_name["DCIT2I"].queries.text
+    assert by_name["DCIT2I"].docs.text == 0 < by_name["DCIT2I"].docs.picture
+    assert by_name["DiDeMoT2VRetrieval"].docs.picture == pytest.approx(584.6 * 409.05 / 28**2, rel=1e-3)  # a frame
+    assert by_name["Flickr30kCNI2T"].queries.text == 0 == by_name["Flickr30kCNI2T"].docs.picture
+
+
+def test_vectors_take_what_a_run_by_default_writes() -> None:
+    plan = plan_suite(choose("umrb", ["SciFact"]), GME_2B, devices=1, speed=A100)
+    encoded = sum(side.distinct - side.elsewhere for side in plan.tasks[0].sides)
+    assert plan.vectors_bytes == encoded * 1536 * np.dtype(Options().store).itemsize
+
+
 def test_a_suite_that_mteb_does_not_have_is_planned_by_its_sizes() -> None:
     plan = plan_suite(load_suite("mmeb"), GME_2B, devices=1, speed=A100)
     assert sum(task.queries.items for task in plan.tasks) == 36_000
+
+
+def test_the_plan_as_it_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert gme(["evaluate", "--suite", "umrb", "--dry-run"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    table = lines[1:60]
+    assert len({len(line) for line in table}) == 1
+    assert sum(line.split()[0] in {task for one in load_suite("umrb") for task in one.tasks} for line in lines if line)
+    assert lines[-1].endswith("GPU-hours; the paper states 400 A100 hours for GME-7B.")
+    assert gme(["umrb", "plan", "--suite", "mmeb", "--mfu", "0"]) == 2
+    assert gme(["umrb", "plan", "--suite", "mmeb"]) == 0
+    assert "how many documents 36 of the tasks have" in capsys.readouterr().out
