@@ -36,6 +36,8 @@ from umrb.vectors import VectorStore
 
 WORDS = ("river", "capital", "flag", "country", "red", "blue", "mountain", "people", "economy", "border", "island")
 WIDTH = 256
+RELEVANT = (2, 50)
+"""Documents that a query has: as most tasks of UMRB have them, and as those of graded pools have (NFCorpus 38)."""
 
 
 def write_tasks(data: Path, names: Sequence[str], *, documents: int, queries: int) -> None:
@@ -49,7 +51,7 @@ def write_tasks(data: Path, names: Sequence[str], *, documents: int, queries: in
         pairs = [
             {"query-id": f"q{number}", "corpus-id": f"d{draw.randrange(documents)}", "score": 1.0}
             for number in range(queries)
-            for _ in range(30)
+            for _ in range(RELEVANT[0])
         ]
         write_repository(
             local_copy(data, mteb.get_task(name).metadata.dataset["path"]),
@@ -139,18 +141,18 @@ class Fixed(AbsEncoder):
         return DenseSystem("fixed", Encoder("fixed", encode), VectorStore(store))
 
 
-def random_task(documents: int, queries: int) -> AbsTaskRetrieval:
-    """A task of mteb with its data at hand."""
+def random_task(documents: int, queries: int, relevant: int) -> AbsTaskRetrieval:
+    """A task of mteb with its data at hand, every query with so many relevant documents."""
     draw = np.random.default_rng(1)
     task = mteb_task("SciFact")
-    relevant = {f"q{q}": {f"d{d}": 1 for d in draw.integers(0, documents, 5).tolist()} for q in range(queries)}
+    right = {f"q{q}": {f"d{d}": 1 for d in draw.integers(0, documents, relevant).tolist()} for q in range(queries)}
     corpus = datasets.Dataset.from_dict(
         {"id": [f"d{n}" for n in range(documents)], "text": [f"document {n}" for n in range(documents)]}
     )
     asked = datasets.Dataset.from_dict(
         {"id": [f"q{n}" for n in range(queries)], "text": [f"query {n}" for n in range(queries)]}
     )
-    split = {"corpus": corpus, "queries": asked, "relevant_docs": relevant, "top_ranked": None}
+    split = {"corpus": corpus, "queries": asked, "relevant_docs": right, "top_ranked": None}
     task.dataset = {"default": {"test": split}}
     task.data_loaded = True
     return task

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from huggingface_hub.errors import (
+from huggingface_hub.errors import (  # type: ignore[attr-defined] # HTTPError is its HTTP client's
     HfHubHTTPError,
     HFValidationError,
-    HTTPError,  # type: ignore[attr-defined] # of its HTTP client, which is another from version to version
+    HTTPError,
     LocalEntryNotFoundError,
     OfflineModeIsEnabled,
 )

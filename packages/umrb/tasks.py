@@ -135,7 +135,7 @@ def defects(task: NumberedTask, qrels: Qrels, expected: tuple[int | None, int | 
         empty = ids.take(pa.array(is_empty(side.digests(as_given)))).to_pylist()
         found += [f"{_some(kind, '', empty)} hold(s) neither text nor picture"] if empty else []
         if number_of is not None and number_of != len(side):
-            found.append(f"{len(side)} {kind} rows, {number_of} expected")
+            found.append(f"{len(side):,} {kind} rows, {number_of:,} expected")
     lost = _absent(qrels.query, task.queries.ids)
     found += [f"{_some('query', '', lost)} of the judgements is not there"] if lost else []
     pairs = task.judgements

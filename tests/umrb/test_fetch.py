@@ -101,7 +101,7 @@ def test_fetch_takes_the_pinned_revision_and_records_it(hub: type[Hub], tmp_path
     assert len(hub.asked) == asked
 
     (finding,) = verify(scifact, tmp_path / "data")
-    assert finding.problems == ("8 query rows, 300 expected", "8 document rows, 5183 expected")
+    assert finding.problems == ("8 query rows, 300 expected", "8 document rows, 5,183 expected")
     path = local_copy(tmp_path / "data", "mteb/scifact") / "README.md"
     path.write_text(path.read_text() + "\n")
     (finding,) = verify(scifact, tmp_path / "data")

@@ -86,7 +86,7 @@ def test_a_run_leaves_files_that_mteb_reads(tmp_path: Path, model: MtebEmbedder,
     assert cached.dataset_revision == record.data_revision
     assert record.prompt == "Find a screenshot that relevant to the user's question."
     assert (record.score.pool, record.score.metric) == (8, "ndcg_at_5")
-    assert any(f"{SIZES}, 1663 expected" in defect for defect in record.defects)
+    assert any(f"{SIZES}, 1,663 expected" in defect for defect in record.defects)
     # The same fields, and mteb itself finds nothing to do.
     whole = mteb.evaluate(model, mteb_task("SciFact", tmp_path / "data"), cache=None, show_progress_bar=False)
     written = json.loads(result_path(config.home, meta, "SciFact").read_text())

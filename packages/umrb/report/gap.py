@@ -17,7 +17,7 @@ from umrb.report.figures import BLUE, GREEN, ORANGE, drawing, save_figure
 
 Vectors: TypeAlias = NDArray[np.float32]
 
-_LOOKS = {"T": (BLUE, "o", "text"), "I": (ORANGE, "^", "picture"), "IT": (GREEN, "s", "text and picture")}
+_LOOKS = {"T": (BLUE, "o", "text"), "I": (ORANGE, "^", "picture"), "IT": (GREEN, "s", "text with picture")}
 _MOST = 400
 """Points of a modality in the picture."""
 
@@ -33,6 +33,11 @@ class Gap:
 
     pair: tuple[str, str]
     distance: float
+
+    @property
+    def label(self) -> str:
+        """In words."""
+        return " and ".join(_LOOKS[modality][2] for modality in self.pair)
 
 
 def by_modality(samples: Sequence[Sample]) -> dict[str, Vectors]:
