@@ -37,7 +37,7 @@ class Gap:
     @property
     def label(self) -> str:
         """In words."""
-        return " and ".join(_LOOKS[modality][2] for modality in self.pair)
+        return " to ".join(_LOOKS[modality][2] for modality in self.pair)
 
 
 def by_modality(samples: Sequence[Sample]) -> dict[str, Vectors]:
