@@ -119,6 +119,8 @@ def tiny() -> Embedder:
     return made
 
 
+A4 = 718
+"""Pixels that a sheet is wide within its margins."""
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
@@ -149,8 +151,12 @@ def look() -> Iterator[Callable[..., Any]]:
                 assert box["width"] > 200
                 assert box["height"] > 60
             page.emulate_media(media="print")
+            page.set_viewport_size({"width": A4, "height": 900})
             assert not page.locator("nav").is_visible()
+            cut = "() => [...document.querySelectorAll('.scroll')].filter((e) => e.scrollWidth > e.clientWidth).length"
+            assert page.evaluate(cut) == 0, "a table is wider than the paper"
             page.emulate_media(media="screen")
+            page.set_viewport_size({"width": width, "height": 900})
             return page
 
         yield open_page
