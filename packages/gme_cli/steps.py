@@ -57,11 +57,6 @@ def baselines(*, common: Common = _COMMON) -> None:
     run_verb("baselines", common)
 
 
-def evaluate(*, common: Common = _COMMON) -> None:
-    """Score the trained model on the test tasks."""
-    run_verb("evaluate", common)
-
-
 def report(*, common: Common = _COMMON) -> None:
     """Write the report of the last evaluation."""
     run_verb("report", common)

@@ -16,14 +16,15 @@ from gme_data.images import ImageStore
 from gme_data.items import Item
 from gme_data.journal import Journal
 from gme_data.steps import StepContext
-from gme_embedder.store import EmbeddingStore
 from umrb.chance import ChanceSystem
 from umrb.config import BaselineConfig
 from umrb.lexical import LexicalSystem
 from umrb.results import SCORES, write_scores
 from umrb.runner import VECTORS, Runner
-from umrb.systems import DenseSystem, Encoder, System, Vectors, as_given, picture_only, text_only
-from umrb.tasks import load_tasks, open_images
+from umrb.sides import picture_only, text_only
+from umrb.systems import DenseSystem, Encoder, System
+from umrb.tasks import load_tasks
+from umrb.vectors import Vectors, VectorStore
 
 TEXT = frozenset({"T"})
 PICTURE = frozenset({"I"})
@@ -36,37 +37,37 @@ def run_baselines(config: BaselineConfig, inputs: Mapping[str, Path], context: S
     folder = inputs["corpus"] / "tasks" / config.scoring.split
     tasks = load_tasks(folder, config.scoring.tasks)
     runner = Runner(context.staging, Journal(context.staging, "scores"), config.scoring)
-    makers = build_baselines(config, open_images(folder), EmbeddingStore(context.staging / VECTORS))
+    makers = build_baselines(config, VectorStore(context.staging / VECTORS))
     systems = [runner.score(make(), tasks) for make in makers]
     write_scores(context.staging / SCORES, systems)
     return {"systems": len(systems), "scores": sum(len(system.tasks) for system in systems)}
 
 
-def build_baselines(config: BaselineConfig, images: ImageStore, store: EmbeddingStore) -> list[Callable[[], System]]:
+def build_baselines(config: BaselineConfig, store: VectorStore) -> list[Callable[[], System]]:
     """One maker per baseline: a system, with its weights in memory, exists only while it is scored."""
     makers: dict[str, Callable[[], System]] = {
         "random": ChanceSystem,
-        "untrained": lambda: DenseSystem("untrained", untrained(config, images), store),
+        "untrained": lambda: DenseSystem("untrained", untrained(config), store),
         "bm25": LexicalSystem,
         "minilm": lambda: DenseSystem("MiniLM", minilm(config.dtype), store),
-        "pixels": lambda: DenseSystem("pixels", raw_pixels(config.pixels, images), store),
-        "efficientnet": lambda: DenseSystem("EfficientNet", efficientnet(config.efficientnet_pixels, images), store),
+        "pixels": lambda: DenseSystem("pixels", raw_pixels(config.pixels), store),
+        "efficientnet": lambda: DenseSystem("EfficientNet", efficientnet(config.efficientnet_pixels), store),
     }
     return [makers[name] for name in config.systems]
 
 
-def untrained(config: BaselineConfig, images: ImageStore) -> Encoder:
+def untrained(config: BaselineConfig) -> Encoder:
     """The tiny model as training finds it: pretrained language layers, a fresh vision tower."""
     from gme_embedder.embedder import Embedder
 
     fresh = Embedder.fresh(config.model, config.seed)
     embedder = Embedder(fresh.model.qwen, fresh.preparer.tokenizer, fresh.settings, dtype=config.dtype)
 
-    def encode(items: Sequence[Item], instruction: str | None) -> Vectors:
+    def encode(items: Sequence[Item], instruction: str | None, images: ImageStore | None) -> Vectors:
         return embedder.encode(items, instruction, images, batch_tokens=config.batch_tokens)
 
     digest = sha256_json(["untrained", config.model.model_dump(mode="json"), config.seed, config.dtype])
-    return Encoder(digest, frozenset(), as_given, encode)
+    return Encoder(digest, encode)
 
 
 def minilm(dtype: str) -> Encoder:
@@ -77,44 +78,44 @@ def minilm(dtype: str) -> Encoder:
 
     model = MiniLM()
 
-    def encode(items: Sequence[Item], instruction: str | None) -> Vectors:
-        del instruction
+    def encode(items: Sequence[Item], instruction: str | None, images: ImageStore | None) -> Vectors:
+        del instruction, images
         with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bfloat16"):
             vectors = model.encode([item.text or "" for item in items])
         # Lengths that were divided out in bfloat16 are off by up to 1 %, which would reorder near neighbours.
         return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), dtype=np.float32)
 
-    return Encoder(sha256_json(["all-MiniLM-L6-v2", dtype]), TEXT, text_only, encode)
+    return Encoder(sha256_json(["all-MiniLM-L6-v2", dtype]), encode, TEXT, text_only, instructed=False)
 
 
-def efficientnet(size: int, images: ImageStore) -> Encoder:
+def efficientnet(size: int) -> Encoder:
     """Frozen EfficientNet-lite0 (ImageNet) on the picture of both sides, zero-shot."""
     from gme_embedder.frozen import EfficientNetLite0
 
     model = EfficientNetLite0(size=size)
 
-    def encode(items: Sequence[Item], instruction: str | None) -> Vectors:
+    def encode(items: Sequence[Item], instruction: str | None, images: ImageStore | None) -> Vectors:
         del instruction
-        return model.encode([images.load(picture_id(item)) for item in items], batch_size=_PICTURES_AT_ONCE)
+        return model.encode([picture(item, images) for item in items], batch_size=_PICTURES_AT_ONCE)
 
-    return Encoder(sha256_json(["efficientnet-lite0", size]), PICTURE, picture_only, encode)
+    return Encoder(sha256_json(["efficientnet-lite0", size]), encode, PICTURE, picture_only, instructed=False)
 
 
-def raw_pixels(size: int, images: ImageStore) -> Encoder:
+def raw_pixels(size: int) -> Encoder:
     """Cosine of centred RGB thumbnails of `size` x `size`: what no learning at all sees."""
 
-    def encode(items: Sequence[Item], instruction: str | None) -> Vectors:
+    def encode(items: Sequence[Item], instruction: str | None, images: ImageStore | None) -> Vectors:
         del instruction
-        return np.stack([_thumbnail_vector(images.load(picture_id(item)), size) for item in items])
+        return np.stack([_thumbnail_vector(picture(item, images), size) for item in items])
 
-    return Encoder(sha256_json(["pixels", size]), PICTURE, picture_only, encode)
+    return Encoder(sha256_json(["pixels", size]), encode, PICTURE, picture_only, instructed=False)
 
 
-def picture_id(item: Item) -> str:
+def picture(item: Item, images: ImageStore | None) -> Image.Image:
     """The picture of an item that was chosen for having one."""
-    if item.image is None:
+    if item.image is None or images is None:
         raise ValueError("a picture encoder was given an item without a picture")
-    return item.image
+    return images.load(item.image)
 
 
 def _thumbnail_vector(image: Image.Image, size: int) -> Vectors:

@@ -22,8 +22,10 @@ class ChanceSystem:
         del card
         return True
 
-    def prepare(self, tasks: Sequence[NumberedTask]) -> None:
+    def prepare(self, tasks: Sequence[NumberedTask]) -> int:
         """Nothing is shared between tasks."""
+        del tasks
+        return 0
 
     def outcome(self, task: NumberedTask, metrics: Sequence[str], depth: int) -> Outcome:
         """See `System`; the values are expectations, and there is no ranking."""
@@ -37,12 +39,14 @@ def expected(metric: str, judgements: Judgements, pool: int) -> Floats:
     Raises:
         FoundryError: The metric is not known.
     """
-    kind, cutoff = parse_metric(metric)
-    cutoff = min(cutoff, pool)
+    kind, asked = parse_metric(metric)
+    cutoff = min(asked, pool)
     if kind == "hit_rate":
         return _hit_rate(judgements, pool, cutoff)
     if kind == "recall":
-        return np.full(len(judgements.relevant), cutoff / pool)
+        return np.where(judgements.relevant > 0, cutoff / pool, 0.0)
+    if kind == "precision":
+        return np.asarray(judgements.relevant * (cutoff / pool / asked))
     if kind == "ndcg":
         return _ndcg(judgements, pool, cutoff)
     if kind == "mrr":
@@ -59,11 +63,10 @@ def _hit_rate(judgements: Judgements, pool: int, cutoff: int) -> Floats:
 
 def _ndcg(judgements: Judgements, pool: int, cutoff: int) -> Floats:
     """Each place holds each document with chance 1 / n, so E[DCG] is the mean gain times the sum of the discounts."""
-    gain = np.bincount(judgements.query, weights=judgements.gain).astype(np.float64)
     discounts = (1.0 / np.log2(np.arange(cutoff) + 2.0)).sum()
-    # nDCG with every relevant document at rank 0 is (sum of gains) / ideal, which gives the ideal.
-    ideal = gain / ndcg(np.zeros_like(judgements.query), judgements, cutoff)
-    return np.asarray(gain / pool * discounts / ideal)
+    # With every relevant document at rank 0 nDCG is (sum of gains) / ideal; 0 where nothing is relevant.
+    at_once = ndcg(np.zeros_like(judgements.query), judgements, cutoff)
+    return np.asarray(at_once / pool * discounts)
 
 
 def _mrr(judgements: Judgements, pool: int, cutoff: int) -> Floats:
@@ -77,4 +80,4 @@ def _average_precision(judgements: Judgements, pool: int, cutoff: int) -> Floats
     """E[precision at i, and i relevant] / r summed over ranks i: 1/n * (1 + (i - 1)(r - 1)/(n - 1)) / i."""
     rank = np.arange(1, cutoff + 1)[:, None]  # [k, 1]
     others = (rank - 1) * (judgements.relevant - 1) / max(pool - 1, 1)
-    return np.asarray(((1.0 + others) / rank).sum(axis=0) / pool)
+    return np.where(judgements.relevant > 0, ((1.0 + others) / rank).sum(axis=0) / pool, 0.0)

@@ -8,6 +8,7 @@ import numpy as np
 
 from gme_data.items import Item
 from gme_data.tasks import Query
+from umrb.sides import HeldSide
 from umrb.tasks import NumberedTask
 
 
@@ -31,7 +32,7 @@ def shuffle_pictures(task: NumberedTask, seed: int) -> NumberedTask | None:
     for position, row in enumerate(order):
         donor = task.queries[order[(position + step) % len(order)]]
         queries[row] = _with_picture_of(task.queries[row], donor)
-    return replace(task, queries=tuple(queries))
+    return replace(task, queries=HeldSide(tuple(queries), task.queries.window([]).images))
 
 
 def _with_picture_of(query: Query, donor: Query) -> Query:

@@ -5,28 +5,44 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from gme_data.images import ImageStore
 from gme_data.items import Item
 from gme_data.journal import Journal
 from gme_data.manifest import require
 from gme_data.steps import StepContext
-from gme_embedder.store import EmbeddingStore
+from gme_data.tasks import TaskCard
+from umrb.cards import EXAMPLES
 from umrb.config import EvaluationConfig
 from umrb.controls import shuffle_pictures
+from umrb.examples import write_sample
 from umrb.results import SCORES, TaskScore, overall, write_scores
 from umrb.runner import VECTORS, Runner
-from umrb.systems import DenseSystem, Encoder, Vectors, as_given
-from umrb.tasks import NumberedTask, load_tasks, open_images
+from umrb.sides import View, fused_text, picture_only
+from umrb.systems import DenseSystem, Encoder
+from umrb.tasks import NumberedTask, load_tasks
+from umrb.vectors import Vectors, VectorStore
+
+INPUTS: dict[str, View] = {"text only": fused_text, "picture only": picture_only}
+"""What fused items are reduced to, to see which part of them a score rests on."""
 
 
 def run_evaluation(config: EvaluationConfig, inputs: Mapping[str, Path], context: StepContext) -> dict[str, float]:
     """Score the model of ``inputs["model"]`` on the tasks of ``inputs["corpus"]``."""
     folder = inputs["corpus"] / "tasks" / config.scoring.split
     tasks = load_tasks(folder, config.scoring.tasks)
-    system = DenseSystem("model", _trained(config, inputs["model"], folder), EmbeddingStore(context.staging / VECTORS))
+    store = VectorStore(context.staging / VECTORS)
+    encoder = _trained(config, inputs["model"])
+    system = DenseSystem("model", encoder, store)
     runner = Runner(context.staging, Journal(context.staging, "scores"), config.scoring)
     scores = runner.score(system, tasks)
+    for task in tasks:
+        write_sample(context.staging / EXAMPLES, system, task, config.scoring.seed)
     controls = tuple(_controls(config, runner, system, tasks))
-    write_scores(context.staging / SCORES, [scores.model_copy(update={"controls": controls})])
+    reduced = [
+        runner.score(DenseSystem(f"model, {label}", encoder.seeing(view), store, _fused), tasks)
+        for label, view in INPUTS.items()
+    ]
+    write_scores(context.staging / SCORES, [scores.model_copy(update={"controls": controls}), *reduced])
     return {
         "tasks": len(tasks),
         "queries": sum(task.queries for task in scores.tasks),
@@ -34,16 +50,19 @@ def run_evaluation(config: EvaluationConfig, inputs: Mapping[str, Path], context
     }
 
 
-def _trained(config: EvaluationConfig, model: Path, tasks: Path) -> Encoder:
+def _trained(config: EvaluationConfig, model: Path) -> Encoder:
     from gme_embedder.embedder import Embedder
 
     embedder = Embedder.load(model, device=config.device, dtype=config.dtype)
-    images = open_images(tasks)
 
-    def encode(items: Sequence[Item], instruction: str | None) -> Vectors:
+    def encode(items: Sequence[Item], instruction: str | None, images: ImageStore | None) -> Vectors:
         return embedder.encode(items, instruction, images, batch_tokens=config.batch_tokens)
 
-    return Encoder(require(model, "train").content + config.dtype, frozenset(), as_given, encode)
+    return Encoder(require(model, "train").content + config.dtype, encode)
+
+
+def _fused(card: TaskCard) -> bool:
+    return "IT" in card.task_type
 
 
 def _controls(

@@ -9,6 +9,7 @@ import numpy as np
 
 from gme_data.tasks import Document, Query, TaskCard
 from umrb.metrics import per_query
+from umrb.sides import Side
 from umrb.systems import Outcome, Ranking, sides
 from umrb.tasks import NumberedTask
 
@@ -24,8 +25,10 @@ class LexicalSystem:
         """See `System`."""
         return all("T" in side for side in sides(card.task_type))
 
-    def prepare(self, tasks: Sequence[NumberedTask]) -> None:
+    def prepare(self, tasks: Sequence[NumberedTask]) -> int:
         """Nothing is shared between tasks."""
+        del tasks
+        return 0
 
     def outcome(self, task: NumberedTask, metrics: Sequence[str], depth: int) -> Outcome:
         """See `System`. A document that shares no word with the query is not returned."""
@@ -36,7 +39,7 @@ class LexicalSystem:
         return Outcome(per_query(ranking.rows, task.judgements, metrics), ranking)
 
 
-def _tokens(items: Sequence[Document] | Sequence[Query]) -> list[list[str]]:
+def _tokens(items: Side[Document] | Side[Query]) -> list[list[str]]:
     texts = [item.item.text or "" for item in items]
     tokens: list[list[str]] = bm25s.tokenize(texts, stopwords=_STOP_WORDS, return_ids=False, show_progress=False)
     return tokens

@@ -1,7 +1,9 @@
 """Retrieval metrics on integer ids, equal to trec_eval's, for all queries at once.
 
-Everything follows from one array: the rank at which each relevant document was found. Knows no task, no model and no
-document id; ties must be broken before (see `umrb.tasks`).
+Everything follows from one array: the rank at which each relevant document was found. Nothing is sorted: of a ranking
+by falling score the place of a document is known up to its ties, and those are counted. trec_eval has the greater
+document id first among equal scores, so documents are numbered by id, descending, and the lower number comes first.
+Knows no task, no model and no document id.
 """
 
 from __future__ import annotations
@@ -22,7 +24,10 @@ Ints: TypeAlias = NDArray[np.int64]
 NOT_FOUND = np.iinfo(np.int64).max // 2
 """Rank of a relevant document that the search did not return; beyond every cut-off, and adding to it is safe."""
 
-_PAIRS_PER_BLOCK = 4096
+UNREACHABLE = -2
+"""Number of a relevant document that is not in the pool: no search can return it, and trec_eval still counts it."""
+
+_PAIRS_PER_BLOCK = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,39 +35,58 @@ class Judgements:
     """The relevant (query, document) pairs of a task, sorted by query.
 
     Attributes:
-        query: [p] query number, ascending; every query has at least one pair.
-        doc: [p] document number.
+        query: [p] query number, ascending.
+        doc: [p] document number, or `UNREACHABLE`.
         gain: [p] relevance, > 0.
+        queries: q, the number of queries; one without a pair scores 0 in everything.
     """
 
     query: Ints
     doc: Ints
     gain: Floats
+    queries: int
 
     @property
     def relevant(self) -> Ints:
         """[q] number of relevant documents of each query."""
-        return np.bincount(self.query).astype(np.int64)
+        return np.bincount(self.query, minlength=self.queries).astype(np.int64)
 
 
-def ranks_of_relevant(ranked: NDArray[np.integer], judgements: Judgements) -> Ints:
+def ranks_of_relevant(
+    ranked: NDArray[np.integer], judgements: Judgements, scores: NDArray[np.floating] | None = None
+) -> Ints:
     """Where each relevant document was found.
 
     Args:
         ranked: [q, k] document numbers, best first; -1 where nothing was returned.
         judgements: p pairs.
+        scores: [q, k] falling scores of `ranked`, if equal ones may be in any order; without them the order stands.
 
     Returns:
         [p] ranks from 0, `NOT_FOUND` for what is not among the k.
     """
     ranks = np.full(len(judgements.query), NOT_FOUND, dtype=np.int64)
     for start in range(0, len(ranks), _PAIRS_PER_BLOCK):
-        block = slice(start, start + _PAIRS_PER_BLOCK)
-        hit = ranked[judgements.query[block]] == judgements.doc[block, None]  # [block, k]
-        first = hit.argmax(axis=1)
-        found = hit[np.arange(len(first)), first]
-        ranks[block][found] = first[found]
+        query, doc = (part[start : start + _PAIRS_PER_BLOCK] for part in (judgements.query, judgements.doc))
+        hit = ranked[query] == doc[:, None]  # [block, k]
+        place = hit.argmax(axis=1)
+        found = np.flatnonzero(hit[np.arange(len(place)), place])
+        query, doc, place = query[found], doc[found], place[found]
+        ranks[start + found] = place if scores is None else _after_ties(ranked, scores, query, doc, place)
     return ranks
+
+
+def _after_ties(ranked: NDArray[np.integer], scores: NDArray[np.floating], query: Ints, doc: Ints, place: Ints) -> Ints:
+    """Ranks of documents found at `place`, where equal scores fall by rising number."""
+    own, last = scores[query, place], scores.shape[1] - 1
+    tied = (place > 0) & (scores[query, place - 1] == own)
+    tied |= (place < last) & (scores[query, np.minimum(place + 1, last)] == own)
+    at = np.flatnonzero(tied)
+    level = scores[query[at]] == own[at, None]  # [tied, k]
+    earlier = level & (ranked[query[at]] < doc[at, None]) & (ranked[query[at]] >= 0)
+    place = place.copy()
+    place[at] = level.argmax(axis=1) + np.count_nonzero(earlier, axis=1)
+    return place
 
 
 def ndcg(ranks: Ints, judgements: Judgements, cutoff: int) -> Floats:
@@ -70,7 +94,7 @@ def ndcg(ranks: Ints, judgements: Judgements, cutoff: int) -> Floats:
     order = np.lexsort((-judgements.gain, judgements.query))
     best_ranks = _position_in_query(judgements)
     ideal = _sum_by_query(judgements, judgements.gain[order] * _discount(best_ranks, cutoff))
-    return _sum_by_query(judgements, judgements.gain * _discount(ranks, cutoff)) / ideal
+    return _ratio(_sum_by_query(judgements, judgements.gain * _discount(ranks, cutoff)), ideal)
 
 
 def hit_rate(ranks: Ints, judgements: Judgements, cutoff: int) -> Floats:
@@ -80,7 +104,12 @@ def hit_rate(ranks: Ints, judgements: Judgements, cutoff: int) -> Floats:
 
 def recall(ranks: Ints, judgements: Judgements, cutoff: int) -> Floats:
     """[q] share of the relevant documents that are in the first `cutoff`."""
-    return _sum_by_query(judgements, (ranks < cutoff).astype(np.float64)) / judgements.relevant
+    return _ratio(_sum_by_query(judgements, (ranks < cutoff).astype(np.float64)), judgements.relevant)
+
+
+def precision(ranks: Ints, judgements: Judgements, cutoff: int) -> Floats:
+    """[q] share of the first `cutoff` places that hold a relevant document."""
+    return _sum_by_query(judgements, (ranks < cutoff).astype(np.float64)) / cutoff
 
 
 def mrr(ranks: Ints, judgements: Judgements, cutoff: int) -> Floats:
@@ -92,8 +121,8 @@ def mrr(ranks: Ints, judgements: Judgements, cutoff: int) -> Floats:
 def average_precision(ranks: Ints, judgements: Judgements, cutoff: int) -> Floats:
     """[q] mean over all relevant documents of the precision at their rank, 0 beyond `cutoff` (``map_cut``)."""
     ascending = ranks[np.lexsort((ranks, judgements.query))]
-    precision = (_position_in_query(judgements) + 1.0) / (ascending + 1.0)
-    return _sum_by_query(judgements, np.where(ascending < cutoff, precision, 0.0)) / judgements.relevant
+    at_rank = (_position_in_query(judgements) + 1.0) / (ascending + 1.0)
+    return _ratio(_sum_by_query(judgements, np.where(ascending < cutoff, at_rank, 0.0)), judgements.relevant)
 
 
 Metric: TypeAlias = Callable[[Ints, Judgements, int], Floats]
@@ -103,6 +132,7 @@ METRICS: dict[str, Metric] = {
     "map": average_precision,
     "mrr": mrr,
     "ndcg": ndcg,
+    "precision": precision,
     "recall": recall,
 }
 
@@ -122,13 +152,18 @@ def parse_metric(name: str) -> tuple[str, int]:
     return match[1], int(match[2])
 
 
-def per_query(ranked: NDArray[np.integer], judgements: Judgements, names: Sequence[str]) -> dict[str, Floats]:
-    """Every metric of `names` for every query: name -> [q] values in 0..1.
+def per_query(
+    ranked: NDArray[np.integer],
+    judgements: Judgements,
+    names: Sequence[str],
+    scores: NDArray[np.floating] | None = None,
+) -> dict[str, Floats]:
+    """Every metric of `names` for every query: name -> [q] values in 0..1. Arguments as for `ranks_of_relevant`.
 
     Raises:
         FoundryError: See `parse_metric`.
     """
-    ranks = ranks_of_relevant(ranked, judgements)
+    ranks = ranks_of_relevant(ranked, judgements, scores)
     parsed = {name: parse_metric(name) for name in names}
     return {name: METRICS[kind](ranks, judgements, cutoff) for name, (kind, cutoff) in parsed.items()}
 
@@ -139,7 +174,8 @@ def first_relevant_rank(ranked: NDArray[np.integer], judgements: Judgements) -> 
 
 
 def _best_rank(ranks: Ints, judgements: Judgements) -> Ints:
-    best: Ints = np.minimum.reduceat(ranks, _starts(judgements))
+    best = np.full(judgements.queries, NOT_FOUND, np.int64)
+    np.minimum.at(best, judgements.query, ranks)
     return best
 
 
@@ -155,7 +191,12 @@ def _position_in_query(judgements: Judgements) -> Ints:
 
 
 def _sum_by_query(judgements: Judgements, values: Floats) -> Floats:
-    return np.bincount(judgements.query, weights=values).astype(np.float64, copy=False)
+    return np.bincount(judgements.query, weights=values, minlength=judgements.queries).astype(np.float64, copy=False)
+
+
+def _ratio(values: Floats, whole: Floats | Ints) -> Floats:
+    """`values` / `whole`, 0 for queries that have nothing relevant."""
+    return np.divide(values, whole, out=np.zeros_like(values), where=whole > 0)
 
 
 def _discount(ranks: Ints, cutoff: int) -> Floats:

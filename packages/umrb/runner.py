@@ -12,9 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from gme_data.journal import Journal
-from gme_data.parquet import write_table
+from gme_data.journal import Journal, atomic_write
+from gme_data.parquet import ROW_GROUP_ROWS
 from gme_data.progress import Progress
 from umrb.config import REPORTED, ScoringConfig
 from umrb.intervals import bootstrap_interval
@@ -24,7 +25,7 @@ from umrb.systems import Outcome, Ranking, System
 from umrb.tasks import NumberedTask
 
 VECTORS = ".vectors"
-"""Folder of the embedding store within a staging folder. Hidden: it goes when the step is published."""
+"""Folder of the vectors within a staging folder. Hidden: it goes when the step is published."""
 
 RUN_SCHEMA = pa.schema(
     [
@@ -78,17 +79,15 @@ class Runner:
     def _run(self, system: System, task: NumberedTask, *, write: bool) -> TaskScore:
         metrics = list(dict.fromkeys([task.card.metric, *REPORTED, f"map_at_{self.config.depth}"]))
         outcome = system.outcome(task, metrics, self.config.depth)
-        if write and outcome.ranking is not None:
-            _write(self.folder / "runs" / slug(system.name), task, _run_rows(task, outcome.ranking, self.config.kept))
         if write:
-            _write_queries(self.folder / "queries" / slug(system.name), task, outcome)
+            write_outcome(self.folder, system.name, task, outcome, self.config.kept)
         return summarise(task, outcome.metrics, self.config)
 
 
 def summarise(task: NumberedTask, metrics: dict[str, Floats], config: ScoringConfig) -> TaskScore:
     """Means, interval and breakdown of per-query values."""
     headline = metrics[task.card.metric]
-    subsets = np.array([query.subset for query in task.queries])
+    subsets = np.array(task.queries.subsets)
     return TaskScore(
         name=task.card.name,
         task_type=task.card.task_type,
@@ -111,33 +110,42 @@ def slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
-def _write(folder: Path, task: NumberedTask, rows: list[dict[str, object]]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    write_table(folder / f"{task.card.name}.parquet", rows, RUN_SCHEMA)
-
-
-def _run_rows(task: NumberedTask, ranking: Ranking, kept: int) -> list[dict[str, object]]:
-    return [
-        {"query_id": query.id, "rank": rank, "doc_id": task.docs[row].id, "score": float(score)}
-        for query, rows, scores in zip(task.queries, ranking.rows, ranking.scores, strict=True)
-        for rank, (row, score) in enumerate(zip(rows[:kept], scores[:kept], strict=True), start=1)
-        if row >= 0
-    ]
-
-
-def _write_queries(folder: Path, task: NumberedTask, outcome: Outcome) -> None:
-    """Per-query values: what a paired comparison of two systems is computed from."""
-    folder.mkdir(parents=True, exist_ok=True)
-    ranks = [NOT_FOUND] * len(task.queries)
+def write_outcome(folder: Path, system: str, task: NumberedTask, outcome: Outcome, kept: int) -> None:
+    """Write the first `kept` documents of each query, if there is a ranking, and the per-query values."""
     if outcome.ranking is not None:
-        ranks = first_relevant_rank(outcome.ranking.rows, task.judgements).tolist()
-    rows = [
-        {
-            "query_id": query.id,
-            "subset": query.subset,
-            "value": float(value),
-            "first_relevant": None if rank == NOT_FOUND else rank + 1,
-        }
-        for query, value, rank in zip(task.queries, outcome.metrics[task.card.metric], ranks, strict=True)
+        _write(folder / "runs" / slug(system), task, _run_table(task, outcome.ranking, kept))
+    _write(folder / "queries" / slug(system), task, _query_table(task, outcome))
+
+
+def _write(folder: Path, task: NumberedTask, table: pa.Table) -> None:
+    """The same bytes for the same rows; the file is there whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    buffer = pa.BufferOutputStream()
+    pq.write_table(table, buffer, compression="zstd", compression_level=3, row_group_size=ROW_GROUP_ROWS)
+    atomic_write(folder / f"{task.card.name}.parquet", buffer.getvalue().to_pybytes())
+
+
+def _run_table(task: NumberedTask, ranking: Ranking, kept: int) -> pa.Table:
+    rows, scores = ranking.rows[:, :kept], ranking.scores[:, :kept]
+    query, place = np.nonzero(rows >= 0)
+    columns = [
+        task.queries.ids.take(pa.array(query)),
+        pa.array(place + 1, pa.int32()),
+        task.docs.ids.take(pa.array(rows[query, place])),
+        pa.array(scores[query, place], pa.float32()),
     ]
-    write_table(folder / f"{task.card.name}.parquet", rows, QUERY_SCHEMA)
+    return pa.table(columns, schema=RUN_SCHEMA)
+
+
+def _query_table(task: NumberedTask, outcome: Outcome) -> pa.Table:
+    """Per-query values: what a paired comparison of two systems is computed from."""
+    first = np.full(len(task.queries), NOT_FOUND)
+    if outcome.ranking is not None:
+        first = first_relevant_rank(outcome.ranking.rows, task.judgements)
+    columns = [
+        task.queries.ids,
+        pa.array(task.queries.subsets, pa.string()),
+        pa.array(outcome.metrics[task.card.metric], pa.float64()),
+        pa.array(np.where(first == NOT_FOUND, 0, first + 1), pa.int32(), mask=first == NOT_FOUND),
+    ]
+    return pa.table(columns, schema=QUERY_SCHEMA)

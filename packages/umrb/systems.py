@@ -1,35 +1,27 @@
 """What can be scored: anything that ranks the documents of a task, or knows its expected score.
 
 `DenseSystem` makes a system of an encoder: it encodes each distinct content once, whichever tasks ask for it, and
-searches exactly. Knows no metric's meaning, and no particular model.
+searches exactly, a block of documents in memory at a time. Knows no metric's meaning, and no particular model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gme_data.digests import sha256_json
+from gme_data.images import ImageStore
 from gme_data.items import Item
 from gme_data.progress import Progress
-from gme_data.tasks import TaskCard
-from gme_embedder.index import search
-from gme_embedder.store import EmbeddingStore
+from gme_data.tasks import Document, Query, TaskCard
+from gme_embedder.index import search_shards
 from umrb.metrics import Floats, Ints, per_query
+from umrb.sides import Digests, Side, View, as_given, blocks
 from umrb.tasks import NumberedTask
-
-Vectors: TypeAlias = NDArray[np.float32]
-
-
-class Content(NamedTuple):
-    """All that a vector depends on, besides the encoder."""
-
-    item: Item
-    instruction: str | None
+from umrb.vectors import Rows, Space, Vectors, VectorStore
 
 
 class Ranking(NamedTuple):
@@ -58,8 +50,8 @@ class System(Protocol):
         """Whether this system can see both sides of a task."""
         ...
 
-    def prepare(self, tasks: Sequence[NumberedTask]) -> None:
-        """Do what is better done once for all of the tasks."""
+    def prepare(self, tasks: Sequence[NumberedTask]) -> int:
+        """Do what is better done once for all of the tasks; the number of contents that had to be encoded."""
         ...
 
     def outcome(self, task: NumberedTask, metrics: Sequence[str], depth: int) -> Outcome:
@@ -73,36 +65,46 @@ def sides(task_type: str) -> tuple[frozenset[str], frozenset[str]]:
     return frozenset(query), frozenset(doc)
 
 
-def as_given(content: Content) -> Content:
-    """The whole content."""
-    return content
-
-
-def text_only(content: Content) -> Content:
-    """The text, without picture and instruction: what a frozen text encoder is given."""
-    return Content(Item(text=content.item.text), None)
-
-
-def picture_only(content: Content) -> Content:
-    """The picture, without text and instruction: what a frozen picture encoder is given."""
-    return Content(Item(image=content.item.image), None)
+Encode: TypeAlias = Callable[[Sequence[Item], str | None, ImageStore | None], Vectors]
+"""``(items, instruction, where their pictures are) -> float32 [n, d]`` of unit length."""
 
 
 @dataclass(frozen=True, slots=True)
 class Encoder:
-    """Something that turns contents into unit vectors.
+    """Something that turns items into unit vectors.
 
     Attributes:
         digest: Names its weights and settings; vectors are kept under it.
+        encode: See `Encode`.
         needs: Modalities that both sides of a task must have.
-        view: What part of a content it sees.
-        encode: ``(items, instruction) -> float32 [n, d]``.
+        view: What of an item it sees.
+        instructed: Whether it is given the instruction of queries.
     """
 
     digest: str
-    needs: frozenset[str]
-    view: Callable[[Content], Content]
-    encode: Callable[[Sequence[Item], str | None], Vectors]
+    encode: Encode
+    needs: frozenset[str] = frozenset()
+    view: View = as_given
+    instructed: bool = True
+
+    def seeing(self, view: View) -> Encoder:
+        """The same encoder, given less of each item. What is left is a content as any other: vectors are shared."""
+        return replace(self, view=view)
+
+
+class Part(NamedTuple):
+    """One side of a task, as an encoder sees it.
+
+    Attributes:
+        digests: [n] of what it sees.
+        space: Where the vectors are kept.
+        encode: ``(items, where their pictures are) -> float32 [n, d]``.
+    """
+
+    side: Side[Query] | Side[Document]
+    digests: Digests
+    space: Space
+    encode: Callable[[Sequence[Item], ImageStore | None], Vectors]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,68 +113,86 @@ class DenseSystem:
 
     name: str
     encoder: Encoder
-    store: EmbeddingStore
+    store: VectorStore
+    only: Callable[[TaskCard], bool] = lambda card: True
+    """Further condition on the tasks that it is scored on."""
 
     def applies_to(self, card: TaskCard) -> bool:
         """See `System`."""
         query, doc = sides(card.task_type)
-        return self.encoder.needs <= query and self.encoder.needs <= doc
+        return self.encoder.needs <= query and self.encoder.needs <= doc and self.only(card)
 
-    def prepare(self, tasks: Sequence[NumberedTask]) -> None:
+    def prepare(self, tasks: Sequence[NumberedTask]) -> int:
         """Encode every distinct content of the tasks; what is in the store already is skipped."""
-        groups: dict[str | None, dict[str, Content]] = {}
-        for content in self._contents(tasks):
-            groups.setdefault(content.instruction, {}).setdefault(content_key(content), content)
-        total = sum(len(group) for group in groups.values())
+        parts = [part for task in tasks for part in self.parts(task)]
+        total = sum(len(part.space.missing(part.digests)) for part in parts)
         with Progress(f"encode for {self.name}", total, "contents") as progress:
-            for group in groups.values():
-                progress.advance(len(group) - self._encode_group(list(group.values()), progress))
+            return sum(part.space.fill(part.digests, self._computing(part, progress)) for part in parts)
 
     def outcome(self, task: NumberedTask, metrics: Sequence[str], depth: int) -> Outcome:
         """See `System`."""
-        docs = self._vectors(_documents(task))
-        queries = self._vectors(_queries(task))
-        scores, rows = search(queries, docs, min(depth, len(docs)))
-        return Outcome(per_query(rows, task.judgements, metrics), Ranking(rows, scores))
+        queries, docs = self.parts(task)
+        for part in (queries, docs):
+            part.space.fill(part.digests, self._computing(part))
+        asked = queries.space.take(queries.digests)
+        if task.candidates is None:
+            scores, rows = search_shards(asked, docs.space.stream(docs.digests), min(depth, len(task.docs)))
+            ranking = _without(Ranking(rows, scores), task.excluded)
+        else:
+            ranking = _among(asked, docs, task.candidates, depth)
+        return Outcome(per_query(ranking.rows, task.judgements, metrics), ranking)
 
-    def _contents(self, tasks: Sequence[NumberedTask]) -> Iterator[Content]:
-        for task in tasks:
-            yield from map(self.encoder.view, _documents(task))
-            yield from map(self.encoder.view, _queries(task))
+    def parts(self, task: NumberedTask) -> tuple[Part, Part]:
+        """Queries and documents; candidates never carry an instruction."""
+        instruction = task.card.instruction if self.encoder.instructed else None
+        return self._part(task.queries, instruction), self._part(task.docs, None)
 
-    def _encode_group(self, contents: Sequence[Content], progress: Progress) -> int:
-        """Bring contents of one instruction into the store; the number of those that had to be encoded."""
-        encoded = 0
+    def _part(self, side: Side[Query] | Side[Document], instruction: str | None) -> Part:
+        def encode(items: Sequence[Item], images: ImageStore | None) -> Vectors:
+            return self.encoder.encode([self.encoder.view(item) for item in items], instruction, images)
 
-        def compute(missing: list[int]) -> Vectors:
-            nonlocal encoded
-            vectors = self.encoder.encode([contents[i].item for i in missing], contents[0].instruction)
-            encoded += len(missing)
-            progress.advance(len(missing))
-            return vectors
+        space = self.store.space(self.encoder.digest, instruction)
+        return Part(side, side.digests(self.encoder.view), space, encode)
 
-        self.store.encode(self.encoder.digest, [content_key(content) for content in contents], compute)
-        return encoded
+    @staticmethod
+    def _computing(part: Part, progress: Progress | None = None) -> Callable[[Rows], Vectors]:
+        def window(rows: Rows) -> Vectors:
+            items, images, parts = part.side.window(rows.tolist())
+            vectors = part.encode(items, images)
+            if progress:
+                progress.advance(len(rows))
+            return vectors if parts == 1 else _mean(vectors, parts)
 
-    def _vectors(self, contents: Sequence[Content]) -> Vectors:
-        """[n, d]; all contents of a call carry one instruction. A content met before costs a look-up."""
-        seen = [self.encoder.view(content) for content in contents]
+        def compute(rows: Rows) -> Vectors:
+            found = [window(rows[block.start : block.stop]) for block in blocks(len(rows), part.side.window_rows)]
+            return found[0] if len(found) == 1 else np.concatenate(found)
 
-        def compute(missing: list[int]) -> Vectors:
-            return self.encoder.encode([seen[i].item for i in missing], seen[0].instruction)
-
-        return self.store.encode(self.encoder.digest, [content_key(content) for content in seen], compute)
-
-
-def _documents(task: NumberedTask) -> list[Content]:
-    """Candidates never carry an instruction."""
-    return [Content(doc.item, None) for doc in task.docs]
-
-
-def _queries(task: NumberedTask) -> list[Content]:
-    return [Content(query.item, task.card.instruction) for query in task.queries]
+        return compute
 
 
-def content_key(content: Content) -> str:
-    """Digest of a content: equal contents are encoded once, however many documents and tasks hold them."""
-    return sha256_json([content.instruction, content.item.text, content.item.image])
+def _mean(vectors: Vectors, parts: int) -> Vectors:
+    """[n, d] unit means of [n * parts, d]."""
+    means = vectors.reshape(-1, parts, vectors.shape[1]).mean(axis=1)
+    return np.asarray(means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12), dtype=np.float32)
+
+
+def _without(ranking: Ranking, excluded: Ints | None) -> Ranking:
+    """The ranking with one document less for each query that has an excluded one."""
+    if excluded is None:
+        return ranking
+    hidden = (ranking.rows == excluded[:, None]) & (excluded[:, None] >= 0)
+    order = np.argsort(hidden, axis=1, kind="stable")
+    rows = np.where(np.take_along_axis(hidden, order, axis=1), -1, np.take_along_axis(ranking.rows, order, axis=1))
+    return Ranking(rows, np.take_along_axis(ranking.scores, order, axis=1))
+
+
+def _among(asked: Vectors, docs: Part, candidates: Sequence[Ints], depth: int) -> Ranking:
+    """Each query ranks its own candidates; ties fall to the lower row, as in a search."""
+    width = min(depth, max(map(len, candidates)))
+    rows = np.full((len(asked), width), -1, np.int64)
+    scores = np.full((len(asked), width), -np.inf, np.float32)
+    for query, among in enumerate(map(np.unique, candidates)):
+        found = docs.space.take(docs.digests[among]) @ asked[query]
+        best = np.argsort(-found, kind="stable")[:width]
+        rows[query, : len(best)], scores[query, : len(best)] = among[best], found[best]
+    return Ranking(rows, scores)

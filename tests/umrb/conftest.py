@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+import shutil
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from gme_data.images import ImageRecord, write_images
 from gme_data.items import TASK_TYPES, Item
 from gme_data.manifest import Manifest, content_digest, list_files, write_manifest
 from gme_data.tasks import Document, Query, RetrievalTask, TaskCard, save_task
+from gme_embedder.config import ModelConfig
+from gme_embedder.embedder import Embedder
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 COLOURS = {
     "red": (220, 30, 30), "green": (20, 150, 60), "blue": (30, 60, 210), "yellow": (240, 210, 20),
@@ -99,3 +107,57 @@ def text_task() -> Callable[[], RetrievalTask]:
 def publish() -> Callable[..., Path]:
     """Writes the manifest that makes a folder a finished output: ``publish(folder, step, config=None)``."""
     return write_manifest_of
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Embedder:
+    """Untrained, its last state pulled apart: else scores lie so close that rounding decides their order."""
+    made = Embedder.fresh(ModelConfig(text_layers=1), seed=1)
+    weight = made.model.language.norm.weight
+    with torch.no_grad():
+        weight.mul_(torch.randn(weight.shape, generator=torch.Generator().manual_seed(1)))
+    return made
+
+
+A4 = 718
+"""Pixels that a sheet is wide within its margins."""
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+@pytest.fixture
+def look() -> Iterator[Callable[..., Any]]:
+    """Opens a page in Chromium, ``look(path, width, scheme)``, and checks what every page of ours must be."""
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine (looked for chromium, chromium-browser, google-chrome)")
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+
+        def open_page(path: Path, width: int, scheme: str) -> Any:
+            page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+            asked: list[str] = []
+            complaints: list[str] = []
+            page.on("request", lambda request: asked.append(request.url))
+            page.on("console", lambda message: complaints.append(message.text))
+            page.goto(path.as_uri())
+            assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
+            assert complaints == []
+            beyond = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
+            assert page.evaluate(beyond) <= 0, "the page is wider than the screen"
+            assert page.evaluate("() => [...document.images].filter((image) => !image.naturalWidth).length") == 0
+            for figure in page.locator("figure svg").all():
+                box = figure.bounding_box()
+                assert box is not None
+                assert box["width"] > 200
+                assert box["height"] > 60
+            page.emulate_media(media="print")
+            page.set_viewport_size({"width": A4, "height": 900})
+            assert not page.locator("nav").is_visible()
+            cut = "() => [...document.querySelectorAll('.scroll')].filter((e) => e.scrollWidth > e.clientWidth).length"
+            assert page.evaluate(cut) == 0, "a table is wider than the paper"
+            page.emulate_media(media="screen")
+            page.set_viewport_size({"width": width, "height": 900})
+            return page
+
+        yield open_page
+        browser.close()

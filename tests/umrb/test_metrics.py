@@ -5,12 +5,23 @@ import time
 
 import numpy as np
 import pytest
+import pytrec_eval
+from mteb._evaluators.retrieval_metrics import calculate_retrieval_scores
 
 from gme_data.errors import FoundryError
 from gme_data.items import Item
 from gme_data.tasks import Document, Query, RetrievalTask, TaskCard
 from gme_embedder.index import search
-from umrb.metrics import NOT_FOUND, Judgements, first_relevant_rank, parse_metric, per_query, ranks_of_relevant
+from umrb.metrics import (
+    METRICS,
+    NOT_FOUND,
+    UNREACHABLE,
+    Judgements,
+    first_relevant_rank,
+    parse_metric,
+    per_query,
+    ranks_of_relevant,
+)
 from umrb.tasks import number_task
 
 # trec_eval's definitions written out plainly, one query at a time, on string ids.
@@ -39,6 +50,10 @@ def mrr(ranked: list[str], gains: dict[str, int], k: int) -> float:
     return next((1 / (i + 1) for i, doc in enumerate(ranked[:k]) if doc in gains), 0.0)
 
 
+def precision(ranked: list[str], gains: dict[str, int], k: int) -> float:
+    return sum(doc in gains for doc in ranked[:k]) / k
+
+
 def average_precision(ranked: list[str], gains: dict[str, int], k: int) -> float:
     found, total = 0, 0.0
     for i, doc in enumerate(ranked[:k]):
@@ -48,7 +63,9 @@ def average_precision(ranked: list[str], gains: dict[str, int], k: int) -> float
     return total / len(gains)
 
 
-REFERENCE = {"ndcg": ndcg, "hit_rate": hit_rate, "recall": recall, "mrr": mrr, "map": average_precision}
+REFERENCE = {
+    "ndcg": ndcg, "hit_rate": hit_rate, "recall": recall, "precision": precision, "mrr": mrr, "map": average_precision,
+}  # fmt: skip
 
 NAMES = [f"{kind}_at_{k}" for kind in REFERENCE for k in (1, 3, 10, 50)]
 
@@ -96,17 +113,61 @@ def test_equal_to_trec_eval_definitions_with_ties(seed: int) -> None:
             assert ours[name][row] == pytest.approx(expected, abs=1e-12), (name, query.id)
 
 
+def random_run(seed: int, levels: int) -> tuple[np.ndarray, np.ndarray, Judgements, dict, dict]:
+    """A run as arrays and as the dicts of trec_eval; scores of few levels tie, some queries have nothing relevant."""
+    rng = np.random.default_rng(seed)
+    queries, pool, depth, cutoffs = 30, 300, 100, 40
+    ranked = np.stack([rng.permutation(pool)[:depth] for _ in range(queries)])
+    scores = -np.sort(-rng.integers(0, levels, (queries, depth)).astype(np.float32) / levels, axis=1)
+    # Number n is the n-th id from the end.
+    ids = sorted((f"doc{number}" for number in rng.permutation(pool)), reverse=True)
+    gains = {q: {int(d): int(rng.integers(0, 4)) for d in rng.permutation(pool)[:cutoffs]} for q in range(queries)}
+    gains[3] = dict.fromkeys(gains[3], 0)
+    gains[4] |= {UNREACHABLE: 2}
+    pairs = sorted((q, d, gain) for q, found in gains.items() for d, gain in found.items() if gain > 0)
+    judgements = Judgements(*(np.array(column) for column in zip(*pairs, strict=True)), queries)
+    qrels = {f"q{q}": {ids[d] if d >= 0 else "nowhere": gain for d, gain in gains[q].items()} for q in gains}
+    run = {f"q{q}": {ids[d]: float(s) for d, s in zip(ranked[q], scores[q], strict=True)} for q in range(queries)}
+    return ranked, scores, judgements, run, qrels
+
+
+@pytest.mark.parametrize("levels", [3, 20, 10_000])
+def test_equal_to_pytrec_eval_and_to_mteb_on_runs_with_ties(levels: int) -> None:
+    ranked, scores, judgements, run, qrels = random_run(levels, levels)
+    cutoffs = [1, 3, 5, 10, 20, 100]
+    names = [f"{kind}_at_{k}" for kind in METRICS for k in cutoffs]
+    ours = per_query(ranked, judgements, names, scores)
+
+    measures = {"ndcg": "ndcg_cut", "map": "map_cut", "recall": "recall", "precision": "P", "hit_rate": "success"}
+    asked = {f"{theirs}.{','.join(map(str, cutoffs))}" for theirs in measures.values()}
+    found = pytrec_eval.RelevanceEvaluator(qrels, asked).evaluate(run)
+    for kind, theirs in measures.items():
+        for k in cutoffs:
+            expected = [found[f"q{q}"][f"{theirs}_{k}"] for q in range(judgements.queries)]
+            np.testing.assert_allclose(ours[f"{kind}_at_{k}"], expected, atol=1e-6, err_msg=f"{kind}@{k}")
+
+    by_mteb = calculate_retrieval_scores(run, qrels, cutoffs)
+    for kind, values in (("ndcg", by_mteb.ndcg), ("map", by_mteb.map), ("hit_rate", by_mteb.hit_rate)):
+        for label, value in values.items():
+            assert value == pytest.approx(round(ours[f"{kind}_at_{label.split('@')[1]}"].mean(), 5), abs=1e-6)
+    for label, value in by_mteb.mrr.items():
+        assert value == pytest.approx(ours[f"mrr_at_{label.split('@')[1]}"].mean(), abs=1e-6)
+    if levels == 3:
+        assert not np.array_equal(ours["ndcg_at_10"], per_query(ranked, judgements, ["ndcg_at_10"])["ndcg_at_10"])
+
+
 def test_an_empty_result_scores_zero_and_counts() -> None:
-    judgements = Judgements(np.array([0, 1]), np.array([3, 3]), np.ones(2))
+    judgements = Judgements(np.array([0, 1]), np.array([3, 3]), np.ones(2), 2)
     ranked = np.array([[3, 1, 2], [-1, -1, -1]])
     assert ranks_of_relevant(ranked, judgements).tolist() == [0, NOT_FOUND]
     assert first_relevant_rank(ranked, judgements).tolist() == [0, NOT_FOUND]
     for name, values in per_query(ranked, judgements, NAMES).items():
-        assert values.tolist() == [1.0, 0.0], name
+        kind, _, k = name.partition("_at_")
+        assert values.tolist() == [1 / int(k) if kind == "precision" else 1.0, 0.0], name
 
 
 def test_a_cutoff_beyond_the_depth_finds_nothing_more() -> None:
-    judgements = Judgements(np.array([0]), np.array([9]), np.ones(1))
+    judgements = Judgements(np.array([0]), np.array([9]), np.ones(1), 1)
     assert per_query(np.array([[1, 2]]), judgements, ["hit_rate_at_100"])["hit_rate_at_100"].tolist() == [0.0]
 
 
@@ -124,7 +185,7 @@ def test_a_typo_gets_a_suggestion() -> None:
 def test_ten_thousand_queries_of_a_thousand_hits_take_a_moment() -> None:
     rng = np.random.default_rng(0)
     ranked = np.argsort(rng.random((100, 1000)), axis=1)[rng.integers(0, 100, 10_000)]
-    judgements = Judgements(np.arange(10_000), rng.integers(0, 5000, 10_000), np.ones(10_000))
+    judgements = Judgements(np.arange(10_000), rng.integers(0, 5000, 10_000), np.ones(10_000), 10_000)
     started = time.process_time()
     per_query(ranked, judgements, ["ndcg_at_10", "map_at_1000", "mrr_at_10", "hit_rate_at_5", "recall_at_100"])
     assert time.process_time() - started < 1.0  # peers need 3 to 10 s; measured 0.05 to 0.1

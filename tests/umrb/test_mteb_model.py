@@ -30,12 +30,12 @@ from gme_data.manifest import content_digest, list_files, read_manifest
 from gme_data.tasks import RetrievalTask, load_task
 from gme_embedder.config import ModelConfig
 from gme_embedder.embedder import Embedder
-from gme_embedder.store import EmbeddingStore
 from umrb import mteb_model
 from umrb.mteb_meta import folder_digest
 from umrb.mteb_model import MtebEmbedder
-from umrb.systems import DenseSystem, Encoder, as_given
+from umrb.systems import DenseSystem, Encoder
 from umrb.tasks import number_task, open_images
+from umrb.vectors import VectorStore
 
 METRICS = ("ndcg_at_10", "ndcg_at_5", "map_at_10", "recall_at_5", "hit_rate_at_5", "hit_rate_at_1")
 NAME, REVISION = "team/tiny", "0123abcd"
@@ -187,11 +187,11 @@ def decided(task: RetrievalTask, embedder: Embedder, images: ImageStore) -> Retr
 
 
 def our_scores(task: RetrievalTask, embedder: Embedder, images: ImageStore, folder: Path) -> dict[str, float]:
-    def encode(items: Any, instruction: str | None) -> np.ndarray:
-        return embedder.encode(items, instruction, images)
+    def encode(items: Any, instruction: str | None, pictures: ImageStore | None) -> np.ndarray:
+        return embedder.encode(items, instruction, pictures)
 
-    system = DenseSystem("tiny", Encoder("tiny", frozenset(), as_given, encode), EmbeddingStore(folder))
-    numbered = number_task(task)
+    system = DenseSystem("tiny", Encoder("tiny", encode), VectorStore(folder))
+    numbered = number_task(task, images)
     return {
         name: float(values.mean())
         for name, values in system.outcome(numbered, METRICS, len(task.corpus)).metrics.items()

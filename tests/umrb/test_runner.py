@@ -9,14 +9,14 @@ import pytest
 from gme_data.errors import FoundryError
 from gme_data.journal import Journal
 from gme_data.parquet import read_rows
-from gme_embedder.store import EmbeddingStore
 from umrb.baselines import raw_pixels
 from umrb.chance import ChanceSystem
 from umrb.config import ScoringConfig
 from umrb.results import SystemScores, overall, read_scores, type_means, write_scores
 from umrb.runner import QUERY_SCHEMA, RUN_SCHEMA, Runner
 from umrb.systems import DenseSystem, Outcome
-from umrb.tasks import NumberedTask, load_tasks, open_images
+from umrb.tasks import NumberedTask, load_tasks
+from umrb.vectors import VectorStore
 
 SCORING = ScoringConfig(resamples=100)
 
@@ -39,8 +39,7 @@ deadly: set[str] = set()
 def pixels(corpus: Path, tmp_path: Path) -> Counted:
     asked.clear()
     deadly.clear()
-    images = open_images(corpus / "tasks" / "test")
-    return Counted("pixels", raw_pixels(21, images), EmbeddingStore(tmp_path / ".vectors"))
+    return Counted("pixels", raw_pixels(21), VectorStore(tmp_path / ".vectors"))
 
 
 def run(system: DenseSystem | ChanceSystem, corpus: Path, folder: Path) -> SystemScores:

@@ -90,6 +90,46 @@ def test_fused_to_text_tasks_have_a_control(finished: Inputs) -> None:
     assert [control.name for control in controls] == ["colour-it2t"]
 
 
+def test_fused_tasks_are_scored_on_each_part_alone(finished: Inputs, report: Path) -> None:
+    model, *reduced = read_scores(finished["evaluation"] / "scores.json")
+    fused = [task.name for task in model.tasks if "IT" in task.task_type]
+    assert {system.system: [task.name for task in system.tasks] for system in reduced} == {
+        "model, text only": fused,
+        "model, picture only": fused,
+    }
+    page = (report / "report.html").read_text(encoding="utf-8")
+    section = page[page.index("Which part of a fused item") : page.index("The model by subset of queries")]
+    for system in reduced:
+        for task in system.tasks:
+            assert f">{task.value:.3f}</td>" in section
+    # What a reduced item is, the unit tests of views tell; here it must make a difference somewhere.
+    assert any(task.scores != model.by_name[task.name].scores for system in reduced for task in system.tasks)
+
+
+def test_the_markdown_twin_holds_the_table_of_types(report: Path) -> None:
+    payload = json.loads((report / "scores.json").read_text())
+    text = (report / "report.md").read_text(encoding="utf-8")
+    for kind, mean in payload["types"].items():
+        assert f"| {kind.replace('->', '→')} | 1 | {mean:.3f} |" in text
+    assert f"**{payload['overall']:.3f}**" in text
+
+
+def test_published_rows_stand_apart(report: Path) -> None:
+    page = (report / "report.html").read_text(encoding="utf-8")
+    start = page.index("The paper's table")
+    table = page[start : page.index("</details>", start)]
+    assert "nothing here compares with it" in table
+    assert "67.44" in table
+    assert "67.44" not in page.replace(table, "")
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1200, "light"), (390, "dark")])
+def test_the_page_as_people_see_it(report: Path, look: Callable[..., Any], width: int, scheme: str) -> None:
+    page = look(report / "report.html", width, scheme)
+    assert page.locator("figure svg").count() == 4
+    assert page.locator("article.example").count() > 0
+
+
 def test_scores_json_has_what_the_register_reads(report: Path) -> None:
     payload: dict[str, Any] = json.loads((report / "scores.json").read_text())
     assert set(payload["types"]) == {"T->T", "I->I", "T->I", "T->VD", "I->T", "T->IT", "IT->T", "IT->I", "IT->IT"}
@@ -157,7 +197,7 @@ def test_the_page_says_where_a_baseline_wins(report: Path) -> None:
 
 def test_every_plot_has_its_data_beside_it(report: Path) -> None:
     names = sorted(path.stem for path in (report / "plots").glob("*.svg"))
-    assert names == ["curves", "funnel", "tasks", "types"]
+    assert names == ["curves", "funnel", "gap", "tasks", "types"]
     for name in names:
         assert (report / "plots" / f"{name}.png").stat().st_size > 1000
         with (report / "plots" / f"{name}.csv").open() as handle:

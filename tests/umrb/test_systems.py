@@ -6,14 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gme_data.images import ImageStore
 from gme_data.items import Item
 from gme_data.tasks import RetrievalTask
-from gme_embedder.store import EmbeddingStore
 from umrb.baselines import raw_pixels
 from umrb.controls import shuffle_pictures
 from umrb.lexical import LexicalSystem
-from umrb.systems import Content, DenseSystem, Encoder, as_given, picture_only, sides, text_only
-from umrb.tasks import load_tasks, number_task, open_images
+from umrb.sides import HeldSide, as_given, fused_text, picture_only, text_only
+from umrb.systems import DenseSystem, Encoder, sides
+from umrb.tasks import load_tasks, number_task
+from umrb.vectors import VectorStore
 
 
 class Counting:
@@ -22,7 +24,7 @@ class Counting:
     def __init__(self) -> None:
         self.asked: list[tuple[str | None, str | None]] = []
 
-    def __call__(self, items: Sequence[Item], instruction: str | None) -> np.ndarray:
+    def __call__(self, items: Sequence[Item], instruction: str | None, images: ImageStore | None) -> np.ndarray:
         self.asked += [(item.text, instruction) for item in items]
         letters = [
             [(item.text or "").count(letter) + 0.01 for letter in "abcdefghijklmnopqrstuvwxyz"] for item in items
@@ -33,7 +35,7 @@ class Counting:
 
 def test_a_content_is_encoded_once_whichever_task_asks(tmp_path: Path, text_task: Callable[[], RetrievalTask]) -> None:
     counting = Counting()
-    system = DenseSystem("letters", Encoder("letters", frozenset("T"), as_given, counting), EmbeddingStore(tmp_path))
+    system = DenseSystem("letters", Encoder("letters", counting, frozenset("T")), VectorStore(tmp_path))
     task = number_task(text_task())
     first = system.outcome(task, ["hit_rate_at_1"], 5)
     again = system.outcome(task, ["hit_rate_at_1"], 5)
@@ -48,19 +50,19 @@ def test_a_content_is_encoded_once_whichever_task_asks(tmp_path: Path, text_task
 def test_sides_and_what_a_one_sided_encoder_can_see(corpus: Path) -> None:
     assert sides("IT->VD") == (frozenset("IT"), frozenset("I"))
     tasks = load_tasks(corpus / "tasks" / "test")
-    text = DenseSystem("t", Encoder("t", frozenset("T"), text_only, Counting()), EmbeddingStore(corpus / ".unused"))
+    text = DenseSystem("t", Encoder("t", Counting(), frozenset("T"), text_only), VectorStore(corpus / ".unused"))
     assert [t.card.task_type for t in tasks if text.applies_to(t.card)] == ["T->T", "T->IT", "IT->T", "IT->IT"]
-    picture = DenseSystem(
-        "p", Encoder("p", frozenset("I"), picture_only, Counting()), EmbeddingStore(corpus / ".unused")
-    )
+    picture = DenseSystem("p", Encoder("p", Counting(), frozenset("I"), picture_only), VectorStore(corpus / ".unused"))
     assert [t.card.task_type for t in tasks if picture.applies_to(t.card)] == ["I->I", "IT->I", "IT->IT"]
 
 
 def test_views_take_away_what_a_frozen_encoder_is_not_given() -> None:
-    content = Content(Item("a", "b"), "find")
-    assert as_given(content) == content
-    assert text_only(content) == Content(Item(text="a"), None)
-    assert picture_only(content) == Content(Item(image="b"), None)
+    item = Item("a", "b")
+    assert as_given(item) == item
+    assert text_only(item) == fused_text(item) == Item(text="a")
+    assert picture_only(item) == Item(image="b")
+    assert fused_text(Item(image="b")) == Item(image="b")
+    assert picture_only(Item(text="a")) == Item(text="a")
 
 
 def test_bm25_finds_by_words_drops_stop_words_and_returns_nothing_for_none(
@@ -78,10 +80,11 @@ def test_bm25_finds_by_words_drops_stop_words_and_returns_nothing_for_none(
 
 def test_raw_pixels_see_colour_and_are_unit_vectors(corpus: Path, tmp_path: Path) -> None:
     folder = corpus / "tasks" / "test"
-    system = DenseSystem("pixels", raw_pixels(21, open_images(folder)), EmbeddingStore(tmp_path))
+    system = DenseSystem("pixels", raw_pixels(21), VectorStore(tmp_path))
     task = load_tasks(folder, ["colour-i2i"])[0]
     assert system.outcome(task, ["hit_rate_at_1"], 5).metrics["hit_rate_at_1"].mean() > 0.9
-    vectors = system.encoder.encode([doc.item for doc in task.docs], None)
+    items, images, _ = task.docs.window(range(len(task.docs)))
+    vectors = system.encoder.encode(items, None, images)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-5)
 
 
@@ -101,7 +104,7 @@ def test_no_control_where_one_entity_owns_most_queries(corpus: Path) -> None:
 
     task = load_tasks(corpus / "tasks" / "test", ["colour-it2t"])[0]
     one = tuple(replace(query, entity_group="one") for query in task.queries)
-    assert shuffle_pictures(replace(task, queries=one), seed=0) is None
+    assert shuffle_pictures(replace(task, queries=HeldSide(one)), seed=0) is None
 
 
 @pytest.mark.parametrize("seed", [0, 1])

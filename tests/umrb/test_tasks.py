@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from gme_data.errors import FoundryError
+from gme_data.items import Item
 from gme_data.tasks import RetrievalTask
 from umrb.tasks import load_tasks, number_task
 
@@ -24,11 +25,18 @@ def test_documents_are_in_the_order_that_breaks_ties_as_trec_eval(text_task: Mak
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda t: {"qrels": {**t.qrels, "q-red": {"d-none": 1}}}, "'d-none' of query 'q-red' is not in the pool"),
-        (lambda t: {"qrels": {k: v for k, v in t.qrels.items() if k != "q-red"}}, "'q-red' has no relevant document"),
-        (lambda t: {"qrels": {**t.qrels, "q-none": {"d-red": 1}}}, "'q-none' of qrels.parquet is not in"),
+        (
+            lambda t: {"qrels": {**t.qrels, "q-red": {"d-none": 1}}},
+            "'d-none' of 1 queries is not in the pool",
+        ),
+        (
+            lambda t: {"qrels": {k: v for k, v in t.qrels.items() if k != "q-red"}},
+            "'q-red' has no relevant document",
+        ),
+        (lambda t: {"qrels": {**t.qrels, "q-none": {"d-red": 1}}}, "query 'q-none' of the judgements is not there"),
         (lambda t: {"qrels": {**t.qrels, "q-red": {"d-red": 0}}}, "is 0, not 1 or more"),
-        (lambda t: {"corpus": (*t.corpus, t.corpus[0])}, "document id 'd-blue' stands twice"),
+        (lambda t: {"corpus": (*t.corpus, t.corpus[0])}, r"document id 'd-blue' stand\(s\) more than once"),
+        (lambda t: {"corpus": (replace(t.corpus[0], item=Item(text=" ")), *t.corpus[1:])}, "'d-blue' hold.* neither"),
         (lambda t: {"queries": ()}, "it has no query"),
         (lambda t: {"card": t.card.model_copy(update={"metric": "hitrate_at_5"})}, "Did you mean 'hit_rate'"),
     ],

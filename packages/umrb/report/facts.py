@@ -10,6 +10,7 @@ from typing import Any
 
 from gme_data.errors import FoundryError
 from gme_data.manifest import Manifest, require
+from umrb.cards import EXAMPLES, Sample, read_sample
 from umrb.results import SCORES, SystemScores, read_scores
 from umrb.runner import slug
 
@@ -39,21 +40,25 @@ class Facts:
     Attributes:
         folders: Of the inputs, by name.
         model: Scores and controls of the model.
+        reduced: The model given less of each fused item: its text alone, its picture alone.
         baselines: In the order of the table.
         manifests: By input name.
         split: ``dev`` or ``test``.
         curves: Points of the training curves of every input that has any, in the order of the inputs; a stage trained
             before the last one may be given as a further input, and its curves come first if it does.
         funnel: Stages of synthesis; empty if it wrote none.
+        samples: Some vectors of the model on each task.
     """
 
     folders: Mapping[str, Path]
     model: SystemScores
+    reduced: list[SystemScores]
     baselines: list[SystemScores]
     manifests: dict[str, Manifest]
     split: str
     curves: list[dict[str, Any]]
     funnel: list[FunnelStage]
+    samples: list[Sample]
 
     @property
     def model_digest(self) -> str:
@@ -76,16 +81,22 @@ def read_facts(inputs: Mapping[str, Path]) -> Facts:
         FoundryError: One is missing or damaged, or model and baselines were not scored on the same queries.
     """
     manifests = {name: require(folder, _MADE_BY.get(name, name)) for name, folder in inputs.items()}
-    model = read_scores(inputs["evaluation"] / SCORES)[0]
+    model, *reduced = read_scores(inputs["evaluation"] / SCORES)
     baselines = read_scores(inputs["baselines"] / SCORES)
     _check_comparable(model, baselines)
     return Facts(
         folders=inputs,
         model=model,
+        reduced=reduced,
         baselines=baselines,
         manifests=manifests,
         split=str(manifests["evaluation"].config["scoring"]["split"]),
         curves=[point for name in inputs for point in _curve(inputs[name], manifests[name].step)],
+        samples=[
+            sample
+            for task in model.tasks
+            if (sample := read_sample(inputs["evaluation"] / EXAMPLES, task.name, task.task_type))
+        ],
         funnel=[_stage(row) for row in _list(inputs["synthetic"] / "funnel.json", "steps")],
     )
 

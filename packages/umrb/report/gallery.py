@@ -2,61 +2,23 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from gme_data.images import ImageStore
-from gme_data.items import TASK_TYPES, Item
+from gme_data.items import TASK_TYPES
 from gme_data.parquet import read_rows
+from umrb.cards import PAGE_THUMB, THUMB, Card, Example, Found, make_card
 from umrb.config import ReportConfig
 from umrb.report.facts import Facts
 from umrb.runner import QUERY_SCHEMA, RUN_SCHEMA
 from umrb.tasks import NumberedTask
 
-_THUMB = (96, 72)
-_PAGE_THUMB = (150, 190)
-_QUALITY = 72
 _MISSED_BELOW = 10
-
-
-@dataclass(frozen=True, slots=True)
-class Card:
-    """An item as the page shows it: text, and the picture as a data URI."""
-
-    text: str | None
-    picture: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A retrieved document."""
-
-    card: Card
-    score: float
-    relevant: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Example:
-    """One query with the first documents found.
-
-    Attributes:
-        rank: Rank from 1 of the first relevant document; None if it is not among those retrieved.
-        answer: A relevant document, for queries that missed.
-    """
-
-    task: str
-    query: Card
-    found: list[Found]
-    rank: int | None
-    answer: Card | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,16 +42,15 @@ def build_gallery(
         images: Their pictures.
         config: How many, and the seed that draws them.
     """
-    photographer = _Photographer(images)
     sections = []
     for kind in TASK_TYPES:
         group = [task for task in tasks if task.card.task_type == kind]
         if group:
-            sections.append(_section(facts, group, photographer, config))
+            sections.append(_section(facts, group, images, config))
     return sections
 
 
-def _section(facts: Facts, group: Sequence[NumberedTask], photographer: _Photographer, config: ReportConfig) -> Section:
+def _section(facts: Facts, group: Sequence[NumberedTask], images: ImageStore, config: ReportConfig) -> Section:
     hits: list[Example] = []
     misses: list[Example] = []
     for number, task in enumerate(group):
@@ -100,7 +61,7 @@ def _section(facts: Facts, group: Sequence[NumberedTask], photographer: _Photogr
         drawn = [ids[i] for i in np.random.default_rng(config.seed).permutation(len(ids))]
         hit = [id_ for id_ in drawn if ranks[id_] == 1]
         missed = [id_ for id_ in drawn if ranks[id_] is None or ranks[id_] > _MISSED_BELOW]
-        teller = _Teller(task, photographer, facts.run_file(name), config.shown)
+        teller = _Teller(task, images, facts.run_file(name), config.shown)
         hits += [teller.tell(id_, ranks[id_]) for id_ in hit[: _share(config.hits, number, len(group))]]
         misses += [teller.tell(id_, ranks[id_]) for id_ in missed[: _share(config.misses, number, len(group))]]
     return Section(group[0].card.task_type, group[0].card.instruction, hits, misses)
@@ -114,8 +75,8 @@ def _share(total: int, number: int, of: int) -> int:
 class _Teller:
     """Makes examples of one task from its run file."""
 
-    def __init__(self, task: NumberedTask, photographer: _Photographer, run: Path, shown: int) -> None:
-        self._photographer = photographer
+    def __init__(self, task: NumberedTask, images: ImageStore, run: Path, shown: int) -> None:
+        self._images = images
         self._page = task.card.task_type.endswith("VD")
         self._task = task
         self._query_rows = {query.id: row for row, query in enumerate(task.queries)}
@@ -133,7 +94,7 @@ class _Teller:
         missed = rank is None or rank > _MISSED_BELOW
         return Example(
             task=self._task.card.name,
-            query=self._photographer.card(self._task.queries[row].item, _THUMB),
+            query=make_card(self._task.queries[row].item, self._images, THUMB),
             found=[
                 Found(self._card(found["doc_id"]), found["score"], found["doc_id"] in relevant)
                 for found in self._found.get(query_id, [])
@@ -143,25 +104,4 @@ class _Teller:
         )
 
     def _card(self, doc_id: str) -> Card:
-        return self._photographer.card(self._docs[doc_id].item, _PAGE_THUMB if self._page else _THUMB)
-
-
-class _Photographer:
-    """Makes thumbnails, each once."""
-
-    def __init__(self, images: ImageStore) -> None:
-        self._images = images
-        self._made: dict[tuple[str, tuple[int, int]], str] = {}
-
-    def card(self, item: Item, size: tuple[int, int]) -> Card:
-        """An item with its picture at most `size` (width, height in pixels)."""
-        return Card(item.text, self._uri(item.image, size) if item.image else None)
-
-    def _uri(self, id_: str, size: tuple[int, int]) -> str:
-        if (id_, size) not in self._made:
-            image = self._images.load(id_)
-            image.thumbnail(size, Image.Resampling.LANCZOS)
-            buffer = io.BytesIO()
-            image.save(buffer, format="WEBP", quality=_QUALITY, method=6)
-            self._made[id_, size] = "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
-        return self._made[id_, size]
+        return make_card(self._docs[doc_id].item, self._images, PAGE_THUMB if self._page else THUMB)

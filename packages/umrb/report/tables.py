@@ -85,6 +85,52 @@ def type_rows(facts: Facts) -> list[TypeRow]:
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class InputRow:
+    """One task with fused items: the model on whole items, and given less of the fused ones.
+
+    Attributes:
+        whole: Headline value on whole items.
+        reduced: The same by what is left, such as ``text only``.
+    """
+
+    name: str
+    task_type: str
+    whole: float
+    reduced: dict[str, float | None]
+
+
+def input_rows(facts: Facts) -> list[InputRow]:
+    """A row for every task that has fused items."""
+    return [
+        InputRow(
+            task.name,
+            task.task_type,
+            task.value,
+            {system.system.partition(", ")[2]: _value(system, task.name) for system in facts.reduced},
+        )
+        for task in facts.model.tasks
+        if "IT" in task.task_type
+    ]
+
+
+def markdown(facts: Facts, types: Sequence[TypeRow]) -> str:
+    """The table of task types, for a pull request or a model card."""
+    systems = [system.system for system in facts.baselines]
+    lines = [["type", "tasks", "model", *systems], ["---"] * (3 + len(systems))]
+    lines += [
+        [
+            row.task_type.replace("->", "→"),
+            str(row.tasks),
+            f"{row.value:.3f}",
+            *("·" if row.baselines[name] is None else f"{row.baselines[name]:.3f}" for name in systems),
+        ]
+        for row in types
+    ]
+    total = ["all", str(len(facts.model.tasks)), f"**{overall(facts.model.tasks):.3f}**", *("" for _ in systems)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in [*lines, total]) + "\n"
+
+
 def verdict(rows: Sequence[TaskRow]) -> tuple[list[str], list[str]]:
     """Where the model wins and where a baseline does: the sentences, and a line for each task where one does."""
     won, lost = [row for row in rows if not row.lost], [row for row in rows if row.lost]

@@ -1,0 +1,141 @@
+"""`gme umrb plan`: which part of the benchmark, on what devices, and the plan of it in lines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from gme_cli.options import Common, print_json, say
+
+if TYPE_CHECKING:
+    from umrb.plan import Saving, SuitePlan
+    from umrb.registry import Dataset
+    from umrb.suite import SuiteConfig
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What of the benchmark."""
+
+    suite: Annotated[str, Parameter(name=["--suite", "-s"])] = "umrb"
+    """umrb, umrb-partial, retrieval-page or mmeb."""
+    datasets: Annotated[tuple[str, ...], Parameter(name=["--dataset", "-d"], negative="")] = ()
+    """Some datasets of it, by id or printed name; may be repeated."""
+
+    tasks: Path | None = None
+    """A folder of tasks in the shape of Atlas' tasks (task.yaml and three tables each), instead of a suite."""
+
+    def chosen(self) -> tuple[Dataset, ...]:
+        """The datasets. Raises `FoundryError` for unknown names, with a suggestion."""
+        return self.scored_in(Path()).chosen()
+
+    def scored_in(self, output: Path) -> SuiteConfig:
+        """As the runner takes it, but for the options of a run."""
+        from umrb.suite import SuiteConfig
+
+        return SuiteConfig(suite=self.suite, datasets=self.datasets, tasks=self.tasks, output=output)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """What a run is planned for."""
+
+    gpus: str = "8xA100-80G"
+    """Devices, such as 8xA100-80G."""
+    mfu: float = 0.4
+    """Share of the peak speed that is reached."""
+    shapes: str = "Alibaba-NLP/gme-Qwen2-VL-7B-Instruct"
+    """Model folder or published name whose shapes are planned for."""
+
+
+def show_plan(choice: Choice, fleet: Fleet, output: Path, common: Common) -> None:
+    """Print the plan, as a table or as JSON."""
+    from gme_data.errors import FoundryError
+    from gme_embedder.costs import architecture_of
+    from gme_training.planning.accelerators import parse_fleet
+    from umrb.plan import plan_suite
+
+    if not 0 < fleet.mfu <= 1:
+        raise FoundryError(f"--mfu {fleet.mfu}: expected a share above 0 and up to 1.")
+    config = choice.scored_in(output)
+    datasets = config.chosen()
+    count, device = parse_fleet(fleet.gpus)
+    found = plan_suite(
+        datasets,
+        architecture_of(fleet.shapes),
+        devices=count,
+        speed=fleet.mfu * device.peak(autocast=True),
+        done=_done(config, fleet.shapes),
+        kept=_kept(config, fleet.shapes),
+    )
+    if common.json:
+        print_json({"suite": config.label, "fleet": asdict(fleet), **asdict(found)})
+        return
+    say(f"{config.label} with {fleet.shapes} on {fleet.gpus} at {fleet.mfu:.0%} of the peak speed")
+    for line in (*_task_lines(found), "", *_sum_lines(found), "", *_saving_lines(found.savings, count), ""):
+        say(line)
+    say(f"{found.hours:.2f} hours, {found.device_hours:.1f} GPU-hours{_paper(config)}.")
+
+
+def _done(config: SuiteConfig, model: str) -> list[str]:
+    """Tasks with a result under the model's name, of any revision, by the default options of `gme umrb run`."""
+    name = f"local/{Path(model).name}" if Path(model).is_dir() else model
+    home = config.home / "results" / name.replace("/", "__")
+    return sorted({path.stem for path in home.glob("*/*.json")} - {"model_meta"})
+
+
+def _kept(config: SuiteConfig, model: str) -> dict[str, tuple[int, int]]:
+    """Contents in the store that a model folder made with the default options of `gme umrb run`."""
+    if not (Path(model).is_dir() and (config.output / "vectors").is_dir()):
+        return {}
+    from umrb.models import Options, encoder_digest
+    from umrb.mteb_meta import folder_digest
+    from umrb.suite import kept_contents
+
+    return kept_contents(config, encoder_digest(folder_digest(Path(model)), Options()))
+
+
+def _task_lines(found: SuitePlan) -> Iterator[str]:
+    width = max(len(task.task) for task in found.tasks)
+    yield (
+        f"{'task':<{width}} {'type':<14} {'queries':>8} {'documents':>10} {'there':>10} {'M tokens':>9} {'TFLOP':>11}"
+    )
+    for task in found.tasks:
+        tokens = 0.0 if task.done else sum((side.distinct - side.elsewhere) * side.length for side in task.sides)
+        documents = f"{task.docs.items:,}" if task.docs.items else "?"
+        yield (
+            f"{task.task:<{width}} {task.task_type:<14} {task.queries.items:>8,} {documents:>10} "
+            f"{task.docs.elsewhere:>10,} {tokens / 1e6:>9,.1f} {found.flop[task.task] / 1e12:>11,.0f}"
+            + ("  done" if task.done else "")
+        )
+
+
+def _sum_lines(found: SuitePlan) -> Iterator[str]:
+    items = sum(side.items for task in found.tasks for side in task.sides)
+    size = found.vectors_bytes / 2**30
+    yield (f"{items:,} items, {found.tokens / 1e9:.2f} G tokens; {size:,.1f} GiB of vectors, half with --store float16")
+    unknown = sum(not task.docs.items for task in found.tasks)
+    if unknown:
+        yield f"Nobody publishes how many documents {unknown} of the tasks have: theirs are not counted."
+
+
+def _saving_lines(savings: tuple[Saving, ...], devices: int) -> Iterator[str]:
+    yield f"{'from the stock way to ours':<46} {'EFLOP':>9} {'GPU-hours':>10} {'saved':>7}"
+    before = 0.0
+    for step in savings:
+        saved = f"{1 - step.flop / before:>7.1%}" if before else ""
+        yield f"{step.name:<46} {step.flop / 1e18:>9.4g} {step.hours * devices:>10.1f} {saved}".rstrip()
+        before = step.flop
+
+
+def _paper(config: SuiteConfig) -> str:
+    from umrb.plan import PAPER_HOURS
+
+    paper = PAPER_HOURS.get(config.label)
+    return f"; the paper states {paper:.0f} A100 hours for GME-7B" if paper and not config.datasets else ""

@@ -1,0 +1,111 @@
+"""What a report shows of items: cards with thumbnails, examples made of them, samples of vectors; how they are read.
+
+Knows no model and no HTML. See `umrb.examples` for who writes them.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from gme_data.images import ImageStore
+from gme_data.items import Item
+
+EXAMPLES = "examples"
+"""Folder of both, beside the results."""
+SIDES = ("queries", "docs")
+THUMB = (96, 72)
+PAGE_THUMB = (150, 190)
+_QUALITY = 72
+_LONGEST_TEXT = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """An item as a page shows it: text, and the picture as a data URI."""
+
+    text: str | None
+    picture: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A retrieved document."""
+
+    card: Card
+    score: float
+    relevant: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One query with the first documents found.
+
+    Attributes:
+        rank: Rank from 1 of the first relevant document; None if it is not among those retrieved.
+        answer: A relevant document, for queries that missed.
+    """
+
+    task: str
+    query: Card
+    found: list[Found]
+    rank: int | None
+    answer: Card | None
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Vectors of some queries and documents of a task, [m, d] each, and what they are made of."""
+
+    task: str
+    queries: NDArray[np.float32]
+    docs: NDArray[np.float32]
+    modalities: tuple[str, str]
+
+
+def make_card(item: Item, images: ImageStore | None, size: tuple[int, int] = THUMB) -> Card:
+    """An item with its picture at most `size` (width, height in pixels)."""
+    text = item.text or None
+    if text and len(text) > _LONGEST_TEXT:
+        text = text[:_LONGEST_TEXT] + " ..."
+    if item.image is None or images is None:
+        return Card(text, None)
+    image = images.load(item.image)
+    image.thumbnail(size, Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    image.save(buffer, format="WEBP", quality=_QUALITY, method=6)
+    return Card(text, "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode())
+
+
+def read_examples(path: Path) -> list[Example]:
+    """Inverse of `write_examples`; empty if nothing was written."""
+    if not path.exists():
+        return []
+    raw = json.loads(path.read_text(encoding="utf-8"))
+    return [
+        Example(
+            task=one["task"],
+            query=Card(**one["query"]),
+            found=[Found(Card(**found["card"]), found["score"], found["relevant"]) for found in one["found"]],
+            rank=one["rank"],
+            answer=Card(**one["answer"]) if one["answer"] else None,
+        )
+        for one in raw
+    ]
+
+
+def read_sample(folder: Path, task: str, task_type: str) -> Sample | None:
+    """Vectors kept of a task; None if there are none."""
+    paths = [folder / f"{task}.{side}.npy" for side in SIDES]
+    if not all(path.exists() for path in paths):
+        return None
+    queries, docs = (np.load(path, allow_pickle=False).astype(np.float32) for path in paths)
+    query, _, doc = task_type.replace("VD", "I").partition("->")
+    return Sample(task, queries, docs, (query, doc))

@@ -1,0 +1,189 @@
+"""Data of a suite on disk: fetched at pinned revisions, recorded, and verified.
+
+Each dataset repository has a folder of its own, and ``umrb.lock.json`` beside them says of every file what it was when
+it came: revision, bytes, sha256. The whole folder may be versioned by DVC. Knows repositories; no model, no metric.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from gme_data.digests import sha256_file
+from gme_data.errors import FoundryError, explain_os_error
+from gme_data.journal import atomic_write
+from gme_data.manifest import FileEntry, list_files
+from gme_data.progress import Progress
+from umrb.hub import HUB_ERRORS, in_one_line
+from umrb.loading import load_unit, units
+from umrb.mteb_data import local_copy, mteb_task
+from umrb.registry import Dataset
+
+LOCK = "umrb.lock.json"
+_BY_HAND = {
+    "disk": "Its tasks are files of your own already.",
+    "dci": "Its photos are part of SA-1B, whose terms each user accepts: see the DCI repository, then docs/umrb.md.",
+    "flickr30k-cn": "Its authors hand it out on request: see Chinese-CLIP, then docs/umrb.md for the layout.",
+}
+_MMEB = "TIGER-Lab/MMEB-eval"
+_HOMES = {"dci": "densely_captioned_images", "flickr30k-cn": "Flickr30k-CN", "mmeb": "MMEB-eval"}
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """A dataset repository on the hub.
+
+    Attributes:
+        name: ``owner/name``.
+        revision: The commit that is fetched; None for what is newest when it is fetched first, which is recorded.
+        licence: As mteb states it.
+        tasks: What reads it.
+    """
+
+    name: str
+    revision: str | None
+    licence: str
+    tasks: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What is wrong with a task's data; nothing, if `problems` is empty.
+
+    Attributes:
+        checked: Whether the data were there to be checked.
+    """
+
+    task: str
+    checked: bool
+    problems: tuple[str, ...]
+
+
+def repositories(datasets: Sequence[Dataset]) -> list[Repository]:
+    """What some datasets are read from on the hub, each once, in their order."""
+    found: dict[str, Repository] = {}
+    for dataset, task in units(datasets):
+        if dataset.source not in _BY_HAND:
+            name, revision, licence = _origin(dataset, task)
+            before = found[name].tasks if name in found else ()
+            found[name] = Repository(name, revision, licence, (*before, task))
+    return list(found.values())
+
+
+def by_hand(datasets: Sequence[Dataset]) -> dict[str, str]:
+    """What must be done for the datasets that are not on the hub, by their id."""
+    return {dataset.id: _BY_HAND[dataset.source] for dataset in datasets if dataset.source in _BY_HAND}
+
+
+def fetch(datasets: Sequence[Dataset], data: Path) -> list[Repository]:
+    """Bring the repositories of some datasets to `data`; what is there, whole and at the right revision, is left alone.
+
+    Returns:
+        Those that were fetched.
+
+    Raises:
+        FoundryError: The hub can't be reached, or a repository or revision is not there.
+    """
+    wanted = repositories(datasets)
+    fetched = []
+    with Progress("fetch", len(wanted), "repositories") as progress:
+        for repository in wanted:
+            if not _is_there(repository, data):
+                fetched.append(_fetch(repository, data))
+            progress.advance(note=repository.name)
+    return fetched
+
+
+def verify(datasets: Sequence[Dataset], data: Path) -> Iterator[Finding]:
+    """Check files against the record of their coming, and tasks for integrity and expected sizes."""
+    locked = _locked(data)
+    for dataset, task in units(datasets):
+        folder = _folder(dataset, task, data)
+        if not folder.exists():
+            yield Finding(task, checked=False, problems=(f"{folder} is not there",))
+            continue
+        of_hub = dataset.source not in _BY_HAND
+        problems = list(_file_problems(folder, locked.get(_origin(dataset, task)[0], {}))) if of_hub else []
+        try:
+            problems += load_unit(dataset, task, data).defects
+        except FoundryError as error:
+            problems.append(str(error))
+        yield Finding(task, checked=True, problems=tuple(problems))
+
+
+def _origin(dataset: Dataset, task: str) -> tuple[str, str | None, str]:
+    """Repository, revision and licence of a task."""
+    if dataset.source != "mteb":
+        return _MMEB, None, "as the source of each task"
+    metadata = mteb_task(task).metadata
+    return str(metadata.dataset["path"]), str(metadata.dataset["revision"]), str(metadata.license)
+
+
+def _folder(dataset: Dataset, task: str, data: Path) -> Path:
+    if dataset.source == "disk":
+        return data / task
+    return data / _HOMES[dataset.source] if dataset.source in _HOMES else _home(_origin(dataset, task)[0], data)
+
+
+def _home(repository: str, data: Path) -> Path:
+    return data / _HOMES["mmeb"] if repository == _MMEB else local_copy(data, repository)
+
+
+def _is_there(repository: Repository, data: Path) -> bool:
+    """Whether the record says so, and the files have the sizes that they came with."""
+    record = _locked(data).get(repository.name, {})
+    files = [FileEntry(**raw) for raw in record.get("files", ())]
+    folder = _home(repository.name, data)
+    paths = [folder / entry.path for entry in files]
+    whole = all(path.is_file() and path.stat().st_size == entry.bytes for path, entry in zip(paths, files, strict=True))
+    return bool(files) and whole and repository.revision in (None, record["revision"])
+
+
+def _fetch(repository: Repository, data: Path) -> Repository:
+    from huggingface_hub import HfApi, snapshot_download
+
+    folder = _home(repository.name, data)
+    try:
+        revision = repository.revision or HfApi().dataset_info(repository.name).sha
+        snapshot_download(repository.name, repo_type="dataset", revision=revision, local_dir=folder)
+    except HUB_ERRORS as error:
+        if isinstance(error, OSError) and explain_os_error(error):
+            raise
+        raise FoundryError(
+            f"{repository.name} can't be fetched at {repository.revision or 'its newest'}: {in_one_line(error)}",
+            hint="Check the network and HF_HUB_OFFLINE, then run the same command again; what is there is kept.",
+        ) from error
+    files = [entry for entry in list_files(folder) if not entry.path.startswith(".")]
+    record = {"revision": revision, "licence": repository.licence, "files": [asdict(entry) for entry in files]}
+    _write_lock(data, {**_locked(data), repository.name: record})
+    return Repository(repository.name, revision, repository.licence, repository.tasks)
+
+
+def _file_problems(folder: Path, record: dict[str, Any]) -> Iterator[str]:
+    if not record:
+        yield f"{folder} was not fetched by `gme umrb fetch`: its revision is not known"
+    for raw in record.get("files", ()):
+        entry = FileEntry(**raw)
+        path = folder / entry.path
+        if not path.is_file():
+            yield f"{path} is missing"
+        elif path.stat().st_size != entry.bytes or sha256_file(path) != entry.sha256:
+            yield f"{path} has changed since it was fetched"
+
+
+def _locked(data: Path) -> dict[str, dict[str, Any]]:
+    path = data / LOCK
+    if not path.exists():
+        return {}
+    try:
+        found: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+        return found
+    except ValueError as error:
+        raise FoundryError(f"{path} is no JSON: {error}", hint="Delete it and run `gme umrb fetch` again.") from error
+
+
+def _write_lock(data: Path, record: dict[str, Any]) -> None:
+    atomic_write(data / LOCK, (json.dumps(record, indent=1, sort_keys=True) + "\n").encode())

@@ -1,0 +1,18 @@
+"""What the client of the Hugging Face hub raises where a repository can't be had. Knows no repository."""
+
+from __future__ import annotations
+
+from huggingface_hub.errors import (  # type: ignore[attr-defined] # HTTPError is its HTTP client's
+    HfHubHTTPError,
+    HFValidationError,
+    HTTPError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+)
+
+HUB_ERRORS = (HfHubHTTPError, HFValidationError, HTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError)
+
+
+def in_one_line(error: BaseException) -> str:
+    """Its message without what follows the first line; its type if it has none."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,145 @@
+"""Models by name, as the suite takes them: folders and hub names of ours, and whatever mteb can load.
+
+Knows how a model is found and named; nothing of tasks or scores.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import mteb
+from mteb.models.model_meta import ModelMeta
+from mteb.models.models_protocols import EncoderProtocol
+
+from gme_data.digests import sha256_json
+from gme_data.errors import FoundryError
+from gme_data.images import ImageStore
+from gme_data.items import Item
+from umrb.hub import HUB_ERRORS, in_one_line
+from umrb.loading import Loaded
+from umrb.mteb_meta import describe, folder_digest
+from umrb.mteb_system import mteb_system
+from umrb.suite import MakeSystem
+from umrb.systems import DenseSystem, Encoder
+from umrb.vectors import Vectors, VectorStore
+
+MTEB = "mteb:"
+"""Before the name of a model that mteb is to load."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a model computes.
+
+    Attributes:
+        device: As torch names it; ``cuda`` under torchrun is the rank's own.
+        dtype: Of weights and computation.
+        store: Precision of vectors on disk.
+        frames: Of a video whose vectors are averaged.
+        batch_tokens: Tokens computed at once; None takes what is fast on the device.
+        inputs: Input settings instead of the model's own, such as ``min_image_tokens``.
+    """
+
+    device: str = "cpu"
+    dtype: str = "float32"
+    store: Literal["float16", "float32"] = "float32"
+    frames: int = 1
+    batch_tokens: int | None = None
+    inputs: tuple[tuple[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model ready to be scored."""
+
+    meta: ModelMeta
+    make: MakeSystem
+
+
+def open_model(source: str, vectors: Path, options: Options, *, name: str | None = None) -> Model:
+    """Load a model.
+
+    Args:
+        source: A folder, a name on the hub, or ``mteb:`` and a name that mteb knows.
+        vectors: Folder of the store.
+        options: See the class; of a model of mteb only the device is heeded.
+        name: ``owner/model`` under which results are filed; by default `source`, or ``local/<folder>``.
+
+    Raises:
+        FoundryError: No such model, or a name that mteb can't file.
+    """
+    store = VectorStore(vectors, dtype=options.store)
+    if source.startswith(MTEB):
+        return _of_mteb(_load_mteb(source.removeprefix(MTEB), _device(options.device)), store)
+    return _ours(source, name or (f"local/{Path(source).name}" if Path(source).is_dir() else source), store, options)
+
+
+def encoder_digest(revision: str, options: Options) -> str:
+    """Names all that a model's vectors depend on: weights and settings on disk, precision, input settings."""
+    return sha256_json([revision, {"dtype": options.dtype, **dict(options.inputs)}])
+
+
+def variant_of(options: Options) -> dict[str, Any]:
+    """All that changes a score and is not the default: results are filed apart by it."""
+    default = Options()
+    fields = ("dtype", "store", "frames")
+    changed = {name: getattr(options, name) for name in fields if getattr(options, name) != getattr(default, name)}
+    return {**changed, **dict(options.inputs)}
+
+
+def score_mteb_model(model: EncoderProtocol, vectors: Path) -> Model:
+    """A model of mteb that is loaded already."""
+    return _of_mteb(model, VectorStore(vectors))
+
+
+def _ours(source: str, name: str, store: VectorStore, options: Options) -> Model:
+    from gme_embedder.embedder import Embedder
+    from gme_embedder.locate import locate
+
+    folder = locate(source, None)
+    # The folder of a snapshot is named by its commit: no need to read sixteen gigabytes for a name.
+    revision = folder_digest(folder) if Path(source).is_dir() else folder.name
+    embedder = Embedder.load(folder, _device(options.device), options.dtype, **dict(options.inputs))
+    meta = describe(embedder, name, revision, variant_of(options))
+
+    def encode(items: Sequence[Item], instruction: str | None, images: ImageStore | None) -> Vectors:
+        return embedder.encode(items, instruction, images, batch_tokens=options.batch_tokens)
+
+    system = DenseSystem(name, Encoder(encoder_digest(revision, options), encode), store)
+    return Model(meta, lambda loaded: system)
+
+
+def _of_mteb(model: EncoderProtocol, store: VectorStore) -> Model:
+    if model.mteb_model_meta is None:
+        raise FoundryError("A model without `mteb_model_meta` can't be filed.", hint="Give it one, see mteb's docs.")
+
+    def make(loaded: Loaded) -> DenseSystem:
+        if loaded.mteb is None:
+            raise FoundryError(
+                f"{loaded.task.card.name} is no task of mteb, and mteb's models are told which task they are at.",
+                hint="Score suites of mteb's tasks with models of mteb.",
+            )
+        return mteb_system(model, store, loaded.mteb.metadata)
+
+    return Model(model.mteb_model_meta, make)
+
+
+def _load_mteb(name: str, device: str) -> EncoderProtocol:
+    try:
+        found = mteb.get_model(name, device=device)
+    except (KeyError, ValueError, ImportError, *HUB_ERRORS) as error:
+        raise FoundryError(
+            f"mteb can't load '{name}': {in_one_line(error)}",
+            hint="`mteb available_models` names those that it has; some need a package, all need the hub or its cache.",
+        ) from error
+    if not isinstance(found, EncoderProtocol):
+        raise FoundryError(f"'{name}' does not encode items one by one.", hint="Score it by `mteb.evaluate`.")
+    return found
+
+
+def _device(name: str) -> str:
+    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if name == "cuda" else name

@@ -1,0 +1,154 @@
+"""What the benchmarks consist of, as data: suites of datasets with type, metric, sizes, instruction, published scores.
+
+The tables are the CSV files of ``suites/``. A dataset is scored as one or more tasks of a source; CQADupStack is the
+mean of twelve and counts once. Knows no data, no model and no score of ours.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+from gme_data.errors import FoundryError, did_you_mean
+from gme_data.items import TASK_TYPES
+from gme_data.settings import Frozen
+
+_TABLES = Path(__file__).parent / "suites"
+SUITES = ("umrb", "umrb-partial", "retrieval-page", "mmeb")
+"""``umrb``: the 47 of the paper. ``umrb-partial``: our selection of 18 of them. ``retrieval-page``: the other tables of
+the paper's page. ``mmeb``: MMEB's 36 image tasks."""
+MMEB_TYPES = ("classification", "vqa", "retrieval", "grounding")
+_PUBLISHED = {"gme": "GME", "gme_2b": "GME-2B", "gme_7b": "GME-7B"}
+
+
+class Dataset(Frozen):
+    """One dataset of a suite: one row of its table, however many tasks it is scored on."""
+
+    id: str
+    """Unique in its suite."""
+    task_type: str
+    """One of the nine of UMRB, or of MMEB's four."""
+    name: str
+    """As the paper prints it; two directions of a dataset share it."""
+    source: Literal["mteb", "flickr30k-cn", "dci", "mmeb", "disk"]
+    """Where its tasks come from: mteb's own classes, one of our importers, or a folder in the shape of Atlas' tasks."""
+    tasks: tuple[str, ...]
+    """Names of its tasks at the source; the dataset's score is their mean."""
+    split: str
+    """Which split the paper scores."""
+    metric: str
+    """``hit_rate_at_k`` (1 if any relevant document is in the first k) is what the paper calls Recall@k."""
+    queries: int | None
+    """Expected number over all tasks; None where it is not published."""
+    candidates: int | None
+    """Expected number of documents over all tasks."""
+    pool: str
+    """Datasets of one name here search the same documents, but for a few; empty if nothing is known."""
+    partial: bool
+    """Whether it is in ``umrb-partial``."""
+    instruction: str | None
+    """Put before each query, as the authors of GME did."""
+    published: dict[str, float]
+    """Scores in percent, by model."""
+    note: str
+    """What a reader should know of it."""
+
+
+class PublishedRow(Frozen):
+    """A published row of UMRB's table. Never mixed with scores of ours."""
+
+    model: str
+    """As printed."""
+    size: str
+    """Parameters, as printed."""
+    types: dict[str, float]
+    """Mean of each task type in percent."""
+    average: float
+    """The average as printed, in percent."""
+
+
+@cache
+def load_suite(name: str) -> tuple[Dataset, ...]:
+    """The datasets of a suite, in the order of the paper.
+
+    Raises:
+        FoundryError: Unknown suite; suggests one.
+    """
+    if name not in SUITES:
+        raise FoundryError(f"Unknown suite '{name}'.{did_you_mean(name, SUITES)}", hint=f"Use {', '.join(SUITES)}.")
+    if name == "umrb-partial":
+        return tuple(dataset for dataset in load_suite("umrb") if dataset.partial)
+    return tuple(_dataset(row) for row in _rows(name))
+
+
+def choose(suite: str, names: Sequence[str] = ()) -> tuple[Dataset, ...]:
+    """The datasets of a suite that `names` name, by id, task or printed name in any case; all for no names.
+
+    Raises:
+        FoundryError: A name is not in the suite; suggests one.
+    """
+    return select(suite, load_suite(suite), names)
+
+
+def select(suite: str, datasets: Sequence[Dataset], names: Sequence[str]) -> tuple[Dataset, ...]:
+    """As `choose`, of any datasets. `suite` names them in errors."""
+    wanted = {id_ for name in names for id_ in _ids_of(suite, datasets, name)}
+    return tuple(dataset for dataset in datasets if not names or dataset.id in wanted)
+
+
+@cache
+def published() -> tuple[PublishedRow, ...]:
+    """UMRB's table as printed, in its order."""
+    return tuple(
+        PublishedRow(
+            model=row["model"],
+            size=row["size"],
+            types={kind: float(row[kind]) for kind in TASK_TYPES},
+            average=float(row["average"]),
+        )
+        for row in _rows("published")
+    )
+
+
+def type_order(datasets: Iterable[Dataset]) -> list[str]:
+    """The task types of some datasets, in the order of the paper."""
+    present = {dataset.task_type for dataset in datasets}
+    return [kind for kind in (*TASK_TYPES, *MMEB_TYPES) if kind in present]
+
+
+def _ids_of(suite: str, datasets: Sequence[Dataset], name: str) -> list[str]:
+    found = [
+        dataset.id
+        for dataset in datasets
+        if name.lower() in {dataset.id.lower(), dataset.name.lower(), *map(str.lower, dataset.tasks)}
+    ]
+    if not found:
+        known = [label for dataset in datasets for label in (dataset.id, dataset.name)]
+        raise FoundryError(
+            f"No dataset '{name}' in the suite {suite}.{did_you_mean(name, known)}",
+            hint=f"`gme umrb list --suite {suite}` shows all {len(datasets)}.",
+        )
+    return found
+
+
+def _rows(table: str) -> list[dict[str, str]]:
+    with (_TABLES / f"{table}.csv").open(encoding="utf-8", newline="") as handle:
+        return list(csv.DictReader(handle))
+
+
+def _dataset(row: dict[str, str]) -> Dataset:
+    plain: dict[str, Any] = {name: row[name] for name in ("id", "task_type", "name", "source", "split", "metric")}
+    return Dataset(
+        **plain,
+        tasks=tuple(row["tasks"].split()),
+        queries=int(row["queries"]) if row["queries"] else None,
+        candidates=int(row["candidates"]) if row["candidates"] else None,
+        pool=row["pool"],
+        partial=row["partial"] == "yes",
+        instruction=row["instruction"] or None,
+        published={label: float(row[column]) for column, label in _PUBLISHED.items() if row[column]},
+        note=row["note"],
+    )

@@ -1,0 +1,80 @@
+"""The plots of a suite's report. Each returns an inline SVG."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from umrb.registry import type_order
+from umrb.report.figures import BLUE, GREY, ORANGE, drawing, save_figure
+from umrb.report.suite_facts import SuiteFacts
+
+_DARK_BELOW = 55
+"""Percent from which black is read better on cividis than white."""
+
+
+def plot_datasets(facts: SuiteFacts, folder: Path) -> str:
+    """A bar for each scored dataset, with its interval, and the published figure where there is one."""
+    rows = [row for row in facts.rows if row.value is not None and row.interval is not None]
+    data = [
+        {
+            "dataset": row.dataset.id,
+            "task_type": row.dataset.task_type,
+            "metric": row.dataset.metric,
+            "value": row.value,
+            "low": row.interval[0] if row.interval else None,
+            "high": row.interval[1] if row.interval else None,
+            **{f"published {model}": row.published.get(model) for model in ("GME", "GME-2B", "GME-7B")},
+        }
+        for row in rows
+    ]
+    y = np.arange(len(rows))
+    values = np.array([100 * (row.value or 0) for row in rows])
+    ends = np.array([row.interval or (0.0, 0.0) for row in rows]).T * 100
+    with drawing():
+        figure = Figure(figsize=(8.4, 0.27 * len(rows) + 1.0))
+        axes = figure.subplots()
+        axes.barh(y, values, height=0.62, color=BLUE, alpha=0.75, label="this model, 95 % interval")
+        axes.errorbar(values, y, xerr=np.maximum(np.abs(ends - values), 0), fmt="none", ecolor=GREY, elinewidth=1.3)
+        for model, marker in (("GME-7B", "D"), ("GME-2B", "|"), ("GME", "d")):
+            known = [
+                (row.published[model], place) for row, place in zip(rows, y, strict=True) if model in row.published
+            ]
+            if known:
+                x, places = zip(*known, strict=True)
+                axes.scatter(x, places, marker=marker, s=26, color=ORANGE, zorder=3, label=f"{model}, published")
+        axes.set_yticks(y, [f"{row.dataset.name}  {row.dataset.task_type.replace('->', '→')}" for row in rows])
+        axes.set_ylim(len(rows) - 0.4, -0.6)
+        axes.set_xlim(0, 100)
+        axes.set_xlabel("headline metric of the dataset, percent")
+        axes.grid(axis="y", visible=False)
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
+        return save_figure(figure, folder, "datasets", data)
+
+
+def plot_heat(facts: SuiteFacts, folder: Path) -> str:
+    """Models by task types: published rows above a gap, this model below it."""
+    kinds = type_order(row.dataset for row in facts.rows)
+    lines = [(f"{row.model} (published)", [row.types.get(kind) for kind in kinds]) for row in facts.published]
+    mine = [facts.summary.types[kind].value for kind in kinds]
+    ours = (facts.model, [None if value is None else 100 * value for value in mine])
+    data = [{"model": name, **dict(zip(kinds, values, strict=True))} for name, values in (*lines, ours)]
+    with drawing():
+        figure = Figure(figsize=(8.4, 0.42 * (len(lines) + 1) + 0.8))
+        sizes = {"height_ratios": [len(lines), 1]} if lines else {"height_ratios": [1]}
+        grid = figure.subplots(len(sizes["height_ratios"]), 1, squeeze=False, gridspec_kw={**sizes, "hspace": 0.12})
+        for number, (axes, block) in enumerate(zip(grid.flat, [lines, [ours]] if lines else [[ours]], strict=True)):
+            table = np.array([[np.nan if v is None else v for v in values] for _, values in block], dtype=np.float64)
+            axes.imshow(table, cmap="cividis", vmin=0, vmax=100, aspect="auto")
+            for (line, column), value in np.ndenumerate(table):
+                text = "·" if np.isnan(value) else f"{value:.1f}"
+                colour = GREY if np.isnan(value) else "white" if value < _DARK_BELOW else "black"
+                axes.text(column, line, text, ha="center", va="center", color=colour)
+            axes.set_xticks(range(len(kinds)), [kind.replace("->", "→") for kind in kinds] if number == 0 else [])
+            axes.set_yticks(range(len(block)), [name for name, _ in block])
+            axes.xaxis.tick_top()
+            axes.grid(visible=False)
+            axes.spines[:].set_visible(False)
+        return save_figure(figure, folder, "heat", data)

@@ -1,0 +1,133 @@
+"""Result files: the JSON of mteb, where its cache looks for it, with what mteb has no field for beside its scores.
+
+One file a task, ``results/<model>/<revision>/<task>.json``, written last and whole: it is there if and only if the task
+is scored. Knows no model and no table.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import mteb
+from mteb.abstasks.abstask import AbsTask
+from mteb.models.model_meta import ModelMeta
+from mteb.results import TaskResult
+
+from gme_data.errors import FoundryError
+from gme_data.journal import atomic_write
+from gme_data.settings import Frozen, parse_config
+from umrb.results import TaskScore
+
+CUTOFFS = (1, 3, 5, 10, 20, 100, 1000)
+KINDS = ("ndcg", "map", "recall", "precision", "mrr", "hit_rate")
+MTEB_METRICS = tuple(f"{kind}_at_{cutoff}" for kind in KINDS for cutoff in CUTOFFS)
+"""What mteb writes of a retrieval task, with an nAUC of each but the hit rates; see `umrb.abstention`."""
+_VERSIONS = ("mteb", "torch", "transformers", "datasets", "faiss-cpu", "numpy")
+
+
+class TaskRecord(Frozen):
+    """What is known of one task's score besides mteb's fields; all that a table or a comparison needs."""
+
+    suite: str
+    """The suite that it was scored in."""
+    dataset: str
+    """Id of its row in the suite."""
+    model: str
+    """Name of the model."""
+    revision: str
+    """Of the model: names weights and settings."""
+    score: TaskScore
+    """Headline metric with its interval, and all others."""
+    prompt: str | None
+    """Put before each query."""
+    data_revision: str
+    """Of the data, as pinned."""
+    source: str
+    """Where the data were read."""
+    defects: tuple[str, ...]
+    """What integrity found. A score in spite of defects does not compare."""
+    encoded: int
+    """Contents that had to be encoded for it; the others were there."""
+    seconds: float
+    """Wall time, of which encoding is nearly all."""
+    versions: dict[str, str]
+    """Of the libraries."""
+
+
+def versions() -> dict[str, str]:
+    """Of the libraries that a score depends on."""
+    return {name: importlib.metadata.version(name) for name in _VERSIONS}
+
+
+def result_path(folder: Path, meta: ModelMeta, task: str) -> Path:
+    """Where mteb's cache in `folder` looks for the result of a task."""
+    return Path(mteb.ResultCache(folder).get_task_result_path(task, meta))
+
+
+def write_result(path: Path, task: AbsTask | None, record: TaskRecord, split: str, naucs: Mapping[str, float]) -> None:
+    """Write the file.
+
+    Args:
+        path: See `result_path`.
+        task: mteb's own; None for tasks that mteb does not have.
+        record: What is written besides mteb's fields.
+        split: That was scored.
+        naucs: See `umrb.abstention`.
+    """
+    score = record.score
+    values = {name: score.scores[name] for name in MTEB_METRICS if name in score.scores}
+    values |= {**naucs, "accuracy": score.scores["recall_at_1"], "main_score": score.value}
+    if task is not None:
+        values["main_score"] = score.scores.get(task.metadata.main_score, score.value)
+        result = TaskResult.from_task_results(task, {split: {"default": values}}, record.seconds)
+        payload = result.model_dump(mode="json")
+    else:
+        entry = {**values, "hf_subset": "default", "languages": ["eng-Latn"], "mteb_version": mteb.__version__}
+        payload = {
+            "dataset_revision": record.data_revision,
+            "task_name": score.name,
+            "mteb_version": mteb.__version__,
+            "scores": {split: [entry]},
+            "evaluation_time": record.seconds,
+        }
+    payload |= {"date": datetime.now(UTC).timestamp(), "umrb": record.model_dump(mode="json")}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    atomic_write(path, (json.dumps(payload, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def write_meta(folder: Path, meta: ModelMeta) -> None:
+    """``model_meta.json`` beside the results of a model, as mteb has it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    atomic_write(folder / "model_meta.json", (json.dumps(meta.to_dict(), indent=1, default=str) + "\n").encode())
+
+
+def read_result(path: Path) -> TaskRecord | None:
+    """The record of a file; None if there is no file, or if mteb wrote it.
+
+    Raises:
+        FoundryError: It is there but unreadable.
+    """
+    if not path.exists():
+        return None
+    try:
+        raw: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise FoundryError(f"Unreadable result: {path}: {error}", hint="Delete it and run the task again.") from error
+    return parse_config(dict(raw["umrb"]), TaskRecord, where=str(path)) if "umrb" in raw else None
+
+
+def read_results(folder: Path) -> list[TaskRecord]:
+    """All records of one model's folder, by name.
+
+    Raises:
+        FoundryError: There is none, or one is unreadable.
+    """
+    found = [record for path in sorted(folder.glob("*.json")) if (record := read_result(path)) is not None]
+    if not found:
+        raise FoundryError(f"No results in {folder}.", hint="Score the model first: `gme umrb run`.")
+    return found

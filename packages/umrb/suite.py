@@ -1,0 +1,251 @@
+"""A model on a suite: task after task, only what is missing, each written down as it is done.
+
+Processes that are given the same folder share the work: encoding chunk by chunk, scoring task by task. A task with
+defects is refused unless told otherwise, and its result then says so. Knows no model in particular and no table.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import numpy as np
+from filelock import FileLock, Timeout
+from mteb.models.model_meta import ModelMeta
+from pydantic import Field
+
+from gme_data.errors import FoundryError
+from gme_data.progress import Progress
+from gme_data.settings import Frozen
+from umrb.abstention import nauc_of
+from umrb.cards import EXAMPLES
+from umrb.config import ScoringConfig
+from umrb.examples import write_examples, write_sample
+from umrb.loading import Loaded, disk_datasets, load_unit, units
+from umrb.mteb_data import instruction_of
+from umrb.registry import Dataset, choose, select
+from umrb.result_files import MTEB_METRICS, TaskRecord, read_result, result_path, versions, write_meta, write_result
+from umrb.runner import summarise, write_outcome
+from umrb.sides import DIGEST
+from umrb.systems import DenseSystem
+from umrb.vectors import VectorStore
+
+_log = logging.getLogger(__name__)
+
+VECTORS, DIGESTS = "vectors", "digests"
+"""Folders of an output that all suites and models share."""
+
+
+class SuiteConfig(Frozen):
+    """What is scored, from where, and how."""
+
+    suite: str = "umrb"
+    """Name of a suite, see `umrb.registry`."""
+    datasets: tuple[str, ...] = ()
+    """Some of its datasets, by id or name; empty means all."""
+    data: Path | None = None
+    """Folder that `gme umrb fetch` filled; None leaves it to mteb to find the data."""
+    tasks: Path | None = None
+    """A folder of tasks in the shape of Atlas' tasks, to be scored instead of a suite."""
+    output: Path = Path("runs/umrb")
+    """Gets results, run files, per-query values and vectors."""
+    overwrite: Literal["only-missing", "always", "never"] = "only-missing"
+    """What to do where a result is there: keep it, score again, or refuse to run at all."""
+    allow_defects: bool = False
+    """Score tasks that integrity refuses; their results say so."""
+    depth: int = Field(1000, ge=100)
+    """Documents retrieved for each query, as mteb does."""
+    kept: int = Field(100, ge=1)
+    """Documents of each query kept in the run files."""
+    frames: int = Field(1, ge=1)
+    """Frames of a video whose vectors are averaged; one is the middle one, as GME was scored."""
+    resamples: int = Field(1000, ge=100)
+    """Bootstrap resamples behind the 95 % intervals."""
+    seed: int = 0
+    """Seeds the bootstrap and draws the examples."""
+
+    @property
+    def label(self) -> str:
+        """Name of what is scored: the suite, or the folder of tasks."""
+        return self.tasks.resolve().name if self.tasks else self.suite
+
+    @property
+    def home(self) -> Path:
+        """Results of one suite; a selection of a suite shares its own."""
+        return self.output / self.label.removesuffix("-partial")
+
+    @property
+    def report_name(self) -> str:
+        """Folder of the report, beside the results; a selection has one of its own."""
+        return "report" if self.label == self.home.name else f"report-{self.label}"
+
+    @property
+    def scoring(self) -> ScoringConfig:
+        """As the runner takes it."""
+        return ScoringConfig(depth=self.depth, kept=self.kept, resamples=self.resamples, seed=self.seed)
+
+    def chosen(self) -> tuple[Dataset, ...]:
+        """The datasets. Raises `FoundryError` for unknown names."""
+        if self.tasks:
+            return select(str(self.tasks), disk_datasets(self.tasks), self.datasets)
+        return choose(self.suite, self.datasets)
+
+
+def kept_contents(config: SuiteConfig, encoder: str) -> dict[str, tuple[int, int]]:
+    """Queries and documents of each task whose vectors an encoder has in the store; of tasks that were loaded once."""
+    store, found = VectorStore(config.output / VECTORS), {}
+    for dataset, task in units(config.chosen()):
+        known = []
+        for side, instruction in (("query", instruction_of(dataset)), ("document", None)):
+            files = sorted((config.output / DIGESTS).glob(f"{task}-*-{dataset.split}-{side}-*.npy"))
+            digests = np.load(files[-1], allow_pickle=False) if files else np.zeros(0, DIGEST)
+            missing = len(store.space(encoder, instruction).missing(digests))
+            known.append(len(np.unique(digests)) - missing)
+        if any(known):
+            found[task] = (known[0], known[1])
+    return found
+
+
+MakeSystem: TypeAlias = Callable[[Loaded], DenseSystem]
+"""The system that scores a task; a model of mteb is told which task it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class SuiteRun:
+    """What a call did.
+
+    Attributes:
+        folder: Of the model's results.
+        records: Of all tasks that have a result now.
+        scored: Tasks scored by this call; other processes may have scored others meanwhile.
+        refused: Tasks that can't be scored as they are, with the reasons.
+    """
+
+    folder: Path
+    records: tuple[TaskRecord, ...]
+    scored: tuple[str, ...]
+    refused: dict[str, tuple[str, ...]]
+
+
+def run_suite(config: SuiteConfig, meta: ModelMeta, make: MakeSystem) -> SuiteRun:
+    """Score a model. Where several processes share the work, each returns when all of it is done.
+
+    Args:
+        config: See the class.
+        meta: Names the model as mteb does.
+        make: Makes the system for each task; encoders and stores may be shared.
+
+    Raises:
+        FoundryError: An unknown dataset, a result that is there with ``overwrite="never"``, a model that returns what
+            is no vector. What was scored before stays.
+    """
+    work = _Work(config, meta, make)
+    todo = list(units(config.chosen()))
+    there = [name for _, name in todo if work.path(name).exists()]
+    if there and config.overwrite == "never":
+        raise FoundryError(f"Results are there: {', '.join(there[:3])}.", hint="Give --overwrite only-missing.")
+    folder = work.path(todo[0][1]).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / ".meta.lock"):
+        write_meta(folder, meta)
+    with Progress(f"score {meta.name}", len(todo), "tasks") as progress:
+        for unit in todo:
+            work.attempt(*unit)
+            progress.advance(note=unit[1])
+        work.await_others()
+    records = [record for _, name in todo if (record := read_result(work.path(name))) is not None]
+    return SuiteRun(folder, tuple(records), tuple(work.scored), work.refused)
+
+
+class _Work:
+    """Scores tasks and remembers what became of them."""
+
+    def __init__(self, config: SuiteConfig, meta: ModelMeta, make: MakeSystem) -> None:
+        self._config, self._meta, self._make = config, meta, make
+        self._began = time.time()
+        self._elsewhere: list[tuple[Dataset, str]] = []
+        self.scored: list[str] = []
+        self.refused: dict[str, tuple[str, ...]] = {}
+
+    def path(self, name: str) -> Path:
+        """Of a task's result."""
+        return result_path(self._config.home, self._meta, name)
+
+    def attempt(self, dataset: Dataset, name: str) -> None:
+        """Score one task, unless it is done, or its data or another process are against it."""
+        if self._is_done(name):
+            return
+        started = time.monotonic()
+        try:
+            loaded = self._load(dataset, name)
+            system = self._make(loaded)
+        except FoundryError as error:
+            self._refuse(name, (f"{error} {error.hint or ''}".strip(),))
+            return
+        if loaded.defects and not self._config.allow_defects:
+            self._refuse(name, loaded.defects)
+            return
+        encoded = system.prepare([loaded.task])  # every process takes its share, also of a task that another scores
+        try:
+            with self._lock(name).acquire(timeout=0):
+                if not self._is_done(name):
+                    self._score(dataset, loaded, system, encoded, started)
+                    self.scored.append(name)
+        except Timeout:
+            self._elsewhere.append((dataset, name))
+
+    def await_others(self) -> None:
+        """Wait for the tasks that other processes are at; one that died leaves its task to this process."""
+        while self._elsewhere:
+            dataset, name = self._elsewhere.pop()
+            with self._lock(name):
+                pass
+            self.attempt(dataset, name)
+
+    def _is_done(self, name: str) -> bool:
+        """Whether there is a result that counts: any, or one of this run where all are to be made again."""
+        path = self.path(name)
+        if self._config.overwrite != "always":
+            return path.exists()
+        return path.exists() and path.stat().st_mtime >= self._began
+
+    def _lock(self, name: str) -> FileLock:
+        path = self.path(name)
+        return FileLock(path.with_name(f".{path.stem}.lock"))
+
+    def _load(self, dataset: Dataset, name: str) -> Loaded:
+        config = self._config
+        data = config.tasks or config.data
+        return load_unit(dataset, name, data, frames=config.frames, cache=config.output / DIGESTS)
+
+    def _refuse(self, name: str, reasons: tuple[str, ...]) -> None:
+        self.refused[name] = reasons
+        _log.warning("%s is refused: %s", name, "; ".join(reasons))
+
+    def _score(self, dataset: Dataset, loaded: Loaded, system: DenseSystem, encoded: int, started: float) -> None:
+        config, task, path = self._config, loaded.task, self.path(loaded.task.card.name)
+        metrics = list(dict.fromkeys([dataset.metric, *MTEB_METRICS]))
+        outcome = system.outcome(task, metrics, min(config.depth, len(task.docs)))
+        folder = path.parent
+        write_outcome(folder, "", task, outcome, config.kept)  # ``runs/`` and ``queries/`` of this model
+        write_examples(folder / EXAMPLES, task, outcome, config.seed)
+        write_sample(folder / EXAMPLES, system, task, config.seed)
+        record = TaskRecord(
+            suite=config.home.name,
+            dataset=dataset.id,
+            model=str(self._meta.name),
+            revision=str(self._meta.revision),
+            score=summarise(task, outcome.metrics, config.scoring),
+            prompt=task.card.instruction,
+            data_revision=loaded.revision,
+            source=loaded.source,
+            defects=loaded.defects,
+            encoded=encoded,
+            seconds=round(time.monotonic() - started, 3),
+            versions=versions(),
+        )
+        write_result(path, loaded.mteb, record, task.card.split, nauc_of(outcome))

@@ -1,0 +1,44 @@
+"""A run that takes its time: ``python letters_run.py DATA OUTPUT LOG [TASK ...]``. Texts by their letters."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import mteb
+import numpy as np
+
+from gme_data.items import Item
+from umrb.result_files import TaskRecord
+from umrb.suite import SuiteConfig, run_suite
+from umrb.systems import DenseSystem, Encoder
+from umrb.vectors import VectorStore
+
+TASKS = ("SciFact", "NQ", "FEVER", "FiQA2018", "SCIDOCS", "NFCorpus")
+
+
+def score(data: Path, output: Path, log: Path | None = None, names: tuple[str, ...] = TASKS) -> tuple[TaskRecord, ...]:
+    def encode(items: Sequence[Item], instruction: str | None, images: Any) -> np.ndarray:
+        if log:
+            with log.open("a") as handle:
+                rank = os.environ.get("RANK", "0")
+                handle.write("".join(f"{rank}\t{instruction} {item.text}\n" for item in items))
+            time.sleep(0.1)
+        rows = [[(item.text or "").count(letter) + 0.01 for letter in "abcdefghijklmnopqrstuvwxyz"] for item in items]
+        found = np.array(rows, dtype=np.float32)
+        return found / np.linalg.norm(found, axis=1, keepdims=True)
+
+    system = DenseSystem("letters", Encoder("letters", encode), VectorStore(output / "vectors", chunk=4))
+    config = SuiteConfig(datasets=names, data=data, output=output, allow_defects=True)
+    meta = mteb.get_model_meta("mteb/baseline-random-encoder").model_copy(
+        update={"name": "test/letters", "revision": "1"}
+    )
+    return run_suite(config, meta, lambda loaded: system).records
+
+
+if __name__ == "__main__":
+    score(*map(Path, sys.argv[1:4]), names=tuple(sys.argv[4:]) or TASKS)
