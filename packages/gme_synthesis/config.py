@@ -30,6 +30,13 @@ class SynthesisConfig(Frozen):
     """Pictures with a shorter side than this, in pixels, are refused."""
     min_picture_std: float = Field(default=4.0, ge=0)
     """Pictures whose grey values (0-255) vary less than this are refused as blank."""
+    picture_model: str = ""
+    """Folder of the model that scores flags against the names of their places: the champion of the last run, or CLIP.
+    Empty skips the score, which the funnel then says."""
+    picture_model_digest: str = ""
+    """Content digest of that folder, so that another champion is another key."""
+    min_picture_score: float = Field(default=0.0, ge=-1, le=1)
+    """Cosine below which a flag is refused."""
     look_alike_distance: float = Field(default=3.0, ge=0)
     """Flags of two entity groups nearer than this (mean absolute difference of 24x24 RGB, 0-255) name neither."""
     caps: dict[str, int] = Field(

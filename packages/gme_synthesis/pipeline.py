@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from gme_synthesis.records import Draft, Reject, Stage, Tally
+from gme_synthesis.records import Draft, DraftT, Reject, Stage, Tally
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class ShardResult:
         )
 
 
-def check_columns(stages: Sequence[Stage], given: Sequence[str]) -> None:
+def check_columns(stages: Sequence[Stage[Any]], given: Sequence[str]) -> None:
     """Raise ValueError if a stage reads a column that nothing before it writes."""
     there = set(given)
     for stage in stages:
@@ -45,20 +45,20 @@ def check_columns(stages: Sequence[Stage], given: Sequence[str]) -> None:
         there |= set(stage.writes)
 
 
-def run_stage(stage: Stage, drafts: Sequence[Draft]) -> tuple[list[Draft], list[Reject], Tally]:
+def run_stage(stage: Stage[DraftT], drafts: Sequence[DraftT]) -> tuple[list[DraftT], list[Reject], Tally]:
     """Kept drafts, rejects and their counts.
 
     Raises:
         ValueError: The stage kept a draft without filling a column that it declares.
     """
-    kept: list[Draft] = []
+    kept: list[DraftT] = []
     rejects: list[Reject] = []
     for outcome in stage.run(drafts):
         if isinstance(outcome, Reject):
             rejects.append(outcome)
             continue
-        if empty := [name for name in stage.writes if getattr(outcome, name) == ""]:
-            raise ValueError(f"stage {stage.name!r} left {empty} empty in a draft of {outcome.fact_id}")
+        if empty := [name for name in stage.writes if getattr(outcome, name) in ("", ())]:
+            raise ValueError(f"stage {stage.name!r} left {empty} empty in {outcome!r}")
         kept.append(outcome)
     return kept, rejects, tally(stage.name, len(drafts), len(kept), rejects)
 

@@ -22,12 +22,14 @@ from gme_synthesis.assembly import NAMED_RECIPES, PICTURED_RECIPES, assemble
 from gme_synthesis.config import SynthesisConfig
 from gme_synthesis.consistency import ConsistencyFilter
 from gme_synthesis.decontamination import Said, benchmark_queries, decontaminate
+from gme_synthesis.flag_score import FlagScore
 from gme_synthesis.funnel import merge_tallies, write_funnel, write_rejects
 from gme_synthesis.pictures import PictureAttacher, PictureFilter
 from gme_synthesis.pipeline import ShardResult, check_columns, run_stage, tally
 from gme_synthesis.records import Draft, Fact, Reject, Stage, Tally
 from gme_synthesis.rewrite import EntityRewriter
 from gme_synthesis.selection import balance, deduplicate, require_all_task_types
+from gme_synthesis.steps.picture_score import load_scorer
 from gme_synthesis.world import World, read_world
 from gme_synthesis.writer import QuestionWriter, TemplateWriter, write_questions
 
@@ -51,11 +53,11 @@ def synthesize(config: SynthesisConfig, inputs: Mapping[str, Path], context: Ste
     require_all_task_types(examples)
     write_examples(context.staging / "train", examples)
     write_rejects(context.staging / "rejects", rejects)
-    write_funnel(context.staging / "funnel.json", tallies, examples)
+    write_funnel(context.staging / "funnel.json", tallies, examples, _skipped(config))
     return {"examples": len(examples), "rejects": len(rejects), "facts": len(world.facts), "native": len(native)}
 
 
-def build_stages(config: SynthesisConfig, world: World, store: ImageStore, scratch: Path) -> tuple[Stage, ...]:
+def build_stages(config: SynthesisConfig, world: World, store: ImageStore, scratch: Path) -> tuple[Stage[Draft], ...]:
     """The stages between question and example, in the paper's order. Encodes the passages (kept in `scratch`)."""
     encoder = MiniLM()
     passages = [world.passages[id_] for id_ in sorted(world.passages)]
@@ -80,13 +82,23 @@ def build_stages(config: SynthesisConfig, world: World, store: ImageStore, scrat
         Stage("entity", _WRITTEN, ("fused",), rewriter.run),
         Stage("picture", ("fact_id", "wording"), pictures, attacher.run),
         Stage("picture-filter", ("fused", *pictures), (), picture_filter.run),
+        *_scores(config, world, store),
     )
     check_columns(stages, _WRITTEN)
     return stages
 
 
+def _scores(config: SynthesisConfig, world: World, store: ImageStore) -> list[Stage[Draft]]:
+    """The picture-text score, if there is a model to score by."""
+    if not config.picture_model:
+        return []
+    scorer = load_scorer(Path(config.picture_model))
+    score = FlagScore(world, store, scorer, config.min_picture_score)
+    return [Stage("picture-score", ("fact_id", "flag", "other_flag"), (), score.run)]
+
+
 def run_shards(
-    config: SynthesisConfig, world: World, writer: QuestionWriter, stages: Sequence[Stage], journal: Journal
+    config: SynthesisConfig, world: World, writer: QuestionWriter, stages: Sequence[Stage[Draft]], journal: Journal
 ) -> list[ShardResult]:
     """All shards of facts in order; those in the journal are not done again."""
     facts = [world.facts[id_] for id_ in sorted(world.facts)]
@@ -100,11 +112,15 @@ def run_shards(
     return results
 
 
-def _shard_json(facts: Sequence[Fact], world: World, writer: QuestionWriter, stages: Sequence[Stage]) -> dict[str, Any]:
+def _shard_json(
+    facts: Sequence[Fact], world: World, writer: QuestionWriter, stages: Sequence[Stage[Draft]]
+) -> dict[str, Any]:
     return run_shard(facts, world, writer, stages).to_json()
 
 
-def run_shard(facts: Sequence[Fact], world: World, writer: QuestionWriter, stages: Sequence[Stage]) -> ShardResult:
+def run_shard(
+    facts: Sequence[Fact], world: World, writer: QuestionWriter, stages: Sequence[Stage[Draft]]
+) -> ShardResult:
     """One shard through the writer and all stages. What passes the first stage can already be asked by name."""
     written = list(write_questions(facts, world.passages, world.places, writer))
     drafts = [one for one in written if isinstance(one, Draft)]
@@ -144,6 +160,10 @@ def collect(
         tally("balance", len(clean), len(kept), surplus),
     ]
     return kept, [*(one for shard in shards for one in shard.rejects), *doubles, *spoilt, *surplus], tallies
+
+
+def _skipped(config: SynthesisConfig) -> dict[str, str]:
+    return {} if config.picture_model else {"picture-score": "picture_model is empty: no champion to judge by yet"}
 
 
 SYNTHESIZE = Step("synthesize", "data/synthetic", synthesize)

@@ -1,0 +1,90 @@
+"""What a run leaves for people: ``funnel.json`` and ``funnel.svg``, and a dataset card made from what happened.
+
+Everything here is a function of data, config and recorded answers: a rerun writes the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from gme_synthesis.corpus.card import write_card
+from gme_synthesis.corpus.config import CorpusSynthesisConfig
+from gme_synthesis.corpus.selection import Selection
+from gme_synthesis.corpus.shards import Shard
+from gme_synthesis.funnel import funnel
+from gme_synthesis.llm.asking import Usage
+from gme_synthesis.records import Tally
+
+
+def write_report(
+    folder: Path,
+    config: CorpusSynthesisConfig,
+    selection: Selection,
+    shards: Sequence[Shard],
+    tallies: Sequence[Tally],
+) -> None:
+    """Write ``funnel.json``, ``funnel.svg``, ``README.md`` and ``card/``."""
+    facts = funnel(tallies, selection.train)
+    facts["usage"] = _usage(shards)
+    facts["skipped"] = skipped(config)
+    facts["marks"] = dict(sorted(Counter(mark for one in selection.named for mark in one.marks).items()))
+    facts["splits"] = dict(sorted(Counter(example.split for example in selection.examples).items()))
+    (folder / "funnel.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    plot_funnel(folder / "funnel.svg", tallies)
+    write_card(folder, config, selection, facts)
+
+
+def skipped(config: CorpusSynthesisConfig) -> dict[str, str]:
+    """Steps of the paper that this run left out, and why."""
+    reasons = {
+        "classify": (config.classifier.by == "none", "classifier.by is none: passages are not sampled over classes"),
+        "generate": (config.generation is None, "no section `generation`: there is no diffusion model to draw with"),
+        "search": (config.search.by == "none", "search.by is none"),
+        "picture-score": (not config.picture_filter.model, "picture_filter.model is empty: no model to judge by yet"),
+        "decontaminate": (not config.benchmarks, "benchmarks is empty: nothing to keep apart from"),
+    }
+    return {step: why for step, (is_out, why) in reasons.items() if is_out}
+
+
+def plot_funnel(path: Path, tallies: Sequence[Tally]) -> None:
+    """A bar for each step: what it kept, and what it refused beside it."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    steps = [one.step for one in tallies][::-1]
+    kept = [one.kept for one in tallies][::-1]
+    refused = [sum(one.rejected.values()) for one in tallies][::-1]
+    with plt.rc_context({"svg.hashsalt": "funnel", "svg.fonttype": "none", "font.size": 9}):
+        figure, axes = plt.subplots(figsize=(7, 0.35 * len(steps) + 1), layout="constrained")
+        axes.barh(steps, kept, color="#2c4a7c", label="kept")
+        axes.barh(steps, refused, left=kept, color="#d98c3f", label="refused")
+        for row, (some, others) in enumerate(zip(kept, refused, strict=True)):
+            axes.text(some + others, row, f" {some:,}" + (f" + {others:,}" if others else ""), va="center")
+        axes.margins(x=0.18)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(loc="lower right", frameon=False)
+        figure.savefig(path, format="svg", metadata={"Date": None})
+        plt.close(figure)
+
+
+def _usage(shards: Iterable[Shard]) -> Mapping[str, dict[str, Any]]:
+    """Requests, tokens and dollars by step, and all together."""
+    total: dict[str, Usage] = {}
+    for step, usage in (pair for shard in shards for pair in shard.usage.items()):
+        total[step] = total.get(step, Usage()) + usage
+    whole = sum(total.values(), Usage())
+    return {
+        step: {
+            "requests": usage.requests,
+            "tokens_in": usage.tokens_in,
+            "tokens_out": usage.tokens_out,
+            "dollars": round(usage.dollars, 6),
+        }
+        for step, usage in {**total, "all": whole}.items()
+    }
