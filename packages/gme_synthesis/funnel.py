@@ -35,10 +35,16 @@ def write_rejects(folder: Path, rejects: Sequence[Reject]) -> None:
     write_shards(folder, "rejects", (asdict(reject) for reject in ordered), REJECTS_SCHEMA)
 
 
-def write_funnel(path: Path, tallies: Sequence[Tally], examples: Sequence[Example], skipped: Mapping[str, str]) -> None:
-    """Write ``funnel.json``: what each step saw, kept and rejected, what was skipped, examples by type and source."""
+def write_funnel(
+    path: Path, tallies: Sequence[Tally], examples: Sequence[Example], skipped: Mapping[str, str]
+) -> dict[str, Any]:
+    """Write ``funnel.json``: what each step saw, kept and rejected, what was skipped, examples by type and source.
+
+    Returns its content.
+    """
     facts = {**funnel(tallies, examples), "skipped": skipped}
     path.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    return facts
 
 
 def funnel(tallies: Sequence[Tally], examples: Sequence[Example]) -> dict[str, Any]:

@@ -5,21 +5,34 @@ Knows the order of the stages and their declared columns; what a stage does is i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
 
 from gme_synthesis.records import Draft, DraftT, Reject, Stage, Tally
 
 
+class Timed(Protocol):
+    """Work that knows how long it took."""
+
+    @property
+    def seconds(self) -> Mapping[str, float]:
+        """Wall time by step."""
+
+
 @dataclass(frozen=True, slots=True)
 class ShardResult:
-    """What one shard gave: questions that name their place, those that also got pictures, rejects, counts a step."""
+    """What one shard gave: questions that name their place, those that also got pictures, rejects, counts a step.
+
+    `seconds` is wall time by stage and no part of the output.
+    """
 
     named: list[Draft]
     pictured: list[Draft]
     rejects: list[Reject]
     tallies: list[Tally]
+    seconds: dict[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """For the journal."""
@@ -33,7 +46,16 @@ class ShardResult:
             pictured=[Draft(**row) for row in value["pictured"]],
             rejects=[Reject(**row) for row in value["rejects"]],
             tallies=[Tally(**row) for row in value["tallies"]],
+            seconds=value["seconds"],
         )
+
+
+def seconds_by_step(shards: Iterable[Timed]) -> dict[str, float]:
+    """Wall time of each step over all shards."""
+    total: Counter[str] = Counter()
+    for shard in shards:
+        total.update(shard.seconds)
+    return {step: round(seconds, 2) for step, seconds in total.items()}
 
 
 def check_columns(stages: Sequence[Stage[Any]], given: Sequence[str]) -> None:

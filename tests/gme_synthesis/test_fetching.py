@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,7 +29,8 @@ from gme_synthesis.steps.web_search import WebSearch, WebSearchConfig
         ("169.254.169.254", False), ("100.64.0.1", False), ("0.0.0.0", False), ("224.0.0.1", False),  # noqa: S104
         ("255.255.255.255", False), ("::1", False), ("::", False), ("fe80::1", False), ("fc00::1", False),
         ("::ffff:127.0.0.1", False), ("::ffff:8.8.8.8", True), ("64:ff9b::7f00:1", False), ("64:ff9b::808:808", True),
-        ("2002:7f00:1::", False), ("ff02::1", False), ("fd00:ec2::254", False),
+        ("2002:7f00:1::", False), ("ff02::1", False), ("::127.0.0.1", False),
+        ("64:ff9b:1::7f00:1", False), ("::ffff:0:7f00:1", False), ("fec0::1", False), ("fd00:ec2::254", False),
     ],
 )  # fmt: skip
 def test_public_addresses(address: str, public: bool) -> None:
@@ -45,6 +47,10 @@ def test_public_addresses(address: str, public: bool) -> None:
         ("http://2130706433:{port}/x", "bad-address"),
         ("http://0x7f.1:{port}/x", "private-address"),
         ("http://127.1:{port}/x", "bad-address"),
+        ("http://①②⑦.0.0.1:{port}/x", "private-address"),
+        ("http://127。0。0。1:{port}/x", "private-address"),
+        ("http://[::127.0.0.1]:{port}/x", "private-address"),
+        ("http://0.0.0.0:{port}/x", "private-address"),
         ("http://0:{port}/x", "bad-address"),
         ("http://169.254.169.254/latest/meta-data", "private-address"),
         ("file:///etc/passwd", "bad-address"),
@@ -73,6 +79,26 @@ def fetching(reply: Reply, **config: Any) -> Iterator[tuple[Fetcher, Stub]]:
             yield fetcher, stub
         finally:
             fetcher.close()
+
+
+def test_the_address_that_is_judged_is_the_one_that_is_connected_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that resolves to a public address for whoever checks it and to a private one for whoever connects."""
+    answers = ["8.8.8.8", "127.0.0.1", "127.0.0.1"]
+    real = socket.getaddrinfo
+
+    def rebinding(host: str, *arguments: Any, **options: Any) -> Any:
+        if host != "rebinding.example":
+            return real(host, *arguments, **options)
+        return real(answers.pop(0), *arguments, **options)
+
+    with serve(lambda _: Answer(body=b"secret")) as stub:
+        fetcher = Fetcher(FetchConfig(heed_robots=False, timeout_seconds=2), allowed=is_public)
+        monkeypatch.setattr(socket, "getaddrinfo", rebinding)
+        url = f"http://rebinding.example:{stub.port}/x"
+        answers.pop(0)  # a check of its own before the connection would have seen this one
+        assert fetcher.fetch([url]) == ["private-address"]
+        fetcher.close()
+    assert not stub.asked
 
 
 def test_a_redirect_is_followed_and_judged_again() -> None:

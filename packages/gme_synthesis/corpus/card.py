@@ -5,71 +5,42 @@ Says what is known (sources, licences, counts, prompts, models, filters, example
 
 from __future__ import annotations
 
-import html
-import io
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-from PIL import Image
-
-from gme_data.examples import Example
-from gme_data.items import TASK_TYPES, Item
-from gme_data.journal import atomic_write
+from gme_synthesis.card_parts import examples_section, front_matter, funnel_section, table
 from gme_synthesis.corpus.chain import first_stretch, second_stretch
 from gme_synthesis.corpus.config import CorpusSynthesisConfig
 from gme_synthesis.corpus.selection import Selection
 from gme_synthesis.llm.prompts import load_prompt
 
-_THUMBNAIL = 160
-_LONGEST_SHOWN = 240
 _PROMPTS = {"question": "question", "entity": "entity", "caption": "caption"}
 
 
 def write_card(folder: Path, config: CorpusSynthesisConfig, selection: Selection, facts: Mapping[str, Any]) -> None:
     """Write ``README.md`` and the pictures that it shows, in ``card/``."""
     parts = [
-        _front_matter(selection, facts),
+        front_matter(selection.examples, facts["examples"]),
         "# Fused-modal training data\n",
         "Made by GME Foundry from passages and pictures, the way the GME paper describes in its section 3. This card\n"
         "is generated from the run; `funnel.json` has its numbers, `rejects/` what was refused, by step and reason.\n",
         _counts(selection, facts),
         _sources(selection),
         _models(config, facts),
-        _funnel(facts),
+        funnel_section(facts),
         _prompts(config),
-        _examples(folder, selection),
+        examples_section(folder, selection.train, selection.album.store),
         _limits(facts),
     ]
     (folder / "README.md").write_text("\n".join(parts), encoding="utf-8")
 
 
-def _front_matter(selection: Selection, facts: Mapping[str, Any]) -> str:
-    licences = sorted({example.licence for example in selection.examples})
-    data = {
-        "license": "other",
-        "license_name": " / ".join(licences)[:200],
-        "task_categories": ["visual-document-retrieval", "sentence-similarity"],
-        "tags": ["multimodal-retrieval", "synthetic", "gme-foundry"],
-        "size_categories": [_size(facts["examples"])],
-        "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "train/*.parquet"}]}],
-    }
-    return f"---\n{yaml.safe_dump(data, sort_keys=False)}---\n"
-
-
-def _size(count: int) -> str:
-    for limit, name in ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M")):
-        if count < limit:
-            return name
-    return "n>1M"
-
-
 def _counts(selection: Selection, facts: Mapping[str, Any]) -> str:
     types = {name: count for name, count in facts["task_types"].items() if count}
     splits = Counter(example.split for example in selection.examples)
-    rows = _table(("task type", "training examples"), types.items())
+    rows = table(("task type", "training examples"), types.items())
     shares = ", ".join(f"{name} {count:,}" for name, count in sorted(splits.items()))
     return f"## Counts\n\n{rows}\n\nExamples by split, which goes by entity: {shares}.\n"
 
@@ -81,7 +52,7 @@ def _sources(selection: Selection) -> str:
     pictures = Counter((sources[id_].partition(":")[0].partition(" ")[0][:60], licences[id_]) for id_ in used)
     rows = [("passages", *key, count) for key, count in sorted(passages.items())]
     rows += [("pictures", *key, count) for key, count in sorted(pictures.items())]
-    return f"## Sources and licences\n\n{_table(('what', 'source', 'licence', 'count'), rows)}\n"
+    return f"## Sources and licences\n\n{table(('what', 'source', 'licence', 'count'), rows)}\n"
 
 
 def _models(config: CorpusSynthesisConfig, facts: Mapping[str, Any]) -> str:
@@ -99,19 +70,7 @@ def _models(config: CorpusSynthesisConfig, facts: Mapping[str, Any]) -> str:
     ]
     usage = facts["usage"]["all"]
     spent = f"{usage['requests']:,} answers, {usage['tokens_in']:,} tokens in, {usage['tokens_out']:,} out"
-    skipped = "".join(f"- `{step}` was skipped: {why}.\n" for step, why in facts["skipped"].items())
-    return (
-        f"## Models and filters\n\n{_table(('for', 'model'), rows)}\n\n"
-        f"{spent}, {usage['dollars']:.2f} dollars.\n\n{skipped}"
-    )
-
-
-def _funnel(facts: Mapping[str, Any]) -> str:
-    rows = [
-        (one["step"], one["seen"], one["kept"], ", ".join(f"{why} {n:,}" for why, n in one["rejected"].items()))
-        for one in facts["steps"]
-    ]
-    return f"## Funnel\n\n![funnel](funnel.svg)\n\n{_table(('step', 'seen', 'kept', 'refused for'), rows)}\n"
+    return f"## Models and filters\n\n{table(('for', 'model'), rows)}\n\n{spent}, {usage['dollars']:.2f} dollars.\n"
 
 
 def _prompts(config: CorpusSynthesisConfig) -> str:
@@ -124,34 +83,6 @@ def _prompts(config: CorpusSynthesisConfig) -> str:
     return "## Prompts\n\n" + "\n".join(
         f"**{one.name}**, version {one.version}, digest `{one.digest[:12]}`:\n\n> {one.system}\n" for one in prompts
     )
-
-
-def _examples(folder: Path, selection: Selection) -> str:
-    """One of each task type, the first by id."""
-    rows = []
-    for task_type in TASK_TYPES:
-        members = [one for one in selection.train if one.task_type == task_type]
-        if members:
-            first = min(members, key=lambda one: one.id)
-            rows.append((task_type, _shown(first.query), _shown(first.positive)))
-            _keep_pictures(folder, selection, first)
-    return f"## Examples\n\n{_table(('task type', 'query', 'positive'), rows)}\n"
-
-
-def _shown(item: Item) -> str:
-    picture = f"![picture](card/{item.image[:16]}.png) " if item.image else ""
-    text = html.escape(item.text or "")
-    return picture + (text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + " ...")
-
-
-def _keep_pictures(folder: Path, selection: Selection, example: Example) -> None:
-    (folder / "card").mkdir(exist_ok=True)
-    for id_ in (item.image for item in (example.query, example.positive) if item.image):
-        picture = selection.album.store.load(id_)
-        picture.thumbnail((_THUMBNAIL, _THUMBNAIL), Image.Resampling.BILINEAR)
-        buffer = io.BytesIO()
-        picture.save(buffer, "PNG")
-        atomic_write(folder / "card" / f"{id_[:16]}.png", buffer.getvalue())
 
 
 def _limits(facts: Mapping[str, Any]) -> str:
@@ -170,16 +101,3 @@ def _limit_lines(facts: Mapping[str, Any]) -> Iterator[str]:
     if missing:
         yield f"No examples of {', '.join(missing)}."
     yield "A question's positive is the passage it was made from; other passages may answer it as well."
-
-
-def _table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
-    def line(cells: Iterable[object]) -> str:
-        return "| " + " | ".join(_cell(cell) for cell in cells) + " |"
-
-    head = list(head)
-    return "\n".join([line(head), "|" + "---|" * len(head), *map(line, rows)])
-
-
-def _cell(value: object) -> str:
-    text = f"{value:,}" if isinstance(value, int) else str(value)
-    return " ".join(text.replace("|", "\\|").split())

@@ -16,6 +16,7 @@ from gme_synthesis.corpus.config import CorpusSynthesisConfig
 from gme_synthesis.corpus.selection import Selection
 from gme_synthesis.corpus.shards import Shard
 from gme_synthesis.funnel import funnel
+from gme_synthesis.funnel_plot import plot_funnel
 from gme_synthesis.llm.asking import Usage
 from gme_synthesis.records import Tally
 
@@ -48,29 +49,6 @@ def skipped(config: CorpusSynthesisConfig) -> dict[str, str]:
         "decontaminate": (not config.benchmarks, "benchmarks is empty: nothing to keep apart from"),
     }
     return {step: why for step, (is_out, why) in reasons.items() if is_out}
-
-
-def plot_funnel(path: Path, tallies: Sequence[Tally]) -> None:
-    """A bar for each step: what it kept, and what it refused beside it."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
-
-    steps = [one.step for one in tallies][::-1]
-    kept = [one.kept for one in tallies][::-1]
-    refused = [sum(one.rejected.values()) for one in tallies][::-1]
-    with plt.rc_context({"svg.hashsalt": "funnel", "svg.fonttype": "none", "font.size": 9}):
-        figure, axes = plt.subplots(figsize=(7, 0.35 * len(steps) + 1), layout="constrained")
-        axes.barh(steps, kept, color="#2c4a7c", label="kept")
-        axes.barh(steps, refused, left=kept, color="#d98c3f", label="refused")
-        for row, (some, others) in enumerate(zip(kept, refused, strict=True)):
-            axes.text(some + others, row, f" {some:,}" + (f" + {others:,}" if others else ""), va="center")
-        axes.margins(x=0.18)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(loc="lower right", frameon=False)
-        figure.savefig(path, format="svg", metadata={"Date": None})
-        plt.close(figure)
 
 
 def _usage(shards: Iterable[Shard]) -> Mapping[str, dict[str, Any]]:

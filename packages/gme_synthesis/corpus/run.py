@@ -33,7 +33,7 @@ from gme_synthesis.corpus.store import IMAGES
 from gme_synthesis.corpus.tasks import write_tasks
 from gme_synthesis.corpus.tools import POOL, POOL_IDS, Places, Tools
 from gme_synthesis.funnel import merge_tallies, write_rejects
-from gme_synthesis.pipeline import tally
+from gme_synthesis.pipeline import seconds_by_step, tally
 from gme_synthesis.records import Reject, Tally
 from gme_synthesis.steps.classification import sample_evenly
 from gme_synthesis.steps.near_duplicates import NearTexts
@@ -73,7 +73,7 @@ def _synthesize(config: CorpusSynthesisConfig, tools: Tools, context: StepContex
         merge_tallies(one for shard in part for one in shard.tallies) for part in (first.shards(), written)
     )
     write_report(context.staging, config, selection, shards, [*before, *choice, *after, *selection.tallies])
-    append_event(context.log_dir / "events.jsonl", "steps", key=context.key, seconds=_seconds(shards))
+    append_event(context.log_dir / "events.jsonl", "steps", key=context.key, seconds=seconds_by_step(shards))
     return {"passages": passages, "chosen": len(chosen), **counts}
 
 
@@ -193,13 +193,6 @@ def _encode_pool(tools: Tools, first: ShardJournal, pool: Sequence[str], vectors
 def _chunks(rows: Iterator[Candidate], size: int) -> Iterator[list[Candidate]]:
     while chunk := list(islice(rows, size)):
         yield chunk
-
-
-def _seconds(shards: Iterable[Shard]) -> dict[str, float]:
-    total: Counter[str] = Counter()
-    for shard in shards:
-        total.update(shard.seconds)
-    return {step: round(seconds, 2) for step, seconds in total.items()}
 
 
 def _worst(shards: Iterable[Shard], selection: Selection) -> str:

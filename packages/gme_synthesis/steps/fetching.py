@@ -1,7 +1,8 @@
 """Fetches pictures from addresses that strangers wrote: only from public hosts, bounded in bytes, time and redirects.
 
-A host is judged by the addresses it resolves to, in the resolver of the very connection that is opened, so a name that
-resolves anew in between gains nothing; every redirect is judged again. Knows HTTP; decoding is for `gme_data.images`.
+A host is judged by the address of the very socket that is opened, after every spelling of it was resolved: a name that
+resolves anew in between gains nothing, and every redirect is judged again.
+Knows HTTP; decoding is for `gme_data.images`.
 """
 
 from __future__ import annotations
@@ -10,14 +11,12 @@ import asyncio
 import ipaddress
 import socket
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 from urllib.robotparser import RobotFileParser
 
 import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
 from pydantic import Field
 
 from gme_data.settings import Frozen
@@ -25,6 +24,8 @@ from gme_data.settings import Frozen
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _ROBOTS_BYTES = 512 * 1024
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_REACHABLE_V6 = ipaddress.ip_network("2000::/3")
+"""All global unicast addresses; what embeds others outside of it (compatible, translated, site-local) is no host."""
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
@@ -65,26 +66,9 @@ def is_public(address: Address) -> bool:
             inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
         if inner is not None:
             return is_public(inner)
+        if address not in _REACHABLE_V6:
+            return False
     return address.is_global and not address.is_multicast
-
-
-class _PublicResolver(AbstractResolver):
-    """Resolves names, and refuses those with any address that is not allowed."""
-
-    def __init__(self, allowed: Callable[[Address], bool]) -> None:
-        self._inner = aiohttp.ThreadedResolver()
-        self._allowed = allowed
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        found = await self._inner.resolve(host, port, family)
-        if not all(self._allowed(ipaddress.ip_address(one["host"].partition("%")[0])) for one in found):
-            raise FetchError("private-address")
-        return found
-
-    async def close(self) -> None:
-        await self._inner.close()
 
 
 class Fetcher:
@@ -132,9 +116,8 @@ class Fetcher:
             return "timeout"
         except aiohttp.InvalidURL:
             return "bad-address"
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            # The resolver's refusal comes wrapped by the connector.
-            return str(error.__cause__) if isinstance(error.__cause__, FetchError) else "no-answer"
+        except (aiohttp.ClientError, OSError, ValueError):
+            return "no-answer"
 
     async def _follow(self, url: str, most: int) -> Fetched:
         for _ in range(self._config.max_redirects + 1):
@@ -152,9 +135,6 @@ class Fetcher:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.password:
             raise FetchError("bad-address")
-        with suppress(ValueError):  # an address in figures never reaches the resolver
-            if not self._allowed(ipaddress.ip_address(parts.hostname)):
-                raise FetchError("private-address")
 
     async def _welcome(self, url: str) -> bool:
         """What the host's robots.txt says; a host without one welcomes everybody."""
@@ -171,9 +151,16 @@ class Fetcher:
             self._robots[home] = rules
         return self._robots[home].can_fetch(self._config.agent, url)
 
+    def _socket(self, address: aiohttp.AddrInfoType) -> socket.socket:
+        """A socket for an address that is allowed: the last word before anything is sent."""
+        family, kind, protocol, _, (host, *_) = address
+        if not self._allowed(ipaddress.ip_address(str(host).partition("%")[0])):
+            raise FetchError("private-address")
+        return socket.socket(family, kind, protocol)
+
     def _connected(self) -> aiohttp.ClientSession:
         if self._session is None:
-            connector = aiohttp.TCPConnector(resolver=_PublicResolver(self._allowed), loop=self._loop)
+            connector = aiohttp.TCPConnector(socket_factory=self._socket, loop=self._loop)
             headers: dict[str, Any] = {"User-Agent": self._config.agent}
             # No proxies (the default) and no cookies: nothing of this machine's goes along.
             self._session = aiohttp.ClientSession(
