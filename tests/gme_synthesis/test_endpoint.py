@@ -221,3 +221,17 @@ def test_a_file_that_is_no_journal_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "answers-0.sqlite").write_bytes(b"not a database, but long enough to be looked at" * 10)
     with pytest.raises(FoundryError, match=r"answers-0\.sqlite"):
         RequestJournal(tmp_path)
+
+
+def test_a_journal_that_breaks_after_it_was_opened_is_told(tmp_path: Path) -> None:
+    journal = RequestJournal(tmp_path)
+    for number in range(2000):
+        journal.put(f"{number:064}", {"text": "x" * 200})
+    journal.close()
+    path = tmp_path / "answers-0.sqlite"
+    data = bytearray(path.read_bytes())
+    data[8192:] = b"\xff" * (len(data) - 8192)
+    path.write_bytes(data)
+    broken = RequestJournal(tmp_path)
+    with pytest.raises(FoundryError, match="can't be used"):
+        broken.get([f"{number:064}" for number in range(2000)])

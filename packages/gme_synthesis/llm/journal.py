@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ class RequestJournal:
     """
 
     def __init__(self, folder: Path, writer: str = "0") -> None:
+        self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self._own = self._open(folder / f"answers-{writer}.sqlite")
         others = sorted(path for path in folder.glob("answers-*.sqlite") if path.stem != f"answers-{writer}")
@@ -39,24 +41,47 @@ class RequestJournal:
         return sum(int(one.execute("SELECT COUNT(*) FROM answers").fetchone()[0]) for one in self._all)
 
     def get(self, keys: Sequence[str]) -> dict[str, Any]:
-        """What is on record of `keys`."""
+        """What is on record of `keys`.
+
+        Raises:
+            FoundryError: A file is damaged.
+        """
         found: dict[str, Any] = {}
         for start in range(0, len(keys), _BATCH):
             part = list(keys[start : start + _BATCH])
             marks = ",".join("?" * len(part))
             for one in self._all:
-                rows = one.execute(f"SELECT key, value FROM answers WHERE key IN ({marks})", part)  # noqa: S608 - marks only
-                found.update((key, json.loads(value)) for key, value in rows)
+                with self._told():
+                    rows = one.execute(f"SELECT key, value FROM answers WHERE key IN ({marks})", part)  # noqa: S608 - marks only
+                    found.update((key, json.loads(value)) for key, value in rows)
         return found
 
     def put(self, key: str, value: Any) -> None:  # noqa: ANN401 - any JSON value
-        """Record an answer; safe from a kill when the call returns."""
-        self._own.execute("INSERT OR IGNORE INTO answers VALUES (?, ?)", (key, json.dumps(value, ensure_ascii=False)))
+        """Record an answer; safe from a kill when the call returns.
+
+        Raises:
+            FoundryError: The file is damaged, or the disk is full.
+        """
+        with self._told():
+            self._own.execute(
+                "INSERT OR IGNORE INTO answers VALUES (?, ?)", (key, json.dumps(value, ensure_ascii=False))
+            )
 
     def close(self) -> None:
         """Close all files."""
         for one in self._all:
             one.close()
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """A damaged file is told as such."""
+        try:
+            yield
+        except (sqlite3.DatabaseError, ValueError) as error:
+            raise FoundryError(
+                f"{self._folder}: the journal of answers can't be used: {error}",
+                hint="If the disk is not full, move the damaged file away; its answers will be asked for again.",
+            ) from error
 
     @staticmethod
     def _open(path: Path) -> sqlite3.Connection:
