@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import ipaddress
 import json
 import socket
@@ -125,6 +126,13 @@ def test_bytes_time_and_status_are_bounded() -> None:
     with fetching(lambda asked: answers[path_of(asked)], max_bytes=100_000, timeout_seconds=0.5) as (fetcher, stub):
         found = fetcher.fetch([f"{stub.url}{path}" for path in answers])
     assert found == ["too-large", "timeout", "status-404", Fetched(b"", f"{stub.url}/empty")]
+
+
+def test_a_file_that_would_unpack_to_more_is_not_unpacked() -> None:
+    packed = gzip.compress(b"x" * 50_000_000)
+    answer = Answer(body=packed, headers={"Content-Encoding": "gzip"})
+    with fetching(lambda _: answer, max_bytes=100_000) as (fetcher, stub):
+        assert fetcher.fetch([f"{stub.url}/bomb"]) == [Fetched(packed, f"{stub.url}/bomb")]
 
 
 def test_robots_are_heeded() -> None:

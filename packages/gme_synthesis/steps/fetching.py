@@ -12,7 +12,6 @@ import ipaddress
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import urljoin, urlsplit
 from urllib.robotparser import RobotFileParser
 
@@ -23,6 +22,8 @@ from gme_data.settings import Frozen
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _ROBOTS_BYTES = 512 * 1024
+_HOSTS_REMEMBERED = 1000
+"""Whose robots.txt is kept; the oldest goes first."""
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _REACHABLE_V6 = ipaddress.ip_network("2000::/3")
 """All global unicast addresses; what embeds others outside of it (compatible, translated, site-local) is no host."""
@@ -148,7 +149,10 @@ class Fetcher:
                     raise
                 text = ""
             rules.parse(text.splitlines())
+            if len(self._robots) >= _HOSTS_REMEMBERED:
+                del self._robots[next(iter(self._robots))]
             self._robots[home] = rules
+            return rules.can_fetch(self._config.agent, url)
         return self._robots[home].can_fetch(self._config.agent, url)
 
     def _socket(self, address: aiohttp.AddrInfoType) -> socket.socket:
@@ -161,11 +165,13 @@ class Fetcher:
     def _connected(self) -> aiohttp.ClientSession:
         if self._session is None:
             connector = aiohttp.TCPConnector(socket_factory=self._socket, loop=self._loop)
-            headers: dict[str, Any] = {"User-Agent": self._config.agent}
+            # Nothing is unpacked, so what is counted is what arrives: pictures are compressed anyhow.
+            headers = {"User-Agent": self._config.agent, "Accept-Encoding": "identity"}
             # No proxies (the default) and no cookies: nothing of this machine's goes along.
             self._session = aiohttp.ClientSession(
                 connector=connector,
                 headers=headers,
+                auto_decompress=False,
                 cookie_jar=aiohttp.DummyCookieJar(loop=self._loop),
                 trust_env=False,
             )
