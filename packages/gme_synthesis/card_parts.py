@@ -22,10 +22,10 @@ _LONGEST_SHOWN = 240
 
 def front_matter(examples: Iterable[Example], count: int) -> str:
     """What Hugging Face reads: licences of all examples, size by the `count` of those to train on."""
-    licences = sorted({example.licence for example in examples})
+    licences = sorted({name for example in examples for name in example.licence.split(" AND ")})
     data = {
         "license": "other",
-        "license_name": " / ".join(licences)[:200],
+        "license_name": " AND ".join(licences)[:200],
         "task_categories": ["visual-document-retrieval", "sentence-similarity"],
         "tags": ["multimodal-retrieval", "synthetic", "gme-foundry"],
         "size_categories": [_size(count)],
