@@ -26,6 +26,6 @@ def plot_funnel(path: Path, tallies: Sequence[Tally]) -> None:
             axes.text(some + others, row, f" {some:,}" + (f" + {others:,}" if others else ""), va="center")
         axes.margins(x=0.18)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(loc="lower right", frameon=False)
+        figure.legend(loc="outside upper right", ncols=2, frameon=False)
         figure.savefig(path, format="svg", metadata={"Date": None})
         plt.close(figure)
