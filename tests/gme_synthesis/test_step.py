@@ -33,13 +33,13 @@ from gme_synthesis.config import SynthesisConfig
 from gme_synthesis.step import synthesize
 config = SynthesisConfig.model_validate_json(sys.argv[1])
 staging = Path(sys.argv[3])
-synthesize(config, {"corpus": Path(sys.argv[2])}, StepContext(staging, "key", staging))
+synthesize(config, {"corpus": Path(sys.argv[2])}, StepContext(staging, "key", staging / ".log"))
 """
 
 
 def run(atlas: Path, staging: Path) -> Path:
     staging.mkdir(exist_ok=True)
-    synthesize(CONFIG, {"corpus": atlas}, StepContext(staging, "key", staging))
+    synthesize(CONFIG, {"corpus": atlas}, StepContext(staging, "key", staging / ".log"))
     return staging
 
 
@@ -71,7 +71,7 @@ def test_card_and_plot_show_the_run(made: Path) -> None:
 
 
 def test_seconds_of_each_step_are_logged(made: Path) -> None:
-    [event] = read_events(made / "events.jsonl", "steps")
+    [event] = read_events(made / ".log" / "events.jsonl", "steps")
     assert list(event["seconds"]) == ["consistency", "entity", "picture", "picture-filter"]
     assert event["seconds"]["consistency"] > 0
 
