@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from flows.config import PipelineConfig
+from flows.judge import judge_of, keep
 from gme_data.errors import FoundryError, did_you_mean
 from gme_data.manifest import read_manifest, require
 from gme_data.settings import Frozen
@@ -28,12 +29,14 @@ class Link:
         section: The field of `PipelineConfig` that configures it.
         inputs: Input name of the step -> name of the link that makes it.
         verb: What a user types to run it alone.
+        judged: Whether a champion judges in it, as a further input ``judge``; see `flows.judge`.
     """
 
     step: str
     section: str
     inputs: Mapping[str, str]
     verb: str
+    judged: bool = False
 
     def load(self) -> Step:
         """Import the step."""
@@ -47,7 +50,9 @@ class Link:
 CHAIN: Mapping[str, Link] = MappingProxyType(
     {
         "corpus": Link("atlas.step:CORPUS", "corpus", {}, "atlas build"),
-        "synthesize": Link("gme_synthesis.step:SYNTHESIZE", "synthesis", {"corpus": "corpus"}, "synthesize"),
+        "synthesize": Link(
+            "gme_synthesis.step:SYNTHESIZE", "synthesis", {"corpus": "corpus"}, "synthesize", judged=True
+        ),
         "validate": Link(
             "gme_validation.step:VALIDATE", "validation", {"corpus": "corpus", "synthetic": "synthesize"}, "validate"
         ),
@@ -107,18 +112,33 @@ def section(config: PipelineConfig, name: str) -> Frozen:
 
 def run_link(name: str, config: PipelineConfig, made: Mapping[str, Outcome], workspace: Path) -> Outcome:
     """Run a link on the outcomes of the links it needs; `made` is keyed by link name and may hold more."""
-    return execute(link(name).load(), section(config, name), _inputs(name, made), workspace)
+    inputs = _inputs(name, config, made, workspace)
+    if link(name).judged:
+        keep(_run_key(name, config, made), inputs.get("judge"), workspace)
+    return execute(link(name).load(), section(config, name), inputs, workspace)
 
 
 def find_made(name: str, config: PipelineConfig, made: Mapping[str, Outcome], workspace: Path) -> Outcome | None:
     """The undamaged output of a link, if it was made from just this config, these inputs and this code."""
     step = link(name).load()
-    manifests = {source: outcome.manifest for source, outcome in _inputs(name, made).items()}
+    manifests = {source: outcome.manifest for source, outcome in _inputs(name, config, made, workspace).items()}
     return find_done(step, step_key(step, section(config, name), manifests)[0], workspace)
 
 
-def _inputs(name: str, made: Mapping[str, Outcome]) -> dict[str, Outcome]:
+def _inputs(name: str, config: PipelineConfig, made: Mapping[str, Outcome], workspace: Path) -> dict[str, Outcome]:
+    inputs = _made_inputs(name, made)
+    judge = judge_of(_run_key(name, config, made), config, workspace) if link(name).judged else None
+    return {**inputs, "judge": judge} if judge else inputs
+
+
+def _made_inputs(name: str, made: Mapping[str, Outcome]) -> dict[str, Outcome]:
     return {input_name: made[source] for input_name, source in link(name).inputs.items()}
+
+
+def _run_key(name: str, config: PipelineConfig, made: Mapping[str, Outcome]) -> str:
+    """What a judged link would have as its key if nobody judged."""
+    manifests = {source: outcome.manifest for source, outcome in _made_inputs(name, made).items()}
+    return step_key(link(name).load(), section(config, name), manifests)[0]
 
 
 def run_alone(name: str, config: PipelineConfig, workspace: Path) -> Outcome:

@@ -19,16 +19,28 @@ _COMMON = Common()
 _HARDWARE = Hardware()
 
 
-def pipeline(*, common: Common = _COMMON) -> int:
-    """Run the whole chain. What is done and undamaged is not done again. Exits with 3 if the gate stays closed."""
+def pipeline(*, new_run: Annotated[bool, Parameter(negative="")] = False, common: Common = _COMMON) -> int:
+    """Run the whole chain. What is done and undamaged is not done again. Exits with 3 if the gate stays closed.
+
+    Parameters
+    ----------
+    new_run
+        Let the present champion judge the pictures of the training data, which are then made anew if it is another
+        than before. Without it a rerun keeps the judge that its run began with.
+    """
+    from flows.judge import forget
     from gme_cli.doctor import require_workspace
-    from gme_data.errors import EXIT_GATE_CLOSED
+    from gme_data.errors import EXIT_GATE_CLOSED, FoundryError
 
     config = common.pipeline()
+    if common.dry_run and new_run:
+        raise FoundryError("--new-run changes who judges, so it can't be tried out.", hint="Leave out --dry-run.")
     if common.dry_run:
         show_plan(common=common)
         return 0
     require_workspace(common.workspace)
+    if new_run:
+        forget(common.workspace)
     result = _run_flow(common.workspace.resolve(), common)
     if common.json:
         print_json(_as_dict(result))

@@ -13,11 +13,6 @@ from gme_cli.options import Common, print_json, say
 _COMMON = Common()
 
 
-def synthesize(*, common: Common = _COMMON) -> None:
-    """Make training examples from passages, facts and pictures."""
-    run_verb("synthesize", common)
-
-
 def validate(*, common: Common = _COMMON) -> None:
     """Check every dataset with Great Expectations; exit non-zero with the rows that failed if one is bad."""
     run_verb("validate", common)

@@ -38,15 +38,26 @@ def resolve(workspace: Path, name: str, alias: str = "champion") -> RegisteredMo
     Raises:
         FoundryError: Nothing is registered under the alias, or the files are missing or not the registered ones.
     """
+    found = find(workspace, name, alias)
+    if found is None:
+        raise FoundryError(
+            f"No model is registered as '{name}@{alias}'.",
+            hint="Run `gme pipeline`: it registers a model that passes.",
+        )
+    return found
+
+
+def find(workspace: Path, name: str, alias: str = "champion") -> RegisteredModel | None:
+    """As `resolve`; None if nothing is registered under the alias."""
     if not (workspace / "runs" / "mlflow" / "mlflow.db").exists():
-        raise _nothing(name, alias)
+        return None
     from gme_release.registry import MODEL_PATH, version_of
     from gme_release.tracking import MODEL_DIGEST, explained, open_client
 
     with explained(workspace):
         version = version_of(open_client(workspace), name, alias)
     if version is None:
-        raise _nothing(name, alias)
+        return None
     folder = workspace / version.tags[MODEL_PATH]
     found = require(folder, "pipeline").content
     if found != version.tags[MODEL_DIGEST]:
@@ -56,10 +67,3 @@ def resolve(workspace: Path, name: str, alias: str = "champion") -> RegisteredMo
             hint=f"Delete {folder.parents[1]} and run `gme pipeline` to record the model again.",
         )
     return RegisteredModel(name, str(version.version), alias, folder, found, str(version.run_id))
-
-
-def _nothing(name: str, alias: str) -> FoundryError:
-    return FoundryError(
-        f"No model is registered as '{name}@{alias}'.",
-        hint="Run `gme pipeline`: it registers a model that passes.",
-    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from gme_data.settings import Frozen
@@ -30,6 +32,14 @@ class SynthesisConfig(Frozen):
     """Pictures with a shorter side than this, in pixels, are refused."""
     min_picture_std: float = Field(default=4.0, ge=0)
     """Pictures whose grey values (0-255) vary less than this are refused as blank."""
+    picture_filter: Literal["champion", "none"] = "champion"
+    """Who scores flags against the names of their places: the champion of an earlier run, or nobody.
+
+    The first run has no champion, and its funnel says so. A rerun keeps the judge that its run began with, so it finds
+    everything done; `gme pipeline --new-run`, another corpus or another config takes the champion of the day.
+    """
+    min_picture_score: float = Field(default=0.0, ge=-1, le=1)
+    """Cosine below which a flag is refused."""
     look_alike_distance: float = Field(default=3.0, ge=0)
     """Flags of two entity groups nearer than this (mean absolute difference of 24x24 RGB, 0-255) name neither."""
     caps: dict[str, int] = Field(

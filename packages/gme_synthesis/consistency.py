@@ -53,8 +53,15 @@ class ConsistencyFilter:
                 yield Reject("consistency", f"passage-not-in-top-{self._top_k}", draft.fact_id, draft.question)
 
     def _found(self, drafts: Sequence[Draft]) -> list[bool]:
-        if not drafts:
-            return []
-        _, rows = search(self._encode([draft.question for draft in drafts]), self._vectors, self._top_k)
-        own = np.array([self._row[self._facts[draft.fact_id].passage_id] for draft in drafts])
-        return [bool(hit) for hit in (rows == own[:, None]).any(axis=1)]
+        own = [self._row[self._facts[draft.fact_id].passage_id] for draft in drafts]
+        return lead_back([draft.question for draft in drafts], own, self._vectors, self._encode, self._top_k)
+
+
+def lead_back(
+    questions: Sequence[str], own: Sequence[int], vectors: NDArray[np.float32], encode: Encode, top_k: int
+) -> list[bool]:
+    """Whether row ``own[i]`` of `vectors` is among the `top_k` nearest to ``questions[i]``, for each of them."""
+    if not questions:
+        return []
+    _, rows = search(encode(questions), vectors, min(top_k, len(vectors)))
+    return [bool(hit) for hit in (rows == np.asarray(own)[:, None]).any(axis=1)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -35,9 +35,16 @@ def write_rejects(folder: Path, rejects: Sequence[Reject]) -> None:
     write_shards(folder, "rejects", (asdict(reject) for reject in ordered), REJECTS_SCHEMA)
 
 
-def write_funnel(path: Path, tallies: Sequence[Tally], examples: Sequence[Example]) -> None:
-    """Write ``funnel.json``: per step seen, kept and rejected by reason; examples by task type and source."""
-    path.write_text(json.dumps(funnel(tallies, examples), indent=1) + "\n", encoding="utf-8")
+def write_funnel(
+    path: Path, tallies: Sequence[Tally], examples: Sequence[Example], skipped: Mapping[str, str]
+) -> dict[str, Any]:
+    """Write ``funnel.json``: what each step saw, kept and rejected, what was skipped, examples by type and source.
+
+    Returns its content.
+    """
+    facts = {**funnel(tallies, examples), "skipped": skipped}
+    path.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    return facts
 
 
 def funnel(tallies: Sequence[Tally], examples: Sequence[Example]) -> dict[str, Any]:

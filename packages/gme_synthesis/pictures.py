@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from gme_data.errors import FoundryError
 from gme_data.images import ImageStore
@@ -42,6 +43,21 @@ class PictureAttacher:
             yield replace(
                 draft, flag=flag, other_flag=other, illustration=self._passages[fact.passage_id].illustration or other
             )
+
+
+def picture_problem(picture: Image.Image, min_side: int, min_std: float) -> str:
+    """Why a picture can stand for nothing, as far as no model is needed to tell; empty if it can.
+
+    Args:
+        picture: RGB.
+        min_side: Pixels of the shorter side.
+        min_std: Standard deviation of grey values, 0-255.
+    """
+    if min(picture.size) < min_side:
+        return "picture-too-small"
+    if float(np.asarray(picture.convert("L"), dtype=np.float32).std()) < min_std:
+        return "picture-blank"
+    return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +104,9 @@ class PictureFilter:
             picture = self._store.load(id_)
         except FoundryError:
             return _Look("picture-not-decodable")
-        if min(picture.size) < self._config.min_picture_side:
-            return _Look("picture-too-small")
-        if float(np.asarray(picture.convert("L"), dtype=np.float32).std()) < self._config.min_picture_std:
-            return _Look("picture-blank")
+        problem = picture_problem(picture, self._config.min_picture_side, self._config.min_picture_std)
+        if problem:
+            return _Look(problem)
         small = picture.resize((_SIGNATURE_SIDE, _SIGNATURE_SIDE))
         return _Look(None, np.asarray(small, dtype=np.float32).ravel())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 from gme_data.digests import sha256_json
 
@@ -84,13 +85,17 @@ class Reject:
     text: str
 
 
+DraftT = TypeVar("DraftT")
+"""A frozen dataclass whose fields are the columns; empty means not yet filled."""
+
+
 @dataclass(frozen=True, slots=True)
-class Stage:
+class Stage(Generic[DraftT]):
     """One step over drafts.
 
     Attributes:
         name: As in the funnel and the rejects.
-        reads: Columns of `Draft` that must be filled.
+        reads: Columns of the draft that must be filled.
         writes: Columns that are filled in what it keeps.
         run: Yields for each draft either the draft to go on with or why it is refused.
     """
@@ -98,7 +103,7 @@ class Stage:
     name: str
     reads: tuple[str, ...]
     writes: tuple[str, ...]
-    run: Callable[[Sequence[Draft]], Iterator[Draft | Reject]]
+    run: Callable[[Sequence[DraftT]], Iterator[DraftT | Reject]]
 
 
 @dataclass(slots=True)

@@ -6,11 +6,13 @@ merge what the corpus brings along, deduplicate, decontaminate, balance, write.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from gme_data.events import append_event
 from gme_data.examples import Example, read_examples, write_examples
 from gme_data.images import ImageStore
 from gme_data.journal import Journal
@@ -19,15 +21,19 @@ from gme_data.steps import Counts, Step, StepContext
 from gme_embedder.frozen import MiniLM
 from gme_embedder.store import EmbeddingStore
 from gme_synthesis.assembly import NAMED_RECIPES, PICTURED_RECIPES, assemble
+from gme_synthesis.card import write_card
 from gme_synthesis.config import SynthesisConfig
 from gme_synthesis.consistency import ConsistencyFilter
 from gme_synthesis.decontamination import Said, benchmark_queries, decontaminate
+from gme_synthesis.flag_score import FlagScore
 from gme_synthesis.funnel import merge_tallies, write_funnel, write_rejects
+from gme_synthesis.funnel_plot import plot_funnel
 from gme_synthesis.pictures import PictureAttacher, PictureFilter
-from gme_synthesis.pipeline import ShardResult, check_columns, run_stage, tally
+from gme_synthesis.pipeline import ShardResult, check_columns, run_stage, seconds_by_step, tally
 from gme_synthesis.records import Draft, Fact, Reject, Stage, Tally
 from gme_synthesis.rewrite import EntityRewriter
 from gme_synthesis.selection import balance, deduplicate, require_all_task_types
+from gme_synthesis.steps.picture_score import load_scorer
 from gme_synthesis.world import World, read_world
 from gme_synthesis.writer import QuestionWriter, TemplateWriter, write_questions
 
@@ -35,7 +41,9 @@ _WRITTEN = ("fact_id", "wording", "question")
 
 
 def synthesize(config: SynthesisConfig, inputs: Mapping[str, Path], context: StepContext) -> Counts:
-    """Write ``train/``, ``rejects/`` and ``funnel.json`` from the input ``corpus``.
+    """Write ``train/``, ``rejects/``, a funnel and a card from the input ``corpus``; a model ``judge`` scores pictures.
+
+    Seconds by step go to the log: they are no part of the output, which is the same at every run.
 
     Raises:
         FoundryError: The corpus is incomplete, or a task type ends up without examples.
@@ -43,7 +51,9 @@ def synthesize(config: SynthesisConfig, inputs: Mapping[str, Path], context: Ste
     corpus = inputs["corpus"]
     world = read_world(corpus)
     writer = TemplateWriter(world.templates, config.wordings_per_fact, config.seed)
-    stages = build_stages(config, world, ImageStore([corpus / "images"]), context.staging)
+    judge = inputs.get("judge")
+    store = ImageStore([corpus / "images"])
+    stages = build_stages(config, world, store, context.staging, judge)
     shards = run_shards(config, world, writer, stages, Journal(context.staging, "shards"))
     native = read_examples(corpus / "examples" / "train")
     benchmark = benchmark_queries(corpus / "tasks")
@@ -51,12 +61,25 @@ def synthesize(config: SynthesisConfig, inputs: Mapping[str, Path], context: Ste
     require_all_task_types(examples)
     write_examples(context.staging / "train", examples)
     write_rejects(context.staging / "rejects", rejects)
-    write_funnel(context.staging / "funnel.json", tallies, examples)
+    facts = write_funnel(context.staging / "funnel.json", tallies, examples, skipped(config, judge))
+    plot_funnel(context.staging / "funnel.svg", tallies)
+    write_card(context.staging, config, examples, store, facts)
+    append_event(context.log_dir / "events.jsonl", "steps", key=context.key, seconds=seconds_by_step(shards))
     return {"examples": len(examples), "rejects": len(rejects), "facts": len(world.facts), "native": len(native)}
 
 
-def build_stages(config: SynthesisConfig, world: World, store: ImageStore, scratch: Path) -> tuple[Stage, ...]:
-    """The stages between question and example, in the paper's order. Encodes the passages (kept in `scratch`)."""
+def build_stages(
+    config: SynthesisConfig, world: World, store: ImageStore, scratch: Path, judge: Path | None = None
+) -> tuple[Stage[Draft], ...]:
+    """The stages between question and example, in the paper's order. Encodes the passages (kept in `scratch`).
+
+    Args:
+        config: How strict they are.
+        world: What they know.
+        store: Pictures.
+        scratch: Keeps vectors of passages.
+        judge: Folder of the model that scores pictures; None leaves that stage out.
+    """
     encoder = MiniLM()
     passages = [world.passages[id_] for id_ in sorted(world.passages)]
     texts = [passage.text for passage in passages]
@@ -80,13 +103,23 @@ def build_stages(config: SynthesisConfig, world: World, store: ImageStore, scrat
         Stage("entity", _WRITTEN, ("fused",), rewriter.run),
         Stage("picture", ("fact_id", "wording"), pictures, attacher.run),
         Stage("picture-filter", ("fused", *pictures), (), picture_filter.run),
+        *_scores(config, world, store, judge),
     )
     check_columns(stages, _WRITTEN)
     return stages
 
 
+def _scores(config: SynthesisConfig, world: World, store: ImageStore, judge: Path | None) -> list[Stage[Draft]]:
+    """The picture-text score, if there is a model to score by."""
+    if judge is None:
+        return []
+    scorer = load_scorer(judge)
+    score = FlagScore(world, store, scorer, config.min_picture_score)
+    return [Stage("picture-score", ("fact_id", "flag", "other_flag"), (), score.run)]
+
+
 def run_shards(
-    config: SynthesisConfig, world: World, writer: QuestionWriter, stages: Sequence[Stage], journal: Journal
+    config: SynthesisConfig, world: World, writer: QuestionWriter, stages: Sequence[Stage[Draft]], journal: Journal
 ) -> list[ShardResult]:
     """All shards of facts in order; those in the journal are not done again."""
     facts = [world.facts[id_] for id_ in sorted(world.facts)]
@@ -100,24 +133,31 @@ def run_shards(
     return results
 
 
-def _shard_json(facts: Sequence[Fact], world: World, writer: QuestionWriter, stages: Sequence[Stage]) -> dict[str, Any]:
+def _shard_json(
+    facts: Sequence[Fact], world: World, writer: QuestionWriter, stages: Sequence[Stage[Draft]]
+) -> dict[str, Any]:
     return run_shard(facts, world, writer, stages).to_json()
 
 
-def run_shard(facts: Sequence[Fact], world: World, writer: QuestionWriter, stages: Sequence[Stage]) -> ShardResult:
+def run_shard(
+    facts: Sequence[Fact], world: World, writer: QuestionWriter, stages: Sequence[Stage[Draft]]
+) -> ShardResult:
     """One shard through the writer and all stages. What passes the first stage can already be asked by name."""
     written = list(write_questions(facts, world.passages, world.places, writer))
     drafts = [one for one in written if isinstance(one, Draft)]
     rejects = [one for one in written if isinstance(one, Reject)]
     tallies = [tally("write", len(facts), len(drafts), rejects)]
     named: list[Draft] = []
+    seconds: dict[str, float] = {}
     for number, stage in enumerate(stages):
+        started = time.monotonic()
         drafts, refused, counted = run_stage(stage, drafts)
         rejects += refused
         tallies.append(counted)
+        seconds[stage.name] = round(time.monotonic() - started, 4)
         if number == 0:
             named = drafts
-    return ShardResult(named, drafts, rejects, tallies)
+    return ShardResult(named, drafts, rejects, tallies, seconds)
 
 
 def collect(
@@ -144,6 +184,14 @@ def collect(
         tally("balance", len(clean), len(kept), surplus),
     ]
     return kept, [*(one for shard in shards for one in shard.rejects), *doubles, *spoilt, *surplus], tallies
+
+
+def skipped(config: SynthesisConfig, judge: Path | None) -> dict[str, str]:
+    """Steps of the paper that this run left out, and why."""
+    if judge is not None:
+        return {}
+    none = config.picture_filter == "none"
+    return {"picture-score": "picture_filter is none" if none else "no champion is registered yet to judge by"}
 
 
 SYNTHESIZE = Step("synthesize", "data/synthetic", synthesize)

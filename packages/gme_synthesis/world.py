@@ -1,4 +1,4 @@
-"""Reads the train part of a corpus on disk. Rows of other splits are dropped here, so no later step can see them."""
+"""Reads one split of a corpus on disk, by default train. Other rows are dropped here, so no later step can see them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _COLUMNS = {
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """The train part: entities and what is known of them, by id; question templates by field; licences by image id."""
+    """One split: entities and what is known of them, by id; question templates by field; licences by image id."""
 
     places: Mapping[str, Place]
     passages: Mapping[str, Passage]
@@ -34,35 +34,35 @@ class World:
     picture_licences: Mapping[str, str]
 
 
-def read_world(atlas: Path) -> World:
-    """Read the train part of ``corpus/*.parquet`` and the licences of ``images/images-*.parquet`` below `atlas`.
+def read_world(atlas: Path, split: str = "train") -> World:
+    """Read one split of ``corpus/*.parquet`` and the licences of ``images/images-*.parquet`` below `atlas`.
 
     Raises:
         FoundryError: A table or column is missing, nothing is in the train part, or a fact points nowhere.
     """
     corpus = atlas / "corpus"
     world = World(
-        places={row["place_id"]: _place(row) for row in _train_rows(corpus, "places")},
-        passages={row["id"]: _passage(row) for row in _train_rows(corpus, "passages")},
-        facts={row["id"]: _fact(row) for row in _train_rows(corpus, "facts")},
-        templates=_templates(corpus),
+        places={row["place_id"]: _place(row) for row in _rows(corpus, "places", split)},
+        passages={row["id"]: _passage(row) for row in _rows(corpus, "passages", split)},
+        facts={row["id"]: _fact(row) for row in _rows(corpus, "facts", split)},
+        templates=_templates(corpus, split),
         picture_licences=_picture_licences(atlas / "images"),
     )
     for fact in world.facts.values():
         if fact.place_id not in world.places or fact.passage_id not in world.passages:
             raise FoundryError(
-                f"{corpus / 'facts.parquet'}: fact {fact.id!r} points to a place or passage outside the train part.",
+                f"{corpus / 'facts.parquet'}: fact {fact.id!r} points to a place or passage outside the {split} part.",
                 hint="Rebuild the corpus: `gme atlas build`.",
             )
     return world
 
 
-def _train_rows(corpus: Path, table: str) -> list[dict[str, Any]]:
+def _rows(corpus: Path, table: str, split: str) -> list[dict[str, Any]]:
     path = corpus / f"{table}.parquet"
     schema = pa.schema([pa.field(name, pa.string()) for name in _COLUMNS[table].split()])
-    rows = [row for row in read_rows(path, schema) if row["split"] == "train"]
+    rows = [row for row in read_rows(path, schema) if row["split"] == split]
     if not rows:
-        raise FoundryError(f"{path}: no row of the train split.", hint="Rebuild the corpus: `gme atlas build`.")
+        raise FoundryError(f"{path}: no row of the {split} split.", hint="Rebuild the corpus: `gme atlas build`.")
     return rows
 
 
@@ -71,10 +71,10 @@ def _picture_licences(images: Path) -> dict[str, str]:
     return {row["id"]: row["licence"] for table in tables for row in table.to_pylist()}
 
 
-def _templates(corpus: Path) -> dict[str, tuple[str, ...]]:
+def _templates(corpus: Path, split: str) -> dict[str, tuple[str, ...]]:
     """Templates by field, both kinds: a deictic one takes the name where it would take a reference."""
     found: dict[str, set[str]] = {}
-    for row in _train_rows(corpus, "wordings"):
+    for row in _rows(corpus, "wordings", split):
         found.setdefault(row["field"], set()).add(row["template"].replace("{reference}", "{place}"))
     return {name: tuple(sorted(templates)) for name, templates in sorted(found.items())}
 

@@ -12,6 +12,7 @@ import pytest
 from support.small import GME, Small
 
 from flows.chain import CHAIN
+from flows.judge import forget
 from gme_data.items import TASK_TYPES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -169,3 +170,36 @@ def test_a_damaged_dataset_is_made_again(finished: Finished, tmp_path: Path) -> 
     assert shard.name in refused.stderr
     assert "gme synthesize" in refused.stderr
     assert other.json("synthesize")["content"] == result["steps"]["synthesize"]["content"]
+
+
+def test_the_champion_judges_the_pictures_of_the_next_run(finished: Finished, tmp_path: Path) -> None:
+    small, result = finished
+    first = json.loads((small.workspace / "data/synthetic/funnel.json").read_text())
+    assert first["skipped"] == {"picture-score": "no champion is registered yet to judge by"}
+    other = small.copy(tmp_path / "w", "data", "runs/mlflow", "runs/steps/synthesize")
+    assert other.json("synthesize")["reused"], "a champion alone is no reason to make data anew"
+    forget(other.workspace)
+    made = other.json("synthesize")
+    assert not made["reused"]
+    manifest = json.loads((other.workspace / "data/synthetic/_manifest.json").read_text())
+    assert manifest["inputs"]["judge"] == result["steps"]["train-2"]["content"]
+    funnel = json.loads((other.workspace / "data/synthetic/funnel.json").read_text())
+    assert funnel["skipped"] == {}
+    [score] = [step for step in funnel["steps"] if step["step"] == "picture-score"]
+    assert score["seen"] > 0
+    assert score["kept"] + sum(score["rejected"].values()) == score["seen"]
+    assert other.json("synthesize")["reused"], "its rerun keeps the judge"
+    states = {item["name"]: item["state"] for item in other.json("plan")}
+    assert (states["synthesize"], states["train-1"]) == ("done", "run")
+
+
+@pytest.mark.slow
+def test_a_new_run_ends_with_another_model_and_its_rerun_does_nothing(finished: Finished, tmp_path: Path) -> None:
+    small, first = finished
+    other = small.copy(tmp_path / "w", "data", "checkpoints", "runs")
+    made = other.json("pipeline", "--new-run")
+    assert made["steps"]["corpus"]["reused"]
+    assert not made["steps"]["synthesize"]["reused"]
+    assert made["version"] != first["version"]
+    again = other.json("pipeline")
+    assert all(step["reused"] for step in again["steps"].values())

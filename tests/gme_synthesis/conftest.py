@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,9 @@ from atlas.build import build
 from atlas.config import AtlasConfig
 from gme_synthesis.records import Fact, Passage, Place
 from gme_synthesis.world import World
+
+# Helpers lie beside the tests, and the import mode of the suite puts no test folder on the path.
+sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ import pytest
 
 from atlas.instructions import INSTRUCTIONS
 from gme_data.errors import FoundryError
+from gme_data.events import read_events
 from gme_data.examples import read_examples
 from gme_data.items import TASK_TYPES
 from gme_data.manifest import content_digest, list_files
@@ -32,13 +33,13 @@ from gme_synthesis.config import SynthesisConfig
 from gme_synthesis.step import synthesize
 config = SynthesisConfig.model_validate_json(sys.argv[1])
 staging = Path(sys.argv[3])
-synthesize(config, {"corpus": Path(sys.argv[2])}, StepContext(staging, "key", staging))
+synthesize(config, {"corpus": Path(sys.argv[2])}, StepContext(staging, "key", staging / ".log"))
 """
 
 
 def run(atlas: Path, staging: Path) -> Path:
     staging.mkdir(exist_ok=True)
-    synthesize(CONFIG, {"corpus": atlas}, StepContext(staging, "key", staging))
+    synthesize(CONFIG, {"corpus": atlas}, StepContext(staging, "key", staging / ".log"))
     return staging
 
 
@@ -55,6 +56,24 @@ def test_all_task_types_and_a_funnel_that_adds_up(made: Path) -> None:
     assert funnel["sources"]["place-question"] == 100
     refused = sum(sum(step["rejected"].values()) for step in funnel["steps"])
     assert len(read_shards(made / "rejects", "rejects")) == refused > 0
+
+
+def test_card_and_plot_show_the_run(made: Path) -> None:
+    funnel = json.loads((made / "funnel.json").read_text())
+    card = (made / "README.md").read_text()
+    for step in funnel["steps"]:
+        assert f"| {step['step']} | {step['seen']:,} | {step['kept']:,} |" in card
+        assert f">{step['step']}<" in (made / "funnel.svg").read_text()
+    assert f"`picture-score` was skipped: {funnel['skipped']['picture-score']}" in card
+    shown = {path.stem for path in (made / "card").glob("*.png")}
+    assert shown
+    assert all(f"card/{name}.png" in card for name in shown)
+
+
+def test_seconds_of_each_step_are_logged(made: Path) -> None:
+    [event] = read_events(made / ".log" / "events.jsonl", "steps")
+    assert list(event["seconds"]) == ["consistency", "entity", "picture", "picture-filter"]
+    assert event["seconds"]["consistency"] > 0
 
 
 def test_only_the_train_part_is_used_and_no_fused_question_names_its_place(made: Path, small_atlas: Path) -> None:

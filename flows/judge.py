@@ -1,0 +1,69 @@
+"""Which champion judges the pictures of a run: chosen when its training data are first made, kept by every rerun.
+
+A run is told by config, corpus and code of the synthesis. Without that memory the champion that a run ends with would
+change the run's own inputs, and no pipeline would ever be finished. A new run is one of those three changed, or
+`forget`. Knows what a champion is, not how it judges.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from flows.config import PipelineConfig
+from gme_data.errors import FoundryError
+from gme_data.journal import atomic_write
+from gme_data.manifest import require
+from gme_data.steps import Outcome
+from gme_release.champion import find
+
+_KEPT = Path("runs") / "steps" / "synthesize" / "judges.json"
+
+
+def judge_of(run: str, config: PipelineConfig, workspace: Path) -> Outcome | None:
+    """The model that judges the pictures of `run` (a step key); None if there is none or none is wanted.
+
+    Raises:
+        FoundryError: Its files are missing or damaged.
+    """
+    if config.synthesis.picture_filter == "none":
+        return None
+    kept = _read(workspace)
+    if run in kept:
+        return _opened(workspace / kept[run]) if kept[run] else None
+    champion = find(workspace, config.release.model_name, config.release.champion)
+    return champion and _opened(champion.folder)
+
+
+def keep(run: str, judge: Outcome | None, workspace: Path) -> None:
+    """Remember who judges `run`, so that its reruns find the same data done."""
+    kept = {**_read(workspace), run: judge.folder.relative_to(workspace).as_posix() if judge else ""}
+    (workspace / _KEPT).parent.mkdir(parents=True, exist_ok=True)
+    atomic_write(workspace / _KEPT, json.dumps(kept, indent=1).encode())
+
+
+def forget(workspace: Path) -> None:
+    """Begin a new run: the champion of today judges next."""
+    (workspace / _KEPT).unlink(missing_ok=True)
+
+
+def _opened(folder: Path) -> Outcome:
+    try:
+        return Outcome("judge", folder, require(folder, "pipeline"), reused=True)
+    except FoundryError as error:
+        raise FoundryError(
+            f"The model that judged the pictures of this run can't be used: {error}",
+            hint="`gme pipeline --new-run` takes the present champion.",
+        ) from error
+
+
+def _read(workspace: Path) -> dict[str, str]:
+    """Folder of the judge, relative to the workspace, by run; empty if nobody judged."""
+    path = workspace / _KEPT
+    if not path.exists():
+        return {}
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        return {str(run): str(folder) for run, folder in kept.items()}
+    except (ValueError, AttributeError) as error:
+        raise FoundryError(f"{path}: unreadable: {error}", hint="Delete it; the next run is a new one.") from error

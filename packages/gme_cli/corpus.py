@@ -1,0 +1,128 @@
+"""`gme corpus import | synthesize | train | quality | value`: from a folder of one's own to a trained model.
+
+Arranges steps of the packages below in a workspace; nothing is done twice, and a killed command goes on when run again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import App, Parameter
+
+from gme_cli.options import Common, print_json, say
+
+if TYPE_CHECKING:
+    from gme_data.steps import Outcome
+
+app = App(name="corpus", help="Bring a corpus of your own: import it, synthesise from it, train on it.")
+_COMMON = Common()
+
+
+@app.command(name="import")
+def import_(
+    *,
+    passages: Annotated[Path | None, Parameter(name=["--passages", "-p"])] = None,
+    pictures: Path | None = None,
+    atlas: Annotated[bool, Parameter(negative="")] = False,
+    common: Common = _COMMON,
+) -> None:
+    """Read passages and pictures into data/corpus.
+
+    Parameters
+    ----------
+    passages
+        A .parquet, .jsonl, .csv or .tsv file, or a folder of them; by default what the config says.
+    pictures
+        A folder of pictures, or a parquet file with their bytes.
+    atlas
+        Take the train part of the default corpus instead, to compare writers on it.
+    """
+    from gme_cli.own import import_atlas_corpus, import_own, load_own
+
+    if atlas:
+        _show(import_atlas_corpus(common.workspace), common)
+    else:
+        _show(import_own(load_own(common), passages, pictures, common.workspace), common)
+
+
+@app.command
+def synthesize(*, common: Common = _COMMON) -> None:
+    """Write questions, find pictures, filter: data/corpus to training examples and held-out tasks in data/own."""
+    from gme_cli.own import load_own, synthesize_own
+
+    _show(synthesize_own(load_own(common), common.workspace), common)
+
+
+@app.command
+def train(*, common: Common = _COMMON) -> None:
+    """Train a model on data/own and score it on the held-out tasks: checkpoints/own, runs/own-evaluation."""
+    from gme_cli.own import load_own, train_own
+    from umrb.results import SCORES, read_scores
+
+    outcome = train_own(load_own(common), common.workspace)
+    tasks = read_scores(outcome.folder / SCORES)[0].tasks
+    if common.json:
+        print_json([task.model_dump(mode="json") for task in tasks])
+        return
+    for task in tasks:
+        line = f"{task.name:<40}{task.metric:<16}{task.value:>7.3f}"
+        say(f"{line}  {task.queries} queries, {task.pool} documents")
+    say(f"The model is in {common.workspace / 'checkpoints' / 'own'}.")
+
+
+@app.command
+def quality(*, sample: int = 200, common: Common = _COMMON) -> None:
+    """Judge the writer and the filters of a config on held-out questions of Atlas with known answers.
+
+    Parameters
+    ----------
+    sample
+        Passages to write questions for, and questions with known answers to try the filters on.
+    """
+    from flows.chain import published
+    from gme_cli.own import load_own
+    from gme_synthesis.quality import measure
+
+    atlas = published("corpus", common.workspace).folder
+    answers = common.workspace / "runs" / "steps" / "synthesize-corpus" / "answers"
+    found = asdict(measure(load_own(common).synthesis, atlas, answers, sample))
+    if common.json:
+        print_json(found)
+        return
+    for name, value in {**found["writer"], **found["filter"]}.items():
+        say(f"{name.replace('_', ' '):<20}{format(value, '.3f') if isinstance(value, float) else value}")
+
+
+@app.command
+def value(*, synthetic: Path, pipeline: Path = Path("configs/tiny.yaml"), common: Common = _COMMON) -> None:
+    """Say what data is worth: one model trained on none, templates, synthetic examples and both, scored on fused tasks.
+
+    Parameters
+    ----------
+    synthetic
+        A folder that `gme corpus synthesize` made from Atlas passages.
+    pipeline
+        The pipeline file whose stage 1 is trained four times.
+    """
+    from flows.config import load_pipeline
+    from gme_cli.data_value import study
+
+    rows = study(load_pipeline(pipeline, common.overrides), synthetic, common.workspace)
+    if common.json:
+        print_json([asdict(row) for row in rows])
+        return
+    for row in rows:
+        scores = "  ".join(f"{name} {score:.3f}" for name, score in row.types.items())
+        say(f"{row.variant:<12}{row.examples:>9,} examples  mean {row.mean:.3f}  {scores}")
+
+
+def _show(outcome: Outcome, common: Common) -> None:
+    counts = outcome.manifest.counts
+    if common.json:
+        print_json({"folder": outcome.folder, "reused": outcome.reused, "counts": counts})
+        return
+    state = "was there already" if outcome.reused else f"made in {outcome.manifest.seconds:.0f} s"
+    said = ", ".join(f"{count:,.10g} {name.replace('_', ' ')}" for name, count in counts.items())
+    say(f"{outcome.folder} {state}: {said}")

@@ -1,0 +1,86 @@
+"""`gme synthesize`: the default corpus to training examples; with --plan, what a corpus of one's own would take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from gme_cli.options import Common, print_json, say
+
+if TYPE_CHECKING:
+    from gme_synthesis.corpus.plan import Plan
+
+_COMMON = Common()
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What is assumed when synthesis is planned; what is not given has the default of `gme_synthesis.corpus.plan`."""
+
+    passage_chars: int | None = None
+    """Characters of an average passage."""
+    drawn_share: float | None = None
+    """Share of the questions that get a drawn picture."""
+    decoded_per_second: float | None = None
+    """Tokens that one GPU's share of the language model writes in a second."""
+    dollars_per_gpu_hour: float | None = None
+    """Price of a GPU; without it no cost is given."""
+
+
+def synthesize(
+    *,
+    plan: Annotated[bool, Parameter(negative="")] = False,
+    passages: int = 1_000_000,
+    funnel: Path | None = None,
+    planned: Planned = Planned(),
+    common: Common = _COMMON,
+) -> None:
+    """Make training examples from passages, facts and pictures.
+
+    Parameters
+    ----------
+    plan
+        Say what a corpus of your own would take in tokens, GPU-hours and disk, and do nothing.
+    passages
+        How many passages to plan.
+    funnel
+        The funnel.json of an earlier run: its shares replace the assumed ones.
+    """
+    if plan:
+        show_plan(passages, funnel, planned, json=common.json)
+        return
+    from gme_cli.steps import run_verb
+
+    run_verb("synthesize", common)
+
+
+def show_plan(passages: int, funnel: Path | None, planned: Planned, *, json: bool) -> None:
+    """Print the plan of the paper's pipeline, search and drawing included."""
+    from gme_synthesis.corpus.config import CorpusSynthesisConfig
+    from gme_synthesis.corpus.plan import Assumptions, make_plan, measured
+    from gme_synthesis.steps.generation import GenerationConfig
+
+    config = CorpusSynthesisConfig(generation=GenerationConfig(path="FLUX.1-dev"))
+    given = {field.name: getattr(planned, field.name) for field in fields(planned)}
+    assumptions = Assumptions(**{name: value for name, value in given.items() if value is not None})
+    found = make_plan(config, passages, assumptions, measured(funnel) if funnel else {})
+    print_json(found.as_dict()) if json else say(_table(found))
+
+
+def _table(plan: Plan) -> str:
+    lines = [f"{'step':<17}{'seen':>12}{'tokens in':>16}{'tokens out':>14}{'GPU-hours':>11}"]
+    lines += [
+        f"{load.step:<17}{load.seen:>12,}{load.tokens_in:>16,}{load.tokens_out:>14,}{load.gpu_hours:>11,.1f}"
+        for load in plan.loads
+    ]
+    cost = "" if plan.dollars is None else f", {plan.dollars:,.0f} dollars"
+    lines.append(
+        f"{plan.passages:,} passages give about {plan.questions:,} questions with {plan.pictures:,} pictures: "
+        f"{plan.gpu_hours:,.0f} GPU-hours (the paper's rate: {plan.paper_gpu_hours:,.0f}), "
+        f"{plan.gigabytes:,.0f} GB{cost}."
+    )
+    return "\n".join(lines)

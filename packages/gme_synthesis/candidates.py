@@ -1,0 +1,94 @@
+"""What travels through the steps over any corpus: a passage on its way to a question with pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, Self
+
+Route = Literal["search", "generation"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """A picture that stands for the entity.
+
+    Attributes:
+        image: Image id.
+        route: How it was found.
+        origin: Where it is from: an address, or the model and seed that drew it.
+        score: Picture-text score; None if nobody judged it.
+    """
+
+    image: str
+    route: Route
+    origin: str = ""
+    score: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A passage and what was made of it; each step fills the columns it declares, empty means not yet.
+
+    Attributes:
+        id: Of the passage.
+        text: The passage.
+        title: Name of what it is about, if known.
+        aliases: Further names.
+        kind: What it is, as a word: "plant", "bridge"; empty if not known.
+        entity_group: What the passage is about, for splits.
+        facts: What the passage states, field -> value, if known.
+        picture: Image id of the picture beside the passage.
+        page: Image id of the page that shows the passage.
+        licence: SPDX expression.
+        source: Where the passage is from.
+        marks: What was noticed and let pass, e.g. ``pii:e-mail``.
+        domain: One of the 15 classes.
+        question: Names its subject.
+        answer: In words of the passage.
+        entity: What the question is about.
+        fused: The question with the name replaced by a reference to a picture.
+        caption: What a picture of the entity shows.
+        sights: Pictures that stand for the entity in queries.
+    """
+
+    id: str
+    text: str
+    title: str = ""
+    aliases: tuple[str, ...] = ()
+    kind: str = ""
+    entity_group: str = ""
+    facts: Mapping[str, str] = field(default_factory=dict)
+    picture: str = ""
+    page: str = ""
+    licence: str = ""
+    source: str = ""
+    marks: tuple[str, ...] = ()
+    domain: str = ""
+    question: str = ""
+    answer: str = ""
+    entity: str = ""
+    fused: str = ""
+    caption: str = ""
+    sights: tuple[Sight, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every known name of the entity, longest first."""
+        names = {self.title, self.entity, *self.aliases} - {""}
+        return tuple(sorted(names, key=lambda name: (-len(name), name)))
+
+    @property
+    def hints(self) -> dict[str, Any]:
+        """What is known besides the text, for a writer by rules."""
+        known = {name: getattr(self, name) for name in ("title", "kind", "domain")}
+        return {**known, "aliases": list(self.aliases), "facts": dict(self.facts)}
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> Self:
+        """Inverse of `dataclasses.asdict`, after JSON."""
+        values = {each.name: row[each.name] for each in fields(cls)}
+        for name in ("aliases", "marks"):
+            values[name] = tuple(values[name])
+        values["sights"] = tuple(Sight(**sight) for sight in values["sights"])
+        return cls(**values)

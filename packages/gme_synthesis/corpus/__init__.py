@@ -1,0 +1,1 @@
+"""Synthesis over a corpus of one's own: passages and pictures of anything, as `gme corpus import` stores them."""

@@ -1,0 +1,72 @@
+"""Atlas as a corpus for the steps over any corpus: passages with their structured fields, flags as the picture bank.
+
+The fields are gold: what a language model writes over these passages can be judged by them.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from gme_data.settings import Frozen
+from gme_data.steps import Counts, Step, StepContext
+from gme_synthesis.candidates import Candidate
+from gme_synthesis.corpus.store import IMAGES, Caption, write_captions, write_passages
+from gme_synthesis.world import World, read_world
+
+
+class AtlasCorpusConfig(Frozen):
+    """Which part of Atlas."""
+
+    split: str = "train"
+    """``train`` for examples; ``dev`` and ``test`` only to judge writers by."""
+
+
+def import_atlas(config: AtlasCorpusConfig, inputs: Mapping[str, Path], context: StepContext) -> Counts:
+    """Write a split of the input `atlas` as a corpus; see `gme_synthesis.corpus.store`.
+
+    Raises:
+        FoundryError: The input is no Atlas.
+    """
+    world = read_world(inputs["atlas"], config.split)
+    passages = list(passages_of(world))
+    write_passages(context.staging, passages)
+    write_captions(context.staging, captions_of(world))
+    shutil.copytree(inputs["atlas"] / "images", context.staging / IMAGES, dirs_exist_ok=True)
+    return {"passages": len(passages)}
+
+
+def passages_of(world: World) -> Iterator[Candidate]:
+    """Every passage with the fields that stand in it."""
+    facts: dict[str, dict[str, str]] = {}
+    for fact in world.facts.values():
+        facts.setdefault(fact.passage_id, {})[fact.field] = fact.value
+    for id_ in sorted(world.passages):
+        passage = world.passages[id_]
+        place = world.places[passage.place_id]
+        page = passage.page if passage.page in world.picture_licences else None
+        yield Candidate(
+            id=id_,
+            text=passage.text,
+            title=place.name,
+            aliases=place.aliases,
+            kind="country",
+            domain="place",
+            entity_group=place.entity_group,
+            facts=facts.get(id_, {}),
+            picture=passage.illustration or "",
+            page=page or "",
+            licence=passage.licence,
+            source="atlas",
+        )
+
+
+def captions_of(world: World) -> Iterator[Caption]:
+    """The flags by the names of their places."""
+    for place in world.places.values():
+        for image in place.flags.values():
+            yield Caption(image, place.name, place.entity_group, world.picture_licences[image])
+
+
+CORPUS_ATLAS = Step("corpus-import", "data/corpus", import_atlas)

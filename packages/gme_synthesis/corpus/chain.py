@@ -1,0 +1,148 @@
+"""Which steps there are, in the paper's order, and how a shard goes through them.
+
+Two stretches with a barrier between: cleaning and classes are needed of all passages before any is chosen.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+from gme_data.images import ImageRecord
+from gme_synthesis.candidates import Candidate
+from gme_synthesis.corpus.config import CorpusSynthesisConfig
+from gme_synthesis.corpus.shards import Shard
+from gme_synthesis.corpus.tools import Tools
+from gme_synthesis.pipeline import check_columns, run_stage
+from gme_synthesis.records import Stage
+from gme_synthesis.steps.classification import EncoderClassifier, ModelClassifier
+from gme_synthesis.steps.cleaning import Cleaner
+from gme_synthesis.steps.consistency import ConsistencyStep
+from gme_synthesis.steps.entity import EntityStep, LeakCheck
+from gme_synthesis.steps.generation import CaptionStep, Flux, GenerationStep
+from gme_synthesis.steps.picture_score import PictureFilter
+from gme_synthesis.steps.picture_search import SearchStep, SightCheck
+from gme_synthesis.steps.question import QuestionStep
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A step by name.
+
+    Attributes:
+        build: Makes the step with what the process has.
+        gpu: Whether it belongs on an actor with a GPU.
+        branch: Whether what passes here can already be asked by name.
+    """
+
+    build: Callable[[Tools], Stage[Candidate]]
+    gpu: bool = False
+    branch: bool = False
+
+
+def _classifier(tools: Tools) -> Stage[Candidate]:
+    config = tools.config.classifier
+    if config.by == "writer":
+        return ModelClassifier(tools.asker, config.min_confidence).stage()
+    return EncoderClassifier(tools.encoder.passages, config.min_confidence).stage()
+
+
+def _consistency(tools: Tools) -> Stage[Candidate]:
+    return ConsistencyStep(tools.pool_rows, tools.pool, tools.encoder.queries, tools.config.consistency_top_k).stage()
+
+
+def _generation(tools: Tools) -> Stage[Candidate]:
+    config = tools.config.generation
+    if config is None:
+        raise ValueError("there is nothing to draw with")
+    return GenerationStep(Flux(config), tools.keep, config.licence, tools.config.seed).stage()
+
+
+def _picture_filter(tools: Tools) -> Stage[Candidate]:
+    config = tools.config.picture_filter
+    return PictureFilter(
+        tools.load_picture,
+        tools.scorer,
+        min_score=config.min_score,
+        routes=config.routes,
+        min_side=config.min_side,
+        min_std=config.min_std,
+    ).stage()
+
+
+PARTS: Mapping[str, Part] = MappingProxyType(
+    {
+        "clean": Part(lambda tools: Cleaner(tools.config.cleaning).stage()),
+        "classify": Part(_classifier),
+        "question": Part(lambda tools: QuestionStep(tools.asker).stage()),
+        "consistency": Part(_consistency, branch=True),
+        "entity": Part(lambda tools: EntityStep(tools.asker).stage()),
+        "leak": Part(lambda _: LeakCheck().stage()),
+        "search": Part(lambda tools: SearchStep(tools.searcher, tools.config.search.count).stage()),
+        "caption": Part(lambda tools: CaptionStep(tools.asker).stage()),
+        "generate": Part(_generation, gpu=True),
+        "pictures": Part(lambda _: SightCheck().stage()),
+        "picture-filter": Part(_picture_filter, gpu=True),
+    }
+)
+JUDGES = frozenset({"clean", "question", "consistency", "entity", "leak"})
+"""Steps whose rejects count for the reject rate."""
+
+
+def first_stretch(config: CorpusSynthesisConfig) -> tuple[str, ...]:
+    """Steps before passages are chosen."""
+    return ("clean", "classify") if config.classifier.by != "none" else ("clean",)
+
+
+def second_stretch(config: CorpusSynthesisConfig) -> tuple[str, ...]:
+    """Steps from question to picture; those of a route that the config doesn't take are left out."""
+    route = ["search"] * (config.search.by != "none") + ["caption", "generate"] * (config.generation is not None)
+    return ("question", "consistency", "entity", "leak", *route, "pictures", "picture-filter")
+
+
+class Chain:
+    """Some steps of a stretch, built in this process with the first shard.
+
+    Args:
+        names: Keys of `PARTS`, in order.
+        tools: What the steps share.
+        given: Columns that are filled in what comes in; None leaves them unchecked, for the later parts of a stretch.
+    """
+
+    def __init__(self, names: Sequence[str], tools: Tools, given: Sequence[str] | None = None) -> None:
+        self._names, self._tools, self._given = names, tools, given
+        self._stages: list[Stage[Candidate]] = []
+
+    def run(self, shard: Shard) -> Shard:
+        """The shard with these steps done."""
+        if not self._stages:
+            self._stages = [PARTS[name].build(self._tools) for name in self._names]
+            if self._given is not None:
+                check_columns(self._stages, self._given)
+        for record in shard.pictures:
+            self._tools.keep(record)
+        for name, stage in zip(self._names, self._stages, strict=True):
+            shard = self._step(shard, stage, branch=PARTS[name].branch)
+        return replace(shard, pictures=_needed(self._tools, shard))
+
+    def _step(self, shard: Shard, stage: Stage[Candidate], *, branch: bool) -> Shard:
+        started = time.monotonic()
+        kept, rejects, counted = run_stage(stage, shard.candidates)
+        usage = self._tools.take_usage()
+        return replace(
+            shard,
+            candidates=kept,
+            named=kept if branch else shard.named,
+            rejects=[*shard.rejects, *rejects],
+            tallies=[*shard.tallies, counted],
+            usage={**shard.usage, **({stage.name: usage} if usage.requests else {})},
+            seconds={**shard.seconds, stage.name: round(time.monotonic() - started, 4)},
+        )
+
+
+def _needed(tools: Tools, shard: Shard) -> list[ImageRecord]:
+    """The new pictures that candidates still refer to."""
+    used = {sight.image for candidate in shard.candidates for sight in candidate.sights}
+    return [record for record in tools.take_pictures() if record.id in used]

@@ -1,0 +1,148 @@
+"""What can be chosen about synthesis over a corpus of one's own: one section per step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from gme_data.settings import Frozen
+from gme_synthesis.candidates import Route
+from gme_synthesis.encoders import MINILM
+from gme_synthesis.llm.endpoint import EndpointConfig
+from gme_synthesis.llm.local import LocalConfig
+from gme_synthesis.steps.cleaning import CleaningConfig
+from gme_synthesis.steps.generation import GenerationConfig
+from gme_synthesis.steps.web_search import WebSearchConfig
+
+
+class WriterConfig(Frozen):
+    """Who writes questions, rewrites and captions."""
+
+    kind: Literal["rules", "local", "endpoint"] = "rules"
+    """``rules`` needs passages with facts and a title; ``local`` is a model in this process; ``endpoint`` is one behind
+    an OpenAI-compatible address."""
+    endpoint: EndpointConfig | None = None
+    """For the kind ``endpoint``."""
+    local: LocalConfig = LocalConfig()
+    """For the kind ``local``."""
+    attempts: int = Field(default=2, ge=1)
+    """How often a request is made whose answers are of no use; a local model is asked once: it would say the same."""
+
+    @model_validator(mode="after")
+    def _has_its_section(self) -> Self:
+        if self.kind == "endpoint" and self.endpoint is None:
+            raise ValueError("the writer 'endpoint' needs a section `endpoint` with its `url`")
+        return self
+
+
+class ClassifierConfig(Frozen):
+    """Classes of passages, for even sampling."""
+
+    by: Literal["none", "encoder", "writer"] = "none"
+    """Who classifies; ``none`` keeps what the corpus says and samples without regard to classes."""
+    min_confidence: float = Field(default=0.5, ge=0, le=1)
+    """Passages whose class is less sure are refused."""
+    sample: int | None = Field(default=None, ge=1)
+    """Passages that go on, with even shares of the classes; None takes all."""
+
+
+class SearchConfig(Frozen):
+    """Pictures by search."""
+
+    by: Literal["none", "bank", "web"] = "bank"
+    """``bank`` is the pictures of the corpus."""
+    count: int = Field(default=5, ge=1)
+    """Pictures for each entity."""
+    min_similarity: float = Field(default=0.9, ge=-1, le=1)
+    """Cosine of entity and caption in the bank."""
+    web: WebSearchConfig | None = None
+    """The service, for ``web``."""
+
+    @model_validator(mode="after")
+    def _has_its_section(self) -> Self:
+        if self.by == "web" and self.web is None:
+            raise ValueError("the search 'web' needs a section `web` with its `url`")
+        return self
+
+
+class FilterConfig(Frozen):
+    """The picture filter."""
+
+    model: str = ""
+    """Folder of a CLIP model or of an embedder, such as a registered champion; empty skips the score, on record."""
+    min_score: float = Field(default=0.2, ge=-1, le=1)
+    """The paper's 0.2 is for CLIP ViT-L/14; an embedder has a scale of its own."""
+    routes: tuple[Route, ...] = ("search",)
+    """Which pictures are scored; the paper lets generated ones through."""
+    device: str = "cpu"
+    """As torch names it."""
+    min_side: int = Field(default=32, ge=1)
+    """Shorter sides are refused, in pixels."""
+    min_std: float = Field(default=4.0, ge=0)
+    """Pictures whose grey values (0-255) vary less are refused as blank."""
+
+
+class ExecutorConfig(Frozen):
+    """Where shards are worked on."""
+
+    kind: Literal["local", "ray"] = "local"
+    """``local`` is this process; ``ray`` are actors of a Ray cluster, or of this machine if there is none."""
+    workers: int = Field(default=2, ge=1)
+    """Actors of each group of steps, under Ray."""
+    gpu_workers: int = Field(default=1, ge=1)
+    """Actors that draw and judge pictures, under Ray."""
+    gpus_per_worker: float = Field(default=0, ge=0)
+    """GPUs that each of those holds."""
+
+
+class CorpusSynthesisConfig(Frozen):
+    """Passages and pictures to examples and tasks."""
+
+    seed: int = 0
+    """Every choice is a digest of this seed and of what is chosen for; order and number of shards change nothing."""
+    shard: int = Field(default=256, ge=1)
+    """Passages in one unit of work; a killed run loses at most the unit it was at, and no answer."""
+    executor: ExecutorConfig = Field(default=ExecutorConfig(), exclude=True)
+    """Where the work is done; changes no byte of the output, so it is no part of the step's key."""
+    cleaning: CleaningConfig = CleaningConfig()
+    """What passages must be like."""
+    classifier: ClassifierConfig = ClassifierConfig()
+    """Even sampling."""
+    near_duplicates: float = Field(default=0.8, gt=0, le=1)
+    """Passages this similar to an earlier one (MinHash of five-word shingles) are refused before anything is asked."""
+    writer: WriterConfig = WriterConfig()
+    """The language model, or rules."""
+    encoder: str = MINILM
+    """Text encoder of the filters: ``minilm``, or the folder of a model."""
+    encoder_device: str = "cpu"
+    """As torch names it."""
+    consistency_top_k: int = Field(default=20, ge=1)
+    """A question is kept if its passage is among so many nearest (the paper's 20)."""
+    search: SearchConfig = SearchConfig()
+    """Pictures by search."""
+    generation: GenerationConfig | None = None
+    """Pictures by generation; None draws none."""
+    picture_filter: FilterConfig = FilterConfig()
+    """Which pictures stay."""
+    pictures_per_question: int = Field(default=5, ge=1)
+    """Examples with different pictures made of one question, at most."""
+    render_pages: bool = True
+    """Render a page for T->VD where the corpus has none and the passage is in Latin script."""
+    caps: dict[str, int] = Field(default={})
+    """Most examples kept of a source, for each of its task types; sources not named are kept whole."""
+    benchmarks: tuple[Path, ...] = ()
+    """Folders of evaluation tasks that no example may share words or pictures with."""
+    ngram: int = Field(default=13, ge=4)
+    """Words in a row that count as shared."""
+    picture_distance: int = Field(default=4, ge=0, le=7)
+    """Bits of 64 in which the difference hashes of two pictures differ at most to be the same."""
+    dev: float = Field(default=0.05, ge=0, lt=0.5)
+    """Share of entity groups held out for choices."""
+    test: float = Field(default=0.1, ge=0, lt=0.5)
+    """Share of entity groups held out for the report."""
+    max_reject_rate: float = Field(default=0.9, gt=0, le=1)
+    """The run fails if a larger share of passages is refused by cleaning, writer or filters."""
+    judged_after: int = Field(default=200, ge=1)
+    """Passages after which the rate is looked at before the end."""

@@ -1,0 +1,109 @@
+"""A corpus on disk: ``passages-*.parquet``, ``captions-*.parquet`` and ``images/images-*.parquet``.
+
+The shape that every step reads, wherever the passages are from. Read row group by row group, never as a whole.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from gme_data.errors import FoundryError
+from gme_data.images import ImageStore
+from gme_data.parquet import shard_paths, write_shards
+from gme_synthesis.candidates import Candidate
+
+IMAGES = "images"
+_TEXTS = ("id", "text", "title", "kind", "domain", "entity_group", "picture", "page", "licence", "source")
+PASSAGES_SCHEMA = pa.schema(
+    [
+        *(pa.field(name, pa.string(), nullable=False) for name in _TEXTS),
+        pa.field("aliases", pa.list_(pa.string()), nullable=False),
+        pa.field("facts", pa.string(), nullable=False),
+    ]
+)
+"""`facts` is a JSON object, field -> value; an empty text means not known."""
+CAPTIONS_SCHEMA = pa.schema(
+    [pa.field(name, pa.string(), nullable=False) for name in ("image", "caption", "entity_group", "licence")]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Caption:
+    """What a picture of the bank shows."""
+
+    image: str
+    caption: str
+    entity_group: str
+    licence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """An opened corpus.
+
+    Attributes:
+        folder: Where it is.
+        captions: Of the pictures that may stand for entities, by image id.
+        images: All pictures.
+    """
+
+    folder: Path
+    captions: Mapping[str, Caption]
+    images: ImageStore
+
+    def __len__(self) -> int:
+        return sum(int(pq.ParquetFile(path).metadata.num_rows) for path in shard_paths(self.folder, "passages"))
+
+    def passages(self) -> Iterator[Candidate]:
+        """All passages, in order.
+
+        Raises:
+            FoundryError: A shard is damaged.
+        """
+        for path in shard_paths(self.folder, "passages"):
+            try:
+                file = pq.ParquetFile(path)
+                for group in range(file.num_row_groups):
+                    yield from map(_candidate, file.read_row_group(group, columns=PASSAGES_SCHEMA.names).to_pylist())
+            except (pa.ArrowInvalid, OSError, KeyError) as error:
+                raise FoundryError(f"{path}: damaged: {error}", hint="Import the corpus again.") from error
+
+
+def open_corpus(folder: Path) -> Corpus:
+    """Open a corpus.
+
+    Raises:
+        FoundryError: There is none.
+    """
+    if not list(folder.glob("passages-*.parquet")):
+        raise FoundryError(f"{folder} is no corpus.", hint="Make one by `gme corpus import`.")
+    rows = [row for path in shard_paths(folder, "captions") for row in pq.read_table(path).to_pylist()]
+    return Corpus(folder, {row["image"]: Caption(**row) for row in rows}, ImageStore([folder / IMAGES]))
+
+
+def write_passages(folder: Path, passages: Iterable[Candidate]) -> None:
+    """Write ``passages-*.parquet``."""
+    write_shards(folder, "passages", map(_row, passages), PASSAGES_SCHEMA)
+
+
+def write_captions(folder: Path, captions: Iterable[Caption]) -> None:
+    """Write ``captions-*.parquet``, sorted by image id."""
+    ordered = sorted(captions, key=lambda one: one.image)
+    names = CAPTIONS_SCHEMA.names
+    write_shards(folder, "captions", ({name: getattr(one, name) for name in names} for one in ordered), CAPTIONS_SCHEMA)
+
+
+def _row(passage: Candidate) -> dict[str, Any]:
+    row: dict[str, Any] = {name: getattr(passage, name) for name in _TEXTS}
+    return {**row, "aliases": list(passage.aliases), "facts": json.dumps(dict(passage.facts), ensure_ascii=False)}
+
+
+def _candidate(row: dict[str, Any]) -> Candidate:
+    return Candidate(**{**row, "aliases": tuple(row["aliases"]), "facts": json.loads(row["facts"])})

@@ -1,0 +1,90 @@
+"""What a language model is asked to return: one small model per prompt, whose JSON schema constrains the decoding.
+
+Knows shapes and lengths; whether an answer is any good is for the filters to say.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Literal
+
+from pydantic import Field, ValidationError
+
+from gme_data.settings import Frozen
+
+Domain = Literal[
+    "animal", "plant", "architecture", "artwork", "currency", "entertainment", "event", "food",
+    "language", "literature", "mythology", "organization", "person", "place", "vehicle",
+]  # fmt: skip
+"""The 15 coarse classes. The paper names twelve of them; `event`, `place` and `vehicle` are ours."""
+
+_REFUSAL = re.compile(
+    r"\b(?:I(?:'m| am) (?:sorry|unable)|I (?:can(?:no|')t|won't)|as an AI\b|cannot (?:comply|assist))", re.IGNORECASE
+)
+
+
+class Answer(Frozen, extra="ignore"):
+    """Base of all answers; fields beyond the schema are dropped."""
+
+
+class QuestionAnswer(Answer):
+    """A question that the passage answers."""
+
+    question: str = Field(min_length=8, max_length=300)
+    """Names the passage's subject, so that it can be asked without the passage."""
+    answer: str = Field(min_length=1, max_length=300)
+    """The answer, in words of the passage."""
+
+
+class EntityAnswer(Answer):
+    """What a question is about, and the question without its name."""
+
+    entity: str = Field(min_length=1, max_length=120)
+    """The main entity as the question names it."""
+    question: str = Field(min_length=8, max_length=300)
+    """The question with the name replaced by a phrase such as "this plant"."""
+
+
+class CaptionAnswer(Answer):
+    """What a picture of the entity shows."""
+
+    caption: str = Field(min_length=8, max_length=400)
+    """Something that can be drawn."""
+
+
+class DomainAnswer(Answer):
+    """The class of a passage."""
+
+    domain: Domain
+    """One of the 15 classes."""
+    confidence: float = Field(ge=0, le=1)
+    """How sure the model is."""
+
+
+ANSWERS: dict[str, type[Answer]] = {
+    "question": QuestionAnswer,
+    "entity": EntityAnswer,
+    "caption": CaptionAnswer,
+    "domain": DomainAnswer,
+}
+
+
+def parse_answer(text: str, kind: type[Answer]) -> Answer | str:
+    """The first JSON object in `text` as an answer of its kind, or why there is none.
+
+    Reasons: ``empty-answer``, ``refusal``, ``invalid-json``, ``wrong-fields``.
+    """
+    start = text.find("{")
+    if start < 0:
+        if not text.strip():
+            return "empty-answer"
+        return "refusal" if _REFUSAL.search(text) else "invalid-json"
+    try:
+        value, _ = json.JSONDecoder().raw_decode(text, start)
+    except (ValueError, RecursionError):
+        return "invalid-json"
+    try:
+        return kind.model_validate(value)
+    except ValidationError:
+        return "wrong-fields"

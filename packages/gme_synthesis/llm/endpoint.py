@@ -1,0 +1,235 @@
+"""A client for any OpenAI-compatible endpoint (vLLM in production): many requests in flight, none of them unbounded.
+
+Schema-constrained JSON, retries that heed ``Retry-After``, a budget in tokens and money. As many workers as may be in
+flight take requests from one iterator, so memory does not depend on how many there are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import aiohttp
+from pydantic import Field
+
+from gme_data.digests import canonical_json
+from gme_data.errors import FoundryError
+from gme_data.settings import Frozen
+from gme_synthesis.llm.asking import Prices
+from gme_synthesis.llm.protocol import Answered, Reply, Request
+
+_SLOWED, _BROKEN = {429, 503}, 500
+_FATAL = {401: "the key was refused", 403: "access was refused", 404: "there is no such address or model"}
+_CHARS_PER_TOKEN = 4
+Numbered = tuple[int, Request]
+
+
+class EndpointConfig(Frozen):
+    """Where the language model is and how it is asked."""
+
+    url: str = Field(pattern=r"^https?://")
+    """Base address, such as ``http://localhost:8000/v1``."""
+    model: str = "Qwen/Qwen2.5-72B-Instruct"
+    """Name of the model at the endpoint."""
+    key_variable: str = "GME_LLM_KEY"
+    """Environment variable with the key; unset means none."""
+    concurrency: int = Field(default=64, ge=1)
+    """Requests in flight."""
+    temperature: float = Field(default=0.7, ge=0)
+    """Of the sampling; the seed is the attempt."""
+    guided: bool = True
+    """Ask for JSON constrained by the schema of the answer (``response_format: json_schema``)."""
+    timeout_seconds: float = Field(default=120, gt=0)
+    """For one try."""
+    retries: int = Field(default=4, ge=0)
+    """Further tries of a request that got no answer."""
+    backoff_seconds: float = Field(default=1.0, gt=0)
+    """Wait before the first retry; doubled each time."""
+    longest_wait_seconds: float = Field(default=60, gt=0)
+    """No wait is longer, whatever ``Retry-After`` says."""
+    max_reply_bytes: int = Field(default=256 * 1024, ge=1024)
+    """Larger replies are cut off and refused."""
+    max_tokens: int | None = Field(default=None, ge=1)
+    """Budget: tokens in and out, of requests sent by one process."""
+    max_dollars: float | None = Field(default=None, gt=0)
+    """Budget: money, by the prices below."""
+    dollars_per_million_in: float = Field(default=0.0, ge=0)
+    """Price of tokens sent."""
+    dollars_per_million_out: float = Field(default=0.0, ge=0)
+    """Price of tokens answered."""
+
+    @property
+    def prices(self) -> Prices:
+        """For the account."""
+        return Prices(self.dollars_per_million_in, self.dollars_per_million_out)
+
+
+class Endpoint:
+    """A language model behind HTTP; see `LanguageModel`. Close it when done."""
+
+    def __init__(self, config: EndpointConfig) -> None:
+        self._config = config
+        self._loop = asyncio.new_event_loop()
+        self._session: aiohttp.ClientSession | None = None
+        self._not_before = 0.0
+        self._tokens, self._dollars = 0, 0.0
+
+    @property
+    def name(self) -> str:
+        """Model and sampling settings; not the address, which may change."""
+        return canonical_json([self._config.model, self._config.temperature, self._config.guided])
+
+    @property
+    def reads_hints(self) -> bool:
+        """See `LanguageModel`."""
+        return False
+
+    def complete(self, requests: Iterable[Request], answered: Answered) -> None:
+        """See `LanguageModel`."""
+        self._loop.run_until_complete(self._complete(enumerate(requests), answered))
+
+    def close(self) -> None:
+        """Close all connections."""
+        if self._session:
+            self._loop.run_until_complete(self._session.close())
+        self._loop.close()
+
+    async def _complete(self, pending: Iterator[Numbered], answered: Answered) -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(self._config.concurrency):
+                    group.create_task(self._work(pending, answered))
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+
+    async def _work(self, pending: Iterator[Numbered], answered: Answered) -> None:
+        """Take one request after the other from what all workers share."""
+        for number, request in pending:
+            answered(number, await self._ask(request))
+
+    async def _ask(self, request: Request) -> Reply:
+        body = self._body(request)
+        problem = "no-answer"
+        for retry in range(self._config.retries + 1):
+            self._check_budget()
+            await self._brake()
+            try:
+                async with asyncio.timeout(self._config.timeout_seconds):
+                    reply, wait = await self._post(body)
+            except TimeoutError:
+                reply, wait = Reply("", problem="timeout"), None
+            except aiohttp.ClientError:
+                reply, wait = Reply("", problem="no-answer"), None
+            if reply.problem not in _WORTH_A_RETRY:
+                self._tokens += reply.tokens_in + reply.tokens_out
+                self._dollars += self._config.prices.of(reply.tokens_in, reply.tokens_out)
+                return reply
+            problem = reply.problem
+            if retry < self._config.retries:
+                await self._wait(retry, wait)
+        return Reply("", problem=problem)
+
+    async def _post(self, body: bytes) -> tuple[Reply, float | None]:
+        """The reply, and how long the endpoint asks to be left alone."""
+        url = f"{self._config.url.rstrip('/')}/chat/completions"
+        async with self._connected().post(url, data=body) as response:
+            if response.status in _FATAL:
+                raise FoundryError(
+                    f"{self._config.url}: {_FATAL[response.status]} (status {response.status}).",
+                    hint=f"Check `url` and `model`, and the key in {self._config.key_variable}.",
+                )
+            if response.status in _SLOWED:
+                return Reply("", problem="slowed-down"), _seconds(response.headers.get("Retry-After"))
+            if response.status >= _BROKEN:
+                return Reply("", problem="server-error"), None
+            if response.status != 200:
+                return Reply("", problem=f"status-{response.status}"), None
+            data = await self._read(response)
+        return (Reply("", problem="reply-too-large") if data is None else _reply(data, body)), None
+
+    async def _read(self, response: aiohttp.ClientResponse) -> bytes | None:
+        """The whole body; None if it is larger than allowed."""
+        data = bytearray()
+        async for chunk in response.content.iter_any():
+            data += chunk
+            if len(data) > self._config.max_reply_bytes:
+                response.close()
+                return None
+        return bytes(data)
+
+    def _body(self, request: Request) -> bytes:
+        prompt = request.prompt
+        body: dict[str, Any] = {
+            "model": self._config.model,
+            "messages": prompt.messages(request.given),
+            "temperature": self._config.temperature,
+            "max_tokens": prompt.max_tokens,
+            "seed": request.attempt,
+        }
+        if self._config.guided:
+            schema = {"name": prompt.name, "schema": prompt.schema_of_answer, "strict": True}
+            body["response_format"] = {"type": "json_schema", "json_schema": schema}
+        return json.dumps(body, ensure_ascii=False).encode()
+
+    def _connected(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            key = os.environ.get(self._config.key_variable, "")
+            headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
+            connector = aiohttp.TCPConnector(limit=self._config.concurrency, loop=self._loop)
+            self._session = aiohttp.ClientSession(connector=connector, headers=headers)
+        return self._session
+
+    def _check_budget(self) -> None:
+        tokens, dollars = self._config.max_tokens, self._config.max_dollars
+        if (tokens and self._tokens >= tokens) or (dollars and self._dollars >= dollars):
+            raise FoundryError(
+                f"The budget of the language model is used up: {self._tokens:,} tokens, {self._dollars:.2f} dollars.",
+                hint="Every answer is kept. Raise max_tokens or max_dollars and run the same command again.",
+            )
+
+    async def _brake(self) -> None:
+        """When one request is told to wait, all do."""
+        while (left := self._not_before - time.monotonic()) > 0:
+            await asyncio.sleep(left)
+
+    async def _wait(self, retry: int, told: float | None) -> None:
+        wait = min(told or self._config.backoff_seconds * 2**retry, self._config.longest_wait_seconds)
+        if told is not None:
+            self._not_before = max(self._not_before, time.monotonic() + wait)
+        else:
+            await asyncio.sleep(wait)
+
+
+_WORTH_A_RETRY = frozenset({"slowed-down", "server-error", "timeout", "no-answer", "reply-not-json"})
+
+
+def _reply(data: bytes, body: bytes) -> Reply:
+    """What a body of status 200 says; tokens are estimated where it doesn't say."""
+    try:
+        value = json.loads(data)
+        message = value["choices"][0]["message"]
+        text = str(message.get("content") or message.get("refusal") or "")
+        usage = value.get("usage") or {}
+        tokens_in = int(usage.get("prompt_tokens") or len(body) // _CHARS_PER_TOKEN)
+        tokens_out = int(usage.get("completion_tokens") or len(text) // _CHARS_PER_TOKEN)
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
+        return Reply("", problem="reply-not-json")
+    return Reply(text, tokens_in, tokens_out)
+
+
+def _seconds(header: str | None) -> float | None:
+    """``Retry-After`` in seconds, from a number or a date."""
+    if not header:
+        return None
+    try:
+        return max(0.0, float(header))
+    except ValueError:
+        with suppress(ValueError, TypeError):
+            return max(0.0, parsedate_to_datetime(header).timestamp() - time.time())
+    return None

@@ -1,0 +1,166 @@
+"""Step 0, passages as the world sends them: HTML, megabytes, nothing at all, orders to the model, personal data.
+
+Each problem is refused, mended or marked, by config, and counted. Judges by patterns; what slips through meets the
+filters after the writer.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from html.parser import HTMLParser
+from typing import Literal
+
+from pydantic import Field
+
+from gme_data.settings import Frozen
+from gme_synthesis.candidates import Candidate
+from gme_synthesis.records import Reject, Stage
+
+_LONGEST_READ = 200_000
+_ORDERS = re.compile(
+    r"\b(?:ignore|disregard|forget|override)\s+(?:\w+\s+){0,3}?"
+    r"(?:(?:instruction|prompt|direction|directive|guideline)s?\b"
+    r"|(?:above|previous|preceding|prior|earlier)\b\s*(?:$|[,.:;!]|and\b|text\b|messages?\b|context\b|rules?\b|orders?\b))"
+    r"|\b(?:system prompt|new instructions?:|respond only with|output only)\b"
+    r"|<\|[a-z_]+\|>|\[/?INST\]|<</?SYS>>",
+    re.IGNORECASE,
+)
+_TAG = re.compile(r"</?[a-zA-Z][^<>]{0,2000}>|&[a-zA-Z]{2,8};|&#\d{1,7};")
+_UNSEEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co"})
+_PII = {
+    "e-mail": re.compile(r"\b[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63})+\b"),
+    "phone": re.compile(r"(?<![\w.,])(?:\+\d{1,3}[\s./-]?)(?:\(?\d{1,5}\)?[\s./-]?){2,5}\d{2,}(?!\w)"
+                        r"|(?<![\w.,])\(?\d{3}\)?[\s.-]\d{3}[\s.-]\d{4}(?!\w)"),
+}  # fmt: skip
+
+
+class CleaningConfig(Frozen):
+    """What a passage must be like."""
+
+    min_chars: int = Field(default=30, ge=1)
+    """Shorter passages hold nothing to ask for."""
+    max_chars: int = Field(default=4000, ge=100)
+    """Longer passages are cut at the end of a sentence."""
+    orders: Literal["drop", "mark"] = "drop"
+    """What happens to a passage that gives orders to a language model."""
+    personal_data: Literal["mark", "mask", "drop"] = "mark"
+    """What happens to e-mail addresses and phone numbers."""
+    scripts: tuple[str, ...] = ()
+    """Scripts that are let through, such as LATIN, CYRILLIC, CJK; empty is all."""
+
+
+class Cleaner:
+    """See the module's docstring."""
+
+    def __init__(self, config: CleaningConfig) -> None:
+        self._config = config
+
+    def stage(self) -> Stage[Candidate]:
+        """As a step of a chain."""
+        return Stage("clean", ("id",), ("text",), self.run)
+
+    def run(self, candidates: Sequence[Candidate]) -> Iterator[Candidate | Reject]:
+        """Input columns: `text`, `marks`. Output columns: `text`, `marks`."""
+        for candidate in candidates:
+            text, marks = plain_text(candidate.text)
+            text, cut = cut_at_sentence(text, self._config.max_chars)
+            marks += ["cut"] * cut
+            reason = self._problem(text)
+            if reason:
+                yield Reject("clean", reason, candidate.id, text[:200])
+                continue
+            marks += ["orders"] * bool(_ORDERS.search(text))
+            found = [name for name, pattern in _PII.items() if pattern.search(text)]
+            if self._config.personal_data == "mask":
+                text = masked(text)
+            yield replace(
+                candidate, text=text, marks=(*candidate.marks, *marks, *(f"personal:{name}" for name in found))
+            )
+
+    def _problem(self, text: str) -> str:
+        config = self._config
+        if not text:
+            return "empty"
+        if len(text) < config.min_chars:
+            return "too-short"
+        if config.orders == "drop" and _ORDERS.search(text):
+            return "orders-to-the-model"
+        if config.personal_data == "drop" and any(pattern.search(text) for pattern in _PII.values()):
+            return "personal-data"
+        if config.scripts and (script := main_script(text)) not in config.scripts:
+            return f"script-{script.lower()}"
+        return ""
+
+
+def plain_text(text: str) -> tuple[str, list[str]]:
+    """Text without markup, control characters and runs of white space, and what was done to it."""
+    marks = []
+    if len(text) > _LONGEST_READ:
+        text = text[:_LONGEST_READ]
+        marks.append("cut")
+    if _TAG.search(text):
+        text = _without_html(text)
+        marks.append("html")
+    text = unicodedata.normalize("NFC", text)
+    kept = (
+        char if char.isspace() or unicodedata.category(char) not in ("Cc", "Cf", "Cs", "Co") else " " for char in text
+    )
+    return " ".join("".join(kept).split()), marks
+
+
+def cut_at_sentence(text: str, longest: int) -> tuple[str, bool]:
+    """At most `longest` characters of `text`, to the end of a sentence or word, and whether it was cut."""
+    if len(text) <= longest:
+        return text, False
+    head = text[:longest]
+    ends = [head.rfind(mark) + 1 for mark in (". ", "! ", "? ", "。", "। ")]
+    end = max(ends) if max(ends) > longest // 2 else head.rfind(" ")
+    return (head[:end] if end > 0 else head).strip(), True
+
+
+def masked(text: str) -> str:
+    """Addresses and numbers replaced by what they are, in brackets."""
+    for name, pattern in _PII.items():
+        text = pattern.sub(f"[{name}]", text)
+    return text
+
+
+def main_script(text: str) -> str:
+    """The script of most letters, as Unicode names it (LATIN, CYRILLIC, ARABIC, CJK, ...); empty without letters."""
+    letters = [char for char in text[:1000] if char.isalpha()]
+    counts = Counter(unicodedata.name(char, "UNKNOWN").partition(" ")[0] for char in letters)
+    return counts.most_common(1)[0][0] if counts else ""
+
+
+class _Text(HTMLParser):
+    """Collects what a reader of the page sees."""
+
+    _UNSEEN = frozenset({"script", "style", "head", "template", "noscript"})
+
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.parts: list[str] = []
+        self._unseen = 0
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._unseen += tag in self._UNSEEN
+        self.parts.append(" ")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._unseen = max(0, self._unseen - (tag in self._UNSEEN))
+        self.parts.append(" ")
+
+    def handle_data(self, data: str) -> None:
+        if not self._unseen:
+            self.parts.append(data)
+
+
+def _without_html(text: str) -> str:
+    parser = _Text()
+    parser.feed(text)
+    parser.close()
+    return "".join(parser.parts)

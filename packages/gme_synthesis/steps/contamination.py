@@ -1,0 +1,102 @@
+"""Step 8 for any benchmark: no example shares a long run of words or a picture with a task that will judge the model.
+
+Reads every text and picture of the configured tasks, queries and documents. Short queries count as a whole.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from gme_data.errors import FoundryError
+from gme_data.examples import Example
+from gme_data.images import ImageStore
+from gme_data.items import Item
+from gme_data.parquet import read_rows
+from gme_data.tasks import CORPUS_SCHEMA, QUERIES_SCHEMA, image_folders
+from gme_synthesis.records import Reject
+from gme_synthesis.steps.near_duplicates import NearPictures, difference_hash
+
+_SHORTEST = 4
+"""Queries of fewer words are anybody's."""
+
+
+class Benchmarks:
+    """What the tasks below some folders contain.
+
+    Args:
+        folders: Each holds tasks at any depth.
+        ngram: Words in a row that must not be shared.
+        distance: Bits in which two pictures differ at most to be the same.
+
+    Raises:
+        FoundryError: A folder has no tasks.
+    """
+
+    def __init__(self, folders: Sequence[Path], ngram: int, distance: int) -> None:
+        self._ngram = ngram
+        self._runs: set[int] = set()
+        self._whole: set[str] = set()
+        tasks = [task for folder in folders for task in _tasks(folder)]
+        self._ids: set[str] = set()
+        for task in tasks:
+            for row in read_rows(task / "queries.parquet", QUERIES_SCHEMA):
+                self._add(row["text"], row["image"], whole=True)
+            for row in read_rows(task / "corpus.parquet", CORPUS_SCHEMA):
+                self._add(row["text"], row["image"], whole=False)
+        store = ImageStore([folder for folder in image_folders(tasks) if folder.is_dir()])
+        self._near = NearPictures(
+            (difference_hash(store.load(id_)) for id_ in sorted(self._ids) if id_ in store), distance
+        )
+
+    def _add(self, text: str | None, image: str | None, *, whole: bool) -> None:
+        words = _words(text)
+        self._runs.update(_ngrams(words, self._ngram))
+        if whole and len(words) >= _SHORTEST:
+            self._whole.add(" ".join(words))
+        if image:
+            self._ids.add(image)
+
+    def spoils(self, item: Item, hashes: Mapping[str, int]) -> str:
+        """Why an item must not be trained on; empty if it may. `hashes` has the difference hash of its picture."""
+        words = _words(item.text)
+        if " ".join(words) in self._whole:
+            return "query-of-a-benchmark"
+        if any(run in self._runs for run in _ngrams(words, self._ngram)):
+            return f"{self._ngram}-words-of-a-benchmark"
+        if item.image and (item.image in self._ids or (item.image in hashes and self._near.has(hashes[item.image]))):
+            return "picture-of-a-benchmark"
+        return ""
+
+
+def remove_contaminated(
+    examples: Sequence[Example], benchmarks: Benchmarks, hashes: Mapping[str, int]
+) -> tuple[list[Example], list[Reject]]:
+    """The examples of which neither side stands in a benchmark, and the others as rejects."""
+    kept: list[Example] = []
+    rejects: list[Reject] = []
+    for example in examples:
+        reason = benchmarks.spoils(example.query, hashes) or benchmarks.spoils(example.positive, hashes)
+        if reason:
+            rejects.append(Reject("decontaminate", reason, example.id, example.query.text or str(example.query.image)))
+        else:
+            kept.append(example)
+    return kept, rejects
+
+
+def _tasks(folder: Path) -> list[Path]:
+    found = sorted(path.parent for path in folder.rglob("task.yaml"))
+    if not found:
+        raise FoundryError(
+            f"{folder}: no evaluation tasks to keep apart from.", hint="Give folders with task.yaml files."
+        )
+    return found
+
+
+def _words(text: str | None) -> list[str]:
+    return re.findall(r"\w+", (text or "").casefold())
+
+
+def _ngrams(words: Sequence[str], length: int) -> Iterator[int]:
+    return (hash(tuple(words[start : start + length])) for start in range(len(words) - length + 1))

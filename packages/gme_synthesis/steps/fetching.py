@@ -1,0 +1,188 @@
+"""Fetches pictures from addresses that strangers wrote: only from public hosts, bounded in bytes, time and redirects.
+
+A host is judged by the address of the very socket that is opened, after every spelling of it was resolved: a name that
+resolves anew in between gains nothing, and every redirect is judged again.
+Knows HTTP; decoding is for `gme_data.images`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from urllib.parse import urljoin, urlsplit
+from urllib.robotparser import RobotFileParser
+
+import aiohttp
+from pydantic import Field
+
+from gme_data.settings import Frozen
+
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_ROBOTS_BYTES = 512 * 1024
+_HOSTS_REMEMBERED = 1000
+"""Whose robots.txt is kept; the oldest goes first."""
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_REACHABLE_V6 = ipaddress.ip_network("2000::/3")
+"""All global unicast addresses; what embeds others outside of it (compatible, translated, site-local) is no host."""
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+class FetchConfig(Frozen):
+    """Bounds of a fetch."""
+
+    max_bytes: int = Field(default=16 * 2**20, ge=1)
+    """Larger files are not read to the end."""
+    timeout_seconds: float = Field(default=20, gt=0)
+    """For one file, redirects included."""
+    max_redirects: int = Field(default=5, ge=0)
+    """Followed at most."""
+    concurrency: int = Field(default=16, ge=1)
+    """Files fetched at a time."""
+    heed_robots: bool = True
+    """Leave alone what a host's robots.txt forbids."""
+    agent: str = "gme-foundry"
+    """What we call ourselves."""
+
+
+class FetchError(Exception):
+    """A file that was not fetched; the message is the reason, a word or two with dashes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """Bytes, and the address that they came from in the end."""
+
+    data: bytes
+    url: str
+
+
+def is_public(address: Address) -> bool:
+    """Whether an address belongs to the public internet, also where another one is wrapped inside it."""
+    if isinstance(address, ipaddress.IPv6Address):
+        inner = address.ipv4_mapped or address.sixtofour or (address.teredo[1] if address.teredo else None)
+        if inner is None and address in _NAT64:
+            inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+        if inner is not None:
+            return is_public(inner)
+        if address not in _REACHABLE_V6:
+            return False
+    return address.is_global and not address.is_multicast
+
+
+class Fetcher:
+    """Fetches files within `config`. Close it when done.
+
+    Args:
+        config: Bounds.
+        allowed: Which addresses may be connected to.
+    """
+
+    def __init__(self, config: FetchConfig, allowed: Callable[[Address], bool] = is_public) -> None:
+        self._config, self._allowed = config, allowed
+        self._loop = asyncio.new_event_loop()
+        self._session: aiohttp.ClientSession | None = None
+        self._robots: dict[str, RobotFileParser] = {}
+
+    def fetch(self, urls: Sequence[str]) -> list[Fetched | str]:
+        """Each file, or the reason why not."""
+        return self._loop.run_until_complete(self._fetch_all(urls))
+
+    def close(self) -> None:
+        """Close all connections."""
+        if self._session:
+            self._loop.run_until_complete(self._session.close())
+        self._loop.close()
+
+    async def _fetch_all(self, urls: Sequence[str]) -> list[Fetched | str]:
+        room = asyncio.Semaphore(self._config.concurrency)
+
+        async def one(url: str) -> Fetched | str:
+            async with room:
+                return await self._fetch(url)
+
+        return await asyncio.gather(*map(one, urls))
+
+    async def _fetch(self, url: str) -> Fetched | str:
+        try:
+            async with asyncio.timeout(self._config.timeout_seconds):
+                if self._config.heed_robots and not await self._welcome(url):
+                    return "robots"
+                return await self._follow(url, self._config.max_bytes)
+        except FetchError as error:
+            return str(error)
+        except TimeoutError:
+            return "timeout"
+        except aiohttp.InvalidURL:
+            return "bad-address"
+        except (aiohttp.ClientError, OSError, ValueError):
+            return "no-answer"
+
+    async def _follow(self, url: str, most: int) -> Fetched:
+        for _ in range(self._config.max_redirects + 1):
+            self._check(url)
+            async with self._connected().get(url, allow_redirects=False) as response:
+                if response.status in _REDIRECTS and "Location" in response.headers:
+                    url = urljoin(url, response.headers["Location"])
+                    continue
+                if response.status != 200:
+                    raise FetchError(f"status-{response.status}")
+                return Fetched(await _read(response, most), url)
+        raise FetchError("too-many-redirects")
+
+    def _check(self, url: str) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.password:
+            raise FetchError("bad-address")
+
+    async def _welcome(self, url: str) -> bool:
+        """What the host's robots.txt says; a host without one welcomes everybody."""
+        home = "{0.scheme}://{0.netloc}".format(urlsplit(url))
+        if home not in self._robots:
+            rules = RobotFileParser()
+            try:
+                text = (await self._follow(f"{home}/robots.txt", _ROBOTS_BYTES)).data.decode("utf-8", "replace")
+            except FetchError as error:
+                if not str(error).startswith("status-4"):
+                    raise
+                text = ""
+            rules.parse(text.splitlines())
+            if len(self._robots) >= _HOSTS_REMEMBERED:
+                del self._robots[next(iter(self._robots))]
+            self._robots[home] = rules
+            return rules.can_fetch(self._config.agent, url)
+        return self._robots[home].can_fetch(self._config.agent, url)
+
+    def _socket(self, address: aiohttp.AddrInfoType) -> socket.socket:
+        """A socket for an address that is allowed: the last word before anything is sent."""
+        family, kind, protocol, _, (host, *_) = address
+        if not self._allowed(ipaddress.ip_address(str(host).partition("%")[0])):
+            raise FetchError("private-address")
+        return socket.socket(family, kind, protocol)
+
+    def _connected(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            connector = aiohttp.TCPConnector(socket_factory=self._socket, loop=self._loop)
+            # Nothing is unpacked, so what is counted is what arrives: pictures are compressed anyhow.
+            headers = {"User-Agent": self._config.agent, "Accept-Encoding": "identity"}
+            # No proxies (the default) and no cookies: nothing of this machine's goes along.
+            self._session = aiohttp.ClientSession(
+                connector=connector,
+                headers=headers,
+                auto_decompress=False,
+                cookie_jar=aiohttp.DummyCookieJar(loop=self._loop),
+                trust_env=False,
+            )
+        return self._session
+
+
+async def _read(response: aiohttp.ClientResponse, most: int) -> bytes:
+    data = bytearray()
+    async for chunk in response.content.iter_any():
+        data += chunk
+        if len(data) > most:
+            response.close()
+            raise FetchError("too-large")
+    return bytes(data)

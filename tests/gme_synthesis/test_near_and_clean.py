@@ -1,0 +1,133 @@
+"""Near duplicates are found, classes are sampled evenly, and nothing of a benchmark is trained on."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gme_data.errors import FoundryError
+from gme_data.examples import Example
+from gme_data.images import ImageRecord, write_images
+from gme_data.items import Item
+from gme_data.tasks import Document, Query, RetrievalTask, TaskCard, save_task
+from gme_synthesis.candidates import Candidate
+from gme_synthesis.encoders import load_encoder
+from gme_synthesis.records import Reject
+from gme_synthesis.steps.classification import EncoderClassifier, sample_evenly
+from gme_synthesis.steps.contamination import Benchmarks, remove_contaminated
+from gme_synthesis.steps.near_duplicates import NearPictures, NearTexts, difference_hash
+
+LONG = " ".join(f"word{n % 37} goes{n % 11} on{n}" for n in range(60))
+
+
+def test_near_texts() -> None:
+    near = NearTexts(0.8)
+    assert near.repeats("a", LONG) is None
+    assert near.repeats("b", LONG.upper() + "!") == "a"
+    assert near.repeats("c", LONG.replace("on17", "off17")) == "a"
+    assert near.repeats("d", " ".join(reversed(LONG.split()))) is None
+    assert near.repeats("e", "日本の首都は東京です") is None
+    assert near.repeats("f", "日本の首都は東京です。") == "e"
+    exact = NearTexts(1)
+    assert exact.repeats("a", LONG) is None
+    assert exact.repeats("b", LONG.replace("on17", "off17")) is None
+
+
+def scene(seed: int, size: int = 64) -> Image.Image:
+    noise = np.random.default_rng(seed).integers(0, 255, (5, 5, 3), dtype=np.uint8)
+    return Image.fromarray(noise).resize((size, size), Image.Resampling.BICUBIC)
+
+
+def test_near_pictures() -> None:
+    near = NearPictures([difference_hash(scene(n)) for n in range(50)], distance=4)
+    assert near.has(difference_hash(scene(7, 200)))
+    buffer = io.BytesIO()
+    scene(7).save(buffer, "JPEG", quality=60)
+    assert near.has(difference_hash(Image.open(buffer)))
+    assert sum(near.has(difference_hash(scene(n))) for n in range(50, 150)) <= 1
+
+
+def record(picture: Image.Image) -> ImageRecord:
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return ImageRecord.from_bytes(buffer.getvalue(), source="t", licence="CC0-1.0")
+
+
+def example(query: Item, positive: Item) -> Example:
+    return Example("x", "T->T", "s", None, query, positive, (), "g", "b", None, "CC0-1.0", "train")
+
+
+@pytest.fixture
+def benchmark(tmp_path: Path) -> tuple[Path, ImageRecord]:
+    picture = record(scene(1))
+    write_images(tmp_path / "images", [picture])
+    card = TaskCard(
+        name="t", task_type="IT->T", metric="ndcg_at_10", instruction=None, split="test", subset="unseen",
+        description="", relevance="", licences=("CC0-1.0",), images="../../images", queries=1, pool=1,
+    )  # fmt: skip
+    query = Query("q", Item("how tall is this bridge", picture.id), "g", "s", "CC0-1.0")
+    task = RetrievalTask(card, (Document("d", Item(LONG), "g", "CC0-1.0"),), (query,), {"q": {"d": 1}})
+    save_task(tmp_path / "test" / "t", task)
+    return tmp_path, picture
+
+
+def test_contamination(benchmark: tuple[Path, ImageRecord]) -> None:
+    folder, picture = benchmark
+    judge = Benchmarks([folder], ngram=13, distance=4)
+    resized = record(scene(1, 128))
+    hashes = {resized.id: difference_hash(scene(1, 128)), "other": difference_hash(scene(2))}
+    cases: Sequence[tuple[Item, str | None]] = [
+        (Item("How tall is THIS bridge?"), "query-of-a-benchmark"),
+        (Item("and so " + " ".join(LONG.split()[20:33])), "13-words-of-a-benchmark"),
+        (Item("and so " + " ".join(LONG.split()[20:32])), None),
+        (Item(image=picture.id), "picture-of-a-benchmark"),
+        (Item(image=resized.id), "picture-of-a-benchmark"),
+        (Item("fine", "other"), None),
+    ]
+    for item, reason in cases:
+        for one in (example(item, Item("ok")), example(Item("ok"), item)):
+            kept, rejects = remove_contaminated([one], judge, hashes)
+            assert [reject.reason for reject in rejects] == ([reason] if reason else [])
+            assert kept == ([] if reason else [one])
+
+
+def test_a_folder_without_tasks_is_a_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(FoundryError, match="no evaluation tasks"):
+        Benchmarks([tmp_path], 13, 4)
+
+
+def test_sampling_is_even_and_does_not_depend_on_order() -> None:
+    domains = {
+        f"{kind}{n}": kind for kind, count in (("plant", 100), ("animal", 30), ("food", 2)) for n in range(count)
+    }
+    drawn = sample_evenly(domains, 30, seed=0)
+    assert Counter(domains[id_] for id_ in drawn) == {"plant": 14, "animal": 14, "food": 2}
+    assert sample_evenly(dict(reversed(domains.items())), 30, seed=0) == drawn
+    assert sample_evenly(domains, 30, seed=1) != drawn
+    assert sample_evenly(domains, 999, seed=0) == set(domains)
+
+
+def test_the_encoder_knows_the_classes_and_refuses_the_unsure() -> None:
+    texts = {
+        "animal": "The red panda is a small mammal that lives in the eastern Himalayas and eats bamboo.",
+        "plant": "Iris pseudacorus is a flowering plant that grows in wetlands and on river banks.",
+        "architecture": "The castle was built of stone in the 13th century, with four round towers and a moat.",
+        "person": "She was born in Warsaw in 1867, studied in Paris, married in 1895 and died in 1934.",
+        "currency": "The krone is the currency of Norway; banknotes of 50 to 1000 kroner are issued by the bank.",
+        "food": "The soup is made of fermented beets, cooked with cabbage, and served with sour cream.",
+    }
+    classify = EncoderClassifier(load_encoder("minilm").passages, 0.5)
+    outcomes = list(classify.run([Candidate(domain, text) for domain, text in texts.items()]))
+    assert [one.domain if isinstance(one, Candidate) else one.reason for one in outcomes] == list(texts)
+    unsure, known = classify.run(
+        [Candidate("x", "Results were compared by analysis of variance."), Candidate("y", "lorem", domain="food")]
+    )
+    assert isinstance(unsure, Reject)
+    assert unsure.reason == "unsure"
+    assert isinstance(known, Candidate)

@@ -1,0 +1,181 @@
+"""What a run would take, how good writers and filters are, and what their data is worth."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from gme_cli.data_value import restrict
+from gme_cli.main import run
+from gme_data.errors import FoundryError
+from gme_data.examples import Example
+from gme_data.images import ImageStore
+from gme_data.items import Item
+from gme_synthesis.corpus.atlas import passages_of
+from gme_synthesis.corpus.config import CorpusSynthesisConfig
+from gme_synthesis.corpus.plan import Assumptions, Plan, make_plan, measured
+from gme_synthesis.encoders import load_encoder
+from gme_synthesis.flag_score import FlagScore
+from gme_synthesis.llm.asking import Asker
+from gme_synthesis.llm.protocol import Answered, Reply, Request
+from gme_synthesis.llm.rules import RuleWriter
+from gme_synthesis.quality import judge_filter, judge_writer, measure
+from gme_synthesis.records import Draft, Reject
+from gme_synthesis.steps.generation import GenerationConfig
+from gme_synthesis.value import as_default_sources
+from gme_synthesis.world import World, read_world
+from gme_training.config import PhaseConfig, SourceShare, TrainingConfig
+
+PAPER = CorpusSynthesisConfig(generation=GenerationConfig(path="flux"))
+
+
+def planned(passages: int = 1_000_000, **given: object) -> Plan:
+    return make_plan(PAPER, passages, Assumptions.model_validate(given), {})
+
+
+def test_the_plan_counts_what_it_says() -> None:
+    plan = planned(dollars_per_gpu_hour=2.0)
+    loads = {load.step: load for load in plan.loads}
+    assert loads["question"].seen == 1_000_000
+    assert loads["consistency"].seen == 970_000
+    assert loads["question"].tokens_out == 35_000_000
+    assert plan.gpu_hours == pytest.approx(sum(load.gpu_hours for load in plan.loads), abs=0.1)
+    assert plan.dollars == pytest.approx(2 * plan.gpu_hours, rel=1e-3)
+    assert plan.paper_gpu_hours == pytest.approx(600 / 1.102, abs=0.1)
+    assert plan.pictures > 5 * plan.questions
+
+
+def test_the_plan_scales_and_follows_its_assumptions() -> None:
+    small, large = planned(10_000), planned(1_000_000)
+    assert large.gpu_hours == pytest.approx(100 * small.gpu_hours, rel=0.05)
+    assert planned(drawn_share=1.0).gpu_hours > 10 * planned(drawn_share=0.0).gpu_hours
+    assert planned(decoded_per_second=700).gpu_hours < large.gpu_hours
+    assert planned(shared_prefix=False).gpu_hours > large.gpu_hours
+    sampled = make_plan(PAPER.model_copy(update={"classifier": PAPER.classifier.model_copy(update={"sample": 1000})}),
+                        1_000_000, Assumptions(), {})  # fmt: skip
+    assert sampled.questions < 1000 < sampled.passages
+
+
+def test_an_earlier_funnel_replaces_the_assumed_shares(tmp_path: Path) -> None:
+    steps = [{"step": "question", "seen": 200, "kept": 20, "rejected": {}}]
+    (tmp_path / "funnel.json").write_text(json.dumps({"steps": steps}))
+    kept = measured(tmp_path / "funnel.json")
+    assert kept == {"question": 0.1}
+    assert make_plan(PAPER, 1000, Assumptions(), kept).questions < 100
+    (tmp_path / "broken.json").write_text("{}")
+    with pytest.raises(FoundryError, match="no funnel"):
+        measured(tmp_path / "broken.json")
+
+
+def test_the_plan_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["synthesize", "--plan", "--passages", "1000", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["passages"] == 1000
+    assert run(["synthesize", "--plan", "--passages", "1000000"]) == 0
+    assert "1,000,000 passages give about" in capsys.readouterr().out
+
+
+def test_rules_are_good_and_the_filter_tells_right_from_wrong(small_atlas: Path, tmp_path: Path) -> None:
+    quality = measure(CorpusSynthesisConfig(consistency_top_k=5), small_atlas, tmp_path, sample=40, split="train")
+    assert quality.writer.answerable > 0.9
+    assert quality.writer.gold_answers == 1
+    assert quality.writer.leaked == 0
+    assert quality.writer.usable > 0.8
+    assert quality.filter.filter_recall > 0.9
+    assert quality.filter.filter_precision > 0.8
+
+
+class Bad:
+    """A writer that leaks every name, and says the wrong answer half of the time."""
+
+    name, reads_hints = "bad", True
+
+    def complete(self, requests: Iterable[Request], answered: Answered) -> None:
+        for number, request in enumerate(requests):
+            passage = request.given.get("passage", "")
+            words = passage.split()
+            name = request.hints["title"]
+            said = {"question": f"What of {name} {' '.join(words[2:3])} is it?", "answer": " ".join(words[-1:])}
+            if not words:
+                said = {"entity": name, "question": f"{request.given['question']} In this country, {name}?"}
+            elif number % 2:
+                said["answer"] = "nowhere to be found"
+            answered(number, Reply(json.dumps(said)))
+
+
+def test_a_bad_writer_is_told_from_a_good_one(small_atlas: Path) -> None:
+    pool = list(passages_of(read_world(small_atlas)))
+    encoder = load_encoder("minilm")
+    bad = judge_writer(pool[:40], pool, Asker(Bad(), None, attempts=1), encoder, 20)
+    good = judge_writer(pool[:40], pool, Asker(RuleWriter(), None, attempts=1), encoder, 20)
+    assert bad.answerable <= 0.5 < good.answerable
+    assert bad.leaked == 1
+    assert bad.usable == 0 < good.usable
+    assert bad.refused["question: answer-not-in-passage"] >= 20
+    assert good.openings > bad.openings
+    assert judge_filter(pool[:40], pool, encoder, len(pool)).filter_precision == pytest.approx(0.5)
+
+
+def example(source: str, task_type: str) -> Example:
+    return Example("x", task_type, source, "i", Item("q"), Item("p"), (), "g", "b", None, "CC0-1.0", "train")
+
+
+def test_synthetic_questions_take_the_place_of_templates() -> None:
+    made = [example("question", "T->T"), example("picture-question", "IT->T"), example("look", "I->I")]
+    assert [(one.source, one.task_type) for one in as_default_sources(made)] == [
+        ("place-question", "T->T"),
+        ("flag-question", "IT->T"),
+    ]
+    shares = (SourceShare(source="place-question"), SourceShare(source="flag"))
+    stage = TrainingConfig(phases=(PhaseConfig(name="m", steps=1, mixture=shares),))
+    assert restrict(stage, {"flag"}).phases[0].mixture == shares[1:]
+    with pytest.raises(FoundryError, match="'m' has no source left"):
+        restrict(stage, {"other"})
+
+
+class ByName:
+    """Scores the places that it knows."""
+
+    asked = 0
+
+    def score(self, pictures: list[Image.Image], texts: list[str]) -> NDArray[np.float32]:
+        self.asked += len(pictures)
+        return np.array([0.9 if "Norway" in text else -0.1 for text in texts], np.float32)
+
+
+def test_the_champion_refuses_flags_that_look_wrong_and_is_asked_once(
+    tiny_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ImageStore, "load", lambda *_: Image.new("RGB", (4, 4)))
+    scorer = ByName()
+    score = FlagScore(tiny_world, ImageStore([]), scorer, 0.0)
+    drafts = [Draft(f"{id_}-f", 0, "q", "q", f"{id_}-t", f"{id_}-o", f"{id_}-t") for id_ in ("no", "gm")]
+    for _ in range(2):
+        kept, refused = score.run(drafts)
+        assert kept == drafts[0]
+        assert refused == Reject("picture-score", "low-score", "gm-f", "The flag of The Gambia. -0.100")
+    assert scorer.asked == 4
+
+
+@pytest.mark.slow
+def test_what_data_is_worth_is_measured_by_one_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small = ["--config", str(Path(__file__).parents[1] / "flows" / "small.yaml"), "--workspace", str(tmp_path)]
+    own = ["--config", str(Path(__file__).parents[2] / "examples" / "own-corpus" / "own.yaml"), *small[2:]]
+    for command in (["atlas", "build", *small], ["synthesize", *small], ["corpus", "import", "--atlas", *own]):
+        assert run(command) == 0, capsys.readouterr().err
+    assert run(["corpus", "synthesize", *own]) == 0, capsys.readouterr().err
+    capsys.readouterr()
+    study = ["corpus", "value", "--synthetic", str(tmp_path / "data" / "own"), "--pipeline", small[1], *small[2:]]
+    assert run([*study, "--json"]) == 0, capsys.readouterr().err
+    rows = {row["variant"]: row for row in json.loads(capsys.readouterr().out)}
+    assert list(rows) == ["none", "template", "synthetic", "both"]
+    count = {name: row["examples"] for name, row in rows.items()}
+    assert count["none"] < count["synthetic"] < count["both"]
+    assert count["both"] - count["synthetic"] == count["template"] - count["none"] > 0
+    assert all(set(row["types"]) == {"T->IT", "IT->T", "IT->I", "IT->IT"} for row in rows.values())
+    assert all(0 <= row["mean"] <= 1 for row in rows.values())
