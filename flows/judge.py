@@ -32,7 +32,7 @@ def judge_of(run: str, config: PipelineConfig, workspace: Path) -> Outcome | Non
     if run in kept:
         return _opened(workspace / kept[run]) if kept[run] else None
     champion = find(workspace, config.release.model_name, config.release.champion)
-    return champion and _opened(champion.folder)
+    return _opened(champion.folder) if champion else None
 
 
 def keep(run: str, judge: Outcome | None, workspace: Path) -> None:

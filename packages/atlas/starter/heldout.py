@@ -120,6 +120,14 @@ class HeldOut:
         """Whether an ISO code of two letters is that of a held-out place."""
         return any(row["place_id"] == code for row in self._places)
 
+    def place_called(self, name: str) -> bool:
+        """Whether a name, however it is written, is that of a held-out place ("south-korea")."""
+        return not self._place_keys.isdisjoint(keys(name))
+
+    @cached_property
+    def _place_keys(self) -> frozenset[Key]:
+        return frozenset(one for name in self._called_places for one in keys(name))
+
     @cached_property
     def _place_names(self) -> re.Pattern[str]:
         names = sorted((name for name in self._called_places if len(name) > 2), key=len, reverse=True)

@@ -21,6 +21,7 @@ from gme_data.parquet import read_shards
 
 _SHOWN = 5
 _JUDGED_AT_ONCE = 1024
+_FLAG_FOR = "flag-for-"
 _CAPTIONED = ("starter-icon-name", "starter-photo")
 
 
@@ -89,7 +90,10 @@ def _sources(records: Sequence[ImageRecord], held_out: HeldOut) -> Iterator[str]
             yield f"picture {record.source}: symbol of a held-out pictograph"
         elif code and held_out.place(code):
             yield f"picture {record.source}: flag of a held-out place"
-        elif not code and held_out.named(readable(name.removeprefix("flag-for-"))):
+        elif name.startswith(_FLAG_FOR):  # of a place, though a pictograph of its map may be held out
+            if held_out.place_called(readable(name.removeprefix(_FLAG_FOR))):
+                yield f"picture {record.source}: flag of a held-out place"
+        elif not code and held_out.named(readable(name)):
             yield f"picture {record.source}: name of something held out"
 
 

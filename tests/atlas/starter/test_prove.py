@@ -107,7 +107,7 @@ LEAKS = {
     "flag by symbol": (_source("other/x@1f1e6-1f1e9"), "flag of a held-out"),
     "flag by code": (_source("other/ad"), "flag of a held-out"),
     "wide flag by code": (_source("other/ad-4x3"), "flag of a held-out"),
-    "flag by name": (_source("other/flag-for-andorra"), "name of something held out"),
+    "flag by name": (_source("other/flag-for-andorra"), "flag of a held-out place"),
     "picture by name": (_source("other/cow-face-outline"), "name of something held out"),
 }
 
