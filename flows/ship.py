@@ -12,7 +12,7 @@ from flows.starter import StageZeroConfig, Starter
 from gme_data.digests import sha256_file
 from gme_data.errors import FoundryError
 from gme_embedder.starter.shrink import SHRUNK
-from umrb.results import SCORES, SystemScores, TaskScore, read_scores
+from umrb.results import SCORES, TaskScore, read_scores
 
 LARGEST = 12_000_000  # bytes: what a git repository without LFS carries gladly
 _CARD = """# The starter
@@ -82,14 +82,13 @@ def _card(made: Starter, config: StageZeroConfig, size: int, digest: str) -> str
         examples=int(counts["examples"]),
         pictures=int(counts["pictures"]),
         refused=int(counts["refused"]),
-        scores=_table(read_scores(made.scores.folder / SCORES)),
+        scores=_table(read_scores(made.scores.folder / SCORES)[0].tasks),
         attribution=attribution.partition("\n")[2].strip(),
     )
 
 
-def _table(systems: Iterable[SystemScores]) -> str:
-    rows = [_row(task) for system in systems for task in system.tasks]
-    return "\n".join(["| type | task | R@1 | R@10 | queries / pool |", "|---|---|---|---|---|", *rows])
+def _table(tasks: Iterable[TaskScore]) -> str:
+    return "\n".join(["| type | task | R@1 | R@10 | queries / pool |", "|---|---|---|---|---|", *map(_row, tasks)])
 
 
 def _row(task: TaskScore) -> str:

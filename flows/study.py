@@ -81,7 +81,7 @@ def _run(study_name: str, variant: str, seed: int, recipe: PipelineConfig, works
         with announce(f"{variant}-{seed} {name}") as line:
             made[name] = find_made(name, recipe, made, folder) or run_apart(name, recipe, made, folder)
             line.finish(made[name])
-    (scores,) = read_scores(made["evaluate"].folder / SCORES)
+    scores = read_scores(made["evaluate"].folder / SCORES)[0]  # the others see a part of each item
     return Run(variant, seed, scores.by_name, sum(made[name].manifest.seconds for name in _TRAINED))
 
 

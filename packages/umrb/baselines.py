@@ -16,6 +16,7 @@ from gme_data.images import ImageStore
 from gme_data.items import Item
 from gme_data.journal import Journal
 from gme_data.steps import StepContext
+from gme_embedder.config import ModelConfig
 from umrb.chance import ChanceSystem
 from umrb.config import BaselineConfig
 from umrb.lexical import LexicalSystem
@@ -47,26 +48,28 @@ def build_baselines(config: BaselineConfig, store: VectorStore) -> list[Callable
     """One maker per baseline: a system, with its weights in memory, exists only while it is scored."""
     makers: dict[str, Callable[[], System]] = {
         "random": ChanceSystem,
-        "untrained": lambda: DenseSystem("untrained", untrained(config), store),
+        "untrained": lambda: DenseSystem("untrained", fresh(config.model, config), store),
         "bm25": LexicalSystem,
         "minilm": lambda: DenseSystem("MiniLM", minilm(config.dtype), store),
         "pixels": lambda: DenseSystem("pixels", raw_pixels(config.pixels), store),
         "efficientnet": lambda: DenseSystem("EfficientNet", efficientnet(config.efficientnet_pixels), store),
     }
-    return [makers[name] for name in config.systems]
+    chosen = [makers[name] for name in config.systems]
+    starter = config.starter
+    return [*chosen, lambda: DenseSystem("starter", fresh(starter, config), store)] if starter else chosen
 
 
-def untrained(config: BaselineConfig) -> Encoder:
-    """The tiny model as training finds it: pretrained language layers, a fresh vision tower."""
+def fresh(model: ModelConfig, config: BaselineConfig) -> Encoder:
+    """The tiny model as training finds it: language layers and a vision tower drawn at random, or the starter."""
     from gme_embedder.embedder import Embedder
 
-    fresh = Embedder.fresh(config.model, config.seed)
-    embedder = Embedder(fresh.model.qwen, fresh.preparer.tokenizer, fresh.settings, dtype=config.dtype)
+    found = Embedder.fresh(model, config.seed)
+    embedder = Embedder(found.model.qwen, found.preparer.tokenizer, found.settings, dtype=config.dtype)
 
     def encode(items: Sequence[Item], instruction: str | None, images: ImageStore | None) -> Vectors:
         return embedder.encode(items, instruction, images, batch_tokens=config.batch_tokens)
 
-    digest = sha256_json(["untrained", config.model.model_dump(mode="json"), config.seed, config.dtype])
+    digest = sha256_json(["fresh", model.model_dump(mode="json"), config.seed, config.dtype])
     return Encoder(digest, encode)
 
 

@@ -65,6 +65,8 @@ class BaselineConfig(Frozen):
     """Which baselines, in the order of the table."""
     model: ModelConfig = ModelConfig()
     """The architecture of the untrained model."""
+    starter: ModelConfig | None = None
+    """What training starts from, as a row `starter`, if that is more than the untrained model; None leaves it out."""
     seed: int = 0
     """Seeds the vision tower of the untrained model."""
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
