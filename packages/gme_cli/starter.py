@@ -33,14 +33,14 @@ def starter(
     ship_it
         Put the result beside the code, so that runs start from it.
     """
-    import gme_embedder.starter
     from flows.ship import ship
     from flows.starter import StageZeroConfig, make_starter
     from gme_data.settings import load_config
+    from gme_embedder.starter import WEIGHTS
 
     recipe = load_config(config, StageZeroConfig, overrides)
     workspace = workspace.resolve()
     made = make_starter(recipe, workspace, (downloads or workspace / "data" / "packages").resolve())
     say(f"starter: {made.starter.folder}, scores: {made.scores.folder}")
     if ship_it:
-        say(f"shipped: {ship(made, recipe, Path(gme_embedder.starter.__file__).parent)}")
+        say(f"shipped: {ship(made, recipe, WEIGHTS.parent)}")
