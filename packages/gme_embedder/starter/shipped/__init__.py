@@ -1,1 +1,1 @@
-"""Files that `gme starter --ship` wrote. A package that nobody imports: a step knows the starter by its config alone."""
+"""What `gme starter --ship` wrote. Nobody imports this package: a step knows the starter by its config alone."""
