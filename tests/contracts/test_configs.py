@@ -9,28 +9,41 @@ import yaml
 
 from flows.chain import CHAIN, section
 from flows.config import PipelineConfig, load_pipeline
+from flows.starter import StageZeroConfig
+from flows.study import StudyConfig
+from gme_data.settings import Frozen, load_config
 
 ROOT = Path(__file__).resolve().parents[2]
-CONFIGS = sorted([*(ROOT / "configs").glob("*.yaml"), ROOT / "tests" / "flows" / "small.yaml"])
+STARTER = ROOT / "configs" / "starter.yaml"
+STUDIES = sorted((ROOT / "configs" / "studies").glob("*.yaml"))
+PIPELINES = sorted({*(ROOT / "configs").glob("*.yaml"), ROOT / "tests" / "flows" / "small.yaml"} - {STARTER})
+SHIPPED = [path for path in [*PIPELINES, STARTER, *STUDIES] if path.is_relative_to(ROOT / "configs")]
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", PIPELINES, ids=lambda path: path.name)
 def test_config_loads(path: Path) -> None:
     config = load_pipeline(path)
     assert {section(config, name).model_config["frozen"] for name in CHAIN} == {True}
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.name)
+def test_other_files_load() -> None:
+    assert load_config(STARTER, StageZeroConfig).stage_0.phases
+    assert all((ROOT / load_config(path, StudyConfig).base).is_file() for path in STUDIES)
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
 def test_config_opens_with_its_launch_line(path: Path) -> None:
+    verb = "starter" if path == STARTER else "study" if path in STUDIES else "pipeline --config"
     head = path.read_text().splitlines()[:3]
-    assert all(line.startswith("#") for line in head)
-    assert f"gme pipeline --config configs/{path.name}" in "\n".join(head)
+    assert all(line.startswith("#") for line in head[:2])
+    assert f"gme {verb} {path.relative_to(ROOT)}" in "\n".join(head).replace("gme starter --config", "gme starter")
 
 
-def test_every_field_is_explained() -> None:
+@pytest.mark.parametrize("kind", [PipelineConfig, StageZeroConfig, StudyConfig])
+def test_every_field_is_explained(kind: type[Frozen]) -> None:
     """The schema that editors show has a sentence for each field."""
-    schema = PipelineConfig.model_json_schema()
-    for name, definition in {"PipelineConfig": schema, **schema["$defs"]}.items():
+    schema = kind.model_json_schema()
+    for name, definition in {kind.__name__: schema, **schema.get("$defs", {})}.items():
         for field, facts in definition.get("properties", {}).items():
             assert facts.get("description"), f"{name}.{field} has no docstring"
 
@@ -39,7 +52,8 @@ def test_the_model_and_its_baseline_are_scored_alike() -> None:
     config = load_pipeline(ROOT / "configs" / "tiny.yaml")
     assert config.baselines.scoring == config.evaluation.scoring
     assert config.baselines.dtype == config.evaluation.dtype
-    assert config.baselines.model == config.stage_1.model
+    assert config.baselines.model == config.stage_1.model.model_copy(update={"starter": None})
+    assert config.baselines.starter == config.stage_1.model
 
 
 def test_yaml_round_trip() -> None:
