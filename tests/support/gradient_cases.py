@@ -152,7 +152,8 @@ def gradients(
     found, sums = batch_gradients(model, step, phase, config, rank)
     names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     whole = {
-        name: torch.zeros_like(parameter) if one is None else one
+        # A rank without pictures has no gradient of the patches; gloo adds what lies in memory, so it must lie alike.
+        name: torch.zeros_like(parameter) if one is None else one.contiguous()
         for name, one, parameter in zip(names, found, model.trained(), strict=True)
     }
     whole["loss"] = sums[0] / len(batch.rows) * ranks
