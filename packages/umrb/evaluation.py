@@ -41,6 +41,7 @@ def run_evaluation(config: EvaluationConfig, inputs: Mapping[str, Path], context
     reduced = [
         runner.score(DenseSystem(f"model, {label}", encoder.seeing(view), store, _fused), tasks)
         for label, view in INPUTS.items()
+        if any(_fused(task.card) for task in tasks)
     ]
     write_scores(context.staging / SCORES, [scores.model_copy(update={"controls": controls}), *reduced])
     return {

@@ -152,6 +152,6 @@ def test_code_digest_covers_the_data_of_a_package(monkeypatch: pytest.MonkeyPatc
     before = code_digest(["umrb.report.build"])
     files = digests._data_files("umrb.report")
     assert any(name.endswith(".css") for name, _ in files)
-    assert digests._data_files("umrb") == []
+    assert not [name for name, _ in digests._data_files("umrb") if name.startswith("report/")]
     monkeypatch.setattr(digests, "_data_files", lambda name: [["x.css", "0"]] if name == "umrb.report" else [])
     assert code_digest(["umrb.report.build"]) != before
