@@ -17,6 +17,7 @@ from atlas.starter.drawings import Drawing, Drops, read_concepts, read_emoji, re
 from atlas.starter.examples import Shown, atlas_drawings, gloss_examples, picture_examples
 from atlas.starter.heldout import HeldOut, read_held_out
 from atlas.starter.prove import prove_disjoint
+from atlas.starter.renamed import proper_names, read_book, renamed_examples
 from atlas.starter.wordnet import Synset, read_synsets, synonyms
 from gme_data.errors import FoundryError
 from gme_data.examples import Example, write_examples
@@ -46,6 +47,9 @@ def build(config: StarterConfig, atlas_folder: Path, downloads: Path, staging: P
         [
             *picture_examples([*shown, *own], config),
             *gloss_examples(synsets, wordnet.licence, held_out, config, drops),
+            *renamed_examples(
+                read_book(atlas_folder), proper_names(synsets, held_out), wordnet.licence, held_out, config
+            ),
         ]
     )
     used = {item.image for example in examples for item in (example.query, example.positive)}

@@ -24,5 +24,7 @@ class StarterConfig(Frozen):
     """At most so many pairs of drawings of one emoji, icon or flag."""
     texts: int = Field(60_000, ge=0)
     """At most so many pairs of texts."""
+    names_per_passage: int = Field(12, ge=0)
+    """Under so many other names each trained passage about a place is asked for."""
     languages: tuple[str, ...] = ("de", "es", "fr")
     """Languages besides English of names and captions; those that Atlas trains on."""
