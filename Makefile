@@ -19,7 +19,7 @@ export GX_ANALYTICS_ENABLED := false
 export MLFLOW_DISABLE_TELEMETRY := true
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: help setup requirements pipeline test test-slow check check-infra bench dashboard screenshot readme clean clean-all
+.PHONY: help setup requirements pipeline test test-slow check check-infra bench docs dashboard screenshot readme clean clean-all
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -69,6 +69,9 @@ check-infra: ## terraform fmt and checkov over infra/terraform
 bench: $(READY) ## Measure speed against named peers
 	@for bench in benchmarks/bench_*.py; do $(BIN)/python $$bench || exit 1; done
 
+docs: $(READY) ## Build the documentation site into site/
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet && echo "Built: site/index.html. Read it with search: $(BIN)/python -m http.server --directory site"
+
 dashboard: $(READY) ## Open the MLflow and Prefect UIs on what the runs wrote
 	@$(BIN)/gme dashboard
 
@@ -79,7 +82,7 @@ readme: $(READY) ## Write the scores of the newest report into the README
 	@$(BIN)/python docs/update_readme.py
 
 clean: ## Remove what runs made (data, checkpoints, reports, records); keep the environment
-	rm -rf data checkpoints runs reports dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf data checkpoints runs reports dist site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 
 clean-all: clean ## Remove the environment and the DVC store too
 	rm -rf $(VENV) .dvc/cache .dvc/tmp dvc-store
