@@ -27,10 +27,10 @@ matrices of rank {rank}. Not in it: SmolLM2's own layers and words, which come f
 ## What it learned from
 
 Atlas's train part, and pictures, names and definitions of other packages: {examples:,} further pairs, with {pictures:,}
-pictures of which some are Atlas's own trained ones and some are flags that we drew. Nothing of an entity that Atlas holds out for dev or test: their
-families, names, synonyms, places and pictures that look like theirs are refused when the data are made ({refused:,}
-times), and the finished data are checked once more. Two frozen teachers, MiniLM for texts and EfficientNet-lite0 for
-pictures, said how alike the candidates of a batch are.
+pictures of which some are Atlas's own trained ones and some are flags that we drew. Nothing of an entity that Atlas
+holds out for dev or test: their families, names, synonyms, places and pictures that look like theirs are refused when
+the data are made ({refused:,} times), and the finished data are checked once more. In some phases two frozen teachers,
+MiniLM for texts and EfficientNet-lite0 for pictures, said how alike the candidates of a batch are.
 
 ## What it knows (test part, full pools, one run)
 
