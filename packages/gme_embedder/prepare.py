@@ -115,9 +115,7 @@ class Preparer:
         for number, item in enumerate(items, start=first):
             with _told(number, on_error):
                 numbered.append((number, as_source(item, images)))
-        prompts = [
-            prompt(instruction, self.written(one.text), picture=one.picture is not None) for _, one in numbered
-        ]
+        prompts = [prompt(instruction, self.written(one.text), picture=one.picture is not None) for _, one in numbered]
         planned = []
         for (number, source), ids in zip(numbered, self._encode_all(prompts), strict=True):
             with _told(number, on_error):
