@@ -44,6 +44,7 @@ _VERBS = {
     "register": ("gme_cli.steps:register", "Version, judge and register what was trained."),
     "promote": ("gme_cli.promote:promote", "Make a registered version the champion."),
     "rollback": ("gme_cli.promote:rollback", "Make the previous champion the champion again."),
+    "release": ("gme_cli.release:app", "Make, verify, reproduce, compare or publish a release."),
     "embed": ("gme_cli.embed:embed", "Embed a corpus of your own into a folder of vectors."),
     "nearest": ("gme_cli.nearest:nearest", "Find the nearest rows of an embedded corpus for embedded queries."),
     "export": ("gme_cli.export:export", "Write a model for sentence-transformers, transformers or peft."),
