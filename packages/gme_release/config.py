@@ -24,6 +24,10 @@ class ReleaseConfig(Frozen):
     """Address of the remote in a workspace that has no DVC configuration yet."""
     scrub: bool = True
     """Hash every object of the local cache and of a local remote again before adding to it (about 2 s per GB)."""
+    promote: bool = True
+    """Make a model that passed the champion at once; else it is the candidate until `gme promote`."""
+    candidate: str = "candidate"
+    """Alias of the version that passed the gate last."""
     champion: str = "champion"
     """Alias of the version in use."""
     previous: str = "previous"

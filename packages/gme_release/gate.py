@@ -1,23 +1,31 @@
-"""The gate: may this model be registered? Decided from its scores and a policy of floors, nothing else.
+"""The gate: may this model be registered? Decided from its scores, its cost, its champion and a policy, nothing else.
 
-Closed is the default: a missing task, a number that is not finite, scores of another model, or any error on the way
-to a verdict closes it. Knows no registry and moves no alias.
+Closed is the default: a missing task, a number that is not finite, scores of another model, a champion that cannot be
+read, or any error on the way to a verdict closes it. How a model is compared with the champion, and what happens where
+the two were evaluated differently, is in `gme_release.regression`. Knows no registry and moves no alias.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
 from gme_data.settings import Frozen, load_config
+from gme_release.measured import Measured
+from gme_release.records import RunFacts
+from gme_release.regression import NoRegression, compare
+from gme_release.verdict import Check, Verdict
+
+__all__ = ["Check", "Cost", "PromotionPolicy", "Verdict", "cost_of", "judge", "load_policy"]
 
 _LOGGER = logging.getLogger(__name__)
+Comparison = Callable[[], tuple[Measured, Measured] | None]
 _CHECKOUT = Path(__file__).resolve().parents[2]
 
 
@@ -32,53 +40,63 @@ class Floor(Frozen):
     """The score must be at least this."""
 
 
+class TypeFloor(Frozen):
+    """An absolute floor under the mean of a task type."""
+
+    task_type: str
+    """One of the nine, e.g. ``T->IT``."""
+    min: float
+    """The mean of the headline metrics of its tasks must be at least this."""
+
+
+class Limits(Frozen):
+    """What a model may cost. A limit that is set closes the gate also where the cost was not measured."""
+
+    max_megabytes: float | None = Field(None, gt=0)
+    """Size of the model's files, in MB."""
+    max_seconds_per_query: float | None = Field(None, gt=0)
+    """Wall time of the whole evaluation (encoding of the documents included) by its number of queries, in seconds. It
+    depends on the machine and on what else it does, so leave room: this finds what is ten times too slow."""
+
+
 class PromotionPolicy(Frozen):
     """What a model must show before it is registered (``mlflow/promotion.yaml``)."""
 
     required_tasks: tuple[str, ...] = Field(min_length=1)
     """Tasks that must have been scored, every score finite."""
     floors: tuple[Floor, ...] = ()
-    """Absolute floors."""
+    """Absolute floors of tasks."""
+    type_floors: tuple[TypeFloor, ...] = ()
+    """Absolute floors of task types."""
+    no_regression: NoRegression | None = NoRegression()
+    """How far below the champion it may be; null does not compare."""
+    limits: Limits = Limits()
+    """Size and speed."""
     above_baselines: tuple[str, ...] = ()
     """Baselines that the mean of every task type must exceed, on the headline metric."""
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
-    """One condition and how it came out."""
-
-    name: str
-    passed: bool
-    detail: str
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """The gate's decision about exactly one model.
+class Cost:
+    """What a model costs; None where it was not measured.
 
     Attributes:
-        model_digest: Content digest of the model that was judged.
-        policy_digest: sha256 of the policy it was judged by.
-        checks: Every condition, also those that passed.
+        megabytes: Size of its files.
+        seconds_per_query: Wall time of the evaluation, documents included, by its number of queries.
     """
 
-    model_digest: str
-    policy_digest: str
-    checks: tuple[Check, ...]
+    megabytes: float | None = None
+    seconds_per_query: float | None = None
 
-    @property
-    def passed(self) -> bool:
-        """Whether every check passed; a verdict without checks has not."""
-        return bool(self.checks) and all(check.passed for check in self.checks)
 
-    @property
-    def reasons(self) -> list[str]:
-        """Why the gate is closed, one line a failed check; empty if it is open."""
-        return [f"{check.name}: {check.detail}" for check in self.checks if not check.passed]
-
-    def to_json(self) -> dict[str, Any]:
-        """The verdict as a JSON value, `passed` and `reasons` spelled out."""
-        return {**asdict(self), "passed": self.passed, "reasons": self.reasons}
+def cost_of(facts: RunFacts) -> Cost:
+    """Read from the manifests: sizes of the model's files, time and queries of the evaluation that judged it."""
+    evaluation = facts.manifests[facts.evaluate_step]
+    queries = evaluation.counts.get("queries", 0)
+    return Cost(
+        megabytes=sum(entry.bytes for entry in facts.manifests[facts.model_step].files) / 1e6,
+        seconds_per_query=evaluation.seconds / queries if queries else None,
+    )
 
 
 def load_policy(path: Path, workspace: Path) -> PromotionPolicy:
@@ -92,28 +110,79 @@ def load_policy(path: Path, workspace: Path) -> PromotionPolicy:
 
 
 def judge(
-    scores: Mapping[str, Any], policy: PromotionPolicy, *, model_digest: str, scored_digest: str, policy_digest: str
+    scores: Mapping[str, Any],
+    policy: PromotionPolicy,
+    *,
+    model_digest: str,
+    scored_digest: str,
+    policy_digest: str,
+    cost: Cost = Cost(),
+    comparison: Comparison = lambda: None,
 ) -> Verdict:
-    """Judge the scores of a model. Never raises for what stands in `scores`: an error closes the gate.
+    """Judge the scores of a model. Never raises for what it reads: an error closes the gate.
 
     Args:
         scores: Content of ``scores.json``.
-        policy: The floors.
+        policy: The conditions.
         model_digest: Content digest of the model to be registered.
         scored_digest: Content digest of the model that was evaluated; must be the same.
         policy_digest: Noted in the verdict.
+        cost: Size and speed.
+        comparison: Gives the model and its champion as measured, None if there is no champion. Called here, so that
+            whatever is wrong with the champion's record closes the gate with that reason.
     """
     try:
-        checks = (
+        checks = [
             Check("same model", scored_digest == model_digest, f"scores are of model {scored_digest[:12]}"),
             *_completeness(scores, policy.required_tasks),
             *_floors(scores, policy.floors),
+            *_type_floors(scores, policy.type_floors),
             *_above_baselines(scores, policy.above_baselines),
-        )
+            *_limits(cost, policy.limits),
+        ]
     except Exception as error:  # whatever goes wrong, the answer is no
         _LOGGER.exception("The gate could not judge the scores")
-        checks = (Check("verdict", False, f"could not be reached: {type(error).__name__}: {error}"),)
-    return Verdict(model_digest, policy_digest, checks)
+        checks = [Check("verdict", False, f"could not be reached: {type(error).__name__}: {error}")]
+    champion, compared = _against_champion(policy.no_regression, comparison)
+    return Verdict(model_digest, policy_digest, (*checks, *compared), champion)
+
+
+def _against_champion(rule: NoRegression | None, comparison: Comparison) -> tuple[str, list[Check]]:
+    """Digest of the champion, empty if there is none, and how the model compares with it."""
+    if rule is None:
+        return "", []
+    try:
+        pair = comparison()
+        return (pair[1].model, compare(*pair, rule)) if pair else ("", [])
+    except Exception as error:
+        _LOGGER.exception("The gate could not compare the model with its champion")
+        return "", [Check("no regression", False, f"could not be compared: {type(error).__name__}: {error}")]
+
+
+def _limits(cost: Cost, limits: Limits) -> list[Check]:
+    asked = [
+        ("limit/megabytes", cost.megabytes, limits.max_megabytes),
+        ("limit/seconds per query", cost.seconds_per_query, limits.max_seconds_per_query),
+    ]
+    return [
+        Check(
+            name,
+            found is not None and found <= limit,
+            f"{'not measured' if found is None else f'{found:.3f}'}, at most {limit:g}",
+        )
+        for name, found, limit in asked
+        if limit is not None
+    ]
+
+
+def _type_floors(scores: Mapping[str, Any], floors: Iterable[TypeFloor]) -> list[Check]:
+    checks = []
+    for floor in floors:
+        values = [task["value"] for task in scores["tasks"] if task["task_type"] == floor.task_type]
+        mean = sum(values) / len(values) if values else math.nan
+        shown = f"{mean:.3f}" if values else "not scored"
+        checks.append(Check(f"floor/{floor.task_type}", mean >= floor.min, f"{shown}, floor {floor.min:.3f}"))
+    return checks
 
 
 def _completeness(scores: Mapping[str, Any], required: Iterable[str]) -> list[Check]:

@@ -1,11 +1,14 @@
 """The registered model as MLflow runs it ("models from code"): this file lies beside the weights and runs at load.
 
-No pickle anywhere: the weights are safetensors, read by `gme_embedder`. Input is a table with the columns `text`,
-`image` (encoded bytes) and `instruction`, each optional; output is float32 [n, d], L2-normalised.
+No pickle anywhere: the weights are safetensors, read by `gme_embedder`, whose source travels with the model. Input is a
+table with the columns `text`, `image` (the bytes of a picture file, or their base64 as text) and `instruction`, each
+optional; output is float32 [n, d], L2-normalised.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 from typing import Any
 
 import mlflow
@@ -47,10 +50,19 @@ def _by_instruction(rows: pd.DataFrame) -> dict[str | None, list[int]]:
 
 
 def _item(rows: pd.DataFrame, row: int) -> dict[str, Any]:
-    item = {name: _cell(rows, row, name) for name in ("text", "image")}
+    item = {"text": _cell(rows, row, "text"), "image": _picture(_cell(rows, row, "image"), row)}
     if not any(item.values()):
         raise ValueError(f"Row {row} has neither text nor image.")
     return {name: value for name, value in item.items() if value}
+
+
+def _picture(value: bytes | str | None, row: int) -> bytes | None:
+    if not isinstance(value, str):
+        return value
+    try:
+        return base64.b64decode(value.rpartition("base64,")[2], validate=True)
+    except binascii.Error as error:
+        raise ValueError(f"Row {row}: the image is neither bytes nor their base64: {error}") from error
 
 
 def _cell(rows: pd.DataFrame, row: int, column: str) -> Any:  # noqa: ANN401 - text or bytes, by column

@@ -6,15 +6,12 @@ registry's lock and has an open gate in hand: nothing here judges.
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import shutil
+import tempfile
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 import mlflow.pyfunc
 import numpy as np
@@ -22,16 +19,18 @@ from mlflow import MlflowClient
 from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus, Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
-from mlflow.models import Model, ModelSignature
+from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 
-from gme_data.manifest import damage, read_manifest
+from gme_data.errors import FoundryError
 from gme_release.config import ReleaseConfig
+from gme_release.model_files import ARTIFACT, is_whole, local_folder, weights_path
+from gme_release.served_code import copy_code, requirements
 from gme_release.tracking import MODEL_DIGEST
 
 MODEL_PATH = "gme.model_path"
+_MODEL_ID = "gme.model_id"  # the registry's own field comes back empty
 _CODE = Path(__file__).with_name("pyfunc_model.py")
-_ARTIFACT = "model"
 
 
 def ensure_logged_model(client: MlflowClient, run: Run, folder: Path, digest: str, name: str) -> LoggedModel:
@@ -49,8 +48,10 @@ def ensure_logged_model(client: MlflowClient, run: Run, folder: Path, digest: st
         [experiment], f"tags.`{MODEL_DIGEST}` = '{digest}'", order_by=[{"field_name": "creation_timestamp"}]
     )
     model = found[0] if found else _begin(client, run, digest, name)
-    if model.status != LoggedModelStatus.READY or not _is_whole(model, digest):
-        shutil.rmtree(_location(model), ignore_errors=True)
+    if model.status != LoggedModelStatus.READY or not is_whole(model, digest):
+        half_written = local_folder(model)
+        if half_written is not None:
+            shutil.rmtree(half_written, ignore_errors=True)
         _write_model(model, folder)
     return client.get_logged_model(model.model_id)
 
@@ -78,15 +79,21 @@ def create_version(
         source=f"models:/{model.model_id}",
         run_id=run.info.run_id,
         model_id=model.model_id,
-        tags={**tags, MODEL_PATH: weights_folder(model).relative_to(workspace.resolve()).as_posix()},
+        tags={**tags, _MODEL_ID: model.model_id, **_place(model, workspace)},
     )
 
 
-def weights_folder(model: LoggedModel) -> Path:
-    """The folder of safetensors inside a logged model."""
-    location = _location(model)
-    flavour: dict[str, Any] = Model.load(str(location)).flavors["python_function"]
-    return location / str(flavour["artifacts"][_ARTIFACT]["path"])
+def logged_model_of(client: MlflowClient, version: ModelVersion) -> LoggedModel:
+    """The logged model that a version was made from."""
+    return client.get_logged_model(version.tags[_MODEL_ID])
+
+
+def _place(model: LoggedModel, workspace: Path) -> dict[str, str]:
+    """Where the weights lie inside the workspace, so that one that was moved still finds them; empty if elsewhere."""
+    home, path = local_folder(model), weights_path(model)
+    if home is None or path is None or not home.is_relative_to(workspace.resolve()):
+        return {}
+    return {MODEL_PATH: (home / path).relative_to(workspace.resolve()).as_posix()}
 
 
 def version_of(client: MlflowClient, name: str, alias: str) -> ModelVersion | None:
@@ -99,43 +106,62 @@ def version_of(client: MlflowClient, name: str, alias: str) -> ModelVersion | No
         raise
 
 
-def crown(client: MlflowClient, version: str, config: ReleaseConfig) -> None:
+def numbered(client: MlflowClient, name: str, version: str) -> ModelVersion:
+    """A version by its number.
+
+    Raises:
+        FoundryError: There is none; names those there are.
+    """
+    found = {str(one.version): one for one in client.search_model_versions(f"name = '{name}'")}
+    if version not in found:
+        known = ", ".join(sorted(found, key=int)) or "none"
+        raise FoundryError(f"{name} has no version {version}.", hint=f"Versions: {known}.")
+    return found[version]
+
+
+def crown(client: MlflowClient, version: str, config: ReleaseConfig, expected: str | None) -> None:
     """Point the champion's alias at `version` and the previous one at the champion so far.
 
     In this order: a kill in between leaves the champion in place, and the next run does both again.
+
+    `expected` is the champion that `version` was judged against, None if there was none.
+
+    Raises:
+        FoundryError: The champion is another by now, or the alias did not stay where it was put: somebody without the
+            lock moves aliases.
     """
-    current = version_of(client, config.model_name, config.champion)
+    name = config.model_name
+    current = version_of(client, name, config.champion)
     if current is not None and str(current.version) == version:
         return
+    if (None if current is None else str(current.version)) != expected:
+        raise FoundryError(
+            f"The champion of {name} changed while version {version} was judged.", hint="Run the same command again."
+        )
     if current is not None:
-        client.set_registered_model_alias(config.model_name, config.previous, str(current.version))
-    client.set_registered_model_alias(config.model_name, config.champion, version)
-
-
-def _location(model: LoggedModel) -> Path:
-    """Where the artifacts of a logged model lie; the workspace's experiments keep them on local disk."""
-    return Path(url2pathname(urlsplit(model.artifact_location).path))
+        client.set_registered_model_alias(name, config.previous, str(current.version))
+    client.set_registered_model_alias(name, config.champion, version)
+    found = version_of(client, name, config.champion)
+    if found is None or str(found.version) != version:
+        raise FoundryError(
+            f"The champion of {name} is {'gone' if found is None else f'version {found.version}'} right after version "
+            f"{version} was made it.",
+            hint="Let one process at a time promote, then run the same command again.",
+        )
 
 
 def _write_model(model: LoggedModel, folder: Path) -> None:
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), tempfile.TemporaryDirectory() as code:
         # MLflow asks for an input example, which would run the model once more only to prove the signature.
         warnings.simplefilter("ignore", UserWarning)
         mlflow.pyfunc.log_model(
             model_id=model.model_id,
             python_model=str(_CODE),
-            artifacts={_ARTIFACT: str(folder)},
+            artifacts={ARTIFACT: str(folder)},
+            code_paths=copy_code(Path(code)),
             signature=_signature(folder),
-            pip_requirements=[f"gme-foundry=={importlib.metadata.version('gme-foundry')}"],
+            pip_requirements=requirements(),
         )
-
-
-def _is_whole(model: LoggedModel, digest: str) -> bool:
-    if not (_location(model) / "MLmodel").is_file():
-        return False
-    folder = weights_folder(model)
-    manifest = read_manifest(folder)
-    return manifest is not None and manifest.content == digest and not damage(folder, manifest)
 
 
 def _begin(client: MlflowClient, run: Run, digest: str, name: str) -> LoggedModel:

@@ -62,7 +62,9 @@ def test_the_run_says_what_was_done(facts: RunFacts, config: ReleaseConfig) -> N
     assert set(datasets) == {"data/atlas", "data/synthetic"}
     assert datasets["data/atlas"].dataset.digest == "a" * 32 + ".dir"
     assert {t.key: t.value for t in datasets["data/atlas"].tags}["sha256"] == facts.manifests["corpus"].content
-    assert {item.path for item in client.list_artifacts(found.run_id)} == {"report", "manifests", "gate"}
+    assert {item.path for item in client.list_artifacts(found.run_id)} == {
+        "config.json", "evaluation", "gate", "manifests", "report",
+    }  # fmt: skip
     assert "report/plots/loss.csv" in {item.path for item in client.list_artifacts(found.run_id, "report/plots")}
     assert [output.model_id for output in run.outputs.model_outputs] == [
         model.model_id for model in client.search_logged_models([run.info.experiment_id])

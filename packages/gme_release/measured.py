@@ -1,0 +1,162 @@
+"""What a model scored, query by query, on which evaluation: kept with its run, so that the next model is compared.
+
+Knows files and numbers; neither a tracking server nor what makes a comparison pass.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from gme_data.digests import sha256_json
+from gme_data.errors import FoundryError
+from gme_data.manifest import Manifest
+from gme_data.parquet import read_table, write_table
+from gme_release.records import RunFacts
+
+SUMMARY = "measured.json"
+QUERIES = "queries.parquet"
+_SYSTEM = "model"  # how the evaluation names the judged model among its systems
+_SCHEMA = pa.schema(
+    [
+        pa.field("task", pa.string(), nullable=False),
+        pa.field("query_id", pa.string(), nullable=False),
+        pa.field("value", pa.float64(), nullable=False),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TaskMeasure:
+    """One task.
+
+    Attributes:
+        value: Mean of `metric` over the queries, 0..1, with its 95 % `interval`.
+        query_ids: Ids of the q queries; empty if the evaluation left no values per query.
+        values: [q] `metric` of each query.
+    """
+
+    name: str
+    task_type: str
+    metric: str
+    value: float
+    interval: tuple[float, float]
+    query_ids: tuple[str, ...]
+    values: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One model on one evaluation.
+
+    Attributes:
+        label: For people, e.g. ``version 3 (champion)``.
+        model: Content digest of the model.
+        evaluation: See `evaluation_digest`.
+        tasks: By name.
+    """
+
+    label: str
+    model: str
+    evaluation: str
+    tasks: Mapping[str, TaskMeasure]
+
+
+def evaluation_digest(corpus: Manifest, evaluate: Manifest) -> str:
+    """Digest of what was asked: the tables of the scored tasks, and how they were scored.
+
+    The pictures are covered, because the tables name each by the sha256 of its bytes. Training data lie in the same
+    dataset and are no part of it: another training set does not make two evaluations incomparable.
+    """
+    scoring = dict(evaluate.config.get("scoring", {}))
+    home = f"tasks/{scoring.get('split', 'test')}/"
+    tables = [[entry.path, entry.sha256] for entry in corpus.files if entry.path.startswith(home)]
+    asked = {name: scoring.get(name) for name in ("split", "tasks", "depth")}
+    return sha256_json([tables or corpus.content, asked])
+
+
+def measure(facts: RunFacts) -> Measured:
+    """What the run's evaluation found.
+
+    Raises:
+        FoundryError: A table is damaged, or a task has not the fields of a score.
+    """
+    folder = facts.folder(facts.evaluate_step) / "queries" / _SYSTEM
+    try:
+        tasks = {task["name"]: _measure_task(task, folder) for task in facts.scores["tasks"]}
+    except (KeyError, TypeError, ValueError) as error:
+        raise FoundryError(f"The scores are not as expected: {error!r}", hint="Run `gme report` again.") from error
+    digest = evaluation_digest(facts.manifests["corpus"], facts.manifests[facts.evaluate_step])
+    return Measured("this run", facts.model_digest, digest, tasks)
+
+
+def write_measured(folder: Path, measured: Measured) -> None:
+    """Write ``measured.json`` and ``queries.parquet`` into `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = [
+        {"task": task.name, "query_id": query, "value": float(value)}
+        for task in measured.tasks.values()
+        for query, value in zip(task.query_ids, task.values, strict=True)
+    ]
+    write_table(folder / QUERIES, rows, _SCHEMA)
+    tasks = [
+        {"name": t.name, "task_type": t.task_type, "metric": t.metric, "value": t.value, "interval": t.interval}
+        for t in measured.tasks.values()
+    ]
+    payload = {"model": measured.model, "evaluation": measured.evaluation, "tasks": tasks}
+    (folder / SUMMARY).write_text(json.dumps(payload, indent=1) + "\n", encoding="utf-8")
+
+
+def read_measured(folder: Path, label: str) -> Measured:
+    """Inverse of `write_measured`.
+
+    Raises:
+        FoundryError: A file is missing or damaged.
+    """
+    try:
+        payload: dict[str, Any] = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+        table = read_table(folder / QUERIES, _SCHEMA)
+        names, ids = table["task"].to_pylist(), table["query_id"].to_pylist()
+        values = table["value"].to_numpy()
+        rows: dict[str, list[int]] = {}
+        for row, name in enumerate(names):
+            rows.setdefault(name, []).append(row)
+        tasks = {}
+        for task in payload["tasks"]:
+            own = rows.get(task["name"], [])
+            low, high = task.pop("interval")
+            tasks[task["name"]] = TaskMeasure(
+                **task, interval=(low, high), query_ids=tuple(ids[row] for row in own), values=values[own]
+            )
+        return Measured(label, payload["model"], payload["evaluation"], tasks)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise FoundryError(
+            f"What {label} scored can't be read: {error!r}",
+            hint="Run `gme promote` with the version of a model whose record is whole.",
+        ) from error
+
+
+def _measure_task(task: Mapping[str, Any], folder: Path) -> TaskMeasure:
+    path = folder / f"{task['name']}.parquet"
+    ids: tuple[str, ...] = ()
+    values: NDArray[np.float64] = np.empty(0)
+    if path.is_file():
+        table = read_table(path)
+        ids, values = tuple(table["query_id"].to_pylist()), table["value"].to_numpy()
+    low, high = task["interval"]
+    return TaskMeasure(
+        task["name"],
+        task["task_type"],
+        task["metric"],
+        float(task["value"]),
+        (float(low), float(high)),
+        ids,
+        values,
+    )

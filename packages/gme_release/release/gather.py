@@ -1,0 +1,132 @@
+"""From a registered version to the facts of its release: run, manifests, scores, verdict, data, through MLflow's API.
+
+Reads; writes nothing but a temporary folder. Data must lie in the workspace as the run left them (`dvc pull`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import yaml
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.entities.model_registry import ModelVersion
+
+from gme_data.errors import FoundryError
+from gme_data.manifest import FileEntry, Manifest, damage, read_manifest
+from gme_release.release.record import Dataset
+
+_LICENCE = "licence"
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """What the tracker and the workspace know of a version.
+
+    Attributes:
+        manifests: By step.
+        instructions: By task.
+    """
+
+    version: ModelVersion
+    run: Run
+    config: dict[str, Any]
+    scores: dict[str, Any]
+    verdict: dict[str, Any]
+    manifests: Mapping[str, Manifest]
+    datasets: tuple[Dataset, ...]
+    instructions: dict[str, str | None]
+
+
+def gather(client: MlflowClient, version: ModelVersion, workspace: Path, scratch: Path) -> Gathered:
+    """Collect the facts of `version`.
+
+    Raises:
+        FoundryError: Its run was recorded incompletely, or a dataset of the workspace is not the run's.
+    """
+    run = client.get_run(str(version.run_id))
+    home = Path(client.download_artifacts(run.info.run_id, "", str(scratch)))
+    manifests = {path.stem: _manifest(path) for path in sorted(home.glob("manifests/*.json"))}
+    datasets = tuple(_datasets(run, manifests, workspace))
+    return Gathered(
+        version,
+        run,
+        _json(home / "config.json"),
+        _json(home / "report" / "scores.json"),
+        _json(home / "gate" / "verdict.json"),
+        manifests,
+        datasets,
+        dict(_instructions(workspace / dataset.path for dataset in datasets)),
+    )
+
+
+def seeds_in(config: Mapping[str, Any], prefix: str = "") -> dict[str, int]:
+    """Every field named ``seed``, by its path."""
+    found: dict[str, int] = {}
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            found |= seeds_in(value, f"{prefix}{name}.")
+        elif name == "seed" and isinstance(value, int):
+            found[f"{prefix}{name}"] = value
+    return found
+
+
+def _datasets(run: Run, manifests: Mapping[str, Manifest], workspace: Path) -> Iterator[Dataset]:
+    for item in run.inputs.dataset_inputs if run.inputs else ():
+        tags = {tag.key: tag.value for tag in item.tags}
+        path, manifest = item.dataset.name, manifests[tags["step"]]
+        found = read_manifest(workspace / path)
+        problems = damage(workspace / path, manifest) if found else ["missing"]
+        if problems:
+            raise FoundryError(
+                f"{workspace / path} is not the dataset of run {run.info.run_id}: {'; '.join(problems[:3])}",
+                hint="Check out the commit of the run and `dvc pull`, or run `gme pipeline` again and release that.",
+            )
+        yield Dataset(
+            step=tags["step"],
+            path=path,
+            content=manifest.content,
+            dvc=item.dataset.digest,
+            bytes=sum(entry.bytes for entry in manifest.files),
+            licences=tuple(sorted(_licences(workspace / path, manifest))),
+        )
+
+
+def _manifest(path: Path) -> Manifest:
+    raw = _json(path)
+    return Manifest(**{**raw, "files": tuple(FileEntry(**entry) for entry in raw["files"])})
+
+
+def _licences(folder: Path, manifest: Manifest) -> set[str]:
+    """Every value of a column ``licence`` in the tables of a dataset; that column alone is read."""
+    found: set[str] = set()
+    for entry in manifest.files:
+        path = folder / entry.path
+        if path.suffix == ".parquet" and _LICENCE in pq.read_schema(path).names:
+            found |= set(pq.read_table(path, columns=[_LICENCE])[_LICENCE].unique().to_pylist()) - {None, ""}
+    return found
+
+
+def _instructions(folders: Iterator[Path]) -> Iterator[tuple[str, str | None]]:
+    for folder in folders:
+        for path in sorted(folder.glob("tasks/test/*/task.yaml")):
+            card = yaml.safe_load(path.read_text(encoding="utf-8"))
+            yield str(card["name"]), card["instruction"]
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise FoundryError(
+            f"The run was recorded incompletely: {path.name} can't be read ({error}).",
+            hint="Run `gme pipeline` again; it completes the record.",
+        ) from error
+    if not isinstance(value, dict):
+        raise FoundryError(f"The run's {path.name} is no JSON object.")
+    return value

@@ -1,0 +1,38 @@
+"""Lay a release out as a model hub expects it: the model's files and its card at the top. Uploads nothing."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from gme_data.errors import FoundryError
+from gme_data.manifest import NAME
+from gme_release.release.bom import BOM
+from gme_release.release.bundle import MODEL
+from gme_release.release.cards import DATASET_CARD, MODEL_CARD
+from gme_release.release.record import ID, RECORD
+from gme_release.release.verify import verify_release
+
+_BESIDE = (DATASET_CARD, BOM, RECORD, ID)
+
+
+def publish_release(folder: Path, target: Path, public: Path | None = None) -> list[str]:
+    """Write what an upload needs into `target`; returns the files.
+
+    The card's ``Embedder.load("model")`` is rewritten to the folder itself. Raises `FoundryError` if the bundle does
+    not verify, or `target` has something in it.
+    """
+    verify_release(folder, public)
+    if target.exists() and any(target.iterdir()):
+        raise FoundryError(f"{target} is not empty.", hint="Give a new folder with --to.")
+    part = target.with_name(f".{target.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    shutil.copytree(folder / MODEL, part, ignore=shutil.ignore_patterns(NAME))
+    for name in _BESIDE:
+        shutil.copy(folder / name, part)
+    card = (folder / MODEL_CARD).read_text(encoding="utf-8").replace('Embedder.load("model")', 'Embedder.load(".")')
+    (part / MODEL_CARD).write_text(card, encoding="utf-8")
+    if target.exists():
+        target.rmdir()
+    part.rename(target)
+    return sorted(path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_file())

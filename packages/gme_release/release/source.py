@@ -1,0 +1,65 @@
+"""Which code: the commit of a clean checkout and the lock that pins every package."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from pathlib import Path
+
+from gme_data.digests import sha256_file
+from gme_data.errors import FoundryError
+
+CHECKOUT = Path(__file__).resolve().parents[3]
+LOCK = "requirements.txt"
+
+
+def clean_commit(checkout: Path) -> str:
+    """The commit that is checked out.
+
+    Raises:
+        FoundryError: No git checkout, or files differ from the commit; names the first of them.
+    """
+    changed = _git(checkout, "status", "--porcelain").splitlines()
+    if changed:
+        shown = ", ".join(line[3:] for line in changed[:5])
+        raise FoundryError(
+            f"{checkout} differs from its commit in {len(changed)} file(s): {shown}",
+            hint="Commit them (data.dvc and checkpoints.dvc belong to a release) or take them away, then release.",
+        )
+    return _git(checkout, "rev-parse", "HEAD").strip()
+
+
+def lock_of(checkout: Path) -> Path:
+    """The lock file.
+
+    Raises:
+        FoundryError: It is missing.
+    """
+    path = checkout / LOCK
+    if not path.is_file():
+        raise FoundryError(f"{path} is missing: nothing says which packages made the model.", hint="Use a checkout.")
+    return path
+
+
+def lock_digest(checkout: Path) -> str:
+    """sha256 of the lock."""
+    return sha256_file(lock_of(checkout))
+
+
+def machine() -> dict[str, str]:
+    """Interpreter and platform, without a name that tells whose machine it is."""
+    return {
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "libc": " ".join(platform.libc_ver()).strip(),
+    }
+
+
+def _git(checkout: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=checkout, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise FoundryError(
+            f"{checkout} is no git checkout, so no commit can be named: {done.stderr.strip()}",
+            hint="Release from a clone of the repository.",
+        )
+    return done.stdout
