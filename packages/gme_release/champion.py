@@ -7,6 +7,7 @@ from pathlib import Path
 
 from gme_data.errors import FoundryError
 from gme_data.manifest import require
+from gme_release.settings import RecordSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ def resolve(workspace: Path, name: str, alias: str = "champion") -> RegisteredMo
 
 def find(workspace: Path, name: str, alias: str = "champion") -> RegisteredModel | None:
     """As `resolve`; None if nothing is registered under the alias."""
-    if not (workspace / "runs" / "mlflow" / "mlflow.db").exists():
+    if not RecordSettings.from_environment().has_records(workspace):
         return None
     from gme_release.registry import MODEL_PATH, version_of
     from gme_release.tracking import MODEL_DIGEST, explained, open_client

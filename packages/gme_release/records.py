@@ -139,6 +139,33 @@ def training_curves(facts: RunFacts) -> Iterator[tuple[str, int, float]]:
                 yield from _points(name, point)
 
 
+_OF_SOURCES = ("loss", "accuracy")
+_SHOWN_AS = {
+    "loss": "loss/all",
+    "accuracy": "accuracy/all",
+    "similarity": "similarity/positives",
+    "negative_similarity": "similarity/negatives",
+    "temperature": "optimizer/temperature",
+    "gradient_norm": "optimizer/gradient_norm",
+    "text_rate": "optimizer/rate_language",
+    "vision_rate": "optimizer/rate_vision",
+    "pairs_per_second": "speed/pairs_per_second",
+    "tokens_per_second": "speed/tokens_per_second",
+    "computed_to_real": "speed/computed_to_real",
+    "peak_memory": "speed/peak_memory_bytes",
+}
+"""Field of a training event -> metric, in groups as the tracker's page shows them."""
+
+
+def event_points(event: Mapping[str, Any]) -> list[list[Any]]:
+    """``[metric, value, time in ms, step]`` of a training event; equal events give equal points."""
+    when, step = int(float(event["time"]) * 1000), int(event["step"])
+    found = {name: event[field] for field, name in _SHOWN_AS.items() if field in event}
+    if event.get("source"):
+        found.update({f"{field}/{event['source']}": event[field] for field in _OF_SOURCES if field in event})
+    return [[name, float(value), when, step] for name, value in found.items() if _is_finite(value)]
+
+
 def _points(step_name: str, point: Mapping[str, Any]) -> Iterator[tuple[str, int, float]]:
     home = "/".join([step_name, *(str(point[key]) for key in ("phase", "source") if point.get(key))])
     for metric, value in sorted(point.items()):
