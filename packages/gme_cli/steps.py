@@ -39,7 +39,7 @@ def train(*, stage: Annotated[Literal[1, 2], Parameter(name=["--stage", "-s"])] 
         follow()
         return
     run_verb(f"train-{stage}", common)
-    dismiss()  # if there was nothing to train
+    dismiss()
 
 
 def mine(*, common: Common = _COMMON) -> None:

@@ -66,6 +66,9 @@ class InputConfig(Frozen):
     truncate: Literal["text", "released"] = "text"
     """What a prompt that is too long loses. `text`: the end of its text, never the picture or the closing tokens.
     `released`: whatever stands at its end, as in the released code, so that another token is pooled."""
+    leading_space: bool = True
+    """Whether a space goes before a text, so that its first word is the token that it is within a text. Small models do
+    not know that two spellings are one word; the released models were trained without."""
     positions: Literal["sequential", "mrope"] = "sequential"
     """`sequential`: 0..L-1 on all three rotary axes, as released; `mrope`: the picture grid, as in Qwen2-VL."""
     pictures: PictureConfig = PictureConfig()
@@ -74,6 +77,7 @@ class InputConfig(Frozen):
 
 RELEASED = InputConfig(
     max_tokens=1800,
+    leading_space=False,
     pictures=PictureConfig(
         fit="aspect",
         resize="double",

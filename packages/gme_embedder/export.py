@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gme_embedder.checkpoint import CONFIG
+from gme_embedder.config import InputConfig
 from gme_embedder.embedder import Embedder
 from gme_embedder.prompt import SUFFIX, head
 from gme_embedder.staging import check_precision, compare, probes, staged, update_json, write_json
@@ -37,7 +38,7 @@ _TEMPLATE = (
     "{{%- if message.role == 'system' -%}}{{%- set ns.system = part.text -%}}"
     "{{%- else -%}}{{%- set ns.text = ns.text + part.text -%}}{{%- endif -%}}"
     "{{%- endfor -%}}{{%- endfor -%}}"
-    "{{{{ {before} + ns.system + {after} + ns.text + {closing} }}}}"
+    "{{{{ {before} + ns.system + {after} + ({space} if ns.text else '') + ns.text + {closing} }}}}"
 )
 
 
@@ -86,17 +87,18 @@ def _write_for_transformers(folder: Path, embedder: Embedder) -> None:
     update_json(folder / _TOKENIZER_CONFIG, model_max_length=longest, padding_side="right")
     # Where nobody knows this class, transformers falls back to the tokenizer and its template.
     write_json(folder / "processor_config.json", {"processor_class": "GmeProcessor"})
-    template = chat_template(embedder.settings.inputs.default_instruction)
+    template = chat_template(embedder.settings.inputs)
     (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
 
 
-def chat_template(default_instruction: str) -> str:
+def chat_template(inputs: InputConfig) -> str:
     """The prompt of a text as a Jinja template over structured messages; a picture raises an error with the remedy."""
     before, _, after = head(_MARK).partition(_MARK)
     quoted = {
         name: json.dumps(text, ensure_ascii=False)
         for name, text in (
-            ("default", default_instruction),
+            ("default", inputs.default_instruction),
+            ("space", " " * inputs.leading_space),
             ("before", before),
             ("after", after),
             ("closing", SUFFIX),

@@ -115,14 +115,19 @@ class Preparer:
         for number, item in enumerate(items, start=first):
             with _told(number, on_error):
                 numbered.append((number, as_source(item, images)))
-        prompts = [
-            prompt(instruction, self._cut_text(one.text), picture=one.picture is not None) for _, one in numbered
-        ]
+        prompts = [prompt(instruction, self.written(one.text), picture=one.picture is not None) for _, one in numbered]
         planned = []
         for (number, source), ids in zip(numbered, self._encode_all(prompts), strict=True):
             with _told(number, on_error):
                 planned.append(Planned(number, self._item(ids, place, source.picture), source.picture))
         return planned
+
+    def written(self, text: str | None) -> str | None:
+        """A text as it stands in the prompt."""
+        if not text:
+            return text
+        # What can't be within `max_tokens` however it is tokenised is left out: 10 MB would take seconds.
+        return " " * self.config.leading_space + text[: self._longest_text]
 
     def visual_tokens(self, width: int, height: int) -> int:
         """Visual tokens of a picture of so many pixels."""
@@ -142,10 +147,6 @@ class Preparer:
             return replace(planned.item, pixels=self._pixels(planned.picture))
         except FoundryError as error:
             raise _named(planned.number, error) from error
-
-    def _cut_text(self, text: str | None) -> str | None:
-        """Without what can't be within `max_tokens` however it is tokenised; 10 MB would take seconds."""
-        return text[: self._longest_text] if text else text
 
     def _encode_all(self, prompts: Sequence[str]) -> Iterator[Ids]:
         """Token ids of each. What the tokenizer gives holds ten times the memory of its ids, so few at a time."""

@@ -17,7 +17,7 @@ import numpy as np
 from gme_data.digests import sha256_bytes
 from gme_data.errors import FoundryError
 from gme_training.catalog import Catalog, Ints, Rows
-from gme_training.config import PhaseConfig, SourceShare
+from gme_training.config import PhaseConfig, SourceShare, TrainingConfig
 from gme_training.shuffle import shuffled, shuffled_all
 
 _COMPANIONS_TRIED = 1024
@@ -64,7 +64,7 @@ class BatchPlan:
     def __init__(
         self, catalog: Catalog, phase: PhaseConfig, *, number: int, seed: int, mask_same_group: Sequence[str] = ()
     ) -> None:
-        self._catalog, self._phase = catalog, phase
+        self._catalog, self.phase = catalog, phase
         self._seed = (seed, number)
         self._mask_same_group = frozenset(mask_same_group)
         self._turns = _turns(phase)
@@ -73,7 +73,7 @@ class BatchPlan:
     def batch(self, step: int) -> Batch:
         """The batch of a step of the phase, counted from 0."""
         which, turn = self._turns[step]
-        share = self._phase.mixture[which]
+        share = self.phase.mixture[which]
         rng = np.random.default_rng([*self._seed, which, turn])
         rows = self._draw_rows(share, which, turn, rng)
         candidates, targets, brought = self._candidates(share, rows, rng)
@@ -86,6 +86,14 @@ class BatchPlan:
             brought=brought,
             seed=(*self._seed, which, turn),
         )
+
+    def drawn(self) -> Ints:
+        """The examples that the phase draws, ascending."""
+        rows = []
+        for which, turn in self._turns:
+            rng = np.random.default_rng([*self._seed, which, turn])
+            rows.append(self._draw_rows(self.phase.mixture[which], which, turn, rng))
+        return np.unique(np.concatenate(rows))
 
     def _draw_rows(self, share: SourceShare, which: int, turn: int, rng: np.random.Generator) -> Ints:
         """Anchors in the order of an epoch; the first of them bring others of their batch key along."""
@@ -148,6 +156,14 @@ class BatchPlan:
             alike = self._catalog.false_negatives(row, mask_same_group=same_group)
             pairs += [(place, column[item]) for item in alike if item in column and column[item] != target]
         return _pairs(sorted(pairs))
+
+
+def stage_plans(catalog: Catalog, config: TrainingConfig) -> list[BatchPlan]:
+    """The batches of each phase of a stage."""
+    return [
+        BatchPlan(catalog, phase, number=number, seed=config.seed, mask_same_group=config.mask_same_group)
+        for number, phase in enumerate(config.phases)
+    ]
 
 
 def share_out(costs: Sequence[float], ranks: int) -> list[list[int]]:

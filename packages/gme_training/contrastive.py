@@ -214,7 +214,8 @@ class InputMaker:
         return Share(tuple(batches), tuple(order))
 
     def _words(self, texts: Sequence[str]) -> Words:
-        ids = [one.ids for one in self._preparer.tokenizer.encode_batch(list(texts), add_special_tokens=False)]
+        written = [self._preparer.written(text) or "" for text in texts]
+        ids = [one.ids for one in self._preparer.tokenizer.encode_batch(written, add_special_tokens=False)]
         starts = np.cumsum([0, *map(len, ids)])[:-1]
         pictures = self._preparer.config.pictures
         visual = (pictures.side // pictures.cell) ** 2

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
@@ -29,6 +30,15 @@ def connect() -> None:
     deepspeed.init_distributed(
         dist_backend="nccl" if torch.cuda.is_available() else "gloo", auto_mpi_discovery=False, verbose=False
     )
+
+
+def disconnect() -> None:
+    """Leave the process group, all ranks together.
+
+    Left to the end of the interpreter, a thread of gloo may outlive what it works on, and abort the process.
+    """
+    dist.barrier()
+    dist.destroy_process_group()
 
 
 def engine_config(config: TrainingConfig) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch.distributed as dist
 
 from gme_data.errors import FoundryError
-from gme_training.engine import connect
+from gme_training.engine import connect, disconnect
 from gme_training.job import Job, read_job
 
 
@@ -33,9 +33,10 @@ def lead(job: Job, path: Path) -> None:
 
 
 def dismiss() -> None:
-    """Let the ranks that `follow` go, if no job was given to them."""
+    """Let the ranks that `follow` go, whether or not a job was given to them."""
     if not dist.is_initialized():
         _tell(None)
+    disconnect()
 
 
 def follow() -> None:
@@ -43,6 +44,7 @@ def follow() -> None:
     path = _tell(None)
     if path:
         _train(read_job(Path(path)))
+    disconnect()
 
 
 def _tell(path: str | None) -> str | None:

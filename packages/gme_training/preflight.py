@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gme_data.errors import FoundryError
 from gme_data.images import ImageStore
+from gme_training.batches import stage_plans
 from gme_training.catalog import Catalog
 from gme_training.config import PhaseConfig, SourceShare, TrainingConfig, require_sources
 from gme_training.index import ensure_index
@@ -25,7 +26,7 @@ def require_trainable(job: Job) -> None:
         for share in phase.mixture:
             _require_negatives(catalog, phase, share)
             _require_work_for_all(catalog, phase, share, job.config)
-    ensure_teachers(job.config.phases, catalog, ImageStore(job.images), job.teachers)
+    ensure_teachers(stage_plans(catalog, job.config), catalog, ImageStore(job.images), job.teachers)
 
 
 def _require_negatives(catalog: Catalog, phase: PhaseConfig, share: SourceShare) -> None:

@@ -19,9 +19,8 @@ from torch import Tensor
 from gme_data.images import ImageStore
 from gme_data.items import Item
 from gme_data.progress import Progress
-from gme_training.batches import Batch
+from gme_training.batches import Batch, BatchPlan
 from gme_training.catalog import Catalog, Ints
-from gme_training.config import PhaseConfig
 from gme_training.index import load_array, save_arrays
 
 Kind = Literal["text", "picture"]
@@ -31,16 +30,18 @@ _PIXELS = 112
 Vectors = NDArray[np.float32]
 
 
-def ensure_teachers(phases: Sequence[PhaseConfig], catalog: Catalog, images: ImageStore, folder: Path) -> None:
-    """Encode the items of the phases that distil, unless `folder` holds them; a kill costs one shard of them.
+def ensure_teachers(plans: Sequence[BatchPlan], catalog: Catalog, images: ImageStore, folder: Path) -> None:
+    """Encode what the phases that distil will draw, unless `folder` holds it; a kill costs one shard of it.
 
     Raises:
         FoundryError: A teacher's package is not installed, or a picture can't be read.
     """
-    if not any(phase.distill for phase in phases) or (folder / "done").exists():
+    teaching = [plan for plan in plans if plan.phase.distill]
+    if not teaching or (folder / "done").exists():
         return
     folder.mkdir(parents=True, exist_ok=True)
-    numbers = _wanted(phases, catalog)
+    drawn = np.unique(np.concatenate([plan.drawn() for plan in teaching]))
+    numbers = np.unique(np.concatenate([catalog.query[drawn], catalog.positive[drawn]]))
     items = [catalog.items[number] for number in numbers.tolist()]
     for kind in KINDS:
         mine = [place for place, item in enumerate(items) if kind_of(item) == kind]
@@ -99,18 +100,6 @@ class Teachers:
             for items in (queries, candidates)
         )
         return left @ right.T
-
-
-def _wanted(phases: Sequence[PhaseConfig], catalog: Catalog) -> Ints:
-    """Numbers of the items that the distilling phases draw from, ascending."""
-    rows = [
-        catalog.rows(share.source, share.task_type, only_with_negatives=share.only_with_negatives).all()
-        for phase in phases
-        if phase.distill
-        for share in phase.mixture
-    ]
-    drawn = np.unique(np.concatenate(rows))
-    return np.unique(np.concatenate([catalog.query[drawn], catalog.positive[drawn]]))
 
 
 def _encoded(kind: Kind, items: Sequence[Item], images: ImageStore, folder: Path) -> Vectors:

@@ -17,7 +17,7 @@ from gme_data.images import ImageStore
 from gme_embedder.ahead import ahead
 from gme_embedder.embedder import Embedder
 from gme_training import engine as engines
-from gme_training.batches import BatchPlan
+from gme_training.batches import BatchPlan, stage_plans
 from gme_training.calibrate import calibrate, sample_items
 from gme_training.catalog import Catalog
 from gme_training.checkpoints import Checkpoints, ResumePoint
@@ -51,8 +51,9 @@ class Trainer:
             ensure_index(job.examples, job.index, self._images)
         dist.barrier()
         self._catalog = Catalog(job.index)
+        self._plans = stage_plans(self._catalog, job.config)
         if self._rank == 0:
-            ensure_teachers(job.config.phases, self._catalog, self._images, job.teachers)
+            ensure_teachers(self._plans, self._catalog, self._images, job.teachers)
         dist.barrier()
         self._teachers = Teachers(job.teachers) if any(phase.distill for phase in job.config.phases) else None
         self._embedder = _first_model(job)
@@ -115,16 +116,9 @@ class Trainer:
         engine = engines.start_engine(self._model, self._parts, phase, self._config)
         if resume:
             self._checkpoints.load(engine, resume, self._model)
-        plan = BatchPlan(
-            self._catalog,
-            phase,
-            number=number,
-            seed=self._config.seed,
-            mask_same_group=self._config.mask_same_group,
-        )
         before = sum(earlier.steps for earlier in self._config.phases[:number])
         steps = range(resume.step if resume else 0, phase.steps)
-        prepared = ahead(partial(self._prepare, plan, phase), steps, self._config.prepare_threads)
+        prepared = ahead(partial(self._prepare, self._plans[number], phase), steps, self._config.prepare_threads)
         self._mark = time.perf_counter()
         for step, ready in zip(steps, prepared, strict=True):
             stop = self._step(engine, phase, ready, step, before + step)

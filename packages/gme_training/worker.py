@@ -24,7 +24,7 @@ def main(arguments: list[str]) -> int:
         die_with_parent(int(parent))
     settle()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    from gme_training.engine import connect
+    from gme_training.engine import connect, disconnect
     from gme_training.job import read_job
     from gme_training.room import explained
     from gme_training.trainer import Trainer
@@ -34,6 +34,7 @@ def main(arguments: list[str]) -> int:
         with explained(job.staging):
             connect()
             Trainer(job).run()
+            disconnect()
     except FoundryError as error:
         left = {"message": str(error), "hint": error.hint, "exit_code": error.exit_code}
         atomic_write(error_file(job.staging, int(os.environ["RANK"])), json.dumps(left).encode())

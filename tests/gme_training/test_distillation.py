@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from gme_data.steps import StepContext
 from gme_embedder.frozen import EfficientNetLite0, MiniLM
 from gme_training import teachers
 from gme_training.batches import BatchPlan
+from gme_training.catalog import Catalog
 from gme_training.config import DistillConfig, PhaseConfig, SourceShare, TrainingConfig
 from gme_training.distillation import divergence
 from gme_training.step import train
@@ -62,21 +64,25 @@ def images(world: dict[str, Path]) -> ImageStore:
 CATALOG = catalog_of(make_examples()[0])
 
 
-def phase(source: str, **changes: object) -> PhaseConfig:
-    share = SourceShare(source=source, batch_size=8, grouped=0)
+def phase(source: str, *, batch_size: int = 8, **changes: object) -> PhaseConfig:
+    share = SourceShare(source=source, batch_size=batch_size, grouped=0)
     return PhaseConfig(name=source, steps=1, mixture=(share,), **{"distill": DistillConfig(), **changes})
+
+
+def plan(source: str, catalog: Catalog = CATALOG, **changes: Any) -> BatchPlan:
+    return BatchPlan(catalog, phase(source, **changes), number=0, seed=5)
 
 
 @pytest.fixture(scope="module")
 def made(images: ImageStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("teachers")
-    ensure_teachers([phase("question"), phase("shape"), phase("shape-name")], CATALOG, images, folder)
+    ensure_teachers([plan("question"), plan("shape"), plan("shape-name")], CATALOG, images, folder)
     return folder
 
 
 def cosines(folder: Path, source: str) -> tuple[np.ndarray, list[Item], list[Item]]:
     """Of a batch by the teachers, and the batch's queries and candidates."""
-    batch = BatchPlan(CATALOG, phase(source), number=0, seed=5).batch(0)
+    batch = plan(source).batch(0)
     found = Teachers(folder).cosines(CATALOG, batch, np.arange(len(batch.rows)))
     assert found is not None
     return (
@@ -95,7 +101,9 @@ def test_minilm_judges_texts(made: Path):
 def test_efficientnet_judges_pictures_without_what_they_have_in_common(made: Path, images: ImageStore):
     found, queries, candidates = cosines(made, "shape")
     model = EfficientNetLite0(size=112)
-    everything = [item for item in CATALOG.items if item.image and not item.text]
+    drawn = np.concatenate([plan(source).drawn() for source in ("question", "shape", "shape-name")])
+    numbers = np.unique(np.concatenate([CATALOG.query[drawn], CATALOG.positive[drawn]])).tolist()
+    everything = [item for item in (CATALOG.items[number] for number in numbers) if item.image and not item.text]
     vectors = model.encode([images.load(item.image or "") for item in everything])
     vectors = vectors - vectors.mean(0)
     by_item = dict(zip(everything, vectors / np.linalg.norm(vectors, axis=1, keepdims=True), strict=True))
@@ -114,8 +122,8 @@ def test_between_names_and_pictures_the_names_speak_for_both(made: Path):
 def test_an_item_of_both_kinds_has_no_teacher(images: ImageStore, tmp_path: Path):
     shapes = [one for one in make_examples()[0] if one.source == "shape"]
     catalog = catalog_of([replace(one, query=Item("which?", one.query.image)) for one in shapes])
-    ensure_teachers([phase("shape")], catalog, images, tmp_path / "teachers")
-    batch = BatchPlan(catalog, phase("shape"), number=0, seed=5).batch(0)
+    ensure_teachers([plan("shape", catalog)], catalog, images, tmp_path / "teachers")
+    batch = plan("shape", catalog).batch(0)
     assert Teachers(tmp_path / "teachers").cosines(catalog, batch, np.arange(8)) is None
 
 
@@ -123,9 +131,17 @@ def test_teachers_are_asked_once_and_by_phases_that_distil_alone(
     made: Path, images: ImageStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(teachers, "_texts", lambda: pytest.fail("MiniLM was loaded"))
-    ensure_teachers([phase("question")], CATALOG, images, made)
-    ensure_teachers([phase("question", distill=None)], CATALOG, images, tmp_path)
+    ensure_teachers([plan("question")], CATALOG, images, made)
+    ensure_teachers([plan("question", distill=None)], CATALOG, images, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_only_what_is_drawn_is_encoded(images: ImageStore, tmp_path: Path):
+    two = plan("question", batch_size=2)
+    ensure_teachers([two], CATALOG, images, tmp_path)
+    batch = two.batch(0)
+    drawn = {*CATALOG.query[batch.rows].tolist(), *batch.candidates.tolist()}
+    assert {number for number in range(len(CATALOG.items)) if np.load(tmp_path / "text_row.npy")[number] >= 0} == drawn
 
 
 def trained(config: TrainingConfig, inputs: dict[str, Path], folder: Path) -> dict[str, float]:

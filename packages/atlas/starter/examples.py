@@ -90,13 +90,14 @@ def _names(source: str, ones: Sequence[Shown], config: StarterConfig) -> Iterato
 def _example(source: str, task_type: str, query: Item, positive: Item, ones: Sequence[Shown]) -> Example:
     drawing = ones[0].drawing
     licence = combine(*(one.drawing.licence for one in ones))
-    return _made(source, task_type, query, positive, drawing.entity_group, drawing.batch_key, licence, None)
+    return make_example(source, task_type, query, positive, drawing.entity_group, drawing.batch_key, licence, None)
 
 
-def _made(
+def make_example(
     source: str, task_type: str, query: Item, positive: Item, group: str, batch_key: str, licence: str,
     answer: str | None,
 ) -> Example:  # fmt: skip
+    """A training example of a source of the starter, under an id made of what is in it."""
     sides = [[item.text, item.image] for item in (query, positive)]
     return Example(
         id=sha256_json([source, task_type, *sides])[:_ID_LENGTH],
@@ -152,7 +153,7 @@ def _sentence(text: str) -> str:
 
 def _text(source: str, query: str, positive: str, synset: Synset, licence: str) -> Example:
     group, answer = f"meaning:{synset.id}", "; ".join(synset.words)
-    return _made(source, "T->T", Item(query), Item(positive), group, synset.category, licence, answer)
+    return make_example(source, "T->T", Item(query), Item(positive), group, synset.category, licence, answer)
 
 
 def atlas_drawings(held_out: HeldOut, licences: Mapping[str, str]) -> Iterator[Shown]:

@@ -137,6 +137,10 @@ class HeldOut:
         """Whether a text names a held-out place or, by the same stem, its people."""
         return bool(self._place_names.search(text))
 
+    def without_places(self, text: str, other: str) -> str:
+        """The text with `other` in place of each name of a held-out place."""
+        return self._place_names.sub(other, text)
+
     @cached_property
     def looks(self) -> Looks:
         """Every held-out drawing and flag, in both styles."""
