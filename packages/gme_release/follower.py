@@ -19,7 +19,7 @@ from typing import Any
 
 from gme_release.measure import ProcessTree
 from gme_release.outbox import Outbox, outboxes
-from gme_release.records import event_points, flat_params
+from gme_release.records import WORKSPACE, event_points, flat_params, workspace_tag
 from gme_release.replay import Sender, require_sent
 
 HOME = Path("runs/tracking")
@@ -88,7 +88,7 @@ class Follower:
             size = path.stat().st_size if path.exists() else 0
             # Where a killed run was followed to, else only what is written from now on.
             self._events[step] = _Events(run, path, max(offsets, default=size), max(steps, default=-1))
-            tags = {"gme.step": step, "gme.step_key": key}
+            tags = {"gme.step": step, "gme.step_key": key, WORKSPACE: workspace_tag(self._workspace)}
             self._put("begin", run, name=title, tags=tags, params=flat_params(config), time=_now())
 
     def end_step(
@@ -178,7 +178,7 @@ class Follower:
             key=self._plan.key,
             experiment=self._plan.experiment,
             name=self._plan.name,
-            tags=dict(self._plan.tags),
+            tags={**self._plan.tags, WORKSPACE: workspace_tag(self._workspace)},
             params=flat_params(self._plan.config),
             time=_now(),
         )

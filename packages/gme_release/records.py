@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,6 +19,8 @@ from gme_data.errors import FoundryError
 from gme_data.manifest import Manifest
 from gme_release.versioning import VersionedOutputs
 
+WORKSPACE = "gme.workspace"
+"""Tag of every run: where it works. Runs of other workspaces are none of our business."""
 _NOT_A_METRIC = ("stage", "phase", "source", "step")
 
 
@@ -101,6 +104,11 @@ def record_key(facts: RunFacts, policy: Mapping[str, Any]) -> str:
             "policy": policy,
         }
     )
+
+
+def workspace_tag(workspace: Path) -> str:
+    """Machine and folder, without what a search would take for the end of a text."""
+    return f"{socket.gethostname()}:{workspace.resolve()}".replace("'", "")
 
 
 def flat_params(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

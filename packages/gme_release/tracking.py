@@ -7,11 +7,9 @@ twice. Knows no model registry.
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from itertools import islice
-from pathlib import Path
 from typing import TypeVar
 
 from mlflow import MlflowClient
@@ -20,7 +18,7 @@ from mlflow.entities import DatasetInput, InputTag, Metric, Param, Run, RunTag
 from gme_release.dataset_source import dataset_at
 from gme_release.delivery import FOLLOWED
 from gme_release.gate import Verdict
-from gme_release.records import RunFacts, flat_params, score_metrics, training_curves
+from gme_release.records import WORKSPACE, RunFacts, flat_params, score_metrics, training_curves, workspace_tag
 from gme_release.tracker import database, experiment_of, explained, open_client
 from gme_release.trouble import TrackerError
 
@@ -40,15 +38,8 @@ __all__ = [
 
 RECORD = "gme.record"
 MODEL_DIGEST = "gme.model_digest"
-WORKSPACE = "gme.workspace"
-"""Tag of every run: where it works. Runs of other workspaces are none of our business."""
 _BATCH = 100  # MLflow takes 100 params or tags and 1,000 metrics in one call
 T = TypeVar("T")
-
-
-def workspace_tag(workspace: Path) -> str:
-    """Machine and folder, without what a search would take for the end of a text."""
-    return f"{socket.gethostname()}:{workspace.resolve()}".replace("'", "")
 
 
 def adopt_run(client: MlflowClient, experiment_id: str, facts: RunFacts, record: str) -> Run:
