@@ -42,6 +42,7 @@ _VERBS = {
     "umrb": ("gme_cli.umrb:app", "The benchmark on any model: list, plan, fetch, verify, run, report, compare."),
     "report": ("gme_cli.steps:report", "Write the report of the last evaluation."),
     "register": ("gme_cli.steps:register", "Version, judge and register what was trained."),
+    "scrub": ("gme_cli.scrub:scrub", "Hash the DVC cache and the remote again; find a flipped byte."),
     "embed": ("gme_cli.embed:embed", "Embed a corpus of your own into a folder of vectors."),
     "nearest": ("gme_cli.nearest:nearest", "Find the nearest rows of an embedded corpus for embedded queries."),
     "export": ("gme_cli.export:export", "Write a model for sentence-transformers, transformers or peft."),

@@ -132,7 +132,10 @@ class Follower:
                 self.end_step(step, status or "FAILED")
             if self._outbox and status:
                 self._put("end", self.name, status=status, time=_now())
+        halted_before = not self._threads
         self._halt()
+        if halted_before:  # by `settle`: the threads have had no chance to tell how it ended
+            all(sender.send() for sender in self._senders)
         with self._lock:
             # A run that failed is gone on with by its rerun, which finds here how far it came.
             for outbox in [*self._others, *([self._outbox] if self._outbox and status is None else [])]:
