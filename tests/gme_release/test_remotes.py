@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import socket
 import subprocess
@@ -140,4 +139,4 @@ def test_two_revisions_are_compared(tmp_path: Path) -> None:
     page = (tmp_path / "page" / "index.html").read_text()
     assert "Training loss" in page
     assert "v1" in page
-    assert os.path.getsize(tmp_path / "page" / "index.html") > 1000
+    assert (tmp_path / "page" / "index.html").stat().st_size > 1000
