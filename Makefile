@@ -19,7 +19,7 @@ export GX_ANALYTICS_ENABLED := false
 export MLFLOW_DISABLE_TELEMETRY := true
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: help setup requirements pipeline test test-slow check check-infra bench docs dashboard screenshot readme clean clean-all
+.PHONY: help setup requirements pipeline test test-slow check check-infra bench docs dashboard serve-prefect screenshot readme clean clean-all
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -74,6 +74,9 @@ docs: $(READY) ## Build the documentation site into site/
 
 dashboard: $(READY) ## Open the MLflow and Prefect UIs on what the runs wrote
 	@$(BIN)/gme dashboard
+
+serve-prefect: $(READY) ## Start a Prefect server with all deployments and their workers (Ctrl-C stops them)
+	@$(BIN)/gme schedules
 
 screenshot: $(READY) ## Photograph the newest report for the README (needs Chromium)
 	@$(BIN)/python docs/screenshot.py

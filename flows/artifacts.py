@@ -64,11 +64,21 @@ def verdict(record: Record) -> None:
         for check in record.registration.verdict.checks
     ]
     create_table_artifact(table=checks, key="verdict", description=record.summary())
-    create_markdown_artifact(
-        markdown=f"Report: `{record.report}`\n\nMLflow run: `{record.registration.run_id}`\n",
-        key="links",
-        description="Where to look next",
-    )
+    links(record)
+
+
+def links(record: Record) -> None:
+    """Where the report, the run and the version are; `gme dashboard` serves the latter two."""
+    found = record.registration
+    version = f"{record.model_name} v{found.version}" if found.version else "none: the gate stayed closed"
+    rows = {
+        "Report": f"[{record.report.parent.name}]({record.report.resolve().as_uri()})",
+        "MLflow run": f"`{found.run_id}`",
+        "Version": version,
+        "Champion": f"v{found.champion}" if found.champion else "none",
+    }
+    table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
+    create_markdown_artifact(markdown=f"| | |\n|---|---|\n{table}\n", key="links", description="Where to look next")
 
 
 def _read(path: Path) -> dict[str, Any]:

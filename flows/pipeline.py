@@ -24,6 +24,7 @@ from flows.config import PipelineConfig
 from flows.console import announce
 from flows.records import Record, record
 from flows.tracking import run_followed, tracked
+from flows.transient import retry_transient
 from gme_data.steps import Outcome
 
 _LOGGER = logging.getLogger(__name__)
@@ -100,7 +101,14 @@ def _run_step(name: str, config: PipelineConfig, done: dict[str, Outcome], works
     return outcome
 
 
-@task(name="register", cache_policy=NO_CACHE, persist_result=False)
+@task(
+    name="register",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    retries=3,
+    retry_delay_seconds=[10, 60, 300],
+    retry_condition_fn=retry_transient,
+)
 def _record(config: PipelineConfig, done: dict[str, Outcome], workspace: Path) -> Record:
     with announce("register") as line:
         released = record(config, done, workspace)

@@ -38,16 +38,31 @@ def local_records(workspace: Path) -> Iterator[None]:
     """
     for name, value in prefect_environment(workspace).items():
         os.environ.setdefault(name, value)
+    with hold_workspace(workspace):
+        end_orphaned_servers(Path(os.environ["PREFECT_HOME"]))
+        yield
+
+
+@contextmanager
+def hold_workspace(workspace: Path) -> Iterator[None]:
+    """One pipeline at a time in a workspace.
+
+    Raises:
+        FoundryError: Another pipeline is running in it.
+    """
     runs = workspace / "runs"
     runs.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(runs / "pipeline.lock", timeout=0)
     try:
-        with FileLock(runs / "pipeline.lock", timeout=0):
-            end_orphaned_servers(Path(os.environ["PREFECT_HOME"]))
-            yield
+        lock.acquire()
     except Timeout as error:
         raise FoundryError(
             "Another pipeline is running in this workspace.", hint="Wait for it, or use another --workspace."
         ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def end_orphaned_servers(home: Path) -> int:

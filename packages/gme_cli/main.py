@@ -51,6 +51,8 @@ _VERBS = {
     "export": ("gme_cli.export:export", "Write a model for sentence-transformers, transformers or peft."),
     "serve": ("gme_cli.serve:serve", "Serve a model: an embeddings API and a page to search a corpus of your own."),
     "search": ("gme_cli.search:search", "Search the pictures and passages of Atlas with the champion."),
+    "schedules": ("gme_cli.schedules:schedules", "Fire the deployments of flows/prefect.yaml on this machine."),
+    "slots": ("gme_cli.schedules:slots", "List what became of the slots of scheduled pipelines."),
     "dashboard": ("gme_cli.dashboard:dashboard", "Open the MLflow and Prefect pages on what the runs wrote."),
     "doctor": ("gme_cli.doctor:doctor", "Tell what is wrong with this machine."),
     "schema": ("gme_cli.pipeline:schema", "Print the JSON schema of a pipeline file, for editors."),

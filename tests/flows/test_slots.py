@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
+from support.week import START, GivenClock
 
 from flows.schedule import Schedule
 from flows.slots import Firing, Slot, State, Work, fire, is_alive, records
@@ -17,24 +18,10 @@ from gme_data.errors import FoundryError
 from gme_data.settings import Frozen
 
 DAILY = Schedule(cron="0 3 * * *")
-START = datetime(2026, 3, 2, 3, tzinfo=UTC)
 
 
 class Settings(Frozen):
     size: int = 1
-
-
-@dataclass
-class GivenClock:
-    time: datetime = START
-    waited: list[float] = field(default_factory=list)
-
-    def now(self) -> datetime:
-        return self.time
-
-    def sleep(self, seconds: float) -> None:
-        self.waited.append(seconds)
-        self.time += timedelta(seconds=seconds)
 
 
 @dataclass

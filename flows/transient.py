@@ -1,0 +1,32 @@
+"""Which errors a retry may cure: those of a network. A bad input or a closed gate stays what it is."""
+
+from __future__ import annotations
+
+import errno
+from typing import Any
+
+from gme_data.errors import FoundryError
+
+_NETWORK = {
+    getattr(errno, name)
+    for name in ("ECONNREFUSED", "ECONNRESET", "ECONNABORTED", "EHOSTUNREACH", "ENETUNREACH", "ENETDOWN", "ETIMEDOUT")
+}
+
+
+def is_transient(error: BaseException | None) -> bool:
+    """Whether `error`, or what it was raised from, is of the network."""
+    while error is not None:
+        if isinstance(error, FoundryError):
+            return False
+        if isinstance(error, ConnectionError | TimeoutError):
+            return not isinstance(error, BrokenPipeError)
+        if isinstance(error, OSError) and error.errno in _NETWORK:
+            return True
+        error = error.__cause__
+    return False
+
+
+def retry_transient(task: Any, task_run: Any, state: Any) -> bool:  # noqa: ANN401 - Prefect's signature
+    """For ``retry_condition_fn`` of a Prefect task."""
+    found = state.result(raise_on_failure=False)
+    return isinstance(found, BaseException) and is_transient(found)

@@ -1,0 +1,51 @@
+"""Which runs count as dead: told by the process where it can be asked, else by time."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+from prefect.client.schemas.objects import FlowRun, State, StateType
+from support.week import START, GivenClock
+
+from flows.sweep import PROCESS, SweepRequest, close_dead, sign
+
+MACHINE, PID, BEGAN = sign().rsplit(":", 2)
+
+
+class Server:
+    """Keeps flow runs as Prefect's client shows them."""
+
+    def __init__(self, run: FlowRun) -> None:
+        self.run = run
+        self.messages: list[str | None] = []
+
+    def read_flow_runs(self, **_: object) -> list[FlowRun]:
+        return [self.run]
+
+    def set_flow_run_state(self, _: object, state: State, *, force: bool) -> None:
+        assert force
+        assert state.is_crashed()
+        self.messages.append(state.message)
+
+
+@pytest.mark.parametrize(
+    ("state", "hours", "process", "reason"),
+    [
+        (StateType.RUNNING, 0.1, f"{MACHINE}:{PID}:{int(BEGAN) - 60}", "its process is gone"),
+        (StateType.RUNNING, 1000, f"{MACHINE}:{PID}:{BEGAN}", None),
+        (StateType.RUNNING, 47, f"elsewhere:{PID}:{BEGAN}", None),
+        (StateType.RUNNING, 49, f"elsewhere:{PID}:{BEGAN}", "it is running for too long"),
+        (StateType.RUNNING, 49, None, "it is running for too long"),
+        (StateType.PENDING, 0.4, None, None),
+        (StateType.PENDING, 0.6, None, "no worker began it"),
+    ],
+)
+def test_what_is_closed(state: StateType, hours: float, process: str | None, reason: str | None) -> None:
+    found = State(type=state, timestamp=START - timedelta(hours=hours))
+    run = FlowRun(flow_id=uuid4(), name="run", state=found, labels={PROCESS: process} if process else {})
+    server = Server(run)
+    closed = close_dead(server, SweepRequest(), GivenClock())  # type: ignore[arg-type]
+    assert server.messages == ([reason] if reason else [])
+    assert closed == (["run"] if reason else [])
