@@ -3,6 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 UV_VERSION := 0.13.9
+CHECKOV_VERSION := 3.3.30
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -18,7 +19,7 @@ export GX_ANALYTICS_ENABLED := false
 export MLFLOW_DISABLE_TELEMETRY := true
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: help setup requirements pipeline test test-slow check bench dashboard screenshot readme clean clean-all
+.PHONY: help setup requirements pipeline test test-slow check check-infra bench docs dashboard screenshot readme clean clean-all
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -59,8 +60,17 @@ test-slow: $(READY) ## Run the tests that take longer than a minute
 check: $(READY) ## ruff, mypy --strict and the import contracts
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
 
+# checkov pins libraries of its own, so it gets an environment of its own; it judges files and asks no network.
+check-infra: ## terraform fmt and checkov over infra/terraform
+	@terraform fmt -check -recursive infra/terraform
+	@test -x $(VENV)/checkov/bin/checkov || { $(PYTHON) -m venv $(VENV)/checkov && $(VENV)/checkov/bin/python -m pip install --quiet checkov==$(CHECKOV_VERSION); }
+	@$(VENV)/checkov/bin/checkov --directory infra/terraform --framework terraform --quiet --compact --skip-download
+
 bench: $(READY) ## Measure speed against named peers
 	@for bench in benchmarks/bench_*.py; do $(BIN)/python $$bench || exit 1; done
+
+docs: $(READY) ## Build the documentation site into site/
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet && echo "Built: site/index.html. Read it with search: $(BIN)/python -m http.server --directory site"
 
 dashboard: $(READY) ## Open the MLflow and Prefect UIs on what the runs wrote
 	@$(BIN)/gme dashboard
@@ -72,7 +82,7 @@ readme: $(READY) ## Write the scores of the newest report into the README
 	@$(BIN)/python docs/update_readme.py
 
 clean: ## Remove what runs made (data, checkpoints, reports, records); keep the environment
-	rm -rf data checkpoints runs reports dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf data checkpoints runs reports dist site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 
 clean-all: clean ## Remove the environment and the DVC store too
 	rm -rf $(VENV) .dvc/cache .dvc/tmp dvc-store

@@ -120,9 +120,13 @@ def run_link(name: str, config: PipelineConfig, made: Mapping[str, Outcome], wor
 
 def find_made(name: str, config: PipelineConfig, made: Mapping[str, Outcome], workspace: Path) -> Outcome | None:
     """The undamaged output of a link, if it was made from just this config, these inputs and this code."""
-    step = link(name).load()
+    return find_done(link(name).load(), step_key_of(name, config, made, workspace), workspace)
+
+
+def step_key_of(name: str, config: PipelineConfig, made: Mapping[str, Outcome], workspace: Path) -> str:
+    """The key that a link has with just this config, these inputs and this code."""
     manifests = {source: outcome.manifest for source, outcome in _inputs(name, config, made, workspace).items()}
-    return find_done(step, step_key(step, section(config, name), manifests)[0], workspace)
+    return step_key(link(name).load(), section(config, name), manifests)[0]
 
 
 def _inputs(name: str, config: PipelineConfig, made: Mapping[str, Outcome], workspace: Path) -> dict[str, Outcome]:

@@ -8,6 +8,7 @@ change the run's own inputs, and no pipeline would ever be finished. A new run i
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 
 from flows.config import PipelineConfig
@@ -16,7 +17,9 @@ from gme_data.journal import atomic_write
 from gme_data.manifest import require
 from gme_data.steps import Outcome
 from gme_release.champion import find
+from gme_release.trouble import TrackerError
 
+_LOGGER = logging.getLogger(__name__)
 _KEPT = Path("runs") / "steps" / "synthesize" / "judges.json"
 
 
@@ -31,7 +34,11 @@ def judge_of(run: str, config: PipelineConfig, workspace: Path) -> Outcome | Non
     kept = _read(workspace)
     if run in kept:
         return _opened(workspace / kept[run]) if kept[run] else None
-    champion = find(workspace, config.release.model_name, config.release.champion)
+    try:
+        champion = find(workspace, config.release.model_name, config.release.champion)
+    except TrackerError as error:
+        _LOGGER.warning("No champion judges the pictures, because the tracker does not answer: %s", error)
+        return None
     return _opened(champion.folder) if champion else None
 
 

@@ -14,14 +14,16 @@ from typing import Any
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
+from prefect.runtime import flow_run
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from flows import artifacts
-from flows.apart import end_running, run_apart
+from flows.apart import end_running
 from flows.chain import find_made
 from flows.config import PipelineConfig
 from flows.console import announce
 from flows.records import Record, record
+from flows.tracking import run_followed, tracked
 from gme_data.steps import Outcome
 
 _LOGGER = logging.getLogger(__name__)
@@ -45,7 +47,8 @@ def pipeline(config: PipelineConfig, workspace: Path) -> PipelineResult:
         FoundryError: What the failing step says; the steps before it stay done.
     """
     try:
-        return _run_chain(config, workspace)
+        with tracked(config, workspace, {"id": str(flow_run.id), "url": str(flow_run.ui_url or "")}):
+            return _run_chain(config, workspace)
     except BaseException:
         # A step that another thread waits for would hold up the end of the flow until it is done.
         end_running()
@@ -92,7 +95,7 @@ def _step(name: str) -> Any:  # noqa: ANN401 - a Prefect task, whose type depend
 @task(cache_policy=NO_CACHE, persist_result=False)
 def _run_step(name: str, config: PipelineConfig, done: dict[str, Outcome], workspace: Path) -> Outcome:
     with announce(name) as line:
-        outcome = find_made(name, config, done, workspace) or run_apart(name, config, done, workspace)
+        outcome = find_made(name, config, done, workspace) or run_followed(name, config, done, workspace)
         line.finish(outcome)
     return outcome
 

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from flows.config import PipelineConfig
+from flows.tracking import settled
 from gme_data.steps import Outcome
+from gme_release.diffable import write_diffable
 from gme_release.records import RunFacts
 from gme_release.registration import Registration, register
 from gme_release.versioning import version_outputs
@@ -83,6 +85,8 @@ def record(config: PipelineConfig, outcomes: Mapping[str, Outcome], workspace: P
         outputs={name: outcome.folder.relative_to(workspace).as_posix() for name, outcome in outcomes.items()},
         versions=version_outputs(workspace, config.release),
     )
+    write_diffable(workspace, report.parent)
+    facts = settled(facts, workspace)
     return Record(config.release.model_name, register(workspace, config.release, facts), facts.scores, report)
 
 

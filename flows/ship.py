@@ -23,14 +23,14 @@ for the first time in {steps:,} steps of our own stage 0. Made by `make starter`
 
 In it: the vision tower and merger in half precision, and of the language part what training changed, as products of
 matrices of rank {rank}. Not in it: SmolLM2's own layers and words, which come from their package.
-
+{note}
 ## What it learned from
 
 Atlas's train part, and pictures, names and definitions of other packages: {examples:,} further pairs, with {pictures:,}
-pictures of which some are Atlas's own trained ones. Nothing of an entity that Atlas holds out for dev or test: their
-families, names, synonyms, places and pictures that look like theirs are refused when the data are made ({refused:,}
-times), and the finished data are checked once more. Two frozen teachers, MiniLM for texts and EfficientNet-lite0 for
-pictures, said how alike the candidates of a batch are.
+pictures of which some are Atlas's own trained ones and some are flags that we drew. Nothing of an entity that Atlas
+holds out for dev or test: their families, names, synonyms, places and pictures that look like theirs are refused when
+the data are made ({refused:,} times), and the finished data are checked once more. In some phases two frozen teachers,
+MiniLM for texts and EfficientNet-lite0 for pictures, said how alike the candidates of a batch are.
 
 ## What it knows (test part, full pools, one run)
 
@@ -79,6 +79,7 @@ def _card(made: Starter, config: StageZeroConfig, size: int, digest: str) -> str
         megabytes=size / 1e6,
         digest=digest,
         rank=config.shrink.rank,
+        note=f"\n{config.note}\n" if config.note else "",
         examples=int(counts["examples"]),
         pictures=int(counts["pictures"]),
         refused=int(counts["refused"]),

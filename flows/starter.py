@@ -41,6 +41,8 @@ class StageZeroConfig(Frozen):
     """What is kept of it."""
     evaluation: EvaluationConfig = EvaluationConfig()
     """Which tasks the model card has scores of."""
+    note: str = ""
+    """What the recipe alone does not tell of how the shipped file was made; stands in the model card."""
 
 
 @dataclass(frozen=True, slots=True)

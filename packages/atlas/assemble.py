@@ -14,7 +14,7 @@ from atlas.choice import rank, sample
 from atlas.config import AtlasConfig
 from atlas.drawings import STYLES
 from atlas.factbook import Place, read_places, shorten
-from atlas.fields import FIELDS, PAGES, SECTIONS
+from atlas.fields import FIELDS, FLAG_START, PAGES, SECTIONS
 from atlas.maps import draw_locator, draw_outline, read_outlines
 from atlas.pages import Block, render_page
 from atlas.pictographs import BASE, Pictograph, read_pictographs
@@ -23,7 +23,6 @@ from atlas.wordings import all_wordings
 from atlas.world import FactRow, PassageRow, PictographRow, PlaceRow, World
 from gme_data.progress import track
 
-_FLAG_START = 110  # characters of the flag's description in the Government passage
 _MAP_SECTIONS = frozenset({"Geography", "Nature"})
 
 
@@ -132,7 +131,7 @@ def _lines(place: Place, section: str) -> tuple[str, ...]:
         if field.section == section and field.name in place.values
     ]
     if section == "Government" and place.flag_description:
-        lines.append(f"Flag: {shorten(place.flag_description, _FLAG_START)}")
+        lines.append(f"Flag: {shorten(place.flag_description, FLAG_START)}")
     return tuple(lines)
 
 

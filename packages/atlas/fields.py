@@ -58,3 +58,5 @@ FIELDS = (
 )
 FLAG_PATH = ("Government", "Flag")
 """Where the source describes the flag; not a question field, but the Government passage starts it."""
+FLAG_START = 110
+"""Characters of that description in the Government passage."""

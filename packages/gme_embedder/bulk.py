@@ -12,7 +12,6 @@ import io
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +19,6 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from gme_data.digests import sha256_bytes, sha256_file
@@ -28,6 +26,7 @@ from gme_data.errors import FoundryError
 from gme_data.images import ImageStore
 from gme_data.items import Item
 from gme_data.journal import atomic_write
+from gme_data.locks import taken
 from gme_data.parquet import write_table
 from gme_data.progress import Progress
 from gme_embedder.embedder import Embedder
@@ -122,7 +121,7 @@ def embed_corpus(
     with Progress("embed", total, "rows") as progress:
         meter = Meter(progress)
         for number, rows in enumerate(_shards(files, job.shard_rows)):
-            with _taken(output, number) as mine:
+            with taken(output / f".lock-{number:05d}") as mine:
                 if vectors_path(output, number).exists():
                     before += 1
                     progress.advance(len(rows))
@@ -146,21 +145,6 @@ class Meter:
         self._tokens += tokens
         seconds = max(time.monotonic() - self._started, 1e-3)
         self._progress.advance(rows, f"{self._tokens / seconds:,.0f} tokens/s")
-
-
-@contextmanager
-def _taken(output: Path, number: int) -> Iterator[bool]:
-    """Whether a shard is this process' to make; it is nobody else's meanwhile."""
-    lock = FileLock(output / f".lock-{number:05d}")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        lock.release()
 
 
 def vectors_path(folder: Path, number: int) -> Path:

@@ -39,7 +39,7 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torc
 
 
 class Embedder:
-    """A universal multimodal embedder. Made by `load` or `untrained`.
+    """A universal multimodal embedder. Made by `load` or `fresh`.
 
     Attributes:
         model: The torch module.

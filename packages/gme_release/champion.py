@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from gme_data.errors import FoundryError
 from gme_data.manifest import require
+from gme_release.settings import RecordSettings
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -57,7 +58,7 @@ def resolve(workspace: Path, name: str, alias: str = "champion") -> RegisteredMo
 
 def find(workspace: Path, name: str, alias: str = "champion") -> RegisteredModel | None:
     """As `resolve`; None if nothing is registered under the alias."""
-    if not (workspace / "runs" / "mlflow" / "mlflow.db").exists():
+    if not RecordSettings.from_environment().has_records(workspace):
         return None
     from gme_release.registry import version_of
     from gme_release.tracking import explained, open_client

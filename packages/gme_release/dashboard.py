@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gme_data.errors import FoundryError
+from gme_release.settings import RecordSettings
 
 _HOST = "127.0.0.1"
 _START_SECONDS = 120.0
@@ -80,7 +81,9 @@ def running_dashboards(
     logs.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         # Both start at once: each needs several seconds.
-        mlflow = stack.enter_context(_server(_mlflow_command(mlflow_at), {}, workspace, logs / "mlflow.log"))
+        mlflow = stack.enter_context(
+            _server(_mlflow_command(mlflow_at), _mlflow_environment(workspace), workspace, logs / "mlflow.log")
+        )
         # The page asks the API where this says; by default it would look at another port than ours.
         prefect_settings = {**prefect_environment, "PREFECT_SERVER_UI_API_URL": f"{_url(prefect_at)}/api"}
         prefect = stack.enter_context(
@@ -92,11 +95,17 @@ def running_dashboards(
 
 
 def _mlflow_command(port: int) -> list[str]:
-    database = "sqlite:///runs/mlflow/mlflow.db"  # relative: the server runs in the workspace
-    return [
-        *(sys.executable, "-m", "mlflow", "server", "--host", _HOST, "--port", str(port), "--workers", "1"),
-        *("--backend-store-uri", database, "--artifacts-destination", "runs/mlflow/artifacts"),
-    ]
+    return [sys.executable, "-m", "mlflow", "server", "--host", _HOST, "--port", str(port), "--workers", "1"]
+
+
+def _mlflow_environment(workspace: Path) -> dict[str, str]:
+    """What the server is to serve; in its environment, because everybody can read the arguments of a process."""
+    settings = RecordSettings.from_environment()
+    root = settings.artifact_root or "runs/mlflow/artifacts"  # relative: the server runs in the workspace
+    return {
+        "MLFLOW_BACKEND_STORE_URI": settings.tracking_uri(workspace),
+        "MLFLOW_ARTIFACTS_DESTINATION": root,
+    }
 
 
 def _prefect_command(port: int) -> list[str]:
@@ -151,7 +160,7 @@ def _wait_healthy(name: str, process: subprocess.Popen[bytes], url: str, log: Pa
 
 
 def _require_records(workspace: Path) -> None:
-    if not (workspace / "runs" / "mlflow" / "mlflow.db").exists():
+    if not RecordSettings.from_environment().has_records(workspace):
         raise FoundryError(f"No runs recorded in {workspace.resolve()}.", hint="Run `gme pipeline` first.")
 
 

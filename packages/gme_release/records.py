@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,6 +19,8 @@ from gme_data.errors import FoundryError
 from gme_data.manifest import Manifest
 from gme_release.versioning import VersionedOutputs
 
+WORKSPACE = "gme.workspace"
+"""Tag of every run: where it works. Runs of other workspaces are none of our business."""
 _NOT_A_METRIC = ("stage", "phase", "source", "step")
 
 
@@ -103,6 +106,11 @@ def record_key(facts: RunFacts, policy: Mapping[str, Any]) -> str:
     )
 
 
+def workspace_tag(workspace: Path) -> str:
+    """Machine and folder, without what a search would take for the end of a text."""
+    return f"{socket.gethostname()}:{workspace.resolve()}".replace("'", "")
+
+
 def flat_params(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     """Nested configuration as ``{"train.lora.rank": "8"}``; a list is one value, as JSON."""
     flat: dict[str, str] = {}
@@ -137,6 +145,33 @@ def training_curves(facts: RunFacts) -> Iterator[tuple[str, int, float]]:
         if path.is_file():
             for point in json.loads(path.read_text(encoding="utf-8")).get("series", []):
                 yield from _points(name, point)
+
+
+_OF_SOURCES = ("loss", "accuracy")
+_SHOWN_AS = {
+    "loss": "loss/all",
+    "accuracy": "accuracy/all",
+    "similarity": "similarity/positives",
+    "negative_similarity": "similarity/negatives",
+    "temperature": "optimizer/temperature",
+    "gradient_norm": "optimizer/gradient_norm",
+    "text_rate": "optimizer/rate_language",
+    "vision_rate": "optimizer/rate_vision",
+    "pairs_per_second": "speed/pairs_per_second",
+    "tokens_per_second": "speed/tokens_per_second",
+    "computed_to_real": "speed/computed_to_real",
+    "peak_memory": "speed/peak_memory_bytes",
+}
+"""Field of a training event -> metric, in groups as the tracker's page shows them."""
+
+
+def event_points(event: Mapping[str, Any]) -> list[list[Any]]:
+    """``[metric, value, time in ms, step]`` of a training event; equal events give equal points."""
+    when, step = int(float(event["time"]) * 1000), int(event["step"])
+    found = {name: event[field] for field, name in _SHOWN_AS.items() if field in event}
+    if event.get("source"):
+        found.update({f"{field}/{event['source']}": event[field] for field in _OF_SOURCES if field in event})
+    return [[name, float(value), when, step] for name, value in found.items() if _is_finite(value)]
 
 
 def _points(step_name: str, point: Mapping[str, Any]) -> Iterator[tuple[str, int, float]]:

@@ -1,4 +1,4 @@
-"""Check a local DVC object store against its own names.
+"""Check a DVC object store, on this machine or on S3, against its own names.
 
 DVC trusts an object that lies in its cache read-only without hashing it again: a flipped bit there is checked out,
 pushed and pulled as if nothing were wrong. And it takes a folder's listing in a remote as proof that all files of the
@@ -14,7 +14,14 @@ import json
 import logging
 import re
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import IO, Any
+
+from gme_data.errors import FoundryError
+from gme_release.settings import mask
 
 _LOGGER = logging.getLogger(__name__)
 _OBJECT = re.compile(r"[0-9a-f]{30}(\.dir)?")
@@ -22,23 +29,116 @@ _LISTING = ".dir"
 _ABANDONED_AFTER_SECONDS = 3600.0
 
 
+@dataclass(frozen=True, slots=True)
+class RemoteStore:
+    """A store reached over a network: an fsspec file system and the folder in it."""
+
+    files: Any
+    root: str
+
+
+Store = Path | RemoteStore
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """One object that is not what its name says, or a listing of objects that are not there."""
+
+    name: str
+    what: str
+
+
+def store_at(workspace: Path, url: str) -> Store:
+    """The store behind the URL of a remote, as configured; relative to ``.dvc`` if it is a folder."""
+    if "://" not in url:
+        return (workspace / ".dvc" / url).resolve()
+    import fsspec
+
+    files, root = fsspec.core.url_to_fs(url)
+    return RemoteStore(files, str(root))
+
+
+def examine(store: Store) -> list[Damage]:
+    """Read and hash every object; nothing is changed.
+
+    Raises:
+        FoundryError: The store can't be reached or read.
+    """
+    try:
+        names = _names(store)
+        damaged = [Damage(name, "damaged") for name in names if _OBJECT.fullmatch(name[2:]) and not _sound(store, name)]
+        bad = {one.name for one in damaged}
+        listings = [name for name in names if name.endswith(_LISTING) and name not in bad]
+        torn = [(name, len(_missing(store, name, set(names)))) for name in listings]
+    except OSError as error:
+        raise _unreadable(store, error) from error
+    except Exception as error:  # the libraries of stores have no error in common
+        if isinstance(store, Path):
+            raise
+        raise _unreadable(store, error) from error
+    return damaged + [Damage(name, f"lists {count} objects that are missing") for name, count in torn if count]
+
+
+def remove(store: Store, damage: list[Damage]) -> None:
+    """Remove damaged objects, so that the next push writes them anew."""
+    for one in damage:
+        if isinstance(store, Path):
+            _path(store, one.name).unlink()
+        else:
+            store.files.rm(_key(store, one.name))
+
+
 def scrub(store: Path) -> list[Path]:
-    """Remove damaged objects, listings of missing objects and abandoned temporary files from a store.
+    """Remove damaged objects, listings of missing objects and abandoned temporary files from a local store.
 
     Returns:
         The removed objects.
     """
-    removed = [path for path in _objects(store) if not _is_sound(path)]
-    _remove(removed, "Damaged object")
-    torn = [path for path in _objects(store) if path.suffix == _LISTING and _missing(store, path)]
-    _remove(torn, "Listing of missing objects")
-    return removed + torn
+    for path in _objects(store):
+        # A temporary name: of a writer that works, or of one that died long ago.
+        if not _OBJECT.fullmatch(path.name) and time.time() - path.stat().st_mtime > _ABANDONED_AFTER_SECONDS:
+            path.unlink()
+    removed: list[Path] = []
+    while damage := examine(store):  # a listing lacks what was just removed
+        remove(store, damage)
+        removed += [_path(store, one.name) for one in damage]
+        for one in damage:
+            _LOGGER.warning("Removed from the store: %s (%s)", one.name, one.what)
+    return removed
 
 
-def missing_objects(store: Path, md5: str) -> list[str]:
-    """Names of the objects of the folder `md5` (``<32 hex>.dir``) that are not in the store, the listing included."""
-    listing = _path(store, md5)
-    return _missing(store, listing) if listing.is_file() else [md5]
+def missing_objects(store: Store, md5: str) -> list[str]:
+    """Names of the objects of the folder `md5` (``<32 hex>.dir``) that are not in the store, the listing included.
+
+    Raises:
+        FoundryError: The store can't be reached or read.
+    """
+    if isinstance(store, Path):
+        names = set(_names(store))
+    else:
+        try:
+            names = set(_names(store))
+        except Exception as error:  # the libraries of stores have no error in common
+            raise _unreadable(store, error) from error
+    return _missing(store, md5, names) if md5 in names else [md5]
+
+
+def _unreadable(store: Store, error: Exception) -> FoundryError:
+    where = store if isinstance(store, Path) else store.root
+    return FoundryError(
+        f"The store {mask(str(where))} can't be read: {mask(str(error))[:300]}",
+        hint="Mend the cause (address, network, permissions) and run the same command again.",
+        exit_code=1,
+    )
+
+
+def _names(store: Store) -> list[str]:
+    """Every object: its hash, and what else its name says."""
+    if isinstance(store, Path):
+        return [path.parent.name + path.name for path in _objects(store)]
+    store.files.invalidate_cache()
+    home = f"{store.root}/files/md5"
+    return sorted("".join(str(path).rsplit("/", 2)[1:]) for path in store.files.find(home))
 
 
 def _objects(store: Path) -> list[Path]:
@@ -49,22 +149,30 @@ def _path(store: Path, md5: str) -> Path:
     return store / "files" / "md5" / md5[:2] / md5[2:]
 
 
-def _missing(store: Path, listing: Path) -> list[str]:
-    names = sorted({entry["md5"] for entry in json.loads(listing.read_bytes())})
-    return [name for name in names if not _path(store, name).is_file()]
+def _key(store: RemoteStore, md5: str) -> str:
+    return f"{store.root}/files/md5/{md5[:2]}/{md5[2:]}"
 
 
-def _remove(paths: list[Path], what: str) -> None:
-    for path in paths:
-        _LOGGER.warning("%s removed from the store: %s%s", what, path.parent.name, path.name)
-        path.unlink()
+def _open(store: Store, md5: str) -> IO[bytes]:
+    if isinstance(store, Path):
+        return _path(store, md5).open("rb")
+    opened: IO[bytes] = store.files.open(_key(store, md5), "rb")
+    return opened
 
 
-def _is_sound(path: Path) -> bool:
-    if not _OBJECT.fullmatch(path.name):
-        # A temporary name: of a writer that works, or of one that died long ago.
-        return time.time() - path.stat().st_mtime < _ABANDONED_AFTER_SECONDS
-    with path.open("rb") as handle:
-        # md5 is DVC's name for the bytes, not a security measure.
-        found = hashlib.file_digest(handle, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-    return found == path.parent.name + path.name.removesuffix(_LISTING)
+def _missing(store: Store, listing: str, names: set[str]) -> list[str]:
+    with _open(store, listing) as handle:
+        return sorted({entry["md5"] for entry in json.loads(handle.read())} - names)
+
+
+def _sound(store: Store, name: str) -> bool:
+    # md5 is DVC's name for the bytes, not a security measure.
+    digest = hashlib.md5(usedforsecurity=False)
+    with _open(store, name) as handle:
+        for block in _blocks(handle):
+            digest.update(block)
+    return digest.hexdigest() == name.removesuffix(_LISTING)
+
+
+def _blocks(handle: IO[bytes]) -> Iterator[bytes]:
+    return iter(partial(handle.read, 2**22), b"")

@@ -1,95 +1,82 @@
-"""The MLflow database of a workspace and the runs in it.
+"""The runs of a pipeline in MLflow: found, adopted, filled.
 
-Everything here can be repeated: a run is found by its record key before it is created, timestamps come from the run's
-start and not from the clock, so what a killed process had logged is not logged twice. Knows no model registry.
+Everything here can be repeated: a run is found by its record key or by what its follower called it before it is
+created, timestamps come from the run's start and not from the clock, so what a killed process had logged is not logged
+twice. Knows no model registry.
 """
 
 from __future__ import annotations
 
-import logging
-import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import islice
-from pathlib import Path
 from typing import TypeVar
 
-from gme_data import environment
+from mlflow import MlflowClient
+from mlflow.entities import DatasetInput, InputTag, Metric, Param, Run, RunTag
 
-environment.settle()  # before MLflow is imported: it reads its switches at import
-os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+from gme_release.dataset_source import dataset_at
+from gme_release.delivery import FOLLOWED
+from gme_release.gate import Verdict
+from gme_release.records import WORKSPACE, RunFacts, flat_params, score_metrics, training_curves, workspace_tag
+from gme_release.tracker import database, experiment_of, explained, open_client
+from gme_release.trouble import TrackerError
 
-from mlflow import MlflowClient, set_tracking_uri  # noqa: E402
-from mlflow.entities import DatasetInput, InputTag, Metric, Param, Run, RunTag  # noqa: E402
-from mlflow.exceptions import MlflowException  # noqa: E402
-from sqlalchemy.exc import SQLAlchemyError  # noqa: E402
+__all__ = [
+    "FOLLOWED",
+    "MODEL_DIGEST",
+    "RECORD",
+    "WORKSPACE",
+    "TrackerError",
+    "adopt_run",
+    "database",
+    "experiment_of",
+    "explained",
+    "fill_run",
+    "open_client",
+]
 
-from gme_data.errors import FoundryError  # noqa: E402
-from gme_release.dataset_source import dataset_at  # noqa: E402
-from gme_release.gate import Verdict  # noqa: E402
-from gme_release.records import RunFacts, flat_params, score_metrics, training_curves  # noqa: E402
-
-ROOT = Path("runs/mlflow")
 RECORD = "gme.record"
 MODEL_DIGEST = "gme.model_digest"
 _BATCH = 100  # MLflow takes 100 params or tags and 1,000 metrics in one call
 T = TypeVar("T")
 
 
-def database(workspace: Path) -> Path:
-    """The sqlite file of the tracking and registry server."""
-    return workspace / ROOT / "mlflow.db"
-
-
-def open_client(workspace: Path) -> MlflowClient:
-    """A client of the workspace's database, made if it is not there. Sets MLflow's tracking URI for this process."""
-    logging.getLogger("mlflow").setLevel(logging.WARNING)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    path = database(workspace).resolve()
-    if not path.exists():
-        _create_database(path)
-    uri = f"sqlite:///{path}"
-    set_tracking_uri(uri)
-    return MlflowClient(uri, registry_uri=uri)
-
-
-@contextmanager
-def explained(workspace: Path) -> Iterator[None]:
-    """Turn what MLflow or its database cannot do (a full disk, a damaged file) into a `FoundryError`."""
-    try:
-        yield
-    except (MlflowException, SQLAlchemyError) as error:
-        first_line = str(error).strip().partition("\n")[0]
-        raise FoundryError(
-            f"The records in {database(workspace)} could not be read or written: {first_line}",
-            hint="Mend the cause (disk space, permissions) and run the same command again.",
-            exit_code=1,
-        ) from error
-
-
-def experiment_of(client: MlflowClient, workspace: Path, name: str) -> str:
-    """Id of the experiment `name`, made if needed; its artifacts lie in ``runs/mlflow/artifacts/<name>``."""
-    found = client.get_experiment_by_name(name)
-    if found is not None:
-        return str(found.experiment_id)
-    location = (workspace / ROOT / "artifacts" / name).resolve()
-    return str(client.create_experiment(name, artifact_location=location.as_uri()))
-
-
 def adopt_run(client: MlflowClient, experiment_id: str, facts: RunFacts, record: str) -> Run:
-    """The run of `record`: the one that was begun or finished before, else a new one.
+    """The run of `record`: the one that was begun or finished before, else the one that followed the work, else a new.
 
-    Other unfinished runs belong to processes that are dead, because the caller holds the lock; they are closed.
+    Other unfinished pipeline runs of the workspace belong to processes that are dead, because the caller holds the
+    lock; they are closed.
     """
-    for stale in client.search_runs([experiment_id], "attributes.status = 'RUNNING'"):
-        if stale.data.tags.get(RECORD) != record:
+    here, followed = workspace_tag(facts.workspace), facts.tags.get(FOLLOWED)
+    for stale in client.search_runs(
+        [experiment_id], f"attributes.status = 'RUNNING' and tags.`{WORKSPACE}` = '{here}'"
+    ):
+        if stale.data.tags.get(RECORD) != record and not _belongs(stale, followed):
             client.set_terminated(stale.info.run_id, "KILLED")
-    found = client.search_runs([experiment_id], f"tags.`{RECORD}` = '{record}'", order_by=["attributes.start_time ASC"])
-    if found:
-        return found[0]
-    tags = {RECORD: record, MODEL_DIGEST: facts.model_digest, **facts.tags}
+    tags = {MODEL_DIGEST: facts.model_digest, WORKSPACE: here, **facts.tags, RECORD: record}
+    recorded = _first(client, experiment_id, RECORD, record)
+    if recorded is not None:
+        return recorded
+    opened = _first(client, experiment_id, FOLLOWED, followed) if followed else None
+    if opened is not None:
+        # The record key last and in the same call: who finds it finds the rest.
+        client.log_batch(opened.info.run_id, tags=[RunTag(name, value) for name, value in tags.items()])
+        return client.get_run(opened.info.run_id)
     return client.create_run(experiment_id, run_name=facts.name, tags=tags)
+
+
+def _belongs(run: Run, followed: str | None) -> bool:
+    """Whether it is the run of a follower, or one of its steps."""
+    name = run.data.tags.get(FOLLOWED, "")
+    return followed is not None and name.partition("/")[0] == followed
+
+
+def _first(client: MlflowClient, experiment_id: str, tag: str, value: str) -> Run | None:
+    found = client.search_runs(
+        [experiment_id], f"tags.`{tag}` = '{value}'", order_by=["attributes.start_time ASC"], max_results=1
+    )
+    return found[0] if found else None
 
 
 def fill_run(client: MlflowClient, run: Run, facts: RunFacts, verdict: Verdict, model_id: str) -> None:
@@ -105,15 +92,6 @@ def fill_run(client: MlflowClient, run: Run, facts: RunFacts, verdict: Verdict, 
     for name, manifest in facts.manifests.items():
         client.log_dict(run_id, asdict(manifest), f"manifests/{name}.json")
     client.log_dict(run_id, verdict.to_json(), "gate/verdict.json")
-
-
-def _create_database(path: Path) -> None:
-    """Make the tables in a file aside and rename it: a kill in the middle of the migrations leaves nothing behind."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    part.unlink(missing_ok=True)
-    MlflowClient(f"sqlite:///{part}").search_experiments()
-    part.rename(path)
 
 
 def _tags(facts: RunFacts, verdict: Verdict) -> dict[str, str]:

@@ -20,10 +20,12 @@ from gme_data.journal import atomic_write
 from gme_release.config import ReleaseConfig
 from gme_release.dvc_command import run_dvc
 from gme_release.locks import writer_lock
-from gme_release.scrub import missing_objects, scrub
+from gme_release.pointers import pointers_kept
+from gme_release.remote import name_remote, remote_name
+from gme_release.scrub import Store, missing_objects, scrub, store_at
 
 _LOGGER = logging.getLogger(__name__)
-_CACHE = Path(".dvc/cache")
+CACHE = Path(".dvc/cache")
 IGNORED = ("_manifest.json", ".staging")
 
 
@@ -64,23 +66,27 @@ class VersionedOutputs:
 def version_outputs(workspace: Path, config: ReleaseConfig) -> VersionedOutputs:
     """Add the tracked folders, push them, and see in the remote that they arrived. Idempotent.
 
+    Where the push fails, the pointers say again what they said before: nothing points at what was not pushed.
+
     Raises:
         FoundryError: A folder is missing, the remote cannot be written, or bytes are missing in it after the push.
     """
     _require_folders(workspace, config.tracked)
     with writer_lock(workspace, "dvc"):
         prepare(workspace, config)
-        remote = _remote_url(workspace, config.remote)
-        store = _local_store(workspace, remote)
+        name = remote_name(config)
+        url = remote_url(workspace, name)
+        store = store_at(workspace, url)
         if config.scrub:
-            scrub(workspace / _CACHE)
-            if store:
+            scrub(workspace / CACHE)
+            if isinstance(store, Path):
                 scrub(store)
-        run_dvc(workspace, "add", "--quiet", *config.tracked)
-        folders = tuple(read_pointer(workspace, path) for path in config.tracked)
-        run_dvc(workspace, "push", "--quiet", "--remote", config.remote, *(folder.pointer for folder in folders))
-        _verify_push(workspace, config.remote, store, folders)
-    return VersionedOutputs(folders, remote)
+        with pointers_kept(workspace, config.tracked):
+            run_dvc(workspace, "add", "--quiet", *config.tracked)
+            folders = tuple(read_pointer(workspace, path) for path in config.tracked)
+            run_dvc(workspace, "push", "--quiet", "--remote", name, *(folder.pointer for folder in folders))
+            _verify_push(workspace, name, store, folders)
+    return VersionedOutputs(folders, url)
 
 
 def fetch(workspace: Path, path: str) -> Path:
@@ -91,7 +97,8 @@ def fetch(workspace: Path, path: str) -> Path:
     """
     folder = read_pointer(workspace, path)
     with writer_lock(workspace, "dvc"):
-        run_dvc(workspace, "pull", "--quiet", folder.pointer)
+        elsewhere = name_remote(workspace)
+        run_dvc(workspace, "pull", "--quiet", *(["--remote", elsewhere] if elsewhere else []), folder.pointer)
     return workspace / path
 
 
@@ -102,6 +109,7 @@ def prepare(workspace: Path, config: ReleaseConfig) -> None:
         settings.parent.mkdir(parents=True, exist_ok=True)
         in_git = (workspace / ".git").exists()
         atomic_write(settings, dvc_settings(config, in_git=in_git).encode())
+    name_remote(workspace)
     ignore = workspace / ".dvcignore"
     if not ignore.exists():
         atomic_write(ignore, "".join(f"{pattern}\n" for pattern in IGNORED).encode())
@@ -153,7 +161,12 @@ def _require_folders(workspace: Path, paths: tuple[str, ...]) -> None:
         )
 
 
-def _remote_url(workspace: Path, remote: str) -> str:
+def remote_url(workspace: Path, remote: str) -> str:
+    """Address of a remote, as configured.
+
+    Raises:
+        FoundryError: There is no such remote.
+    """
     parser = configparser.ConfigParser()
     parser.read([workspace / ".dvc" / "config", workspace / ".dvc" / "config.local"], encoding="utf-8")
     try:
@@ -165,17 +178,11 @@ def _remote_url(workspace: Path, remote: str) -> str:
         ) from error
 
 
-def _local_store(workspace: Path, url: str) -> Path | None:
-    """The folder of a remote on this machine; None for one that is reached over a network."""
-    return None if "://" in url else (workspace / ".dvc" / url).resolve()
-
-
-def _verify_push(workspace: Path, remote: str, store: Path | None, folders: tuple[TrackedFolder, ...]) -> None:
+def _verify_push(workspace: Path, remote: str, store: Store, folders: tuple[TrackedFolder, ...]) -> None:
     status = run_dvc(workspace, "status", "--cloud", "--json", "--remote", remote, *(f.pointer for f in folders))
+    # DVC looks no further than the listing of a folder; its files are looked for here.
     missing = sorted(json.loads(status or "{}"))
-    if store:
-        # DVC looks no further than the listing of a folder; here its files can be looked for as well.
-        missing += [name for folder in folders for name in missing_objects(store, folder.md5)]
+    missing += [name for folder in folders for name in missing_objects(store, folder.md5)]
     if missing:
         raise FoundryError(
             f"The push is incomplete: {len(missing)} object(s) not in the remote '{remote}', first {missing[0]}.",

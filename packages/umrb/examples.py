@@ -18,7 +18,7 @@ from gme_data.tasks import Document, Query
 from umrb.cards import PAGE_THUMB, SIDES, THUMB, Card, Example, Found, make_card
 from umrb.metrics import NOT_FOUND, first_relevant_rank
 from umrb.sides import Side
-from umrb.systems import DenseSystem, Outcome, Ranking
+from umrb.systems import Outcome, Ranking, VectorSystem
 from umrb.tasks import NumberedTask
 
 _EACH, _SHOWN, _MISSED = 2, 5, 10
@@ -41,7 +41,7 @@ def write_examples(folder: Path, task: NumberedTask, outcome: Outcome, seed: int
     atomic_write(folder / f"{task.card.name}.json", payload.encode())
 
 
-def write_sample(folder: Path, system: DenseSystem, task: NumberedTask, seed: int) -> None:
+def write_sample(folder: Path, system: VectorSystem, task: NumberedTask, seed: int) -> None:
     """Write ``<task>.queries.npy`` and ``<task>.docs.npy`` with some vectors of either side."""
     folder.mkdir(parents=True, exist_ok=True)
     draw = np.random.default_rng(seed)

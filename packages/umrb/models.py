@@ -24,7 +24,7 @@ from umrb.loading import Loaded
 from umrb.mteb_meta import describe, folder_digest
 from umrb.mteb_system import mteb_system
 from umrb.suite import MakeSystem
-from umrb.systems import DenseSystem, Encoder
+from umrb.systems import DenseSystem, Encoder, VectorSystem
 from umrb.vectors import Vectors, VectorStore
 
 MTEB = "mteb:"
@@ -117,7 +117,7 @@ def _of_mteb(model: EncoderProtocol, store: VectorStore) -> Model:
     if model.mteb_model_meta is None:
         raise FoundryError("A model without `mteb_model_meta` can't be filed.", hint="Give it one, see mteb's docs.")
 
-    def make(loaded: Loaded) -> DenseSystem:
+    def make(loaded: Loaded) -> VectorSystem:
         if loaded.mteb is None:
             raise FoundryError(
                 f"{loaded.task.card.name} is no task of mteb, and mteb's models are told which task they are at.",

@@ -22,7 +22,9 @@ from gme_data.digests import sha256_json
 from gme_data.errors import FoundryError
 from gme_data.images import ImageStore
 from gme_data.items import Item
-from umrb.systems import DenseSystem, Encoder, Part
+from gme_data.tasks import TaskCard
+from umrb.sides import as_given
+from umrb.systems import Part, VectorSystem
 from umrb.tasks import NumberedTask
 from umrb.vectors import Vectors, VectorStore
 
@@ -30,37 +32,45 @@ _KNOWN = (ScoringFunction.COSINE, ScoringFunction.DOT_PRODUCT)
 
 
 @dataclass(frozen=True, slots=True)
-class MtebSystem(DenseSystem):
+class MtebSystem(VectorSystem):
     """A model of mteb on one of mteb's tasks.
 
     Attributes:
+        name: Its name in tables.
+        digest: Names the model, its revision and its options.
+        store: Keeps vectors.
         model: Anything with mteb's `encode`.
         metadata: The task's own.
         batch_size: Handed to the model's data loader.
     """
 
-    model: Any = None
-    metadata: TaskMetadata | None = None
+    name: str
+    digest: str
+    store: VectorStore
+    model: Any
+    metadata: TaskMetadata
     batch_size: int = 32
 
+    def applies_to(self, card: TaskCard) -> bool:
+        """See `System`. What a model can't see is left out of the rows that it is given."""
+        return True
+
     def parts(self, task: NumberedTask) -> tuple[Part, Part]:
-        """See `DenseSystem`."""
+        """See `VectorSystem`."""
         return self._side(task, PromptType.query), self._side(task, PromptType.document)
 
     def _side(self, task: NumberedTask, prompt: PromptType) -> Part:
         side = task.queries if prompt is PromptType.query else task.docs
-        space = self.store.space(sha256_json([self.encoder.digest, task.card.name, prompt.value]), None)
+        space = self.store.space(sha256_json([self.digest, task.card.name, prompt.value]), None)
 
         def encode(items: Sequence[Item], images: ImageStore | None) -> Vectors:
             return self._encode(task, prompt, items, images)
 
-        return Part(side, side.digests(self.encoder.view), space, encode)
+        return Part(side, side.digests(as_given), space, encode)
 
     def _encode(
         self, task: NumberedTask, prompt: PromptType, items: Sequence[Item], images: ImageStore | None
     ) -> Vectors:
-        if self.metadata is None:
-            raise FoundryError(f"'{self.name}' is a model of mteb and can't be run on {task.card.name}.")
         rows = _rows(items, images, self.metadata.get_modalities(prompt))
         vectors = self.model.encode(
             DataLoader(rows, batch_size=self.batch_size, collate_fn=_columns),
@@ -93,7 +103,7 @@ def mteb_system(model: EncoderProtocol, store: VectorStore, metadata: TaskMetada
             hint="Models that compare by cosine or inner product of one vector each can be scored here.",
         )
     digest = sha256_json([meta.name, meta.revision, meta.experiment_kwargs])
-    return MtebSystem(str(meta.name), Encoder(digest, _unused), store, model=model, metadata=metadata)
+    return MtebSystem(str(meta.name), digest, store, model, metadata)
 
 
 def _rows(items: Sequence[Item], images: ImageStore | None, modalities: Sequence[str]) -> Any:  # noqa: ANN401
@@ -112,7 +122,3 @@ def _rows(items: Sequence[Item], images: ImageStore | None, modalities: Sequence
 
 def _columns(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
     return {name: [row[name] for row in rows] for name in rows[0]}
-
-
-def _unused(items: Sequence[Item], instruction: str | None, images: ImageStore | None) -> Vectors:
-    raise NotImplementedError  # a model of mteb is asked side by side, see `MtebSystem.parts`

@@ -31,7 +31,7 @@ from umrb.registry import Dataset, choose, select
 from umrb.result_files import MTEB_METRICS, TaskRecord, read_result, result_path, versions, write_meta, write_result
 from umrb.runner import summarise, write_outcome
 from umrb.sides import DIGEST
-from umrb.systems import DenseSystem
+from umrb.systems import VectorSystem
 from umrb.vectors import VectorStore
 
 _log = logging.getLogger(__name__)
@@ -110,7 +110,7 @@ def kept_contents(config: SuiteConfig, encoder: str) -> dict[str, tuple[int, int
     return found
 
 
-MakeSystem: TypeAlias = Callable[[Loaded], DenseSystem]
+MakeSystem: TypeAlias = Callable[[Loaded], VectorSystem]
 """The system that scores a task; a model of mteb is told which task it is."""
 
 
@@ -226,7 +226,7 @@ class _Work:
         self.refused[name] = reasons
         _log.warning("%s is refused: %s", name, "; ".join(reasons))
 
-    def _score(self, dataset: Dataset, loaded: Loaded, system: DenseSystem, encoded: int, started: float) -> None:
+    def _score(self, dataset: Dataset, loaded: Loaded, system: VectorSystem, encoded: int, started: float) -> None:
         config, task, path = self._config, loaded.task, self.path(loaded.task.card.name)
         metrics = list(dict.fromkeys([dataset.metric, *MTEB_METRICS]))
         outcome = system.outcome(task, metrics, min(config.depth, len(task.docs)))

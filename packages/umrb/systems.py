@@ -6,6 +6,7 @@ searches exactly, a block of documents in memory at a time. Knows no metric's me
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol, TypeAlias
@@ -107,20 +108,15 @@ class Part(NamedTuple):
     encode: Callable[[Sequence[Item], ImageStore | None], Vectors]
 
 
-@dataclass(frozen=True, slots=True)
-class DenseSystem:
-    """Exact search over the vectors of an encoder."""
+class VectorSystem(ABC):
+    """Exact search over vectors; what they are of and who makes them is told by `parts`."""
 
+    __slots__ = ()
     name: str
-    encoder: Encoder
-    store: VectorStore
-    only: Callable[[TaskCard], bool] = lambda card: True
-    """Further condition on the tasks that it is scored on."""
 
-    def applies_to(self, card: TaskCard) -> bool:
-        """See `System`."""
-        query, doc = sides(card.task_type)
-        return self.encoder.needs <= query and self.encoder.needs <= doc and self.only(card)
+    @abstractmethod
+    def parts(self, task: NumberedTask) -> tuple[Part, Part]:
+        """Queries and documents."""
 
     def prepare(self, tasks: Sequence[NumberedTask]) -> int:
         """Encode every distinct content of the tasks; what is in the store already is skipped."""
@@ -142,18 +138,6 @@ class DenseSystem:
             ranking = _among(asked, docs, task.candidates, depth)
         return Outcome(per_query(ranking.rows, task.judgements, metrics), ranking)
 
-    def parts(self, task: NumberedTask) -> tuple[Part, Part]:
-        """Queries and documents; candidates never carry an instruction."""
-        instruction = task.card.instruction if self.encoder.instructed else None
-        return self._part(task.queries, instruction), self._part(task.docs, None)
-
-    def _part(self, side: Side[Query] | Side[Document], instruction: str | None) -> Part:
-        def encode(items: Sequence[Item], images: ImageStore | None) -> Vectors:
-            return self.encoder.encode([self.encoder.view(item) for item in items], instruction, images)
-
-        space = self.store.space(self.encoder.digest, instruction)
-        return Part(side, side.digests(self.encoder.view), space, encode)
-
     @staticmethod
     def _computing(part: Part, progress: Progress | None = None) -> Callable[[Rows], Vectors]:
         def window(rows: Rows) -> Vectors:
@@ -168,6 +152,34 @@ class DenseSystem:
             return found[0] if len(found) == 1 else np.concatenate(found)
 
         return compute
+
+
+@dataclass(frozen=True, slots=True)
+class DenseSystem(VectorSystem):
+    """Exact search over the vectors of an encoder."""
+
+    name: str
+    encoder: Encoder
+    store: VectorStore
+    only: Callable[[TaskCard], bool] = lambda card: True
+    """Further condition on the tasks that it is scored on."""
+
+    def applies_to(self, card: TaskCard) -> bool:
+        """See `System`."""
+        query, doc = sides(card.task_type)
+        return self.encoder.needs <= query and self.encoder.needs <= doc and self.only(card)
+
+    def parts(self, task: NumberedTask) -> tuple[Part, Part]:
+        """Queries and documents; candidates never carry an instruction."""
+        instruction = task.card.instruction if self.encoder.instructed else None
+        return self._part(task.queries, instruction), self._part(task.docs, None)
+
+    def _part(self, side: Side[Query] | Side[Document], instruction: str | None) -> Part:
+        def encode(items: Sequence[Item], images: ImageStore | None) -> Vectors:
+            return self.encoder.encode([self.encoder.view(item) for item in items], instruction, images)
+
+        space = self.store.space(self.encoder.digest, instruction)
+        return Part(side, side.digests(self.encoder.view), space, encode)
 
 
 def _mean(vectors: Vectors, parts: int) -> Vectors:

@@ -12,17 +12,16 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from gme_data.digests import sha256_bytes, sha256_json
 from gme_data.errors import FoundryError
 from gme_data.journal import atomic_write
+from gme_data.locks import taken
 from umrb.sides import DIGEST, WINDOW, Digests, blocks
 
 Vectors: TypeAlias = NDArray[np.float32]
@@ -133,7 +132,7 @@ class Space:
     def _make(self, keys: Digests, rows: Rows, compute: Compute, *, wait: bool) -> int | None:
         """Compute one chunk; None if another process is at it, 0 if it was there when this one's turn came."""
         name = sha256_bytes(keys[rows].tobytes())[:24]
-        with _taken(self._folder / f".{name}.lock", wait=wait) as mine:
+        with taken(self._folder / f".{name}.lock", wait=wait) as mine:
             if not mine:
                 return None
             if (self._folder / f"{name}{_KEYS}").exists():
@@ -165,21 +164,6 @@ class Space:
                 hint="Compute and store in bfloat16 or float32 instead of float16; finished work is kept.",
             )
         return kept
-
-
-@contextmanager
-def _taken(path: Path, *, wait: bool) -> Iterator[bool]:
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=-1 if wait else 0)
-    except Timeout:
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        lock.release()
-        path.unlink(missing_ok=True)
 
 
 def _write(path: Path, array: NDArray[Any]) -> None:

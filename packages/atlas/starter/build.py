@@ -16,8 +16,9 @@ from atlas.starter.downloads import Package, fetch, read_table
 from atlas.starter.drawings import Drawing, Drops, read_concepts, read_emoji, read_flags, read_photos
 from atlas.starter.examples import Shown, atlas_drawings, gloss_examples, picture_examples
 from atlas.starter.heldout import HeldOut, read_held_out
+from atlas.starter.invented_flags import INVENTED, invented_flags
 from atlas.starter.prove import prove_disjoint
-from atlas.starter.renamed import proper_names, read_book, renamed_examples
+from atlas.starter.renamed import flag_questions, proper_names, read_book, renamed_questions
 from atlas.starter.wordnet import Synset, read_synsets, synonyms
 from gme_data.errors import FoundryError
 from gme_data.examples import Example, write_examples
@@ -43,13 +44,14 @@ def build(config: StarterConfig, atlas_folder: Path, downloads: Path, staging: P
     drawings = _candidates(config, packages, downloads, held_out, synsets, drops)
     shown, records = _draw(drawings, config, held_out, drops)
     own, own_records = _own(held_out, atlas_folder, {(one.drawing.kind, one.drawing.entity) for one in shown})
+    book = read_book(atlas_folder, proper_names(synsets, held_out), wordnet.licence)
+    invented = [one for one in shown if one.drawing.batch_key == INVENTED]
     examples = _unique(
         [
             *picture_examples([*shown, *own], config),
             *gloss_examples(synsets, wordnet.licence, held_out, config, drops),
-            *renamed_examples(
-                read_book(atlas_folder), proper_names(synsets, held_out), wordnet.licence, held_out, config
-            ),
+            *renamed_questions(book, held_out, config),
+            *flag_questions(invented, book, held_out, config),
         ]
     )
     used = {item.image for example in examples for item in (example.query, example.positive)}
@@ -77,6 +79,7 @@ def _candidates(
         if synset.id.startswith("n")
         for word in sorted(synset.first_for)
     }
+    yield from invented_flags(config)
     yield from read_flags(flags, emoji, folder, held_out, config, drops)
     for package in _role(packages, "stamps"):
         yield from read_photos(package, folder, held_out, config, drops)

@@ -16,7 +16,7 @@ class StarterConfig(Frozen):
     """Side of emoji, icons and flags in pixels; Atlas's own."""
     photo_size: int = Field(96, ge=16, le=512)
     """Longer side of photographs in pixels."""
-    pictures: int = Field(30_000, ge=1)
+    pictures: int = Field(36_000, ge=1)
     """At most so many pictures; icons of the least known concepts are left out first."""
     styles_per_concept: int = Field(6, ge=1)
     """At most so many sets draw one concept."""
@@ -24,6 +24,8 @@ class StarterConfig(Frozen):
     """At most so many pairs of drawings of one emoji, icon or flag."""
     texts: int = Field(60_000, ge=0)
     """At most so many pairs of texts."""
+    invented_flags: int = Field(3_000, ge=0)
+    """Flags of no place, each drawn in two styles and described."""
     names_per_passage: int = Field(12, ge=0)
     """Under so many other names each trained passage about a place is asked for."""
     languages: tuple[str, ...] = ("de", "es", "fr")

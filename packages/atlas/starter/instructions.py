@@ -13,6 +13,8 @@ INSTRUCTIONS = {
     "starter-photo": "Match the caption of a picture with the picture.",
     "starter-flag-description": ATLAS["flag-description"],
     "starter-place-question": ATLAS["place-question"],
+    "starter-flag-question": ATLAS["flag-question"],
+    "starter-flag-question-illustrated": ATLAS["flag-question-illustrated"],
     "starter-gloss": "Retrieve a passage about the word that answers the question.",
     "starter-example": "Retrieve the definition of a word that the sentence uses.",
 }

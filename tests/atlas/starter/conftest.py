@@ -15,7 +15,7 @@ from atlas.starter.config import StarterConfig
 from atlas.starter.downloads import Package
 from atlas.starter.heldout import HeldOut, read_held_out
 
-CONFIG = StarterConfig(pictures=200)
+CONFIG = StarterConfig(pictures=220, invented_flags=8, names_per_passage=1)
 
 
 def letters(code: str) -> str:

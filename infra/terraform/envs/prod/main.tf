@@ -1,0 +1,47 @@
+# The records that count: a standby, five weeks of backups, releases that nobody can change for a year.
+
+locals {
+  name = "gme-${var.owner}-prod"
+}
+
+data "aws_caller_identity" "here" {}
+
+module "storage" {
+  source = "../../modules/storage"
+
+  name                = local.name
+  release_locked_days = 365
+  release_lock_mode   = "COMPLIANCE"
+}
+
+module "database" {
+  source = "../../modules/database"
+
+  name             = local.name
+  vpc_id           = var.vpc_id
+  subnet_ids       = var.subnet_ids
+  client_group_ids = var.client_group_ids
+  key_arn          = module.storage.key_arn
+  instance_class   = "db.m7g.large"
+  two_zones        = true
+  backup_days      = 35
+}
+
+module "iam" {
+  source = "../../modules/iam"
+
+  name              = local.name
+  workers           = var.workers
+  bucket_arns       = module.storage.arns
+  key_arn           = module.storage.key_arn
+  database_user_arn = "arn:aws:rds-db:${var.region}:${data.aws_caller_identity.here.account_id}:dbuser:${module.database.resource_id}/mlflow"
+  region            = var.region
+}
+
+module "settings" {
+  source = "../../modules/settings"
+
+  bucket_names  = module.storage.names
+  database_host = module.database.host
+  database_port = module.database.port
+}

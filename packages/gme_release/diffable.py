@@ -1,0 +1,40 @@
+"""The scores and curves of the newest run as small files that git keeps, so that two revisions can be compared.
+
+`dvc metrics diff` and `dvc plots diff` read what ``dvc.yaml`` names at both revisions; ``reports/`` is in neither, because
+git ignores it. Knows the report's files, not how they came about.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from gme_data.journal import atomic_write
+
+HOME = Path("metrics")
+_PLOTS = ("curves.csv", "tasks.csv", "types.csv", "funnel.csv")
+
+
+def write_diffable(workspace: Path, report: Path) -> Path:
+    """Write ``metrics/scores.json`` and the plots' data from a report; returns the folder."""
+    home = workspace / HOME
+    home.mkdir(exist_ok=True)
+    scores = json.loads((report / "scores.json").read_text(encoding="utf-8"))
+    atomic_write(home / "scores.json", (json.dumps(_plain(scores), indent=1, ensure_ascii=False) + "\n").encode())
+    for name in _PLOTS:
+        if (report / "plots" / name).is_file():
+            shutil.copyfile(report / "plots" / name, home / name)
+        else:
+            (home / name).unlink(missing_ok=True)
+    return home
+
+
+def _plain(scores: dict[str, Any]) -> dict[str, Any]:
+    """Names and numbers alone: DVC compares those, and leaves lists out."""
+    types = {name.replace("->", " to "): value for name, value in scores.get("types", {}).items()}
+    tasks = {
+        task["name"]: {task["metric"]: task["value"], **task.get("scores", {})} for task in scores.get("tasks", [])
+    }
+    return {"overall": scores.get("overall"), "types": types, "tasks": tasks}

@@ -1,0 +1,110 @@
+"""Where records live, told by the environment: ``GME_MLFLOW_URI``, ``GME_ARTIFACT_ROOT``, ``GME_DVC_REMOTE``.
+
+Without them everything lies in the workspace. Addresses only: keys of S3 come from the usual ``AWS_*`` variables
+(``AWS_ENDPOINT_URL`` for a store that is not Amazon's), passwords never leave the process and are masked where an
+address is shown. Knows neither MLflow nor DVC.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+from typing import Self
+
+from pydantic import ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from gme_data.errors import FoundryError
+
+PREFIX = "GME_"
+_DATABASE = Path("runs/mlflow/mlflow.db")
+_ARTIFACTS = Path("runs/mlflow/artifacts")
+_TRACKERS = ("sqlite", "postgresql", "postgresql+psycopg", "postgresql+psycopg2", "http", "https")
+_STORES = ("s3", "gs", "azure", "abfs", "file")
+_PASSWORD = re.compile(r"(?P<before>://[^\s:/@]*:)[^\s/]+(?=@)|(?P<field>\b(?:password|token|secret)=)[^\s&;]+", re.I)
+
+
+class RecordSettings(BaseSettings):
+    """Addresses of tracker, artifacts and bytes; None is a place inside the workspace."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="ignore", use_attribute_docstrings=True
+    )
+
+    mlflow_uri: str | None = None
+    """Tracking server and registry: ``http(s)://...``, ``postgresql://...`` or ``sqlite:///...``."""
+    artifact_root: str | None = None
+    """Where artifacts and models of new experiments go: a folder, or ``s3://bucket/prefix``. With a tracking server and
+    no root of our own, the server decides."""
+    dvc_remote: str | None = None
+    """Where datasets and checkpoints are pushed: a folder, or ``s3://bucket/prefix``."""
+    tracker_wait: float = 60.0
+    """Seconds a registration waits for a tracker that does not answer."""
+
+    @classmethod
+    def from_environment(cls) -> Self:
+        """Read the environment.
+
+        Raises:
+            FoundryError: A variable can't be what it says; names it, without a password in it.
+        """
+        try:
+            return cls()
+        except ValidationError as error:
+            lines = [f"{PREFIX}{str(one['loc'][0]).upper()}: {mask(one['msg'])}" for one in error.errors()]
+            raise FoundryError("\n".join(lines), hint="See docs/records.md.") from None
+
+    @field_validator("mlflow_uri")
+    @classmethod
+    def _known_tracker(cls, value: str | None) -> str | None:
+        scheme = value.partition("://")[0] if value and "://" in value else ""
+        if value is not None and scheme not in _TRACKERS:
+            raise ValueError(f"expected http(s)://, postgresql:// or sqlite:///, found {mask(value)}")
+        if value is not None and scheme.startswith("http") and _PASSWORD.search(value):
+            raise ValueError("keep the password out: MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD")
+        return value
+
+    @field_validator("artifact_root", "dvc_remote")
+    @classmethod
+    def _known_store(cls, value: str | None) -> str | None:
+        if value is not None and "://" in value and value.partition("://")[0] not in _STORES:
+            raise ValueError(
+                f"expected a folder or one of {', '.join(f'{s}://' for s in _STORES)}, found {mask(value)}"
+            )
+        if value is not None and _PASSWORD.search(value):
+            raise ValueError("keep the password out: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+        return value
+
+    def tracking_uri(self, workspace: Path) -> str:
+        """Address of tracker and registry, with the driver that is installed."""
+        if self.mlflow_uri is None:
+            return f"sqlite:///{local_database(workspace).resolve()}"
+        scheme, _, rest = self.mlflow_uri.partition("://")
+        if scheme == "postgresql" and importlib.util.find_spec("psycopg2") is None:
+            return f"postgresql+psycopg://{rest}"
+        return self.mlflow_uri
+
+    def artifact_location(self, workspace: Path, experiment: str) -> str | None:
+        """Folder of an experiment's artifacts, as a URI; None where the tracking server decides."""
+        if self.artifact_root is not None:
+            root = self.artifact_root
+            home = root if "://" in root else (workspace / root).resolve().as_uri()
+            return f"{home.rstrip('/')}/{experiment}"
+        if self.mlflow_uri is not None and self.mlflow_uri.startswith("http"):
+            return None
+        return (workspace / _ARTIFACTS / experiment).resolve().as_uri()
+
+    def has_records(self, workspace: Path) -> bool:
+        """Whether there may be records: a database somewhere else, or one in the workspace."""
+        return self.mlflow_uri is not None or local_database(workspace).exists()
+
+
+def local_database(workspace: Path) -> Path:
+    """The sqlite file of a workspace without a tracker of its own."""
+    return workspace / _DATABASE
+
+
+def mask(text: str) -> str:
+    """`text` with the passwords in its addresses starred out."""
+    return _PASSWORD.sub(lambda found: f"{found['before'] or found['field']}***", text)

@@ -1,0 +1,188 @@
+"""A run is mirrored while it works; a tracker that is down loses nothing and doubles nothing."""
+
+from __future__ import annotations
+
+import socket
+import sqlite3
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from gme_data.events import append_event
+from gme_release.config import ReleaseConfig
+from gme_release.follower import HOME, Follower, RunPlan
+from gme_release.outbox import Outbox
+from gme_release.records import RunFacts
+from gme_release.registration import register
+from gme_release.tracking import FOLLOWED, RECORD, TrackerError, open_client
+
+PLAN = RunPlan("k" * 64, "tiny 2026-01-01", "gme-tiny", {"seed": 1}, {"gme.code": "c" * 64})
+
+
+def log_steps(workspace: Path, steps: range) -> None:
+    for step in steps:
+        append_event(
+            workspace / "runs/steps/train-1/events.jsonl",
+            "step",
+            step=step,
+            loss=9.0 - step,
+            source="flag",
+            accuracy=0.5,
+        )
+
+
+def runs_of(workspace: Path) -> dict[str, Run]:
+    client = open_client(workspace)
+    experiment = client.get_experiment_by_name("gme-tiny")
+    return {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])} if experiment else {}
+
+
+def history(workspace: Path, run: str, metric: str) -> list[tuple[int, float]]:
+    client: MlflowClient = open_client(workspace)
+    found = runs_of(workspace)[run]
+    return [(point.step, point.value) for point in client.get_metric_history(found.info.run_id, metric)]
+
+
+def until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def begin(workspace: Path) -> Follower:
+    follower = Follower(workspace, PLAN)
+    follower.begin_step("train-1", "4 train-1", "a" * 64, {"lora": {"rank": 8}})
+    return follower
+
+
+def test_mirrors_while_it_works_and_is_adopted(facts: RunFacts, config: ReleaseConfig) -> None:
+    workspace = facts.workspace
+    log_steps(workspace, range(2))  # of another run, long ago
+    follower = begin(workspace)
+    log_steps(workspace, range(3))
+    until(lambda: "4 train-1" in runs_of(workspace) and len(history(workspace, "4 train-1", "loss/all")) == 3)
+    live = runs_of(workspace)
+    parent, child = live["tiny 2026-01-01"], live["4 train-1"]
+    assert (parent.info.status, child.info.status) == ("RUNNING", "RUNNING")
+    assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
+    assert child.data.params == {"lora.rank": "8"}
+    plot = workspace / "loss.svg"
+    plot.write_text("<svg/>")
+    follower.end_step("train-1", "FINISHED", counts={"examples": 7}, files=[plot, workspace / "none.svg"])
+    plot.write_text("of the next run")
+    follower.settle()
+    found = register(workspace, config, _named(facts, follower.name))
+    follower.close(None)
+    assert found.run_id == parent.info.run_id
+    ended = runs_of(workspace)
+    assert {run.info.status for run in ended.values()} == {"FINISHED"}
+    assert ended["tiny 2026-01-01"].data.tags[RECORD]
+    client = open_client(workspace)
+    kept = client.download_artifacts(child.info.run_id, "plots/loss.svg", str(workspace))
+    assert Path(kept).read_text() == "<svg/>"
+    assert not list((workspace / HOME).glob("*")), "what was told and registered is kept no longer"
+
+
+def _named(facts: RunFacts, name: str) -> RunFacts:
+    return replace(facts, tags={FOLLOWED: name})
+
+
+def test_a_tracker_that_is_down_gets_all_of_it_once_later(
+    facts: RunFacts, config: ReleaseConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = facts.workspace
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        nobody = f"http://127.0.0.1:{probe.getsockname()[1]}"
+    monkeypatch.setenv("GME_MLFLOW_URI", nobody)
+    monkeypatch.setenv("GME_TRACKER_WAIT", "0")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    follower = begin(workspace)
+    log_steps(workspace, range(3))
+    follower.end_step("train-1", "FINISHED")
+    with pytest.raises(TrackerError, match="did not answer") as refused:
+        follower.settle()
+    assert "Nothing is lost" in str(refused.value.hint)
+    follower.close("FAILED")
+
+    monkeypatch.delenv("GME_MLFLOW_URI")
+    monkeypatch.setenv("GME_TRACKER_WAIT", "60")
+    again = Follower(workspace, PLAN)
+    again.begin_step("evaluate", "8 evaluate", "b" * 64, {})
+    again.end_step("evaluate", "FINISHED")
+    again.settle()
+    assert again.name == follower.name
+    found = register(workspace, config, _named(facts, again.name))
+    again.close(None)
+    runs = runs_of(workspace)
+    assert sorted(runs) == ["4 train-1", "8 evaluate", "tiny 2026-01-01"]
+    assert runs["tiny 2026-01-01"].info.run_id == found.run_id
+    assert history(workspace, "4 train-1", "loss/all") == [(0, 9.0), (1, 8.0), (2, 7.0)]
+
+
+def test_told_twice_is_there_once_and_a_resumed_training_goes_on(facts: RunFacts) -> None:
+    workspace = facts.workspace
+    follower = begin(workspace)
+    log_steps(workspace, range(4))
+    follower.close("KILLED")
+    [box] = (workspace / HOME).iterdir()
+    (box / "sent").unlink()  # as if it had been killed before it could note what was sent
+    with (box / "outbox.jsonl").open("a") as lines:
+        lines.write('{"kind": "met')  # and in the middle of a line
+    again = begin(workspace)
+    log_steps(workspace, range(2, 6))  # from its checkpoint on
+    again.end_step("train-1", "FINISHED")
+    again.settle()
+    again.close("FAILED")
+    assert [step for step, _ in history(workspace, "4 train-1", "loss/all")] == [0, 1, 2, 3, 4, 5]
+    assert len(runs_of(workspace)) == 2
+
+
+def test_another_run_closes_what_a_dead_one_left(facts: RunFacts) -> None:
+    workspace = facts.workspace
+    follower = begin(workspace)
+    follower._halt()  # killed: nothing says that it ended
+    other = Follower(workspace, replace(PLAN, key="o" * 64, name="other"))
+    other.begin_step("corpus", "1 corpus", "c" * 64, {})
+    other.end_step("corpus", "FINISHED")
+    other.settle()
+    other.close("FAILED")
+    statuses = {name: run.info.status for name, run in runs_of(workspace).items()}
+    assert statuses == {
+        "tiny 2026-01-01": "KILLED", "4 train-1": "KILLED", "other": "FAILED", "1 corpus": "FINISHED",
+    }  # fmt: skip
+
+
+def test_a_locked_database_is_waited_for(facts: RunFacts) -> None:
+    workspace = facts.workspace
+    lock = sqlite3.connect(workspace / "runs/mlflow/mlflow.db", isolation_level=None)
+    lock.execute("BEGIN EXCLUSIVE")
+    follower = begin(workspace)
+    log_steps(workspace, range(3))
+    follower.end_step("train-1", "FINISHED")
+    time.sleep(1)
+    lock.execute("ROLLBACK")
+    lock.close()
+    follower.settle()
+    follower.close("FAILED")
+    assert [step for step, _ in history(workspace, "4 train-1", "loss/all")] == [0, 1, 2]
+
+
+def test_an_outbox_survives_a_torn_line(tmp_path: Path) -> None:
+    box = Outbox(tmp_path / "box")
+    box.put({"kind": "a"})
+    with (tmp_path / "box" / "outbox.jsonl").open("ab") as handle:
+        handle.write(b'{"kind": "to')
+    again = Outbox(tmp_path / "box")
+    again.put({"kind": "b"})
+    assert [message["kind"] for message in again.messages()] == ["a", "b"]
+    _, offset = again.waiting(1)
+    again.mark_sent(offset)
+    assert [message["kind"] for message in again.waiting(9)[0]] == ["b"]
+    assert again.count_waiting == 1

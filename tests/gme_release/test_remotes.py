@@ -1,0 +1,143 @@
+"""DVC's remote on S3, unreachable or read-only; two revisions compared; a flipped byte found."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from release_miniature import build_workspace, good_scores
+
+from gme_data.errors import FoundryError
+from gme_release.audit import audit
+from gme_release.config import ReleaseConfig
+from gme_release.diffable import write_diffable
+from gme_release.dvc_command import run_dvc
+from gme_release.records import RunFacts
+from gme_release.versioning import fetch, version_outputs
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[str]:
+    moto = pytest.importorskip("moto.server", reason="moto[server] is not installed")
+    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def bucket(s3: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    import boto3
+
+    for name, value in {
+        "AWS_ENDPOINT_URL": s3,
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "never-written-anywhere",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    boto3.client("s3").create_bucket(Bucket="bytes")
+    return "s3://bytes/dvc"
+
+
+def test_s3_by_the_environment_alone(
+    facts: RunFacts, config: ReleaseConfig, bucket: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import boto3
+
+    monkeypatch.setenv("GME_DVC_REMOTE", bucket)
+    workspace = facts.workspace
+    found = version_outputs(workspace, config)
+    assert found.remote == bucket
+    assert not (workspace / "dvc-store").exists()
+    settings = "".join(path.read_text() for path in (workspace / ".dvc").glob("config*"))
+    assert "never-written-anywhere" not in settings
+
+    clone = tmp_path / "clone"
+    clone.mkdir()
+    shutil.copytree(workspace / ".dvc", clone / ".dvc", ignore=shutil.ignore_patterns("cache", "tmp"))
+    shutil.copy(workspace / "data.dvc", clone)
+    fetch(clone, "data")
+    assert (clone / "data/atlas/README.md").read_text() == "corpus\n"
+
+    objects = boto3.client("s3")
+    listed = objects.list_objects_v2(Bucket="bytes", Prefix="dvc/files/md5")["Contents"]
+    victim = max(listed, key=lambda entry: entry["Size"])["Key"]
+    data = bytearray(objects.get_object(Bucket="bytes", Key=victim)["Body"].read())
+    data[len(data) // 2] ^= 1
+    objects.put_object(Bucket="bytes", Key=victim, Body=bytes(data))
+    damage = audit(workspace, config)
+    assert [one.what for one in damage[f"remote {bucket}"]] == ["damaged"]
+    assert damage["cache"] == []
+    audit(workspace, config, repair=True)
+    version_outputs(workspace, config)
+    assert not any(audit(workspace, config).values())
+
+
+def test_unreachable_loses_nothing_and_points_at_nothing(
+    facts: RunFacts, config: ReleaseConfig, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{probe.getsockname()[1]}")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    monkeypatch.setenv("GME_DVC_REMOTE", bucket)
+    with pytest.raises(FoundryError, match="dvc push") as refused:
+        version_outputs(facts.workspace, config)
+    assert "never-written-anywhere" not in str(refused.value)
+    assert not list(facts.workspace.glob("*.dvc"))
+    monkeypatch.delenv("GME_DVC_REMOTE")
+    version_outputs(facts.workspace, config)
+    pointer = (facts.workspace / "data.dvc").read_text()
+
+    build_workspace(facts.workspace, seed=1)
+    (facts.workspace / "data/atlas/README.md").write_text("newer\n")
+    shutil.rmtree(facts.workspace / "dvc-store")
+    (facts.workspace / "dvc-store").write_text("nothing can be written below a file")
+    with pytest.raises(FoundryError, match="dvc push"):
+        version_outputs(facts.workspace, config)
+    assert (facts.workspace / "data.dvc").read_text() == pointer
+    (facts.workspace / "dvc-store").unlink()
+    version_outputs(facts.workspace, config)
+    assert (facts.workspace / "data.dvc").read_text() != pointer
+
+
+def test_two_revisions_are_compared(tmp_path: Path) -> None:
+    def git(*arguments: str) -> None:
+        identity = ["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false"]
+        subprocess.run(["git", *identity, *arguments], cwd=tmp_path, check=True, capture_output=True)
+
+    git("init", "-q")
+    shutil.copytree(CHECKOUT / ".dvc", tmp_path / ".dvc", ignore=shutil.ignore_patterns("cache", "tmp", "config.local"))
+    for name in (".gitignore", ".dvcignore", "dvc.yaml"):
+        shutil.copy(CHECKOUT / name, tmp_path)
+    report = tmp_path / "reports" / "tiny"
+    (report / "plots").mkdir(parents=True)
+    for tag, value in (("v1", 0.6), ("v2", 0.75)):
+        scores = good_scores()
+        scores["overall"] = scores["tasks"][0]["value"] = value  # type: ignore[index]
+        (report / "scores.json").write_text(json.dumps(scores))
+        (report / "plots" / "curves.csv").write_text(f"phase,source,step,loss\nmix,flag,0,9\nmix,flag,1,{value}\n")
+        (report / "plots" / "tasks.csv").write_text(f"task,model\nflag-i2i,{value}\n")
+        (report / "plots" / "funnel.csv").write_text("step,in,kept,rejected\nwrite,9,8,1\n")
+        write_diffable(tmp_path, report)
+        git("add", ".")
+        git("commit", "-qm", tag)
+        git("tag", tag)
+    changed = json.loads(run_dvc(tmp_path, "metrics", "diff", "v1", "v2", "--json"))["metrics/scores.json"]
+    assert changed["overall"]["diff"] == pytest.approx(0.15)
+    assert changed["tasks.place-question-t2t.ndcg_at_10"]["new"] == 0.75
+    run_dvc(tmp_path, "plots", "diff", "v1", "v2", "--out", "page")
+    page = (tmp_path / "page" / "index.html").read_text()
+    assert "Training loss" in page
+    assert "v1" in page
+    assert os.path.getsize(tmp_path / "page" / "index.html") > 1000
