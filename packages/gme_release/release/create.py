@@ -92,7 +92,17 @@ def create_release(
         write_made(part, read_record(part))  # as who verifies reads it: the order of fields is that of the file
         sign(part, key)
         shutil.move(part, folder)
-    return Release(folder, found, f"{config.model_name}@{tag}", record)
+    return Release(folder, found, f"{config.model_name}@{_semantic(tag)}", record)
+
+
+def _semantic(tag: str) -> str:
+    """`tag` with three numbers, as `dvc artifacts get NAME --rev TAG` reads the tags of a repository.
+
+    >>> _semantic("v1")
+    'v1.0.0'
+    """
+    numbers, rest = re.fullmatch(r"v([\d.]*\d)(.*)", tag).groups()  # type: ignore[union-attr]
+    return "v" + ".".join([*numbers.split("."), "0", "0"][:3]) + rest
 
 
 def _facts(
