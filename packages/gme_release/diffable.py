@@ -1,7 +1,7 @@
 """The scores and curves of the newest run as small files that git keeps, so that two revisions can be compared.
 
-`dvc metrics diff` and `dvc plots diff` read what ``dvc.yaml`` names at both revisions; ``reports/`` is in neither, because
-git ignores it. Knows the report's files, not how they came about.
+`dvc metrics diff` and `dvc plots diff` read what ``dvc.yaml`` names at both revisions; ``reports/`` is in neither,
+because git ignores it. Knows the report's files, not how they came about.
 """
 
 from __future__ import annotations
