@@ -24,7 +24,7 @@ def remote_name(config: ReleaseConfig) -> str:
 
 
 def name_remote(workspace: Path) -> str | None:
-    """Tell DVC of the environment's remote, so that `dvc pull -r gme` works too; its name, None if there is none."""
+    """Let DVC know the remote of the environment, so that `dvc pull -r gme` works too; None if there is none."""
     url = RecordSettings.from_environment().dvc_remote
     path = workspace / ".dvc" / "config.local"
     if not url:

@@ -14,7 +14,7 @@ import json
 import logging
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -86,6 +86,12 @@ def remove(store: Store, damage: list[Damage]) -> None:
             _path(store, one.name).unlink()
         else:
             store.files.rm(_key(store, one.name))
+
+
+def forget_listings(store: Store, md5s: Iterable[str]) -> None:
+    """Remove the listings of folders, so that the next push looks at each of their files and does not trust them."""
+    listed = set(_names(store))
+    remove(store, [Damage(md5, "lists objects that are missing") for md5 in md5s if md5 in listed])
 
 
 def scrub(store: Path) -> list[Path]:

@@ -22,7 +22,7 @@ from gme_release.dvc_command import run_dvc
 from gme_release.locks import writer_lock
 from gme_release.pointers import pointers_kept
 from gme_release.remote import name_remote, remote_name
-from gme_release.scrub import Store, missing_objects, scrub, store_at
+from gme_release.scrub import Store, forget_listings, missing_objects, scrub, store_at
 
 _LOGGER = logging.getLogger(__name__)
 CACHE = Path(".dvc/cache")
@@ -84,8 +84,7 @@ def version_outputs(workspace: Path, config: ReleaseConfig) -> VersionedOutputs:
         with pointers_kept(workspace, config.tracked):
             run_dvc(workspace, "add", "--quiet", *config.tracked)
             folders = tuple(read_pointer(workspace, path) for path in config.tracked)
-            run_dvc(workspace, "push", "--quiet", "--remote", name, *(folder.pointer for folder in folders))
-            _verify_push(workspace, name, store, folders)
+            _push(workspace, name, store, folders)
     return VersionedOutputs(folders, url)
 
 
@@ -176,6 +175,16 @@ def remote_url(workspace: Path, remote: str) -> str:
             f"DVC has no remote '{remote}' in {workspace / '.dvc/config'}.",
             hint=f"Run `dvc remote add {remote} <url>`, or name another remote in the config (release.remote).",
         ) from error
+
+
+def _push(workspace: Path, remote: str, store: Store, folders: tuple[TrackedFolder, ...]) -> None:
+    push = ("push", "--quiet", "--remote", remote, *(folder.pointer for folder in folders))
+    run_dvc(workspace, *push)
+    torn = [folder.md5 for folder in folders if missing_objects(store, folder.md5)]
+    if torn:
+        forget_listings(store, torn)
+        run_dvc(workspace, *push)
+    _verify_push(workspace, remote, store, folders)
 
 
 def _verify_push(workspace: Path, remote: str, store: Store, folders: tuple[TrackedFolder, ...]) -> None:

@@ -9,6 +9,7 @@ import pytest
 from gme_data.errors import FoundryError
 from gme_data.manifest import damage, read_manifest, write_manifest
 from gme_release.config import ReleaseConfig
+from gme_release.diffable import write_diffable
 from gme_release.dvc_command import run_dvc
 from gme_release.records import RunFacts
 from gme_release.versioning import dvc_settings, fetch, prepare, read_pointer, version_outputs
@@ -149,7 +150,6 @@ def test_dvc_yaml_has_no_stages_and_dvc_reads_it(facts: RunFacts, config: Releas
     assert "stages" not in (CHECKOUT / "dvc.yaml").read_text().replace("NO stages", "").replace("No stages", "")
     prepare(facts.workspace, config)
     shutil.copy(CHECKOUT / "dvc.yaml", facts.workspace)
-    shutil.copytree(facts.folder("report"), facts.workspace / "reports" / "tiny-1")
-    (facts.workspace / "reports" / "latest").symlink_to("tiny-1")
+    write_diffable(facts.workspace, facts.folder("report"))
     shown = run_dvc(facts.workspace, "metrics", "show", "--json")
     assert '"overall": 0.7' in shown
