@@ -136,13 +136,13 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run(folder, "git", "init", "--quiet")
     run(folder, sys.executable, "-m", "dvc", "init", "--quiet")
     for score in (0.5, 0.6):
-        report = folder / "reports" / "latest"
-        (report / "plots").mkdir(parents=True, exist_ok=True)
-        (report / "scores.json").write_text(json.dumps({"overall": score, "same": 1.0}))
+        metrics = folder / "metrics"
+        metrics.mkdir(exist_ok=True)
+        (metrics / "scores.json").write_text(json.dumps({"overall": score, "same": 1.0}))
         steps = [f"{step},{score * 10 / (step + 1)}" for step in range(100)]
-        (report / "plots" / "curves.csv").write_text("\n".join(["step,loss", *steps]))
-        (report / "plots" / "tasks.csv").write_text(f"task,model\nflags,{score}\n")
-        (report / "plots" / "funnel.csv").write_text("step,kept\nquestion,10\n")
+        (metrics / "curves.csv").write_text("\n".join(["step,loss", *steps]))
+        (metrics / "tasks.csv").write_text(f"task,model\nflags,{score}\n")
+        (metrics / "funnel.csv").write_text("step,kept\nquestion,10\n")
         run(folder, "git", "add", "--all")
         run(folder, "git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "--quiet", "-m", str(score))
     return folder
