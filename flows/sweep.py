@@ -15,6 +15,7 @@ from prefect import flow
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.sorting import FlowRunSort
 from prefect.context import FlowRunContext
 from prefect.states import Crashed
 from pydantic import Field
@@ -74,16 +75,26 @@ def sweep(request: SweepRequest) -> list[str]:
 
 def close_dead(client: SyncPrefectClient, request: SweepRequest, clock: Clock) -> list[str]:
     """As the flow, on a given server and clock."""
-    states = {"type": {"any_": [StateType.RUNNING, StateType.PENDING]}}
-    runs = client.read_flow_runs(flow_run_filter=FlowRunFilter.model_validate({"state": states}), limit=_PAGE)
     closed = []
-    for run in runs:
+    for run in _open_runs(client):
         reason = _dead(run, request, clock.now())
         if reason:
             client.set_flow_run_state(run.id, Crashed(message=reason), force=True)
             tell("crashed", f"{run.name} is closed: {reason}", str(run.id))
             closed.append(run.name)
     return closed
+
+
+def _open_runs(client: SyncPrefectClient) -> list[FlowRun]:
+    """Every run that says it is running or pending; all are read before any is closed, which would shift the pages."""
+    states = {"type": {"any_": [StateType.RUNNING, StateType.PENDING]}}
+    chosen = FlowRunFilter.model_validate({"state": states})
+    found: list[FlowRun] = []
+    while True:
+        page = client.read_flow_runs(flow_run_filter=chosen, sort=FlowRunSort.ID_DESC, limit=_PAGE, offset=len(found))
+        found += page
+        if len(page) < _PAGE:
+            return found
 
 
 def _dead(run: FlowRun, request: SweepRequest, now: datetime) -> str:

@@ -60,7 +60,7 @@ def test_a_schedule_fires_and_its_run_closes_what_is_dead(tmp_path: Path) -> Non
     before = {child.pid for child in psutil.Process().children(recursive=True)}
     with running_schedules(tmp_path, file=every_minute) as url:
         names = {deployment["name"] for deployment in ask(url, "deployments/filter", {})}
-        assert {"weekly", "synthesize", "train-1", "evaluate", "study", "sweep"} <= names
+        assert {"weekly", "synthesize", "train-1", "evaluate", "starter", "study", "sweep"} <= names
         dead, alive = begun(url, ended_process()), begun(url, sign())
         finished = {
             "deployments": {"name": {"any_": ["sweep"]}},

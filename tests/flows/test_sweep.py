@@ -17,12 +17,12 @@ MACHINE, PID, BEGAN = sign().rsplit(":", 2)
 class Server:
     """Keeps flow runs as Prefect's client shows them."""
 
-    def __init__(self, run: FlowRun) -> None:
-        self.run = run
+    def __init__(self, *runs: FlowRun) -> None:
+        self.runs = runs
         self.messages: list[str | None] = []
 
-    def read_flow_runs(self, **_: object) -> list[FlowRun]:
-        return [self.run]
+    def read_flow_runs(self, *, limit: int, offset: int, **_: object) -> list[FlowRun]:
+        return list(self.runs[offset : offset + limit])
 
     def set_flow_run_state(self, _: object, state: State, *, force: bool) -> None:
         assert force
@@ -49,3 +49,11 @@ def test_what_is_closed(state: StateType, hours: float, process: str | None, rea
     closed = close_dead(server, SweepRequest(), GivenClock())  # type: ignore[arg-type]
     assert server.messages == ([reason] if reason else [])
     assert closed == (["run"] if reason else [])
+
+
+def test_dead_runs_are_found_behind_many_that_are_alive() -> None:
+    alive = State(type=StateType.RUNNING, timestamp=START)
+    stuck = State(type=StateType.PENDING, timestamp=START - timedelta(days=1))
+    runs = [FlowRun(flow_id=uuid4(), name=f"run-{number}", state=alive) for number in range(400)]
+    server = Server(*runs, FlowRun(flow_id=uuid4(), name="stuck", state=stuck))
+    assert close_dead(server, SweepRequest(), GivenClock()) == ["stuck"]  # type: ignore[arg-type]
