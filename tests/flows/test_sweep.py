@@ -41,6 +41,8 @@ class Server:
         (StateType.PENDING, 0.4, None, None),
         (StateType.PENDING, 0.6, None, "no worker began it"),
     ],
+    # The processes of xdist must agree on the names, which is why they do not hold a process id.
+    ids=["dead", "alive", "elsewhere", "elsewhere-for-long", "unsigned-for-long", "pending", "stuck"],
 )
 def test_what_is_closed(state: StateType, hours: float, process: str | None, reason: str | None) -> None:
     found = State(type=state, timestamp=START - timedelta(hours=hours))
