@@ -118,20 +118,28 @@ def run_link(name: str, config: PipelineConfig, made: Mapping[str, Outcome], wor
     return execute(link(name).load(), section(config, name), inputs, workspace)
 
 
-def find_made(name: str, config: PipelineConfig, made: Mapping[str, Outcome], workspace: Path) -> Outcome | None:
+def find_made(
+    name: str, config: PipelineConfig, made: Mapping[str, Outcome], workspace: Path, *, new_run: bool = False
+) -> Outcome | None:
     """The undamaged output of a link, if it was made from just this config, these inputs and this code."""
-    return find_done(link(name).load(), step_key_of(name, config, made, workspace), workspace)
+    return find_done(link(name).load(), step_key_of(name, config, made, workspace, new_run=new_run), workspace)
 
 
-def step_key_of(name: str, config: PipelineConfig, made: Mapping[str, Outcome], workspace: Path) -> str:
+def step_key_of(
+    name: str, config: PipelineConfig, made: Mapping[str, Outcome], workspace: Path, *, new_run: bool = False
+) -> str:
     """The key that a link has with just this config, these inputs and this code."""
-    manifests = {source: outcome.manifest for source, outcome in _inputs(name, config, made, workspace).items()}
+    inputs = _inputs(name, config, made, workspace, new_run=new_run)
+    manifests = {source: outcome.manifest for source, outcome in inputs.items()}
     return step_key(link(name).load(), section(config, name), manifests)[0]
 
 
-def _inputs(name: str, config: PipelineConfig, made: Mapping[str, Outcome], workspace: Path) -> dict[str, Outcome]:
+def _inputs(
+    name: str, config: PipelineConfig, made: Mapping[str, Outcome], workspace: Path, *, new_run: bool = False
+) -> dict[str, Outcome]:
     inputs = _made_inputs(name, made)
-    judge = judge_of(_run_key(name, config, made), config, workspace) if link(name).judged else None
+    judged = link(name).judged
+    judge = judge_of(_run_key(name, config, made), config, workspace, anew=new_run) if judged else None
     return {**inputs, "judge": judge} if judge else inputs
 
 
@@ -175,23 +183,25 @@ class Planned:
     seconds_last_time: float | None
 
 
-def plan(config: PipelineConfig, workspace: Path) -> list[Planned]:
-    """What `flows.pipeline` would do now, without doing it."""
+def plan(config: PipelineConfig, workspace: Path, *, new_run: bool = False) -> list[Planned]:
+    """What `flows.pipeline` would do now, without doing it; with `new_run`, as if `flows.judge.forget` came first."""
     done: dict[str, Outcome] = {}
     planned = []
     for name in CHAIN:
-        planned.append(_plan_link(name, config, workspace, done))
+        planned.append(_plan_link(name, config, workspace, done, new_run=new_run))
     return planned
 
 
-def _plan_link(name: str, config: PipelineConfig, workspace: Path, done: dict[str, Outcome]) -> Planned:
+def _plan_link(
+    name: str, config: PipelineConfig, workspace: Path, done: dict[str, Outcome], *, new_run: bool
+) -> Planned:
     step = link(name).load()
     last = read_manifest(workspace / step.output)
     seconds = last.seconds if last else None
     waiting = [source for source in link(name).inputs.values() if source not in done]
     if waiting:
         return Planned(name, "run", f"after {', '.join(waiting)}", seconds)
-    found = find_made(name, config, done, workspace)
+    found = find_made(name, config, done, workspace, new_run=new_run)
     if found is None:
         return Planned(name, "run", "never made" if last is None else "config, input or code changed", seconds)
     done[name] = found

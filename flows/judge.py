@@ -23,15 +23,17 @@ _LOGGER = logging.getLogger(__name__)
 _KEPT = Path("runs") / "steps" / "synthesize" / "judges.json"
 
 
-def judge_of(run: str, config: PipelineConfig, workspace: Path) -> Outcome | None:
+def judge_of(run: str, config: PipelineConfig, workspace: Path, *, anew: bool = False) -> Outcome | None:
     """The model that judges the pictures of `run` (a step key); None if there is none or none is wanted.
+
+    With `anew` it is the one that would judge after `forget`.
 
     Raises:
         FoundryError: Its files are missing or damaged.
     """
     if config.synthesis.picture_filter == "none":
         return None
-    kept = _read(workspace)
+    kept = {} if anew else _read(workspace)
     if run in kept:
         return _opened(workspace / kept[run]) if kept[run] else None
     try:
@@ -44,9 +46,15 @@ def judge_of(run: str, config: PipelineConfig, workspace: Path) -> Outcome | Non
 
 def keep(run: str, judge: Outcome | None, workspace: Path) -> None:
     """Remember who judges `run`, so that its reruns find the same data done."""
-    kept = {**_read(workspace), run: judge.folder.relative_to(workspace).as_posix() if judge else ""}
+    kept = {**_read(workspace), run: _named(judge.folder, workspace) if judge else ""}
     (workspace / _KEPT).parent.mkdir(parents=True, exist_ok=True)
     atomic_write(workspace / _KEPT, json.dumps(kept, indent=1).encode())
+
+
+def _named(folder: Path, workspace: Path) -> str:
+    """Relative, so that a workspace may be moved; absolute for what lies outside of it."""
+    here, there = workspace.resolve(), folder.resolve()
+    return (there.relative_to(here) if there.is_relative_to(here) else there).as_posix()
 
 
 def forget(workspace: Path) -> None:

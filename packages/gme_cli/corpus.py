@@ -5,6 +5,7 @@ Arranges steps of the packages below in a workspace; nothing is done twice, and 
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +15,9 @@ from cyclopts import App, Parameter
 from gme_cli.options import Common, print_json, say
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gme_cli.own import Do
     from gme_data.steps import Outcome
 
 app = App(name="corpus", help="Bring a corpus of your own: import it, synthesise from it, train on it.")
@@ -41,10 +45,12 @@ def import_(
     """
     from gme_cli.own import import_atlas_corpus, import_own, load_own
 
-    if atlas:
-        _show(import_atlas_corpus(common.workspace), common)
-    else:
-        _show(import_own(load_own(common), passages, pictures, common.workspace), common)
+    def work(do: Do) -> Outcome:
+        if atlas:
+            return import_atlas_corpus(common.workspace, do)
+        return import_own(load_own(common), passages, pictures, common.workspace, do)
+
+    _do_or_say(work, common)
 
 
 @app.command
@@ -52,7 +58,8 @@ def synthesize(*, common: Common = _COMMON) -> None:
     """Write questions, find pictures, filter: data/corpus to training examples and held-out tasks in data/own."""
     from gme_cli.own import load_own, synthesize_own
 
-    _show(synthesize_own(load_own(common), common.workspace), common)
+    config = load_own(common)
+    _do_or_say(lambda do: synthesize_own(config, common.workspace, do), common)
 
 
 @app.command
@@ -61,7 +68,11 @@ def train(*, common: Common = _COMMON) -> None:
     from gme_cli.own import load_own, train_own
     from umrb.results import SCORES, read_scores
 
-    outcome = train_own(load_own(common), common.workspace)
+    config = load_own(common)
+    if common.dry_run:
+        _rehearse(lambda do: train_own(config, common.workspace, do), common)
+        return
+    outcome = train_own(config, common.workspace)
     tasks = read_scores(outcome.folder / SCORES)[0].tasks
     if common.json:
         print_json([task.model_dump(mode="json") for task in tasks])
@@ -85,9 +96,12 @@ def quality(*, sample: int = 200, common: Common = _COMMON) -> None:
     from gme_cli.own import load_own
     from gme_synthesis.quality import measure
 
-    atlas = published("corpus", common.workspace).folder
+    config, atlas = load_own(common).synthesis, published("corpus", common.workspace).folder
+    if common.dry_run:
+        say(f"The writer {config.writer.kind!r} would be asked about {sample} passages of {atlas}.")
+        return
     answers = common.workspace / "runs" / "steps" / "synthesize-corpus" / "answers"
-    found = asdict(measure(load_own(common).synthesis, atlas, answers, sample))
+    found = asdict(measure(config, atlas, answers, sample))
     if common.json:
         print_json(found)
         return
@@ -109,13 +123,37 @@ def value(*, synthetic: Path, pipeline: Path = Path("configs/tiny.yaml"), common
     from flows.config import load_pipeline
     from gme_cli.data_value import study
 
-    rows = study(load_pipeline(pipeline, common.overrides), synthetic, common.workspace)
+    config = load_pipeline(pipeline, common.overrides)
+    if common.dry_run:
+        _rehearse(lambda do: study(config, synthetic, common.workspace, do), common)
+        return
+    rows = study(config, synthetic, common.workspace)
     if common.json:
         print_json([asdict(row) for row in rows])
         return
     for row in rows:
         scores = "  ".join(f"{name} {score:.3f}" for name, score in row.types.items())
         say(f"{row.variant:<12}{row.examples:>9,} examples  mean {row.mean:.3f}  {scores}")
+
+
+def _do_or_say(work: Callable[[Do], Outcome], common: Common) -> None:
+    from gme_data.steps import execute
+
+    _rehearse(work, common) if common.dry_run else _show(work(execute), common)
+
+
+def _rehearse(work: Callable[[Do], object], common: Common) -> None:
+    """Say which steps are done, up to the first that would be done now."""
+    from gme_cli.own import NotDoneError, Rehearsal
+
+    rehearsal = Rehearsal()
+    with suppress(NotDoneError):
+        work(rehearsal)
+    if common.json:
+        print_json([asdict(one) for one in rehearsal.said])
+        return
+    for one in rehearsal.said:
+        say(f"{one.name:<24} {one.state:<5} {one.reason}")
 
 
 def _show(outcome: Outcome, common: Common) -> None:

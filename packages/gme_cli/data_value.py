@@ -15,6 +15,7 @@ from typing import Literal
 
 from flows.chain import link, published
 from flows.config import PipelineConfig
+from gme_cli.own import Do
 from gme_data.errors import FoundryError
 from gme_data.examples import read_examples, write_examples
 from gme_data.manifest import require
@@ -50,7 +51,7 @@ class OwnSetConfig(Frozen):
     """The synthetic examples under the names of the default sources; nothing to choose."""
 
 
-def study(config: PipelineConfig, synthetic: Path, workspace: Path) -> list[Worth]:
+def study(config: PipelineConfig, synthetic: Path, workspace: Path, do: Do = execute) -> list[Worth]:
     """Train and score all variants; what is done already is not done again.
 
     Raises:
@@ -59,24 +60,28 @@ def study(config: PipelineConfig, synthetic: Path, workspace: Path) -> list[Wort
     made = {"corpus": published("corpus", workspace), "default": published("synthesize", workspace)}
     own = Outcome("synthesize-corpus", synthetic, require(synthetic, "corpus synthesize"), reused=True)
     step = Step("value-own", "runs/value/own", _write_own)
-    made["own"] = execute(step, OwnSetConfig(), {"own": own}, workspace)
-    return [_worth(variant, config, made, workspace) for variant in VARIANTS]
+    made["own"] = do(step, OwnSetConfig(), {"own": own}, workspace)
+    return [_worth(variant, config, made, workspace, do) for variant in VARIANTS]
 
 
-def _worth(variant: Variant, config: PipelineConfig, made: Mapping[str, Outcome], workspace: Path) -> Worth:
+def _worth(variant: Variant, config: PipelineConfig, made: Mapping[str, Outcome], workspace: Path, do: Do) -> Worth:
     chosen = SetConfig(templates=variant in ("template", "both"))
     step = Step(f"value-set-{variant}", f"runs/value/{variant}-set", _write_set)
-    inputs = {"corpus": made["corpus"], "synthetic": execute(step, chosen, {"default": made["default"]}, workspace)}
+    inputs = {"corpus": made["corpus"], "synthetic": do(step, chosen, {"default": made["default"]}, workspace)}
     if variant in ("synthetic", "both"):
         inputs["extra"] = made["own"]
     sets = [inputs[name] for name in ("synthetic", "extra") if name in inputs]
     sources = {example.source for outcome in sets for example in read_examples(outcome.folder / "train")}
     train = replace(link("train-1").load(), name=f"value-train-{variant}", output=f"runs/value/{variant}-model")
-    model = execute(train, restrict(config.stage_1, sources), inputs, workspace)
+    model = do(train, restrict(config.stage_1, sources), inputs, workspace)
     judge = replace(link("evaluate").load(), name=f"value-evaluate-{variant}", output=f"runs/value/{variant}-scores")
-    scored = execute(judge, config.evaluation, {"corpus": made["corpus"], "model": model}, workspace)
+    scored = do(judge, config.evaluation, {"corpus": made["corpus"], "model": model}, workspace)
     means = type_means(read_scores(scored.folder / SCORES)[0].tasks)
     fused = {name: means[name] for name in FUSED if name in means}
+    if not fused:
+        raise FoundryError(
+            f"{scored.folder}: no fused task was scored.", hint=f"`evaluation` must have tasks of {', '.join(FUSED)}."
+        )
     examples = sum(int(outcome.manifest.counts["examples"]) for outcome in sets)
     return Worth(variant, examples, sum(fused.values()) / len(fused), fused)
 

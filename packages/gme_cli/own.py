@@ -5,14 +5,15 @@ The steps are those of the default pipeline, on other inputs and with outputs of
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from flows.chain import link, published
+from flows.chain import Planned, link, published
 from gme_cli.options import Common
-from gme_data.manifest import require
+from gme_data.manifest import read_manifest, require
 from gme_data.settings import Frozen, load_config
-from gme_data.steps import Outcome, Step, execute
+from gme_data.steps import Outcome, Step, execute, find_done, step_key
 from gme_synthesis.corpus.atlas import CORPUS_ATLAS, AtlasCorpusConfig
 from gme_synthesis.corpus.config import CorpusSynthesisConfig
 from gme_synthesis.corpus.importing import CORPUS_IMPORT, ImportConfig
@@ -53,38 +54,75 @@ def load_own(common: Common) -> OwnConfig:
     return config.model_copy(update={"corpus": config.corpus.model_copy(update=corpus)})
 
 
-def import_own(config: OwnConfig, passages: Path | None, pictures: Path | None, workspace: Path) -> Outcome:
+Do = Callable[[Step, Frozen, Mapping[str, Outcome], Path], Outcome]
+"""Does a step, as `execute`, or says what would be done."""
+
+
+class NotDoneError(Exception):
+    """Raised by a rehearsal at the first step that would be done: what comes after it depends on its output."""
+
+
+class Rehearsal:
+    """Stands in for `execute`: does nothing, and notes of each step whether it is done.
+
+    Attributes:
+        said: The steps so far.
+    """
+
+    def __init__(self) -> None:
+        self.said: list[Planned] = []
+
+    def __call__(self, step: Step, config: Frozen, inputs: Mapping[str, Outcome], workspace: Path) -> Outcome:
+        """See `execute`.
+
+        Raises:
+            NotDoneError: The step would be done.
+        """
+        key = step_key(step, config, {name: outcome.manifest for name, outcome in inputs.items()})[0]
+        found, last = find_done(step, key, workspace), read_manifest(workspace / step.output)
+        seconds = last.seconds if last else None
+        if found is None:
+            reason = "config, input or code changed" if last else "never made"
+            self.said.append(Planned(step.name, "run", f"{reason}; then what comes after it", seconds))
+            raise NotDoneError
+        self.said.append(Planned(step.name, "done", "same key, files verified", seconds))
+        return found
+
+
+def import_own(
+    config: OwnConfig, passages: Path | None, pictures: Path | None, workspace: Path, do: Do = execute
+) -> Outcome:
     """Import; the paths given go before those of the config."""
     given = {"passages": passages, "pictures": pictures}
     corpus = config.corpus.model_copy(update={name: path for name, path in given.items() if path})
-    return execute(CORPUS_IMPORT, corpus.sealed(), {}, workspace)
+    return do(CORPUS_IMPORT, corpus.sealed(), {}, workspace)
 
 
-def import_atlas_corpus(workspace: Path) -> Outcome:
+def import_atlas_corpus(workspace: Path, do: Do = execute) -> Outcome:
     """Import the train part of Atlas, which must have been built."""
-    return execute(CORPUS_ATLAS, AtlasCorpusConfig(), {"atlas": published("corpus", workspace)}, workspace)
+    return do(CORPUS_ATLAS, AtlasCorpusConfig(), {"atlas": published("corpus", workspace)}, workspace)
 
 
-def synthesize_own(config: OwnConfig, workspace: Path) -> Outcome:
+def synthesize_own(config: OwnConfig, workspace: Path, do: Do = execute) -> Outcome:
     """Synthesise from what was imported."""
     corpus = _published(CORPUS_IMPORT, "corpus import", workspace)
-    return execute(SYNTHESIZE_CORPUS, config.synthesis, {"corpus": corpus}, workspace)
+    return do(SYNTHESIZE_CORPUS, config.synthesis, {"corpus": corpus}, workspace)
 
 
-def train_own(config: OwnConfig, workspace: Path) -> Outcome:
+def train_own(config: OwnConfig, workspace: Path, do: Do = execute) -> Outcome:
     """Train on what was synthesised, and score the model on what was held out."""
     own = _published(SYNTHESIZE_CORPUS, "corpus synthesize", workspace)
     data = {"corpus": own, "synthetic": own}
     stages = config.mining is not None and config.stage_2 is not None
-    model = execute(
+    model = do(
         _own("train-1", "checkpoints/own-stage1" if stages else "checkpoints/own"), config.stage_1, data, workspace
     )
     if config.mining is not None and config.stage_2 is not None:
-        mined = execute(_own("mine", "checkpoints/own-mined"), config.mining, {**data, "model": model}, workspace)
+        mined = do(_own("mine", "checkpoints/own-mined"), config.mining, {**data, "model": model}, workspace)
         going_on = {"corpus": own, "synthetic": mined, "model": model}
-        model = execute(_own("train-2", "checkpoints/own"), config.stage_2, going_on, workspace)
+        model = do(_own("train-2", "checkpoints/own"), config.stage_2, going_on, workspace)
     inputs = {"corpus": own, "model": model}
-    return execute(_own("evaluate", "runs/own-evaluation"), config.evaluation, inputs, workspace)
+    return do(_own("evaluate", "runs/own-evaluation"), config.evaluation, inputs, workspace)
 
 
 def _own(name: str, output: str) -> Step:

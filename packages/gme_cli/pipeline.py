@@ -30,13 +30,11 @@ def pipeline(*, new_run: Annotated[bool, Parameter(negative="")] = False, common
     """
     from flows.judge import forget
     from gme_cli.doctor import require_workspace
-    from gme_data.errors import EXIT_GATE_CLOSED, FoundryError
+    from gme_data.errors import EXIT_GATE_CLOSED
 
     config = common.pipeline()
-    if common.dry_run and new_run:
-        raise FoundryError("--new-run changes who judges, so it can't be tried out.", hint="Leave out --dry-run.")
     if common.dry_run:
-        show_plan(common=common)
+        _show_steps(common, new_run=new_run)
         return 0
     require_workspace(common.workspace)
     if new_run:
@@ -51,12 +49,16 @@ def pipeline(*, new_run: Annotated[bool, Parameter(negative="")] = False, common
 
 def show_plan(*, common: Common = _COMMON, hardware: Hardware = _HARDWARE) -> None:
     """Say for each step whether it is done, and if not, why; with --gpus what training needs on that hardware."""
-    from flows.chain import plan
-
     if hardware.gpus:
         show_hardware(common, hardware)
-        return
-    planned = plan(common.pipeline(), common.workspace)
+    else:
+        _show_steps(common, new_run=False)
+
+
+def _show_steps(common: Common, *, new_run: bool) -> None:
+    from flows.chain import plan
+
+    planned = plan(common.pipeline(), common.workspace, new_run=new_run)
     if common.json:
         print_json([asdict(item) for item in planned])
         return

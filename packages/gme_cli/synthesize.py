@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,8 +23,8 @@ class Planned:
 
     passage_chars: int | None = None
     """Characters of an average passage."""
-    drawn_share: float | None = None
-    """Share of the questions that get a drawn picture."""
+    drawn_share: float = 0.02
+    """Share of the questions that get a drawn picture, as `generation: {share: 0.02}` in a config; 0 draws none."""
     decoded_per_second: float | None = None
     """Tokens that one GPU's share of the language model writes in a second."""
     dollars_per_gpu_hour: float | None = None
@@ -60,13 +60,16 @@ def synthesize(
 
 def show_plan(passages: int, funnel: Path | None, planned: Planned, *, json: bool) -> None:
     """Print the plan of the paper's pipeline, search and drawing included."""
+    from gme_data.settings import parse_config
     from gme_synthesis.corpus.config import CorpusSynthesisConfig
     from gme_synthesis.corpus.plan import Assumptions, make_plan, measured
     from gme_synthesis.steps.generation import GenerationConfig
 
-    config = CorpusSynthesisConfig(generation=GenerationConfig(path="FLUX.1-dev"))
-    given = {field.name: getattr(planned, field.name) for field in fields(planned)}
-    assumptions = Assumptions(**{name: value for name, value in given.items() if value is not None})
+    flux = {"path": "FLUX.1-dev", "share": planned.drawn_share}
+    drawing = parse_config(flux, GenerationConfig, where="--drawn-share") if planned.drawn_share else None
+    given = {name: value for name, value in asdict(planned).items() if value is not None and name != "drawn_share"}
+    assumptions = parse_config(given, Assumptions, where="what is assumed")
+    config = CorpusSynthesisConfig(generation=drawing)
     found = make_plan(config, passages, assumptions, measured(funnel) if funnel else {})
     print_json(found.as_dict()) if json else say(_table(found))
 

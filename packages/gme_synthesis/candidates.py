@@ -42,7 +42,7 @@ class Candidate:
         page: Image id of the page that shows the passage.
         licence: SPDX expression.
         source: Where the passage is from.
-        marks: What was noticed and let pass, e.g. ``pii:e-mail``.
+        marks: What was noticed and let pass, e.g. ``personal:e-mail``.
         domain: One of the 15 classes.
         question: Names its subject.
         answer: In words of the passage.

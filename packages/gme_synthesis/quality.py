@@ -15,6 +15,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from gme_data.errors import FoundryError
 from gme_synthesis.candidates import Candidate
 from gme_synthesis.consistency import lead_back
 from gme_synthesis.corpus.atlas import passages_of
@@ -80,8 +81,10 @@ def measure(config: CorpusSynthesisConfig, atlas: Path, answers: Path, sample: i
     """Judge the writer and the filter of a config on up to `sample` passages of a split of Atlas.
 
     Raises:
-        FoundryError: No Atlas, or the writer can't be asked.
+        FoundryError: No Atlas, no sample, or the writer can't be asked.
     """
+    if sample < 1:
+        raise FoundryError(f"--sample {sample}: expected at least one passage.")
     candidates = {one.id: one for one in passages_of(read_world(atlas, split))}
     chosen = [candidates[id_] for id_ in shuffled(sorted(candidates), config.seed, "quality")[:sample]]
     pool = list(candidates.values())
@@ -148,13 +151,14 @@ def _lead_back(
 
 def _is_gold(one: Candidate) -> bool:
     answer = _folded(one.answer)
-    return any(answer in _folded(value) or _folded(value) in answer for value in one.facts.values() if _folded(value))
+    known = [value for value in map(_folded, one.facts.values()) if value]
+    return any(f" {answer} " in f" {value} " or f" {value} " in f" {answer} " for value in known)
 
 
 def _without_names(one: Candidate) -> str:
     text = _folded(one.question)
-    for name in one.names:
-        text = text.replace(_folded(name), "_")
+    for name in filter(None, map(_folded, one.names)):
+        text = text.replace(name, "_")
     return text
 
 

@@ -58,6 +58,7 @@ def test_a_run_keeps_the_judge_it_began_with(tmp_path: Path, config: PipelineCon
     assert judge.judge_of(OTHER, config, tmp_path) == chosen
     judge.forget(tmp_path)
     assert judge.judge_of(OTHER, config, tmp_path).manifest.key == "two"  # type: ignore[union-attr]
+    assert judge.judge_of(OTHER, config, tmp_path, anew=True).manifest.key == "two"  # type: ignore[union-attr]
     nobody = config.model_copy(update={"synthesis": config.synthesis.model_copy(update={"picture_filter": "none"})})
     assert judge.judge_of(OTHER, nobody, tmp_path) is None
 
@@ -96,6 +97,8 @@ def test_the_chain_gives_the_champion_to_the_synthesis_and_reuses_what_it_judged
     first = run_link("synthesize", config, made, tmp_path)
     crowned["champion"] = champion.folder
     assert find_made("synthesize", config, made, tmp_path), "a champion alone is no reason to make data anew"
+    assert find_made("synthesize", config, made, tmp_path, new_run=True) is None, "a new run would ask the champion"
+    assert judge.judge_of(first.manifest.key, config, tmp_path) is None, "and saying so changed nothing"
     judge.forget(tmp_path)
     assert find_made("synthesize", config, made, tmp_path) is None
     second = run_link("synthesize", config, made, tmp_path)
@@ -104,3 +107,16 @@ def test_the_chain_gives_the_champion_to_the_synthesis_and_reuses_what_it_judged
     assert first.manifest.key != second.manifest.key
     crowned["champion"] = output(tmp_path / "m2", "train-2", "two").folder
     assert run_link("synthesize", config, made, tmp_path).reused
+
+
+def test_a_judge_outside_of_the_workspace_is_kept(
+    tmp_path: Path, config: PipelineConfig, crowned: dict[str, Path]
+) -> None:
+    workspace = tmp_path / "workspace"
+    model = output(tmp_path / "elsewhere", "train-2", "one")
+    crowned["champion"] = model.folder
+    judge.keep(RUN, judge.judge_of(RUN, config, workspace), workspace)
+    crowned.clear()
+    kept = judge.judge_of(RUN, config, workspace)
+    assert kept
+    assert kept.manifest == model.manifest

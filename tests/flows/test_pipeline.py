@@ -81,6 +81,9 @@ def test_a_second_run_does_nothing(finished: Finished) -> None:
 def test_the_plan_agrees(finished: Finished) -> None:
     small, _ = finished
     assert {item["state"] for item in small.json("plan")} == {"done"}
+    planned = {item["name"]: item["state"] for item in small.json("pipeline", "--new-run", "--dry-run")}
+    assert (planned["corpus"], planned["synthesize"], planned["train-1"]) == ("done", "run", "run")
+    assert {item["state"] for item in small.json("plan")} == {"done"}, "saying so changed nothing"
 
 
 def test_search_with_the_champion(finished: Finished, tmp_path: Path) -> None:

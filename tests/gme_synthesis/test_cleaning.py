@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from pydantic import ValidationError
 
 from gme_synthesis.candidates import Candidate
 from gme_synthesis.records import Reject
@@ -61,12 +62,37 @@ def test_html_becomes_what_a_reader_sees() -> None:
     assert outcome.marks == ("html",)
 
 
+def test_a_head_without_end_does_not_swallow_the_page() -> None:
+    outcome = clean(f"<html><head><title>no</title><body>{GOOD}")
+    assert isinstance(outcome, Candidate)
+    assert outcome.text == GOOD
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"scripts": ("LATN",)}, "Did you mean 'LATIN'"),
+        ({"min_chars": 500, "max_chars": 100}, "nothing would pass"),
+    ],
+)
+def test_configs_under_which_nothing_would_pass_are_refused(config: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        CleaningConfig.model_validate(config)
+
+
+def test_scripts_are_named_in_any_case() -> None:
+    assert isinstance(clean(GOOD, scripts=("latin",)), Candidate)
+    refused = clean("1234567890 " * 4, scripts=("latin",))
+    assert isinstance(refused, Reject)
+    assert refused.reason == "script-none"
+
+
 def test_a_megabyte_is_cut_at_a_sentence_and_marked() -> None:
     outcome = clean(f"{GOOD} " * 12_000, max_chars=1000)
     assert isinstance(outcome, Candidate)
     assert 500 < len(outcome.text) <= 1000
     assert outcome.text.endswith("1890.")
-    assert outcome.marks == ("cut", "cut")
+    assert outcome.marks == ("cut",)  # once, though it was cut twice: marks are counted by passage
     assert cut_at_sentence("x" * 50, 20) == ("x" * 20, True)
 
 

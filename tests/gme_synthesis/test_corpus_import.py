@@ -90,13 +90,32 @@ def test_text_alone_is_enough(tmp_path: Path) -> None:
         ([{"text": "a"}], {"columns": {"titel": "t"}}, r"no 'titel'\. Did you mean 'title'\?"),
         ([{"text": "a"}], {"columns": {"title": "heading"}}, "no column 'heading' for 'title'"),
         ([{"text": ""}], {}, "no passage that can be used"),
-        ([{"id": "x", "text": "a", "facts": "{broken"}], {}, "'x': `facts` is no JSON"),
-        ([{"id": "x", "text": "a", "facts": "3"}], {}, "'x': `facts` is no JSON"),
+        ([{"id": "x", "text": "a", "facts": "{broken"}], {}, r"no passage that can be used: bad-facts \(1\)"),
+        ([{"id": "x", "text": "a", "facts": "3"}], {}, r"no passage that can be used: bad-facts \(1\)"),
+        ([{"text": "a"}], {"pictures": "nowhere"}, "nowhere: There is no such folder"),
     ],
 )
 def test_mistakes_are_named(tmp_path: Path, rows: list[dict[str, Any]], config: dict[str, Any], message: str) -> None:
     with pytest.raises(FoundryError, match=message):
         imported(tmp_path, write_rows(tmp_path / "p.jsonl", rows), **config)
+
+
+def test_one_bad_row_costs_itself_and_no_more(tmp_path: Path) -> None:
+    rows = [{"id": 0, "text": "One.", "facts": {"a": "b"}}, {"id": 1, "text": "Two.", "facts": "{broken"}]
+    corpus, rejects = imported(tmp_path, write_rows(tmp_path / "p.jsonl", rows))
+    (passage,) = corpus.passages()
+    assert (passage.id, passage.facts) == ("0", {"a": "b"})  # 0 is a name like any other
+    assert rejects == {"bad-facts": 1}
+
+
+def test_what_data_frames_write_for_nothing_is_nothing(tmp_path: Path) -> None:
+    nan = float("nan")
+    rows = [{"id": "a", "text": "One.", "title": nan, "kind": nan, "facts": nan}, {"id": "b", "text": nan}]
+    (tmp_path / "p.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    corpus, rejects = imported(tmp_path, tmp_path / "p.jsonl")
+    (passage,) = corpus.passages()
+    assert (passage.title, passage.kind, passage.entity_group, passage.facts) == ("", "", "a", {})
+    assert rejects == {"no-text": 1}
 
 
 def test_files_that_are_none(tmp_path: Path) -> None:

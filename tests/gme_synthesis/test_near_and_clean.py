@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,10 @@ from gme_data.items import Item
 from gme_data.tasks import Document, Query, RetrievalTask, TaskCard, save_task
 from gme_synthesis.candidates import Candidate
 from gme_synthesis.encoders import load_encoder
+from gme_synthesis.llm.asking import Asker
+from gme_synthesis.llm.protocol import Answered, Reply, Request
 from gme_synthesis.records import Reject
-from gme_synthesis.steps.classification import EncoderClassifier, sample_evenly
+from gme_synthesis.steps.classification import EncoderClassifier, ModelClassifier, sample_evenly
 from gme_synthesis.steps.contamination import Benchmarks, remove_contaminated
 from gme_synthesis.steps.near_duplicates import NearPictures, NearTexts, difference_hash
 
@@ -131,3 +134,26 @@ def test_the_encoder_knows_the_classes_and_refuses_the_unsure() -> None:
     assert isinstance(unsure, Reject)
     assert unsure.reason == "unsure"
     assert isinstance(known, Candidate)
+
+
+class Classifies:
+    """Is sure of plants only."""
+
+    name, reads_hints = "classifies", False
+
+    def complete(self, requests: Iterable[Request], answered: Answered) -> None:
+        for number, request in enumerate(requests):
+            sure = "plant" in request.given["passage"]
+            said = {"domain": "plant" if sure else "food", "confidence": 0.9 if sure else 0.4}
+            answered(number, Reply(json.dumps(said) if "soup" not in request.given["passage"] else "no idea"))
+
+
+def test_a_model_classifies_what_the_corpus_does_not() -> None:
+    asker = Asker(Classifies(), None, attempts=1)
+    texts = {"a": "a plant", "b": "a bridge", "c": "a soup"}
+    known = Candidate("d", "a plant", domain="artwork")
+    outcomes = list(ModelClassifier(asker, 0.5).run([*(Candidate(*pair) for pair in texts.items()), known]))
+    assert [one.domain if isinstance(one, Candidate) else one.reason for one in outcomes] == [
+        "plant", "unsure", "invalid-json", "artwork",
+    ]  # fmt: skip
+    assert asker.sent == 3  # what the corpus says is not asked for

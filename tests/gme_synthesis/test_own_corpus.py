@@ -39,6 +39,11 @@ def test_the_commands_of_the_page_lead_to_a_model(
     assert vectors.shape[0] == 1
     assert run([*said[1], "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["reused"] is True
+    for line, steps in ((said[1], ["synthesize-corpus"]), (said[2], ["own-train-1", "own-evaluate"])):
+        assert run([*line, "--dry-run", "--json"]) == 0
+        planned = json.loads(capsys.readouterr().out)
+        assert {one["state"] for one in planned} == {"done"}
+        assert [one["name"] for one in planned if one["name"] in steps] == steps
 
 
 def test_mistakes_of_a_stranger_end_in_clear_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -52,6 +57,13 @@ def test_mistakes_of_a_stranger_end_in_clear_errors(tmp_path: Path, capsys: pyte
     assert "needs a section `endpoint`" in capsys.readouterr().err
     assert run(["corpus", "import", "--config", own, "--set", "synthesis.serach.by=none", *work]) == 2
     assert "Did you mean 'search'" in capsys.readouterr().err
+
+
+def test_a_dry_run_says_what_would_be_done_and_does_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    own = str(ROOT / "examples" / "own-corpus" / "own.yaml")
+    assert run(["corpus", "import", "--config", own, "--workspace", str(tmp_path), "--dry-run"]) == 0
+    assert re.search(r"corpus-import +run +never made", capsys.readouterr().out)
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_code_on_the_page_about_synthesis_runs() -> None:

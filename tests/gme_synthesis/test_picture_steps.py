@@ -78,6 +78,49 @@ def test_captions_are_drawn_by_flux_the_same_again_and_apart_from_their_batch(tm
     assert alone == drawn[2]
 
 
+class Refuses:
+    """Describes nothing."""
+
+    name, reads_hints = "refuses", False
+
+    def complete(self, requests: Iterable[Request], answered: Answered) -> None:
+        for number, _ in enumerate(requests):
+            answered(number, Reply("I'm sorry, I can't."))
+
+
+class Draws:
+    """Draws captions as noise."""
+
+    name = "noise"
+
+    def draw(self, captions: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
+        assert all(captions)
+        return [picture(seed) for seed in seeds]
+
+
+def test_without_a_caption_a_candidate_goes_on_with_the_pictures_that_it_has() -> None:
+    found = replace(PANDA, sights=(Sight("1", "search"),))
+    (marked,) = CaptionStep(Asker(Refuses(), None, attempts=1)).run([found])
+    assert marked == replace(found, marks=("no-caption:refusal",))
+    assert list(GenerationStep(Draws(), lambda _: None, "CC0-1.0", seed=0).run([marked])) == [marked]
+
+
+def test_a_share_is_drawn_and_it_does_not_depend_on_the_batch() -> None:
+    many = [replace(PANDA, id=str(n)) for n in range(200)]
+    step = CaptionStep(Asker(Describes(), None), share=0.25, seed=3)
+    described = list(step.run(many))
+    assert 30 <= sum(bool(one.caption) for one in described) <= 70
+    assert [one for start in range(0, 200, 7) for one in step.run(many[start : start + 7])] == described
+    drawn = list(GenerationStep(Draws(), lambda _: None, "CC0-1.0", seed=0).run(described))
+    assert [len(one.sights) for one in drawn] == [int(bool(one.caption)) for one in described]
+
+
+def test_a_device_that_is_not_there_is_a_clear_error(tmp_path: Path) -> None:
+    save_flux(tmp_path)
+    with pytest.raises(FoundryError, match="device 'cuda:9'"):
+        Flux(GenerationConfig(path=str(tmp_path), device="cuda:9", dtype="float32")).draw(["x"], [0])
+
+
 def test_a_folder_without_flux_is_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(FoundryError, match="not a FLUX pipeline"):
         Flux(GenerationConfig(path=str(tmp_path), device="cpu", dtype="float32")).draw(["x"], [0])

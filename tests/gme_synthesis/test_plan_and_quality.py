@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from gme_data.errors import FoundryError
 from gme_data.examples import Example
 from gme_data.images import ImageStore
 from gme_data.items import Item
+from gme_synthesis.candidates import Candidate
 from gme_synthesis.corpus.atlas import passages_of
 from gme_synthesis.corpus.config import CorpusSynthesisConfig
 from gme_synthesis.corpus.plan import Assumptions, Plan, make_plan, measured
@@ -25,7 +27,7 @@ from gme_synthesis.flag_score import FlagScore
 from gme_synthesis.llm.asking import Asker
 from gme_synthesis.llm.protocol import Answered, Reply, Request
 from gme_synthesis.llm.rules import RuleWriter
-from gme_synthesis.quality import judge_filter, judge_writer, measure
+from gme_synthesis.quality import _is_gold, judge_filter, judge_writer, measure
 from gme_synthesis.records import Draft, Reject
 from gme_synthesis.steps.generation import GenerationConfig
 from gme_synthesis.value import as_default_sources
@@ -35,8 +37,9 @@ from gme_training.config import PhaseConfig, SourceShare, TrainingConfig
 PAPER = CorpusSynthesisConfig(generation=GenerationConfig(path="flux"))
 
 
-def planned(passages: int = 1_000_000, **given: object) -> Plan:
-    return make_plan(PAPER, passages, Assumptions.model_validate(given), {})
+def planned(passages: int = 1_000_000, share: float = 0.02, **given: object) -> Plan:
+    config = CorpusSynthesisConfig(generation=GenerationConfig(path="flux", share=share) if share else None)
+    return make_plan(config, passages, Assumptions.model_validate(given), {})
 
 
 def test_the_plan_counts_what_it_says() -> None:
@@ -54,7 +57,7 @@ def test_the_plan_counts_what_it_says() -> None:
 def test_the_plan_scales_and_follows_its_assumptions() -> None:
     small, large = planned(10_000), planned(1_000_000)
     assert large.gpu_hours == pytest.approx(100 * small.gpu_hours, rel=0.05)
-    assert planned(drawn_share=1.0).gpu_hours > 10 * planned(drawn_share=0.0).gpu_hours
+    assert planned(share=1.0).gpu_hours > 10 * planned(share=0).gpu_hours
     assert planned(decoded_per_second=700).gpu_hours < large.gpu_hours
     assert planned(shared_prefix=False).gpu_hours > large.gpu_hours
     sampled = make_plan(PAPER.model_copy(update={"classifier": PAPER.classifier.model_copy(update={"sample": 1000})}),
@@ -78,6 +81,13 @@ def test_the_plan_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> Non
     assert json.loads(capsys.readouterr().out)["passages"] == 1000
     assert run(["synthesize", "--plan", "--passages", "1000000"]) == 0
     assert "1,000,000 passages give about" in capsys.readouterr().out
+    for mistake, said in {
+        "--passages=0": "at least one",
+        "--drawn-share=2": "share",
+        "--passage-chars=0": "chars",
+    }.items():
+        assert run(["synthesize", "--plan", mistake]) == 2
+        assert said in capsys.readouterr().err
 
 
 def test_rules_are_good_and_the_filter_tells_right_from_wrong(small_atlas: Path, tmp_path: Path) -> None:
@@ -88,6 +98,12 @@ def test_rules_are_good_and_the_filter_tells_right_from_wrong(small_atlas: Path,
     assert quality.writer.usable > 0.8
     assert quality.filter.filter_recall > 0.9
     assert quality.filter.filter_precision > 0.8
+
+
+def test_an_answer_is_gold_by_its_words() -> None:
+    passage = Candidate("p", "", facts={"capital": "Oslo", "area": "385,207 km2"})
+    right, longer, part = (_is_gold(replace(passage, answer=said)) for said in ("Oslo", "Oslo in Norway", "s"))
+    assert (right, longer, part) == (True, True, False)
 
 
 class Bad:

@@ -108,10 +108,41 @@ def test_an_entity_that_is_not_asked_about_is_refused() -> None:
         ("Who painted this?", ("Vincent van Gogh",), None),
         ("When did Gogh paint this?", ("Vincent van Gogh",), "Gogh"),
         ("When was 埃菲尔铁塔 built?", ("埃菲尔铁塔",), "埃菲尔铁塔"),
+        ("埃菲尔铁塔是什么时候建成的", ("埃菲尔铁塔",), "埃菲尔铁塔"),
+        ("หอไอเฟลสร้างเมื่อใด", ("หอไอเฟล",), "หอไอเฟล"),
+        ("Who founded Cordoba?", ("Córdoba",), "Cordoba"),
+        ("Who founded Co\u0301rdoba?", ("C\u00f3rdoba",), "Cordoba"),
+        ("What did Exupéry write?", ("Saint-Exupéry",), "Exupery"),
+        ("How do red pandas live?", ("red panda",), "red panda"),
+        ("What uses this country?", ("US",), None),
     ],
 )
 def test_parts_of_names_leak_and_common_words_do_not(text: str, names: tuple[str, ...], leak: str | None) -> None:
     assert leaked_name(text, names) == leak
+
+
+@pytest.mark.parametrize(
+    ("asked", "entity"),
+    [("How do red pandas live in trees?", "red panda"), ("Who founded Cordoba in Spain?", "Córdoba")],
+)
+def test_an_entity_may_be_asked_about_in_another_form(asked: str, entity: str) -> None:
+    fused = "How do these animals live in trees?"
+    (outcome,) = EntityStep(Asker(Says(entity=entity, question=fused), None)).run([replace(PASSAGE, question=asked)])
+    assert isinstance(outcome, Candidate)
+
+
+@pytest.mark.parametrize("blank", ["   ", "\t\n", " \x1c "])
+def test_answers_of_white_space_are_none(blank: str) -> None:
+    for entity, fused in ((blank, "Where is this plant native?"), ("Iris pseudacorus", blank * 8)):
+        refused = rewritten("Where is Iris pseudacorus native?", entity, fused)
+        assert isinstance(refused, Reject)
+        assert refused.reason == "wrong-fields"
+
+
+def test_an_entity_is_a_word_of_the_question() -> None:
+    outcome = rewritten("Where is Iris pseudacorus native?", "cor", "Where is this plant native?")
+    assert isinstance(outcome, Reject)
+    assert outcome.reason == "entity-not-in-question"
 
 
 def test_rules_answer_as_a_model_would() -> None:

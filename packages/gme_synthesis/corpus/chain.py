@@ -53,6 +53,11 @@ def _consistency(tools: Tools) -> Stage[Candidate]:
     return ConsistencyStep(tools.pool_rows, tools.pool, tools.encoder.queries, tools.config.consistency_top_k).stage()
 
 
+def _caption(tools: Tools) -> Stage[Candidate]:
+    config = tools.config.generation
+    return CaptionStep(tools.asker, config.share if config else 0, tools.config.seed).stage()
+
+
 def _generation(tools: Tools) -> Stage[Candidate]:
     config = tools.config.generation
     if config is None:
@@ -81,13 +86,13 @@ PARTS: Mapping[str, Part] = MappingProxyType(
         "entity": Part(lambda tools: EntityStep(tools.asker).stage()),
         "leak": Part(lambda _: LeakCheck().stage()),
         "search": Part(lambda tools: SearchStep(tools.searcher, tools.config.search.count).stage()),
-        "caption": Part(lambda tools: CaptionStep(tools.asker).stage()),
+        "caption": Part(_caption),
         "generate": Part(_generation, gpu=True),
         "pictures": Part(lambda _: SightCheck().stage()),
         "picture-filter": Part(_picture_filter, gpu=True),
     }
 )
-JUDGES = frozenset({"clean", "question", "consistency", "entity", "leak"})
+JUDGES = frozenset({"clean", "classify", "question", "consistency", "entity", "leak"})
 """Steps whose rejects count for the reject rate."""
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from pydantic import Field
 
 from gme_data.digests import sha256_file, sha256_json
 from gme_data.errors import FoundryError
-from gme_data.images import ALLOWED_FORMATS, ROW_GROUP_ROWS, SCHEMA, ImageRecord, decode_rgb
+from gme_data.images import ALLOWED_FORMATS, MAX_BYTES, ROW_GROUP_ROWS, SCHEMA, ImageRecord, decode_rgb
 from gme_data.parquet import write_shards
 from gme_data.settings import Frozen
 from gme_data.steps import Counts, Step, StepContext
@@ -68,8 +69,10 @@ def import_corpus(config: ImportConfig, inputs: Mapping[str, Path], context: Ste
     index = _Index()
     write_passages(context.staging, map(index.noted, _passages(config, pictures, rejects)))
     if not index.passages:
+        reasons = ", ".join(f"{reason} ({count})" for reason, count in Counter(one.reason for one in rejects).items())
         raise FoundryError(
-            f"{config.passages}: no passage that can be used.", hint="The column `text` must not be empty."
+            f"{config.passages}: no passage that can be used: {reasons or 'no rows'}.",
+            hint="The column `text` must not be empty, and `facts` is a JSON object of field: value.",
         )
     write_captions(context.staging, index.captions(pictures))
     write_rejects(context.staging / "rejects", rejects)
@@ -113,10 +116,12 @@ def _picture_files(config: ImportConfig) -> Iterator[tuple[str, bytes, str, str]
         return
     if path.is_dir():
         for file in (file for file in _files(path) if file.suffix.lower() in _PICTURE_SUFFIXES):
-            yield file.relative_to(path).as_posix(), file.read_bytes(), "", ""
+            with file.open("rb") as handle:  # one byte more than allowed is enough to be refused
+                yield file.relative_to(path).as_posix(), handle.read(MAX_BYTES + 1), "", ""
         return
     if path.suffix != ".parquet":
-        raise FoundryError(f"{path}: pictures are a folder ({', '.join(ALLOWED_FORMATS)}) or a parquet file.")
+        missing = "" if path.exists() else "There is no such folder. "
+        raise FoundryError(f"{path}: {missing}Pictures are a folder ({', '.join(ALLOWED_FORMATS)}) or a parquet file.")
     for number, row in enumerate(read_table_rows(path)):
         data: Any = row.get("bytes") or row.get("image")
         if isinstance(data, dict):  # as Hugging Face datasets keeps them
@@ -124,8 +129,8 @@ def _picture_files(config: ImportConfig) -> Iterator[tuple[str, bytes, str, str]
             data = data.get("bytes")
         if not isinstance(data, bytes):
             raise FoundryError(f"{path}, row {number}: no picture in `bytes` or `image`; found {', '.join(row)}.")
-        name = str(row.get("name") or row.get("id") or row.get("path") or number)
-        yield name, data, str(row.get("caption") or ""), str(row.get("licence") or "")
+        names = [_said(row.get(column)) for column in ("name", "id", "path")]
+        yield next(filter(None, names), str(number)), data, _said(row.get("caption")), _said(row.get("licence"))
 
 
 def _passages(config: ImportConfig, pictures: Pictures, rejects: list[Reject]) -> Iterator[Candidate]:
@@ -135,21 +140,22 @@ def _passages(config: ImportConfig, pictures: Pictures, rejects: list[Reject]) -
         if number == 0:
             require_columns(raw, config.columns, config.passages)
         row = renamed(raw, config.columns)
-        id_ = str(row["id"] or f"{number:08d}")[:_LONGEST_ID]
-        text = str(row["text"] or "")
-        if id_ in seen or not text.strip():
-            rejects.append(Reject("import", "same-id-twice" if id_ in seen else "no-text", id_, text[:200]))
+        id_ = (_said(row["id"]) or f"{number:08d}")[:_LONGEST_ID]
+        text, facts = _said(row["text"]), _facts(row["facts"])
+        problem = "same-id-twice" if id_ in seen else "no-text" if not text.strip() else "bad-facts" * (facts is None)
+        if problem or facts is None:
+            rejects.append(Reject("import", problem, id_, _said(row["facts"])[:200] if text.strip() else text[:200]))
             continue
         seen.add(id_)
         shown = {kind: _find(row, kind, pictures, by_stem, rejects, id_) for kind in _SHOWN}
-        yield _passage(id_, text, row, config, shown)
+        yield _passage(id_, text, facts, row, config, shown)
 
 
 def _find(
     row: Mapping[str, Any], kind: str, pictures: Pictures, by_stem: Mapping[str, str], rejects: list[Reject], id_: str
 ) -> str:
     """Image id of the picture that a row names; without a name, the picture that is called as the passage."""
-    name = str(row[kind] or "")
+    name = _said(row[kind])
     if not name and kind == "picture":
         name = by_stem.get(id_, "")
     if name and name not in pictures:
@@ -157,35 +163,50 @@ def _find(
     return pictures[name].image if name in pictures else ""
 
 
-def _passage(id_: str, text: str, row: Mapping[str, Any], config: ImportConfig, shown: Mapping[str, str]) -> Candidate:
-    title = " ".join(str(row["title"] or "").split())
+def _passage(
+    id_: str,
+    text: str,
+    facts: Mapping[str, str],
+    row: Mapping[str, Any],
+    config: ImportConfig,
+    shown: Mapping[str, str],
+) -> Candidate:
+    title = " ".join(_said(row["title"]).split())
     return Candidate(
         id=id_,
         text=text,
         title=title,
         aliases=tuple(_list(row["aliases"])),
-        kind=str(row["kind"] or ""),
-        domain=str(row["domain"] or ""),
-        entity_group=str(row["entity_group"] or title.casefold() or id_),
-        facts=_facts(row["facts"], id_),
-        licence=str(row["licence"] or config.licence),
-        source=str(row["source"] or config.source),
+        kind=_said(row["kind"]),
+        domain=_said(row["domain"]),
+        entity_group=_said(row["entity_group"]) or title.casefold() or id_,
+        facts=facts,
+        licence=_said(row["licence"]) or config.licence,
+        source=_said(row["source"]) or config.source,
         picture=shown["picture"],
         page=shown["page"],
     )
 
 
+def _said(value: Any) -> str:  # noqa: ANN401 - what a cell holds
+    """A cell as text. Nothing is empty, and so is what data frames write for nothing; 0 is something."""
+    return "" if value is None or value != value else str(value)  # noqa: PLR0124 - NaN alone differs from itself
+
+
 def _list(value: Any) -> list[str]:  # noqa: ANN401 - a list, or a text with | or ; between its parts
-    parts = re.split(r"[|;]", value) if isinstance(value, str) else value or []
-    return [str(part).strip() for part in parts if str(part).strip()]
+    parts = value if isinstance(value, list) else re.split(r"[|;]", _said(value))
+    return [part.strip() for part in map(_said, parts) if part.strip()]
 
 
-def _facts(value: Any, id_: str) -> dict[str, str]:  # noqa: ANN401 - a mapping, its JSON, or pairs
+def _facts(value: Any) -> dict[str, str] | None:  # noqa: ANN401 - a mapping, its JSON, or pairs
+    """Field -> value, without those that say nothing; None if it is something else."""
+    if not isinstance(value, list | dict) and not _said(value).strip():
+        return {}
     try:
-        loaded = json.loads(value) if isinstance(value, str) and value.strip() else value or {}
-        return {str(name): str(said) for name, said in dict(loaded).items() if said is not None}
-    except (ValueError, TypeError) as error:
-        raise FoundryError(f"Passage {id_!r}: `facts` is no JSON object of field: value.") from error
+        loaded = json.loads(value) if isinstance(value, str) else value
+        return {str(name): _said(said) for name, said in dict(loaded).items() if _said(said)}
+    except (ValueError, TypeError, RecursionError):
+        return None
 
 
 class _Index:

@@ -49,8 +49,6 @@ class Assumptions(Frozen):
     """Passages that the text encoder (gte-Qwen2-1.5B-instruct) encodes on one GPU."""
     scored_per_second: float = Field(default=300, gt=0)
     """Pictures that CLIP ViT-L/14 scores on one GPU."""
-    drawn_share: float = Field(default=0.02, ge=0, le=1)
-    """Share of the questions that get a drawn picture; at 20 s each, drawing is what the budget goes to."""
     seconds_per_drawing: float = Field(default=20, gt=0)
     """Seconds of FLUX.1-dev on one GPU: 28 steps, 1024 x 1024."""
     picture_bytes: int = Field(default=120_000, ge=1)
@@ -102,7 +100,14 @@ def measured(funnel: Path) -> dict[str, float]:
 
 
 def make_plan(config: CorpusSynthesisConfig, passages: int, given: Assumptions, kept: Mapping[str, float]) -> Plan:
-    """Plan `passages` passages; `kept` (share by step) goes before the assumed shares."""
+    """Plan `passages` passages; `kept` (share by step) goes before the assumed shares.
+
+    Raises:
+        FoundryError: There is nothing to plan.
+    """
+    if passages < 1:
+        raise FoundryError(f"--passages {passages}: expected at least one.")
+    share = config.generation.share if config.generation else 0.0
     shares = {**given.kept, **kept}
     chosen = min(passages, config.classifier.sample or passages)
     loads = [Load("encode the pool", passages, gpu_hours=passages / given.encoded_per_second / 3600)]
@@ -110,7 +115,7 @@ def make_plan(config: CorpusSynthesisConfig, passages: int, given: Assumptions, 
     for step in second_stretch(config):
         seen = round(going)
         if step in _TOKENS_OUT:
-            drawn = given.drawn_share if step == "caption" else 1.0
+            drawn = share if step == "caption" else 1.0
             loads.append(_asked(step, round(seen * drawn), given))
         elif step == "consistency":
             loads.append(Load(step, seen, gpu_hours=seen / given.encoded_per_second / 3600))
@@ -118,7 +123,7 @@ def make_plan(config: CorpusSynthesisConfig, passages: int, given: Assumptions, 
             pictures += seen * config.search.count
             loads.append(Load(step, seen))
         elif step == "generate":
-            drawings = round(seen * given.drawn_share)
+            drawings = round(seen * share)
             pictures += drawings
             loads.append(Load(step, drawings, gpu_hours=drawings * given.seconds_per_drawing / 3600))
         elif step == "picture-filter":

@@ -35,7 +35,7 @@ from gme_synthesis.corpus.tools import POOL, POOL_IDS, Places, Tools
 from gme_synthesis.funnel import merge_tallies, write_rejects
 from gme_synthesis.pipeline import seconds_by_step, tally
 from gme_synthesis.records import Reject, Tally
-from gme_synthesis.steps.classification import sample_evenly
+from gme_synthesis.steps.classification import UNSURE, sample_evenly
 from gme_synthesis.steps.near_duplicates import NearTexts
 
 _TASK_POOL = 10_000
@@ -147,7 +147,8 @@ class _RejectLimit:
         self._seen += shard.tallies[0].seen
         for one in shard.tallies:
             if one.step in JUDGES:
-                self._reasons.update({f"{one.step}: {reason}": count for reason, count in one.rejected.items()})
+                refused = {reason: count for reason, count in one.rejected.items() if reason != UNSURE}
+                self._reasons.update({f"{one.step}: {reason}": count for reason, count in refused.items()})
 
 
 def _choose(

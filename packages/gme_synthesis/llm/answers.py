@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from gme_data.settings import Frozen
 
@@ -25,7 +25,12 @@ _REFUSAL = re.compile(
 
 
 class Answer(Frozen, extra="ignore"):
-    """Base of all answers; fields beyond the schema are dropped."""
+    """Base of all answers; fields beyond the schema are dropped, white space is single, and nothing but it is empty."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _single_spaced(cls, value: Any) -> Any:  # noqa: ANN401 - any JSON value
+        return " ".join(value.split()) if isinstance(value, str) else value
 
 
 class QuestionAnswer(Answer):

@@ -39,6 +39,8 @@ _DESCRIBED: Mapping[str, str] = {
     "vehicle": "a ship, aircraft, car, train, spacecraft or other machine and its engine",
 }
 assert set(_DESCRIBED) == set(get_args(Domain))  # noqa: S101 - a table beside the type that it describes
+UNSURE = "unsure"
+"""The reason that is a matter of taste: no sign that anything is wrong."""
 _SHARPNESS = 30.0
 """Turns cosines into odds: 0.1 of cosine is a factor of 20."""
 
@@ -91,10 +93,15 @@ class ModelClassifier:
         return Stage("classify", ("text",), ("domain",), self.run)
 
     def run(self, candidates: Sequence[Candidate]) -> Iterator[Candidate | Reject]:
-        """Input columns: `text`. Output column: `domain`."""
-        requests = [Request(self._prompt, {"passage": one.text}, one.hints) for one in candidates]
-        for candidate, answer in zip(candidates, self._asker.ask(requests), strict=True):
-            if isinstance(answer, DomainAnswer):
+        """Input columns: `text`, `domain` (kept if the corpus gives one). Output column: `domain`."""
+        unknown = [one for one in candidates if not one.domain]
+        requests = [Request(self._prompt, {"passage": one.text}, one.hints) for one in unknown]
+        answers = dict(zip([one.id for one in unknown], self._asker.ask(requests), strict=True))
+        for candidate in candidates:
+            answer = answers.get(candidate.id)
+            if answer is None:
+                yield candidate
+            elif isinstance(answer, DomainAnswer):
                 yield _decided(candidate, answer.domain, answer.confidence, self._least)
             else:
                 yield Reject("classify", str(answer), candidate.id, candidate.text[:200])
@@ -102,7 +109,7 @@ class ModelClassifier:
 
 def _decided(candidate: Candidate, domain: str, confidence: float, least: float) -> Candidate | Reject:
     if confidence < least:
-        return Reject("classify", "unsure", candidate.id, f"{domain} {confidence:.2f}: {candidate.text[:160]}")
+        return Reject("classify", UNSURE, candidate.id, f"{domain} {confidence:.2f}: {candidate.text[:160]}")
     return replace(candidate, domain=domain)
 
 

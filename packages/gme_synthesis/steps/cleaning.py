@@ -11,11 +11,13 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import cache
 from html.parser import HTMLParser
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
+from gme_data.errors import did_you_mean
 from gme_data.settings import Frozen
 from gme_synthesis.candidates import Candidate
 from gme_synthesis.records import Reject, Stage
@@ -52,6 +54,21 @@ class CleaningConfig(Frozen):
     scripts: tuple[str, ...] = ()
     """Scripts that are let through, such as LATIN, CYRILLIC, CJK; empty is all."""
 
+    @field_validator("scripts")
+    @classmethod
+    def _is_known(cls, scripts: tuple[str, ...]) -> tuple[str, ...]:
+        upper = tuple(script.upper() for script in scripts)
+        if unknown := sorted(set(upper) - known_scripts() if upper else ()):
+            near = did_you_mean(unknown[0], known_scripts())
+            raise ValueError(f"Unicode has no letters of the script {unknown[0]!r}.{near}")
+        return upper
+
+    @model_validator(mode="after")
+    def _leaves_room(self) -> Self:
+        if self.min_chars > self.max_chars:
+            raise ValueError(f"min_chars {self.min_chars} is more than max_chars {self.max_chars}: nothing would pass")
+        return self
+
 
 class Cleaner:
     """See the module's docstring."""
@@ -68,7 +85,7 @@ class Cleaner:
         for candidate in candidates:
             text, marks = plain_text(candidate.text)
             text, cut = cut_at_sentence(text, self._config.max_chars)
-            marks += ["cut"] * cut
+            marks += ["cut"] * (cut and "cut" not in marks)
             reason = self._problem(text)
             if reason:
                 yield Reject("clean", reason, candidate.id, text[:200])
@@ -92,7 +109,7 @@ class Cleaner:
         if config.personal_data == "drop" and any(pattern.search(text) for pattern in _PII.values()):
             return "personal-data"
         if config.scripts and (script := main_script(text)) not in config.scripts:
-            return f"script-{script.lower()}"
+            return f"script-{script.lower() or 'none'}"
         return ""
 
 
@@ -106,9 +123,7 @@ def plain_text(text: str) -> tuple[str, list[str]]:
         text = _without_html(text)
         marks.append("html")
     text = unicodedata.normalize("NFC", text)
-    kept = (
-        char if char.isspace() or unicodedata.category(char) not in ("Cc", "Cf", "Cs", "Co") else " " for char in text
-    )
+    kept = (char if char.isspace() or unicodedata.category(char) not in _UNSEEN_CATEGORIES else " " for char in text)
     return " ".join("".join(kept).split()), marks
 
 
@@ -136,6 +151,13 @@ def main_script(text: str) -> str:
     return counts.most_common(1)[0][0] if counts else ""
 
 
+@cache
+def known_scripts() -> frozenset[str]:
+    """First words of the names of all letters."""
+    letters = (chr(code) for code in range(0x30000) if chr(code).isalpha())
+    return frozenset(unicodedata.name(char, "UNKNOWN").partition(" ")[0] for char in letters)
+
+
 class _Text(HTMLParser):
     """Collects what a reader of the page sees."""
 
@@ -147,7 +169,8 @@ class _Text(HTMLParser):
         self._unseen = 0
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self._unseen += tag in self._UNSEEN
+        # The end of <head> may be left out, and <body> is what ends it then.
+        self._unseen = 0 if tag == "body" else self._unseen + (tag in self._UNSEEN)
         self.parts.append(" ")
 
     def handle_endtag(self, tag: str) -> None:

@@ -7,6 +7,7 @@ found; a part of a name that is a name of its own (the genus, the surname) is a 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -48,10 +49,10 @@ class EntityStep:
         for candidate, answer in zip(candidates, self._asker.ask(requests), strict=True):
             if not isinstance(answer, EntityAnswer):
                 yield Reject("entity", str(answer), candidate.id, candidate.question)
-            elif answer.entity.casefold() not in candidate.question.casefold():
+            elif not surviving_name(_unaccented(candidate.question), [_unaccented(answer.entity)], plural=True):
                 yield Reject("entity", "entity-not-in-question", candidate.id, f"{answer.entity}: {candidate.question}")
             else:
-                yield replace(candidate, entity=answer.entity.strip(), fused=" ".join(answer.question.split()))
+                yield replace(candidate, entity=answer.entity, fused=answer.question)
 
 
 class LeakCheck:
@@ -83,14 +84,15 @@ class LeakCheck:
 
 def leaked_name(text: str, names: Sequence[str], kind: str = "") -> str | None:
     """A name, or a telling part of one, that stands in `text`; what it is called instead ("this river") is none."""
-    whole = surviving_name(text, names)
+    text, names = _unaccented(text), [_unaccented(name) for name in names]
+    whole = surviving_name(text, names, plural=True)
     if whole:
         return whole
     untold = _COMMON | _words(kind) | {word.casefold() for word in REFERENCE.findall(text)}
-    parts = {part for name in names for part in re.findall(r"\w+", name) if len(name.split()) > 1}
-    return surviving_name(
-        text, sorted(part for part in parts if len(part) >= _LONG_PART and part.casefold() not in untold)
-    )
+    words = [re.findall(r"\w+", name) for name in names]
+    parts = {part for several in words if len(several) > 1 for part in several}
+    telling = sorted(part for part in parts if len(part) >= _LONG_PART and part.casefold() not in untold)
+    return surviving_name(text, telling, plural=True)
 
 
 def _same_question(question: str, fused: str, names: Sequence[str]) -> bool:
@@ -98,6 +100,12 @@ def _same_question(question: str, fused: str, names: Sequence[str]) -> bool:
     named = {word for name in names for word in _words(name)}
     before, after = _words(question) - named, _words(REFERENCE.sub("", fused))
     return bool(before) and len(before & after) * 2 >= max(len(before), len(after))
+
+
+def _unaccented(text: str) -> str:
+    # "Córdoba" is written in two ways by Unicode alone, and in a third by whoever leaves the accent out.
+    parts = unicodedata.normalize("NFKD", text)
+    return unicodedata.normalize("NFC", "".join(char for char in parts if not unicodedata.combining(char)))
 
 
 def _words(text: str) -> frozenset[str]:

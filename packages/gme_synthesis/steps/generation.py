@@ -10,7 +10,7 @@ import io
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from PIL import Image
 from pydantic import Field
@@ -24,7 +24,7 @@ from gme_synthesis.llm.answers import CaptionAnswer
 from gme_synthesis.llm.asking import Asker
 from gme_synthesis.llm.prompts import load_prompt
 from gme_synthesis.llm.protocol import Request
-from gme_synthesis.records import Reject, Stage
+from gme_synthesis.records import Stage
 from gme_synthesis.steps.picture_search import Keep
 
 
@@ -37,7 +37,7 @@ class GenerationConfig(Frozen):
     """What the model's licence says of its pictures."""
     device: str = "cuda"
     """As torch names it."""
-    dtype: str = "bfloat16"
+    dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
     """Of the weights."""
     size: int = Field(default=1024, ge=16, multiple_of=16)
     """Pixels of a side."""
@@ -47,6 +47,8 @@ class GenerationConfig(Frozen):
     """Guidance scale."""
     batch: int = Field(default=4, ge=1)
     """Pictures drawn together."""
+    share: float = Field(default=1.0, gt=0, le=1)
+    """Share of the questions that get a drawn picture; at some 20 s each, drawing is what GPU-hours go to."""
     most_caption_tokens: int = Field(default=256, ge=8)
     """Longer captions are cut by the text encoder."""
 
@@ -108,31 +110,52 @@ def _pipeline(path: str, device: str, dtype: str) -> Any:  # noqa: ANN401 - diff
     except (OSError, ValueError) as error:
         raise FoundryError(f"{path}: not a FLUX pipeline that diffusers can read: {error}") from error
     pipeline.set_progress_bar_config(disable=True)
-    return pipeline.to(device)
+    try:
+        return pipeline.to(device)
+    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
+        reason = str(error).splitlines()[0]
+        raise FoundryError(
+            f"{path} can't be loaded to the device {device!r}: {reason}",
+            hint="Say which device draws: `synthesis: {generation: {device: cpu}}`.",
+        ) from error
 
 
 class CaptionStep:
-    """Describes a picture of the entity; without a description nothing is drawn, and the candidate goes on."""
+    """Describes a picture of the entity; without a description nothing is drawn, and the candidate goes on, marked.
 
-    def __init__(self, asker: Asker) -> None:
-        self._asker, self._prompt = asker, load_prompt("caption")
+    Args:
+        asker: Whom to ask.
+        share: Of the candidates, that get one.
+        seed: Decides which, together with the ids alone.
+    """
+
+    def __init__(self, asker: Asker, share: float = 1.0, seed: int = 0) -> None:
+        self._asker, self._prompt, self._share, self._seed = asker, load_prompt("caption"), share, seed
 
     def stage(self) -> Stage[Candidate]:
         """As a step of a chain."""
-        return Stage("caption", ("entity", "text"), ("caption",), self.run)
+        return Stage("caption", ("entity", "text"), (), self.run)
 
-    def run(self, candidates: Sequence[Candidate]) -> Iterator[Candidate | Reject]:
-        """Input columns: `entity`, `text`. Output column: `caption`."""
-        requests = [Request(self._prompt, {"entity": one.entity, "passage": one.text}, one.hints) for one in candidates]
-        for candidate, answer in zip(candidates, self._asker.ask(requests), strict=True):
-            if isinstance(answer, CaptionAnswer):
-                yield replace(candidate, caption=" ".join(answer.caption.split()))
+    def run(self, candidates: Sequence[Candidate]) -> Iterator[Candidate]:
+        """Input columns: `entity`, `text`. Output columns: `caption`, which may stay empty, and then `marks`."""
+        drawn = [one for one in candidates if self._is_drawn(one)]
+        requests = [Request(self._prompt, {"entity": one.entity, "passage": one.text}, one.hints) for one in drawn]
+        answers = dict(zip([one.id for one in drawn], self._asker.ask(requests), strict=True))
+        for candidate in candidates:
+            answer = answers.get(candidate.id)
+            if answer is None:
+                yield candidate
+            elif isinstance(answer, CaptionAnswer):
+                yield replace(candidate, caption=answer.caption)
             else:
-                yield Reject("caption", str(answer), candidate.id, candidate.entity)
+                yield replace(candidate, marks=(*candidate.marks, f"no-caption:{answer}"))
+
+    def _is_drawn(self, candidate: Candidate) -> bool:
+        return int(sha256_json([self._seed, "drawn", candidate.id])[:12], 16) < self._share * 16**12
 
 
 class GenerationStep:
-    """Draws the caption of each candidate and adds the picture.
+    """Draws the caption of each candidate that has one, and adds the picture.
 
     Args:
         illustrator: Who draws.
@@ -146,14 +169,19 @@ class GenerationStep:
 
     def stage(self) -> Stage[Candidate]:
         """As a step of a chain."""
-        return Stage("generate", ("caption",), ("sights",), self.run)
+        return Stage("generate", ("entity",), (), self.run)
 
     def run(self, candidates: Sequence[Candidate]) -> Iterator[Candidate]:
-        """Input columns: `caption`, `sights`. Output column: `sights`."""
-        captions = [one.caption for one in candidates]
-        seeds = [int(sha256_json([self._seed, "draw", one.id, one.caption])[:8], 16) for one in candidates]
-        drawn = self._illustrator.draw(captions, seeds) if captions else []
-        for candidate, seed, picture in zip(candidates, seeds, drawn, strict=True):
+        """Input columns: `caption`, `sights`. Output column: `sights`, which may stay empty."""
+        described = [one for one in candidates if one.caption]
+        seeds = [int(sha256_json([self._seed, "draw", one.id, one.caption])[:8], 16) for one in described]
+        pictures = self._illustrator.draw([one.caption for one in described], seeds) if described else []
+        drawn = {one.id: (seed, picture) for one, seed, picture in zip(described, seeds, pictures, strict=True)}
+        for candidate in candidates:
+            if candidate.id not in drawn:
+                yield candidate
+                continue
+            seed, picture = drawn[candidate.id]
             origin = f"{self._illustrator.name} seed {seed}"
             record = ImageRecord.from_bytes(_png(picture), source=origin, licence=self._licence)
             self._keep(record)

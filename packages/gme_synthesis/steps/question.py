@@ -42,7 +42,7 @@ class QuestionStep:
             if problem:
                 yield Reject("question", problem, candidate.id, f"{answer.question} / {answer.answer}")
             else:
-                yield replace(candidate, question=" ".join(answer.question.split()), answer=answer.answer.strip())
+                yield replace(candidate, question=answer.question, answer=answer.answer)
 
 
 def question_problem(question: str, answer: str, passage: str) -> str:
