@@ -151,7 +151,7 @@ class _Best:
         scores, rows = np.zeros((len(self._queries), k), np.float32), np.zeros((len(self._queries), k), np.int64)
         self._cut(np.flatnonzero(self._count > k))
         for part in _tiles(len(scores), _LINES):
-            order = np.argsort(-self._scores[part, :k], axis=1, kind="stable")
+            order = _falling(self._scores[part, :k])
             scores[part] = np.take_along_axis(self._scores[part, :k], order, axis=1)
             rows[part] = np.take_along_axis(self._rows[part, :k], order, axis=1)
         return scores, rows
@@ -323,6 +323,16 @@ def _best(scores: Scores, k: int) -> Mask:
         level = scores == kth
         best ^= level & (np.cumsum(level, axis=1) > k - (best & ~level).sum(axis=1, keepdims=True))
     return best
+
+
+def _falling(scores: Scores) -> Rows:
+    """Places in each line by falling score, ties by rising place: a stable argsort at a fifth of its cost."""
+    bits = (scores + np.float32(0)).view(np.int32)  # which makes one zero of both
+    rising = bits ^ ((bits >> 31) & 0x7FFFFFFF)
+    keys = (~rising.astype(np.int64) << 32) | np.arange(scores.shape[1])
+    keys.sort(axis=1)
+    places: Rows = keys & 0xFFFFFFFF
+    return places
 
 
 def _noise(size: Floats, sizes: int) -> Floats:

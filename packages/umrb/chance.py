@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from gme_data.tasks import TaskCard
-from umrb.metrics import Floats, Judgements, ndcg, parse_metric
+from umrb.metrics import Floats, Hits, Judgements, ndcg, parse_metric
 from umrb.systems import Outcome
 from umrb.tasks import NumberedTask
 
@@ -65,7 +65,7 @@ def _ndcg(judgements: Judgements, pool: int, cutoff: int) -> Floats:
     """Each place holds each document with chance 1 / n, so E[DCG] is the mean gain times the sum of the discounts."""
     discounts = (1.0 / np.log2(np.arange(cutoff) + 2.0)).sum()
     # With every relevant document at rank 0 nDCG is (sum of gains) / ideal; 0 where nothing is relevant.
-    at_once = ndcg(np.zeros_like(judgements.query), judgements, cutoff)
+    at_once = ndcg(Hits(judgements, np.zeros_like(judgements.query)), cutoff)
     return np.asarray(at_once / pool * discounts)
 
 

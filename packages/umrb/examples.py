@@ -16,7 +16,7 @@ import numpy as np
 from gme_data.journal import atomic_write
 from gme_data.tasks import Document, Query
 from umrb.cards import PAGE_THUMB, SIDES, THUMB, Card, Example, Found, make_card
-from umrb.metrics import NOT_FOUND, first_relevant_rank
+from umrb.metrics import NOT_FOUND, find
 from umrb.sides import Side
 from umrb.systems import Outcome, Ranking, VectorSystem
 from umrb.tasks import NumberedTask
@@ -32,7 +32,7 @@ def write_examples(folder: Path, task: NumberedTask, outcome: Outcome, seed: int
         return
     folder.mkdir(parents=True, exist_ok=True)
     draw = np.random.default_rng(seed)
-    ranks = first_relevant_rank(outcome.ranking.rows, task.judgements)
+    ranks = find(outcome.ranking.rows, task.judgements).best
     answered = np.flatnonzero(task.judgements.relevant > 0)
     order = draw.permutation(answered)
     rows = [*order[ranks[order] == 0][:_EACH], *order[ranks[order] >= _MISSED][:_EACH]]

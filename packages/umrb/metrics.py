@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeAlias
 
 import numpy as np
@@ -28,9 +29,13 @@ UNREACHABLE = -2
 """Number of a relevant document that is not in the pool: no search can return it, and trec_eval still counts it."""
 
 _PAIRS_PER_BLOCK = 512
+_MANY = 8
+"""Relevant documents a query, from which on looking places up is faster than comparing; measured."""
+_TABLE = 2**18
+"""Numbers of the table for it, one megabyte: what is larger leaves the processor's caches."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Judgements:
     """The relevant (query, document) pairs of a task, sorted by query.
 
@@ -46,37 +51,113 @@ class Judgements:
     gain: Floats
     queries: int
 
-    @property
+    @cached_property
     def relevant(self) -> Ints:
         """[q] number of relevant documents of each query."""
         return np.bincount(self.query, minlength=self.queries).astype(np.int64)
 
+    @cached_property
+    def position(self) -> Ints:
+        """[p] 0, 1, 2, ... within the pairs of each query."""
+        starts = np.concatenate([[0], np.cumsum(self.relevant)[:-1]]).astype(np.int64)
+        positions: Ints = np.arange(len(self.query)) - starts[self.query]
+        return positions
 
-def ranks_of_relevant(
-    ranked: NDArray[np.integer], judgements: Judgements, scores: NDArray[np.floating] | None = None
-) -> Ints:
-    """Where each relevant document was found.
+    @cached_property
+    def falling(self) -> Floats:
+        """[p] the gains of each query, best first."""
+        return self.gain[np.lexsort((-self.gain, self.query))]
+
+    def sums(self, values: NDArray[np.floating | np.bool_]) -> Floats:
+        """[q] sum over the pairs of each query of `values` [p]."""
+        return np.bincount(self.query, weights=values, minlength=self.queries).astype(np.float64, copy=False)
+
+
+@dataclass(frozen=True)
+class Hits:
+    """Where the relevant documents were found. What several metrics need of it is worked out once.
+
+    Attributes:
+        judgements: p pairs.
+        ranks: [p] from 0, `NOT_FOUND` for what was not returned.
+    """
+
+    judgements: Judgements
+    ranks: Ints
+
+    @cached_property
+    def best(self) -> Ints:
+        """[q] rank of the best-placed relevant document."""
+        best = np.full(self.judgements.queries, NOT_FOUND, np.int64)
+        np.minimum.at(best, self.judgements.query, self.ranks)
+        return best
+
+    @cached_property
+    def gains(self) -> tuple[Floats, Floats]:
+        """[p] gains discounted by the ranks at hand; and those of the best order, which `Judgements.position` ranks."""
+        pairs = self.judgements
+        return pairs.gain / np.log2(self.ranks + 2.0), pairs.falling / np.log2(pairs.position + 2.0)
+
+    @cached_property
+    def precisions(self) -> tuple[Ints, Floats]:
+        """[p] ranks of each query, rising; and the precision at each."""
+        rising = self.ranks[np.lexsort((self.ranks, self.judgements.query))]
+        return rising, (self.judgements.position + 1.0) / (rising + 1.0)
+
+    def within(self, cutoff: int) -> Floats:
+        """[q] number of relevant documents in the first `cutoff`."""
+        return self.judgements.sums(self.ranks < cutoff)
+
+
+def find(ranked: Ints, judgements: Judgements, scores: NDArray[np.floating] | None = None) -> Hits:
+    """Find the relevant documents in rankings.
 
     Args:
-        ranked: [q, k] document numbers, best first; -1 where nothing was returned.
+        ranked: [q, k] document numbers, best first, none twice; -1 where nothing was returned.
         judgements: p pairs.
         scores: [q, k] falling scores of `ranked`, if equal ones may be in any order; without them the order stands.
-
-    Returns:
-        [p] ranks from 0, `NOT_FOUND` for what is not among the k.
     """
-    ranks = np.full(len(judgements.query), NOT_FOUND, dtype=np.int64)
-    for start in range(0, len(ranks), _PAIRS_PER_BLOCK):
-        query, doc = (part[start : start + _PAIRS_PER_BLOCK] for part in (judgements.query, judgements.doc))
-        hit = ranked[query] == doc[:, None]  # [block, k]
+    many = len(judgements.query) > _MANY * len(ranked)
+    places = _looked_up(ranked, judgements) if many else _compared(ranked, judgements)
+    if scores is not None:
+        returned = np.flatnonzero(places >= 0)
+        for start in range(0, len(returned), _PAIRS_PER_BLOCK):
+            block = returned[start : start + _PAIRS_PER_BLOCK]
+            pairs = judgements.query[block], judgements.doc[block]
+            places[block] = _after_ties(ranked, scores, *pairs, places[block])
+    return Hits(judgements, np.where(places >= 0, places, NOT_FOUND))
+
+
+def _compared(ranked: Ints, judgements: Judgements) -> Ints:
+    """[p] place of each relevant document, -1 if it was not returned: each is compared with its whole ranking."""
+    places = np.full(len(judgements.query), -1, np.int64)
+    for start in range(0, len(places), _PAIRS_PER_BLOCK):
+        block = slice(start, start + _PAIRS_PER_BLOCK)
+        hit = ranked[judgements.query[block]] == judgements.doc[block, None]  # [block, k]
         place = hit.argmax(axis=1)
-        found = np.flatnonzero(hit[np.arange(len(place)), place])
-        query, doc, place = query[found], doc[found], place[found]
-        ranks[start + found] = place if scores is None else _after_ties(ranked, scores, query, doc, place)
-    return ranks
+        places[block] = np.where(hit[np.arange(len(place)), place], place, -1)
+    return places
 
 
-def _after_ties(ranked: NDArray[np.integer], scores: NDArray[np.floating], query: Ints, doc: Ints, place: Ints) -> Ints:
+def _looked_up(ranked: Ints, judgements: Judgements) -> Ints:
+    """As `_compared`, by a table of the place of every document, for as many queries at a time as it has room for."""
+    places = np.full(len(judgements.query), -1, np.int64)
+    # One column more for -1, nothing returned, and one for `UNREACHABLE`: as indices both count from the end.
+    width = int(max(ranked.max(initial=-1), judgements.doc.max(initial=-1))) + 3
+    lines = max(1, _TABLE // width)
+    table = np.full(lines * width, -1, np.int32)
+    for start in range(0, len(ranked), lines):
+        part = ranked[start : start + lines]
+        cells = part % width + np.arange(len(part))[:, None] * width
+        table[cells] = np.arange(part.shape[1])
+        table[width - 1 :: width] = -1
+        pairs = slice(*np.searchsorted(judgements.query, [start, start + lines]))
+        places[pairs] = table[(judgements.query[pairs] - start) * width + judgements.doc[pairs] % width]
+        table[cells] = -1
+    return places
+
+
+def _after_ties(ranked: Ints, scores: NDArray[np.floating], query: Ints, doc: Ints, place: Ints) -> Ints:
     """Ranks of documents found at `place`, where equal scores fall by rising number."""
     own, last = scores[query, place], scores.shape[1] - 1
     tied = (place > 0) & (scores[query, place - 1] == own)
@@ -89,43 +170,40 @@ def _after_ties(ranked: NDArray[np.integer], scores: NDArray[np.floating], query
     return place
 
 
-def ndcg(ranks: Ints, judgements: Judgements, cutoff: int) -> Floats:
+def ndcg(hits: Hits, cutoff: int) -> Floats:
     """[q] nDCG with linear gain and log2 discount (Järvelin & Kekäläinen 2002, as trec_eval's ``ndcg_cut``)."""
-    order = np.lexsort((-judgements.gain, judgements.query))
-    best_ranks = _position_in_query(judgements)
-    ideal = _sum_by_query(judgements, judgements.gain[order] * _discount(best_ranks, cutoff))
-    return _ratio(_sum_by_query(judgements, judgements.gain * _discount(ranks, cutoff)), ideal)
+    (gains, ideal), pairs = hits.gains, hits.judgements
+    best = pairs.sums(np.where(pairs.position < cutoff, ideal, 0.0))
+    return _ratio(pairs.sums(np.where(hits.ranks < cutoff, gains, 0.0)), best)
 
 
-def hit_rate(ranks: Ints, judgements: Judgements, cutoff: int) -> Floats:
+def hit_rate(hits: Hits, cutoff: int) -> Floats:
     """[q] 1 where any relevant document is in the first `cutoff` (what UniIR and CLIP papers call Recall@k)."""
-    return (_best_rank(ranks, judgements) < cutoff).astype(np.float64)
+    return (hits.best < cutoff).astype(np.float64)
 
 
-def recall(ranks: Ints, judgements: Judgements, cutoff: int) -> Floats:
+def recall(hits: Hits, cutoff: int) -> Floats:
     """[q] share of the relevant documents that are in the first `cutoff`."""
-    return _ratio(_sum_by_query(judgements, (ranks < cutoff).astype(np.float64)), judgements.relevant)
+    return _ratio(hits.within(cutoff), hits.judgements.relevant)
 
 
-def precision(ranks: Ints, judgements: Judgements, cutoff: int) -> Floats:
+def precision(hits: Hits, cutoff: int) -> Floats:
     """[q] share of the first `cutoff` places that hold a relevant document."""
-    return _sum_by_query(judgements, (ranks < cutoff).astype(np.float64)) / cutoff
+    return hits.within(cutoff) / cutoff
 
 
-def mrr(ranks: Ints, judgements: Judgements, cutoff: int) -> Floats:
+def mrr(hits: Hits, cutoff: int) -> Floats:
     """[q] 1 / rank (from 1) of the first relevant document, 0 beyond `cutoff`."""
-    best = _best_rank(ranks, judgements)
-    return np.where(best < cutoff, 1.0 / (best + 1.0), 0.0)
+    return np.where(hits.best < cutoff, 1.0 / (hits.best + 1.0), 0.0)
 
 
-def average_precision(ranks: Ints, judgements: Judgements, cutoff: int) -> Floats:
+def average_precision(hits: Hits, cutoff: int) -> Floats:
     """[q] mean over all relevant documents of the precision at their rank, 0 beyond `cutoff` (``map_cut``)."""
-    ascending = ranks[np.lexsort((ranks, judgements.query))]
-    at_rank = (_position_in_query(judgements) + 1.0) / (ascending + 1.0)
-    return _ratio(_sum_by_query(judgements, np.where(ascending < cutoff, at_rank, 0.0)), judgements.relevant)
+    rising, precisions = hits.precisions
+    return _ratio(hits.judgements.sums(np.where(rising < cutoff, precisions, 0.0)), hits.judgements.relevant)
 
 
-Metric: TypeAlias = Callable[[Ints, Judgements, int], Floats]
+Metric: TypeAlias = Callable[[Hits, int], Floats]
 
 METRICS: dict[str, Metric] = {
     "hit_rate": hit_rate,
@@ -153,52 +231,21 @@ def parse_metric(name: str) -> tuple[str, int]:
 
 
 def per_query(
-    ranked: NDArray[np.integer],
+    ranked: Ints,
     judgements: Judgements,
     names: Sequence[str],
     scores: NDArray[np.floating] | None = None,
 ) -> dict[str, Floats]:
-    """Every metric of `names` for every query: name -> [q] values in 0..1. Arguments as for `ranks_of_relevant`.
+    """Every metric of `names` for every query: name -> [q] values in 0..1. Arguments as for `find`.
 
     Raises:
         FoundryError: See `parse_metric`.
     """
-    ranks = ranks_of_relevant(ranked, judgements, scores)
+    hits = find(ranked, judgements, scores)
     parsed = {name: parse_metric(name) for name in names}
-    return {name: METRICS[kind](ranks, judgements, cutoff) for name, (kind, cutoff) in parsed.items()}
-
-
-def first_relevant_rank(ranked: NDArray[np.integer], judgements: Judgements) -> Ints:
-    """[q] rank from 0 of the best-placed relevant document; `NOT_FOUND` if none was returned."""
-    return _best_rank(ranks_of_relevant(ranked, judgements), judgements)
-
-
-def _best_rank(ranks: Ints, judgements: Judgements) -> Ints:
-    best = np.full(judgements.queries, NOT_FOUND, np.int64)
-    np.minimum.at(best, judgements.query, ranks)
-    return best
-
-
-def _starts(judgements: Judgements) -> Ints:
-    """[q] index of the first pair of each query."""
-    return np.concatenate([[0], np.cumsum(judgements.relevant)[:-1]]).astype(np.int64)
-
-
-def _position_in_query(judgements: Judgements) -> Ints:
-    """[p] 0, 1, 2, ... within the pairs of each query."""
-    positions: Ints = np.arange(len(judgements.query)) - _starts(judgements)[judgements.query]
-    return positions
-
-
-def _sum_by_query(judgements: Judgements, values: Floats) -> Floats:
-    return np.bincount(judgements.query, weights=values, minlength=judgements.queries).astype(np.float64, copy=False)
+    return {name: METRICS[kind](hits, cutoff) for name, (kind, cutoff) in parsed.items()}
 
 
 def _ratio(values: Floats, whole: Floats | Ints) -> Floats:
     """`values` / `whole`, 0 for queries that have nothing relevant."""
     return np.divide(values, whole, out=np.zeros_like(values), where=whole > 0)
-
-
-def _discount(ranks: Ints, cutoff: int) -> Floats:
-    """[p] 1 / log2(rank + 2), 0 from the cut-off on."""
-    return np.where(ranks < cutoff, 1.0 / np.log2(ranks + 2.0), 0.0)

@@ -19,7 +19,7 @@ from gme_data.parquet import ROW_GROUP_ROWS
 from gme_data.progress import Progress
 from umrb.config import REPORTED, ScoringConfig
 from umrb.intervals import bootstrap_interval
-from umrb.metrics import NOT_FOUND, Floats, first_relevant_rank
+from umrb.metrics import NOT_FOUND, Floats, find
 from umrb.results import SubsetScore, SystemScores, TaskScore
 from umrb.systems import Outcome, Ranking, System
 from umrb.tasks import NumberedTask
@@ -141,7 +141,7 @@ def _query_table(task: NumberedTask, outcome: Outcome) -> pa.Table:
     """Per-query values: what a paired comparison of two systems is computed from."""
     first = np.full(len(task.queries), NOT_FOUND)
     if outcome.ranking is not None:
-        first = first_relevant_rank(outcome.ranking.rows, task.judgements)
+        first = find(outcome.ranking.rows, task.judgements).best
     columns = [
         task.queries.ids,
         pa.array(task.queries.subsets, pa.string()),

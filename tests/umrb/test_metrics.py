@@ -12,15 +12,15 @@ from gme_data.errors import FoundryError
 from gme_data.items import Item
 from gme_data.tasks import Document, Query, RetrievalTask, TaskCard
 from gme_embedder.index import search
+from umrb import metrics
 from umrb.metrics import (
     METRICS,
     NOT_FOUND,
     UNREACHABLE,
     Judgements,
-    first_relevant_rank,
+    find,
     parse_metric,
     per_query,
-    ranks_of_relevant,
 )
 from umrb.tasks import number_task
 
@@ -156,11 +156,29 @@ def test_equal_to_pytrec_eval_and_to_mteb_on_runs_with_ties(levels: int) -> None
         assert not np.array_equal(ours["ndcg_at_10"], per_query(ranked, judgements, ["ndcg_at_10"])["ndcg_at_10"])
 
 
+@pytest.mark.parametrize("room", [10, 2000, 10**6])
+def test_places_are_the_same_by_comparing_and_by_a_table(room: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one is for few relevant documents a query, the other for many; a table may have room for less than one."""
+    ranked, scores, many, *_ = random_run(0, 20)
+    ranked[5, 3:], ranked[6] = -1, -1
+    wanted = [many.doc.tolist().index(UNREACHABLE), *range(0, len(many.doc), 7)]
+    few = Judgements(*(column[np.unique(wanted)] for column in (many.query, many.doc, many.gain)), many.queries)
+    monkeypatch.setattr(metrics, "_TABLE", room)
+    for judgements in (few, many):
+        for ties in (None, scores):
+            found = []
+            for threshold in (0, 10**6):
+                monkeypatch.setattr(metrics, "_MANY", threshold)
+                found.append(find(ranked, judgements, ties).ranks)
+            np.testing.assert_array_equal(*found)
+            assert 0 < (found[0] < NOT_FOUND).sum() < len(found[0])
+
+
 def test_an_empty_result_scores_zero_and_counts() -> None:
     judgements = Judgements(np.array([0, 1]), np.array([3, 3]), np.ones(2), 2)
     ranked = np.array([[3, 1, 2], [-1, -1, -1]])
-    assert ranks_of_relevant(ranked, judgements).tolist() == [0, NOT_FOUND]
-    assert first_relevant_rank(ranked, judgements).tolist() == [0, NOT_FOUND]
+    hits = find(ranked, judgements)
+    assert hits.ranks.tolist() == hits.best.tolist() == [0, NOT_FOUND]
     for name, values in per_query(ranked, judgements, NAMES).items():
         kind, _, k = name.partition("_at_")
         assert values.tolist() == [1 / int(k) if kind == "precision" else 1.0, 0.0], name

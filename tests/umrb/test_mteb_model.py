@@ -209,8 +209,8 @@ def test_mteb_scores_what_our_runner_scores(
     ours = our_scores(task, embedder, images, tmp_path)
     assert theirs["main_score"] == theirs["ndcg_at_10"]
     for name in METRICS:
-        # mteb keeps five decimals.
-        assert theirs[name] == pytest.approx(round(ours[name], 5), abs=1e-6), name
+        # mteb keeps five decimals; what lies just between two of them may be rounded to either.
+        assert theirs[name] == pytest.approx(ours[name], abs=5.1e-6), name
     assert 0 < ours["ndcg_at_10"] <= 1
 
 
