@@ -40,9 +40,9 @@ $(READY): requirements.txt pyproject.toml
 # What the ordinary torch wheel needs on CUDA machines is left out: the installer adds it where that wheel is the one taken.
 requirements: ## Resolve requirements.txt anew from pyproject.toml (PINS=file constrains it)
 	@test -x $(BIN)/uv || { $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet uv==$(UV_VERSION); }
-	@{ echo '# Every version, pinned. Made by `make requirements`; install by `make setup`.'; \
+	@set -o pipefail; { echo '# Every version, pinned. Made by `make requirements`; install by `make setup`.'; \
 	   $(BIN)/uv pip compile pyproject.toml --all-extras -c $(or $(PINS),requirements.txt) --python-version 3.11 \
-	     --no-annotate --no-header --quiet | grep -vE '^(nvidia|cuda|triton)\b' | sed 's/+cpu$$//'; } > requirements.new
+	     --no-annotate --no-header --quiet | grep -vE '^(nvidia|cuda|triton)\b' | sed 's/+cpu$$//'; } > requirements.new || { rm -f requirements.new; exit 1; }
 	@mv requirements.new requirements.txt
 
 pipeline: $(READY) ## Run the whole chain on CONFIG (default configs/tiny.yaml): data, training, evaluation, registration, report
@@ -52,7 +52,7 @@ starter: $(READY) ## Make the checkpoint that the default run starts from anew (
 	@$(BIN)/gme starter
 
 test: $(READY) ## Run the tests
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup -q
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder -q
 
 test-slow: $(READY) ## Run the tests that take longer than a minute
 	@$(BIN)/python -m pytest -q -m slow

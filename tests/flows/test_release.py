@@ -19,6 +19,8 @@ from gme_release.release.create import Release, create_release
 from gme_release.release.signing import make_key
 from gme_release.release.verify import verify_release
 
+pytestmark = pytest.mark.xdist_group("pipeline")
+
 
 @pytest.fixture(scope="session")
 def released(finished: tuple[Small, dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Release]:

@@ -60,7 +60,11 @@ def assert_registry(workspace: Path) -> None:
     assert sorted(version.version for version in versions) == [1, 2, 3, 4]
     assert len({version.tags["gme.model_digest"] for version in versions}) == len(versions)
     aliases = client.get_registered_model("gme-tiny").aliases
-    assert {name: str(version) for name, version in aliases.items()} == {"champion": "4", "previous": "3"}
+    assert {name: str(version) for name, version in aliases.items()} == {
+        "candidate": "4",
+        "champion": "4",
+        "previous": "3",
+    }
     experiment = client.get_experiment_by_name("gme-tiny")
     runs = client.search_runs([experiment.experiment_id])
     assert [run.info.status for run in runs] == ["FINISHED"] * 5  # the days 0, 1, 4, 5 and 6, the killed one once

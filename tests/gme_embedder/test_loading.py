@@ -65,7 +65,8 @@ def test_every_layout_gives_the_same_vectors(small, saved, tmp_path, inputs, lay
     head = {"lm_head.weight": torch.zeros(4, 576)}
     folder = rewritten(saved, tmp_path / "released", layout, extra=head)
     items = [*TEXTS, {"image": inputs.picture(), "text": "a flag"}]
-    changed = {"min_image_tokens": 4, "fit": "square", "mean": (0.82, 0.79, 0.75), "std": (0.29, 0.30, 0.34)}
+    pictures = {"min_image_tokens": 4, "fit": "square", "mean": (0.82, 0.79, 0.75), "std": (0.29, 0.30, 0.34)}
+    changed = {**pictures, "leading_space": True}
     found = Embedder.load(folder, **changed).encode(items)
     np.testing.assert_array_equal(found, small.encode(items))
 

@@ -37,9 +37,14 @@ def store(tmp_path, inputs):
     return ImageStore([tmp_path]), sorted(record.id for record in records)
 
 
-def test_the_prompt_is_that_of_gme(embedder, inputs):
+@pytest.fixture
+def as_released(embedder):
+    return Preparer(embedder.preparer.tokenizer, InputConfig(leading_space=False))
+
+
+def test_the_prompt_is_that_of_gme(as_released, inputs):
     picture = {"image": inputs.picture(), "text": "What is this?"}
-    texts = decoded(embedder.preparer, ["A text.", picture])
+    texts = decoded(as_released, ["A text.", picture])
     head = HEAD.format("You are a helpful assistant.")
     assert texts == [
         f"{head}A text.{TAIL}",
@@ -47,14 +52,21 @@ def test_the_prompt_is_that_of_gme(embedder, inputs):
     ]
 
 
-def test_the_instruction_replaces_the_system_text(embedder):
-    assert decoded(embedder.preparer, ["x"], "Find it.") == [f"{HEAD.format('Find it.')}x{TAIL}"]
+def test_the_instruction_replaces_the_system_text(as_released):
+    assert decoded(as_released, ["x"], "Find it.") == [f"{HEAD.format('Find it.')}x{TAIL}"]
+
+
+def test_our_models_read_a_space_before_the_text(embedder):
+    assert decoded(embedder.preparer, ["x", ""], "Find it.") == [
+        f"{HEAD.format('Find it.')} x{TAIL}",
+        f"{HEAD.format('Find it.')}{TAIL}",
+    ]
 
 
 @pytest.mark.parametrize("text", ["plain", "  spaces", "\n\nlines", "7 digits", ""])
 def test_ids_are_those_of_the_whole_prompt(embedder, text):
     preparer = embedder.preparer
-    whole = HEAD.format("You are a helpful assistant.") + text + TAIL
+    whole = HEAD.format("You are a helpful assistant.") + (text and f" {text}") + TAIL
     assert preparer.tokenise([text])[0].ids.tolist() == preparer.tokenizer.encode(whole, add_special_tokens=False).ids
 
 
