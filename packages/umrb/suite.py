@@ -165,8 +165,8 @@ def run_suite(config: SuiteConfig, meta: ModelMeta, make: MakeSystem) -> SuiteRu
 
 
 def _is_of_run(path: Path, began: float) -> bool:
-    """Whether this run, or a process that shares it, wrote a file."""
-    return path.stat().st_mtime >= began
+    """Whether this run, or a process that shares it, wrote a file. If dates can not tell: no; it is scored again."""
+    return path.stat().st_mtime > began
 
 
 class _Work:
