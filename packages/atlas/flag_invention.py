@@ -110,10 +110,8 @@ def _cross(rng: np.random.Generator) -> Flag:
     middle, half = (0.36 if nordic else 0.5), 0.09
     upright = Shape("box", colour, ((middle - half * 0.72, 0), (middle + half * 0.72, 1)))
     level = Shape("box", colour, ((0, 0.5 - half), (1, 0.5 + half)))
-    shifted = "; the vertical part of the cross is shifted to the left side" if nordic else ""
-    return Flag(
-        (field, upright, level), f"{ground} with a {colour} cross that extends to the edges of the flag{shifted}"
-    )
+    shifted = ", its upright arm nearer the left side" if nordic else ""
+    return Flag((field, upright, level), f"{ground} with a {colour} cross that reaches all edges{shifted}")
 
 
 def _split(rng: np.random.Generator) -> Flag:
