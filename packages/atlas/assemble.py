@@ -15,6 +15,7 @@ from atlas.config import AtlasConfig
 from atlas.drawings import STYLES
 from atlas.factbook import Place, read_places, shorten
 from atlas.fields import FIELDS, FLAG_START, PAGES, SECTIONS
+from atlas.imagined import imagine
 from atlas.maps import draw_locator, draw_outline, read_outlines
 from atlas.pages import Block, render_page
 from atlas.pictographs import BASE, Pictograph, read_pictographs
@@ -42,6 +43,7 @@ def assemble(config: AtlasConfig, album: Album) -> World:
         facts=tuple(facts),
         wordings=tuple(all_wordings()),
         pictographs=_draw_pictographs(config, album),
+        imagined=imagine(places, config, album),
         picture_licences={record.id: record.licence for record in album.records()},
     )
 

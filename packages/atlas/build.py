@@ -11,6 +11,7 @@ from atlas.assemble import assemble
 from atlas.config import AtlasConfig
 from atlas.examples import native_examples
 from atlas.flag_tasks import flag_tasks
+from atlas.imagined_examples import imagined_examples
 from atlas.licences import ATTRIBUTION
 from atlas.pictograph_tasks import pictograph_tasks
 from atlas.question_tasks import question_tasks
@@ -41,9 +42,11 @@ def build(config: AtlasConfig, folder: Path) -> dict[str, float]:
         facts=len(world.facts),
         wordings=len(world.wordings),
         pictographs=len(world.pictographs),
+        imagined=len(world.imagined),
     )
     for split in ("train", "dev"):
         examples = native_examples(world, config, split)
+        examples += imagined_examples(world, config) if split == "train" else []
         write_examples(folder / "examples" / split, examples)
         counts[f"examples_{split}"] = len(examples)
     for split in ("dev", "test"):

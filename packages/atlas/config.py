@@ -35,6 +35,8 @@ class AtlasConfig(Frozen):
     """Shares of the entity groups."""
     places: int | None = Field(None, ge=8)
     """Only so many places; None for all. Small worlds are for tests."""
+    imagined: int = Field(8, ge=0, le=100)
+    """Places that do not exist, per trained one, with flags and passages to train on."""
     families: int | None = Field(None, ge=8)
     """Only so many pictograph families (with all their variants); None for all."""
     picture_size: int = Field(72, ge=16, le=512)

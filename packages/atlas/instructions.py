@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-INSTRUCTIONS = {
+_ASKED = {
     "place-question": "Retrieve a passage about the place that answers the question.",
     "page-question": "Find a screenshot of a page that is relevant to the user's question.",
     "illustrated-question": "Find an illustrated passage that answers the question.",
@@ -15,4 +15,7 @@ INSTRUCTIONS = {
     "pictograph-edit": "Retrieve a drawing that is the given drawing changed as the text says.",
     "flag-map": "Retrieve the map that the text asks for, of the place whose flag is shown.",
 }
+_IMAGINED = ("illustrated-question", "flag-question", "flag-question-illustrated", "flag", "flag-description")
+
+INSTRUCTIONS = {**_ASKED, **{f"imagined-{source}": _ASKED[source] for source in _IMAGINED}}
 """By the name of the source, for queries of any modality."""

@@ -34,6 +34,8 @@ this file names the makers.
 * **Names of pictographs in 14 languages**: Unicode CLDR, through the package emoji. {NAMES}.
 * **Outlines on the maps**: countryinfo, through the package of that name. {OUTLINES}.
 * **Type on the pages**: DejaVu Sans, through the package matplotlib. Bitstream-Vera.
+* **Flags of places that do not exist**: drawn by Atlas itself. CC0-1.0; their passages are those of the Factbook under
+  other names.
 
 Changes: drawings were rasterised; facts were shortened and stripped of markup, notes and the years of estimates; pages
 and maps were drawn from them. A picture that shows an OpenMoji drawing may be passed on only under {OPENMOJI}.

@@ -90,6 +90,20 @@ class PictographRow:
 
 
 @dataclass(frozen=True, slots=True)
+class ImaginedRow:
+    """A place that does not exist; see `imagined`. Pictures are image ids."""
+
+    place_id: str
+    name: str
+    entity_group: str
+    split: str
+    flag_flat: str
+    flag_outlined: str
+    flag_description: str
+    licence: str
+
+
+@dataclass(frozen=True, slots=True)
 class World:
     """All of Atlas but the pixels, and the licence of each picture by its id."""
 
@@ -98,6 +112,7 @@ class World:
     facts: tuple[FactRow, ...]
     wordings: tuple[Wording, ...]
     pictographs: tuple[PictographRow, ...]
+    imagined: tuple[ImaginedRow, ...]
     picture_licences: dict[str, str]
 
 
@@ -125,6 +140,7 @@ SCHEMAS = {
         aliases=_TEXTS,
         names=_NAMES,
     ),
+    "imagined": _schema("place_id name entity_group split flag_flat flag_outlined flag_description licence"),
 }
 
 
@@ -137,6 +153,7 @@ def write_world(folder: Path, world: World) -> None:
         "facts": world.facts,
         "wordings": world.wordings,
         "pictographs": world.pictographs,
+        "imagined": world.imagined,
     }
     for name, rows in tables.items():
         write_table(folder / f"{name}.parquet", [asdict(row) for row in rows], SCHEMAS[name])

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gme_release.measure import ProcessTree
 from gme_release.outbox import Outbox, outboxes
+from gme_release.process_tree import ProcessTree
 from gme_release.records import WORKSPACE, event_points, flat_params, workspace_tag
 from gme_release.replay import Sender, require_sent
 

@@ -14,7 +14,7 @@ SPLITS = ("train", "dev", "test")
 
 
 def corpus_suites(corpus: Corpus, pictures: Container[str], config: ValidationConfig) -> list[Suite]:
-    """Suites over places, passages, facts, wordings, pictographs and entity groups.
+    """Suites over places, passages, facts, wordings, pictographs, imagined places and entity groups.
 
     Args:
         corpus: The tables.
@@ -27,6 +27,7 @@ def corpus_suites(corpus: Corpus, pictures: Container[str], config: ValidationCo
         _facts(corpus),
         _wordings(corpus),
         _pictographs(corpus, pictures, config),
+        _imagined(corpus, pictures),
         _groups(corpus),
     ]
 
@@ -124,6 +125,26 @@ def _pictographs(corpus: Corpus, pictures: Container[str], config: ValidationCon
             one_of("gender", ("none", "man", "woman", "person"), "genders of the source"),
             holds("base_known", "a variant names a base that exists"),
             holds("pictures_stored", "both styles are in the picture store"),
+        ),
+    )
+
+
+def _imagined(corpus: Corpus, pictures: Container[str]) -> Suite:
+    real = {str(name).casefold() for name in corpus.places["name"]}
+    frame = corpus.imagined.copy()
+    frame["pictures_stored"] = _stored(frame, ("flag_flat", "flag_outlined"), pictures)
+    frame["no_place"] = ~frame["name"].str.casefold().isin(list(real))
+    return Suite(
+        "corpus.imagined",
+        frame,
+        (0, None),
+        ("place_id", "name", "entity_group", "split", "flag_flat", "flag_outlined", "flag_description", "licence"),
+        (
+            unique("place_id"),
+            unique("name"),
+            one_of("split", ("train",), "what does not exist is trained on alone"),
+            holds("no_place", "an imagined place is not called like a real one"),
+            holds("pictures_stored", "both flags are in the picture store"),
         ),
     )
 

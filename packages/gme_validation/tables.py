@@ -24,10 +24,11 @@ class Corpus:
     facts: pd.DataFrame
     wordings: pd.DataFrame
     pictographs: pd.DataFrame
+    imagined: pd.DataFrame
 
     def grouped(self) -> tuple[pd.DataFrame, ...]:
         """The tables whose rows belong to an entity group and a split."""
-        return self.places, self.passages, self.facts, self.pictographs
+        return self.places, self.passages, self.facts, self.pictographs, self.imagined
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,7 @@ def _pictured(corpus: Corpus) -> list[tuple[pd.DataFrame, tuple[str, ...]]]:
         (corpus.places, ("flag_twemoji", "flag_openmoji", "map", "locator")),
         (corpus.passages, ("page",)),
         (corpus.pictographs, ("twemoji", "openmoji")),
+        (corpus.imagined, ("flag_flat", "flag_outlined")),
     ]
 
 

@@ -22,10 +22,9 @@ class ChanceSystem:
         del card
         return True
 
-    def prepare(self, tasks: Sequence[NumberedTask]) -> int:
+    def prepare(self, tasks: Sequence[NumberedTask]) -> None:
         """Nothing is shared between tasks."""
         del tasks
-        return 0
 
     def outcome(self, task: NumberedTask, metrics: Sequence[str], depth: int) -> Outcome:
         """See `System`; the values are expectations, and there is no ranking."""

@@ -16,7 +16,6 @@ import datasets  # type: ignore[import-untyped]
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from filelock import FileLock
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -25,6 +24,7 @@ from gme_data.errors import FoundryError
 from gme_data.images import ImageStore, decode_rgb, open_image
 from gme_data.items import Item
 from gme_data.journal import atomic_write
+from gme_data.locks import taken
 from umrb.sides import DIGEST, Digests, Row_co, View, Window, as_digests, as_given, blocks, digest
 from umrb.video import frames_of
 
@@ -137,7 +137,7 @@ class DatasetSide(Generic[Row_co]):
         if self.cache is None:
             return self._digest(as_given)
         self.cache.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.cache.with_suffix(".lock")):  # of several processes one reads the data
+        with taken(self.cache.with_suffix(".lock"), wait=True):  # of several processes one reads the data
             kept = _load_digests(self.cache, len(self))
             if kept is None:
                 kept = self._digest(as_given)

@@ -25,10 +25,9 @@ class LexicalSystem:
         """See `System`."""
         return all("T" in side for side in sides(card.task_type))
 
-    def prepare(self, tasks: Sequence[NumberedTask]) -> int:
+    def prepare(self, tasks: Sequence[NumberedTask]) -> None:
         """Nothing is shared between tasks."""
         del tasks
-        return 0
 
     def outcome(self, task: NumberedTask, metrics: Sequence[str], depth: int) -> Outcome:
         """See `System`. A document that shares no word with the query is not returned."""

@@ -52,7 +52,7 @@ class TaskRecord(Frozen):
     defects: tuple[str, ...]
     """What integrity found. A score in spite of defects does not compare."""
     encoded: int
-    """Contents that had to be encoded for it; the others were there."""
+    """Contents that had to be encoded for it, by whichever processes; the others were there."""
     seconds: float
     """Wall time, of which encoding is nearly all."""
     versions: dict[str, str]

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 import numpy as np
-from filelock import FileLock, Timeout
 from mteb.models.model_meta import ModelMeta
 from pydantic import Field
 
 from gme_data.errors import FoundryError
+from gme_data.locks import taken
 from gme_data.progress import Progress
 from gme_data.settings import Frozen
 from umrb.abstention import nauc_of
@@ -30,6 +30,7 @@ from umrb.mteb_data import instruction_of
 from umrb.registry import Dataset, choose, select
 from umrb.result_files import MTEB_METRICS, TaskRecord, read_result, result_path, versions, write_meta, write_result
 from umrb.runner import summarise, write_outcome
+from umrb.sharing import Tally, joined
 from umrb.sides import DIGEST
 from umrb.systems import VectorSystem
 from umrb.vectors import VectorStore
@@ -143,41 +144,45 @@ def run_suite(config: SuiteConfig, meta: ModelMeta, make: MakeSystem) -> SuiteRu
         FoundryError: An unknown dataset, a result that is there with ``overwrite="never"``, a model that returns what
             is no vector. What was scored before stays.
     """
-    work = _Work(config, meta, make)
     todo = list(units(config.chosen()))
-    there = [name for _, name in todo if work.path(name).exists()]
-    if there and config.overwrite == "never":
-        raise FoundryError(f"Results are there: {', '.join(there[:3])}.", hint="Give --overwrite only-missing.")
-    folder = work.path(todo[0][1]).parent
+    paths = {name: result_path(config.home, meta, name) for _, name in todo}
+    folder = next(iter(paths.values())).parent
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / ".meta.lock"):
-        write_meta(folder, meta)
-    with Progress(f"score {meta.name}", len(todo), "tasks") as progress:
-        for unit in todo:
-            work.attempt(*unit)
-            progress.advance(note=unit[1])
-        work.await_others()
-    records = [record for _, name in todo if (record := read_result(work.path(name))) is not None]
+    with joined(folder) as began:
+        there = [name for name, path in paths.items() if path.exists() and not _is_of_run(path, began)]
+        if there and config.overwrite == "never":
+            raise FoundryError(f"Results are there: {', '.join(there[:3])}.", hint="Give --overwrite only-missing.")
+        with taken(folder / ".meta.lock", wait=True):
+            write_meta(folder, meta)
+        work = _Work(config, meta, make, began)
+        with Progress(f"score {meta.name}", len(todo), "tasks") as progress:
+            for unit in todo:
+                work.attempt(*unit)
+                progress.advance(note=unit[1])
+            work.await_others()
+    records = [record for path in paths.values() if (record := read_result(path)) is not None]
     return SuiteRun(folder, tuple(records), tuple(work.scored), work.refused)
+
+
+def _is_of_run(path: Path, began: float) -> bool:
+    """Whether this run, or a process that shares it, wrote a file. If dates can not tell: no; it is scored again."""
+    return path.stat().st_mtime > began
 
 
 class _Work:
     """Scores tasks and remembers what became of them."""
 
-    def __init__(self, config: SuiteConfig, meta: ModelMeta, make: MakeSystem) -> None:
-        self._config, self._meta, self._make = config, meta, make
-        self._began = time.time()
+    def __init__(self, config: SuiteConfig, meta: ModelMeta, make: MakeSystem, began: float) -> None:
+        self._config, self._meta, self._make, self._began = config, meta, make, began
         self._elsewhere: list[tuple[Dataset, str]] = []
         self.scored: list[str] = []
         self.refused: dict[str, tuple[str, ...]] = {}
 
-    def path(self, name: str) -> Path:
-        """Of a task's result."""
-        return result_path(self._config.home, self._meta, name)
-
     def attempt(self, dataset: Dataset, name: str) -> None:
         """Score one task, unless it is done, or its data or another process are against it."""
+        tally = Tally(self._beside(name, "encoded"))
         if self._is_done(name):
+            tally.forget()
             return
         started = time.monotonic()
         try:
@@ -189,33 +194,36 @@ class _Work:
         if loaded.defects and not self._config.allow_defects:
             self._refuse(name, loaded.defects)
             return
-        encoded = system.prepare([loaded.task])  # every process takes its share, also of a task that another scores
-        try:
-            with self._lock(name).acquire(timeout=0):
-                if not self._is_done(name):
-                    self._score(dataset, loaded, system, encoded, started)
-                    self.scored.append(name)
-        except Timeout:
-            self._elsewhere.append((dataset, name))
+        encoded = tally.first(lambda: system.missing([loaded.task]))
+        system.prepare([loaded.task])  # every process takes its share, also of a task that another scores
+        with taken(self._beside(name, "lock")) as mine:
+            if not mine:
+                self._elsewhere.append((dataset, name))
+                return
+            if not self._is_done(name):
+                self._score(dataset, loaded, system, encoded, started)
+                self.scored.append(name)
+            tally.forget()
 
     def await_others(self) -> None:
         """Wait for the tasks that other processes are at; one that died leaves its task to this process."""
         while self._elsewhere:
             dataset, name = self._elsewhere.pop()
-            with self._lock(name):
+            with taken(self._beside(name, "lock"), wait=True):
                 pass
             self.attempt(dataset, name)
 
     def _is_done(self, name: str) -> bool:
         """Whether there is a result that counts: any, or one of this run where all are to be made again."""
-        path = self.path(name)
-        if self._config.overwrite != "always":
-            return path.exists()
-        return path.exists() and path.stat().st_mtime >= self._began
+        path = self._path(name)
+        return path.exists() and (self._config.overwrite != "always" or _is_of_run(path, self._began))
 
-    def _lock(self, name: str) -> FileLock:
-        path = self.path(name)
-        return FileLock(path.with_name(f".{path.stem}.lock"))
+    def _path(self, name: str) -> Path:
+        return result_path(self._config.home, self._meta, name)
+
+    def _beside(self, name: str, suffix: str) -> Path:
+        path = self._path(name)
+        return path.with_name(f".{path.stem}.{suffix}")
 
     def _load(self, dataset: Dataset, name: str) -> Loaded:
         config = self._config
@@ -227,7 +235,7 @@ class _Work:
         _log.warning("%s is refused: %s", name, "; ".join(reasons))
 
     def _score(self, dataset: Dataset, loaded: Loaded, system: VectorSystem, encoded: int, started: float) -> None:
-        config, task, path = self._config, loaded.task, self.path(loaded.task.card.name)
+        config, task, path = self._config, loaded.task, self._path(loaded.task.card.name)
         metrics = list(dict.fromkeys([dataset.metric, *MTEB_METRICS]))
         outcome = system.outcome(task, metrics, min(config.depth, len(task.docs)))
         folder = path.parent

@@ -51,8 +51,8 @@ class System(Protocol):
         """Whether this system can see both sides of a task."""
         ...
 
-    def prepare(self, tasks: Sequence[NumberedTask]) -> int:
-        """Do what is better done once for all of the tasks; the number of contents that had to be encoded."""
+    def prepare(self, tasks: Sequence[NumberedTask]) -> None:
+        """Do what is better done once for all of the tasks."""
         ...
 
     def outcome(self, task: NumberedTask, metrics: Sequence[str], depth: int) -> Outcome:
@@ -118,12 +118,18 @@ class VectorSystem(ABC):
     def parts(self, task: NumberedTask) -> tuple[Part, Part]:
         """Queries and documents."""
 
-    def prepare(self, tasks: Sequence[NumberedTask]) -> int:
+    def missing(self, tasks: Sequence[NumberedTask]) -> int:
+        """Distinct contents of the tasks that are not in the store yet."""
+        wanted: dict[Space, list[Digests]] = {}
+        for part in (part for task in tasks for part in self.parts(task)):
+            wanted.setdefault(part.space, []).append(part.digests)
+        return sum(len(space.missing(np.concatenate(digests))) for space, digests in wanted.items())
+
+    def prepare(self, tasks: Sequence[NumberedTask]) -> None:
         """Encode every distinct content of the tasks; what is in the store already is skipped."""
-        parts = [part for task in tasks for part in self.parts(task)]
-        total = sum(len(part.space.missing(part.digests)) for part in parts)
-        with Progress(f"encode for {self.name}", total, "contents") as progress:
-            return sum(part.space.fill(part.digests, self._computing(part, progress)) for part in parts)
+        with Progress(f"encode for {self.name}", self.missing(tasks), "contents") as progress:
+            for part in (part for task in tasks for part in self.parts(task)):
+                part.space.fill(part.digests, self._computing(part, progress))
 
     def outcome(self, task: NumberedTask, metrics: Sequence[str], depth: int) -> Outcome:
         """See `System`."""

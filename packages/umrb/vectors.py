@@ -84,19 +84,19 @@ class Space:
 
     def missing(self, keys: Digests) -> Rows:
         """Rows of `keys` [n] whose vectors are not kept, each distinct key by its first row, rising."""
+        self.refresh()
         distinct, first = np.unique(keys, return_index=True)
         at = np.minimum(np.searchsorted(self._keys, distinct), max(len(self._keys) - 1, 0))
         known = self._keys[at] == distinct if len(self._keys) else np.zeros(len(distinct), np.bool_)
         return np.sort(first[~known])
 
     def fill(self, keys: Digests, compute: Compute) -> int:
-        """Bring the vectors of all of `keys` [n] to disk; the number of those that this process computed.
+        """Bring the vectors of all of `keys` [n] to disk; the number of those that this call computed.
 
         Raises:
             FoundryError: `compute` returned another number of vectors than asked for, of another size than kept, or
                 numbers that are not finite. What was written before stays.
         """
-        self.refresh()
         rows = self.missing(keys)
         if not len(rows):
             return 0

@@ -83,7 +83,7 @@ def test_every_picture_that_is_named_is_there_and_decodes(small_atlas):
 def test_nothing_about_other_splits_is_trained_on(small_atlas):
     groups = {
         row["entity_group"]: row["split"]
-        for name in ("places", "pictographs")
+        for name in ("places", "pictographs", "imagined")
         for row in read_rows(small_atlas / "corpus" / f"{name}.parquet")
     }
     assert set(groups.values()) == {"train", "dev", "test"}

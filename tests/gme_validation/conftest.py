@@ -44,6 +44,7 @@ class TinyWorld:
         self.records: list[ImageRecord] = []
         self.places = [self._place(f"{split}land{n}", split) for split in SPLITS for n in range(PER_SPLIT)]
         self.pictographs = [self._pictograph(f"{split}thing{n}", split) for split in SPLITS for n in range(PER_SPLIT)]
+        self.imagined = [self._imagined(number) for number in range(PER_SPLIT)]
         self.passages = [self._passage(place) for place in self.places]
         self.facts = [self._fact(place) for place in self.places]
         self.write()
@@ -55,7 +56,7 @@ class TinyWorld:
         wordings = [
             {"field": "capital", "split": split, "kind": "named", "template": text} for split, text in WORDINGS.items()
         ]
-        for name in ("places", "passages", "facts", "pictographs"):
+        for name in ("places", "passages", "facts", "pictographs", "imagined"):
             pq.write_table(pa.Table.from_pylist(getattr(self, name)), folder / f"{name}.parquet")
         pq.write_table(pa.Table.from_pylist(wordings), folder / "wordings.parquet")
         for split in ("dev", "test"):
@@ -173,6 +174,13 @@ class TinyWorld:
             "names": [{"lang": "en", "name": name}], "gender": "none", "twemoji": self._picture(f"{name}-t"),
             "openmoji": self._picture(f"{name}-o"), "entity_group": f"pictograph:{name}", "split": split,
             "licence": LICENCE,
+        }  # fmt: skip
+
+    def _imagined(self, number: int) -> dict[str, Any]:
+        flags = {f"flag_{style}": self._picture(f"imagined-{number}-{style}") for style in ("flat", "outlined")}
+        return {
+            "place_id": str(number), "name": f"Nowhere {number}", "entity_group": f"imagined:{number}",
+            "split": "train", **flags, "flag_description": "red field", "licence": LICENCE,
         }  # fmt: skip
 
 

@@ -20,7 +20,7 @@ def test_a_clean_world_passes_and_leaves_a_verdict_and_docs(world: World, check:
     context = check()
     verdict = json.loads((context.staging / "verdict.json").read_text())
     assert verdict["passed"] is True
-    assert verdict["suites"] == 10 + 2 * 2 * 3 + 2
+    assert verdict["suites"] == 11 + 2 * 2 * 3 + 2
     assert verdict["expectations"] > 200
     assert (context.staging / verdict["docs"]).is_file()
     assert list((context.staging / "failures").iterdir()) == []
@@ -62,6 +62,9 @@ IMAGES = "images/images-00000-of-00001"
     [
         ("corpus/pictographs", empty, "corpus.pictographs", "RowCount"),
         ("corpus/pictographs", empty, "corpus.pictographs", "not vacuous"),
+        ("corpus/imagined", put("split", "test"), "corpus.imagined", "column=split"),
+        ("corpus/imagined", put("name", "TESTland0"), "corpus.imagined", "no_place"),
+        ("corpus/imagined", put("flag_flat", "0" * 64), "corpus.imagined", "pictures_stored"),
         ("corpus/places", blank_out("licence"), "corpus.places", "NotBeNull"),
         ("corpus/places", put("name", None), "corpus.places", "NotBeNull"),
         ("corpus/places", put("flag_twemoji", "0" * 64), "corpus.places", "pictures_stored"),

@@ -1,4 +1,7 @@
-"""A run that takes its time: ``python letters_run.py DATA OUTPUT LOG [TASK ...]``. Texts by their letters."""
+"""A run that takes its time: ``python letters_run.py DATA OUTPUT LOG [TASK ...]``. Texts by their letters.
+
+Ranks of torchrun wait for each other, and score all tasks again; each notes in ``LOG.<rank>`` what it scored.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +17,16 @@ import numpy as np
 
 from gme_data.items import Item
 from umrb.result_files import TaskRecord
-from umrb.suite import SuiteConfig, run_suite
+from umrb.suite import SuiteConfig, SuiteRun, run_suite
 from umrb.systems import DenseSystem, Encoder
 from umrb.vectors import VectorStore
 
 TASKS = ("SciFact", "NQ", "FEVER", "FiQA2018", "SCIDOCS", "NFCorpus")
 
 
-def score(data: Path, output: Path, log: Path | None = None, names: tuple[str, ...] = TASKS) -> tuple[TaskRecord, ...]:
+def run(
+    data: Path, output: Path, log: Path | None, names: tuple[str, ...], overwrite: str = "only-missing"
+) -> SuiteRun:
     def encode(items: Sequence[Item], instruction: str | None, images: Any) -> np.ndarray:
         if log:
             with log.open("a") as handle:
@@ -33,12 +38,28 @@ def score(data: Path, output: Path, log: Path | None = None, names: tuple[str, .
         return found / np.linalg.norm(found, axis=1, keepdims=True)
 
     system = DenseSystem("letters", Encoder("letters", encode), VectorStore(output / "vectors", chunk=4))
-    config = SuiteConfig(datasets=names, data=data, output=output, allow_defects=True)
+    config = SuiteConfig(datasets=names, data=data, output=output, allow_defects=True, overwrite=overwrite)
     meta = mteb.get_model_meta("mteb/baseline-random-encoder").model_copy(
         update={"name": "test/letters", "revision": "1"}
     )
-    return run_suite(config, meta, lambda loaded: system).records
+    return run_suite(config, meta, lambda loaded: system)
+
+
+def score(data: Path, output: Path, log: Path | None = None, names: tuple[str, ...] = TASKS) -> tuple[TaskRecord, ...]:
+    return run(data, output, log, names).records
+
+
+def as_rank(rank: str, ranks: int, data: Path, output: Path, log: Path, names: tuple[str, ...]) -> None:
+    log.with_suffix(f".{rank}.ready").touch()
+    while len(list(log.parent.glob(f"{log.name}.*.ready"))) < ranks:
+        time.sleep(0.02)
+    done = run(data, output, log, names, "always")
+    log.with_suffix(f".{rank}").write_text("\n".join(done.scored))
 
 
 if __name__ == "__main__":
-    score(*map(Path, sys.argv[1:4]), names=tuple(sys.argv[4:]) or TASKS)
+    paths, wanted = list(map(Path, sys.argv[1:4])), tuple(sys.argv[4:]) or TASKS
+    if "RANK" in os.environ:
+        as_rank(os.environ["RANK"], int(os.environ["WORLD_SIZE"]), *paths, wanted)
+    else:
+        score(*paths, names=wanted)

@@ -28,6 +28,7 @@ from umrb.mteb_data import as_benchmark
 from umrb.mteb_model import MtebEmbedder
 from umrb.registry import load_suite
 from umrb.result_files import TaskRecord
+from umrb.sharing import joined
 from umrb.suite import SuiteConfig, run_suite
 
 
@@ -49,6 +50,7 @@ def test_processes_share_a_run_and_a_killed_one_costs_nothing(tmp_path: Path) ->
     assert [worker.wait(120) for worker in workers] == [-signal.SIGKILL, 0]
     again = score(tmp_path / "data", output, log)
     assert comparable(again) == comparable(score(tmp_path / "data", tmp_path / "alone"))
+    assert [record.encoded for record in again] == [2 * len(NAMES)] + [len(NAMES)] * (len(TASKS) - 1)
     asked = log.read_text().splitlines()
     assert len(set(asked)) == len(NAMES) * (1 + len(TASKS))  # one corpus, and questions under six instructions
     assert len(asked) <= len(set(asked)) + 4  # the chunk of the one that died
@@ -59,17 +61,52 @@ def test_ranks_of_torchrun_share_a_run(tmp_path: Path) -> None:
     for name in names:
         write_task(tmp_path / "data", name)
     log, output = tmp_path / "log", tmp_path / "shared"
+    before = comparable(score(tmp_path / "data", output, names=names))
+    shutil.rmtree(output / "vectors")
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command = [*launcher, letters_run.__file__, str(tmp_path / "data"), str(output), str(log), *names]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert comparable(score(tmp_path / "data", output, names=names)) == comparable(
-        score(tmp_path / "data", tmp_path / "alone", names=names)
-    )
+    records = score(tmp_path / "data", output, names=names)
+    assert comparable(records) == before
     ranks, asked = zip(*(line.split("\t") for line in log.read_text().splitlines()), strict=True)
     assert set(ranks) == {"0", "1"}
     assert len(asked) == len(set(asked)) == len(NAMES) * (1 + len(names))
+    # All was scored again, by one of the two each; what was encoded for a task is told whoever encoded it.
+    scored = [name for rank in "01" for name in log.with_suffix(f".{rank}").read_text().split()]
+    assert sorted(scored) == sorted(names)
+    assert [record.encoded for record in records] == [2 * len(NAMES), len(NAMES), len(NAMES)]
+
+
+def test_scoring_again_is_once_for_all_that_share_a_run(tmp_path: Path) -> None:
+    """Another process is at work in the folder as long as `joined` holds."""
+    write_task(tmp_path / "data", "SciFact")
+
+    def scored(overwrite: str) -> tuple[str, ...]:
+        return letters_run.run(tmp_path / "data", tmp_path / "out", None, ("SciFact",), overwrite).scored
+
+    assert scored("never") == ("SciFact",)
+    (folder,) = (tmp_path / "out" / "umrb" / "results").glob("*/*")
+    with joined(folder) as began:
+        os.utime(folder / "SciFact.json", (began, began))  # of the run before, by too little for a file system to tell
+        assert scored("always") == ("SciFact",)
+        assert scored("always") == ()  # a process that comes later finds what the first one scored
+        assert scored("never") == ()
+    assert scored("always") == ("SciFact",)
+    with pytest.raises(FoundryError, match="Results are there: SciFact"):
+        scored("never")
+
+
+def test_who_comes_joins_those_at_work_and_else_begins(tmp_path: Path) -> None:
+    with joined(tmp_path) as first:
+        with joined(tmp_path) as second, joined(tmp_path) as third:
+            assert first == second == third
+        with joined(tmp_path) as fourth:
+            assert first == fourth
+    time.sleep(0.02)  # file systems tell times apart that are a tick of the kernel apart
+    with joined(tmp_path) as later:
+        assert later > first
 
 
 def test_the_task_of_a_process_that_died_is_taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,7 +29,7 @@ from gme_release.tracking import RECORD, explained, open_client
 
 _TAG = re.compile(r"v\d+(\.\d+){0,2}([a-z0-9.-]*)")
 _TINY = "the first layers of SmolLM2-135M-Instruct (Apache-2.0) with a vision tower of our own"
-_RUN_TAGS = ("prefect.flow_run", "prefect.flow_run_id", "gme.prefect")
+_RUN_TAGS = ("gme.prefect.flow_run_id", "gme.prefect.flow_run_url")
 
 
 @dataclass(frozen=True, slots=True)

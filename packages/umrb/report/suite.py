@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
 from markupsafe import Markup
 
 from gme_data.journal import atomic_write
+from gme_data.locks import taken
 from umrb.registry import Dataset, type_order
 from umrb.report.environment import environment, metric_label
 from umrb.report.gap import by_modality, gaps, plot_gap
@@ -30,7 +30,7 @@ def write_suite_report(suite: str, datasets: Sequence[Dataset], results: Path, o
     facts = read_suite(suite, datasets, results)
     output.mkdir(parents=True, exist_ok=True)
     found = as_json(facts)
-    with FileLock(output / ".lock"):  # processes that share a run end at the same time
+    with taken(output / ".lock", wait=True):  # processes that share a run end at the same time
         atomic_write(output / "scores.json", (json.dumps(found, indent=1, ensure_ascii=False) + "\n").encode())
         atomic_write(output / "report.html", _page(facts, output / "plots").encode())
         atomic_write(output / "report.md", markdown(facts).encode())

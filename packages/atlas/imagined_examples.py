@@ -1,0 +1,121 @@
+"""Training examples about places that do not exist: their flags, and passages under their names and flags.
+
+Beside the examples of real places, which are of sources of their own. Knows tables and texts; draws nothing.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+
+from atlas.choice import T, pick
+from atlas.config import AtlasConfig
+from atlas.factbook import shorten
+from atlas.fields import FLAG_START
+from atlas.imagined import renamed
+from atlas.instructions import INSTRUCTIONS
+from atlas.licences import combine
+from atlas.wordings import REFERENCES, Kind
+from atlas.world import FactRow, ImaginedRow, PassageRow, World
+from gme_data.examples import Example
+from gme_data.items import Item
+
+_FLAG_SECTION = "Government"  # its passages end with the description of the flag
+_FLAG_LINE = " Flag: "
+
+
+def imagined_examples(world: World, config: AtlasConfig) -> list[Example]:
+    """All of them are of ``train``; sorted by id."""
+    maker = _Maker(world, config)
+    return sorted((one for place in world.imagined for one in maker.examples(place)), key=lambda example: example.id)
+
+
+class _Maker:
+    def __init__(self, world: World, config: AtlasConfig) -> None:
+        self._licences, self._seed = world.picture_licences, config.seed
+        self._passages = [passage for passage in world.passages if passage.split == "train"]
+        self._government = [passage for passage in self._passages if passage.section == _FLAG_SECTION]
+        self._illustrated = [passage for passage in self._passages if passage.section in config.illustrated_sections]
+        self._facts: dict[str, list[FactRow]] = defaultdict(list)
+        for fact in world.facts:
+            self._facts[fact.passage_id].append(fact)
+        self._templates: dict[tuple[str, Kind], list[str]] = defaultdict(list)
+        for wording in world.wordings:
+            if wording.split == "train":
+                self._templates[wording.field, wording.kind].append(wording.template)
+
+    def examples(self, place: ImaginedRow) -> Iterator[Example]:
+        flat, outlined = Item(image=place.flag_flat), Item(image=place.flag_outlined)
+        yield self._example("imagined-flag", "I->I", place, flat, outlined)
+        yield self._example("imagined-flag-description", "T->I", place, Item(place.flag_description), flat, "flat")
+        yield self._example(
+            "imagined-flag-description", "T->I", place, Item(place.flag_description), outlined, "outlined"
+        )
+        yield self._flag_question(place)
+        yield self._flag_question_illustrated(place)
+        yield self._illustrated_question(place)
+
+    def _flag_question(self, place: ImaginedRow) -> Example:
+        """Only the flag tells which passage: the one that describes it (IT->T)."""
+        passage = self._pick(self._government, place, "described")
+        said = shorten(place.flag_description, FLAG_START)
+        text = f"{renamed(passage, place.name).partition(_FLAG_LINE)[0]}{_FLAG_LINE}{said}."
+        return self._question("imagined-flag-question", "IT->T", place, passage, Item(text))
+
+    def _flag_question_illustrated(self, place: ImaginedRow) -> Example:
+        """Any passage, beside the other drawing of the flag (IT->IT)."""
+        passage = self._pick(self._passages, place, "beside")
+        positive = Item(renamed(passage, place.name), place.flag_flat)
+        return self._question("imagined-flag-question-illustrated", "IT->IT", place, passage, positive)
+
+    def _illustrated_question(self, place: ImaginedRow) -> Example:
+        """The name and the section tell; the picture beside the passage is of no help (T->IT)."""
+        passage = self._pick(self._illustrated, place, "illustrated")
+        picture = place.flag_flat if passage.section == _FLAG_SECTION else passage.illustration or place.flag_flat
+        positive = Item(renamed(passage, place.name), picture)
+        return self._question("imagined-illustrated-question", "T->IT", place, passage, positive)
+
+    def _question(
+        self, source: str, task_type: str, place: ImaginedRow, passage: PassageRow, positive: Item
+    ) -> Example:
+        fact = self._pick(self._facts[passage.id], place, "fact", source)
+        kind: Kind = "named" if task_type.startswith("T->") else "deictic"
+        template = self._pick(self._templates[fact.field, kind], place, "wording", source)
+        if kind == "named":
+            query = Item(template.replace("{place}", place.name))
+        else:
+            reference = self._pick(REFERENCES["train"], place, "reference", source)
+            query = Item(template.replace("{reference}", reference), place.flag_outlined)
+        key = f"{fact.section}/{fact.field}"
+        return self._example(source, task_type, place, query, positive, batch_key=key, licence=passage.licence)
+
+    def _pick(self, options: Sequence[T], place: ImaginedRow, *what: str) -> T:
+        return pick(options, self._seed, *what, place.place_id)
+
+    def _example(
+        self,
+        source: str,
+        task_type: str,
+        place: ImaginedRow,
+        query: Item,
+        positive: Item,
+        suffix: str = "",
+        *,
+        batch_key: str = "imagined",
+        licence: str | None = None,
+    ) -> Example:
+        pictures = [self._licences[item.image] for item in (query, positive) if item.image]
+        return Example(
+            id="-".join(filter(None, (source, place.place_id, suffix))),
+            task_type=task_type,
+            source=source,
+            instruction=INSTRUCTIONS[source],
+            query=query,
+            positive=positive,
+            negatives=(),
+            entity_group=place.entity_group,
+            batch_key=batch_key,
+            answer=None,
+            licence=combine(place.licence, *([licence] if licence else []), *pictures),
+            split="train",
+        )
