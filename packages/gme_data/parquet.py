@@ -103,9 +103,20 @@ def _chunks(rows: Iterable[Row], shard_bytes: int) -> Iterator[list[Row]]:
     empty = True
     for row in rows:
         chunk.append(row)
-        size += sum(len(value) if isinstance(value, (str, bytes)) else 16 for value in row.values())
+        size += _size(row)
         if size >= shard_bytes:
             yield chunk
             chunk, size, empty = [], 0, False
     if chunk or empty:
         yield chunk
+
+
+def _size(value: object) -> int:
+    """About how many bytes a value takes; what is nested counts, as an example is all nested texts."""
+    if isinstance(value, (str, bytes)):
+        return len(value)
+    if isinstance(value, Mapping):
+        return sum(map(_size, value.values()))
+    if isinstance(value, (list, tuple)):
+        return sum(map(_size, value))
+    return 16

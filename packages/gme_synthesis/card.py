@@ -18,7 +18,7 @@ def write_card(
 ) -> None:
     """Write ``README.md`` and the pictures that it shows, in ``card/``; `facts` are those of ``funnel.json``."""
     parts = [
-        front_matter(examples, len(examples)),
+        front_matter({one.licence for one in examples}, len(examples)),
         "# Training data made from Atlas\n",
         "Made by GME Foundry from the passages, facts and pictures of its embedded world, the way the GME paper\n"
         "describes in its section 3. This card is generated from the run; `funnel.json` has its numbers, `rejects/`\n"
@@ -26,7 +26,7 @@ def write_card(
         _counts(examples, facts),
         _models(config, facts),
         funnel_section(facts),
-        examples_section(folder, examples, store),
+        examples_section(folder, examples, store.load),
         _LIMITS,
     ]
     (folder / "README.md").write_text("\n".join(parts), encoding="utf-8")

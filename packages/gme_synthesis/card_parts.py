@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +12,21 @@ import yaml
 from PIL import Image
 
 from gme_data.examples import Example
-from gme_data.images import ImageStore
 from gme_data.items import TASK_TYPES, Item
 from gme_data.journal import atomic_write
 
+Load = Callable[[str], Image.Image]
+"""Image id to RGB picture."""
 _THUMBNAIL = 160
 _LONGEST_SHOWN = 240
 
 
-def front_matter(examples: Iterable[Example], count: int) -> str:
-    """What Hugging Face reads: licences of all examples, size by the `count` of those to train on."""
-    licences = sorted({name for example in examples for name in example.licence.split(" AND ")})
+def front_matter(licences: Iterable[str], count: int) -> str:
+    """What Hugging Face reads: `licences` of all examples, size by the `count` of those to train on."""
+    names = sorted({name for licence in licences for name in licence.split(" AND ")})
     data = {
         "license": "other",
-        "license_name": " AND ".join(licences)[:200],
+        "license_name": " AND ".join(names)[:200],
         "task_categories": ["visual-document-retrieval", "sentence-similarity"],
         "tags": ["multimodal-retrieval", "synthetic", "gme-foundry"],
         "size_categories": [_size(count)],
@@ -51,15 +52,17 @@ def funnel_section(facts: Mapping[str, Any]) -> str:
     return f"## Funnel\n\n![funnel](funnel.svg)\n\n{table(('step', 'seen', 'kept', 'refused for'), rows)}\n{skipped}"
 
 
-def examples_section(folder: Path, examples: Sequence[Example], store: ImageStore) -> str:
+def examples_section(folder: Path, examples: Iterable[Example], load: Load) -> str:
     """One of each task type, the first by id; writes the pictures shown to ``card/`` in `folder`."""
+    firsts: dict[str, Example] = {}
+    for one in examples:
+        first = firsts.get(one.task_type)
+        firsts[one.task_type] = one if first is None or one.id < first.id else first
     rows = []
-    for task_type in TASK_TYPES:
-        members = [one for one in examples if one.task_type == task_type]
-        if members:
-            first = min(members, key=lambda one: one.id)
-            rows.append((task_type, _shown(first.query), _shown(first.positive)))
-            _keep_pictures(folder, store, first)
+    for task_type in (name for name in TASK_TYPES if name in firsts):
+        first = firsts[task_type]
+        rows.append((task_type, _shown(first.query), _shown(first.positive)))
+        _keep_pictures(folder, load, first)
     return f"## Examples\n\n{table(('task type', 'query', 'positive'), rows)}\n"
 
 
@@ -69,10 +72,10 @@ def _shown(item: Item) -> str:
     return picture + (text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + " ...")
 
 
-def _keep_pictures(folder: Path, store: ImageStore, example: Example) -> None:
+def _keep_pictures(folder: Path, load: Load, example: Example) -> None:
     (folder / "card").mkdir(exist_ok=True)
     for id_ in (item.image for item in (example.query, example.positive) if item.image):
-        picture = store.load(id_)
+        picture = load(id_)
         picture.thumbnail((_THUMBNAIL, _THUMBNAIL), Image.Resampling.BILINEAR)
         buffer = io.BytesIO()
         picture.save(buffer, "PNG")

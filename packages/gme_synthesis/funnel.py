@@ -42,17 +42,20 @@ def write_funnel(
 
     Returns its content.
     """
-    facts = {**funnel(tallies, examples), "skipped": skipped}
+    facts = {**funnel(tallies, Counter((one.source, one.task_type) for one in examples)), "skipped": skipped}
     path.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     return facts
 
 
-def funnel(tallies: Sequence[Tally], examples: Sequence[Example]) -> dict[str, Any]:
-    """The content of ``funnel.json``."""
-    types = Counter(example.task_type for example in examples)
+def funnel(tallies: Iterable[Tally], examples: Counter[tuple[str, str]]) -> dict[str, Any]:
+    """The content of ``funnel.json``; `examples` are counts by source and task type."""
+    types, sources = Counter[str](), Counter[str]()
+    for (source, task_type), count in examples.items():
+        types[task_type] += count
+        sources[source] += count
     return {
         "steps": [{**asdict(one), "rejected": dict(sorted(one.rejected.items()))} for one in tallies],
         "task_types": {name: types[name] for name in TASK_TYPES},
-        "sources": dict(sorted(Counter(example.source for example in examples).items())),
-        "examples": len(examples),
+        "sources": dict(sorted(sources.items())),
+        "examples": examples.total(),
     }

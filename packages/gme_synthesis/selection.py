@@ -19,9 +19,7 @@ def deduplicate(examples: Iterable[Example]) -> tuple[list[Example], list[Reject
     for example in examples:
         content = (example.task_type, example.query, example.positive, example.negatives)
         if content in seen:
-            rejects.append(
-                Reject("deduplicate", "duplicate", example.id, f"as {seen[content]}: {_said(example.query)}")
-            )
+            rejects.append(Reject("deduplicate", "duplicate", example.id, f"as {seen[content]}: {said(example.query)}"))
             continue
         seen[content] = example.id
         kept.append(example)
@@ -43,7 +41,7 @@ def balance(examples: Sequence[Example], caps: Mapping[str, int], seed: int) -> 
         ordered = _in_turn(members, seed)
         cap = caps.get(source, len(ordered))
         kept += sorted(ordered[:cap], key=lambda example: example.id)
-        rejects += [Reject("balance", f"over-cap-{source}", e.id, _said(e.query)) for e in ordered[cap:]]
+        rejects += [Reject("balance", f"over-cap-{source}", e.id, said(e.query)) for e in ordered[cap:]]
     return kept, rejects
 
 
@@ -68,5 +66,6 @@ def require_all_task_types(examples: Sequence[Example]) -> None:
         )
 
 
-def _said(item: Item) -> str:
+def said(item: Item) -> str:
+    """An item in a line, for a reject."""
     return item.text if item.text is not None else f"image {item.image}"

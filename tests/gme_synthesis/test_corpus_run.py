@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
+import killable
 import pytest
 from bad_server import Answer, Asked, asked_for, chat, serve
 from signal_flags import EXAMPLE, config, import_flags, write
@@ -26,18 +26,6 @@ from gme_data.steps import Outcome, StepContext, execute
 from gme_data.tasks import RetrievalTask, list_tasks, load_card, load_task, save_task
 from gme_synthesis.corpus.config import CorpusSynthesisConfig
 from gme_synthesis.corpus.run import SYNTHESIZE_CORPUS, synthesize_corpus
-
-RUN = """
-import sys
-from pathlib import Path
-from gme_data.steps import StepContext
-from gme_synthesis.corpus.config import CorpusSynthesisConfig
-from gme_synthesis.corpus.run import synthesize_corpus
-settings, corpus, home = sys.argv[1:]
-home = Path(home)
-context = StepContext(home / "staging", "key", home / "log")
-synthesize_corpus(CorpusSynthesisConfig.model_validate_json(settings), {"corpus": Path(corpus)}, context)
-"""
 
 
 @pytest.fixture(scope="module")
@@ -137,14 +125,24 @@ def test_shards_change_nothing(by_rules: Path, corpus: Outcome, tmp_path: Path) 
     assert digest(run(config(shard=50), corpus, tmp_path)) == digest(by_rules)
 
 
-def test_ray_gives_the_same_bytes(by_rules: Path, corpus: Outcome, tmp_path: Path) -> None:
+@pytest.fixture
+def with_ray(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+    """The setting of an executor of two actors; Ray ends with the test."""
     ray = pytest.importorskip("ray")
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    try:
-        made = run(config(executor={"kind": "ray", "workers": 2}), corpus, tmp_path)
-    finally:
-        ray.shutdown()
-    assert digest(made) == digest(by_rules)
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    yield {"kind": "ray", "workers": 2}
+    ray.shutdown()
+
+
+def test_ray_gives_the_same_bytes(with_ray: dict[str, Any], by_rules: Path, corpus: Outcome, tmp_path: Path) -> None:
+    assert digest(run(config(executor=with_ray), corpus, tmp_path)) == digest(by_rules)
+
+
+@pytest.mark.slow
+def test_ray_gives_the_same_errors(with_ray: dict[str, Any], corpus: Outcome, tmp_path: Path) -> None:
+    with serve(lambda _: Answer(401)) as stub, pytest.raises(FoundryError, match="the key was refused") as caught:
+        run(config(stub.url, executor=with_ray), corpus, tmp_path)
+    assert "GME_LLM_KEY" in str(caught.value.hint)
 
 
 def test_a_finished_synthesis_is_done_in_no_time_and_asks_nobody(corpus: Outcome, tmp_path: Path) -> None:
@@ -171,7 +169,7 @@ def test_a_finished_synthesis_is_done_in_no_time_and_asks_nobody(corpus: Outcome
 
 
 def test_killed_at_five_points_it_ends_the_same_and_pays_for_nothing_twice(corpus: Outcome, tmp_path: Path) -> None:
-    running: list[subprocess.Popen[bytes]] = []
+    running: list[ForkServerProcess] = []
     points = [1, 20, 45, 70, 95]
 
     def reply(asked: Asked) -> Answer:
@@ -185,13 +183,11 @@ def test_killed_at_five_points_it_ends_the_same_and_pays_for_nothing_twice(corpu
         home = tmp_path / "killed"
         (home / "staging").mkdir(parents=True)
         (home / "log").mkdir()
-        command = [sys.executable, "-c", RUN, settings.model_dump_json(), str(corpus.folder), str(home)]
         kills = len(points)
         for _ in range(kills):
-            running.append(
-                subprocess.Popen(command, stderr=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"})
-            )
-            assert running[-1].wait(timeout=120) == -9
+            running.append(killable.start(killable.corpus, settings.model_dump_json(), corpus.folder, home))
+            running[-1].join(timeout=900)
+            assert running[-1].exitcode == -9
         made = run(settings, corpus, home)
         in_flight = 4
         asked = Counter(asked_for(one) for one in stub.asked)

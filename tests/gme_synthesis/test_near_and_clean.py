@@ -23,7 +23,7 @@ from gme_synthesis.llm.asking import Asker
 from gme_synthesis.llm.protocol import Answered, Reply, Request
 from gme_synthesis.records import Reject
 from gme_synthesis.steps.classification import EncoderClassifier, ModelClassifier, sample_evenly
-from gme_synthesis.steps.contamination import Benchmarks, remove_contaminated
+from gme_synthesis.steps.contamination import Benchmarks
 from gme_synthesis.steps.near_duplicates import NearPictures, NearTexts, difference_hash
 
 LONG = " ".join(f"word{n % 37} goes{n % 11} on{n}" for n in range(60))
@@ -40,6 +40,15 @@ def test_near_texts() -> None:
     exact = NearTexts(1)
     assert exact.repeats("a", LONG) is None
     assert exact.repeats("b", LONG.replace("on17", "off17")) is None
+
+
+def test_near_texts_among_thousands() -> None:
+    near = NearTexts(0.8)
+    rng = np.random.default_rng(0)
+    texts = [" ".join(f"w{n}" for n in rng.integers(0, 500, 40)) for _ in range(3000)]
+    assert [near.repeats(str(n), text) for n, text in enumerate(texts)] == [None] * 3000
+    changed = [text.rsplit(" ", 1)[0] + " end" for text in texts]  # one word of forty
+    assert [near.repeats("x", text) for text in changed] == [str(n) for n in range(3000)]
 
 
 def scene(seed: int, size: int = 64) -> Image.Image:
@@ -84,7 +93,7 @@ def test_contamination(benchmark: tuple[Path, ImageRecord]) -> None:
     folder, picture = benchmark
     judge = Benchmarks([folder], ngram=13, distance=4)
     resized = record(scene(1, 128))
-    hashes = {resized.id: difference_hash(scene(1, 128)), "other": difference_hash(scene(2))}
+    hashes = {picture.id: 0, resized.id: difference_hash(scene(1, 128)), "other": difference_hash(scene(2))}
     cases: Sequence[tuple[Item, str | None]] = [
         (Item("How tall is THIS bridge?"), "query-of-a-benchmark"),
         (Item("and so " + " ".join(LONG.split()[20:33])), "13-words-of-a-benchmark"),
@@ -95,9 +104,8 @@ def test_contamination(benchmark: tuple[Path, ImageRecord]) -> None:
     ]
     for item, reason in cases:
         for one in (example(item, Item("ok")), example(Item("ok"), item)):
-            kept, rejects = remove_contaminated([one], judge, hashes)
-            assert [reject.reason for reject in rejects] == ([reason] if reason else [])
-            assert kept == ([] if reason else [one])
+            refused = judge.reject(one, hashes.__getitem__)
+            assert (refused.reason if refused else None) == reason
 
 
 def test_a_folder_without_tasks_is_a_clear_error(tmp_path: Path) -> None:

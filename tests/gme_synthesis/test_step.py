@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
+import killable
 import pytest
 
 from atlas.instructions import INSTRUCTIONS
@@ -25,16 +22,6 @@ from gme_synthesis.config import SynthesisConfig
 from gme_synthesis.step import synthesize
 
 CONFIG = SynthesisConfig(shard_facts=32, caps={"place-question": 100})
-RUN = """
-import sys
-from pathlib import Path
-from gme_data.steps import StepContext
-from gme_synthesis.config import SynthesisConfig
-from gme_synthesis.step import synthesize
-config = SynthesisConfig.model_validate_json(sys.argv[1])
-staging = Path(sys.argv[3])
-synthesize(config, {"corpus": Path(sys.argv[2])}, StepContext(staging, "key", staging / ".log"))
-"""
 
 
 def run(atlas: Path, staging: Path) -> Path:
@@ -90,14 +77,13 @@ def test_only_the_train_part_is_used_and_no_fused_question_names_its_place(made:
 def test_a_killed_run_goes_on_where_it_was_and_ends_the_same(made: Path, small_atlas: Path, tmp_path: Path) -> None:
     staging = tmp_path / "killed"
     staging.mkdir()
-    command = [sys.executable, "-c", RUN, CONFIG.model_dump_json(), str(small_atlas), str(staging)]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    process = killable.start(killable.atlas, CONFIG.model_dump_json(), small_atlas, staging)
     journal = staging / ".journal-shards"
     deadline = time.monotonic() + 900
-    while not list(journal.glob("*.json")) and process.poll() is None and time.monotonic() < deadline:
+    while not list(journal.glob("*.json")) and process.is_alive() and time.monotonic() < deadline:
         time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
+    process.join()
     before = {path.name: path.stat().st_mtime_ns for path in journal.glob("*.json")}
     assert before
     run(small_atlas, staging)

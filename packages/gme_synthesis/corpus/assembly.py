@@ -6,7 +6,7 @@ I->I, T->I and I->T pictures of the entity alone. No picture stands on both side
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from gme_data.digests import sha256_json
@@ -36,15 +36,15 @@ class Assembler:
     """Makes the examples of a candidate.
 
     Attributes:
-        licences: Licence by image id.
-        pages: Image id of the page by passage, for T->VD.
-        splits: Split by entity group.
+        licence: Licence by image id.
+        page: Image id of the page by passage, for T->VD; empty if there is none.
+        split: Split by entity group.
         per_question: Pictures used for one question, at most.
     """
 
-    licences: Mapping[str, str]
-    pages: Mapping[str, str]
-    splits: Mapping[str, str]
+    licence: Callable[[str], str]
+    page: Callable[[str], str]
+    split: Callable[[str], str]
     per_question: int
 
     def named(self, one: Candidate) -> Iterator[Example]:
@@ -53,8 +53,8 @@ class Assembler:
         yield self._example("question", "T->T", asked, told, one)
         if one.picture:
             yield self._example("illustrated", "T->IT", asked, Item(one.text, one.picture), one)
-        if one.id in self.pages:
-            yield self._example("page", "T->VD", asked, Item(image=self.pages[one.id]), one)
+        if page := self.page(one.id):
+            yield self._example("page", "T->VD", asked, Item(image=page), one)
 
     def pictured(self, one: Candidate) -> Iterator[Example]:
         """Examples with a picture in place of the name."""
@@ -77,7 +77,7 @@ class Assembler:
 
     def _example(self, source: str, task_type: str, query: Item, positive: Item, one: Candidate) -> Example:
         items = [query.text, query.image, positive.text, positive.image]
-        pictures = [self.licences[id_] for id_ in (query.image, positive.image) if id_]
+        pictures = [self.licence(id_) for id_ in (query.image, positive.image) if id_]
         return Example(
             id=sha256_json([task_type, source, INSTRUCTIONS[source], *items])[:_ID_LENGTH],
             task_type=task_type,
@@ -90,7 +90,7 @@ class Assembler:
             batch_key=one.domain or one.kind or source,
             answer=one.answer or None,
             licence=combine_licences(one.licence, *pictures),
-            split=self.splits[one.entity_group],
+            split=self.split(one.entity_group),
         )
 
 
@@ -100,19 +100,10 @@ def split_of(entity_group: str, seed: int, dev: float, test: float) -> str:
     return "test" if place < test else "dev" if place < test + dev else "train"
 
 
-def groups_of_pictures(candidates: Iterable[Candidate], captioned: Mapping[str, str]) -> dict[str, frozenset[str]]:
-    """The entity groups that each picture stands for or beside; `captioned` is what the corpus says itself."""
-    groups: dict[str, set[str]] = {id_: {group} for id_, group in captioned.items()}
-    for one in candidates:
-        for image in (one.picture, *(sight.image for sight in one.sights)):
-            groups.setdefault(image, set()).add(one.entity_group)
-    return {image: frozenset(found) for image, found in groups.items()}
-
-
-def without_ambiguous(one: Candidate, groups: Mapping[str, frozenset[str]]) -> Candidate:
+def without_ambiguous(one: Candidate, is_ambiguous: Callable[[str], bool]) -> Candidate:
     """The candidate without pictures that stand for several entity groups, of which one may be held out."""
-    sights = tuple(sight for sight in one.sights if len(groups[sight.image]) == 1)
-    picture = one.picture if one.picture and len(groups[one.picture]) == 1 else ""
+    sights = tuple(sight for sight in one.sights if not is_ambiguous(sight.image))
+    picture = one.picture if one.picture and not is_ambiguous(one.picture) else ""
     return replace(one, sights=sights, picture=picture)
 
 

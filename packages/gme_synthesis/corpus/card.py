@@ -14,43 +14,44 @@ from gme_synthesis.card_parts import examples_section, front_matter, funnel_sect
 from gme_synthesis.corpus.chain import first_stretch, second_stretch
 from gme_synthesis.corpus.config import CorpusSynthesisConfig
 from gme_synthesis.corpus.selection import Selection
+from gme_synthesis.corpus.spool import Spool
 from gme_synthesis.llm.prompts import load_prompt
 
 _PROMPTS = {"question": "question", "entity": "entity", "caption": "caption"}
 
 
-def write_card(folder: Path, config: CorpusSynthesisConfig, selection: Selection, facts: Mapping[str, Any]) -> None:
+def write_card(
+    folder: Path, config: CorpusSynthesisConfig, selection: Selection, spool: Spool, facts: Mapping[str, Any]
+) -> None:
     """Write ``README.md`` and the pictures that it shows, in ``card/``."""
     parts = [
-        front_matter(selection.examples, facts["examples"]),
+        front_matter(spool.licences(), facts["examples"]),
         "# Fused-modal training data\n",
         "Made by GME Foundry from passages and pictures, the way the GME paper describes in its section 3. This card\n"
         "is generated from the run; `funnel.json` has its numbers, `rejects/` what was refused, by step and reason.\n",
-        _counts(selection, facts),
-        _sources(selection),
+        _counts(facts),
+        _sources(selection, spool),
         _models(config, facts),
         funnel_section(facts),
         _prompts(config),
-        examples_section(folder, selection.train, selection.album.store),
+        examples_section(folder, spool.examples("train"), selection.album.load),
         _limits(facts),
     ]
     (folder / "README.md").write_text("\n".join(parts), encoding="utf-8")
 
 
-def _counts(selection: Selection, facts: Mapping[str, Any]) -> str:
+def _counts(facts: Mapping[str, Any]) -> str:
     types = {name: count for name, count in facts["task_types"].items() if count}
-    splits = Counter(example.split for example in selection.examples)
     rows = table(("task type", "training examples"), types.items())
-    shares = ", ".join(f"{name} {count:,}" for name, count in sorted(splits.items()))
+    shares = ", ".join(f"{name} {count:,}" for name, count in facts["splits"].items())
     return f"## Counts\n\n{rows}\n\nExamples by split, which goes by entity: {shares}.\n"
 
 
-def _sources(selection: Selection) -> str:
-    passages = Counter((one.source, one.licence) for one in selection.named)
-    used = {item.image for one in selection.examples for item in (one.query, one.positive) if item.image}
-    licences, sources = selection.album.licences, selection.album.sources
-    pictures = Counter((sources[id_].partition(":")[0].partition(" ")[0][:60], licences[id_]) for id_ in used)
-    rows = [("passages", *key, count) for key, count in sorted(passages.items())]
+def _sources(selection: Selection, spool: Spool) -> str:
+    album = selection.album
+    shown = ((album.source(id_), album.licence(id_)) for id_ in spool.used_pictures())
+    pictures = Counter((source.partition(":")[0].partition(" ")[0][:60], licence) for source, licence in shown)
+    rows = [("passages", *key, count) for key, count in sorted(selection.sources.items())]
     rows += [("pictures", *key, count) for key, count in sorted(pictures.items())]
     return f"## Sources and licences\n\n{table(('what', 'source', 'licence', 'count'), rows)}\n"
 
@@ -97,6 +98,9 @@ def _limit_lines(facts: Mapping[str, Any]) -> Iterator[str]:
     yield f"Passages with personal data, found by patterns: {found or 'none'}."
     if marks.get("cut"):
         yield f"{marks['cut']:,} passages were cut; what stood after the cut is not asked for."
+    undrawn = sum(count for mark, count in facts["noticed"].items() if mark.startswith("no-caption:"))
+    if undrawn:
+        yield f"{undrawn:,} entities got no drawn picture: the writer gave no caption."
     missing = [name for name, count in facts["task_types"].items() if not count]
     if missing:
         yield f"No examples of {', '.join(missing)}."

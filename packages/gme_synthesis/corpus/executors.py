@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Any
@@ -15,8 +16,8 @@ from typing import Any
 from gme_data.errors import FoundryError
 from gme_synthesis.corpus.chain import PARTS, Chain
 from gme_synthesis.corpus.config import CorpusSynthesisConfig
-from gme_synthesis.corpus.shards import Shard
-from gme_synthesis.corpus.tools import Places, Tools
+from gme_synthesis.corpus.shards import Shard, ShardJournal
+from gme_synthesis.corpus.tools import WAITING, Places, Tools
 
 Execute = Callable[[Sequence[str], Sequence[str], Iterable[Shard]], Iterator[Shard]]
 """(names of steps, columns that are filled, shards) -> finished shards."""
@@ -46,8 +47,9 @@ class RayExecutor:
         import ray
 
         ray.data.DataContext.get_current().enable_progress_bars = False
-        executor = self._config.executor
-        waiting = [{"shard": shard} for shard in shards]
+        executor, folder = self._config.executor, self._places.scratch / WAITING
+        shutil.rmtree(folder, ignore_errors=True)
+        waiting = _laid_out(ShardJournal(folder), shards)
         if not waiting:
             return
         flow: Any = ray.data.from_items(waiting, override_num_blocks=len(waiting))
@@ -60,7 +62,19 @@ class RayExecutor:
                 num_cpus=0.5,
             )
         for row in flow.iter_rows():
+            if "refused" in row:
+                raise row["refused"]
             yield row["shard"]
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _laid_out(journal: ShardJournal, shards: Iterable[Shard]) -> list[dict[str, Any]]:
+    """Rows that name shards. The shards lie on disk until an actor takes one: there may be millions of passages."""
+    rows = []
+    for shard in shards:
+        journal.put(shard)
+        rows.append({"number": shard.number})
+    return rows
 
 
 def _join_or_start(cpus: int) -> None:
@@ -83,6 +97,13 @@ class _Actor:
         # Each actor adds to a file of its own, and reads those of all.
         writer = str(ray.get_runtime_context().get_actor_id())
         self._chain = Chain(names, Tools(config, places, writer))
+        self._waiting = ShardJournal(places.scratch / WAITING)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        return {"shard": self._chain.run(row["shard"])}
+        if "refused" in row:
+            return row
+        try:
+            return {"shard": self._chain.run(row["shard"] if "shard" in row else self._waiting.get(row["number"]))}
+        except FoundryError as error:
+            # As data: Ray would raise one of its own in its place, which has lost the hint.
+            return {"refused": error}

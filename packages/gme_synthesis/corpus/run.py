@@ -1,24 +1,31 @@
 """The step `synthesize-corpus`: an imported corpus -> training examples, held-out tasks, pictures, the whole record.
 
 Main path, top to bottom: clean and classify every passage, choose, encode the pool, write and filter questions and
-pictures shard by shard, assemble, select, write. Everything between is in the journals, so a kill costs one shard.
+pictures shard by shard, assemble, select, write. Everything between is in the journals, so a kill costs one shard. Of a
+passage no more than its id and some hundred bytes of signature are in memory: texts come shard by shard, and what
+selection needs at once lies in a file.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from itertools import islice
 from pathlib import Path
+from sys import intern
+from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gme_data.errors import FoundryError
 from gme_data.events import append_event
 from gme_data.examples import write_examples
 from gme_data.journal import atomic_write
+from gme_data.parquet import write_shards
 from gme_data.progress import Progress
 from gme_data.steps import Counts, Step, StepContext
 from gme_embedder.store import EmbeddingStore
@@ -26,20 +33,24 @@ from gme_synthesis.candidates import Candidate
 from gme_synthesis.corpus.chain import JUDGES, first_stretch, second_stretch
 from gme_synthesis.corpus.config import CorpusSynthesisConfig
 from gme_synthesis.corpus.executors import make_executor
-from gme_synthesis.corpus.report import write_report
+from gme_synthesis.corpus.report import account_of, write_report
 from gme_synthesis.corpus.selection import Selection, select
 from gme_synthesis.corpus.shards import Shard, ShardJournal
+from gme_synthesis.corpus.spool import Spool
 from gme_synthesis.corpus.store import IMAGES
 from gme_synthesis.corpus.tasks import write_tasks
-from gme_synthesis.corpus.tools import POOL, POOL_IDS, Places, Tools
-from gme_synthesis.funnel import merge_tallies, write_rejects
-from gme_synthesis.pipeline import seconds_by_step, tally
+from gme_synthesis.corpus.tools import POOL, POOL_IDS, SPOOL, Places, Tools
+from gme_synthesis.funnel import REJECTS_SCHEMA
+from gme_synthesis.pipeline import tally
 from gme_synthesis.records import Reject, Tally
 from gme_synthesis.steps.classification import UNSURE, sample_evenly
 from gme_synthesis.steps.near_duplicates import NearTexts
 
 _TASK_POOL = 10_000
-"""Documents in the pool of a held-out task, at most."""
+"""Documents in the pool of a held-out task, and questions to it, at most."""
+_ENCODED = 8192
+"""Passages encoded before their vectors go to the pool."""
+RowT = TypeVar("RowT")
 
 
 def synthesize_corpus(config: CorpusSynthesisConfig, inputs: Mapping[str, Path], context: StepContext) -> Counts:
@@ -49,46 +60,43 @@ def synthesize_corpus(config: CorpusSynthesisConfig, inputs: Mapping[str, Path],
         FoundryError: No corpus, a model that can't be asked, a budget used up, too many rejects, or nothing left.
     """
     places = Places(inputs["corpus"], context.staging / ".work", context.log_dir / "answers")
-    with closing(Tools(config, places)) as tools:
-        return _synthesize(config, tools, context)
+    places.scratch.mkdir(parents=True, exist_ok=True)
+    with closing(Tools(config, places)) as tools, closing(Spool(places.scratch / SPOOL, config.seed)) as spool:
+        return _synthesize(config, tools, spool, context)
 
 
-def _synthesize(config: CorpusSynthesisConfig, tools: Tools, context: StepContext) -> Counts:
+def _synthesize(config: CorpusSynthesisConfig, tools: Tools, spool: Spool, context: StepContext) -> Counts:
     passages = len(tools.corpus)
     whole = _chunks(tools.corpus.passages(), config.shard)
     first = _stretch("clean", first_stretch(config), whole, passages, tools)
-    chosen, pool, unchosen, choice = _choose(config, first)
+    chosen, pool, choice = _choose(config, first, spool)
     _encode_pool(tools, first, pool, context.log_dir / "vectors")
     going_on = (one for shard in first.shards() for one in shard.candidates if one.id in chosen)
     second = _stretch("write", second_stretch(config), _chunks(going_on, config.shard), len(chosen), tools)
-    written = list(second.shards())
-    selection = select(config, tools, written, second.pictures)
-    if not selection.train:
-        raise FoundryError("Nothing is left to train on.", hint=f"{_worst(written, selection)} Look at the filters.")
-    cleaned = list(first.shards())
-    shards = [*cleaned, *written]
-    rejects = [*(one for shard in shards for one in shard.rejects), *unchosen, *selection.rejects]
-    counts = _write(context.staging, selection, rejects)
-    before, after = (
-        merge_tallies(one for shard in part for one in shard.tallies) for part in (first.shards(), written)
-    )
-    write_report(context.staging, config, selection, shards, [*before, *choice, *after, *selection.tallies])
-    append_event(context.log_dir / "events.jsonl", "steps", key=context.key, seconds=seconds_by_step(shards))
-    return {"passages": passages, "chosen": len(chosen), **counts}
+    accounts = [account_of(journal, spool) for journal in (first, second)]
+    selection = select(config, tools, second, spool)
+    if not spool.splits().get("train"):
+        raise FoundryError("Nothing is left to train on.", hint=f"{_worst(spool)} Look at the filters.")
+    before, after = (list(account.tallies.values()) for account in accounts)
+    tallies = [*before, *choice, *after, *selection.tallies.values()]
+    write_report(context.staging, config, selection, spool, accounts, tallies)
+    seconds = {step: round(spent, 2) for account in accounts for step, spent in account.seconds.items()}
+    append_event(context.log_dir / "events.jsonl", "steps", key=context.key, seconds=seconds)
+    return {"passages": passages, "chosen": len(chosen), **_write(context.staging, selection, spool)}
 
 
-def _write(folder: Path, selection: Selection, rejects: Sequence[Reject]) -> dict[str, int]:
-    write_examples(folder / "train", selection.train)
-    tasks = write_tasks(folder / "tasks", selection.examples, _TASK_POOL)
-    used = [item.image for one in selection.examples for item in (one.query, one.positive) if item.image]
-    selection.album.write(folder / IMAGES, used)
-    write_rejects(folder / "rejects", rejects)
+def _write(folder: Path, selection: Selection, spool: Spool) -> dict[str, int]:
+    write_examples(folder / "train", spool.examples("train"))
+    tasks = write_tasks(folder / "tasks", spool, _TASK_POOL)
+    selection.album.write(folder / IMAGES, spool.used_pictures())
+    write_shards(folder / "rejects", "rejects", spool.rejects(), REJECTS_SCHEMA)
+    trained, all_ = spool.count("train").total(), spool.count().total()
     return {
-        "examples": len(selection.train),
-        "held_out": len(selection.examples) - len(selection.train),
+        "examples": trained,
+        "held_out": all_ - trained,
         "tasks": tasks,
-        "pictures": len(set(used)),
-        "rejects": len(rejects),
+        "pictures": sum(1 for _ in spool.used_pictures()),
+        "rejects": spool.count_rejects(),
     }
 
 
@@ -152,54 +160,63 @@ class _RejectLimit:
 
 
 def _choose(
-    config: CorpusSynthesisConfig, first: ShardJournal
-) -> tuple[frozenset[str], list[str], list[Reject], list[Tally]]:
-    """Ids that go on, ids of the pool, and what was refused on the way: near duplicates, and what was not drawn."""
+    config: CorpusSynthesisConfig, first: ShardJournal, spool: Spool
+) -> tuple[Collection[str], Collection[str], list[Tally]]:
+    """Ids that go on, ids of the pool, and counts; near duplicates and what was not drawn go to the spool."""
     near = NearTexts(config.near_duplicates)
     domains: dict[str, str] = {}
-    doubles: list[Reject] = []
+    doubles = Tally("near-duplicate")
     for one in (one for shard in first.shards() for one in shard.candidates):
         earlier = near.repeats(one.id, one.text)
         if earlier is None:
-            domains[one.id] = one.domain
+            domains[one.id] = intern(one.domain)
         else:
-            doubles.append(Reject("near-duplicate", "passage-repeats", one.id, f"as {earlier}: {one.text[:160]}"))
-    tallies = [tally("near-duplicate", len(domains) + len(doubles), len(domains), doubles)]
+            reject = Reject(doubles.step, "passage-repeats", one.id, f"as {earlier}: {one.text[:160]}")
+            spool.reject([reject])
+        doubles.add(tally(doubles.step, 1, earlier is None, [reject] if earlier else []))
     wanted = config.classifier.sample
     if wanted is None or wanted >= len(domains):
-        return frozenset(domains), list(domains), doubles, tallies
+        return domains.keys(), domains.keys(), [doubles]
     chosen = sample_evenly(domains, wanted, config.seed)
-    left = [Reject("sample", "not-drawn", id_, domains[id_]) for id_ in domains if id_ not in chosen]
-    return chosen, list(domains), [*doubles, *left], [*tallies, tally("sample", len(domains), len(chosen), left)]
+    left = (Reject("sample", "not-drawn", id_, domain) for id_, domain in domains.items() if id_ not in chosen)
+    spool.reject(left)
+    drawn = Tally("sample", len(domains), len(chosen), {"not-drawn": len(domains) - len(chosen)})
+    return chosen, domains.keys(), [doubles, drawn]
 
 
-def _encode_pool(tools: Tools, first: ShardJournal, pool: Sequence[str], vectors: Path) -> None:
+def _encode_pool(tools: Tools, first: ShardJournal, pool: Collection[str], vectors: Path) -> None:
     """Vectors of the pool where all processes can map them; `vectors` outlives the run, so no text is encoded twice."""
     scratch = tools.places.scratch
     if (scratch / POOL_IDS).exists():
         return
-    inside = set(pool)
-    texts = [one.text for shard in first.shards() for one in shard.candidates if one.id in inside]
-    with Progress("encode the pool", len(texts), "passages") as progress:
-
-        def encode(rows: list[int]) -> np.ndarray:
-            found = tools.encoder.passages([texts[row] for row in rows])
-            progress.advance(len(rows))
-            return found
-
-        np.save(scratch / POOL, EmbeddingStore(vectors).encode(tools.encoder.name, texts, encode), allow_pickle=False)
+    texts = (one.text for shard in first.shards() for one in shard.candidates if one.id in pool)
+    store, row, mapped = EmbeddingStore(vectors), 0, np.zeros((0, 0), np.float32)
+    with Progress("encode the pool", len(pool), "passages") as progress:
+        for chunk in _chunks(texts, _ENCODED):
+            encode = partial(_encode, tools, chunk)
+            found = store.encode(tools.encoder.name, chunk, encode)
+            if not row:
+                shape = (len(pool), found.shape[1])
+                mapped = np.lib.format.open_memmap(scratch / POOL, "w+", np.float32, shape)
+            mapped[row : row + len(chunk)] = found
+            row += len(chunk)
+            progress.advance(len(chunk))
+    del mapped  # closes the file
     atomic_write(scratch / POOL_IDS, json.dumps(list(pool)).encode())
 
 
-def _chunks(rows: Iterator[Candidate], size: int) -> Iterator[list[Candidate]]:
+def _encode(tools: Tools, texts: Sequence[str], rows: list[int]) -> NDArray[np.float32]:
+    return tools.encoder.passages([texts[row] for row in rows])
+
+
+def _chunks(rows: Iterator[RowT], size: int) -> Iterator[list[RowT]]:
     while chunk := list(islice(rows, size)):
         yield chunk
 
 
-def _worst(shards: Iterable[Shard], selection: Selection) -> str:
-    refused = [*(one for shard in shards for one in shard.rejects), *selection.rejects]
-    reasons = Counter(f"{one.step}: {one.reason}" for one in refused)
-    return "Most was refused for " + ", ".join(reason for reason, _ in reasons.most_common(2)) + "." if reasons else ""
+def _worst(spool: Spool) -> str:
+    reasons = spool.commonest(2)
+    return f"Most was refused for {', '.join(reasons)}." if reasons else ""
 
 
 SYNTHESIZE_CORPUS = Step("synthesize-corpus", "data/own", synthesize_corpus)

@@ -83,10 +83,13 @@ class ShardJournal:
             write_images(self._path(shard.number).with_suffix(".pictures"), shard.pictures)
         atomic_write(self._path(shard.number), json.dumps(shard.to_json(), ensure_ascii=False).encode())
 
+    def get(self, number: int) -> Shard:
+        """A finished shard, without its pictures."""
+        return Shard.from_json(json.loads(self._path(number).read_text(encoding="utf-8")))
+
     def shards(self) -> Iterator[Shard]:
         """All finished shards in order, one in memory at a time."""
-        for path in sorted(self._folder.glob("*.json")):
-            yield Shard.from_json(json.loads(path.read_text(encoding="utf-8")))
+        return (self.get(int(path.stem)) for path in sorted(self._folder.glob("*.json")))
 
     def _path(self, number: int) -> Path:
         return self._folder / f"{number:06d}.json"

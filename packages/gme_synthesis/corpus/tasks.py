@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -10,6 +11,7 @@ from gme_data.digests import sha256_json
 from gme_data.examples import Example
 from gme_data.items import Item
 from gme_data.tasks import Document, Query, RetrievalTask, TaskCard, save_task
+from gme_synthesis.corpus.spool import Spool
 
 _METRICS = {"T->VD": "ndcg_at_5", "IT->IT": "hit_rate_at_5", "IT->T": "hit_rate_at_5"}
 _ID_LENGTH = 24
@@ -17,22 +19,20 @@ _FEWEST = 2
 """Queries that make a task, at least."""
 
 
-def write_tasks(folder: Path, examples: Sequence[Example], pool: int) -> int:
+def write_tasks(folder: Path, spool: Spool, pool: int) -> int:
     """Write ``<folder>/dev`` and ``<folder>/test``; pools are the positives of all splits, up to `pool` of them.
 
     Returns:
-        How many tasks.
+        How many tasks. None asks more than `pool` questions.
     """
-    kinds: dict[tuple[str, str], list[Example]] = {}
-    for example in examples:
-        kinds.setdefault((example.source, example.task_type), []).append(example)
     written = 0
-    for (source, task_type), members in sorted(kinds.items()):
+    for source, task_type in sorted(spool.count()):
         for split in ("dev", "test"):
-            asked = [example for example in members if example.split == split]
+            asked = list(islice(spool.examples(split, source, task_type), pool))
             if len({example.query for example in asked}) >= _FEWEST:
                 name = f"{source}-{task_type.replace('->', '2').lower()}"
-                save_task(folder / split / name, _task(name, split, asked, members, pool))
+                others = spool.examples(source=source, task_type=task_type)
+                save_task(folder / split / name, _task(name, split, asked, others, pool))
                 written += 1
     return written
 
@@ -42,11 +42,10 @@ def _task(
 ) -> RetrievalTask:
     documents = {_id(example.positive): _document(example) for example in asked}
     for example in members:
-        if len(documents) < pool:
-            documents.setdefault(_id(example.positive), _document(example))
-    queries = {
-        _id(one.query): Query(_id(one.query), one.query, one.entity_group, one.source, one.licence) for one in asked
-    }
+        if len(documents) >= pool:
+            break
+        documents.setdefault(_id(example.positive), _document(example))
+    queries = {_id(one.query): _query(one) for one in asked}
     qrels: dict[str, dict[str, int]] = {}
     for example in asked:
         qrels.setdefault(_id(example.query), {})[_id(example.positive)] = 1

@@ -31,7 +31,7 @@ from gme_synthesis.steps.picture_score import PictureTextScorer, load_scorer
 from gme_synthesis.steps.picture_search import PictureBank, PictureSearch
 from gme_synthesis.steps.web_search import WebSearch
 
-POOL, POOL_IDS = "pool.npy", "pool.json"
+POOL, POOL_IDS, SPOOL, WAITING = "pool.npy", "pool.json", "spool.sqlite", "waiting"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ Reads every text and picture of the configured tasks, queries and documents. Sho
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from gme_data.errors import FoundryError
@@ -58,31 +58,26 @@ class Benchmarks:
         if image:
             self._ids.add(image)
 
-    def spoils(self, item: Item, hashes: Mapping[str, int]) -> str:
-        """Why an item must not be trained on; empty if it may. `hashes` has the difference hash of its picture."""
+    def reject(self, example: Example, look: Callable[[str], int]) -> Reject | None:
+        """The example as a reject if one of its sides stands in a benchmark.
+
+        Args:
+            example: What would be trained on.
+            look: Difference hash of a picture by its id.
+        """
+        reason = self._spoils(example.query, look) or self._spoils(example.positive, look)
+        text = example.query.text or str(example.query.image)
+        return Reject("decontaminate", reason, example.id, text) if reason else None
+
+    def _spoils(self, item: Item, look: Callable[[str], int]) -> str:
         words = _words(item.text)
         if " ".join(words) in self._whole:
             return "query-of-a-benchmark"
         if any(run in self._runs for run in _ngrams(words, self._ngram)):
             return f"{self._ngram}-words-of-a-benchmark"
-        if item.image and (item.image in self._ids or (item.image in hashes and self._near.has(hashes[item.image]))):
+        if item.image and (item.image in self._ids or self._near.has(look(item.image))):
             return "picture-of-a-benchmark"
         return ""
-
-
-def remove_contaminated(
-    examples: Sequence[Example], benchmarks: Benchmarks, hashes: Mapping[str, int]
-) -> tuple[list[Example], list[Reject]]:
-    """The examples of which neither side stands in a benchmark, and the others as rejects."""
-    kept: list[Example] = []
-    rejects: list[Reject] = []
-    for example in examples:
-        reason = benchmarks.spoils(example.query, hashes) or benchmarks.spoils(example.positive, hashes)
-        if reason:
-            rejects.append(Reject("decontaminate", reason, example.id, example.query.text or str(example.query.image)))
-        else:
-            kept.append(example)
-    return kept, rejects
 
 
 def _tasks(folder: Path) -> list[Path]:

@@ -1,0 +1,48 @@
+"""Synthesis in processes of their own, to be killed. One server imports everything once and forks a child for each.
+
+A module by itself: children import it by name, which they could not do with a test.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+
+from gme_data.steps import StepContext
+
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload(["gme_synthesis.corpus.run", "gme_synthesis.step", "sentence_transformers"])
+
+
+def start(target: Callable[[str, Path, Path], None], settings: str, given: Path, home: Path) -> ForkServerProcess:
+    """Start `target` in a child of the server."""
+    process = _CONTEXT.Process(target=target, args=(settings, given, home), daemon=True)
+    process.start()
+    return process
+
+
+def corpus(settings: str, given: Path, home: Path) -> None:
+    """`synthesize_corpus` in the folders of `home`."""
+    from gme_synthesis.corpus.config import CorpusSynthesisConfig
+    from gme_synthesis.corpus.run import synthesize_corpus
+
+    _silent()
+    context = StepContext(home / "staging", "key", home / "log")
+    synthesize_corpus(CorpusSynthesisConfig.model_validate_json(settings), {"corpus": given}, context)
+
+
+def atlas(settings: str, given: Path, home: Path) -> None:
+    """`synthesize` in `home`."""
+    from gme_synthesis.config import SynthesisConfig
+    from gme_synthesis.step import synthesize
+
+    _silent()
+    config = SynthesisConfig.model_validate_json(settings)
+    synthesize(config, {"corpus": given}, StepContext(home, "key", home / ".log"))
+
+
+def _silent() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
