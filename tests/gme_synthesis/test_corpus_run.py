@@ -130,6 +130,7 @@ def with_ray(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
     """The setting of an executor of two actors; Ray ends with the test."""
     ray = pytest.importorskip("ray")
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("RAY_ADDRESS", "local")  # the cluster of a test beside this one may end at any moment
     yield {"kind": "ray", "workers": 2}
     ray.shutdown()
 

@@ -10,6 +10,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import groupby
 from typing import Any
 
@@ -78,14 +79,15 @@ def _laid_out(journal: ShardJournal, shards: Iterable[Shard]) -> list[dict[str, 
 
 
 def _join_or_start(cpus: int) -> None:
-    """Join the cluster of this machine, or be one."""
+    """Join the cluster of this machine, or that of `RAY_ADDRESS`, or be one (``RAY_ADDRESS=local`` never joins)."""
     import ray
 
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        ray.init(address="auto", logging_level=logging.ERROR)
-    except ConnectionError:
-        ray.init(num_cpus=cpus, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    if os.environ.get("RAY_ADDRESS") != "local":
+        with suppress(ConnectionError):
+            ray.init(address="auto", logging_level=logging.ERROR)
+            return
+    ray.init(address="local", num_cpus=cpus, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
 
 
 class _Actor:
