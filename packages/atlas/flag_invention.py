@@ -1,7 +1,7 @@
 """Flags of no place: fields, bands, crosses and charges put together at random, drawn in two styles and described.
 
 Some 140 real flags are too few to learn what "three equal horizontal bands" looks like. The descriptions follow the
-manner of the Factbook. Knows colours and shapes; whether a flag looks like a held-out one is for others to judge.
+manner of the Factbook. Knows colours and shapes; whether a flag is like a held-out one is for others to judge.
 """
 
 from __future__ import annotations
@@ -117,14 +117,11 @@ def _cross(rng: np.random.Generator) -> Flag:
 def _split(rng: np.random.Generator) -> Flag:
     upper, lower = _some(rng, 2)
     field = Shape("box", lower, ((0, 0), (1, 1)))
-    if rng.random() < 0.5:
-        half, way = ((0, 0), (1, 0), (0, 1)), "from the lower-left corner to the upper-right corner"
-    else:
-        half, way = ((0, 0), (1, 0), (1, 1)), "from the upper-left corner to the lower-right corner"
-    return Flag(
-        (field, Shape("polygon", upper, half)),
-        f"divided diagonally {way}; the upper triangle is {upper} and the lower {lower}",
-    )
+    rising = rng.random() < 0.5
+    half = ((0, 0), (1, 0), (0, 1)) if rising else ((0, 0), (1, 0), (1, 1))
+    way = f"{'rising' if rising else 'falling'} to the right"
+    shapes = (field, Shape("polygon", upper, half))
+    return Flag(shapes, f"divided by a diagonal {way}, {upper} above it and {lower} below")
 
 
 def _charge(rng: np.random.Generator, ground: Flag) -> Flag:

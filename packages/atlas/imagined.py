@@ -2,7 +2,7 @@
 
 With some hundred trained places a model learns each by heart and has nothing for one that it has not seen. Of an
 imagined one it can only learn what carries over: to compare names, to read a flag. All of them are trained on; none is
-called like a place, and none of their flags looks like a held-out one.
+called like a place, and none of their flags looks like a held-out one or is described in its words.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ from atlas.album import Album
 from atlas.config import AtlasConfig
 from atlas.flag_invention import LICENCE, draw_flat, draw_outlined, invent
 from atlas.splits import thumbnail
-from atlas.world import ImaginedRow, PassageRow, PlaceRow
+from atlas.world import ImaginedRow, PlaceRow
 from gme_data.progress import track
 
 _ALIKE = 14.5
 """Mean absolute difference of thumbnails (0-255) below which a flag may be taken for another; set by eye."""
+_TOLD = 13
+"""Words in a row that a description may not share with one that is held out; validation looks for as many."""
 _ONSETS = (*"bcdfghjklmnprstvwyz", "br", "ch", "dr", "fl", "gr", "kh", "kr", "pr", "sh", "st", "tr")
 _VOWELS = (*"aaaeeiioou", "ai", "au", "ia", "ou")
 _ENDINGS = (
@@ -32,15 +34,16 @@ _KINDS = (*("{}",) * 8, "{} Islands", "Saint {}", "New {}", "North {}", "South {
 
 
 def imagine(places: Sequence[PlaceRow], config: AtlasConfig, album: Album) -> tuple[ImaginedRow, ...]:
-    """At most `config.imagined` places per trained one; a flag that is drawn or described as another is left out."""
+    """At most `config.imagined` places per trained one; a flag that looks or is described like another is left out."""
     wanted = config.imagined * sum(place.split == "train" for place in places)
     real = {name.casefold() for place in places for name in (place.name, *place.aliases)}
     taken = {place.flag_description or "" for place in places}
+    told = {run for place in places if place.split != "train" for run in _runs(place.flag_description or "")}
     seen = _Seen(places, album)
     rows = []
     for number in track(range(wanted), "imagine places", wanted, "places"):
         flag, name = invent(config.seed, number), imagined_name(config.seed, number)
-        if name.casefold() in real or flag.description in taken:
+        if name.casefold() in real or flag.description in taken or not told.isdisjoint(_runs(flag.description)):
             continue
         flat, outlined = (draw(flag, config.seed + number) for draw in (draw_flat, draw_outlined))
         if seen.before(flat, outlined):
@@ -73,9 +76,14 @@ def imagined_name(seed: int, number: int) -> str:
     return one(_KINDS).format((syllables + one(_ENDINGS)).capitalize())
 
 
-def renamed(passage: PassageRow, name: str) -> str:
-    """The text of a passage with another name in place of its place's."""
-    return re.sub(rf"\b{re.escape(passage.place_name)}\b", name, passage.text)
+def renamed(text: str, place: str, name: str) -> str:
+    """A text with another name in place of a place's."""
+    return re.sub(rf"\b{re.escape(place)}\b", name, text)
+
+
+def _runs(text: str) -> set[tuple[str, ...]]:
+    words = re.findall(r"\w+", text.casefold())
+    return {tuple(words[start : start + _TOLD]) for start in range(len(words) - _TOLD + 1)}
 
 
 class _Seen:

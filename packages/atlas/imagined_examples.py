@@ -59,20 +59,20 @@ class _Maker:
         """Only the flag tells which passage: the one that describes it (IT->T)."""
         passage = self._pick(self._government, place, "described")
         said = shorten(place.flag_description, FLAG_START)
-        text = f"{renamed(passage, place.name).partition(_FLAG_LINE)[0]}{_FLAG_LINE}{said}."
+        text = f"{renamed(passage.text, passage.place_name, place.name).partition(_FLAG_LINE)[0]}{_FLAG_LINE}{said}."
         return self._question("imagined-flag-question", "IT->T", place, passage, Item(text))
 
     def _flag_question_illustrated(self, place: ImaginedRow) -> Example:
         """Any passage, beside the other drawing of the flag (IT->IT)."""
         passage = self._pick(self._passages, place, "beside")
-        positive = Item(renamed(passage, place.name), place.flag_flat)
+        positive = Item(renamed(passage.text, passage.place_name, place.name), place.flag_flat)
         return self._question("imagined-flag-question-illustrated", "IT->IT", place, passage, positive)
 
     def _illustrated_question(self, place: ImaginedRow) -> Example:
         """The name and the section tell; the picture beside the passage is of no help (T->IT)."""
         passage = self._pick(self._illustrated, place, "illustrated")
         picture = place.flag_flat if passage.section == _FLAG_SECTION else passage.illustration or place.flag_flat
-        positive = Item(renamed(passage, place.name), picture)
+        positive = Item(renamed(passage.text, passage.place_name, place.name), picture)
         return self._question("imagined-illustrated-question", "T->IT", place, passage, positive)
 
     def _question(

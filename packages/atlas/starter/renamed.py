@@ -18,6 +18,7 @@ from typing import Any
 from atlas.choice import pick, rank
 from atlas.factbook import shorten
 from atlas.fields import FLAG_START
+from atlas.imagined import renamed
 from atlas.licences import combine
 from atlas.starter.config import StarterConfig
 from atlas.starter.examples import Shown, make_example
@@ -144,5 +145,5 @@ def _flag_question(
 
 
 def _renamed(passage: Mapping[str, Any], name: str, book: Book, held_out: HeldOut, config: StarterConfig) -> str:
-    own = re.sub(rf"\b{re.escape(passage['place_name'])}\b", name, passage["text"])
+    own = renamed(passage["text"], passage["place_name"], name)
     return held_out.without_places(own, pick(book.names, config.seed, "neighbour", passage["id"], name))
