@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from atlas.choice import T, pick
 from atlas.config import AtlasConfig
@@ -87,7 +88,8 @@ class _Maker:
             reference = self._pick(REFERENCES["train"], place, "reference", source)
             query = Item(template.replace("{reference}", reference), place.flag_outlined)
         key = f"{fact.section}/{fact.field}"
-        return self._example(source, task_type, place, query, positive, batch_key=key, licence=passage.licence)
+        example = self._example(source, task_type, place, query, positive, batch_key=key)
+        return replace(example, answer=fact.value, licence=combine(example.licence, passage.licence))
 
     def _pick(self, options: Sequence[T], place: ImaginedRow, *what: str) -> T:
         return pick(options, self._seed, *what, place.place_id)
@@ -102,7 +104,6 @@ class _Maker:
         suffix: str = "",
         *,
         batch_key: str = "imagined",
-        licence: str | None = None,
     ) -> Example:
         pictures = [self._licences[item.image] for item in (query, positive) if item.image]
         return Example(
@@ -116,6 +117,6 @@ class _Maker:
             entity_group=place.entity_group,
             batch_key=batch_key,
             answer=None,
-            licence=combine(place.licence, *([licence] if licence else []), *pictures),
+            licence=combine(place.licence, *pictures),
             split="train",
         )

@@ -87,6 +87,7 @@ def test_a_question_that_names_a_place_leads_to_the_passage_under_that_name(smal
     place_of = {place.entity_group: place for place in small_world.imagined}
     asked = [one for one in imagined if one.source == "imagined-illustrated-question"]
     for one in asked:
+        assert (one.answer or "-").casefold() in (one.positive.text or "").casefold()
         name = place_of[one.entity_group].name
         assert name in (one.query.text or "")
         assert (one.positive.text or "").startswith(f"{name}. ")
