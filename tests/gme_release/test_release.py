@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from huggingface_hub import DatasetCard, ModelCard
-from release_miniature import build_workspace
+from release_miniature import build_workspace, load_facts
 
 from gme_cli.main import run
 from gme_data.digests import canonical_json, sha256_bytes
@@ -232,6 +232,32 @@ def test_what_is_refused(
         (finished.checkout / "patch.py").unlink(missing_ok=True)
         if (finished.workspace / "lost").exists():
             (finished.workspace / "lost").rename(finished.workspace / "data" / "atlas" / "README.md")
+
+
+def test_a_rerun_by_other_code_is_what_is_released(finished: Finished) -> None:
+    """Code changed, the model did not: the version still names its first run, and the release the one of this code."""
+
+    def only(code: str) -> Callable[[Mapping[str, str]], None]:
+        def check(steps: Mapping[str, str]) -> None:
+            if set(steps.values()) != {code}:
+                raise FoundryError("The run was made by other code")
+
+        return check
+
+    first = load_facts(finished.workspace)
+    again = {
+        name: replace(manifest, code="1" * 64, key=sha256_bytes(manifest.key.encode()))
+        for name, manifest in first.manifests.items()
+    }
+    with pytest.raises(FoundryError, match="made by other code"):
+        finished.make("v9", same_code=only("1" * 64))
+    found = register(finished.workspace, ReleaseConfig(), replace(first, manifests=again))
+    assert (found.version, found.created) == ("1", False)
+    for tag, code, run in (("v8", "0" * 64, finished.release.record.runs["mlflow"]), ("v9", "1" * 64, found.run_id)):
+        made = finished.make(tag, same_code=only(code))
+        assert set(made.record.source.steps.values()) == {code}
+        assert made.record.runs["mlflow"] == run
+        shutil.rmtree(made.folder)
 
 
 def test_no_git_and_no_champion(finished: Finished, tmp_path: Path, empty_database: Path) -> None:

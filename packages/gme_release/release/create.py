@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
 
 from gme_data.errors import FoundryError
 from gme_release.champion import weights_of
@@ -21,7 +22,7 @@ from gme_release.config import ReleaseConfig
 from gme_release.measured import evaluation_digest
 from gme_release.registry import numbered, version_of
 from gme_release.release.bundle import fill, write_made
-from gme_release.release.gather import Gathered, gather, seeds_in
+from gme_release.release.gather import Gathered, gather, run_of, seeds_in
 from gme_release.release.record import BundleFile, ReleaseRecord, Source, TaskResult, read_record, write_record
 from gme_release.release.signing import public_half, sign
 from gme_release.release.source import CHECKOUT, clean_commit, lock_digest, lock_of, machine
@@ -78,8 +79,9 @@ def create_release(
         part.mkdir()
         facts_home.mkdir()
         client = open_client(workspace)
-        facts = _facts(client, workspace, config, version, facts_home)
-        same_code({name: manifest.code for name, manifest in facts.manifests.items()})
+        found = _chosen(client, config, version)
+        facts = gather(client, found, run_of(client, found, same_code), workspace, facts_home)
+        _require_open(facts)
         weights, digest = weights_of(client, facts.version, workspace)
         files = fill(part, weights, lock_of(checkout), facts_home / "report" / "scores.json")
         source = Source(
@@ -88,11 +90,11 @@ def create_release(
             steps={name: manifest.code for name, manifest in facts.manifests.items()},
         )
         record = _record(config.model_name, tag, digest, licence, facts, source, files)
-        found = write_record(part, record)
+        release_id = write_record(part, record)
         write_made(part, read_record(part))  # as who verifies reads it: the order of fields is that of the file
         sign(part, key)
         shutil.move(part, folder)
-    return Release(folder, found, f"{config.model_name}@{_semantic(tag)}", record)
+    return Release(folder, release_id, f"{config.model_name}@{_semantic(tag)}", record)
 
 
 def _semantic(tag: str) -> str:
@@ -105,9 +107,7 @@ def _semantic(tag: str) -> str:
     return "v" + ".".join([*numbers.split("."), "0", "0"][:3]) + rest
 
 
-def _facts(
-    client: MlflowClient, workspace: Path, config: ReleaseConfig, version: str | None, scratch: Path
-) -> Gathered:
+def _chosen(client: MlflowClient, config: ReleaseConfig, version: str | None) -> ModelVersion:
     name = config.model_name
     found = numbered(client, name, version) if version else version_of(client, name, config.champion)
     if found is None:
@@ -115,10 +115,13 @@ def _facts(
             f"There is no champion of {name} to release.",
             hint="`gme pipeline` makes one; `gme promote VERSION` chooses one; --version releases another.",
         )
-    facts = gather(client, found, workspace, scratch)
+    return found
+
+
+def _require_open(facts: Gathered) -> None:
     if not facts.verdict.get("passed"):
-        raise FoundryError(f"Version {found.version} of {name} did not pass the gate: {facts.verdict.get('reasons')}.")
-    return facts
+        version, reasons = facts.version, facts.verdict.get("reasons")
+        raise FoundryError(f"Version {version.version} of {version.name} did not pass the gate: {reasons}.")
 
 
 def _record(
