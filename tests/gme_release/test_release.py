@@ -253,10 +253,10 @@ def test_a_rerun_by_other_code_is_what_is_released(finished: Finished) -> None:
         finished.make("v9", same_code=only("1" * 64))
     found = register(finished.workspace, ReleaseConfig(), replace(first, manifests=again))
     assert (found.version, found.created) == ("1", False)
-    for tag, code, run in (("v8", "0" * 64, finished.release.record.runs["mlflow"]), ("v9", "1" * 64, found.run_id)):
+    for tag, code, run_id in (("v8", "0" * 64, finished.release.record.runs["mlflow"]), ("v9", "1" * 64, found.run_id)):
         made = finished.make(tag, same_code=only(code))
         assert set(made.record.source.steps.values()) == {code}
-        assert made.record.runs["mlflow"] == run
+        assert made.record.runs["mlflow"] == run_id
         shutil.rmtree(made.folder)
 
 

@@ -19,7 +19,8 @@ from mlflow.entities.model_registry import ModelVersion
 from gme_data.errors import FoundryError
 from gme_release.champion import weights_of
 from gme_release.config import ReleaseConfig
-from gme_release.measured import evaluation_digest
+from gme_release.query_scores import evaluation_digest
+from gme_release.records import FLOW_RUN
 from gme_release.registry import numbered, version_of
 from gme_release.release.bundle import fill, write_made
 from gme_release.release.gather import Gathered, gather, run_of, seeds_in
@@ -30,7 +31,6 @@ from gme_release.tracking import RECORD, explained, open_client
 
 _TAG = re.compile(r"v\d+(\.\d+){0,2}([a-z0-9.-]*)")
 _TINY = "the first layers of SmolLM2-135M-Instruct (Apache-2.0) with a vision tower of our own"
-_RUN_TAGS = ("gme.prefect.flow_run_id", "gme.prefect.flow_run_url")
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +150,7 @@ def _record(
         runs={
             "mlflow": str(run.info.run_id),
             "record": run.data.tags[RECORD],
-            **{name: run.data.tags[name] for name in _RUN_TAGS if name in run.data.tags},
+            **{name: value for name, value in sorted(run.data.tags.items()) if name.startswith(FLOW_RUN)},
         },
         inputs={step: manifest.inputs for step, manifest in manifests.items()},
         files=files,
