@@ -27,6 +27,7 @@ from gme_release.release.gather import Gathered, gather, run_of, seeds_in
 from gme_release.release.record import BundleFile, ReleaseRecord, Source, TaskResult, read_record, write_record
 from gme_release.release.signing import public_half, sign
 from gme_release.release.source import CHECKOUT, clean_commit, lock_digest, lock_of, machine
+from gme_release.settings import RecordSettings
 from gme_release.tracking import RECORD, explained, open_client
 
 _TAG = re.compile(r"v\d+(\.\d+){0,2}([a-z0-9.-]*)")
@@ -71,6 +72,7 @@ def create_release(
     folder = workspace / "dist" / f"{config.model_name}-{tag}"
     if folder.exists():
         raise FoundryError(f"{folder} exists; a release is never made over.", hint="Give the next tag.")
+    RecordSettings.from_environment().require_records(workspace)
     public_half(key)  # a bad key is told before the work
     commit = clean_commit(checkout)
     folder.parent.mkdir(exist_ok=True)

@@ -20,6 +20,7 @@ from mlflow.entities.model_registry import ModelVersion
 
 from gme_data.errors import FoundryError
 from gme_data.manifest import FileEntry, Manifest, damage, read_manifest
+from gme_release.registry import digest_of
 from gme_release.release.record import Dataset
 from gme_release.tracking import MODEL_DIGEST
 
@@ -99,8 +100,8 @@ def seeds_in(config: Mapping[str, Any], prefix: str = "") -> dict[str, int]:
 
 def _runs(client: MlflowClient, version: ModelVersion) -> list[Run]:
     """Finished runs whose model this is and whose gate was open, newest first; else the one that the version names."""
+    made_it = f"tags.`{MODEL_DIGEST}` = '{digest_of(version)}' and tags.`gme.gate` = 'open'"
     first = client.get_run(str(version.run_id))
-    made_it = f"tags.`{MODEL_DIGEST}` = '{version.tags[MODEL_DIGEST]}' and tags.`gme.gate` = 'open'"
     found = client.search_runs(
         [first.info.experiment_id],
         f"{made_it} and attributes.status = 'FINISHED'",
