@@ -65,6 +65,7 @@ def test_the_record_is_of_the_run(released: tuple[Path, Release]) -> None:
     with sqlite3.connect(released[0] / "runs" / "prefect" / "prefect.db") as database:
         flow_runs = {str(UUID(one)) for (one,) in database.execute("SELECT id FROM flow_run")}
     assert record.runs["gme.prefect.flow_run_id"] in flow_runs
+    assert "gme.prefect.flow_run_url" not in record.runs, "the run's own server has no page"
 
 
 def test_other_code_is_refused(released: tuple[Path, Release]) -> None:
