@@ -28,6 +28,11 @@ _ATLAS = {
     "flag": "I->I",
     "flag-description": "T->I",
     "flag-map": "IT->I",
+    "imagined-flag": "I->I",
+    "imagined-flag-description": "T->I",
+    "imagined-flag-question": "IT->T",
+    "imagined-flag-question-illustrated": "IT->IT",
+    "imagined-illustrated-question": "T->IT",
 }
 
 
