@@ -48,12 +48,18 @@ def pipeline(config: PipelineConfig, workspace: Path) -> PipelineResult:
         FoundryError: What the failing step says; the steps before it stay done.
     """
     try:
-        with tracked(config, workspace, {"id": str(flow_run.id), "url": str(flow_run.ui_url or "")}):
+        with tracked(config, workspace, _flow_run()):
             return _run_chain(config, workspace)
     except BaseException:
         # A step that another thread waits for would hold up the end of the flow until it is done.
         end_running()
         raise
+
+
+def _flow_run() -> dict[str, str]:
+    """``id`` and ``url`` of the run; a server that ends with the run has no page, and Prefect says `None/...`."""
+    url = str(flow_run.ui_url)
+    return {"id": str(flow_run.id), "url": url if url.startswith("http") else ""}
 
 
 def _run_chain(config: PipelineConfig, workspace: Path) -> PipelineResult:

@@ -22,6 +22,7 @@ from gme_data.digests import code_digest
 from gme_data.errors import FoundryError
 from gme_data.manifest import read_manifest
 from gme_release.release.bundle import MODEL
+from gme_release.release.publish import require_new
 from gme_release.release.record import ReleaseRecord
 
 RESCORE_TOLERANCE = 0.005
@@ -99,8 +100,8 @@ def reproduce(record: ReleaseRecord, target: Path) -> list[Compared]:
         FoundryError: `target` is not empty, a champion judged the recorded run's pictures, the pipeline fails, or data
             or scores differ.
     """
-    if target.exists() and any(target.iterdir()) and not (target / "pipeline.yaml").is_file():
-        raise FoundryError(f"{target} is not empty.", hint="Give a new folder with --to.")
+    if not (target / "pipeline.yaml").is_file():  # of an attempt that was cut off, which goes on
+        require_new(target)
     if "judge" in record.inputs.get("synthesize", {}):
         raise FoundryError(
             "A champion judged the pictures of this run, and its weights are not in the bundle.",

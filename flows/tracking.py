@@ -21,7 +21,7 @@ from flows.config import PipelineConfig
 from gme_data.digests import code_digest, sha256_json
 from gme_data.steps import Outcome
 from gme_release.follower import Follower, RunPlan, settle_leftovers
-from gme_release.records import RunFacts
+from gme_release.records import FLOW_RUN, RunFacts
 from gme_release.replay import require_usable
 
 _VERSIONS = ("gme-foundry", "torch", "transformers", "deepspeed", "mlflow", "dvc", "prefect")
@@ -105,7 +105,7 @@ def _plan(config: PipelineConfig, flow_run: Mapping[str, str]) -> RunPlan:
 
 
 def _flow_tags(flow_run: Mapping[str, str]) -> dict[str, str]:
-    return {f"gme.prefect.flow_run_{name}": value for name, value in flow_run.items() if value}
+    return {f"{FLOW_RUN}{name}": value for name, value in flow_run.items() if value}
 
 
 def _code_tags() -> dict[str, str]:

@@ -54,8 +54,15 @@ def create(
     if common.dry_run:
         say(f"Would release {config.model_name} {'v' + version if version else '(champion)'} as {tag}.")
         return
+    number = version.removeprefix("v") if version else None
     made = create_release(
-        common.workspace, config, tag, key, version=version, licence=licence, same_code=require_same_code
+        common.workspace,
+        config,
+        tag,
+        key,
+        version=number,
+        licence=licence,
+        same_code=require_same_code,
     )
     if common.json:
         print_json({"folder": made.folder, "id": made.id, "git_tag": made.git_tag, "overall": made.record.overall})

@@ -79,10 +79,9 @@ def weights_of(client: MlflowClient, version: ModelVersion, workspace: Path) -> 
         FoundryError: The files are missing or not the registered ones.
     """
     from gme_release.model_files import fetch
-    from gme_release.registry import MODEL_PATH, logged_model_of
-    from gme_release.tracking import MODEL_DIGEST
+    from gme_release.registry import MODEL_PATH, digest_of, logged_model_of
 
-    expected = version.tags[MODEL_DIGEST]
+    expected = digest_of(version)
     folder = workspace / version.tags.get(MODEL_PATH, "")
     if MODEL_PATH not in version.tags or not folder.is_dir():
         return fetch(logged_model_of(client, version), expected, workspace), expected

@@ -75,7 +75,7 @@ def running_dashboards(
     prefect_port: int | None = None,
 ) -> Iterator[Dashboards]:
     """Both servers, healthy inside the block and gone after it. See `serve_dashboards`."""
-    _require_records(workspace)
+    RecordSettings.from_environment().require_records(workspace)
     mlflow_at, prefect_at = _address(mlflow_port), _address(prefect_port)
     logs = workspace / "runs" / "dashboard"
     logs.mkdir(parents=True, exist_ok=True)
@@ -157,11 +157,6 @@ def _wait_healthy(name: str, process: subprocess.Popen[bytes], url: str, log: Pa
         except (urllib.error.URLError, OSError):
             time.sleep(0.2)
     raise FoundryError(f"The {name} server did not answer in {_START_SECONDS:.0f} s.", hint=f"See {log}.", exit_code=1)
-
-
-def _require_records(workspace: Path) -> None:
-    if not RecordSettings.from_environment().has_records(workspace):
-        raise FoundryError(f"No runs recorded in {workspace.resolve()}.", hint="Run `gme pipeline` first.")
 
 
 def _address(port: int | None) -> int:

@@ -13,10 +13,13 @@ from pathlib import Path
 from gme_data.errors import FoundryError
 
 _SITE_CACHE = ".dvc/tmp/site"  # DVC's own default lies outside the workspace
+_SHOWN = 2
 
 
 def run_dvc(workspace: Path, *arguments: str) -> str:
     """Standard output of ``dvc <arguments>``, run in `workspace`. Waits for another DVC process to finish.
+
+    Not to be told to be ``--quiet``: then DVC keeps its errors to itself as well.
 
     Raises:
         FoundryError: DVC exits non-zero; carries its error lines.
@@ -47,4 +50,6 @@ def run_dvc(workspace: Path, *arguments: str) -> str:
 def _reason(output: str) -> str:
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR")]
-    return " ".join(errors or lines[-3:]) or "no message"
+    if len(errors) > _SHOWN:  # one for each file, and the sum at the end
+        errors = [f"{errors[0]} ({len(errors) - _SHOWN} more)", errors[-1]]
+    return "; ".join(errors or lines[-3:]) or "no message"

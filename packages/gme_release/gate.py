@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import Field
 
 from gme_data.settings import Frozen, load_config
-from gme_release.measured import Measured
+from gme_release.query_scores import ModelScores
 from gme_release.records import RunFacts
 from gme_release.regression import NoRegression, compare
 from gme_release.verdict import Check, Verdict
@@ -25,7 +25,7 @@ from gme_release.verdict import Check, Verdict
 __all__ = ["Check", "Cost", "PromotionPolicy", "Verdict", "cost_of", "judge", "load_policy"]
 
 _LOGGER = logging.getLogger(__name__)
-Comparison = Callable[[], tuple[Measured, Measured] | None]
+Comparison = Callable[[], tuple[ModelScores, ModelScores] | None]
 _CHECKOUT = Path(__file__).resolve().parents[2]
 
 

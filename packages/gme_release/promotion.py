@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from gme_data.errors import FoundryError
 from gme_release.config import ReleaseConfig
 from gme_release.locks import writer_lock
+from gme_release.settings import RecordSettings
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -33,6 +34,7 @@ def promote(workspace: Path, config: ReleaseConfig, version: str) -> Promotion:
     Raises:
         FoundryError: There is no such version, or its files are missing or damaged. No alias was moved.
     """
+    RecordSettings.from_environment().require_records(workspace)
     from gme_release.registry import numbered
     from gme_release.tracking import explained, open_client
 
@@ -48,6 +50,7 @@ def roll_back(workspace: Path, config: ReleaseConfig) -> Promotion:
     Raises:
         FoundryError: There is no previous one, it was deleted, or its files are damaged. No alias was moved.
     """
+    RecordSettings.from_environment().require_records(workspace)
     from gme_release.registry import version_of
     from gme_release.tracking import explained, open_client
 

@@ -21,6 +21,8 @@ from gme_release.versioning import VersionedOutputs
 
 WORKSPACE = "gme.workspace"
 """Tag of every run: where it works. Runs of other workspaces are none of our business."""
+FLOW_RUN = "gme.prefect.flow_run_"
+"""Begin of the tags of ours that name the orchestrator's run: its ``id`` and, where it has a page, its ``url``."""
 _NOT_A_METRIC = ("stage", "phase", "source", "step")
 
 

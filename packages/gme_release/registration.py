@@ -20,7 +20,7 @@ from gme_data.manifest import damage
 from gme_release.config import ReleaseConfig
 from gme_release.gate import PromotionPolicy, cost_of, judge, load_policy
 from gme_release.locks import writer_lock
-from gme_release.measured import Measured, measure
+from gme_release.query_scores import ModelScores, scores_of
 from gme_release.records import RunFacts, record_key
 from gme_release.verdict import Verdict
 
@@ -73,7 +73,7 @@ def register(workspace: Path, config: ReleaseConfig, facts: RunFacts) -> Registr
 def _record_and_register(
     workspace: Path, config: ReleaseConfig, facts: RunFacts, policy: PromotionPolicy
 ) -> Registration:
-    from gme_release.baseline import keep_measured
+    from gme_release.baseline import keep_scores
     from gme_release.registry import ensure_logged_model, link_model, version_of
     from gme_release.tracking import adopt_run, experiment_of, fill_run, open_client
 
@@ -89,7 +89,7 @@ def _record_and_register(
         fill_run(client, run, facts, verdict, model.model_id)
         _note(client, run, facts, verdict)
     if not recorded_before and verdict.passed:
-        keep_measured(client, run, facts)
+        keep_scores(client, run, facts)
     version, created = _version(client, config.model_name, facts, verdict, model, run)
     if verdict.passed and version is not None:
         _move_aliases(client, config, version, fresh=not recorded_before)
@@ -107,10 +107,10 @@ def _judge(client: MlflowClient, config: ReleaseConfig, facts: RunFacts, policy:
 
     champion = find_baseline(client, config)
 
-    def comparison() -> tuple[Measured, Measured] | None:
+    def comparison() -> tuple[ModelScores, ModelScores] | None:
         if champion is None or champion.tags.get(MODEL_DIGEST) == facts.model_digest:
             return None
-        return measure(facts), read_baseline(client, champion)
+        return scores_of(facts), read_baseline(client, champion)
 
     return judge(
         facts.scores,

@@ -88,6 +88,22 @@ def logged_model_of(client: MlflowClient, version: ModelVersion) -> LoggedModel:
     return client.get_logged_model(version.tags[_MODEL_ID])
 
 
+def digest_of(version: ModelVersion) -> str:
+    """Content digest of a version's model.
+
+    Raises:
+        FoundryError: It has none: another program registered it.
+    """
+    digest = version.tags.get(MODEL_DIGEST)
+    if not digest:
+        raise FoundryError(
+            f"Version {version.version} of {version.name} was not registered by a pipeline: it has no tag "
+            f"{MODEL_DIGEST}.",
+            hint="Use a version that `gme pipeline` registered.",
+        )
+    return str(digest)
+
+
 def _place(model: LoggedModel, workspace: Path) -> dict[str, str]:
     """Where the weights lie inside the workspace, so that one that was moved still finds them; empty if elsewhere."""
     home, path = local_folder(model), weights_path(model)

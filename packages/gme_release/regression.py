@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from gme_data.settings import Frozen
-from gme_release.measured import Measured, TaskMeasure
+from gme_release.query_scores import ModelScores, TaskScores
 from gme_release.verdict import Check
 
 Floats = NDArray[np.float64]
@@ -44,7 +44,7 @@ class NoRegression(Frozen):
     """Same seed and values, same verdict."""
 
 
-def compare(model: Measured, champion: Measured, rule: NoRegression) -> list[Check]:
+def compare(model: ModelScores, champion: ModelScores, rule: NoRegression) -> list[Check]:
     """Check `model` against `champion`; one check overall and one for each task type that both have."""
     shared = [name for name in model.tasks if name in champion.tasks and _same_metric(model, champion, name)]
     if not shared:
@@ -66,7 +66,7 @@ def paired_differences(mine: Floats, theirs: Floats, *, resamples: int, rng: np.
     return np.concatenate(parts)
 
 
-def _by_pairs(model: Measured, champion: Measured, shared: Sequence[str], rule: NoRegression) -> Iterator[Check]:
+def _by_pairs(model: ModelScores, champion: ModelScores, shared: Sequence[str], rule: NoRegression) -> Iterator[Check]:
     rng = np.random.default_rng(rule.seed)
     drawn = {
         name: paired_differences(
@@ -86,7 +86,9 @@ def _by_pairs(model: Measured, champion: Measured, shared: Sequence[str], rule: 
         yield Check(f"no regression/{label}", bool(high >= -margin), detail)
 
 
-def _by_intervals(model: Measured, champion: Measured, shared: Sequence[str], rule: NoRegression) -> Iterator[Check]:
+def _by_intervals(
+    model: ModelScores, champion: ModelScores, shared: Sequence[str], rule: NoRegression
+) -> Iterator[Check]:
     for label, names, margin in _groups(model, shared, rule):
         best = np.mean([model.tasks[name].interval[1] for name in names])
         least = np.mean([champion.tasks[name].interval[0] for name in names])
@@ -95,7 +97,7 @@ def _by_intervals(model: Measured, champion: Measured, shared: Sequence[str], ru
         yield Check(f"no regression/{label}", bool(best >= least - margin), detail)
 
 
-def _groups(model: Measured, names: Sequence[str], rule: NoRegression) -> Iterator[tuple[str, list[str], float]]:
+def _groups(model: ModelScores, names: Sequence[str], rule: NoRegression) -> Iterator[tuple[str, list[str], float]]:
     yield "overall", list(names), rule.overall_margin
     types: dict[str, list[str]] = {}
     for name in names:
@@ -104,17 +106,17 @@ def _groups(model: Measured, names: Sequence[str], rule: NoRegression) -> Iterat
         yield task_type, group, rule.type_margin
 
 
-def _same_metric(model: Measured, champion: Measured, name: str) -> bool:
+def _same_metric(model: ModelScores, champion: ModelScores, name: str) -> bool:
     return model.tasks[name].metric == champion.tasks[name].metric
 
 
-def _paired(model: Measured, champion: Measured, name: str) -> bool:
+def _paired(model: ModelScores, champion: ModelScores, name: str) -> bool:
     mine, theirs = model.tasks[name], champion.tasks[name]
     asked_alike = model.evaluation == champion.evaluation and len(mine.query_ids) > 0
     return asked_alike and sorted(mine.query_ids) == sorted(theirs.query_ids)
 
 
-def _aligned(mine: TaskMeasure, theirs: TaskMeasure) -> Floats:
+def _aligned(mine: TaskScores, theirs: TaskScores) -> Floats:
     """[q] values of `theirs` in the order of the queries of `mine`."""
     by_id: Mapping[str, float] = dict(zip(theirs.query_ids, theirs.values, strict=True))
     return np.array([by_id[query] for query in mine.query_ids])

@@ -99,6 +99,17 @@ class RecordSettings(BaseSettings):
         """Whether there may be records: a database somewhere else, or one in the workspace."""
         return self.mlflow_uri is not None or local_database(workspace).exists()
 
+    def require_records(self, workspace: Path) -> None:
+        """Leave a folder that is no workspace as it is.
+
+        Raises:
+            FoundryError: There are no records.
+        """
+        if not self.has_records(workspace):
+            raise FoundryError(
+                f"No runs recorded in {workspace.resolve()}.", hint="Run `gme pipeline` first, or give its --workspace."
+            )
+
 
 def local_database(workspace: Path) -> Path:
     """The sqlite file of a workspace without a tracker of its own."""

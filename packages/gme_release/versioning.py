@@ -23,6 +23,7 @@ from gme_release.locks import writer_lock
 from gme_release.pointers import pointers_kept
 from gme_release.remote import name_remote, remote_name
 from gme_release.scrub import Store, forget_listings, missing_objects, scrub, store_at
+from gme_release.settings import mask
 
 _LOGGER = logging.getLogger(__name__)
 CACHE = Path(".dvc/cache")
@@ -82,7 +83,7 @@ def version_outputs(workspace: Path, config: ReleaseConfig) -> VersionedOutputs:
             if isinstance(store, Path):
                 scrub(store)
         with pointers_kept(workspace, config.tracked):
-            run_dvc(workspace, "add", "--quiet", *config.tracked)
+            run_dvc(workspace, "add", *config.tracked)
             folders = tuple(read_pointer(workspace, path) for path in config.tracked)
             _push(workspace, name, store, folders)
     return VersionedOutputs(folders, url)
@@ -97,7 +98,7 @@ def fetch(workspace: Path, path: str) -> Path:
     folder = read_pointer(workspace, path)
     with writer_lock(workspace, "dvc"):
         elsewhere = name_remote(workspace)
-        run_dvc(workspace, "pull", "--quiet", *(["--remote", elsewhere] if elsewhere else []), folder.pointer)
+        run_dvc(workspace, "pull", *(["--remote", elsewhere] if elsewhere else []), folder.pointer)
     return workspace / path
 
 
@@ -178,13 +179,25 @@ def remote_url(workspace: Path, remote: str) -> str:
 
 
 def _push(workspace: Path, remote: str, store: Store, folders: tuple[TrackedFolder, ...]) -> None:
-    push = ("push", "--quiet", "--remote", remote, *(folder.pointer for folder in folders))
-    run_dvc(workspace, *push)
+    push = ("push", "--remote", remote, *(folder.pointer for folder in folders))
+    _send(workspace, remote, push)
     torn = [folder.md5 for folder in folders if missing_objects(store, folder.md5)]
     if torn:
         forget_listings(store, torn)
-        run_dvc(workspace, *push)
+        _send(workspace, remote, push)
     _verify_push(workspace, remote, store, folders)
+
+
+def _send(workspace: Path, remote: str, push: tuple[str, ...]) -> None:
+    try:
+        run_dvc(workspace, *push)
+    except FoundryError as error:
+        raise FoundryError(
+            f"The DVC remote '{remote}' ({mask(remote_url(workspace, remote))}) does not take the bytes: {error}",
+            hint="Nothing points at them yet, and finished work is kept. See that the remote exists, answers and may be"
+            " written, or name another with GME_DVC_REMOTE; then run the same command again.",
+            exit_code=1,
+        ) from error
 
 
 def _verify_push(workspace: Path, remote: str, store: Store, folders: tuple[TrackedFolder, ...]) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import subprocess
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from support.small import CONFIG, HERE, Small
@@ -60,6 +62,10 @@ def test_the_record_is_of_the_run(released: tuple[Path, Release]) -> None:
     assert set(record.source.steps) == set(CHAIN)
     assert record.seeds["stage_1.seed"] == 17
     assert released[1].git_tag == "small@v1.0.0"
+    with sqlite3.connect(released[0] / "runs" / "prefect" / "prefect.db") as database:
+        flow_runs = {str(UUID(one)) for (one,) in database.execute("SELECT id FROM flow_run")}
+    assert record.runs["gme.prefect.flow_run_id"] in flow_runs
+    assert "gme.prefect.flow_run_url" not in record.runs, "the run's own server has no page"
 
 
 def test_other_code_is_refused(released: tuple[Path, Release]) -> None:

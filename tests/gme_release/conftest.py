@@ -15,6 +15,7 @@ from gme_release.records import RunFacts
 sys.path.insert(0, str(Path(__file__).parent))
 
 from release_miniature import build_workspace
+from released_miniature import Finished, release_in
 
 
 @pytest.fixture
@@ -39,3 +40,14 @@ def facts(tmp_path: Path, empty_database: Path) -> RunFacts:
     database(tmp_path).parent.mkdir(parents=True)
     shutil.copy(empty_database, database(tmp_path))
     return build_workspace(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Finished:
+    return release_in(tmp_path_factory.mktemp("release"), empty_database)
+
+
+@pytest.fixture
+def copy(finished: Finished, tmp_path: Path) -> Path:
+    shutil.copytree(finished.release.folder, tmp_path / "copy")
+    return tmp_path / "copy"

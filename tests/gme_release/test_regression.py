@@ -12,26 +12,26 @@ from release_miniature import POLICY, good_scores
 from gme_data.errors import FoundryError
 from gme_data.settings import parse_config
 from gme_release.gate import Cost, PromotionPolicy, judge
-from gme_release.measured import Measured, TaskMeasure, read_measured, write_measured
+from gme_release.query_scores import ModelScores, TaskScores, read_scores, write_scores
 from gme_release.regression import NoRegression, compare
 
 RULE = NoRegression()
 QUERIES = 400
 
 
-def measured(label: str, *, shift: float = 0.0, evaluation: str = "e", queries: bool = True) -> Measured:
+def measured(label: str, *, shift: float = 0.0, evaluation: str = "e", queries: bool = True) -> ModelScores:
     tasks = {}
     for name, task_type in (("a-t2t", "T->T"), ("b-t2t", "T->T"), ("c-i2i", "I->I")):
         values = np.clip(np.random.default_rng(len(name)).random(QUERIES) * 0.5 + 0.2 + shift, 0, 1)
         mean = float(values.mean())
         ids = tuple(f"q{n}" for n in range(QUERIES)) if queries else ()
-        tasks[name] = TaskMeasure(
+        tasks[name] = TaskScores(
             name, task_type, "ndcg_at_10", mean, (mean - 0.03, mean + 0.03), ids, values if queries else np.empty(0)
         )
-    return Measured(label, label * 64, evaluation, tasks)
+    return ModelScores(label, label * 64, evaluation, tasks)
 
 
-def results(model: Measured, champion: Measured) -> dict[str, bool]:
+def results(model: ModelScores, champion: ModelScores) -> dict[str, bool]:
     return {check.name: check.passed for check in compare(model, champion, RULE)}
 
 
@@ -63,7 +63,7 @@ def test_a_champion_of_another_evaluation_is_compared_by_intervals() -> None:
         assert not any(results(measured("m", shift=-0.2), champion).values())
         detail = compare(measured("m"), champion, RULE)[0].detail
         assert "by intervals" in detail
-    assert compare(measured("m"), Measured("c", "", "", {}), RULE)[0].detail.endswith("nothing to compare")
+    assert compare(measured("m"), ModelScores("c", "", "", {}), RULE)[0].detail.endswith("nothing to compare")
 
 
 def test_a_number_that_is_none_never_passes() -> None:
@@ -75,20 +75,20 @@ def test_a_number_that_is_none_never_passes() -> None:
 
 
 def test_a_record_that_cannot_be_read_closes_the_gate(tmp_path: Path) -> None:
-    write_measured(tmp_path, measured("c"))
-    again = read_measured(tmp_path, "c")
+    write_scores(tmp_path, measured("c"))
+    again = read_scores(tmp_path, "c")
     assert compare(measured("m"), again, RULE) == compare(measured("m"), measured("c"), RULE)
     (tmp_path / "queries.parquet").write_bytes(b"PAR1")
     policy = parse_config(POLICY, PromotionPolicy, where="policy")
     verdict = judge(
         good_scores(), policy, model_digest="d", scored_digest="d", policy_digest="p",
-        comparison=lambda: (measured("m"), read_measured(tmp_path, "c")),
+        comparison=lambda: (measured("m"), read_scores(tmp_path, "c")),
     )  # fmt: skip
     assert not verdict.passed
     assert len(verdict.reasons) == 1
     assert "could not be compared: FoundryError" in verdict.reasons[0]
     with pytest.raises(FoundryError, match="can't be read"):
-        read_measured(tmp_path / "nowhere", "version 3")
+        read_scores(tmp_path / "nowhere", "version 3")
 
 
 def test_limits_and_floors_of_types() -> None:

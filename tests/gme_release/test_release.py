@@ -5,65 +5,29 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from huggingface_hub import DatasetCard, ModelCard
-from release_miniature import build_workspace
+from release_miniature import load_facts
+from released_miniature import Finished
 
 from gme_cli.main import run
 from gme_data.digests import canonical_json, sha256_bytes
 from gme_data.errors import FoundryError
 from gme_release.config import ReleaseConfig
 from gme_release.registration import register
-from gme_release.release.create import Release, create_release
+from gme_release.release.create import create_release
 from gme_release.release.diff import diff_releases
 from gme_release.release.publish import publish_release
 from gme_release.release.record import read_record, write_record
 from gme_release.release.signing import make_key, sign
 from gme_release.release.verify import verify_release
 from gme_release.tracking import database
-
-
-@dataclass(frozen=True)
-class Finished:
-    workspace: Path
-    checkout: Path
-    key: Path
-    public: Path
-    release: Release
-
-    def make(self, tag: str, **changes: object) -> Release:
-        return create_release(self.workspace, ReleaseConfig(), tag, self.key, checkout=self.checkout, **changes)  # type: ignore[arg-type]
-
-
-@pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Finished:
-    home = tmp_path_factory.mktemp("release")
-    checkout, workspace = home / "checkout", home / "workspace"
-    checkout.mkdir()
-    (checkout / "requirements.txt").write_text(
-        "# pins\nnumpy==2.4.6\nuvicorn[standard]==0.54.0 ; python_version > '3'\n"
-    )
-    for command in (["init", "-q"], ["add", "."], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "."]):
-        subprocess.run(["git", *command], cwd=checkout, check=True)
-    database(workspace).parent.mkdir(parents=True)
-    shutil.copy(empty_database, database(workspace))
-    register(workspace, ReleaseConfig(), build_workspace(workspace))
-    key = home / "keys" / "release.pem"
-    public = make_key(key)
-    made = create_release(workspace, ReleaseConfig(), "v1", key, checkout=checkout)
-    return Finished(workspace, checkout, key, public, made)
-
-
-@pytest.fixture
-def copy(finished: Finished, tmp_path: Path) -> Path:
-    shutil.copytree(finished.release.folder, tmp_path / "copy")
-    return tmp_path / "copy"
 
 
 def complaint(folder: Path, public: Path | None = None) -> str:
@@ -232,6 +196,32 @@ def test_what_is_refused(
         (finished.checkout / "patch.py").unlink(missing_ok=True)
         if (finished.workspace / "lost").exists():
             (finished.workspace / "lost").rename(finished.workspace / "data" / "atlas" / "README.md")
+
+
+def test_a_rerun_by_other_code_is_what_is_released(finished: Finished) -> None:
+    """Code changed, the model did not: the version still names its first run, and the release the one of this code."""
+
+    def only(code: str) -> Callable[[Mapping[str, str]], None]:
+        def check(steps: Mapping[str, str]) -> None:
+            if set(steps.values()) != {code}:
+                raise FoundryError("The run was made by other code")
+
+        return check
+
+    first = load_facts(finished.workspace)
+    again = {
+        name: replace(manifest, code="1" * 64, key=sha256_bytes(manifest.key.encode()))
+        for name, manifest in first.manifests.items()
+    }
+    with pytest.raises(FoundryError, match="made by other code"):
+        finished.make("v9", same_code=only("1" * 64))
+    found = register(finished.workspace, ReleaseConfig(), replace(first, manifests=again))
+    assert (found.version, found.created) == ("1", False)
+    for tag, code, run_id in (("v8", "0" * 64, finished.release.record.runs["mlflow"]), ("v9", "1" * 64, found.run_id)):
+        made = finished.make(tag, same_code=only(code))
+        assert set(made.record.source.steps.values()) == {code}
+        assert made.record.runs["mlflow"] == run_id
+        shutil.rmtree(made.folder)
 
 
 def test_no_git_and_no_champion(finished: Finished, tmp_path: Path, empty_database: Path) -> None:

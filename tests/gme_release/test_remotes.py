@@ -90,7 +90,7 @@ def test_unreachable_loses_nothing_and_points_at_nothing(
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{probe.getsockname()[1]}")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     monkeypatch.setenv("GME_DVC_REMOTE", bucket)
-    with pytest.raises(FoundryError, match="dvc push") as refused:
+    with pytest.raises(FoundryError, match=r"remote 'gme' \(s3://bytes/dvc\) .* Could not connect") as refused:
         version_outputs(facts.workspace, config)
     assert "never-written-anywhere" not in str(refused.value)
     assert not [name for name in ("data.dvc", "checkpoints.dvc") if (facts.workspace / name).exists()]
@@ -102,10 +102,43 @@ def test_unreachable_loses_nothing_and_points_at_nothing(
     (facts.workspace / "data/atlas/README.md").write_text("newer\n")
     shutil.rmtree(facts.workspace / "dvc-store")
     (facts.workspace / "dvc-store").write_text("nothing can be written below a file")
-    with pytest.raises(FoundryError, match="dvc push"):
+    with pytest.raises(FoundryError, match=r"remote 'store' \(../dvc-store\) .* Not a directory"):
         version_outputs(facts.workspace, config)
     assert (facts.workspace / "data.dvc").read_text() == pointer
     (facts.workspace / "dvc-store").unlink()
+    version_outputs(facts.workspace, config)
+    assert (facts.workspace / "data.dvc").read_text() != pointer
+
+
+def test_a_remote_that_may_only_be_read(
+    facts: RunFacts, config: ReleaseConfig, bucket: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import boto3
+
+    monkeypatch.setenv("GME_DVC_REMOTE", bucket)
+    version_outputs(facts.workspace, config)
+    pointer = (facts.workspace / "data.dvc").read_text()
+    (facts.workspace / "data/atlas/README.md").unlink()  # DVC left it as a read-only link into its cache
+    (facts.workspace / "data/atlas/README.md").write_text("newer\n")
+    deny = {"Effect": "Deny", "Principal": "*", "Action": ["s3:PutObject"], "Resource": "arn:aws:s3:::bytes/*"}
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [deny]})
+    client = boto3.client("s3")
+    client.put_bucket_policy(Bucket="bytes", Policy=policy)
+    try:
+        with pytest.raises(FoundryError, match=r"\(s3://bytes/dvc\) .* Forbidden; failed to push") as refused:
+            version_outputs(facts.workspace, config)
+        assert "may be written" in str(refused.value.hint)
+        assert len(str(refused.value)) < 600
+        assert (facts.workspace / "data.dvc").read_text() == pointer
+        # Who reads needs no more: what was pushed before is still fetched.
+        clone = tmp_path / "clone"
+        clone.mkdir()
+        shutil.copytree(facts.workspace / ".dvc", clone / ".dvc", ignore=shutil.ignore_patterns("cache", "tmp"))
+        shutil.copy(facts.workspace / "data.dvc", clone)
+        fetch(clone, "data")
+        assert (clone / "data/atlas/README.md").read_text() == "corpus\n"
+    finally:
+        client.delete_bucket_policy(Bucket="bytes")
     version_outputs(facts.workspace, config)
     assert (facts.workspace / "data.dvc").read_text() != pointer
 

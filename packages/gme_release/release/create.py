@@ -14,22 +14,24 @@ from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
 
 from gme_data.errors import FoundryError
 from gme_release.champion import weights_of
 from gme_release.config import ReleaseConfig
-from gme_release.measured import evaluation_digest
+from gme_release.query_scores import evaluation_digest
+from gme_release.records import FLOW_RUN
 from gme_release.registry import numbered, version_of
 from gme_release.release.bundle import fill, write_made
-from gme_release.release.gather import Gathered, gather, seeds_in
+from gme_release.release.gather import Gathered, gather, run_of, seeds_in
 from gme_release.release.record import BundleFile, ReleaseRecord, Source, TaskResult, read_record, write_record
 from gme_release.release.signing import public_half, sign
 from gme_release.release.source import CHECKOUT, clean_commit, lock_digest, lock_of, machine
+from gme_release.settings import RecordSettings
 from gme_release.tracking import RECORD, explained, open_client
 
 _TAG = re.compile(r"v\d+(\.\d+){0,2}([a-z0-9.-]*)")
 _TINY = "the first layers of SmolLM2-135M-Instruct (Apache-2.0) with a vision tower of our own"
-_RUN_TAGS = ("gme.prefect.flow_run_id", "gme.prefect.flow_run_url")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,7 @@ def create_release(
     folder = workspace / "dist" / f"{config.model_name}-{tag}"
     if folder.exists():
         raise FoundryError(f"{folder} exists; a release is never made over.", hint="Give the next tag.")
+    RecordSettings.from_environment().require_records(workspace)
     public_half(key)  # a bad key is told before the work
     commit = clean_commit(checkout)
     folder.parent.mkdir(exist_ok=True)
@@ -78,8 +81,9 @@ def create_release(
         part.mkdir()
         facts_home.mkdir()
         client = open_client(workspace)
-        facts = _facts(client, workspace, config, version, facts_home)
-        same_code({name: manifest.code for name, manifest in facts.manifests.items()})
+        found = _chosen(client, config, version)
+        facts = gather(client, found, run_of(client, found, same_code), workspace, facts_home)
+        _require_open(facts)
         weights, digest = weights_of(client, facts.version, workspace)
         files = fill(part, weights, lock_of(checkout), facts_home / "report" / "scores.json")
         source = Source(
@@ -88,11 +92,11 @@ def create_release(
             steps={name: manifest.code for name, manifest in facts.manifests.items()},
         )
         record = _record(config.model_name, tag, digest, licence, facts, source, files)
-        found = write_record(part, record)
+        release_id = write_record(part, record)
         write_made(part, read_record(part))  # as who verifies reads it: the order of fields is that of the file
         sign(part, key)
         shutil.move(part, folder)
-    return Release(folder, found, f"{config.model_name}@{_semantic(tag)}", record)
+    return Release(folder, release_id, f"{config.model_name}@{_semantic(tag)}", record)
 
 
 def _semantic(tag: str) -> str:
@@ -105,9 +109,7 @@ def _semantic(tag: str) -> str:
     return "v" + ".".join([*numbers.split("."), "0", "0"][:3]) + rest
 
 
-def _facts(
-    client: MlflowClient, workspace: Path, config: ReleaseConfig, version: str | None, scratch: Path
-) -> Gathered:
+def _chosen(client: MlflowClient, config: ReleaseConfig, version: str | None) -> ModelVersion:
     name = config.model_name
     found = numbered(client, name, version) if version else version_of(client, name, config.champion)
     if found is None:
@@ -115,10 +117,13 @@ def _facts(
             f"There is no champion of {name} to release.",
             hint="`gme pipeline` makes one; `gme promote VERSION` chooses one; --version releases another.",
         )
-    facts = gather(client, found, workspace, scratch)
+    return found
+
+
+def _require_open(facts: Gathered) -> None:
     if not facts.verdict.get("passed"):
-        raise FoundryError(f"Version {found.version} of {name} did not pass the gate: {facts.verdict.get('reasons')}.")
-    return facts
+        version, reasons = facts.version, facts.verdict.get("reasons")
+        raise FoundryError(f"Version {version.version} of {version.name} did not pass the gate: {reasons}.")
 
 
 def _record(
@@ -147,7 +152,7 @@ def _record(
         runs={
             "mlflow": str(run.info.run_id),
             "record": run.data.tags[RECORD],
-            **{name: run.data.tags[name] for name in _RUN_TAGS if name in run.data.tags},
+            **{name: value for name, value in sorted(run.data.tags.items()) if name.startswith(FLOW_RUN)},
         },
         inputs={step: manifest.inputs for step, manifest in manifests.items()},
         files=files,

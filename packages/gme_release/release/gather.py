@@ -6,7 +6,8 @@ Reads; writes nothing but a temporary folder. Data must lie in the workspace as 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,9 @@ from mlflow.entities.model_registry import ModelVersion
 
 from gme_data.errors import FoundryError
 from gme_data.manifest import FileEntry, Manifest, damage, read_manifest
+from gme_release.registry import digest_of
 from gme_release.release.record import Dataset
+from gme_release.tracking import MODEL_DIGEST
 
 _LICENCE = "licence"
 
@@ -43,13 +46,32 @@ class Gathered:
     instructions: dict[str, str | None]
 
 
-def gather(client: MlflowClient, version: ModelVersion, workspace: Path, scratch: Path) -> Gathered:
-    """Collect the facts of `version`.
+def run_of(client: MlflowClient, version: ModelVersion, same_code: Callable[[Mapping[str, str]], None]) -> Run:
+    """The run to release `version` from: the newest of those that made exactly this model and that `same_code` takes.
+
+    The version itself names the first of them for ever. Where code changed and the bytes did not, a later run made the
+    same model again, and the code that is checked out is that run's.
 
     Raises:
-        FoundryError: Its run was recorded incompletely, or a dataset of the workspace is not the run's.
+        FoundryError: What `same_code` says of the newest, if it takes none; or the run was recorded incompletely.
     """
-    run = client.get_run(str(version.run_id))
+    refused: FoundryError | None = None
+    for run in _runs(client, version):
+        try:
+            same_code({name: manifest.code for name, manifest in _manifests(client, run).items()})
+        except FoundryError as error:
+            refused = refused or error
+        else:
+            return run
+    raise refused or FoundryError(f"No run is recorded for version {version.version} of {version.name}.")
+
+
+def gather(client: MlflowClient, version: ModelVersion, run: Run, workspace: Path, scratch: Path) -> Gathered:
+    """Collect the facts of `version`, which `run` made.
+
+    Raises:
+        FoundryError: The run was recorded incompletely, or a dataset of the workspace is not the run's.
+    """
     home = Path(client.download_artifacts(run.info.run_id, "", str(scratch)))
     manifests = {path.stem: _manifest(path) for path in sorted(home.glob("manifests/*.json"))}
     datasets = tuple(_datasets(run, manifests, workspace))
@@ -74,6 +96,24 @@ def seeds_in(config: Mapping[str, Any], prefix: str = "") -> dict[str, int]:
         elif name == "seed" and isinstance(value, int):
             found[f"{prefix}{name}"] = value
     return found
+
+
+def _runs(client: MlflowClient, version: ModelVersion) -> list[Run]:
+    """Finished runs whose model this is and whose gate was open, newest first; else the one that the version names."""
+    made_it = f"tags.`{MODEL_DIGEST}` = '{digest_of(version)}' and tags.`gme.gate` = 'open'"
+    first = client.get_run(str(version.run_id))
+    found = client.search_runs(
+        [first.info.experiment_id],
+        f"{made_it} and attributes.status = 'FINISHED'",
+        order_by=["attributes.start_time DESC"],
+    )
+    return list(found) or [first]
+
+
+def _manifests(client: MlflowClient, run: Run) -> dict[str, Manifest]:
+    with tempfile.TemporaryDirectory() as scratch:
+        home = Path(client.download_artifacts(run.info.run_id, "manifests", scratch))
+        return {path.stem: _manifest(path) for path in sorted(home.glob("*.json"))}
 
 
 def _datasets(run: Run, manifests: Mapping[str, Manifest], workspace: Path) -> Iterator[Dataset]:

@@ -16,6 +16,14 @@ from gme_release.release.verify import verify_release
 _BESIDE = (DATASET_CARD, BOM, RECORD, ID)
 
 
+def require_new(target: Path) -> None:
+    """Raises `FoundryError` if `target` is anything but a folder without content, or nothing yet."""
+    if target.exists() and not target.is_dir():
+        raise FoundryError(f"{target} is a file.", hint="Give a new folder with --to.")
+    if target.exists() and any(target.iterdir()):
+        raise FoundryError(f"{target} is not empty.", hint="Give a new folder with --to.")
+
+
 def publish_release(folder: Path, target: Path, public: Path | None = None) -> list[str]:
     """Write what an upload needs into `target`; returns the files.
 
@@ -23,8 +31,11 @@ def publish_release(folder: Path, target: Path, public: Path | None = None) -> l
     not verify, or `target` has something in it.
     """
     verify_release(folder, public)
-    if target.exists() and any(target.iterdir()):
-        raise FoundryError(f"{target} is not empty.", hint="Give a new folder with --to.")
+    require_new(target)
+    if target.resolve().is_relative_to(folder.resolve()):
+        raise FoundryError(
+            f"{target} lies in the release, which has no place for it.", hint="Give a new folder with --to."
+        )
     part = target.with_name(f".{target.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     shutil.copytree(folder / MODEL, part, ignore=shutil.ignore_patterns(NAME))

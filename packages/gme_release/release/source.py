@@ -24,7 +24,8 @@ def clean_commit(checkout: Path) -> str:
         shown = ", ".join(line[3:] for line in changed[:5])
         raise FoundryError(
             f"{checkout} differs from its commit in {len(changed)} file(s): {shown}",
-            hint="Commit them (data.dvc and checkpoints.dvc belong to a release) or take them away, then release.",
+            hint="A run writes data.dvc, checkpoints.dvc and metrics/, which belong to its release: `git add` and "
+            "commit them, take away what does not belong, then release.",
         )
     return _git(checkout, "rev-parse", "HEAD").strip()
 

@@ -21,7 +21,7 @@ from gme_data.manifest import Manifest
 from gme_data.parquet import read_table, write_table
 from gme_release.records import RunFacts
 
-SUMMARY = "measured.json"
+SUMMARY = "measured.json"  # of the artifact that every champion so far was recorded with
 QUERIES = "queries.parquet"
 _SYSTEM = "model"  # how the evaluation names the judged model among its systems
 _SCHEMA = pa.schema(
@@ -34,7 +34,7 @@ _SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True, slots=True)
-class TaskMeasure:
+class TaskScores:
     """One task.
 
     Attributes:
@@ -53,7 +53,7 @@ class TaskMeasure:
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class ModelScores:
     """One model on one evaluation.
 
     Attributes:
@@ -66,7 +66,7 @@ class Measured:
     label: str
     model: str
     evaluation: str
-    tasks: Mapping[str, TaskMeasure]
+    tasks: Mapping[str, TaskScores]
 
 
 def evaluation_digest(corpus: Manifest, evaluate: Manifest) -> str:
@@ -82,7 +82,7 @@ def evaluation_digest(corpus: Manifest, evaluate: Manifest) -> str:
     return sha256_json([tables or corpus.content, asked])
 
 
-def measure(facts: RunFacts) -> Measured:
+def scores_of(facts: RunFacts) -> ModelScores:
     """What the run's evaluation found.
 
     Raises:
@@ -90,32 +90,32 @@ def measure(facts: RunFacts) -> Measured:
     """
     folder = facts.folder(facts.evaluate_step) / "queries" / _SYSTEM
     try:
-        tasks = {task["name"]: _measure_task(task, folder) for task in facts.scores["tasks"]}
+        tasks = {task["name"]: _task_scores(task, folder) for task in facts.scores["tasks"]}
     except (KeyError, TypeError, ValueError) as error:
         raise FoundryError(f"The scores are not as expected: {error!r}", hint="Run `gme report` again.") from error
     digest = evaluation_digest(facts.manifests["corpus"], facts.manifests[facts.evaluate_step])
-    return Measured("this run", facts.model_digest, digest, tasks)
+    return ModelScores("this run", facts.model_digest, digest, tasks)
 
 
-def write_measured(folder: Path, measured: Measured) -> None:
-    """Write ``measured.json`` and ``queries.parquet`` into `folder`."""
+def write_scores(folder: Path, scores: ModelScores) -> None:
+    """Write `SUMMARY` and `QUERIES` into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = [
         {"task": task.name, "query_id": query, "value": float(value)}
-        for task in measured.tasks.values()
+        for task in scores.tasks.values()
         for query, value in zip(task.query_ids, task.values, strict=True)
     ]
     write_table(folder / QUERIES, rows, _SCHEMA)
     tasks = [
         {"name": t.name, "task_type": t.task_type, "metric": t.metric, "value": t.value, "interval": t.interval}
-        for t in measured.tasks.values()
+        for t in scores.tasks.values()
     ]
-    payload = {"model": measured.model, "evaluation": measured.evaluation, "tasks": tasks}
+    payload = {"model": scores.model, "evaluation": scores.evaluation, "tasks": tasks}
     (folder / SUMMARY).write_text(json.dumps(payload, indent=1) + "\n", encoding="utf-8")
 
 
-def read_measured(folder: Path, label: str) -> Measured:
-    """Inverse of `write_measured`.
+def read_scores(folder: Path, label: str) -> ModelScores:
+    """Inverse of `write_scores`.
 
     Raises:
         FoundryError: A file is missing or damaged.
@@ -132,10 +132,10 @@ def read_measured(folder: Path, label: str) -> Measured:
         for task in payload["tasks"]:
             own = rows.get(task["name"], [])
             low, high = task.pop("interval")
-            tasks[task["name"]] = TaskMeasure(
+            tasks[task["name"]] = TaskScores(
                 **task, interval=(low, high), query_ids=tuple(ids[row] for row in own), values=values[own]
             )
-        return Measured(label, payload["model"], payload["evaluation"], tasks)
+        return ModelScores(label, payload["model"], payload["evaluation"], tasks)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise FoundryError(
             f"What {label} scored can't be read: {error!r}",
@@ -143,7 +143,7 @@ def read_measured(folder: Path, label: str) -> Measured:
         ) from error
 
 
-def _measure_task(task: Mapping[str, Any], folder: Path) -> TaskMeasure:
+def _task_scores(task: Mapping[str, Any], folder: Path) -> TaskScores:
     path = folder / f"{task['name']}.parquet"
     ids: tuple[str, ...] = ()
     values: NDArray[np.float64] = np.empty(0)
@@ -151,7 +151,7 @@ def _measure_task(task: Mapping[str, Any], folder: Path) -> TaskMeasure:
         table = read_table(path)
         ids, values = tuple(table["query_id"].to_pylist()), table["value"].to_numpy()
     low, high = task["interval"]
-    return TaskMeasure(
+    return TaskScores(
         task["name"],
         task["task_type"],
         task["metric"],
