@@ -48,7 +48,7 @@ def mine(*, common: Common = _COMMON) -> None:
 
 
 def baselines(*, common: Common = _COMMON) -> None:
-    """Score random, untrained, BM25, MiniLM, raw pixels and EfficientNet on the test tasks."""
+    """Score random, untrained, BM25, MiniLM, raw pixels, EfficientNet and trained heads on the test tasks."""
     run_verb("baselines", common)
 
 

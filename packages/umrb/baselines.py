@@ -1,6 +1,7 @@
 """The step `baselines`: what a trained model is compared with.
 
-Chance, the model before training, words, frozen encoders, raw pixels; each on the tasks whose two sides it can see.
+Chance, the model before training, words, raw pixels, frozen encoders without and with trained heads; each on the tasks
+whose two sides it can see.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ from gme_data.images import ImageStore
 from gme_data.items import Item
 from gme_data.journal import Journal
 from gme_data.steps import StepContext
+from gme_data.tasks import TaskCard
 from gme_embedder.config import ModelConfig
 from umrb.chance import ChanceSystem
 from umrb.config import BaselineConfig
+from umrb.heads import TASK_TYPES, trained_heads
 from umrb.lexical import LexicalSystem
 from umrb.results import SCORES, write_scores
 from umrb.runner import VECTORS, Runner
@@ -38,14 +41,20 @@ def run_baselines(config: BaselineConfig, inputs: Mapping[str, Path], context: S
     folder = inputs["corpus"] / "tasks" / config.scoring.split
     tasks = load_tasks(folder, config.scoring.tasks)
     runner = Runner(context.staging, Journal(context.staging, "scores"), config.scoring)
-    makers = build_baselines(config, VectorStore(context.staging / VECTORS))
+    makers = build_baselines(config, VectorStore(context.staging / VECTORS), inputs["corpus"])
     systems = [runner.score(make(), tasks) for make in makers]
     write_scores(context.staging / SCORES, systems)
     return {"systems": len(systems), "scores": sum(len(system.tasks) for system in systems)}
 
 
-def build_baselines(config: BaselineConfig, store: VectorStore) -> list[Callable[[], System]]:
-    """One maker per baseline: a system, with its weights in memory, exists only while it is scored."""
+def build_baselines(config: BaselineConfig, store: VectorStore, corpus: Path) -> list[Callable[[], System]]:
+    """One maker per baseline: a system, with its weights in memory, exists only while it is scored.
+
+    Args:
+        config: Which, and how they are made.
+        store: Where vectors are kept.
+        corpus: Atlas, whose train part some learn from.
+    """
     makers: dict[str, Callable[[], System]] = {
         "random": ChanceSystem,
         "untrained": lambda: DenseSystem("untrained", fresh(config.model, config), store),
@@ -53,10 +62,15 @@ def build_baselines(config: BaselineConfig, store: VectorStore) -> list[Callable
         "minilm": lambda: DenseSystem("MiniLM", minilm(config.dtype), store),
         "pixels": lambda: DenseSystem("pixels", raw_pixels(config.pixels), store),
         "efficientnet": lambda: DenseSystem("EfficientNet", efficientnet(config.efficientnet_pixels), store),
+        "heads": lambda: DenseSystem("heads", trained_heads(corpus, config.heads), store, _for_heads),
     }
     chosen = [makers[name] for name in config.systems]
     starter = config.starter
     return [*chosen, lambda: DenseSystem("starter", fresh(starter, config), store)] if starter else chosen
+
+
+def _for_heads(card: TaskCard) -> bool:
+    return card.task_type in TASK_TYPES
 
 
 def fresh(model: ModelConfig, config: BaselineConfig) -> Encoder:

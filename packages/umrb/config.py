@@ -49,18 +49,42 @@ class EvaluationConfig(Frozen):
     of the score does not come from the pictures."""
 
 
+class HeadsConfig(Frozen):
+    """Heads on frozen encoders. Rates and lengths were chosen on the dev part."""
+
+    sources: tuple[str, ...] = ("pictograph", "pictograph-name", "flag", "flag-description")
+    """Sources of Atlas's training examples that they learn from; each between single pictures and single texts."""
+    dimension: int = Field(256, ge=1)
+    """Numbers of a vector."""
+    pixels: int = Field(112, ge=32)
+    """Side in pixels of what EfficientNet sees."""
+    steps: int = Field(300, ge=1)
+    """Optimizer steps."""
+    batch_size: int = Field(256, ge=2)
+    """Examples of a step, which are each other's negatives."""
+    learning_rate: float = Field(1e-3, gt=0)
+    """Of AdamW."""
+    weight_decay: float = Field(0.1, ge=0)
+    """Of AdamW."""
+    temperature: float = Field(0.1, gt=0)
+    """Of the loss."""
+    seed: int = 0
+    """Draws the map and the batches."""
+
+
 class BaselineConfig(Frozen):
     """The step `baselines`."""
 
     scoring: ScoringConfig = ScoringConfig()
     """How the baselines are scored."""
-    systems: tuple[Literal["random", "untrained", "bm25", "minilm", "pixels", "efficientnet"], ...] = (
+    systems: tuple[Literal["random", "untrained", "bm25", "minilm", "pixels", "efficientnet", "heads"], ...] = (
         "random",
         "untrained",
         "bm25",
         "minilm",
         "pixels",
         "efficientnet",
+        "heads",
     )
     """Which baselines, in the order of the table."""
     model: ModelConfig = ModelConfig()
@@ -77,6 +101,8 @@ class BaselineConfig(Frozen):
     """Side in pixels of the thumbnails that the raw-pixel baseline compares."""
     efficientnet_pixels: int = Field(112, ge=32)
     """Side in pixels of what the frozen EfficientNet sees."""
+    heads: HeadsConfig = HeadsConfig()
+    """Trained heads on the frozen encoders."""
 
 
 class ReportConfig(Frozen):

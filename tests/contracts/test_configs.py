@@ -14,10 +14,10 @@ from flows.study import StudyConfig
 from gme_data.settings import Frozen, load_config
 
 ROOT = Path(__file__).resolve().parents[2]
-STARTER = ROOT / "configs" / "starter.yaml"
+STARTERS = [ROOT / "configs" / "longer.yaml", ROOT / "configs" / "starter.yaml"]
 STUDIES = sorted((ROOT / "configs" / "studies").glob("*.yaml"))
-PIPELINES = sorted({*(ROOT / "configs").glob("*.yaml"), ROOT / "tests" / "flows" / "small.yaml"} - {STARTER})
-SHIPPED = [path for path in [*PIPELINES, STARTER, *STUDIES] if path.is_relative_to(ROOT / "configs")]
+PIPELINES = sorted({*(ROOT / "configs").glob("*.yaml"), ROOT / "tests" / "flows" / "small.yaml"} - set(STARTERS))
+SHIPPED = [path for path in [*PIPELINES, *STARTERS, *STUDIES] if path.is_relative_to(ROOT / "configs")]
 
 
 @pytest.mark.parametrize("path", PIPELINES, ids=lambda path: path.name)
@@ -27,13 +27,13 @@ def test_config_loads(path: Path) -> None:
 
 
 def test_other_files_load() -> None:
-    assert load_config(STARTER, StageZeroConfig).stage_0.phases
+    assert all(load_config(path, StageZeroConfig).stage_0.phases for path in STARTERS)
     assert all((ROOT / load_config(path, StudyConfig).base).is_file() for path in STUDIES)
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
 def test_config_opens_with_its_launch_line(path: Path) -> None:
-    verb = "starter" if path == STARTER else "study" if path in STUDIES else "pipeline --config"
+    verb = "starter" if path in STARTERS else "study" if path in STUDIES else "pipeline --config"
     head = path.read_text().splitlines()[:3]
     assert all(line.startswith("#") for line in head[:2])
     assert f"gme {verb} {path.relative_to(ROOT)}" in "\n".join(head).replace("gme starter --config", "gme starter")

@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+from gme_data.examples import Example, write_examples
 from gme_data.images import ImageRecord, write_images
 from gme_data.items import TASK_TYPES, Item
 from gme_data.manifest import Manifest, content_digest, list_files, write_manifest
@@ -74,6 +75,18 @@ def make_task(kind: str, pictures: dict[str, tuple[str, str]]) -> RetrievalTask:
     )
 
 
+def training_examples(pictures: dict[str, tuple[str, str]]) -> list[Example]:
+    """The word for each colour and its picture; two styles of it."""
+
+    def example(source: str, name: str, query: Item) -> Example:
+        kind, positive = f"{query.modality}->I", Item(image=pictures[name][1])
+        return Example(f"{source}-{name}", kind, source, None, query, positive, (), name, "", None, "CC0-1.0", "train")
+
+    names = sorted(COLOURS)
+    named = [example("pictograph-name", name, Item(f"the colour {name}")) for name in names]
+    return named + [example("pictograph", name, Item(image=pictures[name][0])) for name in names]
+
+
 def write_manifest_of(folder: Path, step: str, config: dict[str, object] | None = None) -> Path:
     """Write the manifest that makes a folder a finished output."""
     files = list_files(folder)
@@ -94,6 +107,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for kind in TASK_TYPES:
         task = make_task(kind, pictures)
         save_task(folder / "tasks" / "test" / task.card.name, task)
+    write_examples(folder / "examples" / "train", training_examples(pictures))
     return write_manifest_of(folder, "corpus")
 
 

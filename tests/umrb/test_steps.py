@@ -17,7 +17,7 @@ from gme_data.errors import FoundryError
 from gme_data.steps import StepContext
 from gme_embedder.config import ModelConfig
 from gme_embedder.embedder import Embedder
-from umrb.config import BaselineConfig, EvaluationConfig, ReportConfig, ScoringConfig
+from umrb.config import BaselineConfig, EvaluationConfig, HeadsConfig, ReportConfig, ScoringConfig
 from umrb.results import read_scores
 from umrb.step import BASELINES, EVALUATE, REPORT
 
@@ -52,7 +52,8 @@ def finished(corpus: Path, publish: Publish, tmp_path_factory: pytest.TempPathFa
     config = EvaluationConfig(scoring=SCORING)
     EVALUATE.run(config, inputs, context(home / "evaluation"))
     inputs["evaluation"] = publish(home / "evaluation", "evaluate", config.model_dump(mode="json"))
-    BASELINES.run(BaselineConfig(scoring=SCORING, model=MODEL), inputs, context(home / "baselines"))
+    heads = HeadsConfig(steps=100, batch_size=16)
+    BASELINES.run(BaselineConfig(scoring=SCORING, model=MODEL, heads=heads), inputs, context(home / "baselines"))
     inputs["baselines"] = publish(home / "baselines", "baselines")
     return inputs
 
@@ -75,6 +76,7 @@ def test_every_baseline_is_scored_where_it_can_see_both_sides(finished: Inputs) 
     systems = {s.system: [t.task_type for t in s.tasks] for s in read_scores(finished["baselines"] / "scores.json")}
     text, picture = ["T->T", "T->IT", "IT->T", "IT->IT"], ["I->I", "IT->I", "IT->IT"]
     assert systems.pop("random") == systems.pop("untrained")
+    assert systems.pop("heads") == ["I->I", "T->I", "I->T"]
     assert systems == {"BM25": text, "MiniLM": text, "pixels": picture, "EfficientNet": picture}
 
 
