@@ -197,12 +197,16 @@ def test_the_champion_judges_the_pictures_of_the_next_run(finished: Finished, tm
 
 
 @pytest.mark.slow
-def test_a_new_run_ends_with_another_model_and_its_rerun_does_nothing(finished: Finished, tmp_path: Path) -> None:
+def test_a_new_run_is_judged_by_the_champion_and_its_rerun_does_nothing(finished: Finished, tmp_path: Path) -> None:
     small, first = finished
     other = small.copy(tmp_path / "w", "data", "checkpoints", "runs")
     made = other.json("pipeline", "--new-run")
     assert made["steps"]["corpus"]["reused"]
     assert not made["steps"]["synthesize"]["reused"]
-    assert made["version"] != first["version"]
+    manifest = json.loads((other.workspace / "data/synthetic/_manifest.json").read_text())
+    assert manifest["inputs"]["judge"] == first["steps"]["train-2"]["content"]
+    # A judge that refuses nothing leaves the data as they were, and the model, and so the version.
+    same = made["steps"]["train-2"]["content"] == first["steps"]["train-2"]["content"]
+    assert (made["version"] == first["version"]) == same
     again = other.json("pipeline")
     assert all(step["reused"] for step in again["steps"].values())
