@@ -8,6 +8,7 @@ import importlib.util
 import json
 from collections.abc import Iterable
 from functools import cache
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ def _import_closure(roots: frozenset[str]) -> frozenset[str]:
 @cache
 def _source_of(module: str) -> tuple[bytes, bool]:
     """Source of a module and whether it is a package."""
-    spec = importlib.util.find_spec(module)
+    spec = _spec_of(module)
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError(f"no source for module {module}")
     return Path(spec.origin).read_bytes(), spec.submodule_search_locations is not None
@@ -82,7 +83,7 @@ def _source_of(module: str) -> tuple[bytes, bool]:
 @cache
 def _data_files(module: str) -> list[list[str]]:
     """Name and digest of the files of a package that are no Python; those of a package inside it are its own."""
-    spec = importlib.util.find_spec(module)
+    spec = _spec_of(module)
     if spec is None or spec.origin is None or spec.submodule_search_locations is None:
         return []
     home = Path(spec.origin).parent
@@ -107,8 +108,17 @@ def _imports_of(module: str) -> frozenset[str]:
 @cache
 def _is_module(name: str) -> bool:
     """Whether `name` is a module and not a function or class inside one."""
-    try:
-        spec = importlib.util.find_spec(name)
-    except ModuleNotFoundError:
-        return False
+    spec = _spec_of(name)
     return spec is not None and spec.origin is not None
+
+
+@cache
+def _spec_of(module: str) -> ModuleSpec | None:
+    """Where a module is, if it is one. `importlib.util.find_spec` would import all that it lies in, torch with it."""
+    parent = module.rpartition(".")[0]
+    if not parent:
+        return importlib.util.find_spec(module)
+    above = _spec_of(parent)
+    if above is None or above.submodule_search_locations is None:
+        return None
+    return PathFinder.find_spec(module, above.submodule_search_locations)

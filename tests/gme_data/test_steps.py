@@ -6,6 +6,8 @@ import json
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -144,6 +146,14 @@ def test_code_digest_follows_imports(tmp_path: Path, monkeypatch: pytest.MonkeyP
         edited = lambda name, m=module: (real(name)[0] + b"\n#", real(name)[1]) if name == m else real(name)  # noqa: E731
         monkeypatch.setattr(digests, "_source_of", edited)
         assert (code_digest(["gme_data.tasks"]) != before) is expected
+
+
+def test_code_digest_imports_nothing_that_it_digests() -> None:
+    """Or every rerun would wait for torch before it could say that nothing is to be done."""
+    asked = "from gme_data.digests import code_digest; code_digest(['gme_embedder.embedder', 'umrb.step'])"
+    told = "; import sys; print(sorted({'torch', 'umrb', 'gme_embedder'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", asked + told], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
 
 
 def test_code_digest_covers_the_data_of_a_package(monkeypatch: pytest.MonkeyPatch) -> None:
