@@ -29,7 +29,6 @@ from umrb.vectors import Vectors
 
 TASK_TYPES = frozenset({"I->I", "T->I", "I->T"})
 """Between single pictures and single texts; of texts alone MiniLM needs no head."""
-_PICTURES_AT_ONCE = 16
 
 
 class FrozenPair:
@@ -47,7 +46,7 @@ class FrozenPair:
         width = self._pictures.dimension
         if seen:
             pictures = [images.load(items[row].image or "") for row in seen]
-            found[seen, :width] = self._pictures.encode(pictures, batch_size=_PICTURES_AT_ONCE)
+            found[seen, :width] = self._pictures.encode(pictures)
         if read:
             found[read, width:-2] = self._texts.encode([items[row].text or "" for row in read])
         found[seen, -2] = found[read, -1] = 1
