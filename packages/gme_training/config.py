@@ -193,6 +193,9 @@ class TrainingConfig(Frozen):
     """Sources in which candidates of one entity group and batch key are too alike to be negatives of each other."""
     lora: LoraConfig | None = None
     """Adapters instead of full fine-tuning of the language part."""
+    start_share: float = Field(default=0.0, ge=0, lt=1)
+    """How far the saved weights lie from the trained ones on the way back to those that the stage started from: what
+    a model knew before is forgotten less. See `blend`; only of a stage that starts from a trained model."""
     optimizer: OptimizerConfig = OptimizerConfig()
     """AdamW and schedule."""
     prepare_threads: PositiveInt = 2

@@ -36,6 +36,11 @@ class Job:
     log_dir: Path
 
     @property
+    def is_fresh(self) -> bool:
+        """Whether the stage starts from a model that nobody trained to embed."""
+        return not self.start and not self.config.base and not self.config.model.starter
+
+    @property
     def checkpoints(self) -> Path:
         """Folder of the checkpoints for resuming."""
         return self.staging / RESUME

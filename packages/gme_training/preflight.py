@@ -17,8 +17,9 @@ def require_trainable(job: Job) -> None:
 
     Raises:
         FoundryError: Damaged data, an example whose picture is missing, a source without examples or without the hard
-            negatives it should have, more ranks than there is data for.
+            negatives it should have, more ranks than there is data for, a share of a start that is none.
     """
+    _require_start(job)
     ensure_index(job.examples, job.index, ImageStore(job.images))
     catalog = Catalog(job.index)
     require_sources(job.config, {(source, kind) for source, kinds in catalog.sources().items() for kind in kinds})
@@ -27,6 +28,15 @@ def require_trainable(job: Job) -> None:
             _require_negatives(catalog, phase, share)
             _require_work_for_all(catalog, phase, share, job.config)
     ensure_teachers(stage_plans(catalog, job.config), catalog, ImageStore(job.images), job.teachers)
+
+
+def _require_start(job: Job) -> None:
+    if job.config.start_share and job.is_fresh:
+        raise FoundryError(
+            f"start_share: {job.config.start_share} of the weights at the start are to stay, and the stage starts from "
+            "none that were trained.",
+            hint="Set start_share to 0, or start from a model: `model: {starter: shipped}` or `base`.",
+        )
 
 
 def _require_negatives(catalog: Catalog, phase: PhaseConfig, share: SourceShare) -> None:

@@ -18,6 +18,7 @@ from gme_embedder.ahead import ahead
 from gme_embedder.embedder import Embedder
 from gme_training import engine as engines
 from gme_training.batches import BatchPlan, stage_plans
+from gme_training.blend import blend
 from gme_training.calibrate import calibrate, sample_items
 from gme_training.catalog import Catalog
 from gme_training.checkpoints import Checkpoints, ResumePoint
@@ -87,6 +88,8 @@ class Trainer:
             to_float32(self._model)
             if self._config.lora:
                 merge_adapters(self._embedder.model.language)
+            if self._config.start_share:
+                blend(self._embedder.model, _first_model(self._job).model, self._config.start_share)
             with explained(self._job.staging):
                 self._embedder.save(self._job.staging)
         dist.barrier()
@@ -137,8 +140,7 @@ class Trainer:
 
     def _calibrated_before(self) -> int | None:
         """The phase before which the final norm gets its scale: the first of a fresh model that goes through it."""
-        fresh = not self._job.start and not self._config.base and not self._config.model.starter
-        if not fresh or not self._config.calibration_items:
+        if not self._job.is_fresh or not self._config.calibration_items:
             return None
         numbers = (number for number, phase in enumerate(self._config.phases) if phase.objective == "embedding")
         return next(numbers, None)

@@ -14,7 +14,7 @@ from flows.study import StudyConfig
 from gme_data.settings import Frozen, load_config
 
 ROOT = Path(__file__).resolve().parents[2]
-STARTERS = [ROOT / "configs" / "longer.yaml", ROOT / "configs" / "starter.yaml"]
+STARTERS = [ROOT / "configs" / "starter.yaml"]
 STUDIES = sorted((ROOT / "configs" / "studies").glob("*.yaml"))
 PIPELINES = sorted({*(ROOT / "configs").glob("*.yaml"), ROOT / "tests" / "flows" / "small.yaml"} - set(STARTERS))
 SHIPPED = [path for path in [*PIPELINES, *STARTERS, *STUDIES] if path.is_relative_to(ROOT / "configs")]

@@ -44,6 +44,10 @@ def test_a_mixture_that_the_data_can_not_give(share, message, small_config, worl
     refused(world, tmp_path, small_config(phases=phases(**share), ranks=3), message)
 
 
+def test_a_share_of_a_start_that_is_none(small_config, world, tmp_path: Path):
+    refused(world, tmp_path, small_config(phases=phases(), start_share=0.5), "start_share: 0.5 of the weights at the")
+
+
 def test_a_picture_that_is_not_there(small_config, world, examples, tmp_path: Path):
     bad = replace(examples[0], query=replace(examples[0].query, image="0" * 64))
     write_examples(tmp_path / "synthetic" / "train", [*examples[1:], bad])

@@ -223,6 +223,25 @@ def test_a_stage_starts_from_a_pretrained_folder_within_its_limits(
         np.testing.assert_allclose(new.detach().float(), old.detach().float(), atol=1e-3, err_msg=name)
 
 
+def test_a_share_of_the_start_is_kept(small_config, whole: Path, world: dict[str, Path], tmp_path: Path):
+    start = whole / "staging"
+    share = SourceShare(source="question", batch_size=24)
+    phase = PhaseConfig(name="text", steps=2, mixture=(share,), text_learning_rate=1e-2, vision_learning_rate=0)
+    saved = {}
+    for kept in (0.0, 0.75):
+        folder = tmp_path / str(kept)
+        config = small_config(phases=(phase,), start_share=kept, ranks=1)
+        train(config, {**world, "model": start}, context(folder))
+        saved[kept] = Embedder.load(folder / "staging").model.state_dict()
+    first = Embedder.load(start).model.state_dict()
+    moved = {name for name, weight in first.items() if not weight.equal(saved[0.0][name])}
+    assert moved
+    assert all(name.startswith("qwen.language_model") for name in moved)
+    for name, weight in first.items():
+        wanted = 0.25 * saved[0.0][name].double() + 0.75 * weight.double() if name in moved else weight
+        np.testing.assert_allclose(saved[0.75][name].double(), wanted.double(), atol=1e-6, err_msg=name)
+
+
 def test_a_loss_that_is_not_finite_stops_all_ranks_with_a_reason(small_config, world: dict[str, Path], tmp_path: Path):
     share = SourceShare(source="shape", batch_size=16)
     phase = PhaseConfig(

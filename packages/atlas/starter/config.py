@@ -16,7 +16,7 @@ class StarterConfig(Frozen):
     """Side of emoji, icons and flags in pixels; Atlas's own."""
     photo_size: int = Field(96, ge=16, le=512)
     """Longer side of photographs in pixels."""
-    pictures: int = Field(36_000, ge=1)
+    pictures: int = Field(60_000, ge=1)
     """At most so many pictures; icons of the least known concepts are left out first."""
     styles_per_concept: int = Field(6, ge=1)
     """At most so many sets draw one concept."""
