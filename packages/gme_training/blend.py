@@ -13,9 +13,10 @@ from torch import nn
 
 @torch.no_grad()
 def blend(model: nn.Module, start: nn.Module, share: float) -> None:
-    """Move the weights of `model` in place by `share` of the way to those of `start`, which has the same layers.
+    """Move the weights of `model` in place by `share` of the way to those of `start`, of the same names.
 
-    Weights that were not trained are equal in both and stay what they are, to the last bit.
+    Weights that are equal in both stay what they are, to the last bit.
     """
-    for trained, first in zip(model.parameters(), start.parameters(), strict=True):
-        trained.lerp_(first.to(trained), share)
+    first = dict(start.named_parameters())
+    for name, trained in model.named_parameters():
+        trained.lerp_(first[name].to(trained), share)

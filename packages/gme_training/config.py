@@ -195,7 +195,7 @@ class TrainingConfig(Frozen):
     """Adapters instead of full fine-tuning of the language part."""
     start_share: float = Field(default=0.0, ge=0, lt=1)
     """How far the saved weights lie from the trained ones on the way back to those that the stage started from: what
-    a model knew before is forgotten less. See `blend`; only of a stage that starts from a trained model."""
+    a model knew before is forgotten less. See `blend`. Not for a fresh model, which knew nothing."""
     optimizer: OptimizerConfig = OptimizerConfig()
     """AdamW and schedule."""
     prepare_threads: PositiveInt = 2

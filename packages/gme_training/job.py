@@ -37,7 +37,7 @@ class Job:
 
     @property
     def is_fresh(self) -> bool:
-        """Whether the stage starts from a model that nobody trained to embed."""
+        """Whether the stage starts from language layers that never saw a picture and a tower drawn at random."""
         return not self.start and not self.config.base and not self.config.model.starter
 
     @property

@@ -223,14 +223,15 @@ def test_a_stage_starts_from_a_pretrained_folder_within_its_limits(
         np.testing.assert_allclose(new.detach().float(), old.detach().float(), atol=1e-3, err_msg=name)
 
 
-def test_a_share_of_the_start_is_kept(small_config, whole: Path, world: dict[str, Path], tmp_path: Path):
+@pytest.mark.parametrize("lora", [None, LoraConfig(rank=4)], ids=["whole", "adapters"])
+def test_a_share_of_the_start_is_kept(small_config, whole: Path, world: dict[str, Path], tmp_path: Path, lora):
     start = whole / "staging"
     share = SourceShare(source="question", batch_size=24)
     phase = PhaseConfig(name="text", steps=2, mixture=(share,), text_learning_rate=1e-2, vision_learning_rate=0)
     saved = {}
     for kept in (0.0, 0.75):
         folder = tmp_path / str(kept)
-        config = small_config(phases=(phase,), start_share=kept, ranks=1)
+        config = small_config(phases=(phase,), lora=lora, start_share=kept, ranks=1)
         train(config, {**world, "model": start}, context(folder))
         saved[kept] = Embedder.load(folder / "staging").model.state_dict()
     first = Embedder.load(start).model.state_dict()
