@@ -60,7 +60,7 @@ class Progress:
         speed = f", {fresh / elapsed:,.1f} {self._unit}/s" if fresh > 0 and elapsed >= 1 else ""
         left = (
             f", about {(self._total - self._done) * elapsed / fresh:.0f} s left"
-            if self._total is not None and 0 < fresh and self._done < self._total
+            if self._total is not None and fresh > 0 and self._done < self._total
             else ""
         )
         tail = f" · {note}" if note else ""
