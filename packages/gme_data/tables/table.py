@@ -84,7 +84,7 @@ class TableFile:
         """The rows in order, and errors in place of those that can't be read.
 
         Args:
-            columns: Names to hand over, as far as a row has them; None hands over all.
+            columns: Names that are needed; formats that can leave out the others do. None needs all.
 
         Raises:
             FoundryError: The file as a whole can't be read on.
@@ -93,8 +93,9 @@ class TableFile:
             return parquet_rows(self.path, self.name, columns)
         if self.format == "arrow":
             return arrow_rows(self.path, self.name, columns)
-        read = delimited_rows if self.format == "delimited" else json_lines_rows
-        return read(self.path, self.name, columns, self.encoding)
+        if self.format == "delimited":
+            return delimited_rows(self.path, self.name, columns, self.encoding)
+        return json_lines_rows(self.path, self.name, self.encoding)
 
 
 @dataclass(frozen=True, slots=True)

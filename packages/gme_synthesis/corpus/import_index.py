@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import sqlite3
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -56,6 +56,9 @@ class PictureMatch:
     image: str
     problem: str = ""
     detail: str = ""
+
+
+_NO_PICTURE = PictureMatch("")
 
 
 class ImportIndex:
@@ -112,11 +115,18 @@ class ImportIndex:
 
     # Passages
 
-    def add_id(self, id_: str, location: str) -> str:
-        """Note an id; returns where it stood before, or an empty text if it is new."""
-        if self._file.execute("INSERT OR IGNORE INTO ids VALUES (?, ?)", (id_, location)).rowcount:
-            return ""
-        return str(self._file.execute("SELECT location FROM ids WHERE id = ?", (id_,)).fetchone()[0])
+    def add_ids(self, rows: Sequence[tuple[str, str]]) -> dict[str, str]:
+        """Note the ids of some rows, each with its location.
+
+        Returns:
+            Empty if all are new; else, by location, where the row's id stood before, or an empty text.
+        """
+        added = self._file.executemany("INSERT OR IGNORE INTO ids VALUES (?, ?)", rows).rowcount
+        if added == len(rows):
+            return {}
+        known = "SELECT location FROM ids WHERE id = ?"
+        first = [str(self._file.execute(known, (id_,)).fetchone()[0]) for id_, _ in rows]
+        return {row: before if before != row else "" for (_, row), before in zip(rows, first, strict=True)}
 
     def add_passage(self, passage: Candidate) -> Candidate:
         """Note what captions need to know of a passage, and give it back."""
@@ -174,7 +184,9 @@ class ImportIndex:
 
     def match_stem(self, id_: str) -> PictureMatch:
         """The picture that is called as a passage's id; no picture and no problem if none is."""
-        return self._only("stem", unicodedata.normalize("NFC", id_)) or PictureMatch("")
+        if not self._has_pictures:
+            return _NO_PICTURE
+        return self._only("stem", unicodedata.normalize("NFC", id_)) or _NO_PICTURE
 
     def _only(self, column: str, value: str) -> PictureMatch | None:
         rows = self._file.execute(

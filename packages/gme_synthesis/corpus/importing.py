@@ -7,9 +7,10 @@ import. Cleans nothing: that is synthesis' first step, and on record there. Memo
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import Field, field_validator
 
@@ -44,6 +45,7 @@ COLUMNS = (
     "source",
 )
 """What a passage may say; only `text` must be there."""
+_BATCH_ROWS = 1000
 _TEXT_COLUMNS = ("text", "title", "kind", "domain", "entity_group", "picture", "page", "licence", "source")
 
 
@@ -159,80 +161,102 @@ def _require_columns(table: Table, config: ImportConfig) -> None:
     )
 
 
+class _Fields(NamedTuple):
+    """A row as passages have it, before its id is known to be new and its pictures are looked up."""
+
+    row: Row
+    id: str
+    texts: dict[str, str]
+    aliases: tuple[str, ...]
+    facts: dict[str, str]
+
+
 def _passages(table: Table, config: ImportConfig, index: ImportIndex) -> Iterator[Candidate]:
     """The passages that can be used; the others are rejected."""
     columns = {name: config.columns.get(name, name) for name in COLUMNS}
-    id_column = columns["id"]
-    number = 0
+    batch: list[_Fields] = []
+    number = -1
     with Progress("import", table.count(), "rows") as progress:
         for file in table.files:
             present = file.columns()
-            has_ids = present is not None and id_column in present
-            for row in file.rows(tuple(columns.values())):
-                progress.advance()
-                number += 1
+            has_ids = present is not None and columns["id"] in present
+            for number, row in enumerate(file.rows(tuple(columns.values())), start=number + 1):  # noqa: B020 - goes on
                 if isinstance(row, RowError):
                     index.reject(row.reason, row.location, row.location, f"{row.message}: {row.text}")
                     continue
                 # Lines of JSON may have an id or not. Once one has, a line without one is a defect.
-                has_ids = has_ids or id_column in row.values
-                passage = _passage_of(row, columns, config, index, number=None if has_ids else number - 1)
-                if passage is not None:
-                    yield passage
+                has_ids = has_ids or columns["id"] in row.values
+                fields = _read_fields(row, columns, index, None if has_ids else number)
+                if fields is not None:
+                    batch.append(fields)
+                if len(batch) == _BATCH_ROWS:
+                    yield from _take(batch, config, index)
+                    batch = []
+                    progress.advance(number + 1 - progress.done)
+        yield from _take(batch, config, index)
+        progress.advance(number + 1 - progress.done)
 
 
-def _passage_of(
-    row: Row, columns: Mapping[str, str], config: ImportConfig, index: ImportIndex, number: int | None
-) -> Candidate | None:
-    """The passage of a row, or None if it is rejected.
+def _read_fields(row: Row, columns: Mapping[str, str], index: ImportIndex, number: int | None) -> _Fields | None:
+    """The cells of a row as what their columns are for, or None if it is rejected.
 
     Args:
         row: By the file's own column names.
         columns: Our names of columns -> the file's.
-        config: Of the import.
         index: Takes the reject.
         number: Of the row in the whole table, which is its id where the file has no ids; else None.
     """
-    cells = {name: row.values.get(theirs) for name, theirs in columns.items()}
-    subject, column = row.location, "id"
+    values = row.values
+    cells = {name: values[theirs] for name, theirs in columns.items() if theirs in values}
+    id_, column = "", "id"
+    texts = dict.fromkeys(_TEXT_COLUMNS, "")
     try:
-        id_ = f"{number:08d}" if number is not None else id_cell(cells["id"])
-        subject, texts = id_, {}
+        id_ = f"{number:08d}" if number is not None else id_cell(cells.get("id"))
         for column in _TEXT_COLUMNS:
-            texts[column] = text_cell(cells[column])
+            if column in cells:
+                texts[column] = text_cell(cells[column])
         column = "aliases"
-        aliases = tuple(list_cell(cells["aliases"]))
+        aliases = tuple(list_cell(cells.get("aliases")))
         column = "facts"
-        facts = facts_cell(cells["facts"])
+        facts = facts_cell(cells.get("facts"))
     except CellError as error:
-        index.reject(error.reason, subject, row.location, f"column {columns[column]!r}: {error}")
+        index.reject(error.reason, id_ or row.location, row.location, f"column {columns[column]!r}: {error}")
         return None
     if not texts["text"].strip():
         index.reject("no-text", id_, row.location, f"column {columns['text']!r} is empty")
         return None
-    if before := index.add_id(id_, row.location):
-        index.reject("same-id-twice", id_, row.location, f"the id {id_!r} stands at {before}: {texts['text'][:200]}")
-        return None
-    title = " ".join(texts["title"].split())
-    return Candidate(
-        id=id_,
-        text=texts["text"],
-        title=title,
-        aliases=aliases,
-        kind=texts["kind"],
-        domain=texts["domain"],
-        entity_group=texts["entity_group"] or title.casefold() or id_,
-        facts=facts,
-        licence=texts["licence"] or config.licence,
-        source=texts["source"] or config.source,
-        picture=_picture_of("picture", texts["picture"], id_, row, index),
-        page=_picture_of("page", texts["page"], id_, row, index),
-    )
+    return _Fields(row, id_, texts, aliases, facts)
+
+
+def _take(batch: Sequence[_Fields], config: ImportConfig, index: ImportIndex) -> Iterator[Candidate]:
+    """The passages of a batch whose ids are new, with their pictures."""
+    earlier = index.add_ids([(fields.id, fields.row.location) for fields in batch])
+    for row, id_, texts, aliases, facts in batch:
+        location = row.location
+        if earlier and earlier[location]:
+            detail = f"the id {id_!r} stands at {earlier[location]}: {texts['text'][:200]}"
+            index.reject("same-id-twice", id_, location, detail)
+            continue
+        title = " ".join(texts["title"].split())
+        yield Candidate(
+            id=id_,
+            text=texts["text"],
+            title=title,
+            aliases=aliases,
+            kind=texts["kind"],
+            domain=texts["domain"],
+            entity_group=texts["entity_group"] or title.casefold() or id_,
+            facts=facts,
+            licence=texts["licence"] or config.licence,
+            source=texts["source"] or config.source,
+            picture=_picture_of("picture", texts["picture"], id_, row, index),
+            page=_picture_of("page", texts["page"], id_, row, index),
+        )
 
 
 def _picture_of(column: str, name: str, id_: str, row: Row, index: ImportIndex) -> str:
     """Image id of the picture that a row names; without a name, the picture that is called as the passage."""
-    if name.strip():
+    if name and not name.isspace():
         match = index.match_name(name)
     elif column == "picture":
         match = index.match_stem(id_)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ from gme_data.parquet import shard_paths, write_shards
 from gme_synthesis.candidates import Candidate
 
 IMAGES = "images"
+_json_of = json.JSONEncoder(ensure_ascii=False).encode  # `json.dumps` makes an encoder for each call
 _TEXTS = ("id", "text", "title", "kind", "domain", "entity_group", "picture", "page", "licence", "source")
+_texts_of = attrgetter(*_TEXTS)
 PASSAGES_SCHEMA = pa.schema(
     [
         *(pa.field(name, pa.string(), nullable=False) for name in _TEXTS),
@@ -99,8 +102,10 @@ def write_captions(folder: Path, captions: Iterable[Caption]) -> None:
 
 
 def _row(passage: Candidate) -> dict[str, Any]:
-    row: dict[str, Any] = {name: getattr(passage, name) for name in _TEXTS}
-    return {**row, "aliases": list(passage.aliases), "facts": json.dumps(dict(passage.facts), ensure_ascii=False)}
+    row: dict[str, Any] = dict(zip(_TEXTS, _texts_of(passage), strict=True))
+    row["aliases"] = passage.aliases
+    row["facts"] = _json_of(passage.facts) if passage.facts else "{}"
+    return row
 
 
 def _candidate(row: dict[str, Any]) -> Candidate:
