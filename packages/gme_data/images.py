@@ -34,7 +34,7 @@ MAX_SIDE = 65_535
 ALLOWED_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 ROW_GROUP_ROWS = 128
 _CACHED_ROW_GROUPS = 64
-_AGAIN = "Delete its folder and run its step again."
+_RERUN_HINT = "Delete its folder and run its step again."
 
 Encoded: TypeAlias = bytes  # inside ImageRecord the name `bytes` is a field
 
@@ -231,9 +231,9 @@ class ImageStore:
                 file.read_row_group(group, columns=["id", "width", "height"]) for group in range(file.num_row_groups)
             ]
             if missing := {"id", "bytes", "width", "height"} - set(file.schema_arrow.names):
-                raise FoundryError(f"No image shard: {path}: without {', '.join(sorted(missing))}.", hint=_AGAIN)
+                raise FoundryError(f"No image shard: {path}: without {', '.join(sorted(missing))}.", hint=_RERUN_HINT)
         except (pa.ArrowException, OSError) as error:
-            raise FoundryError(f"Corrupt image shard: {path}: {error}", hint=_AGAIN) from error
+            raise FoundryError(f"Corrupt image shard: {path}: {error}", hint=_RERUN_HINT) from error
         self._files.append(file)
         self._paths.append(path)
         return groups
@@ -285,7 +285,7 @@ class ImageStore:
             try:
                 table = self._files[file].read_row_group(group, columns=["bytes"])
             except (pa.ArrowException, OSError) as error:
-                raise FoundryError(f"Corrupt image shard: {self._paths[file]}: {error}", hint=_AGAIN) from error
+                raise FoundryError(f"Corrupt image shard: {self._paths[file]}: {error}", hint=_RERUN_HINT) from error
             self._cache[key] = table.column("bytes").to_pylist()
             if len(self._cache) > _CACHED_ROW_GROUPS:
                 self._cache.popitem(last=False)

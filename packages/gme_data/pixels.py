@@ -142,7 +142,8 @@ def _float_levels(values: NDArray[np.float32], subject: str) -> Levels:
     if not np.isfinite(low + high):  # NaN comes through both, and infinity through one
         raise FoundryError(f"{subject} holds NaN or infinite levels.", hint="Replace them: numpy.nan_to_num.")
     if low >= 0 and high <= 1:
-        return np.rint(values * np.float32(255)).astype(np.uint8)
+        levels: Levels = np.rint(values * np.float32(255)).astype(np.uint8)
+        return levels
     if low >= 0 and high <= 255 and bool((values == np.floor(values)).all()):
         return values.astype(np.uint8)
     raise _no_range(f"{subject} with levels from {low:g} to {high:g}")

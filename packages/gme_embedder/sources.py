@@ -82,7 +82,7 @@ def as_source(item: EmbedderInput, images: ImageStore | None) -> Source:
             raise FoundryError(f"Field '{field}' of an item must be a string, found {type(value).__name__}.")
     if title is not None:
         text = f"{title} {text or ''}".strip()
-    return Source(text, _given(image) if image is not None else None)
+    return Source(text, _picture(image) if image is not None else None)
 
 
 def _stored(image_id: str, images: ImageStore | None) -> Picture:
@@ -96,7 +96,7 @@ def _stored(image_id: str, images: ImageStore | None) -> Picture:
     return Picture(image_id, image_id, lambda: images.open(image_id))
 
 
-def _given(image: object) -> Picture:
+def _picture(image: object) -> Picture:
     if isinstance(image, Image.Image):
         load_pixels(image)  # now: two threads must not decode a lazily opened picture at once
         return Picture(None, "image", lambda: image)
