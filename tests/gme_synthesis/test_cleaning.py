@@ -212,6 +212,8 @@ def test_a_text_that_mentions_tags_is_no_markup(text: str) -> None:
         ("<table><tr><td>a<td>b</table>", "a b"),
         ("the end of a passage that was cut.</p>", "the end of a passage that was cut."),
         ("<p>है</p> text", "है text"),
+        ("<p>a</p><script>b c <script>d</script> e", "a b c e"),
+        ("<p>a</p><script>document.write('<script>x')</script> e", "a e"),
         ("<div>a <style>b {}</style>c<!-- d --> e</div>", "a c e"),
         ("<p>&sum; &int;</p>", "∑ ∫"),
         ("<doc><head>Foo</head><para>Text &lt; x</para></doc>", "Foo Text < x"),
@@ -259,9 +261,6 @@ def test_words_outside_of_markup_survive_in_their_order(parts: list[tuple[str, s
      "&#1", "<a b=1 c='>", "\u00ad", "<p class=\"x>", "</p ", "<!d ", "<?d "],
 )  # fmt: skip
 def test_time_grows_with_the_length_alone(piece: str) -> None:
-    seconds = []
-    for length in (50_000, 200_000):
-        start = time.process_time()
-        plain_text(piece * (length // len(piece)))
-        seconds.append(time.process_time() - start)
-    assert seconds[1] < 12 * seconds[0] + 0.2  # 4 times the text; 16 times would be its square
+    start = time.process_time()
+    plain_text(piece * (200_000 // len(piece)))
+    assert time.process_time() - start < 3  # at most half a second if linear, minutes if quadratic

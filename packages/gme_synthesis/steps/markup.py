@@ -60,7 +60,7 @@ _QUOTED = r"""(?:"(?:[^"<>]|(?<=[\s=-])>)*+"|'(?:[^'<>]|(?<=[\s=-])>)*+')"""
 """``a > b`` and ``=>`` may stand in a value; another ``>`` ends the tag, whose quote was left open."""
 _ATTRIBUTE = rf"""\s++(?:[^\s"'<>/=]++\s*+=\s*+(?:{_QUOTED}|[^\s"'<>]++)|(?i:{_FLAGS})(?=[\s/>]))"""
 _TOKEN = re.compile(
-    rf"""<!--|-->|<!\[CDATA\[|\]\]>|<![a-zA-Z][^<>]{0, 300}+>|<\?[a-zA-Z][^<>]{0, 300}+>"""
+    rf"""<!--|-->|<!\[CDATA\[|\]\]>|<![a-zA-Z][^<>]{{0,300}}+>|<\?[a-zA-Z][^<>]{{0,300}}+>"""
     rf"""|<(?P<end>/?)(?P<name>{_NAME})(?P<attributes>(?:{_ATTRIBUTE})*+)\s*+/?>"""
     rf"""|<(?P<broken>{_NAME})(?:{_ATTRIBUTE})*+\s++[^\s"'<>/=]++\s*+=\s*+["'][^\s"'<>]*+>"""
 )
@@ -193,13 +193,15 @@ def _seen(text: str, tokens: list[re.Match[str]], kind: Kind) -> str:
             parts.append(text[at : end.start()] if end else "")
             at = end.end() if end else at
         elif kind == "page" and name in _UNSEEN and not token["end"]:
-            at = _end_of_unseen(name, at, marks)
+            at = _end_of_unseen(text, name, at, marks)
     return "".join([*parts, text[at:]])
 
 
-def _end_of_unseen(name: str, start: int, marks: _Marks) -> int:
-    """Where the text goes on; at `start` if the element has no end."""
-    end = marks.next(f"</{name}", start)
+def _end_of_unseen(text: str, name: str, start: int, marks: _Marks) -> int:
+    """Where the text goes on; at `start` if the element has no end, or begins again before one."""
+    end, again = marks.next(f"</{name}", start), marks.next(name, start)
+    if end and again and again.start() < end.start() and text[again.start() - 1] not in "\"'":  # a script may write one
+        return start
     if end:
         return end.end()
     body = marks.next("body", start) if name == "head" else None  # a head's end may be left out
