@@ -55,13 +55,7 @@ def with_openai(url: str, name: str, picture: str) -> dict[str, object]:
         "list": [row.embedding for row in create(model=name, input=TEXTS).data],
         "float": [row.embedding for row in create(model=name, input=TEXTS, encoding_format="float").data],
         "null": create(model=name, input="Lima", extra_body=nulls).data[0].embedding,
-        "picture": create(
-            model=name,
-            input=[],
-            extra_body={"input": [{"image": picture, "text": "a flag"}], "instruction": "Find it."},
-        )
-        .data[0]
-        .embedding,
+        "picture": create(model=name, input=[], extra_body=item).data[0].embedding,
         "usage": create(model=name, input=TEXTS, user="somebody", timeout=30).usage.total_tokens,
         "2048": [len(many.data), many.data[2047].index],
         "empty": error_of(lambda: create(model=name, input=["a", ""])),
