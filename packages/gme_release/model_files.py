@@ -10,7 +10,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 import mlflow.artifacts
 from mlflow.entities import LoggedModel
@@ -18,6 +17,7 @@ from mlflow.models import Model
 
 from gme_data.errors import FoundryError
 from gme_data.manifest import NAME, Manifest, damage, read_manifest
+from gme_data.urls import file_url_path
 
 CACHE = Path("runs") / "models"
 """Where fetched models lie in a workspace, each in a folder named by its digest."""
@@ -27,8 +27,9 @@ _DESCRIPTION = "MLmodel"
 
 def local_folder(model: LoggedModel) -> Path | None:
     """The folder of a logged model's artifacts; None where they are not on a disk of this machine."""
-    parts = urlsplit(model.artifact_location)
-    return Path(url2pathname(parts.path)) if parts.scheme in ("file", "") else None
+    if urlsplit(model.artifact_location).scheme not in ("file", ""):
+        return None
+    return file_url_path(model.artifact_location)
 
 
 def weights_path(model: LoggedModel) -> str | None:

@@ -11,8 +11,9 @@ from gme_data.manifest import damage, read_manifest, write_manifest
 from gme_release.config import ReleaseConfig
 from gme_release.diffable import write_diffable
 from gme_release.dvc_command import run_dvc
+from gme_release.dvc_config import dvc_settings, prepare
 from gme_release.records import RunFacts
-from gme_release.versioning import dvc_settings, fetch, prepare, read_pointer, version_outputs
+from gme_release.versioning import fetch, read_pointer, version_outputs
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
