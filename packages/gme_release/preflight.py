@@ -1,7 +1,7 @@
 """What the last step of a run will need, looked at before the first: where records and bytes go, and the gate's policy.
 
 Each check either says what it found or raises what the last step would. A tracking server that does not answer is no
-reason to stop: the work goes on and it is told later. Writes nothing.
+reason to stop: the work goes on and it is told later. Leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -181,12 +182,16 @@ def require_room(folder: Path, what: str) -> None:
         raise FoundryError(
             f"{folder} can't be made for {what}: {there} is a file.", hint="Give another folder.", exit_code=1
         )
-    if not os.access(there, os.W_OK | os.X_OK):
+    try:
+        # Asked by doing it: the permissions of a folder do not tell of root, read-only disks and quotas.
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
         raise FoundryError(
-            f"{folder} can't be written for {what}.",
+            f"{folder} can't be written for {what}: {error.strerror}.",
             hint=f"Make {there} writable for this user, or give another folder.",
             exit_code=1,
-        )
+        ) from error
     free = shutil.disk_usage(there).free
     if free < ROOM_BYTES:
         raise FoundryError(
