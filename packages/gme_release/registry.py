@@ -183,7 +183,7 @@ def _write_model(model: LoggedModel, folder: Path) -> None:
         mlflow.pyfunc.log_model(
             model_id=model.model_id,
             python_model=str(_CODE),
-            artifacts={ARTIFACT: str(folder)},
+            artifacts={ARTIFACT: folder.resolve().as_uri()},  # MLflow reads a plain path as an address
             code_paths=copy_code(Path(code)),
             signature=_signature(folder),
             pip_requirements=requirements(),
