@@ -12,8 +12,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import mlflow.artifacts
+import yaml
 from mlflow.entities import LoggedModel
-from mlflow.models import Model
 
 from gme_data.errors import FoundryError
 from gme_data.manifest import NAME, Manifest, damage, read_manifest
@@ -36,8 +36,9 @@ def weights_path(model: LoggedModel) -> str | None:
     """Where the safetensors folder is inside the artifacts; None if the model was never written to its end."""
     if _DESCRIPTION not in _listing(model, ""):
         return None
-    description = mlflow.artifacts.download_artifacts(_uri(model, _DESCRIPTION))
-    flavour: dict[str, Any] = Model.load(description).flavors["python_function"]
+    description = Path(mlflow.artifacts.download_artifacts(_uri(model, _DESCRIPTION)))
+    # `Model.load` would read the path as an address, with what follows a "#" or "?" in it left out.
+    flavour: dict[str, Any] = yaml.safe_load(description.read_text(encoding="utf-8"))["flavors"]["python_function"]
     return str(flavour["artifacts"][ARTIFACT]["path"])
 
 

@@ -95,10 +95,10 @@ class RecordSettings(BaseSettings):
         if self.artifact_root is not None:
             root = self.artifact_root
             home = root if "://" in root else (workspace / root).resolve().as_uri()
-            return f"{home.rstrip('/')}/{_folder_name(experiment)}"
+            return f"{home.rstrip('/')}/{quote(_folder_name(experiment))}"
         if self.mlflow_uri is not None and self.mlflow_uri.startswith("http"):
             return None
-        return f"{(workspace / _ARTIFACTS).resolve().as_uri()}/{_folder_name(experiment)}"
+        return (workspace.resolve() / _ARTIFACTS / _folder_name(experiment)).as_uri()
 
     def has_records(self, workspace: Path) -> bool:
         """Whether there may be records: a database somewhere else, or one in the workspace."""
@@ -141,8 +141,7 @@ def _has_target(uri: str) -> bool:
 
 
 def _folder_name(experiment: str) -> str:
-    """An experiment's name as one folder of a URI."""
-    # A URI drops a folder named '.' or '..', so these are quoted as well, though no rule asks for it.
+    """One folder for an experiment, whose name may hold what leads elsewhere, such as ``../``."""
     return experiment.replace(".", "%2E") if experiment in (".", "..") else quote(experiment, safe="")
 
 
