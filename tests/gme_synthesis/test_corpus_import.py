@@ -246,6 +246,21 @@ def test_long_ids_are_whole(tmp_path: Path) -> None:
     assert not rejects
 
 
+def test_titles_names_and_captions_are_cleaned_as_passages_are(tmp_path: Path) -> None:
+    rows = [
+        {"id": "1", "text": "A passage.", "title": "Donau\u00addampf", "aliases": ["<b>AT&amp;T</b>"]},
+        {"id": "2", "text": "A passage.", "title": "Donaudampf", "facts": {"a": "\u0645\u06cc\u200c\u062e"}},
+    ]
+    data = picture(tmp_path / "red.png", "red").read_bytes()
+    pictures = [{"name": "a", "bytes": data, "caption": "Sil&shy;ben"}]
+    pq.write_table(pa.Table.from_pylist(pictures), tmp_path / "pictures.parquet")
+    corpus, _ = imported(tmp_path, write_lines(tmp_path / "p.jsonl", rows), pictures=tmp_path / "pictures.parquet")
+    first, second = corpus.passages()
+    assert (first.title, first.aliases, first.entity_group) == ("Donaudampf", ("AT&T",), second.entity_group)
+    assert second.facts == {"a": "\u0645\u06cc\u200c\u062e"}
+    assert [caption.caption for caption in corpus.captions.values()] == ["Silben"]
+
+
 NFC, NFD = "caf\u00e9", "cafe\u0301"
 
 

@@ -17,6 +17,7 @@ from gme_data.errors import did_you_mean
 from gme_synthesis.candidates import Candidate
 from gme_synthesis.corpus.store import Caption
 from gme_synthesis.records import Reject
+from gme_synthesis.steps.cleaning import plain_label
 
 _CACHE_KIB = 64 * 1024
 _SUGGESTIONS = 20
@@ -231,7 +232,7 @@ class ImportIndex:
 
 def words_of(name: str) -> str:
     """``red_panda-02.jpg`` -> ``red panda``."""
-    return re.sub(r"[\W_]+\d*$", "", " ".join(re.split(r"[_\-\s]+", PurePosixPath(name).stem)))
+    return plain_label(re.sub(r"[\W_]+\d*$", "", " ".join(re.split(r"[_\-\s]+", PurePosixPath(name).stem))))
 
 
 def _key(name: str) -> str:

@@ -13,6 +13,7 @@ from gme_data.errors import FoundryError
 from gme_data.images import ALLOWED_FORMATS, MAX_BYTES, ImageRecord, decode_rgb
 from gme_data.tables import Row, RowError, Table, open_table
 from gme_synthesis.corpus.import_index import ImportIndex
+from gme_synthesis.steps.cleaning import plain_label
 
 PICTURE_SUFFIXES = frozenset(
     {".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff"}
@@ -133,7 +134,9 @@ def _picture_of(row: Row, number: int) -> PictureFile:
         names["path"] = cell.get("path") if is_missing(names["path"]) else names["path"]
     present = [value for value in names.values() if not is_missing(value) and value != ""]
     name = id_cell(present[0]) if present else str(number)
-    return PictureFile(name, row.location, data, text_cell(values.get("caption")), text_cell(values.get("licence")))
+    return PictureFile(
+        name, row.location, data, plain_label(text_cell(values.get("caption"))), text_cell(values.get("licence"))
+    )
 
 
 def _is_table_folder(path: Path) -> bool:

@@ -1,7 +1,8 @@
 """`gme corpus import`: passages and pictures of one's own become a corpus on disk.
 
 Rows that can't be used are left out and counted by reason, with file and row; a column that isn't there stops the
-import. Cleans nothing: that is synthesis' first step, and on record there. Memory does not grow with the rows.
+import. Titles, names, captions and values of facts lose markup and invisible characters here, since entity groups and
+look-ups go by them; passages stay as they are until synthesis' first step. Memory does not grow with the rows.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from gme_synthesis.corpus.import_index import ImportIndex, ReasonCount
 from gme_synthesis.corpus.import_pictures import PictureSource
 from gme_synthesis.corpus.store import IMAGES, write_captions, write_passages
 from gme_synthesis.funnel import write_rejects
+from gme_synthesis.steps.cleaning import plain_label
 
 SUMMARY = "summary.json"
 COLUMNS = (
@@ -237,16 +239,16 @@ def _take(batch: Sequence[_Fields], config: ImportConfig, index: ImportIndex) ->
             detail = f"the id {id_!r} stands at {earlier[location]}: {texts['text'][:200]}"
             index.reject("same-id-twice", id_, location, detail)
             continue
-        title = " ".join(texts["title"].split())
+        title = plain_label(texts["title"])
         yield Candidate(
             id=id_,
             text=texts["text"],
             title=title,
-            aliases=aliases,
-            kind=texts["kind"],
+            aliases=tuple(filter(None, map(plain_label, aliases))),
+            kind=plain_label(texts["kind"]),
             domain=texts["domain"],
             entity_group=texts["entity_group"] or title.casefold() or id_,
-            facts=facts,
+            facts={name: plain for name, value in facts.items() if (plain := plain_label(value))},
             licence=texts["licence"] or config.licence,
             source=texts["source"] or config.source,
             picture=_picture_of("picture", texts["picture"], id_, row, index),

@@ -120,6 +120,9 @@ def plain_text(text: str) -> tuple[str, list[str]]:
     For whatever a stranger wrote: passages, titles, captions, names, values of facts. To be applied once, when it is
     read: ``&amp;lt;`` is the text ``&lt;``, and a second time would make ``<`` of it.
     """
+    # Nothing below changes such a text, and most titles, names and values are one.
+    if len(text) <= _LONGEST_READ and text.isascii() and text.isprintable() and "<" not in text and "&" not in text:
+        return " ".join(text.split()), []
     marks = []
     if len(text) > _LONGEST_READ:
         text = text[:_LONGEST_READ]
@@ -128,6 +131,11 @@ def plain_text(text: str) -> tuple[str, list[str]]:
     marks += ["html"] * was_markup
     line = " ".join(readable(text).split())
     return line if _JOINERS.sub("", line).strip() else "", marks
+
+
+def plain_label(text: str) -> str:
+    """A title, name, caption or value as `plain_text`, without what was done to it."""
+    return plain_text(text)[0]
 
 
 def cut_at_sentence(text: str, longest: int) -> tuple[str, bool]:
