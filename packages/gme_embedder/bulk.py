@@ -43,6 +43,7 @@ from gme_embedder.folder import (
 from gme_embedder.job import JOB, Job, read_job, require_same_job
 from gme_embedder.npy import write_npy
 from gme_embedder.pictures_read import PictureFile, changed_files, read_picture_files
+from gme_embedder.sources import EmbedderInput
 
 _log = logging.getLogger(__name__)
 
@@ -248,19 +249,46 @@ class _Work:
         """Vectors [rows, d]; places that turn out to be bad are added to `bad`, their vectors have no meaning."""
         good = [place for place in range(len(rows)) if place not in bad]
         items = [rows[place].item for place in good]
-        refused: dict[int, str] | None = {} if self.on_error == "skip" else None
+        refused: dict[int, str] = {}
         vectors = np.zeros((len(rows), self.job.model.dimension), np.float32)
         try:
             vectors[good] = self.embedder.encode(
-                items, self.job.instruction, self.images, bad=refused, on_batch=meter.add
+                items,
+                self.job.instruction,
+                self.images,
+                bad=refused if self.on_error == "skip" else None,
+                on_batch=meter.add,
             )
         except FoundryError as error:
             raise _renamed(error, rows, good) from error
-        for item, reason in (refused or {}).items():
+        except (MemoryError, OSError, RuntimeError):  # of the machine, not of an item
+            raise
+        except Exception as error:  # some library stumbled over an item in a way that nobody foresaw
+            vectors[good] = self._encode_singly(items, refused, error)
+        for item, reason in refused.items():
             bad[good[item]] = _NUMBERED.sub("", reason)
         for place in np.flatnonzero(~np.isfinite(vectors).all(axis=1)).tolist():
             bad.setdefault(place, f"the model's vector is not finite in {self.job.precision}")
         self._require_good(rows, bad)
+        return vectors
+
+    def _encode_singly(
+        self, items: Sequence[EmbedderInput], refused: dict[int, str], error: Exception
+    ) -> NDArray[np.float32]:
+        """Vectors of items one by one, which tells those apart that end in an `error`; if all do, it is our own."""
+        vectors = np.zeros((len(items), self.job.model.dimension), np.float32)
+        refused.clear()
+        for number, item in enumerate(items):
+            try:
+                vectors[number] = self.embedder.encode([item], self.job.instruction, self.images)[0]
+            except FoundryError as known:
+                refused[number] = str(known)
+            except (MemoryError, OSError, RuntimeError):
+                raise
+            except Exception as unforeseen:
+                refused[number] = f"can't be embedded: {type(unforeseen).__name__}: {unforeseen}"
+        if len(refused) == len(items) > 1:
+            raise error
         return vectors
 
     def _require_good(self, rows: Sequence[CorpusRow], bad: dict[int, str]) -> None:

@@ -269,7 +269,8 @@ def test_places_that_can_not_hold_vectors_are_refused(embedder, corpus, tmp_path
 def test_a_corpus_that_is_damaged_in_the_middle_keeps_what_was_made(embedder, corpus, tmp_path):
     damaged = corpus / "part-1.parquet"
     whole, column = damaged.read_bytes(), pq.ParquetFile(damaged).metadata.row_group(0).column(2)
-    start, size = column.data_page_offset, column.total_compressed_size
+    start = column.dictionary_page_offset or column.data_page_offset
+    size = column.total_compressed_size
     damaged.write_bytes(whole[:start] + b"\xff" * size + whole[start + size :])
     with pytest.raises(FoundryError, match=r"part-1.parquet, after row 0: not readable"):
         embed(embedder, corpus, tmp_path / "out")
@@ -292,6 +293,33 @@ def test_a_corpus_that_changes_meanwhile_is_noticed(embedder, tmp_path):
     with pytest.raises(FoundryError, match=r"corpus.jsonl was changed while it was embedded"):
         embed_corpus(Rewriting(), table, tmp_path / "out", job)
     assert not list((tmp_path / "out").glob("vectors-*"))
+
+
+class Stumbling:
+    """The embedder, with a library below it that fails over some texts as nobody foresaw."""
+
+    def __init__(self, embedder, over: str) -> None:
+        self._embedder, self._over = embedder, over
+
+    def encode(self, items, *arguments, **options):
+        if any(self._over in item["text"] for item in items):
+            raise KeyError("offset 7")
+        return self._embedder.encode(items, *arguments, **options)
+
+
+def test_an_unforeseen_error_is_that_of_its_row(embedder, tmp_path):
+    path = tmp_path / "corpus.jsonl"
+    path.write_text("".join(f'{{"id": "r{n}", "text": "text {n}"}}\n' for n in range(4)))
+    table = open_corpus(path)
+    job = Job(corpus=identify_corpus(table), model=identity(embedder))
+    with pytest.raises(FoundryError, match=r"^corpus.jsonl, line 3, id 'r2': can't be embedded: KeyError: 'offset 7'"):
+        embed_corpus(Stumbling(embedder, "2"), table, tmp_path / "out", job)
+    summary = embed_corpus(Stumbling(embedder, "2"), table, tmp_path / "out", job, on_error="skip")
+    assert (summary.made, summary.skipped) == (3, 1)
+    ((_, vectors),) = open_vectors(tmp_path / "out")
+    np.testing.assert_allclose(vectors, embedder.encode(["text 0", "text 1", "text 3"]), atol=1e-6)
+    with pytest.raises(KeyError):  # all of them: that is no matter of a row
+        embed_corpus(Stumbling(embedder, "text"), table, tmp_path / "other", job, on_error="skip")
 
 
 def test_reasons_are_counted_whatever_they_name():
