@@ -8,7 +8,6 @@ from pathlib import Path
 
 from gme_data.examples import write_examples
 from gme_data.images import ImageStore
-from gme_data.manifest import read_manifest
 from gme_data.progress import track
 from gme_data.steps import Counts, Step, StepContext
 from gme_training.catalog import Catalog
@@ -71,6 +70,7 @@ def mine(config: MiningConfig, inputs: Mapping[str, Path], context: StepContext)
         context: Where to write; vectors are kept in a hidden folder, so a kill costs one shard of them.
     """
     from gme_embedder.embedder import Embedder
+    from gme_embedder.identity import model_digest
     from gme_embedder.store import EmbeddingStore
     from gme_training.mining import Miner, with_negatives
     from gme_training.mining_report import write_report
@@ -78,11 +78,10 @@ def mine(config: MiningConfig, inputs: Mapping[str, Path], context: StepContext)
     images = ImageStore([inputs["corpus"] / IMAGES])
     ensure_index([inputs["synthetic"] / EXAMPLES], context.staging / INDEX, images)
     catalog = Catalog(context.staging / INDEX)
-    manifest = read_manifest(inputs["model"])
     vectors = context.staging / ".vectors"
     miner = Miner(
         Embedder.load(inputs["model"], dtype="bfloat16"),
-        manifest.content if manifest else "model",
+        model_digest(inputs["model"]),
         images,
         EmbeddingStore(vectors, chunk=config.shard),
         config,

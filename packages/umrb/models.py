@@ -19,9 +19,10 @@ from gme_data.digests import sha256_json
 from gme_data.errors import FoundryError
 from gme_data.images import ImageStore
 from gme_data.items import Item
+from gme_embedder.identity import model_digest
 from umrb.hub import HUB_ERRORS, in_one_line
 from umrb.loading import Loaded
-from umrb.mteb_meta import describe, folder_digest
+from umrb.mteb_meta import describe
 from umrb.mteb_system import mteb_system
 from umrb.suite import MakeSystem
 from umrb.systems import DenseSystem, Encoder, VectorSystem
@@ -102,7 +103,7 @@ def _ours(source: str, name: str, store: VectorStore, options: Options) -> Model
 
     folder = locate(source, None)
     # The folder of a snapshot is named by its commit: no need to read sixteen gigabytes for a name.
-    revision = folder_digest(folder) if Path(source).is_dir() else folder.name
+    revision = model_digest(folder) if Path(source).is_dir() else folder.name
     embedder = Embedder.load(folder, _device(options.device), options.dtype, **dict(options.inputs))
     meta = describe(embedder, name, revision, variant_of(options))
 
