@@ -253,7 +253,7 @@ def _existing(path: Path) -> Path:
     if not path.is_file():
         near = did_you_mean(path.name, (one.name for one in path.parent.glob("*"))) if path.parent.is_dir() else ""
         raise FoundryError(
-            f"Missing pictures: {path}.{near}", hint="Fetch and unpack the pictures too; docs/umrb.md shows where."
+            f"Missing file: {path}.{near}", hint="Fetch and unpack the pictures too; docs/umrb.md shows where."
         )
     return path
 

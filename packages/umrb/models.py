@@ -17,9 +17,10 @@ from mteb.models.models_protocols import EncoderProtocol
 
 from gme_data.digests import sha256_json
 from gme_data.errors import FoundryError
+from gme_embedder.identity import model_digest
 from umrb.hub import HUB_ERRORS, in_one_line
 from umrb.loading import Loaded
-from umrb.mteb_meta import describe, folder_digest
+from umrb.mteb_meta import describe
 from umrb.mteb_system import mteb_system
 from umrb.suite import MakeSystem
 from umrb.systems import DenseSystem, Encoder, VectorSystem, encode_with
@@ -74,7 +75,8 @@ def open_model(source: str, vectors: Path, options: Options, *, name: str | None
     if source.startswith(MTEB):
         _refuse_for_mteb(options, name)
         return _of_mteb(_load_mteb(source.removeprefix(MTEB), _device(options.device)), store)
-    return _ours(source, name or (f"local/{Path(source).name}" if Path(source).is_dir() else source), store, options)
+    filed = f"local/{Path(source).name}" if Path(source).is_dir() else source.partition("@")[0]
+    return _ours(source, name or filed, store, options)
 
 
 def encoder_digest(model: str, options: Options) -> str:
@@ -97,12 +99,11 @@ def score_mteb_model(model: EncoderProtocol, vectors: Path) -> Model:
 
 def _ours(source: str, name: str, store: VectorStore, options: Options) -> Model:
     from gme_embedder.embedder import Embedder
-    from gme_embedder.locate import locate
+    from gme_embedder.locate import hub_commit, locate
 
     folder = locate(source, None)
-    digest = folder_digest(folder)
-    # mteb files what is on the hub by its commit, which the folder of a snapshot is named by.
-    revision = digest if Path(source).is_dir() else folder.name
+    digest = model_digest(folder)
+    revision = hub_commit(folder) or digest  # mteb files what is on the hub by its commit
     embedder = Embedder.load(folder, _device(options.device), options.dtype, **dict(options.inputs))
     meta = describe(embedder, name, revision, variant_of(options))
     encoder = Encoder(encoder_digest(digest, options), encode_with(embedder, options.batch_tokens))

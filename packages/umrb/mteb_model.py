@@ -23,7 +23,8 @@ from gme_data.digests import sha256_json
 from gme_data.errors import FoundryError
 from gme_data.progress import Progress
 from gme_embedder.embedder import Embedder
-from umrb.mteb_meta import describe, folder_digest
+from gme_embedder.identity import model_digest
+from umrb.mteb_meta import describe
 
 Window: TypeAlias = list[dict[str, Any]]
 """Items as `Embedder.encode` takes them: dicts with ``text`` and ``image``, either of which may be None."""
@@ -41,7 +42,7 @@ class MtebEmbedder(AbsEncoder):
     Args:
         embedder: The model.
         name: ``owner/model``, under which mteb files the results.
-        revision: Names weights and settings, see `folder_digest`: for equal ones mteb takes the scores that it has.
+        revision: Names weights and settings, see `model_digest`: for equal ones mteb takes the scores that it has.
         instructions: mteb task name -> instruction of its queries. A task type or ``query`` is a key too. Tasks that
             are not there use the prompt of their metadata. Parts of an aggregated task are looked up by their own name.
         variant: What else changes the vectors and is not in `revision`, such as the precision.
@@ -93,7 +94,7 @@ class MtebEmbedder(AbsEncoder):
         Raises:
             FoundryError: See `Embedder.load` and the class.
         """
-        revision = folder_digest(folder)
+        revision = model_digest(folder)
         embedder = Embedder.load(folder, device, dtype, **inputs)
         variant = inputs if dtype == "float32" else {"dtype": dtype, **inputs}
         return cls(

@@ -229,7 +229,7 @@ def rewrite(path: str, text: str) -> Callable[[Path], None]:
 @pytest.mark.parametrize(
     ("name", "damage", "message"),
     [
-        ("DCI-T2I", remove("densely_captioned_images/photos/sa_red.jpg"), "Missing picture: .*sa_red.jpg"),
+        ("DCI-T2I", remove("densely_captioned_images/photos/sa_red.jpg"), r"Missing file: .*sa_red\.jpg"),
         ("DCI-T2I", remove("densely_captioned_images/splits.json"), r"Missing file: .*splits\.json"),
         ("DCI-T2I", rewrite("densely_captioned_images/annotations/sa_red.json", "{"), "is not the JSON"),
         ("DCI-T2I", rewrite("densely_captioned_images/annotations/sa_red.json", '{"short_capton": ""}'),

@@ -26,12 +26,11 @@ from torch.utils.data import DataLoader, Dataset
 from gme_data.errors import FoundryError
 from gme_data.images import ImageStore
 from gme_data.items import TASK_TYPES, Item
-from gme_data.manifest import content_digest, list_files, read_manifest
 from gme_data.tasks import RetrievalTask, load_task
 from gme_embedder.config import ModelConfig
 from gme_embedder.embedder import Embedder
+from gme_embedder.identity import model_digest
 from umrb import mteb_model
-from umrb.mteb_meta import folder_digest
 from umrb.mteb_model import MtebEmbedder
 from umrb.systems import DenseSystem, Encoder
 from umrb.tasks import number_task, open_images
@@ -319,31 +318,13 @@ def test_a_folder_is_loaded_under_its_digest(embedder: Embedder, tmp_path: Path,
     embedder.save(tmp_path / "model")
     publish(tmp_path / "model", "train")
     model = MtebEmbedder.load(tmp_path / "model", NAME)
-    manifest = read_manifest(tmp_path / "model")
-    assert manifest is not None
-    assert model.mteb_model_meta.revision == manifest.content
+    assert model.mteb_model_meta.revision == model_digest(tmp_path / "model")
     assert model.mteb_model_meta.experiment_kwargs is None
     np.testing.assert_allclose(model.model.encode(["a"]), embedder.encode(["a"]), atol=1e-6)
     half = MtebEmbedder.load(tmp_path / "model", NAME, dtype="bfloat16", max_tokens=64)
-    assert half.mteb_model_meta.revision == manifest.content
+    assert half.mteb_model_meta.revision == model_digest(tmp_path / "model")
     assert half.mteb_model_meta.experiment_kwargs == {"dtype": "bfloat16", "max_tokens": 64}
     assert half.mteb_model_meta.max_tokens == 64
-
-
-def test_the_digest_of_adapters_includes_their_base(tmp_path: Path) -> None:
-    base, adapters = tmp_path / "base", tmp_path / "adapters"
-    for folder in (base, adapters):
-        folder.mkdir()
-    (base / "weights").write_text("1")
-    config = {"peft_type": "LORA", "r": 1, "lora_alpha": 1, "base_model_name_or_path": str(base)}
-    (adapters / "adapter_config.json").write_text(json.dumps(config))
-    before = folder_digest(adapters)
-    assert folder_digest(base) == content_digest(list_files(base))
-    (base / "weights").write_text("2")
-    assert folder_digest(adapters) != before
-    (adapters / "adapter_config.json").write_text(json.dumps({**config, "base_model_name_or_path": "owner/on-a-hub"}))
-    with pytest.raises(FoundryError, match="owner/on-a-hub"):
-        folder_digest(adapters)
 
 
 class Pictures(Dataset[dict[str, Any]]):
