@@ -78,14 +78,14 @@ Encode: TypeAlias = Callable[[Sequence[Item], str | None, ImageStore | None], Ve
 
 
 class BadItemsError(FoundryError):
-    """Items that an encoder can't take.
+    """What an encoder is given can't be encoded: some items, or all of them for their instruction.
 
     Attributes:
-        reasons: Why, by the number of the item among those that it was given.
+        reasons: Why, by the number of the item among those that it was given; empty if it is about no single item.
     """
 
-    def __init__(self, reasons: Mapping[int, str], message: str = "") -> None:
-        super().__init__(message or "; ".join(f"item {number}: {why}" for number, why in reasons.items()))
+    def __init__(self, reasons: Mapping[int, str], message: str = "", hint: str | None = None) -> None:
+        super().__init__(message or "; ".join(f"item {number}: {why}" for number, why in reasons.items()), hint=hint)
         self.reasons = dict(reasons)
 
     def about(self, subject: str, name: Callable[[int], str]) -> BadItemsError:
@@ -200,6 +200,8 @@ class VectorSystem(ABC):
             except BadItemsError as error:
                 ids = part.side.ids
                 raise error.about(part.name, lambda item: f"id '{ids[int(rows[item // parts])]}'") from error
+            except FoundryError as error:
+                raise BadItemsError({}, f"{part.name}: {error}", error.hint) from error
             if progress:
                 progress.advance(len(rows))
             return vectors if parts == 1 else _mean(vectors, parts)
