@@ -111,8 +111,16 @@ def _check_writable(workspace: Path) -> Finding:
 def _check_accelerator(_: Path) -> Finding:
     import torch
 
-    if torch.cuda.is_available():
-        return Finding("gpu", "ok", f"{torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}")
+    from gme_training.config import TrainingConfig
+    from gme_training.devices import choose_device, count_gpus
+
+    if gpus := count_gpus():
+        text = f"{gpus} x {torch.cuda.get_device_name(0)}"
+        ranks = int(TrainingConfig.model_fields["ranks"].default)
+        if choose_device(ranks, gpus) == "cpu":
+            hint = f"Stages of {ranks} ranks, the default, train on the processor; those of ranks: {gpus} on the GPU."
+            return Finding("gpu", "note", text, hint)
+        return Finding("gpu", "ok", text)
     return Finding("gpu", "note", "none; the miniature runs on the processor, GME-2B and 7B need GPUs")
 
 
