@@ -1,0 +1,82 @@
+"""The house stands as the design draws it: ``python tests/contracts/layout.py`` lists what does not, for `make check`."""
+
+from __future__ import annotations
+
+import ast
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = {
+    "atlas",
+    "gme_cli",
+    "gme_data",
+    "gme_embedder",
+    "gme_release",
+    "gme_serve",
+    "gme_synthesis",
+    "gme_training",
+    "gme_validation",
+    "umrb",
+}
+FOLDERS = ("configs", "flows", "mlflow", "tests", "benchmarks", "docs/decisions")
+FILES = ("README.md", "CHANGELOG.md", "Makefile", "pyproject.toml", "requirements.txt", "data.dvc", "dvc.yaml")
+MAX_LINES = 500
+
+
+def violations(root: Path) -> Iterator[str]:
+    """What is wrong with the checkout at `root`, one line each."""
+    yield from _rooms(root)
+    yield from _distribution(root)
+    for path in sorted([*(root / "packages").rglob("*.py"), *(root / "flows").rglob("*.py")]):
+        yield from _source(path, str(path.relative_to(root)))
+    yield from _pins(root)
+    if "stages" in yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8")):
+        yield "dvc.yaml: has stages; the chain is the pipeline's"
+    if "make test" not in (root / ".ci" / "run").read_text(encoding="utf-8"):
+        yield ".ci/run: does not call `make test`"
+
+
+def _rooms(root: Path) -> Iterator[str]:
+    there = {path.name for path in (root / "packages").iterdir() if path.is_dir() and path.name != "__pycache__"}
+    yield from (f"packages/{name}: is missing" for name in sorted(PACKAGES - there))
+    yield from (f"packages/{name}: is not one of the packages of the design" for name in sorted(there - PACKAGES))
+    yield from (f"{name}: is missing" for name in FOLDERS if not (root / name).is_dir())
+    yield from (f"{name}: is missing" for name in FILES if not (root / name).is_file())
+    for path in sorted((root / "mlflow").rglob("*.py")):
+        yield f"{path.relative_to(root)}: a Python file here could shadow the library of the same name"
+
+
+def _distribution(root: Path) -> Iterator[str]:
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
+    shipped = {Path(path).name for path in project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]}
+    for name in sorted(shipped ^ {*PACKAGES, "flows"}):
+        yield f"pyproject.toml: the wheel {'has' if name in shipped else 'lacks'} {name}"
+
+
+def _source(path: Path, name: str) -> Iterator[str]:
+    text = path.read_text(encoding="utf-8")
+    if (lines := text.count("\n")) > MAX_LINES:
+        yield f"{name}: {lines} lines, more than {MAX_LINES}"
+    if not ast.get_docstring(ast.parse(text)):
+        yield f"{name}: a module opens with a docstring that says what it is"
+
+
+def _pins(root: Path) -> Iterator[str]:
+    for number, line in enumerate((root / "requirements.txt").read_text(encoding="utf-8").splitlines(), 1):
+        if line.startswith("#"):
+            continue
+        if "==" not in line:
+            yield f"requirements.txt:{number}: '{line}' is no exact version"
+        if "/" in line:
+            yield f"requirements.txt:{number}: '{line}' names a host or a path"
+
+
+if __name__ == "__main__":
+    found = list(violations(ROOT))
+    sys.stdout.write("".join(f"{line}\n" for line in found) or "The layout is as it should be.\n")
+    sys.exit(bool(found))
