@@ -1,4 +1,4 @@
-"""The house stands as the design draws it: ``python tests/contracts/layout.py`` lists what does not, for `make check`."""
+"""The house stands as the design draws it; run as a script, for `make check`, it lists what does not."""
 
 from __future__ import annotations
 
