@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = {
@@ -35,6 +38,7 @@ def violations(root: Path) -> Iterator[str]:
     for path in sorted([*(root / "packages").rglob("*.py"), *(root / "flows").rglob("*.py")]):
         yield from _source(path, str(path.relative_to(root)))
     yield from _pins(root)
+    yield from _extras(root)
     if "stages" in yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8")):
         yield "dvc.yaml: has stages; the chain is the pipeline's"
     if "make test" not in (root / ".ci" / "run").read_text(encoding="utf-8"):
@@ -74,6 +78,24 @@ def _pins(root: Path) -> Iterator[str]:
             yield f"requirements.txt:{number}: '{line}' is no exact version"
         if "/" in line:
             yield f"requirements.txt:{number}: '{line}' names a host or a path"
+
+
+def _extras(root: Path) -> Iterator[str]:
+    """The environment of the two commands: extras that the Makefile names, with every package that they name pinned."""
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras: dict[str, list[str]] = project["optional-dependencies"]
+    named = re.search(r"^EXTRAS := (.+)$", (root / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    if named is None:
+        yield "Makefile: names no EXTRAS"
+        return
+    pins = {line.partition("==")[0] for line in (root / "requirements.txt").read_text(encoding="utf-8").splitlines()}
+    for extra in named[1].split():
+        if extra not in extras:
+            yield f"Makefile: EXTRAS names {extra}, which pyproject.toml has not"
+        for requirement in extras.get(extra, []):
+            name = canonicalize_name(Requirement(requirement).name)
+            if name not in pins:
+                yield f"requirements.txt: lacks {name} of the extra {extra}: make requirements"
 
 
 if __name__ == "__main__":

@@ -32,6 +32,14 @@ def append(name: str, text: str) -> Callable[[Path], object]:
     return plant
 
 
+def edit(name: str, old: str, new: str) -> Callable[[Path], object]:
+    def plant(house: Path) -> None:
+        assert old in (house / name).read_text()
+        (house / name).write_text((house / name).read_text().replace(old, new, 1))
+
+    return plant
+
+
 @pytest.mark.parametrize(
     ("plant", "told"),
     [
@@ -45,13 +53,14 @@ def append(name: str, text: str) -> Callable[[Path], object]:
         (append("requirements.txt", "torch>=2\n"), "'torch>=2' is no exact version"),
         (append("requirements.txt", "torch==2 @ https://host/x\n"), "names a host or a path"),
         (append("dvc.yaml", "stages: {}\n"), "dvc.yaml: has stages"),
-        (lambda house: (house / ".ci" / "run").write_text("pytest\n"), ".ci/run: does not call `make test`"),
         (
-            lambda house: (house / "pyproject.toml").write_text(
-                (house / "pyproject.toml").read_text().replace('  "packages/umrb",\n', "")
-            ),
-            "pyproject.toml: the wheel lacks umrb",
+            edit("Makefile", "EXTRAS := atlas", "EXTRAS := cloud atlas"),
+            "EXTRAS names cloud, which pyproject.toml has not",
         ),
+        (edit("Makefile", "EXTRAS :=", "OTHERS :="), "Makefile: names no EXTRAS"),
+        (edit("requirements.txt", "ray==", "rays=="), "lacks ray of the extra synthesis: make requirements"),
+        (edit("pyproject.toml", '  "packages/umrb",\n', ""), "pyproject.toml: the wheel lacks umrb"),
+        (lambda house: (house / ".ci" / "run").write_text("pytest\n"), ".ci/run: does not call `make test`"),
     ],
 )
 def test_what_is_planted_is_told(plant: Callable[[Path], object], told: str, house: Path) -> None:
