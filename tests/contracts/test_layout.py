@@ -55,7 +55,7 @@ def edit(name: str, old: str, new: str) -> Callable[[Path], object]:
         (append("dvc.yaml", "stages: {}\n"), "dvc.yaml: has stages"),
         (
             edit("Makefile", "EXTRAS := atlas", "EXTRAS := cloud atlas"),
-            "EXTRAS names cloud, which pyproject.toml has not",
+            "EXTRAS names cloud, which pyproject.toml",
         ),
         (edit("Makefile", "EXTRAS :=", "OTHERS :="), "Makefile: names no EXTRAS"),
         (edit("requirements.txt", "ray==", "rays=="), "lacks ray of the extra synthesis: make requirements"),
