@@ -84,7 +84,9 @@ class _Random:
 
     @classmethod
     def now(cls) -> _Random:
-        return cls(torch.get_rng_state(), torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [])
+        # A rank on the CPU of a machine with GPUs has not touched them, and asking would make it.
+        used = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+        return cls(torch.get_rng_state(), torch.cuda.get_rng_state_all() if used else [])
 
     @contextmanager
     def replayed(self) -> Iterator[None]:
