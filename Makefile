@@ -10,6 +10,9 @@ READY := $(VENV)/.ready
 CONFIG ?= configs/tiny.yaml
 # What `make pipeline` and `make test` need. A new dependency goes into an extra that is not here, unless one of the two needs it.
 EXTRAS := atlas synthesis train eval serve pipeline s3 postgres release docs dev
+# What slow tests need beside.
+SLOW_EXTRAS := ray
+SLOW_READY := $(VENV)/.ready-slow
 
 # Two processes of one thread each are faster here than two spinning OpenMP threads; libraries keep their telemetry to themselves.
 export OMP_NUM_THREADS ?= 1
@@ -20,6 +23,12 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export GX_ANALYTICS_ENABLED := false
 export MLFLOW_DISABLE_TELEMETRY := true
 export DVC_NO_ANALYTICS := 1
+
+# Wheels that lie in a folder, where pip was told of one.
+FIND_LINKS = links="$${UV_FIND_LINKS:-$${PIP_FIND_LINKS:-$$($(BIN)/python -m pip config get global.find-links 2>/dev/null || true)}}"; \
+  if [ -n "$$links" ]; then export UV_FIND_LINKS="$$links"; fi
+COMPILE = $(BIN)/uv pip compile pyproject.toml $(addprefix --extra ,$(1)) -c $(or $(PINS),requirements.txt -c requirements-slow.txt) \
+  --python-version 3.11 --no-annotate --no-header --quiet | grep -vE '^(nvidia|cuda|triton)\b' | sed 's/+cpu$$//'
 
 .PHONY: help setup requirements pipeline test test-slow check check-infra bench docs dashboard serve-prefect screenshot readme clean clean-all
 
@@ -33,19 +42,23 @@ $(READY): requirements.txt pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 	@echo "Installing $$(grep -c == requirements.txt) pinned packages into $(VENV) ..."
-	@links="$${UV_FIND_LINKS:-$${PIP_FIND_LINKS:-$$($(BIN)/python -m pip config get global.find-links 2>/dev/null || true)}}"; \
-	  if [ -n "$$links" ]; then export UV_FIND_LINKS="$$links"; fi; \
+	@$(FIND_LINKS); \
 	  $(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode -r requirements.txt && \
 	  $(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e .
 	@touch $(READY)
+
+$(SLOW_READY): requirements-slow.txt $(READY)
+	@$(FIND_LINKS); $(BIN)/uv pip install --quiet --python $(BIN)/python -c requirements.txt -r requirements-slow.txt
+	@touch $(SLOW_READY)
 
 # What the ordinary torch wheel needs on CUDA machines is left out: the installer adds it where that wheel is the one taken.
 requirements: ## Resolve requirements.txt anew from pyproject.toml (PINS=file constrains it)
 	@test -x $(BIN)/uv || { $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet uv==$(UV_VERSION); }
 	@set -o pipefail; { echo '# Every version, pinned. Made by `make requirements`; install by `make setup`.'; \
-	   $(BIN)/uv pip compile pyproject.toml $(addprefix --extra ,$(EXTRAS)) -c $(or $(PINS),requirements.txt) --python-version 3.11 \
-	     --no-annotate --no-header --quiet | grep -vE '^(nvidia|cuda|triton)\b' | sed 's/+cpu$$//'; } > requirements.new || { rm -f requirements.new; exit 1; }
-	@mv requirements.new requirements.txt
+	   $(call COMPILE,$(EXTRAS)); } > requirements.new || { rm -f requirements.new; exit 1; }
+	@set -o pipefail; { echo '# What slow tests need beside requirements.txt, pinned. Made by `make requirements`; installed by `make test-slow`.'; \
+	   $(call COMPILE,$(EXTRAS) $(SLOW_EXTRAS)) | grep -vxFf requirements.new; } > requirements-slow.new || { rm -f requirements*.new; exit 1; }
+	@mv requirements.new requirements.txt && mv requirements-slow.new requirements-slow.txt
 
 pipeline: $(READY) ## Run the whole chain on CONFIG (default configs/tiny.yaml): data, training, evaluation, registration, report
 	@$(BIN)/gme pipeline --config $(CONFIG)
@@ -56,7 +69,7 @@ starter: $(READY) ## Make the checkpoint that the default run starts from anew (
 test: check ## Check, then run the tests
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder -q
 
-test-slow: $(READY) ## Run the tests that take longer than a minute
+test-slow: $(SLOW_READY) ## Run the tests that take long, with what they need beside
 	@$(BIN)/python -m pytest -q -m slow
 
 check: $(READY) ## Style, layout, import contracts and types: ruff, lint-imports, mypy --strict

@@ -27,7 +27,17 @@ PACKAGES = {
     "umrb",
 }
 FOLDERS = ("configs", "flows", "mlflow", "tests", "benchmarks", "docs/decisions")
-FILES = ("README.md", "CHANGELOG.md", "Makefile", "pyproject.toml", "requirements.txt", "data.dvc", "dvc.yaml")
+FILES = (
+    "README.md",
+    "CHANGELOG.md",
+    "Makefile",
+    "pyproject.toml",
+    "requirements.txt",
+    "requirements-slow.txt",
+    "data.dvc",
+    "dvc.yaml",
+)
+PINNED_IN = {"EXTRAS": "requirements.txt", "SLOW_EXTRAS": "requirements-slow.txt"}
 MAX_LINES = 500
 
 
@@ -71,31 +81,33 @@ def _source(path: Path, name: str) -> Iterator[str]:
 
 
 def _pins(root: Path) -> Iterator[str]:
-    for number, line in enumerate((root / "requirements.txt").read_text(encoding="utf-8").splitlines(), 1):
-        if line.startswith("#"):
-            continue
-        if "==" not in line:
-            yield f"requirements.txt:{number}: '{line}' is no exact version"
-        if "/" in line:
-            yield f"requirements.txt:{number}: '{line}' names a host or a path"
+    for file in PINNED_IN.values():
+        for number, line in enumerate((root / file).read_text(encoding="utf-8").splitlines(), 1):
+            if line.startswith("#"):
+                continue
+            if "==" not in line:
+                yield f"{file}:{number}: '{line}' is no exact version"
+            if "/" in line:
+                yield f"{file}:{number}: '{line}' names a host or a path"
 
 
 def _extras(root: Path) -> Iterator[str]:
-    """The environment of the two commands: extras that the Makefile names, with every package that they name pinned."""
+    """Extras that the Makefile names: every package that they name is pinned, in the file of those who need them."""
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras: dict[str, list[str]] = project["optional-dependencies"]
-    named = re.search(r"^EXTRAS := (.+)$", (root / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
-    if named is None:
-        yield "Makefile: names no EXTRAS"
-        return
-    pins = {line.partition("==")[0] for line in (root / "requirements.txt").read_text(encoding="utf-8").splitlines()}
-    for extra in named[1].split():
-        if extra not in extras:
-            yield f"Makefile: EXTRAS names {extra}, which pyproject.toml has not"
-        for requirement in extras.get(extra, []):
-            name = canonicalize_name(Requirement(requirement).name)
-            if name not in pins:
-                yield f"requirements.txt: lacks {name} of the extra {extra}: make requirements"
+    for variable, file in PINNED_IN.items():
+        named = re.search(rf"^{variable} := (.+)$", (root / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+        if named is None:
+            yield f"Makefile: names no {variable}"
+            continue
+        pins = {line.partition("==")[0] for line in (root / file).read_text(encoding="utf-8").splitlines()}
+        for extra in named[1].split():
+            if extra not in extras:
+                yield f"Makefile: {variable} names {extra}, which pyproject.toml has not"
+            for requirement in extras.get(extra, []):
+                name = canonicalize_name(Requirement(requirement).name)
+                if name not in pins:
+                    yield f"{file}: lacks {name} of the extra {extra}: make requirements"
 
 
 if __name__ == "__main__":

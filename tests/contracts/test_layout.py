@@ -58,7 +58,10 @@ def edit(name: str, old: str, new: str) -> Callable[[Path], object]:
             "EXTRAS names cloud, which pyproject.toml",
         ),
         (edit("Makefile", "EXTRAS :=", "OTHERS :="), "Makefile: names no EXTRAS"),
-        (edit("requirements.txt", "ray==", "rays=="), "lacks ray of the extra synthesis: make requirements"),
+        (
+            edit("requirements.txt", "diffusers==", "diffuser=="),
+            "lacks diffusers of the extra synthesis: make requirements",
+        ),
         (edit("pyproject.toml", '  "packages/umrb",\n', ""), "pyproject.toml: the wheel lacks umrb"),
         (lambda house: (house / ".ci" / "run").write_text("pytest\n"), ".ci/run: does not call `make test`"),
     ],
