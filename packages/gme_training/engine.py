@@ -6,7 +6,9 @@ The same code runs on one process or many, on CPU over gloo or on GPUs over NCCL
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -28,7 +30,8 @@ def connect() -> None:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     else:
         os.environ["DS_ACCELERATOR"] = "cpu"  # DeepSpeed would take a GPU that is there
-    import deepspeed
+    with _missing("mlflow"):  # its autotuner imports it if it is there, for seconds, and is not used here
+        import deepspeed
     from deepspeed.ops import __compatible_ops__ as compatible_ops
 
     # The shared-memory collectives are compiled at first use: minutes, and a kill meanwhile blocks every later run.
@@ -36,6 +39,19 @@ def connect() -> None:
     deepspeed.init_distributed(
         dist_backend="nccl" if device == "cuda" else "gloo", auto_mpi_discovery=False, verbose=False
     )
+
+
+@contextmanager
+def _missing(module: str) -> Iterator[None]:
+    """Within it `module`, if nobody imported it before, is as if it were not installed."""
+    hidden = module not in sys.modules
+    if hidden:
+        sys.modules[module] = None  # type: ignore[assignment] # how import is told that there is none
+    try:
+        yield
+    finally:
+        if hidden:
+            del sys.modules[module]
 
 
 def disconnect() -> None:

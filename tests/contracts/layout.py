@@ -27,17 +27,8 @@ PACKAGES = {
     "umrb",
 }
 FOLDERS = ("configs", "flows", "mlflow", "tests", "benchmarks", "docs/decisions")
-FILES = (
-    "README.md",
-    "CHANGELOG.md",
-    "Makefile",
-    "pyproject.toml",
-    "requirements.txt",
-    "requirements-slow.txt",
-    "data.dvc",
-    "dvc.yaml",
-)
 PINNED_IN = {"EXTRAS": "requirements.txt", "SLOW_EXTRAS": "requirements-slow.txt"}
+FILES = ("README.md", "CHANGELOG.md", "Makefile", "pyproject.toml", *PINNED_IN.values(), "data.dvc", "dvc.yaml")
 MAX_LINES = 500
 
 
