@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -30,8 +29,7 @@ def connect() -> None:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     else:
         os.environ["DS_ACCELERATOR"] = "cpu"  # DeepSpeed would take a GPU that is there
-    with _missing("mlflow"):  # its autotuner imports it if it is there, for seconds, and is not used here
-        import deepspeed
+    deepspeed = import_deepspeed()
     from deepspeed.ops import __compatible_ops__ as compatible_ops
 
     # The shared-memory collectives are compiled at first use: minutes, and a kill meanwhile blocks every later run.
@@ -41,17 +39,17 @@ def connect() -> None:
     )
 
 
-@contextmanager
-def _missing(module: str) -> Iterator[None]:
-    """Within it `module`, if nobody imported it before, is as if it were not installed."""
-    hidden = module not in sys.modules
+def import_deepspeed() -> Any:  # noqa: ANN401 - DeepSpeed has no types
+    """DeepSpeed, without the MLflow that its autotuner, which is not used here, would import for seconds."""
+    hidden = "mlflow" not in sys.modules
     if hidden:
-        sys.modules[module] = None  # type: ignore[assignment] # how import is told that there is none
+        sys.modules["mlflow"] = None  # type: ignore[assignment] # how import is told that there is none
     try:
-        yield
+        import deepspeed
     finally:
         if hidden:
-            del sys.modules[module]
+            del sys.modules["mlflow"]
+    return deepspeed
 
 
 def disconnect() -> None:
