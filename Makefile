@@ -73,7 +73,7 @@ test-slow: $(SLOW_READY) ## Run the tests that take long, with what they need be
 	@$(BIN)/python -m pytest -q -m slow
 
 check: $(READY) ## Style, layout, import contracts and types: ruff, lint-imports, mypy --strict
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/python tests/contracts/layout.py && $(BIN)/lint-imports && $(BIN)/mypy
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/python tests/contracts/layout.py && $(BIN)/lint-imports && $(BIN)/mypy --num-workers 2
 
 # checkov pins libraries of its own, so it gets an environment of its own; it judges files and asks no network.
 check-infra: ## terraform fmt and checkov over infra/terraform
