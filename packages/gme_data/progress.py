@@ -74,6 +74,12 @@ class Progress:
         sys.stderr.flush()
 
 
+def tell(label: str, text: str) -> None:
+    """One line on standard error about the job that `label` names, where its progress is shown too."""
+    sys.stderr.write(f"  {label}: {text}\n")
+    sys.stderr.flush()
+
+
 def track(items: Iterable[T], label: str, total: int, unit: str = "items") -> Iterator[T]:
     """Yield `items` and show how far the consumer is."""
     with Progress(label, total, unit) as progress:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import mteb
 import numpy as np
+import torch
 from mteb.models.model_meta import ModelMeta
 from mteb.models.models_protocols import EncoderProtocol
 
@@ -154,4 +155,7 @@ def _load_mteb(name: str, device: str) -> EncoderProtocol:
 
 
 def _device(name: str) -> str:
-    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if name == "cuda" else name
+    """``cuda`` is the GPU of this process; with more processes than GPUs they share them."""
+    if name != "cuda":
+        return name
+    return f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % max(torch.cuda.device_count(), 1)}"
