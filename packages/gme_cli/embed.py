@@ -28,14 +28,15 @@ def embed(
     on_error: Literal["raise", "skip"] = "raise",
     common: Common = _COMMON,
 ) -> None:
-    """Embed every row of a parquet corpus.
+    """Embed every row of a corpus.
 
     Killed and run again, it goes on at the shard it was at; run several times at once, it shares the work.
 
     Parameters
     ----------
     input
-        A parquet file, or a folder of them: columns id, and text, title and/or image (encoded bytes, path or image id).
+        Parquet, JSON lines, CSV or TSV, a folder of them, or one of `datasets`: columns id, and text, title and/or
+        image (encoded bytes, {bytes, path}, a path or an image id).
     output
         Folder for the vectors.
     model
@@ -53,26 +54,45 @@ def embed(
     device
         Where the model runs.
     on_error
-        At a row that can't be embedded: stop, or note it and go on.
+        At a row that can't be embedded: stop, or note it and go on. May change from run to run.
     """
     from gme_data.images import ImageStore
-    from gme_embedder.bulk import Job, corpus_files, digest_of, embed_corpus
+    from gme_data.tables import count_by_suffix
+    from gme_embedder.bulk import embed_corpus
+    from gme_embedder.corpus_rows import identify_corpus, open_corpus
     from gme_embedder.embedder import Embedder
+    from gme_embedder.job import Job, identify_model
+    from gme_embedder.locate import locate
 
     if shard_rows < 1:
         raise FoundryError(f"--shard-rows {shard_rows}: expected 1 or more.")
-    files = corpus_files(input)
-    name, folder = find_model(model, common)
-    job = Job(digest_of(files), f"{name} {dtype}", instruction, shard_rows, store, on_error)
+    table = open_corpus(input)
+    _, found = find_model(model, common)
     if common.dry_run:
-        say(f"Would embed {', '.join(str(file) for file in files)} with {name} into {output}.")
+        say(f"Would embed {', '.join(str(file.path) for file in table.files)} with {model} into {output}.")
         return
-    embedder = Embedder.load(folder, device=device, dtype=dtype)
     store_of_images = ImageStore([images]) if images else None
-    summary = embed_corpus(embedder, files, output, job, images=store_of_images)
+    corpus = identify_corpus(table, skip_bad_rows=on_error == "skip")
+    folder = locate(found)
+    embedder = Embedder.load(folder, device=device, dtype=dtype)
+    job = Job(
+        corpus=corpus,
+        model=identify_model(embedder, model, folder),
+        precision=dtype,
+        instruction=instruction,
+        shard_rows=shard_rows,
+        dtype=store,
+    )
+    summary = embed_corpus(embedder, table, output, job, images=store_of_images, on_error=on_error)
+    passed_over = count_by_suffix(table.passed_over)
     if common.json:
-        print_json({"output": output, "dimension": embedder.dimension, **asdict(summary)})
+        result = {"output": output, "dimension": embedder.dimension, "passed_over": passed_over, **asdict(summary)}
+        print_json(result)
         return
     say(f"{output}: {summary.made:,} vectors made of {summary.rows:,} rows, {summary.skipped:,} rows skipped.")
+    for reason, rows in summary.reasons.items():
+        say(f"  {rows.count:,} skipped: {reason}; the first: {rows.first}")
+    if passed_over:
+        say(f"Passed over in {input}: {passed_over}.")
     if summary.shards_elsewhere:
         say(f"Another process is at {summary.shards_elsewhere} shard(s); run the same command again to be sure.")

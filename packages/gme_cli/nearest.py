@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import resource
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -13,6 +14,8 @@ from gme_data.errors import FoundryError
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from gme_embedder.folder import Shard
 
 _COMMON = Common()
 _SAMPLE = 200
@@ -46,44 +49,56 @@ def nearest(
     """
     if k < 1:
         raise FoundryError(f"-k {k}: expected 1 or more.")
-    query_ids, query_shards = _open(queries)
-    ids, shards = _open(corpus)
+    if output.is_dir() or any(parent.is_file() for parent in output.parents):
+        raise FoundryError(f"--output {output}: expected a file in a folder.", hint="Such as hits.parquet.")
+    from gme_embedder.folder import open_shards
+    from gme_embedder.job import require_comparable
+
+    notes = require_comparable(queries, corpus)
+    asking, searched = list(open_shards(queries)), list(open_shards(corpus))
+    query_ids, ids = ([row_id for shard in shards for row_id in shard.ids] for shards in (asking, searched))
     if common.dry_run:
         say(f"Would find the {k} nearest of {len(ids):,} rows for {len(query_ids):,} queries and write {output}.")
         return
-    scores, rows, found = _search(query_shards, shards, k, index)
+    scores, rows, share_found = _search(asking, searched, k, index)
     _write(output, query_ids, ids, scores, rows)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     if common.json:
-        print_json({"output": output, "queries": len(query_ids), "rows": len(ids), "recall": found, "peak_gib": peak})
+        result = {"output": output, "queries": len(query_ids), "rows": len(ids), "recall": share_found}
+        print_json({**result, "peak_gib": peak, "notes": notes})
         return
-    share = "" if found is None else f", recall@{k} {found:.4f} of exact search on up to {_SAMPLE} queries"
+    for note in notes:
+        sys.stderr.write(f"{note}\n")
+    share = "" if share_found is None else f", recall@{k} {share_found:.4f} of exact search on up to {_SAMPLE} queries"
     say(f"{output}: {len(query_ids):,} queries over {len(ids):,} rows{share}; peak memory {peak:.2f} GiB")
 
 
-def _open(folder: Path) -> tuple[list[str], list[Any]]:
-    """Ids in order, and the memory-mapped vectors of each shard."""
-    from gme_embedder.bulk import open_vectors
-
-    opened = list(open_vectors(folder))
-    return [row_id for ids, _ in opened for row_id in ids], [vectors for _, vectors in opened]
-
-
 def _search(
-    query_shards: list[Any], shards: list[Any], k: int, index: Index
+    asking: list[Shard], searched: list[Shard], k: int, index: Index
 ) -> tuple[np.ndarray, np.ndarray, float | None]:
     """Scores and rows [q, k], and the recall of an index."""
     import numpy as np
 
+    from gme_embedder.approximate import build_index
     from gme_embedder.index import search_shards
 
-    asked = np.concatenate(query_shards).astype(np.float32)
-    if index == "exact":
-        return *search_shards(asked, shards, k), None
-    from gme_embedder.approximate import build_index
-
-    built = build_index(shards, index)
-    return *built.search(asked, k), built.measure(asked, shards, k, _SAMPLE)
+    for shard in asking:
+        shard.require_finite()
+    shards = [shard.vectors for shard in searched]
+    rows = sum(map(len, shards))
+    if not asking or not rows:  # an empty folder says nothing of its vectors' size
+        shape = (sum(len(shard.ids) for shard in asking), min(k, rows))
+        return np.zeros(shape, np.float32), np.zeros(shape, np.int64), None if index == "exact" else 1.0
+    queries = np.concatenate([shard.vectors for shard in asking]).astype(np.float32)
+    try:
+        if index == "exact":
+            return *search_shards(queries, shards, k), None
+        built = build_index(shards, index)
+        return *built.search(queries, k), built.measure(queries, shards, k, _SAMPLE)
+    except FoundryError:
+        for shard in searched:  # whether it was a damaged one, and which: looked for only now, as it reads all
+            shard.require_finite()
+        raise
 
 
 def _write(output: Path, query_ids: list[str], ids: list[str], scores: np.ndarray, rows: np.ndarray) -> None:

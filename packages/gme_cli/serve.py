@@ -14,6 +14,7 @@ from gme_serve.config import Batching, Limits, checked_key
 
 if TYPE_CHECKING:
     from gme_embedder.embedder import Embedder
+    from gme_embedder.job import ModelIdentity
     from gme_serve.corpus import Corpus
 
 _COMMON, _LIMITS, _BATCHING = Common(), Limits(), Batching()
@@ -47,7 +48,7 @@ def serve(
     corpus
         Folder of vectors made by `gme embed` with the same model: what the page searches.
     source
-        The parquet that was embedded: what the page shows of the items.
+        The tables that were embedded: what the page shows of the items.
     images
         Folder of images-*.parquet in which the image ids of the source are looked up.
     host
@@ -64,10 +65,12 @@ def serve(
     key = checked_key(api_key)
     if (source and not corpus) or (images and not source):
         raise FoundryError("--source needs --corpus, and --images needs --source.", hint="Give them together.")
-    named, folder = find_model(model, common)
+    _, folder = find_model(model, common)
     served = name or (Path(model).resolve().name if Path(model).is_dir() else model)
     if corpus:
-        _check_origin(corpus, named)
+        from gme_embedder.job import read_job
+
+        read_job(corpus)  # before the slow imports: what is no folder of vectors is known at once
     if common.dry_run:
         _say_plan(served, folder, corpus, f"{host}:{port}", key)
         return
@@ -75,29 +78,34 @@ def serve(
 
     opened = bind(host, port)  # before the slow imports: a port in use is known at once
     from gme_embedder.embedder import Embedder
+    from gme_embedder.job import identify_model, precision_notes
+    from gme_embedder.locate import locate
     from gme_serve.app import create_app
     from gme_serve.service import Service
 
-    embedder = Embedder.load(folder, device=device, dtype=dtype)
-    found = _open_corpus(embedder, corpus, source, images) if corpus else None
+    located = locate(folder)
+    embedder = Embedder.load(located, device=device, dtype=dtype)
+    found = None
+    if corpus:
+        found = _open_corpus(embedder, identify_model(embedder, model, located), corpus, source, images)
+        for note in precision_notes(found.job.precision, dtype):
+            sys.stderr.write(f"{note}\n")
     app = create_app(Service(served, embedder, limits, batching), found, key)
     if key is None and host not in _OWN_MACHINE:
         sys.stderr.write("No API key is set: everyone who reaches this machine can use the model.\n")
     run(app, opened, lambda: _announce(address(host, opened), served, found, common))
 
 
-def _open_corpus(embedder: Embedder, corpus: Path, source: Path | None, images: Path | None) -> Corpus:
-    from gme_serve.corpus import Corpus, read_origin
+def _open_corpus(
+    embedder: Embedder, model: ModelIdentity, corpus: Path, source: Path | None, images: Path | None
+) -> Corpus:
+    from gme_embedder.job import read_job
+    from gme_serve.corpus import Corpus, require_model
 
+    require_model(corpus, read_job(corpus), model)
     found = Corpus.open(corpus, source, images)
-    found.check_made_by(embedder, read_origin(corpus).instruction)
+    found.check_made_by(embedder)
     return found
-
-
-def _check_origin(corpus: Path, model: str) -> None:
-    from gme_serve.corpus import read_origin, require_model
-
-    require_model(corpus, read_origin(corpus), model)
 
 
 def _announce(url: str, served: str, corpus: Corpus | None, common: Common) -> None:

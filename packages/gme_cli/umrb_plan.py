@@ -94,11 +94,11 @@ def _kept(config: SuiteConfig, model: str) -> dict[str, tuple[int, int]]:
     """Contents in the store that a model folder made with the default options of `gme umrb run`."""
     if not (Path(model).is_dir() and (config.output / "vectors").is_dir()):
         return {}
+    from gme_embedder.identity import model_digest
     from umrb.models import Options, encoder_digest
-    from umrb.mteb_meta import folder_digest
     from umrb.suite import kept_contents
 
-    return kept_contents(config, encoder_digest(folder_digest(Path(model)), Options()))
+    return kept_contents(config, encoder_digest(model_digest(Path(model)), Options()))
 
 
 def _task_lines(found: SuitePlan) -> Iterator[str]:

@@ -19,18 +19,23 @@ class Progress:
 
     Args:
         label: What is being done, e.g. ``encode passages``.
-        total: Number of units.
+        total: Number of units; None where it is not known before the end, as of the rows of a text file.
         unit: What a unit is.
         done: Units that were finished before (by an interrupted run); they do not count for the speed.
     """
 
-    def __init__(self, label: str, total: int, unit: str = "items", done: int = 0) -> None:
+    def __init__(self, label: str, total: int | None, unit: str = "items", done: int = 0) -> None:
         self._label, self._total, self._unit = label, total, unit
         self._done = self._before = done
         self._started = self._last_line = time.monotonic()
         self._bar: tqdm[Never] | None = None
         if sys.stderr.isatty():
             self._bar = tqdm(total=total, initial=done, desc=label, unit=f" {unit}", leave=True, dynamic_ncols=True)
+
+    @property
+    def done(self) -> int:
+        """Units counted so far."""
+        return self._done
 
     def __enter__(self) -> Self:
         return self
@@ -60,13 +65,19 @@ class Progress:
         speed = f", {fresh / elapsed:,.1f} {self._unit}/s" if fresh > 0 and elapsed >= 1 else ""
         left = (
             f", about {(self._total - self._done) * elapsed / fresh:.0f} s left"
-            if fresh > 0 and self._done < self._total
+            if self._total is not None and fresh > 0 and self._done < self._total
             else ""
         )
         tail = f" · {note}" if note else ""
-        count = f"{self._done}/{self._total} {self._unit}"
+        count = f"{self._done}{'' if self._total is None else f'/{self._total}'} {self._unit}"
         sys.stderr.write(f"  {self._label}: {count} in {elapsed:.0f} s{speed}{left}{tail}\n")
         sys.stderr.flush()
+
+
+def tell(label: str, text: str) -> None:
+    """One line on standard error about the job that `label` names, where its progress is shown too."""
+    sys.stderr.write(f"  {label}: {text}\n")
+    sys.stderr.flush()
 
 
 def track(items: Iterable[T], label: str, total: int, unit: str = "items") -> Iterator[T]:

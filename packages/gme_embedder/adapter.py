@@ -20,8 +20,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from gme_data.errors import FoundryError
+from gme_embedder.layout import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from gme_embedder.locate import locate
 
-ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _UNSUPPORTED = (
     "use_dora",
     "fan_in_fan_out",
@@ -46,11 +47,6 @@ class Adapter:
     folder: Path
     base: str
     scale: float
-
-
-def is_adapter(folder: Path) -> bool:
-    """Whether the folder holds adapters instead of a whole model."""
-    return (folder / ADAPTER_CONFIG).is_file()
 
 
 def read_adapter(folder: Path) -> Adapter:
@@ -78,6 +74,22 @@ def read_adapter(folder: Path) -> Adapter:
             f"{path} names no base_model_name_or_path.", hint="Write the base model's folder or hub name."
         )
     return Adapter(folder, str(base), alpha / (math.sqrt(rank) if raw.get("use_rslora") else rank))
+
+
+def base_folder(adapter: Adapter) -> Path:
+    """The folder of the model that adapters belong to: a path, taken from their own folder first, or a hub name.
+
+    Raises:
+        FoundryError: No such folder or model, or the adapters name themselves.
+    """
+    inside = adapter.folder / adapter.base
+    folder = locate(inside if inside.is_dir() else adapter.base)
+    if folder.resolve() == adapter.folder.resolve():
+        raise FoundryError(
+            f"{adapter.folder / ADAPTER_CONFIG} names its own folder as base_model_name_or_path.",
+            hint="Write the base model's folder or hub name.",
+        )
+    return folder
 
 
 @torch.no_grad()

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gme_data.errors import FoundryError
-from gme_embedder.index import Floats, Rows, Scores, search_shards
+from gme_embedder.index import Floats, Rows, Scores, require_one_dtype, search_shards
 
 _log = logging.getLogger(__name__)
 
@@ -42,8 +42,9 @@ class Approximate:
         """As `gme_embedder.index.search`, but it may miss some; a row is -1 where less than `k` were found.
 
         Raises:
-            FoundryError: The shapes do not fit, or `k` is below 1.
+            FoundryError: The shapes do not fit, `k` is below 1, or a query isn't finite.
         """
+        _require_finite(queries, "query")
         if queries.ndim != 2 or queries.shape[1] != self.index.d or k < 1:
             raise FoundryError(f"Can't search: queries {queries.shape}, vectors of {self.index.d}, k {k}.")
         found = min(k, self.index.ntotal)
@@ -70,8 +71,12 @@ def build_index(shards: Sequence[Floats], kind: Kind = "flat", **parameters: int
             Of `hnsw`: ``links`` of each vector (32), ``build_width`` (80) and ``search_width`` (128) of the walk.
 
     Raises:
-        FoundryError: No shard, shards of different sizes, an unknown `kind` or parameter.
+        FoundryError: No shard, shards of different sizes or dtypes, a vector that isn't finite, an unknown `kind` or
+            parameter.
     """
+    dtypes: set[np.dtype[Any]] = set()
+    for shard in shards:
+        require_one_dtype(dtypes, shard)
     sizes = {shard.shape[1] if shard.ndim == 2 else -1 for shard in shards}
     if len(sizes) != 1 or -1 in sizes:
         raise FoundryError(f"Can't build an index of shards of the shapes {[shard.shape for shard in shards]}.")
@@ -125,10 +130,20 @@ def _sample(shards: Sequence[Floats], count: int, seed: int) -> Scores:
     drawn = np.sort(np.random.default_rng(seed).permutation(starts[-1])[:count])
     parts = np.split(drawn, np.searchsorted(drawn, starts[1:-1]))
     rows = [shard[part - start] for shard, part, start in zip(shards, parts, starts, strict=False)]
-    return np.concatenate(rows).astype(np.float32)
+    drawn_rows = np.concatenate(rows).astype(np.float32)
+    _require_finite(drawn_rows, "vector")
+    return drawn_rows
 
 
 def _blocks(shards: Sequence[Floats]) -> Iterator[Scores]:
     for shard in shards:
         for start in range(0, len(shard), _BLOCK):
-            yield np.ascontiguousarray(shard[start : start + _BLOCK], dtype=np.float32)
+            block = np.ascontiguousarray(shard[start : start + _BLOCK], dtype=np.float32)
+            _require_finite(block, "vector")
+            yield block
+
+
+def _require_finite(vectors: Floats, what: str) -> None:
+    # FAISS takes NaN, and gives it the best score or none.
+    if not np.isfinite(vectors).all():
+        raise FoundryError(f"Can't search: a {what} isn't finite.")

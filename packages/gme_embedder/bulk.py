@@ -1,63 +1,63 @@
 """A corpus of any size to vectors on disk: streamed, shard by shard, each shard whole or not there.
 
-A folder of vectors holds, per shard, ``ids-00007.parquet`` and ``vectors-00007.npy`` (memory-mappable), with
-``skipped-00007.json`` for rows that could not be embedded, and ``job.json`` with what they were made of. A kill costs
-one shard. Processes that are given the same job and folder share the work: each takes the next shard that nobody has,
-by a lock that the kernel frees when its holder dies. Knows rows and files; not what is done with the vectors.
+The layout of the folder is told in `gme_embedder.folder`, what it notes of its origin in `gme_embedder.job`. A kill
+costs one shard. Processes that are given the same job and folder share the work: each takes the next shard that nobody
+has, by a lock that the kernel frees when its holder dies. Knows rows and files; not what is done with the vectors.
 """
 
 from __future__ import annotations
 
-import io
-import json
+import logging
+import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from gme_data.digests import sha256_bytes, sha256_file
 from gme_data.errors import FoundryError
 from gme_data.images import ImageStore
-from gme_data.items import Item
 from gme_data.journal import atomic_write
 from gme_data.locks import taken
 from gme_data.parquet import write_table
 from gme_data.progress import Progress
+from gme_data.tables import Table
+from gme_embedder.corpus_rows import CorpusRow, read_corpus
 from gme_embedder.embedder import Embedder
+from gme_embedder.folder import (
+    IDS_SCHEMA,
+    SkippedRow,
+    ids_path,
+    open_shard,
+    read_ids,
+    read_skipped,
+    shard_count,
+    skipped_json,
+    skipped_path,
+    vectors_path,
+)
+from gme_embedder.job import JOB, Job, read_job, require_same_job
+from gme_embedder.npy import write_npy
+from gme_embedder.pictures_read import PictureFile, changed_files, read_picture_files
 from gme_embedder.sources import EmbedderInput
 
-JOB = "job.json"
-_IDS = pa.schema([pa.field("id", pa.string(), nullable=False)])
-_CONTENT = ("text", "title", "image")
+_log = logging.getLogger(__name__)
 
-Vectors = NDArray[np.float16] | NDArray[np.float32]
+OnError = Literal["raise", "skip"]
+_NUMBERED = re.compile(r"^Item (\d+): ")
+_PARTICULAR = re.compile(r"'[^']*'|\"[^\"]*\"|\S*[/\\]\S*|\S*\d\S*")
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
-    """What decides the vectors of a folder.
+class SkippedKind:
+    """Rows that were skipped for one reason: how many, and the first of them with its place and id."""
 
-    Attributes:
-        source: Digest of the input files.
-        model: Names the model, with its digest where it has one.
-        instruction: Of queries; None for documents.
-        shard_rows: Rows of a shard.
-        dtype: Of the stored vectors.
-        on_error: `raise` stops at a bad row, `skip` notes it.
-    """
-
-    source: str
-    model: str
-    instruction: str | None = None
-    shard_rows: int = 8192
-    dtype: Literal["float16", "float32"] = "float32"
-    on_error: Literal["raise", "skip"] = "raise"
+    count: int
+    first: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +70,7 @@ class Summary:
         skipped: Rows that could not be embedded, now or before.
         shards_before: Shards that were there.
         shards_elsewhere: Shards that another process was at.
+        reasons: Why rows were skipped.
     """
 
     rows: int
@@ -77,61 +78,7 @@ class Summary:
     skipped: int
     shards_before: int
     shards_elsewhere: int
-
-
-def corpus_files(source: Path) -> list[Path]:
-    """The parquet files of a corpus: the file itself, or all of a folder by name.
-
-    Raises:
-        FoundryError: There is none, one is damaged, or lacks ``id`` or all of ``text``, ``title`` and ``image``.
-    """
-    files = sorted(source.glob("*.parquet")) if source.is_dir() else [source]
-    if not files or not all(file.is_file() for file in files):
-        raise FoundryError(f"No parquet file at {source}.", hint="Columns: id, and text, title and/or image.")
-    for file in files:
-        names = _open(file).schema_arrow.names
-        if "id" not in names or not set(names) & set(_CONTENT):
-            raise FoundryError(f"{file}: expected columns id and text, title or image; found {', '.join(names)}.")
-    return files
-
-
-def digest_of(files: Sequence[Path]) -> str:
-    """sha256 over the names and contents of the files."""
-    return sha256_bytes("\n".join(f"{file.name} {sha256_file(file)}" for file in files).encode())
-
-
-def embed_corpus(
-    embedder: Embedder, files: Sequence[Path], output: Path, job: Job, *, images: ImageStore | None = None
-) -> Summary:
-    """Embed all rows; shards that are there, or that another process is at, are left alone.
-
-    Args:
-        embedder: The model that `job` names.
-        files: See `corpus_files`. An ``image`` is the encoded bytes, a path, or an id in `images`.
-        output: Folder of vectors.
-        job: Must be that of the vectors already in `output`.
-        images: Where image ids are looked up.
-
-    Raises:
-        FoundryError: `output` holds vectors of another job; a bad row with ``on_error="raise"``.
-    """
-    _claim(output, job)
-    total = sum(_open(file).metadata.num_rows for file in files)
-    made = skipped = before = elsewhere = 0
-    with Progress("embed", total, "rows") as progress:
-        meter = Meter(progress)
-        for number, rows in enumerate(_shards(files, job.shard_rows)):
-            with taken(output / f".lock-{number:05d}") as mine:
-                if vectors_path(output, number).exists():
-                    before += 1
-                    progress.advance(len(rows))
-                elif mine:
-                    made += _embed_shard(embedder, rows, output, number, job, images, meter)
-                else:
-                    elsewhere += 1
-                    progress.advance(len(rows))
-            skipped += _count_skipped(output, number)
-    return Summary(total, made, skipped, before, elsewhere)
+    reasons: dict[str, SkippedKind] = field(default_factory=dict)
 
 
 class Meter:
@@ -147,110 +94,265 @@ class Meter:
         self._progress.advance(rows, f"{self._tokens / seconds:,.0f} tokens/s")
 
 
-def vectors_path(folder: Path, number: int) -> Path:
-    """Where the vectors of a shard are."""
-    return folder / f"vectors-{number:05d}.npy"
+def embed_corpus(
+    embedder: Embedder,
+    table: Table,
+    output: Path,
+    job: Job,
+    *,
+    images: ImageStore | None = None,
+    on_error: OnError = "raise",
+) -> Summary:
+    """Embed all rows; whole shards that are there, or that another process is at, are left alone.
 
-
-def open_vectors(folder: Path) -> Iterator[tuple[list[str], Vectors]]:
-    """Ids and memory-mapped vectors [m, d] of each shard, in the order of the corpus.
+    Args:
+        embedder: The model that `job` names.
+        table: The corpus that `job` names; see `open_corpus`. An ``image`` is the encoded bytes, an object with
+            ``bytes`` or ``path``, a path, or an id in `images`.
+        output: Folder of vectors.
+        job: Must be that of the vectors already in `output`.
+        images: Where image ids are looked up.
+        on_error: `raise` stops at a bad row, also at one that was skipped before; `skip` notes it and goes on.
 
     Raises:
-        FoundryError: No folder of vectors, or one of its shards is missing.
+        FoundryError: `output` holds vectors of another job or of pictures that have changed since, or can't be a
+            folder of vectors; a file of the corpus can't be read on; a bad row with ``on_error="raise"``.
     """
-    if not (folder / JOB).is_file():
-        raise FoundryError(f"{folder} holds no vectors.", hint="Make them with `gme embed`.")
-    paths = sorted(folder.glob("vectors-*.npy"))
-    if not paths or paths[-1] != vectors_path(folder, len(paths) - 1):
-        raise FoundryError(f"{folder}: shards are missing.", hint="Run the same `gme embed` again; it goes on.")
-    for number, path in enumerate(paths):
-        ids: list[str] = pq.read_table(_ids_path(folder, number)).column("id").to_pylist()
-        yield ids, np.load(path, mmap_mode="r", allow_pickle=False)
+    claim(output, table.path, job)
+    work = _Work(embedder, table, _file_times(table), output, job, images, on_error)
+    made = before = elsewhere = 0
+    with Progress("embed", job.corpus.rows, "rows") as progress:
+        meter = Meter(progress)
+        for number, rows in enumerate(_shards(read_corpus(table, images), job.shard_rows)):
+            with taken(output / f".lock-{number:05d}") as mine:
+                done = work.is_done(number, rows) if mine else vectors_path(output, number).exists()
+                if mine and not done:
+                    made += work.embed(number, rows, meter)
+                    continue
+                before, elsewhere = before + done, elsewhere + (not done)
+                progress.advance(len(rows))
+    skipped = [row for number in range(shard_count(job)) for row in read_skipped(output, number)]
+    return Summary(job.corpus.rows, made, len(skipped), before, elsewhere, count_by_reason(skipped))
 
 
-def _embed_shard(
-    embedder: Embedder,
-    rows: list[dict[str, Any]],
-    output: Path,
-    number: int,
-    job: Job,
-    images: ImageStore | None,
-    meter: Meter,
-) -> int:
-    items = [_item(row, images) for row in rows]
-    bad: dict[int, str] | None = {} if job.on_error == "skip" else None
-    vectors = embedder.encode(items, job.instruction, images, bad=bad, on_batch=meter.add)
-    kept = [place for place in range(len(rows)) if place not in (bad or {})]
-    vectors = vectors[kept].astype(job.dtype)
-    if bad:
-        notes = [
-            {"id": str(rows[place]["id"]), "reason": reason.removeprefix(f"Item {place}: ")}
-            for place, reason in sorted(bad.items())
-        ]
-        atomic_write(_skipped_path(output, number), json.dumps(notes, ensure_ascii=False, indent=1).encode())
-    part = output / f".ids-{number:05d}.part"
-    write_table(part, [{"id": str(rows[place]["id"])} for place in kept], _IDS)
-    part.replace(_ids_path(output, number))
-    buffer = io.BytesIO()
-    np.save(buffer, vectors, allow_pickle=False)
-    atomic_write(vectors_path(output, number), buffer.getvalue())  # last: its presence says that the shard is done
-    return len(kept)
+def claim(output: Path, source: Path, job: Job) -> None:
+    """Note the job in a fresh folder; in another, check that it is the same.
 
-
-def _item(row: Mapping[str, Any], images: ImageStore | None) -> EmbedderInput:
-    content = {name: row[name] for name in _CONTENT if row.get(name) is not None}
-    image = content.get("image")
-    if images is not None and isinstance(image, str) and image in images:
-        text = " ".join(content[name] for name in ("title", "text") if content.get(name)) or None
-        return Item(text, image)
-    return content
-
-
-def _shards(files: Sequence[Path], rows: int) -> Iterator[list[dict[str, Any]]]:
-    """Rows in the order of the files, `rows` at a time; never more than that and one batch of a file in memory."""
-    held: list[dict[str, Any]] = []
-    for file in files:
-        columns = [name for name in ("id", *_CONTENT) if name in _open(file).schema_arrow.names]
-        for batch in _open(file).iter_batches(batch_size=rows, columns=columns):
-            held += batch.to_pylist()
-            while len(held) >= rows:
-                yield held[:rows]
-                held = held[rows:]
-    if held:
-        yield held
-
-
-def _claim(output: Path, job: Job) -> None:
-    """Note the job in a fresh folder; in another, check that it is the same."""
-    output.mkdir(parents=True, exist_ok=True)
-    path = output / JOB
-    if not path.exists():
-        atomic_write(path, json.dumps(asdict(job), indent=1).encode())
-        return
-    noted = json.loads(path.read_text(encoding="utf-8"))
-    other = [name for name, value in asdict(job).items() if noted.get(name) != value]
-    if other:
+    Raises:
+        FoundryError: `output` holds vectors of another job, lies inside the corpus, or is no folder.
+    """
+    inside = source.resolve() if source.is_dir() else None
+    if inside and (output.resolve() == inside or inside in output.resolve().parents):
         raise FoundryError(
-            f"{output} holds vectors of another job: {', '.join(other)} differ(s).",
-            hint="Give another --output, or delete the folder.",
+            f"--output {output} lies inside the corpus {source}: its files would be read as rows.",
+            hint="Give a folder beside it.",
         )
-
-
-def _count_skipped(folder: Path, number: int) -> int:
-    path = _skipped_path(folder, number)
-    return len(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else 0
-
-
-def _ids_path(folder: Path, number: int) -> Path:
-    return folder / f"ids-{number:05d}.parquet"
-
-
-def _skipped_path(folder: Path, number: int) -> Path:
-    return folder / f"skipped-{number:05d}.json"
-
-
-def _open(file: Path) -> pq.ParquetFile:
     try:
-        return pq.ParquetFile(file)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise FoundryError(f"{file} is no readable parquet file: {error}") from error
+        output.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise FoundryError(f"--output {output}: {error.filename} is a file, expected a folder.") from error
+    with taken(output / ".lock-job", wait=True):
+        if (output / JOB).exists():
+            require_same_job(output, read_job(output), job)
+            return
+        if any(output.glob("vectors-*.npy")):
+            raise FoundryError(
+                f"{output} holds vectors, but no {JOB} that says what they were made of.",
+                hint="Give another --output, or delete the folder.",
+            )
+        atomic_write(output / JOB, job.model_dump_json(indent=1).encode())
+
+
+def count_by_reason(rows: Iterable[SkippedRow]) -> dict[str, SkippedKind]:
+    """How many rows were skipped for each reason; what is particular to one row, such as its file, makes no reason."""
+    kinds: dict[str, SkippedKind] = {}
+    for row in rows:
+        name = " ".join(_PARTICULAR.sub("…", row.reason.split(": ")[-1]).split())
+        label = f"{row.row}, id '{row.id}'" if row.id else row.row
+        known = kinds.get(name)
+        kinds[name] = SkippedKind(known.count + 1, known.first) if known else SkippedKind(1, f"{label}: {row.reason}")
+    return kinds
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """One process' part in a job; `times` are those of the table's files when it began."""
+
+    embedder: Embedder
+    table: Table
+    times: dict[str, int]
+    output: Path
+    job: Job
+    images: ImageStore | None
+    on_error: OnError
+
+    def is_done(self, number: int, rows: Sequence[CorpusRow]) -> bool:
+        """Whether a shard is there, whole and still of these rows. One that is damaged is made again, and says so.
+
+        Raises:
+            FoundryError: A picture that was embedded has another content now, or is gone.
+        """
+        if not vectors_path(self.output, number).exists():
+            return False
+        try:
+            shard = open_shard(self.output, self.job, number)
+            skipped = read_skipped(self.output, number)
+            pictures = self._noted_pictures(number, rows)
+        except FoundryError as error:
+            _log.warning("making a damaged shard again: %s", error)
+            return False
+        there = set(shard.ids)
+        if shard.ids != [row.id for row in rows if row.id in there]:
+            _log.warning("making a damaged shard again: the ids of %s are not those of the corpus", shard.path)
+            return False
+        changed = changed_files({path: file for path, (file, _) in pictures.items()})
+        if changed:
+            file, row = pictures[changed[0]]
+            now = read_picture_files(changed[:1]).get(changed[0])
+            state = f"sha256 {now.sha256[:12]} now" if now else "gone now"
+            raise FoundryError(
+                f"{self.output} holds vectors of other pictures: {len(changed)} of shard {number} changed since. "
+                f"{row.label}: {changed[0]} was sha256 {file.sha256[:12]} when it was embedded, {state}.",
+                hint=f"Give another --output, or delete {vectors_path(self.output, number)} to make this shard again.",
+            )
+        return not (skipped and self.on_error == "raise")
+
+    def embed(self, number: int, rows: Sequence[CorpusRow], meter: Meter) -> int:
+        """Embed a shard and write it; returns the number of its vectors.
+
+        Raises:
+            FoundryError: A bad row with ``on_error="raise"``; a picture that was changed meanwhile.
+        """
+        bad = {place: row.error for place, row in enumerate(rows) if row.error is not None}
+        self._require_good(rows, bad)
+        pictures = read_picture_files(row.picture for row in rows if row.picture is not None)
+        vectors = self._encode(rows, bad, meter)
+        kept = [place for place in range(len(rows)) if place not in bad]
+        embedded = {path for place in kept if (path := rows[place].picture) is not None}
+        for path in changed_files({path: file for path, file in pictures.items() if path in embedded}):
+            raise FoundryError(f"The picture {path} was changed while it was embedded.", hint="Run the command again.")
+        for name, time_ns in _file_times(self.table).items():
+            if time_ns != self.times[name]:
+                raise FoundryError(
+                    f"{name} was changed while it was embedded: the shards in {self.output} are of what it was.",
+                    hint="Delete that folder and run the command again.",
+                )
+        # A shard that is made again must not look whole while its parts are replaced.
+        vectors_path(self.output, number).unlink(missing_ok=True)
+        self._write_skipped(number, rows, bad)
+        self._write_ids(number, [rows[place] for place in kept], pictures)
+        # Last: its presence says that the shard is done.
+        write_npy(vectors_path(self.output, number), vectors[kept].astype(self.job.dtype))
+        return len(kept)
+
+    def _encode(self, rows: Sequence[CorpusRow], bad: dict[int, str], meter: Meter) -> NDArray[np.float32]:
+        """Vectors [rows, d]; places that turn out to be bad are added to `bad`, their vectors have no meaning."""
+        good = [place for place in range(len(rows)) if place not in bad]
+        items = [rows[place].item for place in good]
+        refused: dict[int, str] = {}
+        vectors = np.zeros((len(rows), self.job.model.dimension), np.float32)
+        try:
+            vectors[good] = self.embedder.encode(
+                items,
+                self.job.instruction,
+                self.images,
+                bad=refused if self.on_error == "skip" else None,
+                on_batch=meter.add,
+            )
+        except FoundryError as error:
+            raise _renamed(error, rows, good) from error
+        except (MemoryError, OSError, RuntimeError):  # of the machine, not of an item
+            raise
+        except Exception as error:  # some library stumbled over an item in a way that nobody foresaw
+            vectors[good] = self._encode_singly(items, refused, error)
+        for item, reason in refused.items():
+            bad[good[item]] = _NUMBERED.sub("", reason)
+        for place in np.flatnonzero(~np.isfinite(vectors).all(axis=1)).tolist():
+            bad.setdefault(place, f"the model's vector is not finite in {self.job.precision}")
+        self._require_good(rows, bad)
+        return vectors
+
+    def _encode_singly(
+        self, items: Sequence[EmbedderInput], refused: dict[int, str], error: Exception
+    ) -> NDArray[np.float32]:
+        """Vectors of items one by one, which tells those apart that end in an `error`; if all do, it is our own."""
+        vectors = np.zeros((len(items), self.job.model.dimension), np.float32)
+        refused.clear()
+        for number, item in enumerate(items):
+            try:
+                vectors[number] = self.embedder.encode([item], self.job.instruction, self.images)[0]
+            except FoundryError as known:
+                refused[number] = str(known)
+            except (MemoryError, OSError, RuntimeError):
+                raise
+            except Exception as unforeseen:
+                refused[number] = f"can't be embedded: {type(unforeseen).__name__}: {unforeseen}"
+        if len(refused) == len(items) > 1:
+            raise error
+        return vectors
+
+    def _require_good(self, rows: Sequence[CorpusRow], bad: dict[int, str]) -> None:
+        if bad and self.on_error == "raise":
+            place = min(bad)
+            raise FoundryError(
+                f"{rows[place].label}: {bad[place]}",
+                hint="Mend the row, or leave bad rows out with --on-error skip; finished shards stay.",
+            )
+
+    def _write_skipped(self, number: int, rows: Sequence[CorpusRow], bad: dict[int, str]) -> None:
+        path = skipped_path(self.output, number)
+        if not bad:
+            path.unlink(missing_ok=True)
+            return
+        notes = [SkippedRow(row=rows[place].location, id=rows[place].id, reason=bad[place]) for place in sorted(bad)]
+        atomic_write(path, skipped_json(notes))
+
+    def _write_ids(self, number: int, rows: Sequence[CorpusRow], pictures: dict[Path, PictureFile]) -> None:
+        part = self.output / f".ids-{number:05d}.part"
+        write_table(part, [_ids_row(row, pictures) for row in rows], IDS_SCHEMA)
+        part.replace(ids_path(self.output, number))
+
+    def _noted_pictures(self, number: int, rows: Sequence[CorpusRow]) -> dict[Path, tuple[PictureFile, CorpusRow]]:
+        """The picture files that a shard was made of, with a row that names each."""
+        by_id = {row.id: row for row in rows}
+        table = read_ids(self.output, number, IDS_SCHEMA.names)
+        return {
+            Path(noted["picture"]): (
+                PictureFile(noted["sha256"], noted["bytes"], noted["ctime_ns"]),
+                by_id.get(noted["id"], rows[0]),
+            )
+            for noted in table.filter(table.column("picture").is_valid()).to_pylist()
+        }
+
+
+def _file_times(table: Table) -> dict[str, int]:
+    """When each file was changed last; 0 for one that is gone."""
+    return {file.name: file.path.stat().st_mtime_ns if file.path.exists() else 0 for file in table.files}
+
+
+def _ids_row(row: CorpusRow, pictures: dict[Path, PictureFile]) -> dict[str, Any]:
+    file = pictures.get(row.picture) if row.picture is not None else None
+    if file is None:
+        return {"id": row.id}
+    return {
+        "id": row.id,
+        "picture": str(row.picture),
+        "sha256": file.sha256,
+        "bytes": file.bytes,
+        "ctime_ns": file.ctime_ns,
+    }
+
+
+def _renamed(error: FoundryError, rows: Sequence[CorpusRow], places: Sequence[int]) -> FoundryError:
+    """The error of an item, by the row that the user knows it as; any other as it is."""
+    numbered = _NUMBERED.match(str(error))
+    if numbered is None:
+        return error
+    row, reason = rows[places[int(numbered[1])]], str(error)[numbered.end() :]
+    return FoundryError(f"{row.label}: {reason}", hint=error.hint, exit_code=error.exit_code)
+
+
+def _shards(rows: Iterator[CorpusRow], size: int) -> Iterator[list[CorpusRow]]:
+    """Rows in order, `size` at a time; never more than that and one batch of a file in memory."""
+    while shard := list(islice(rows, size)):
+        yield shard

@@ -18,14 +18,12 @@ from transformers import PreTrainedTokenizerFast
 
 from gme_data.errors import FoundryError
 from gme_data.settings import Frozen, parse_config
-from gme_embedder.adapter import fold_in, is_adapter, read_adapter
+from gme_embedder.adapter import base_folder, fold_in, read_adapter
 from gme_embedder.backbone import Backbone, read_backbone
 from gme_embedder.config import RELEASED, EmbeddingDtype, InputConfig
-from gme_embedder.locate import locate
+from gme_embedder.layout import CONFIG, INDEX, PROCESSOR, SETTINGS, TOKENIZER, is_adapter
 from gme_embedder.prompt import END, VISION_TOKENS
 
-SETTINGS, CONFIG, INDEX, TOKENIZER = "gme.json", "config.json", "model.safetensors.index.json", "tokenizer.json"
-PROCESSOR = "preprocessor_config.json"
 _TABLE = "language_model.embed_tokens.weight"
 _UNUSED = "lm_head."
 """The released checkpoints carry a language head that an embedder has no use for."""
@@ -98,8 +96,7 @@ def load_model(folder: Path, dtype: torch.dtype = torch.float32) -> tuple[Backbo
 
 def _load_adapted(folder: Path, dtype: torch.dtype) -> tuple[Backbone, Tokenizer, Settings]:
     adapter = read_adapter(folder)
-    base = locate(folder / adapter.base if (folder / adapter.base).is_dir() else adapter.base)
-    model, tokenizer, settings = load_model(base, dtype)
+    model, tokenizer, settings = load_model(base_folder(adapter), dtype)
     fold_in(adapter, model)
     return model, tokenizer, read_settings(folder) if (folder / SETTINGS).exists() else settings
 

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gme_embedder.checkpoint import CONFIG
 from gme_embedder.config import InputConfig
 from gme_embedder.embedder import Embedder
+from gme_embedder.layout import CONFIG
 from gme_embedder.prompt import SUFFIX, head
 from gme_embedder.staging import check_precision, compare, probes, staged, update_json, write_json
 

@@ -68,7 +68,8 @@ def search(queries: Scores, corpus: Floats, k: int) -> tuple[Scores, Rows]:
         Scores float32 and rows int64, both [q, min(k, n)], by falling score, ties by rising row.
 
     Raises:
-        FoundryError: The shapes do not fit, `k` is below 1, or a vector isn't finite or longer than 1e18.
+        FoundryError: The shapes do not fit, `k` is below 1, shards are no floats or of different dtypes, or a vector
+            isn't finite or is longer than 1e18.
     """
     return search_shards(queries, [corpus], k)
 
@@ -92,7 +93,9 @@ def search_shards(queries: Scores, shards: Iterable[Floats], k: int) -> tuple[Sc
     best = _Best(np.ascontiguousarray(queries, dtype=np.float32), k)
     offset = 0
     window: list[Floats] = []
+    dtypes: set[np.dtype[Any]] = set()
     for shard in shards:
+        require_one_dtype(dtypes, shard)
         if shard.ndim != 2 or shard.shape[1] != queries.shape[1]:
             raise FoundryError(f"Can't search: queries {queries.shape}, corpus {shard.shape}, k {k}.")
         for block in _blocks(shard):
@@ -102,6 +105,18 @@ def search_shards(queries: Scores, shards: Iterable[Floats], k: int) -> tuple[Sc
             window.append(block)
     offset += best.offer(window, offset)
     return best.result(min(k, offset))
+
+
+def require_one_dtype(dtypes: set[np.dtype[Any]], shard: Floats) -> None:
+    """Check that a shard has the dtype of those before it, which `dtypes` holds: others were stored by another job.
+
+    Raises:
+        FoundryError: It has not, or holds no floats.
+    """
+    dtypes.add(shard.dtype)
+    if len(dtypes) > 1 or not np.issubdtype(shard.dtype, np.floating):
+        names = " and ".join(sorted(map(str, dtypes)))
+        raise FoundryError(f"Can't search: the shards hold {names}, expected one float type for all.")
 
 
 class _Best:

@@ -13,7 +13,8 @@ import yaml
 
 from gme_data.errors import FoundryError
 
-_HUB_NAME = re.compile(r"^[\w.-]+/[\w.-]+$")
+_HUB_NAME = re.compile(r"^(?P<name>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?$")
+_SNAPSHOT = re.compile(r"models--[^/]+/snapshots/(?P<commit>[0-9a-f]{40})$")
 _FILES = ("*.json", "*.safetensors")
 _MLFLOW = "MLmodel"
 
@@ -22,27 +23,39 @@ def locate(name: str | Path, revision: str | None = None) -> Path:
     """The folder of a model.
 
     Args:
-        name: A folder, which may be that of a model logged to MLflow, or ``owner/name`` on the Hugging Face hub.
+        name: A folder, which may be that of a model logged to MLflow, or ``owner/name`` on the Hugging Face hub, with
+            ``@revision`` behind it if need be.
         revision: Branch, tag or commit on the hub.
 
     Raises:
-        FoundryError: No such folder or model on the hub, or the hub is out of reach and nothing is cached.
+        FoundryError: No such folder or model on the hub, two revisions, or the hub is out of reach and nothing is
+            cached.
     """
     folder = Path(name)
     if (folder / _MLFLOW).is_file():
         return _inside_mlflow(folder)
-    if folder.is_dir() or not _HUB_NAME.match(str(name)):
+    on_hub = _HUB_NAME.match(str(name))
+    if folder.is_dir() or on_hub is None:
         return folder
+    if revision and on_hub["revision"]:
+        raise FoundryError(f"Two revisions of {name}: the name has one, and '{revision}'.", hint="Give one of them.")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(str(name), revision=revision, allow_patterns=list(_FILES)))
+        wanted = revision or on_hub["revision"]
+        return Path(snapshot_download(on_hub["name"], revision=wanted, allow_patterns=list(_FILES)))
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
         raise FoundryError(
             f"No folder '{name}' here, and no model of this name came from the hub: {type(error).__name__}.",
             hint="Check the name; a private model needs HF_TOKEN, a machine without network needs a downloaded folder.",
         ) from error
+
+
+def hub_commit(folder: Path) -> str | None:
+    """The commit that a folder is a snapshot of, in the cache of the hub; None for any other folder."""
+    found = _SNAPSHOT.search(folder.as_posix())
+    return found["commit"] if found else None
 
 
 def _inside_mlflow(folder: Path) -> Path:

@@ -22,8 +22,9 @@ from transformers import AutoProcessor, AutoTokenizer, BatchFeature, PreTrainedC
 
 from gme_data.errors import FoundryError
 from gme_embedder.batch import TokenisedItem
-from gme_embedder.checkpoint import SETTINGS, TOKENIZER, Settings, read_settings
+from gme_embedder.checkpoint import Settings, read_settings
 from gme_embedder.config import PictureConfig
+from gme_embedder.layout import SETTINGS, TOKENIZER
 from gme_embedder.locate import locate
 from gme_embedder.picture import MERGE
 from gme_embedder.prepare import Preparer

@@ -7,7 +7,6 @@ one chunk write the same bytes. Knows neither encoders nor items, only their nam
 
 from __future__ import annotations
 
-import io
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 
 from gme_data.digests import sha256_bytes
 from gme_data.errors import FoundryError
-from gme_data.journal import atomic_write
+from gme_embedder.npy import open_npy, write_npy
 
 _log = logging.getLogger(__name__)
 
@@ -56,7 +55,8 @@ class EmbeddingStore:
             float32 [len(keys), d], as they are on disk; [0, 0] for no keys.
 
         Raises:
-            FoundryError: `compute` returned another number of vectors than asked for, or of another size than kept.
+            FoundryError: `compute` returned another number of vectors than asked for, of another size than kept, or
+                numbers that are not finite in the store's dtype; a chunk was removed or damaged meanwhile.
         """
         if not keys:
             return np.zeros((0, 0), np.float32)
@@ -66,9 +66,15 @@ class EmbeddingStore:
         missing = np.sort(first[~np.isin(distinct, _kept_keys(folder))])
         for start in range(0, len(missing), self._chunk):
             places = missing[start : start + self._chunk]
-            vectors = np.ascontiguousarray(compute(places.tolist()), dtype=self._dtype)
+            with np.errstate(over="ignore"):
+                vectors = np.ascontiguousarray(compute(places.tolist()), dtype=self._dtype)
             if vectors.ndim != 2 or len(vectors) != len(places):
                 raise FoundryError(f"{encoder_name}: asked for {len(places)} vectors, got the shape {vectors.shape}.")
+            if not np.isfinite(vectors).all():
+                raise FoundryError(
+                    f"{encoder_name}: NaN or infinity in {self._dtype} among {len(places)} vectors.",
+                    hint="Compute and store in bfloat16 or float32 instead of float16; finished work is kept.",
+                )
             _write(folder, digests[places], vectors)
         return _gather(encoder_name, folder, digests)
 
@@ -86,7 +92,11 @@ def _gather(encoder_name: str, folder: Path, digests: NDArray[Any]) -> Vectors:
         if not len(wanted):
             continue
         source = sources[wanted[0]]
-        vectors = np.load(chunks[source][1], mmap_mode="r", allow_pickle=False)
+        path = chunks[source][1]
+        try:
+            vectors = open_npy(path)
+        except OSError as error:
+            raise FoundryError(f"{path} can't be read: {error.strerror}", hint="Run the command again.") from error
         found = np.zeros((len(digests), vectors.shape[1]), np.float32) if found is None else found
         if found.shape[1] != vectors.shape[1]:
             raise FoundryError(
@@ -95,6 +105,8 @@ def _gather(encoder_name: str, folder: Path, digests: NDArray[Any]) -> Vectors:
                 hint="Delete that folder, or name the encoder by its settings.",
             )
         found[wanted] = vectors[places[wanted] - starts[source]]
+        if not np.isfinite(found[wanted]).all():
+            raise FoundryError(f"{path} is damaged: not all of its numbers are finite.", hint=f"Delete {path}.")
     assert found is not None  # noqa: S101 - there is at least one digest
     return found
 
@@ -103,10 +115,8 @@ def _write(folder: Path, keys: NDArray[Any], vectors: NDArray[Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     # Named by its keys: two writers of the same chunk write the same files.
     name = sha256_bytes(keys.tobytes())[:16]
-    for ending, array in ((_VECTORS, vectors), (_KEYS, keys)):
-        buffer = io.BytesIO()
-        np.save(buffer, array, allow_pickle=False)
-        atomic_write(folder / f"{name}{ending}", buffer.getvalue())
+    write_npy(folder / f"{name}{_VECTORS}", vectors)
+    write_npy(folder / f"{name}{_KEYS}", keys)
 
 
 def _kept_keys(folder: Path) -> NDArray[Any]:
@@ -114,16 +124,23 @@ def _kept_keys(folder: Path) -> NDArray[Any]:
 
 
 def _chunks(folder: Path) -> Iterator[tuple[NDArray[Any], Path]]:
-    """Keys [m] and vectors' file of each whole chunk. A damaged one is dropped: its vectors are computed again."""
+    """Keys [m] and vectors' file of each whole chunk.
+
+    A damaged one is dropped and one that can't be read is left alone: the vectors of both are computed again.
+    """
     for path in sorted(folder.glob(f"*{_KEYS}")):
-        vectors = path.with_name(path.name.removesuffix(_KEYS) + _VECTORS)
+        vectors_path = path.with_name(path.name.removesuffix(_KEYS) + _VECTORS)
         try:
-            keys = np.load(path, allow_pickle=False)
-            rows = len(np.load(vectors, mmap_mode="r", allow_pickle=False))
-            if keys.dtype != _DIGEST or len(keys) != rows:
-                raise ValueError(f"{len(keys)} keys of type {keys.dtype}, {rows} vectors")
-        except (OSError, EOFError, ValueError) as error:
-            _log.warning("dropping a damaged chunk of the embedding store: %s: %s", path, error)
+            keys, vectors = np.array(open_npy(path)), open_npy(vectors_path)
+            if keys.dtype != _DIGEST or keys.ndim != 1:
+                raise FoundryError(f"{path} is damaged: it holds {keys.dtype} {list(keys.shape)}, expected digests.")
+            if not np.issubdtype(vectors.dtype, np.floating) or vectors.ndim != 2 or len(vectors) != len(keys):
+                what = f"{vectors.dtype} {list(vectors.shape)} for {len(keys)} keys"
+                raise FoundryError(f"{vectors_path} is damaged: it holds {what}.")
+        except (FileNotFoundError, FoundryError) as error:
+            _log.warning("dropping a damaged chunk of the embedding store: %s", error)
             path.unlink(missing_ok=True)
-            continue
-        yield keys, vectors
+        except OSError as error:
+            _log.warning("passing over a chunk of the embedding store that can't be read: %s", error)
+        else:
+            yield keys, vectors_path

@@ -1,95 +1,191 @@
-"""What the rows of a corpus hold, for showing: title, text and picture by id, read from the parquet when asked for.
+"""What the rows of a corpus hold, for showing: title, text and picture, read from its tables when asked for.
 
-Only ids are held in memory. For one thread at a time. Knows the files of a corpus; not their vectors.
+Rows are joined to vectors by their place, and every id on the way is compared. Of a row only its place is in memory.
+For one thread at a time. Knows the tables of a corpus; not their vectors.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from gme_data.cells import CellError, picture_cell, text_cell
 from gme_data.errors import FoundryError
 from gme_data.images import ImageStore
-from gme_embedder.bulk import corpus_files
+from gme_data.tables import Row, RowError, Table
+from gme_embedder.corpus_rows import CONTENT, open_corpus, read_id
+from gme_embedder.folder import SkippedRow
 
 _CACHED_CHUNKS = 32
+_ROW_GROUP_ROWS = 1024
+_HINT = "Give the tables that `gme embed` was given as --input, as they were then."
+_COPY_SCHEMA = pa.schema(
+    [
+        ("title", pa.string()),
+        ("text", pa.string()),
+        ("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
+    ]
+)
+
+
+class _Place(NamedTuple):
+    """Of a row: the file's number, its row group, and the row within that."""
+
+    file: int
+    group: int
+    row: int
 
 
 class Catalogue:
-    """Rows by id.
+    """The rows that have vectors, in the order of those.
 
     Args:
-        source: The corpus that was embedded: a parquet file, or a folder of them.
+        source: The corpus that was embedded: a table, or a folder of them. Tables other than Parquet are copied into
+            a temporary one that lives as long as this object.
+        ids: Of the vectors, in order.
+        skipped: Rows of the corpus that have no vector, in order.
         images: Where image ids are looked up.
 
     Raises:
-        FoundryError: No corpus at `source`.
+        FoundryError: No corpus at `source`, or its rows are not those that were embedded; names the first that isn't.
     """
 
-    def __init__(self, source: Path, images: ImageStore | None = None) -> None:
+    def __init__(
+        self, source: Path, ids: Iterable[str], skipped: Iterable[SkippedRow], images: ImageStore | None = None
+    ) -> None:
+        self.table = open_corpus(source)
         self._images = images
-        self._files = [pq.ParquetFile(path) for path in corpus_files(source)]
-        self._places: dict[str, tuple[int, int, int]] = {}
+        self._folder = TemporaryDirectory(prefix="gme-serve-")
+        self._files = [pq.ParquetFile(path) for path in _as_parquet(self.table, Path(self._folder.name))]
+        self._places = self._join(ids, skipped)
         self._cache: OrderedDict[tuple[int, int, str], pa.ChunkedArray] = OrderedDict()
-        for number, file in enumerate(self._files):
-            for group in range(file.num_row_groups):
-                ids = file.read_row_group(group, columns=["id"]).column("id").to_pylist()
-                for row, id_ in enumerate(ids):
-                    self._places.setdefault(str(id_), (number, group, row))
 
-    def require(self, ids: Iterable[str]) -> None:
-        """Check that all `ids` are here.
+    def text(self, row: int) -> tuple[str | None, str | None]:
+        """Title and text of a row.
 
         Raises:
-            FoundryError: One is not.
+            FoundryError: The table can't be read any more.
         """
-        missing = next((id_ for id_ in ids if id_ not in self._places), None)
-        if missing is not None:
-            raise FoundryError(
-                f"--source has no row with the id '{missing}', which the vectors have.",
-                hint="Give the parquet that `gme embed` was given as --input.",
-            )
+        return self._text(row, "title"), self._text(row, "text")
 
-    def text(self, id_: str) -> tuple[str | None, str | None]:
-        """Title and text of a row."""
-        return self._value(id_, "title"), self._value(id_, "text")
+    def has_picture(self, row: int) -> bool:
+        """Whether a row has a picture; it may still be missing or damaged. Raises as `text`."""
+        return self._image(row) is not None
 
-    def has_picture(self, id_: str) -> bool:
-        """Whether a row has a picture; it may still be missing or damaged."""
-        return self._value(id_, "image") is not None
-
-    def picture(self, id_: str) -> bytes | None:
+    def picture(self, row: int) -> bytes | None:
         """Encoded bytes of a row's picture; None where it has none.
 
         Raises:
-            FoundryError: The row's path or image id leads nowhere.
+            FoundryError: The row's path or image id leads nowhere; as `text`.
         """
-        image = self._value(id_, "image")
+        image = self._image(row)
         if image is None or isinstance(image, bytes):
             return image
         if self._images is not None and image in self._images:
             return self._images.read(image)
         try:
             return Path(image).read_bytes()
-        except OSError as error:
+        except (OSError, ValueError) as error:  # a path may hold a NUL
+            reason = error.strerror if isinstance(error, OSError) else error
             raise FoundryError(
-                f"The picture of '{id_}' can't be read: {error.strerror}.",
+                f"The picture of row {row} can't be read: {reason}.",
                 hint="Image ids are looked up in --images; paths count from the folder the server was started in.",
             ) from error
 
-    def _value(self, id_: str, column: str) -> Any:  # noqa: ANN401 - text or bytes, by column
-        file, group, row = self._places[id_]
+    def _join(self, ids: Iterable[str], skipped: Iterable[SkippedRow]) -> np.ndarray[Any, np.dtype[np.int32]]:
+        """Places [n, 3] of the rows with vectors."""
+        vectors, passed = iter(ids), iter(skipped)
+        wanted, left_out = next(vectors, None), next(passed, None)
+        places: list[_Place] = []
+        for row, place in zip(self.table.rows(["id"]), self._all_places(), strict=True):
+            id_, _ = read_id(row)
+            if id_ and id_ == wanted:
+                places.append(place)
+                wanted = next(vectors, None)
+            elif left_out is not None and left_out.id in ("", id_) and left_out.row == row.location:
+                left_out = next(passed, None)
+            else:
+                expected = "no further row" if wanted is None else f"the id '{wanted}'"
+                raise FoundryError(
+                    f"--source is another corpus: {row.location} has the id '{id_}', the vectors have {expected}.",
+                    hint=_HINT,
+                )
+        if wanted is not None:
+            raise FoundryError(f"--source has no row with the id '{wanted}', which the vectors have.", hint=_HINT)
+        return np.array(places, np.int32).reshape(-1, 3)
+
+    def _all_places(self) -> Iterator[_Place]:
+        for number, file in enumerate(self._files):
+            for group in range(file.num_row_groups):
+                for row in range(file.metadata.row_group(group).num_rows):
+                    yield _Place(number, group, row)
+
+    def _text(self, row: int, column: str) -> str | None:
+        try:
+            return text_cell(self._value(row, column)) or None
+        except CellError as error:
+            raise FoundryError(f"Row {row}: {column}: {error}.") from error
+
+    def _image(self, row: int) -> str | bytes | None:
+        try:
+            return picture_cell(self._value(row, "image"))
+        except CellError as error:
+            raise FoundryError(f"Row {row}: image: {error}.") from error
+
+    def _value(self, row: int, column: str) -> Any:  # noqa: ANN401 - what a cell holds
+        file, group, place = self._places[row].tolist()
         if column not in self._files[file].schema_arrow.names:
             return None
         key = (file, group, column)
-        if key not in self._cache:
-            self._cache[key] = self._files[file].read_row_group(group, columns=[column]).column(column)
-            if len(self._cache) > _CACHED_CHUNKS:
-                self._cache.popitem(last=False)
-        self._cache.move_to_end(key)
-        return self._cache[key][row].as_py()
+        try:
+            if key not in self._cache:
+                self._cache[key] = self._files[file].read_row_group(group, columns=[column]).column(column)
+                if len(self._cache) > _CACHED_CHUNKS:
+                    self._cache.popitem(last=False)
+            self._cache.move_to_end(key)
+            return self._cache[key][place].as_py()
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise FoundryError(
+                f"{self.table.files[file].path} can't be read any more: {error}", hint="Start the server again."
+            ) from error
+
+
+def _as_parquet(table: Table, folder: Path) -> Iterator[Path]:
+    """For each file of a table one that single rows can be read from: itself, or a copy in `folder`."""
+    for number, file in enumerate(table.files):
+        if file.format == "parquet":
+            yield file.path
+            continue
+        path = folder / f"{number}.parquet"
+        with pq.ParquetWriter(path, _COPY_SCHEMA, compression="zstd") as writer:
+            batch: list[dict[str, Any]] = []
+            for row in file.rows(CONTENT):
+                batch.append(_copied(row))
+                if len(batch) == _ROW_GROUP_ROWS:
+                    writer.write_table(pa.Table.from_pylist(batch, _COPY_SCHEMA))
+                    batch = []
+            if batch:
+                writer.write_table(pa.Table.from_pylist(batch, _COPY_SCHEMA))
+        yield path
+
+
+def _copied(row: Row | RowError) -> dict[str, Any]:
+    """What a row holds; nothing for one that was skipped because it holds something else."""
+    if isinstance(row, RowError):
+        return {}
+    try:
+        image = picture_cell(row.values.get("image"))
+        return {
+            "title": text_cell(row.values.get("title")),
+            "text": text_cell(row.values.get("text")),
+            "image": {"bytes": image} if isinstance(image, bytes) else {"path": image},
+        }
+    except CellError:
+        return {}

@@ -6,7 +6,6 @@ For one thread at a time. Knows folders made by `gme embed`; not how a query cam
 from __future__ import annotations
 
 import io
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -16,9 +15,12 @@ from numpy.typing import NDArray
 
 from gme_data.errors import FoundryError
 from gme_data.images import ImageStore, decode_rgb
-from gme_embedder.bulk import JOB, Vectors, open_vectors
+from gme_data.tables import Table
+from gme_embedder.corpus_rows import digest_files
 from gme_embedder.embedder import Embedder
+from gme_embedder.folder import Vectors, open_shards, read_skipped, shard_count
 from gme_embedder.index import search_shards
+from gme_embedder.job import Job, ModelIdentity, model_changes, read_job
 from gme_serve.catalogue import Catalogue
 
 _SNIPPET = 400
@@ -41,55 +43,58 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """Vectors by shard, ids by row, and the catalogue if there is one."""
+    """Vectors by shard, ids by row, what they were made of, and the catalogue if there is one."""
 
+    job: Job
     shards: list[Vectors]
     ids: list[str]
     catalogue: Catalogue | None
 
     @classmethod
     def open(cls, folder: Path, source: Path | None = None, images: Path | None = None) -> Self:
-        """Open a folder made by `gme embed`.
+        """Open a folder made by `gme embed`; all vectors are read once.
 
         Args:
             folder: The vectors.
-            source: The parquet they were made of; without it, hits are ids alone.
+            source: The tables they were made of; without it, hits are ids alone.
             images: Folder of images-*.parquet for the image ids of `source`.
 
         Raises:
-            FoundryError: No or incomplete vectors, or a source that lacks a row of theirs.
+            FoundryError: No, incomplete or damaged vectors, or a source that is not what they were made of.
         """
+        job = read_job(folder)
         ids: list[str] = []
         shards = []
-        for names, vectors in open_vectors(folder):
-            ids += names
-            shards.append(vectors)
-        catalogue = Catalogue(source, ImageStore([images]) if images else None) if source else None
-        if catalogue:
-            catalogue.require(ids)
-        return cls(shards, ids, catalogue)
+        for shard in open_shards(folder):
+            shard.require_finite()
+            ids += shard.ids
+            shards.append(shard.vectors)
+        if source is None:
+            return cls(job, shards, ids, None)
+        skipped = [row for number in range(shard_count(job)) for row in read_skipped(folder, number)]
+        catalogue = Catalogue(source, ids, skipped, ImageStore([images]) if images else None)
+        _require_source(job, catalogue.table)
+        return cls(job, shards, ids, catalogue)
 
-    def check_made_by(self, embedder: Embedder, instruction: str | None) -> None:
-        """Check that `embedder` made the vectors: by their size, and by embedding the first row again.
+    def check_made_by(self, embedder: Embedder) -> None:
+        """Check that `embedder` gives what the folder holds: by embedding the first row of the catalogue again.
 
         Raises:
-            FoundryError: It did not.
+            FoundryError: It does not.
         """
-        hint = "Embed the corpus again with the model that is served."
-        sizes = {shard.shape[1] for shard in self.shards}
-        if sizes != {embedder.dimension}:
-            found = ", ".join(map(str, sorted(sizes)))
-            raise FoundryError(f"The vectors have size {found}, the model's {embedder.dimension}.", hint=hint)
         if self.catalogue is None or not self.ids:
             return
-        title, text = self.catalogue.text(self.ids[0])
-        row = {"title": title, "text": text, "image": self.catalogue.picture(self.ids[0])}
+        title, text = self.catalogue.text(0)
+        row = {"title": title, "text": text, "image": self.catalogue.picture(0)}
         item = {name: value for name, value in row.items() if value is not None}
         first = next(shard[0] for shard in self.shards if len(shard))
-        cosine = float(embedder.encode([item], instruction)[0] @ first)
+        cosine = float(embedder.encode([item], self.job.instruction)[0] @ first)
         if cosine < _SAME:
-            what = f"The model gives '{self.ids[0]}' another vector than the folder holds (cosine {cosine:.2f})"
-            raise FoundryError(f"{what}: another model made it, or --source is another corpus.", hint=hint)
+            raise FoundryError(
+                f"The model gives '{self.ids[0]}' another vector than the folder holds (cosine {cosine:.2f}): "
+                "the vectors are damaged, or a picture beside the source was changed.",
+                hint="Embed the corpus again with the model that is served.",
+            )
 
     def search(self, query: NDArray[np.float32], k: int) -> list[Hit]:
         """The `k` nearest rows of one query [1, d], best first, ties by row."""
@@ -104,7 +109,7 @@ class Corpus:
         """
         if self.catalogue is None or not 0 <= row < len(self.ids):
             return None
-        data = self.catalogue.picture(self.ids[row])
+        data = self.catalogue.picture(row)
         if data is None:
             return None
         picture = decode_rgb(data, self.ids[row])
@@ -117,8 +122,8 @@ class Corpus:
         id_ = self.ids[row]
         if self.catalogue is None:
             return Hit(row, id_, score, None, None, False)
-        title, text = self.catalogue.text(id_)
-        return Hit(row, id_, score, title, text and _snippet(text), self.catalogue.has_picture(id_))
+        title, text = self.catalogue.text(row)
+        return Hit(row, id_, score, title, text and _snippet(text), self.catalogue.has_picture(row))
 
 
 def _snippet(text: str) -> str:
@@ -126,40 +131,28 @@ def _snippet(text: str) -> str:
     return words if len(words) <= _SNIPPET else words[: _SNIPPET - 1].rstrip() + "…"
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """What a folder of vectors says of itself: the model as `gme embed` was given it, and the instruction."""
-
-    model: str
-    instruction: str | None
-
-
-def read_origin(folder: Path) -> Origin:
-    """Read ``job.json``.
+def require_model(folder: Path, job: Job, model: ModelIdentity) -> None:
+    """Check that the vectors in `folder` were made by `model`, with the same input settings.
 
     Raises:
-        FoundryError: `folder` holds no vectors, or the file is damaged.
+        FoundryError: They were made by another; names what differs.
     """
-    path = folder / JOB
-    if not path.is_file():
-        raise FoundryError(f"{folder} holds no vectors.", hint="Make them with `gme embed`.")
-    try:
-        job = json.loads(path.read_text(encoding="utf-8"))
-        model, _, _precision = str(job["model"]).rpartition(" ")
-        return Origin(model, job["instruction"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise FoundryError(f"{path} is damaged: {error}", hint="Embed the corpus again.") from error
-
-
-def require_model(folder: Path, origin: Origin, model: str) -> None:
-    """Check that the vectors in `folder` were made by `model`; a folder may be called by any of its paths.
-
-    Raises:
-        FoundryError: They were made by another.
-    """
-    same_folder = Path(model).is_dir() and Path(model).resolve() == Path(origin.model).resolve()
-    if origin.model != model and not same_folder:
+    changes = model_changes(job.model, model)
+    if changes:
+        lines = [f"  {name}: {change}" for name, change in changes.items()]
         raise FoundryError(
-            f"The vectors in {folder} were made by another model: '{origin.model}'; served is '{model}'.",
-            hint="Give the same --model as to `gme embed`, or embed the corpus again.",
+            "\n".join([f"The vectors in {folder} were made by another model than is served.", *lines]),
+            hint="Serve the model that `gme embed` was given, or embed the corpus again.",
+        )
+
+
+def _require_source(job: Job, table: Table) -> None:
+    """Check that the tables hold what was embedded; their ids were compared before."""
+    files = digest_files(table)
+    changed = next((name for name in files if files[name] != job.corpus.files.get(name)), None)
+    if changed is not None:
+        raise FoundryError(
+            f"--source {table.path if changed == '.' else table.path / changed} was changed since it was embedded: "
+            "its texts or pictures are not those of the vectors.",
+            hint="Give the tables as they were, or embed the corpus again.",
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any
@@ -17,6 +18,7 @@ from gme_serve.errors import ApiError
 from gme_serve.prepare import Part
 from gme_serve.service import Service
 
+_log = logging.getLogger(__name__)
 _HITS = 24
 
 
@@ -34,7 +36,12 @@ def router(service: Service, corpus: Corpus | None) -> APIRouter:
         # An empty box beside a picture is no text: the picture alone is the query.
         part = Part((body.text or "").strip() or None, None, body.image)
         embedded = await service.embed([part], body.instruction, ["query"])
-        found = await asyncio.get_running_loop().run_in_executor(thread, opened.search, embedded.vectors, k)
+        try:
+            found = await asyncio.get_running_loop().run_in_executor(thread, opened.search, embedded.vectors, k)
+        except FoundryError as error:  # a file was damaged or replaced while it was served
+            _log.error("%s", error)
+            message = "The corpus can't be read any more. The server's log has the details."
+            raise ApiError(503, message, code="corpus_not_readable") from error
         return {"object": "list", "data": [_as_dict(rank, hit) for rank, hit in enumerate(found, start=1)]}
 
     @routes.get("/items/{row}/image")

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gme_data.errors import FoundryError
+from gme_data.manifest import content_digest, list_files
 from gme_synthesis.consistency import Encode
 
 MINILM = "minilm"
@@ -49,9 +50,11 @@ def load_encoder(which: str, device: str = "cpu") -> TextEncoder:
     if not folder.is_dir():
         raise FoundryError(f"No text encoder at {which!r}.", hint="Give 'minilm' or the folder of a model.")
     from gme_embedder.embedder import Embedder
+    from gme_embedder.identity import model_digest
+    from gme_embedder.locate import locate
 
     embedder = Embedder.load(folder, device=device)
-    return TextEncoder(str(folder), embedder.encode, embedder.encode)
+    return TextEncoder(model_digest(locate(folder)), embedder.encode, embedder.encode)
 
 
 def _sentence_transformer(folder: Path, device: str) -> TextEncoder:
@@ -59,7 +62,8 @@ def _sentence_transformer(folder: Path, device: str) -> TextEncoder:
 
     model = SentenceTransformer(str(folder), device=device, local_files_only=True)
     prompt = "query" if "query" in (model.prompts or {}) else None
-    return TextEncoder(str(folder), partial(_encode, model, prompt), partial(_encode, model, None))
+    name = content_digest(list_files(folder))  # its vectors are kept by its name, and a path says nothing of them
+    return TextEncoder(name, partial(_encode, model, prompt), partial(_encode, model, None))
 
 
 def _encode(model: Any, prompt: str | None, texts: Sequence[str]) -> NDArray[np.float32]:  # noqa: ANN401 - untyped

@@ -11,7 +11,6 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +20,10 @@ from gme_data.errors import FoundryError
 from gme_data.examples import Example
 from gme_data.images import ImageStore
 from gme_data.items import Item
-from gme_data.manifest import read_manifest
 from gme_embedder.embedder import Embedder
+from gme_embedder.identity import model_digest
 from gme_embedder.index import search
+from gme_embedder.locate import locate
 from gme_embedder.store import EmbeddingStore
 from gme_training.catalog import Catalog, Ints
 from gme_training.config import MiningConfig, TeacherConfig
@@ -211,8 +211,7 @@ def _load_teacher(config: TeacherConfig) -> Embedder:
 
 def _name_of(config: TeacherConfig) -> str:
     """What its vectors are kept under: a run that goes on must not mix those of two models."""
-    manifest = read_manifest(Path(config.model))
-    return sha256_json(["teacher", manifest.content if manifest else config.model, config.revision])
+    return sha256_json(["teacher", model_digest(locate(config.model, config.revision))])
 
 
 def with_negatives(catalog: Catalog, mined: Sequence[Mined], negatives: int) -> Iterator[Example]:

@@ -1,4 +1,4 @@
-"""What mteb records of a model: its `ModelMeta`, and the digest that serves as its revision.
+"""What mteb records of a model: its `ModelMeta`.
 
 Says only what the model itself shows; where nobody said (licence, languages, training data), it says so. Fetches
 nothing. Knows no task.
@@ -7,15 +7,11 @@ nothing. Knows no task.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from mteb.models.model_meta import ModelMeta, ScoringFunction
 
-from gme_data.digests import sha256_json
 from gme_data.errors import FoundryError
-from gme_data.manifest import content_digest, list_files
-from gme_embedder.adapter import is_adapter, read_adapter
 from gme_embedder.embedder import Embedder
 
 
@@ -28,7 +24,7 @@ def describe(embedder: Embedder, name: str, revision: str, variant: Mapping[str,
     Args:
         embedder: The model as it computes.
         name: ``owner/model``.
-        revision: Digest of the weights and settings on disk.
+        revision: Digest of the weights and settings on disk, see `gme_embedder.identity.model_digest`.
         variant: What was changed since: precision, input settings, instructions.
 
     Raises:
@@ -60,20 +56,3 @@ def describe(embedder: Embedder, name: str, revision: str, variant: Mapping[str,
         model_type=["dense"],
         experiment_kwargs=dict(variant) or None,
     )
-
-
-def folder_digest(folder: Path) -> str:
-    """Digest of a model folder: the `content` of its manifest, if a step made it. Adapters include their base.
-
-    Raises:
-        FoundryError: There is no such folder, or adapters whose base is none.
-    """
-    if not folder.is_dir():
-        raise FoundryError(
-            f"No model folder '{folder}'.", hint="Give a folder on this machine; for mteb nothing is fetched."
-        )
-    own = content_digest(list_files(folder))
-    if not is_adapter(folder):
-        return own
-    base = read_adapter(folder).base
-    return sha256_json([own, folder_digest(folder / base if (folder / base).is_dir() else Path(base))])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -60,3 +62,83 @@ def test_bad_requests(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "-k 0" in capsys.readouterr().err
     assert run(["nearest", "-q", str(folder), "--corpus", str(folder), "-o", str(folder / "out")]) == 2
     assert "holds no vectors" in capsys.readouterr().err
+
+
+def rewritten(folder: Path, target: Path, **changes: object) -> Path:
+    """A copy of a folder of vectors whose record says something else."""
+    shutil.copytree(folder, target)
+    record = json.loads((target / "job.json").read_text())
+    record["model"] |= changes.pop("model", {})
+    (target / "job.json").write_text(json.dumps({**record, **changes}))
+    return target
+
+
+def refused(corpus: Path, queries: Path, output: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    assert run(["nearest", "-q", str(queries), "--corpus", str(corpus), "-o", str(output)]) == 2
+    return capsys.readouterr().err
+
+
+def test_vectors_of_two_models_are_not_compared(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = rewritten(folder / "queries", tmp_path / "other", model={"digest": "f" * 64, "name": "m2"})
+    said = refused(folder / "corpus", other, tmp_path / "hits", capsys)
+    assert "hold vectors of different models" in said
+    assert "ffffffffffff ('m2')" in said
+    asking = rewritten(folder / "corpus", tmp_path / "asking", instruction="Find it.")
+    assert "documents have no instruction" in refused(asking, folder / "queries", tmp_path / "hits", capsys)
+    assert not (tmp_path / "hits").exists()
+
+
+def test_another_precision_is_told(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = rewritten(folder / "queries", tmp_path / "other", precision="bfloat16")
+    arguments = ["nearest", "-q", str(other), "--corpus", str(folder / "corpus"), "-o", str(tmp_path / "hits")]
+    assert run(arguments) == 0
+    assert "computed in float32, the queries in bfloat16" in capsys.readouterr().err
+    assert run([*arguments, "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["notes"]) == 1
+
+
+@pytest.mark.parametrize("index", ["exact", "flat", "ivf", "hnsw"])
+def test_a_damaged_vector_is_named(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], index: str
+) -> None:
+    shutil.copytree(folder / "corpus", tmp_path / "corpus")
+    path = tmp_path / "corpus" / "vectors-00001.npy"
+    vectors = np.load(path)
+    vectors[2] = np.nan
+    np.save(path, vectors)
+    arguments = ["-q", str(folder / "queries"), "--corpus", str(tmp_path / "corpus"), "-o", str(tmp_path / "hits")]
+    assert run(["nearest", *arguments, "--index", index]) == 2
+    assert "vectors-00001.npy is damaged: the vector of 'd18' is not finite" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("index", ["exact", "ivf"])
+@pytest.mark.parametrize("side", ["corpus", "queries"])
+def test_an_empty_side_gives_no_hits(folder: Path, tmp_path: Path, side: str, index: str) -> None:
+    (tmp_path / "empty.csv").write_text("id,text\n")
+    paths = ["--input", str(tmp_path / "empty.csv"), "--output", str(tmp_path / "empty")]
+    assert run(["embed", *paths, "--model", str(folder / "model")]) == 0
+    sides = {"corpus": folder / "corpus", "queries": folder / "queries", side: tmp_path / "empty"}
+    arguments = [part for name, path in sides.items() for part in (f"--{name}", str(path))]
+    assert run(["nearest", *arguments, "--output", str(tmp_path / "hits"), "--index", index]) == 0
+    assert pq.read_table(tmp_path / "hits").num_rows == 0
+
+
+def test_an_output_that_is_no_file_is_known_at_once(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    for output in (tmp_path, tmp_path / "file" / "hits"):
+        assert "--output" in refused(folder / "corpus", folder / "queries", output, capsys)
+
+
+def test_skipped_rows_are_counted_by_reason(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "c.csv").write_text("id,text\na,x\nb,\nc,\n,y\n")
+    (tmp_path / "notes.txt").write_text("no table")
+    arguments = ["embed", "--output", str(tmp_path / "out"), "--model", str(folder / "model"), "--on-error", "skip"]
+    assert run([*arguments, "--input", str(tmp_path / "c.csv")]) == 0
+    said = capsys.readouterr().out
+    assert "1 vectors made of 4 rows, 3 rows skipped" in said
+    assert "2 skipped: no text, title or image; the first: c.csv, line 3, id 'b'" in said
+    assert "1 skipped: expected an id, found an empty text; the first: c.csv, line 5" in said

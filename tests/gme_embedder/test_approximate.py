@@ -82,3 +82,13 @@ def test_refusals(queries):
         build_index([queries[:0]], "ivf")
     with pytest.raises(FoundryError, match="Can't search"):
         build_index([queries]).search(queries[:, :3], 1)
+
+
+@pytest.mark.parametrize("kind", ["flat", "ivf", "hnsw"])
+def test_numbers_that_are_not_finite_are_refused(corpus, queries, kind):
+    damaged = corpus.copy()
+    damaged[7] = np.nan
+    with pytest.raises(FoundryError, match="a vector isn't finite"):
+        build_index([damaged], kind)
+    with pytest.raises(FoundryError, match="a query isn't finite"):
+        build_index([corpus[:100]], kind).search(queries * np.inf, 1)

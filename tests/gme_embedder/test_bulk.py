@@ -18,8 +18,11 @@ import pytest
 from filelock import FileLock
 
 from gme_data.errors import FoundryError
-from gme_embedder.bulk import Job, corpus_files, digest_of, embed_corpus, open_vectors
+from gme_embedder.bulk import count_by_reason, embed_corpus
+from gme_embedder.corpus_rows import identify_corpus, open_corpus
+from gme_embedder.folder import SkippedRow, open_vectors
 from gme_embedder.index import search, search_shards
+from gme_embedder.job import Job, ModelIdentity
 
 
 def png(picture) -> bytes:
@@ -48,12 +51,16 @@ def corpus(tmp_path, rows):
     return folder
 
 
-def job(corpus: Path, **changes) -> Job:
-    return Job(digest_of(corpus_files(corpus)), "tiny", **{"shard_rows": 8, **changes})
+def identity(embedder, **changes) -> ModelIdentity:
+    known = {"name": "tiny", "digest": "0" * 64, "inputs": embedder.settings.inputs, "dimension": embedder.dimension}
+    return ModelIdentity(**{**known, **changes})
 
 
-def embed(embedder, corpus, output, **changes):
-    return embed_corpus(embedder, corpus_files(corpus), output, job(corpus, **changes))
+def embed(embedder, corpus, output, *, images=None, on_error="raise", model=None, **changes):
+    table = open_corpus(corpus)
+    known = identify_corpus(table, skip_bad_rows=on_error == "skip")
+    job = Job(corpus=known, model=model or identity(embedder), **{"shard_rows": 8, **changes})
+    return embed_corpus(embedder, table, output, job, images=images, on_error=on_error)
 
 
 def test_vectors_are_those_of_encode_in_the_order_of_the_corpus(embedder, corpus, rows, tmp_path):
@@ -117,7 +124,9 @@ def vector_files(folder: Path) -> dict[str, bytes]:
 
 def test_another_job_is_not_mixed_in(embedder, corpus, tmp_path):
     embed(embedder, corpus, tmp_path / "out")
-    with pytest.raises(FoundryError, match="another job: instruction, dtype"):
+    with pytest.raises(
+        FoundryError, match=r"(?s)another job: instruction, dtype differ.*None in the folder, now 'Find"
+    ):
         embed(embedder, corpus, tmp_path / "out", instruction="Find it.", dtype="float16")
 
 
@@ -125,7 +134,7 @@ def test_bad_rows_stop_the_work_or_are_noted(embedder, tmp_path, inputs):
     table = {"id": ["a", "b", "c"], "text": ["fine", None, "fine too"], "image": [None, b"no picture", None]}
     path = tmp_path / "corpus.parquet"
     pq.write_table(pa.table(table), path)
-    with pytest.raises(FoundryError, match=r"Item 1: .*not a readable picture"):
+    with pytest.raises(FoundryError, match=r"^corpus.parquet, row 1, id 'b': .*not a readable picture"):
         embed(embedder, path, tmp_path / "strict")
     summary = embed(embedder, path, tmp_path / "out", on_error="skip")
     assert (summary.made, summary.skipped) == (2, 1)
@@ -133,23 +142,192 @@ def test_bad_rows_stop_the_work_or_are_noted(embedder, tmp_path, inputs):
     assert ids == ["a", "c"]
     assert len(vectors) == 2
     (note,) = json.loads((tmp_path / "out" / "skipped-00000.json").read_text())
-    assert note["id"] == "b"
+    assert (note["id"], note["row"]) == ("b", "corpus.parquet, row 1")
     assert "not a readable picture" in note["reason"]
+    ((reason, kind),) = summary.reasons.items()
+    assert "not a readable picture" in reason
+    assert (kind.count, kind.first.split(": ")[0]) == (1, "corpus.parquet, row 1, id 'b'")
 
 
 @pytest.mark.parametrize("columns", [{"name": ["x"]}, {"id": ["x"], "txt": ["y"]}])
 def test_a_table_without_the_columns_is_refused(tmp_path, columns):
     pq.write_table(pa.table(columns), tmp_path / "corpus.parquet")
     with pytest.raises(FoundryError, match="expected columns id and text"):
-        corpus_files(tmp_path / "corpus.parquet")
+        open_corpus(tmp_path / "corpus.parquet")
 
 
 def test_a_file_that_is_no_parquet_is_refused(tmp_path):
     (tmp_path / "corpus.parquet").write_text("id,text")
-    with pytest.raises(FoundryError, match="no readable parquet"):
-        corpus_files(tmp_path / "corpus.parquet")
-    with pytest.raises(FoundryError, match="No parquet file"):
-        corpus_files(tmp_path / "nowhere")
+    with pytest.raises(FoundryError, match="not a readable Parquet"):
+        open_corpus(tmp_path / "corpus.parquet")
+    with pytest.raises(FoundryError, match="No such file"):
+        open_corpus(tmp_path / "nowhere")
+
+
+def test_on_error_may_change_from_run_to_run(embedder, tmp_path):
+    path, out = tmp_path / "corpus.parquet", tmp_path / "out"
+    pq.write_table(pa.table({"id": [f"r{n}" for n in range(20)], "text": ["x"] * 13 + [None] + ["y"] * 6}), path)
+    with pytest.raises(FoundryError, match=r"^corpus.parquet, row 13, id 'r13': no text, title or image"):
+        embed(embedder, path, out)
+    stamp = (out / "vectors-00000.npy").stat().st_mtime_ns
+    summary = embed(embedder, path, out, on_error="skip")
+    assert (summary.made, summary.skipped, summary.shards_before) == (11, 1, 1)
+    assert (out / "vectors-00000.npy").stat().st_mtime_ns == stamp
+    with pytest.raises(FoundryError, match="row 13, id 'r13'"):  # not passed over in silence
+        embed(embedder, path, out)
+    assert sum(len(ids) for ids, _ in open_vectors(out)) == 19  # and nothing is lost
+
+
+def test_a_skipped_row_is_tried_again_by_a_run_that_skips_none(embedder, tmp_path, inputs):
+    picture, out = tmp_path / "later.png", tmp_path / "out"
+    pq.write_table(
+        pa.table({"id": ["a", "b"], "text": ["x", "y"], "image": [None, str(picture)]}), tmp_path / "c.parquet"
+    )
+    assert embed(embedder, tmp_path / "c.parquet", out, on_error="skip").skipped == 1
+    picture.write_bytes(png(inputs.picture()))
+    summary = embed(embedder, tmp_path / "c.parquet", out)
+    assert (summary.made, summary.skipped) == (2, 0)
+    assert not list(out.glob("skipped-*"))
+
+
+def test_a_picture_that_changed_behind_its_path_is_noticed(embedder, tmp_path, inputs):
+    """Also one of the same size whose time was set back; a touched or copied one is the same picture."""
+    picture, path, out = tmp_path / "flag.png", tmp_path / "corpus.parquet", tmp_path / "out"
+    one, other = (png(inputs.picture()) for _ in range(2))
+    size = max(len(one), len(other))
+    one, other = one.ljust(size, b"\0"), other.ljust(size, b"\0")
+    picture.write_bytes(one)
+    pq.write_table(pa.table({"id": ["a", "b"], "text": ["x", None], "image": [None, str(picture)]}), path)
+    embed(embedder, path, out)
+    before, times = vector_files(out), picture.stat()
+    picture.unlink()
+    picture.write_bytes(one)
+    assert embed(embedder, path, out).shards_before == 1
+    picture.write_bytes(other)
+    os.utime(picture, ns=(times.st_atime_ns, times.st_mtime_ns))
+    with pytest.raises(FoundryError, match=r"corpus.parquet, row 1, id 'b': .*flag.png was sha256 \w{12} when .* now"):
+        embed(embedder, path, out)
+    picture.unlink()
+    with pytest.raises(FoundryError, match=r"flag.png was sha256 .* gone now"):
+        embed(embedder, path, out)
+    assert vector_files(out) == before
+
+
+def test_another_model_corpus_or_picture_id_is_another_job(embedder, tmp_path):
+    path, out = tmp_path / "corpus.parquet", tmp_path / "out"
+    pq.write_table(pa.table({"id": ["a"], "text": ["x"]}), path)
+    embed(embedder, path, out)
+    with pytest.raises(FoundryError, match="another job: model differ"):
+        embed(embedder, path, out, model=identity(embedder, digest="1" * 64))
+    pq.write_table(pa.table({"id": ["a"], "text": ["z"]}), path)
+    with pytest.raises(FoundryError, match="another job: corpus differ"):
+        embed(embedder, path, out)
+    (out / "job.json").unlink()
+    with pytest.raises(FoundryError, match=r"holds vectors, but no job.json"):
+        embed(embedder, path, out)
+
+
+@pytest.mark.parametrize("name", ["ids-00001.parquet", "vectors-00001.npy"])
+def test_a_damaged_shard_is_made_again(embedder, corpus, tmp_path, name, caplog):
+    out = tmp_path / "out"
+    embed(embedder, corpus, out)
+    before = vector_files(out)
+    (out / name).write_bytes(before[name][:-20])
+    assert embed(embedder, corpus, out).made == 8
+    assert f"{out / name} is damaged" in caplog.text
+    assert vector_files(out) == before
+
+
+def test_an_empty_corpus_is_an_empty_folder(embedder, tmp_path):
+    pq.write_table(
+        pa.table({"id": pa.array([], pa.string()), "text": pa.array([], pa.string())}), tmp_path / "c.parquet"
+    )
+    assert embed(embedder, tmp_path / "c.parquet", tmp_path / "out").rows == 0
+    assert list(open_vectors(tmp_path / "out")) == []
+
+
+def test_other_formats_give_the_same_vectors(embedder, corpus, rows, tmp_path):
+    texts = [row for row in rows if row["image"] is None]
+    lines = [json.dumps({"id": row["id"], "title": row["title"], "text": row["text"]}) for row in texts]
+    (tmp_path / "corpus.JSONL").write_text("\n".join(lines))
+    embed(embedder, tmp_path / "corpus.JSONL", tmp_path / "out")
+    expected = embedder.encode([{k: row[k] for k in ("title", "text") if row[k]} for row in texts])
+    np.testing.assert_allclose(
+        np.concatenate([part for _, part in open_vectors(tmp_path / "out")]), expected, atol=1e-6
+    )
+
+
+def test_places_that_can_not_hold_vectors_are_refused(embedder, corpus, tmp_path):
+    (tmp_path / "file").write_text("")
+    for output in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(FoundryError, match="is a file, expected a folder"):
+            embed(embedder, corpus, output)
+    with pytest.raises(FoundryError, match="lies inside the corpus"):
+        embed(embedder, corpus, corpus / "vectors")
+
+
+def test_a_corpus_that_is_damaged_in_the_middle_keeps_what_was_made(embedder, corpus, tmp_path):
+    damaged = corpus / "part-1.parquet"
+    whole, column = damaged.read_bytes(), pq.ParquetFile(damaged).metadata.row_group(0).column(2)
+    start = column.dictionary_page_offset or column.data_page_offset
+    size = column.total_compressed_size
+    damaged.write_bytes(whole[:start] + b"\xff" * size + whole[start + size :])
+    with pytest.raises(FoundryError, match=r"part-1.parquet, after row 0: not readable"):
+        embed(embedder, corpus, tmp_path / "out")
+    assert (tmp_path / "out" / "vectors-00000.npy").exists()
+
+
+def test_a_corpus_that_changes_meanwhile_is_noticed(embedder, tmp_path):
+    path = tmp_path / "corpus.jsonl"
+    path.write_text('{"id": "a", "text": "x"}\n')
+    table = open_corpus(path)
+    job = Job(corpus=identify_corpus(table), model=identity(embedder))
+
+    class Rewriting:
+        """The embedder, during whose work somebody writes the corpus anew."""
+
+        def encode(self, *arguments, **options):
+            os.utime(path, ns=(0, 0))
+            return embedder.encode(*arguments, **options)
+
+    with pytest.raises(FoundryError, match=r"corpus.jsonl was changed while it was embedded"):
+        embed_corpus(Rewriting(), table, tmp_path / "out", job)
+    assert not list((tmp_path / "out").glob("vectors-*"))
+
+
+class Stumbling:
+    """The embedder, with a library below it that fails over some texts as nobody foresaw."""
+
+    def __init__(self, embedder, over: str) -> None:
+        self._embedder, self._over = embedder, over
+
+    def encode(self, items, *arguments, **options):
+        if any(self._over in item["text"] for item in items):
+            raise KeyError("offset 7")
+        return self._embedder.encode(items, *arguments, **options)
+
+
+def test_an_unforeseen_error_is_that_of_its_row(embedder, tmp_path):
+    path = tmp_path / "corpus.jsonl"
+    path.write_text("".join(f'{{"id": "r{n}", "text": "text {n}"}}\n' for n in range(4)))
+    table = open_corpus(path)
+    job = Job(corpus=identify_corpus(table), model=identity(embedder))
+    with pytest.raises(FoundryError, match=r"^corpus.jsonl, line 3, id 'r2': can't be embedded: KeyError: 'offset 7'"):
+        embed_corpus(Stumbling(embedder, "2"), table, tmp_path / "out", job)
+    summary = embed_corpus(Stumbling(embedder, "2"), table, tmp_path / "out", job, on_error="skip")
+    assert (summary.made, summary.skipped) == (3, 1)
+    ((_, vectors),) = open_vectors(tmp_path / "out")
+    np.testing.assert_allclose(vectors, embedder.encode(["text 0", "text 1", "text 3"]), atol=1e-6)
+    with pytest.raises(KeyError):  # all of them: that is no matter of a row
+        embed_corpus(Stumbling(embedder, "text"), table, tmp_path / "other", job, on_error="skip")
+
+
+def test_reasons_are_counted_whatever_they_name():
+    reasons = ["/a/1.png: not a readable picture (PNG).", "b 2.png: not a readable picture (PNG).", "no text"]
+    rows = [SkippedRow(row=f"c.csv, line {n}", id=f"r{n}", reason=reason) for n, reason in enumerate(reasons)]
+    counted = count_by_reason(rows)
+    assert [kind.count for kind in counted.values()] == [2, 1]
+    assert counted["no text"].first == "c.csv, line 2, id 'r2': no text"
 
 
 def test_killed_and_run_again_it_ends_with_the_same_bytes(embedder, tmp_path, inputs):

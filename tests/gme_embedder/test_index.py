@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from gme_data.errors import FoundryError
 from gme_embedder import index
+from gme_embedder.approximate import build_index
 from gme_embedder.index import search, search_shards
 
 
@@ -222,3 +223,12 @@ def test_numbers_that_are_none(value, queries):
         with pytest.raises(FoundryError, match="isn't finite"):
             search(left, right, 3)
         array[-1, 1] = 1
+
+
+def test_shards_of_two_stores_are_not_searched_together():
+    shards = [np.ones((2, 4), np.float32), np.ones((2, 4), np.float16)]
+    for search_them in (lambda parts: search_shards(np.ones((1, 4), np.float32), parts, 1), build_index):
+        with pytest.raises(FoundryError, match="float16 and float32"):
+            search_them(shards)
+        with pytest.raises(FoundryError, match="int64"):
+            search_them([np.ones((2, 4), np.int64)])

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 from gme_data.errors import FoundryError
+from gme_embedder import store as store_module
+from gme_embedder.npy import open_npy
 from gme_embedder.store import EmbeddingStore
 
 
@@ -84,15 +86,54 @@ def test_a_kill_costs_one_chunk(tmp_path):
 
 
 @pytest.mark.parametrize("ending", ["keys", "vectors"])
-@pytest.mark.parametrize("damage", ["cut", "emptied", "gone"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(lambda path: path.write_bytes(path.read_bytes()[:-1]), id="cut"),
+        pytest.param(lambda path: path.write_bytes(b""), id="emptied"),
+        pytest.param(lambda path: path.unlink(), id="gone"),
+        pytest.param(lambda path: path.write_bytes(b"PK\x03\x04" + bytes(200)), id="an archive"),
+        pytest.param(lambda path: path.write_bytes(path.read_bytes().replace(b"shape", b"sh('e")), id="torn header"),
+        pytest.param(lambda path: np.save(path, np.ones(2)), id="of other numbers"),
+        pytest.param(lambda path: np.save(path, np.array([{}, {}]), allow_pickle=True), id="of objects"),
+    ],
+)
 def test_a_damaged_chunk_is_computed_again(tmp_path, ending, damage):
     wanted = keys(1, 2, 3)
     EmbeddingStore(tmp_path, chunk=2).encode("one", wanted, Encoder(wanted))
-    path = next(path for path in tmp_path.rglob(f"*.{ending}.npy") if len(np.load(path)) == 2)
-    path.unlink() if damage == "gone" else path.write_bytes(path.read_bytes()[: -1 if damage == "cut" else 0])
+    damage(next(path for path in tmp_path.rglob(f"*.{ending}.npy") if len(np.load(path)) == 2))
     encoder = Encoder(wanted)
     assert EmbeddingStore(tmp_path).encode("one", wanted, encoder)[:, 0].tolist() == [1, 2, 3]
     assert encoder.asked == keys(1, 2)
+
+
+def test_a_chunk_that_can_not_be_read_is_computed_again_and_left_alone(tmp_path, monkeypatch):
+    wanted = keys(1, 2)
+    EmbeddingStore(tmp_path).encode("one", wanted, Encoder(wanted))
+    (path,) = tmp_path.rglob("*.keys.npy")
+    refused = []
+
+    def refuse_once(file):
+        if not refused:
+            refused.append(file)
+            raise PermissionError(13, "Permission denied", str(file))
+        return open_npy(file)
+
+    monkeypatch.setattr(store_module, "open_npy", refuse_once)
+    encoder = Encoder(wanted)
+    assert EmbeddingStore(tmp_path).encode("one", wanted, encoder)[:, 0].tolist() == [1, 2]
+    assert (encoder.asked, refused) == (wanted, [path])
+
+
+def test_numbers_that_are_not_finite_are_neither_kept_nor_given_back(tmp_path):
+    with pytest.raises(FoundryError, match="NaN or infinity in float16"):
+        EmbeddingStore(tmp_path, dtype="float16").encode("one", keys(1), lambda places: np.full((1, 2), 1e9))
+    assert not list(tmp_path.rglob("*.npy"))
+    EmbeddingStore(tmp_path).encode("one", keys(1), Encoder(keys(1)))
+    (path,) = tmp_path.rglob("*.vectors.npy")
+    np.save(path, np.full((1, 2), np.nan, np.float32))
+    with pytest.raises(FoundryError, match="damaged: not all of its numbers are finite"):
+        EmbeddingStore(tmp_path).encode("one", keys(1), Encoder(keys(1)))
 
 
 def test_half_precision_on_disk_is_what_comes_back_at_once(tmp_path):

@@ -12,9 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from gme_embedder.bulk import Job, corpus_files, digest_of, embed_corpus
+from gme_embedder.bulk import embed_corpus
 from gme_embedder.config import ModelConfig
+from gme_embedder.corpus_rows import identify_corpus, open_corpus
 from gme_embedder.embedder import Embedder
+from gme_embedder.job import Job, identify_model
 from gme_serve.app import create_app
 from gme_serve.config import Batching, Limits
 from gme_serve.service import Service
@@ -37,8 +39,9 @@ def home(tmp_path_factory) -> Path:
     rows += [dict(zip(names, (f"both-{n}", "Chile", f"The flag, {n}.", png(90 + n)), strict=True)) for n in range(2)]
     kinds = zip(names, (pa.string(), pa.string(), pa.string(), pa.binary()), strict=True)
     pq.write_table(pa.Table.from_pylist(rows, schema=pa.schema(list(kinds))), home / "corpus.parquet", row_group_size=5)
-    files = corpus_files(home / "corpus.parquet")
-    embed_corpus(embedder, files, home / "vectors", Job(digest_of(files), "./model float32", shard_rows=7))
+    table = open_corpus(home / "corpus.parquet")
+    model = identify_model(embedder, "./model", home / "model")
+    embed_corpus(embedder, table, home / "vectors", Job(corpus=identify_corpus(table), model=model, shard_rows=7))
     return home
 
 

@@ -15,9 +15,13 @@ from serving import TEXTS, data_uri, error_of, png
 
 from gme_cli.main import run
 from gme_data.errors import FoundryError
-from gme_data.images import ImageRecord, write_images
-from gme_embedder.bulk import open_vectors
-from gme_serve.corpus import Corpus, read_origin, require_model
+from gme_data.images import ImageRecord, ImageStore, write_images
+from gme_embedder.bulk import embed_corpus
+from gme_embedder.corpus_rows import identify_corpus, open_corpus
+from gme_embedder.embedder import Embedder
+from gme_embedder.folder import open_vectors
+from gme_embedder.job import Job, identify_model, read_job
+from gme_serve.corpus import Corpus, require_model
 
 pytestmark = pytest.mark.xdist_group("serve")
 
@@ -92,30 +96,100 @@ def test_a_corpus_without_its_source_shows_ids(home):
     assert corpus.thumbnail(5) is None
 
 
-def test_pictures_by_path_and_by_id(home, tmp_path, monkeypatch):
+def embed(embedder, home, source, output, *, images=None, on_error="raise", **changes):
+    table = open_corpus(source)
+    known = identify_corpus(table, skip_bad_rows=on_error == "skip")
+    job = Job(corpus=known, model=identify_model(embedder, "model", home / "model"), **changes)
+    return embed_corpus(embedder, table, output, job, images=images, on_error=on_error)
+
+
+def test_pictures_by_path_and_by_id(home, embedder, tmp_path, monkeypatch):
     """Both ways that `gme embed` reads; a picture that is gone is an error of its own row."""
     monkeypatch.chdir(tmp_path)
     record = ImageRecord.from_bytes(png(1, 900, 500), source="test", licence="CC0-1.0")
     write_images(tmp_path / "images", [record])
     (tmp_path / "flag.png").write_bytes(png(2))
+    (tmp_path / "gone.png").write_bytes(png(3))
     rows = {
         "id": ["stored", "path", "gone"],
         "image": [record.id, "flag.png", "gone.png"],
         "text": ["x" * 900, None, None],
     }
     pq.write_table(pa.table(rows), "corpus.parquet")
-    shutil.copytree(home / "vectors", "vectors")
-    for path in [*(tmp_path / "vectors").glob("*-00001.*")]:
-        path.unlink()
-    pq.write_table(pa.table({"id": rows["id"]}), "vectors/ids-00000.parquet")
-    np.save("vectors/vectors-00000.npy", np.eye(3, dtype=np.float32))
+    embed(embedder, home, tmp_path / "corpus.parquet", tmp_path / "vectors", images=ImageStore([tmp_path / "images"]))
+    (tmp_path / "gone.png").unlink()
     corpus = Corpus.open(tmp_path / "vectors", tmp_path / "corpus.parquet", tmp_path / "images")
-    (hit,) = corpus.search(np.eye(3, dtype=np.float32)[:1], 1)
+    corpus.check_made_by(embedder)
+    ((_, vectors),) = open_vectors(tmp_path / "vectors")
+    (hit,) = corpus.search(np.asarray(vectors[:1]), 1)
     assert (hit.id, len(hit.text), hit.text[-1]) == ("stored", 400, "…")
     assert Image.open(io.BytesIO(corpus.thumbnail(0))).size == (384, 213)
     assert Image.open(io.BytesIO(corpus.thumbnail(1))).size == (80, 60)
-    with pytest.raises(FoundryError, match="picture of 'gone' can't be read"):
+    with pytest.raises(FoundryError, match="picture of row 2 can't be read"):
         corpus.thumbnail(2)
+
+
+def write_jsonl(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def test_each_hit_shows_its_own_row_whatever_the_tables(home, embedder, tmp_path):
+    """Two formats in sub-folders, numbers as ids, rows that were skipped and a line that can't be read."""
+    source = tmp_path / "source"
+    (source / "b").mkdir(parents=True)
+    rows = [{"id": n, "text": f"place {n} {'river ' * n}", "title": None} for n in range(6)]
+    images = pa.array([None, {"bytes": png(5), "path": "5.png"}])
+    pq.write_table(pa.table({"id": [7, 8], "text": ["seven", None], "image": images}), source / "a.parquet")
+    write_jsonl(source / "b" / "b.jsonl", [*rows[:3], {"id": 30}, {"id": 31, "text": {}}, *rows[3:]])
+    with (source / "b" / "b.jsonl").open("a") as lines:
+        lines.write("{torn\n")
+    summary = embed(embedder, home, source, tmp_path / "vectors", on_error="skip", shard_rows=4)
+    assert (summary.made, summary.skipped) == (8, 3)
+    corpus = Corpus.open(tmp_path / "vectors", source)
+    corpus.check_made_by(embedder)
+    queries = embedder.encode([row["text"] for row in rows])
+    hits = [corpus.search(query[None], 1)[0] for query in queries]
+    assert [(hit.id, hit.text) for hit in hits] == [(str(row["id"]), " ".join(row["text"].split())) for row in rows]
+    (hit,) = corpus.search(embedder.encode([{"image": png(5)}]), 1)
+    assert (hit.id, hit.image, hit.text) == ("8", True, None)
+    assert Image.open(io.BytesIO(corpus.thumbnail(hit.row))).size == (80, 60)
+
+
+def test_a_source_whose_rows_are_not_those_of_the_vectors_is_refused(home, embedder, tmp_path):
+    path, rows = tmp_path / "c.jsonl", [{"id": name, "text": f"text {name}"} for name in "abc"]
+    write_jsonl(path, rows)
+    embed(embedder, home, path, tmp_path / "vectors")
+    changes = {
+        "c.jsonl, line 2 has the id 'c', the vectors have the id 'b'": [rows[0], rows[2], rows[1]],
+        "no row with the id 'c'": rows[:2],
+        "line 4 has the id 'd', the vectors have no further row": [*rows, {"id": "d", "text": "x"}],
+        "c.jsonl was changed since it was embedded": [rows[0], {"id": "b", "text": "another"}, rows[2]],
+        "line 2 has the id 'a'": [rows[0], rows[0], rows[2]],
+    }
+    for message, changed in changes.items():
+        write_jsonl(path, changed)
+        with pytest.raises(FoundryError, match=message):
+            Corpus.open(tmp_path / "vectors", path)
+
+
+def test_an_empty_corpus_is_served(home, embedder, tmp_path):
+    write_jsonl(tmp_path / "c.jsonl", [])
+    embed(embedder, home, tmp_path / "c.jsonl", tmp_path / "vectors")
+    corpus = Corpus.open(tmp_path / "vectors", tmp_path / "c.jsonl")
+    corpus.check_made_by(embedder)
+    assert corpus.search(embedder.encode(["x"]), 5) == []
+
+
+def test_a_source_that_is_damaged_while_it_is_served_is_an_error_that_is_told(home, embedder, tmp_path):
+    path = tmp_path / "c.parquet"
+    pq.write_table(pa.table({"id": ["a"], "text": ["x" * 5000]}), path, compression=None, use_dictionary=False)
+    embed(embedder, home, path, tmp_path / "vectors")
+    corpus = Corpus.open(tmp_path / "vectors", path)
+    size = path.stat().st_size
+    with path.open("r+b") as handle:
+        handle.write(b"PAR1" + b"\xff" * (size - 2000))
+    with pytest.raises(FoundryError, match=r"c.parquet can't be read any more"):
+        corpus.search(embedder.encode(["x"]), 1)
 
 
 def serve(monkeypatch, home, capsys, *arguments: str) -> str:
@@ -127,30 +201,41 @@ def serve(monkeypatch, home, capsys, *arguments: str) -> str:
 
 def test_vectors_of_another_model_are_refused(monkeypatch, home, capsys, tmp_path):
     shutil.copytree(home / "vectors", tmp_path / "vectors")
-    job = json.loads((tmp_path / "vectors" / "job.json").read_text())
-    (tmp_path / "vectors" / "job.json").write_text(json.dumps({**job, "model": "acme/other bfloat16"}))
+    record = tmp_path / "vectors" / "job.json"
+    job = json.loads(record.read_text())
+    record.write_text(json.dumps({**job, "model": {**job["model"], "name": "acme/other", "digest": "f" * 64}}))
     said = serve(monkeypatch, home, capsys, "--corpus", str(tmp_path / "vectors"))
-    assert "made by another model: 'acme/other'; served is './model'" in said
-    (tmp_path / "vectors" / "job.json").write_text("{}")
-    assert "job.json is damaged" in serve(monkeypatch, home, capsys, "--corpus", str(tmp_path / "vectors"))
+    assert "made by another model than is served" in said
+    assert "ffffffffffff ('acme/other') in the folder, now" in said
+    record.write_text("{}")
+    assert "job.json was written by another version" in serve(
+        monkeypatch, home, capsys, "--corpus", str(tmp_path / "vectors")
+    )
 
 
-def test_a_model_folder_may_be_called_by_any_of_its_paths(monkeypatch, home):
-    monkeypatch.chdir(home)
-    require_model(home / "vectors", read_origin(home / "vectors"), str(home / "model"))
+def test_a_model_is_known_by_its_content_and_settings(home, embedder, tmp_path):
+    shutil.copytree(home / "model", tmp_path / "elsewhere")
+    job = read_job(home / "vectors")
+    require_model(home / "vectors", job, identify_model(embedder, "elsewhere", tmp_path / "elsewhere"))
+    settings = json.loads((tmp_path / "elsewhere" / "gme.json").read_text())
+    settings["inputs"]["max_tokens"] = 64
+    (tmp_path / "elsewhere" / "gme.json").write_text(json.dumps(settings))
+    other = identify_model(Embedder.load(tmp_path / "elsewhere"), "model", tmp_path / "elsewhere")
+    with pytest.raises(FoundryError, match=r"(?s)model: .* in the folder, now .*max_tokens: 256 in the folder, now 64"):
+        require_model(home / "vectors", job, other)
 
 
-def test_a_model_that_changed_under_its_name_is_found_out(home, embedder, tmp_path):
-    """By size without the source, by the first row with it."""
+def test_vectors_that_are_damaged_are_found_out(home, embedder, tmp_path):
+    """By the first row where the source is there; by themselves where they are not finite."""
     shutil.copytree(home / "vectors", tmp_path / "vectors")
     path = tmp_path / "vectors" / "vectors-00000.npy"
     vectors = np.load(path)
     np.save(path, np.roll(vectors, 1, axis=1))
     with pytest.raises(FoundryError, match="gives 'text-0' another vector"):
-        Corpus.open(tmp_path / "vectors", home / "corpus.parquet").check_made_by(embedder, None)
-    np.save(path, vectors[:, :64])
-    with pytest.raises(FoundryError, match=f"size 64, {embedder.dimension}, the model's {embedder.dimension}"):
-        Corpus.open(tmp_path / "vectors").check_made_by(embedder, None)
+        Corpus.open(tmp_path / "vectors", home / "corpus.parquet").check_made_by(embedder)
+    np.save(path, np.where(np.arange(len(vectors))[:, None] == 2, np.float32(np.nan), vectors))
+    with pytest.raises(FoundryError, match=r"vectors-00000.npy is damaged: the vector of 'text-2' is not finite"):
+        Corpus.open(tmp_path / "vectors")
 
 
 def test_other_mistakes_at_the_start(monkeypatch, home, capsys, tmp_path):

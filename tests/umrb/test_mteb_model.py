@@ -26,13 +26,12 @@ from torch.utils.data import DataLoader, Dataset
 from gme_data.errors import FoundryError
 from gme_data.images import ImageStore
 from gme_data.items import TASK_TYPES, Item
-from gme_data.manifest import content_digest, list_files, read_manifest
 from gme_data.tasks import RetrievalTask, load_task
 from gme_embedder.config import ModelConfig
 from gme_embedder.embedder import Embedder
+from gme_embedder.identity import model_digest
 from umrb import mteb_model
-from umrb.mteb_meta import folder_digest
-from umrb.mteb_model import MtebEmbedder
+from umrb.mteb_model import MtebEmbedder, items_of
 from umrb.systems import DenseSystem, Encoder
 from umrb.tasks import number_task, open_images
 from umrb.vectors import VectorStore
@@ -319,31 +318,13 @@ def test_a_folder_is_loaded_under_its_digest(embedder: Embedder, tmp_path: Path,
     embedder.save(tmp_path / "model")
     publish(tmp_path / "model", "train")
     model = MtebEmbedder.load(tmp_path / "model", NAME)
-    manifest = read_manifest(tmp_path / "model")
-    assert manifest is not None
-    assert model.mteb_model_meta.revision == manifest.content
+    assert model.mteb_model_meta.revision == model_digest(tmp_path / "model")
     assert model.mteb_model_meta.experiment_kwargs is None
     np.testing.assert_allclose(model.model.encode(["a"]), embedder.encode(["a"]), atol=1e-6)
     half = MtebEmbedder.load(tmp_path / "model", NAME, dtype="bfloat16", max_tokens=64)
-    assert half.mteb_model_meta.revision == manifest.content
+    assert half.mteb_model_meta.revision == model_digest(tmp_path / "model")
     assert half.mteb_model_meta.experiment_kwargs == {"dtype": "bfloat16", "max_tokens": 64}
     assert half.mteb_model_meta.max_tokens == 64
-
-
-def test_the_digest_of_adapters_includes_their_base(tmp_path: Path) -> None:
-    base, adapters = tmp_path / "base", tmp_path / "adapters"
-    for folder in (base, adapters):
-        folder.mkdir()
-    (base / "weights").write_text("1")
-    config = {"peft_type": "LORA", "r": 1, "lora_alpha": 1, "base_model_name_or_path": str(base)}
-    (adapters / "adapter_config.json").write_text(json.dumps(config))
-    before = folder_digest(adapters)
-    assert folder_digest(base) == content_digest(list_files(base))
-    (base / "weights").write_text("2")
-    assert folder_digest(adapters) != before
-    (adapters / "adapter_config.json").write_text(json.dumps({**config, "base_model_name_or_path": "owner/on-a-hub"}))
-    with pytest.raises(FoundryError, match="owner/on-a-hub"):
-        folder_digest(adapters)
 
 
 class Pictures(Dataset[dict[str, Any]]):
@@ -403,8 +384,18 @@ def test_bad_input_is_named(embedder: Embedder, model: MtebEmbedder) -> None:
         side = PromptType.query
         model.encode(batches, task_metadata=meta, hf_split="test", hf_subset="default", prompt_type=side, **options)
 
-    with pytest.raises(FoundryError, match=r"ColourI2T query, counted from row 0: Item 1: .* needs a text"):
-        encode([{"image": Image.new("RGB", (8, 8))}, {"image": None}])
+    with pytest.raises(FoundryError, match="ColourI2T query, split test, row 3: neither text nor picture"):
+        encode([{"image": Image.new("RGB", (8, 8))}] * 3 + [{"image": None}])
+    with pytest.raises(FoundryError, match=r"split test, row 2: expected a text, found a list of 1 \(dict\)"):
+        encode([{"text": "a"}, {"text": "b"}, {"text": [{"role": "user", "content": "c"}]}])
+    buffer = io.BytesIO()
+    Image.effect_noise((64, 64), 90).save(buffer, "PNG")
+    whole, half = buffer.getvalue(), buffer.getvalue()[: len(buffer.getvalue()) // 2]
+    with pytest.raises(FoundryError, match=r"split test, row 1: .*damaged.*; row 4: .*damaged"):
+        encode([{"image": Image.open(io.BytesIO(data))} for data in (whole, half, whole, whole, half)])
+    for batch in ("a text", ["a text"], {"text": "a text"}, {"text": ["a", "b"], "image": [None]}):
+        with pytest.raises(FoundryError, match="A batch of mteb has"):
+            items_of(batch)
     with pytest.raises(FoundryError, match="neither text nor image, but audio"):
         encode([{"audio": [0.0]}])
     with pytest.raises(FoundryError, match="float32, not int8"):

@@ -1,0 +1,186 @@
+"""A folder of vectors read back: shard by shard, each file checked against its companions.
+
+Per shard there are ``ids-00007.parquet`` and ``vectors-00007.npy`` (memory-mappable), and ``skipped-00007.json`` where
+rows could not be embedded. Knows the layout and what must agree; not how vectors are made.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
+
+from gme_data.errors import FoundryError
+from gme_data.settings import Frozen
+from gme_embedder.job import JOB, Job, read_job
+from gme_embedder.npy import open_npy
+
+Vectors = NDArray[np.float16] | NDArray[np.float32]
+
+IDS_SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("picture", pa.string()),
+        pa.field("sha256", pa.string()),
+        pa.field("bytes", pa.int64()),
+        pa.field("ctime_ns", pa.int64()),
+    ]
+)
+"""The ids of a shard, and of each row whose picture is a file of its own what that file was when it was read."""
+_AGAIN = "Run the same `gme embed` again: it makes what is missing or damaged, and nothing else."
+
+
+class SkippedRow(Frozen):
+    """A row of the corpus that has no vector."""
+
+    row: str
+    """Where it stands, such as ``corpus.parquet, row 7``."""
+    id: str
+    """Empty where the row has none that can be read."""
+    reason: str
+    """What is wrong with it."""
+
+
+_SKIPPED = TypeAdapter(list[SkippedRow])
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """Ids and memory-mapped vectors [m, d] of a shard; `path` is the file of the vectors."""
+
+    path: Path
+    ids: list[str]
+    vectors: Vectors
+
+    def require_finite(self) -> None:
+        """Read all vectors.
+
+        Raises:
+            FoundryError: One is not finite; names file and id.
+        """
+        bad = np.flatnonzero(~np.isfinite(self.vectors).all(axis=1))
+        if len(bad):
+            raise FoundryError(
+                f"{self.path} is damaged: the vector of '{self.ids[bad[0]]}' is not finite.",
+                hint=f"Delete {self.path.name} and run the same `gme embed` again.",
+            )
+
+
+def vectors_path(folder: Path, number: int) -> Path:
+    """Where the vectors of a shard are."""
+    return folder / f"vectors-{number:05d}.npy"
+
+
+def ids_path(folder: Path, number: int) -> Path:
+    """Where the ids of a shard are."""
+    return folder / f"ids-{number:05d}.parquet"
+
+
+def skipped_path(folder: Path, number: int) -> Path:
+    """Where the rows of a shard are noted that have no vector."""
+    return folder / f"skipped-{number:05d}.json"
+
+
+def shard_count(job: Job) -> int:
+    """Shards of a whole folder; 0 for an empty corpus."""
+    return math.ceil(job.corpus.rows / job.shard_rows)
+
+
+def open_vectors(folder: Path) -> Iterator[tuple[list[str], Vectors]]:
+    """Ids and memory-mapped vectors [m, d] of each shard, in the order of the corpus; nothing for an empty corpus.
+
+    Raises:
+        FoundryError: No folder of vectors, or a shard of it is missing or damaged.
+    """
+    return ((shard.ids, shard.vectors) for shard in open_shards(folder))
+
+
+def open_shards(folder: Path) -> Iterator[Shard]:
+    """All shards of a folder. As `open_vectors`."""
+    job = read_job(folder)
+    missing = [number for number in range(shard_count(job)) if not vectors_path(folder, number).exists()]
+    if missing:
+        raise FoundryError(
+            f"{folder}: shards are missing: {len(missing)} of {shard_count(job)}, the first is number {missing[0]}.",
+            hint=_AGAIN,
+        )
+    for number in range(shard_count(job)):
+        yield open_shard(folder, job, number)
+
+
+def open_shard(folder: Path, job: Job, number: int) -> Shard:
+    """One shard.
+
+    Raises:
+        FoundryError: One of its files is damaged, or they do not fit each other or the `job`.
+    """
+    path = vectors_path(folder, number)
+    try:
+        vectors = open_npy(path)
+    except FoundryError as error:
+        raise FoundryError(str(error), hint=_AGAIN) from error
+    if vectors.dtype != job.dtype or vectors.ndim != 2 or vectors.shape[1] != job.model.dimension:
+        raise FoundryError(
+            f"{path} is damaged: it holds {vectors.dtype} {list(vectors.shape)}, "
+            f"{folder / JOB} says {job.dtype} of size {job.model.dimension}.",
+            hint=_AGAIN,
+        )
+    ids: list[str] = read_ids(folder, number, ["id"]).column("id").to_pylist()
+    if len(ids) != len(vectors):
+        raise FoundryError(
+            f"{path} and {ids_path(folder, number).name} do not belong together: {len(vectors)} vectors, "
+            f"{len(ids)} ids.",
+            hint=_AGAIN,
+        )
+    rows = min(job.shard_rows, job.corpus.rows - number * job.shard_rows)
+    skipped = len(read_skipped(folder, number))
+    if len(ids) + skipped != rows:
+        raise FoundryError(
+            f"{path} is of another corpus: {len(ids)} vectors and {skipped} skipped rows, expected {rows} rows.",
+            hint=_AGAIN,
+        )
+    return Shard(path, ids, vectors)
+
+
+def read_ids(folder: Path, number: int, columns: Sequence[str]) -> pa.Table:
+    """Columns of `IDS_SCHEMA` of a shard.
+
+    Raises:
+        FoundryError: The file is missing or damaged.
+    """
+    path = ids_path(folder, number)
+    try:
+        return pq.read_table(path, columns=list(columns)).cast(
+            pa.schema([IDS_SCHEMA.field(column) for column in columns])
+        )
+    except FileNotFoundError as error:
+        raise FoundryError(f"{path} is missing.", hint=_AGAIN) from error
+    except (pa.ArrowException, KeyError, ValueError, OSError) as error:
+        raise FoundryError(f"{path} is damaged: {str(error).splitlines()[0]}", hint=_AGAIN) from error
+
+
+def read_skipped(folder: Path, number: int) -> list[SkippedRow]:
+    """Rows of a shard that have no vector, in order.
+
+    Raises:
+        FoundryError: The file that notes them is damaged.
+    """
+    path = skipped_path(folder, number)
+    try:
+        return _SKIPPED.validate_json(path.read_bytes(), strict=True)
+    except FileNotFoundError:
+        return []
+    except ValidationError as error:
+        raise FoundryError(f"{path} is damaged: {error.errors()[0]['msg']}", hint=_AGAIN) from error
+
+
+def skipped_json(rows: Sequence[SkippedRow]) -> bytes:
+    """What `read_skipped` reads."""
+    return _SKIPPED.dump_json(list(rows), indent=1)

@@ -1,0 +1,35 @@
+"""Arrays of ours on disk: written whole or not at all, checked when they are read back. Knows no folder's layout."""
+
+from __future__ import annotations
+
+import io
+import tokenize
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gme_data.errors import FoundryError
+from gme_data.journal import atomic_write
+
+
+def write_npy(path: Path, array: NDArray[Any]) -> None:
+    """Write an array; the file is on disk, or not there, when the call returns or is killed."""
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    atomic_write(path, buffer.getvalue())
+
+
+def open_npy(path: Path) -> NDArray[Any]:
+    """The array of a file, memory-mapped and read-only.
+
+    Raises:
+        FoundryError: The file is cut off, or no array of plain numbers: its header is damaged, or it holds objects.
+        OSError: The file can't be read at all, which says nothing of its content.
+    """
+    # np.load would take an archive or a pickle for what it looks like. Header parsers raise whatever they stumble on.
+    try:
+        return np.lib.format.open_memmap(path, mode="r")
+    except (ValueError, TypeError, SyntaxError, OverflowError, EOFError, tokenize.TokenError) as error:
+        raise FoundryError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
