@@ -296,16 +296,30 @@ def test_a_bad_item_among_many_is_named(client):
     assert "Item" not in error["message"]
 
 
-def test_a_request_is_priced_by_its_tokens(client, encoder):
-    """2,048 items are no more than the tokens that they come to, and the count ends where they are too many."""
+def test_a_request_is_priced_by_its_tokens(encoder):
+    """By the prompt that each item costs before anything is tokenised, then by the texts, window by window."""
     encoder.calls.clear()
     service = Service("acme/tiny", encoder, Limits(max_request_tokens=5000), Batching())
-    with TestClient(create_app(service)) as tight:
-        error = error_of(tight.post("/v1/embeddings", json={"input": ["a river of words " * 400] * 2000}))
-        assert (error["code"], error["param"]) == ("max_tokens_per_request", "input")
-        assert "this server takes 5000 in one request" in error["message"]
-        assert tight.post("/v1/embeddings", json={"input": ["a river"] * 100}).status_code == 200
-    assert len(encoder.calls) == 1
+    with TestClient(create_app(service)) as client:
+        for texts in (["a"] * 2000, ["a river of words " * 400] * 60):
+            error = error_of(client.post("/v1/embeddings", json={"input": texts}))
+            assert (error["code"], error["param"]) == ("max_tokens_per_request", "input")
+            assert "this server takes 5000 in one request" in error["message"]
+        assert not encoder.calls
+        assert client.post("/v1/embeddings", json={"input": ["a river"] * 100}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("[" * 100_000, "nested too deeply"),
+        (b'{"input": "\xff"}', "not valid utf-8: invalid start byte at byte 11"),
+        ('{"input": ' + "9" * 5000 + "}", "can't be read: Exceeds the limit"),
+    ],
+    ids=["deep", "bytes", "digits"],
+)
+def test_what_keeps_a_body_from_being_read_is_named(client, body, message):
+    assert message in error_of(post(client, body))["message"]
 
 
 def test_pixels_of_a_request_are_bounded(encoder):
