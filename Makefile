@@ -4,10 +4,17 @@ SHELL := /bin/bash
 PYTHON ?= python3
 UV_VERSION := 0.13.9
 CHECKOV_VERSION := 3.3.30
+CLIENT_VERSIONS := openai==3.57.0 langchain-openai==1.7.4 litellm==1.110.2 llama-index-core==0.14.25
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+CLIENTS ?= $(VENV)/clients
 CONFIG ?= configs/tiny.yaml
+# What `make pipeline` and `make test` need. A new dependency goes into an extra that is not here, unless one of the two needs it.
+EXTRAS := atlas synthesis train eval serve pipeline s3 postgres release docs dev
+# What slow tests need beside.
+SLOW_EXTRAS := ray
+SLOW_READY := $(VENV)/.ready-slow
 
 # Two processes of one thread each are faster here than two spinning OpenMP threads; libraries keep their telemetry to themselves.
 export OMP_NUM_THREADS ?= 1
@@ -19,7 +26,13 @@ export GX_ANALYTICS_ENABLED := false
 export MLFLOW_DISABLE_TELEMETRY := true
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: help setup requirements pipeline test test-slow check check-infra bench docs dashboard serve-prefect screenshot readme clean clean-all
+# Wheels that lie in a folder, where pip was told of one.
+FIND_LINKS = links="$${UV_FIND_LINKS:-$${PIP_FIND_LINKS:-$$($(BIN)/python -m pip config get global.find-links 2>/dev/null || true)}}"; \
+  if [ -n "$$links" ]; then export UV_FIND_LINKS="$$links"; fi
+COMPILE = $(BIN)/uv pip compile pyproject.toml $(addprefix --extra ,$(1)) -c $(or $(PINS),requirements.txt -c requirements-slow.txt) \
+  --python-version 3.11 --no-annotate --no-header --quiet | grep -vE '^(nvidia|cuda|triton)\b' | sed 's/+cpu$$//'
+
+.PHONY: help setup requirements pipeline test test-slow clients check check-infra bench docs dashboard serve-prefect screenshot readme clean clean-all
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -31,19 +44,23 @@ $(READY): requirements.txt pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 	@echo "Installing $$(grep -c == requirements.txt) pinned packages into $(VENV) ..."
-	@links="$${UV_FIND_LINKS:-$${PIP_FIND_LINKS:-$$($(BIN)/python -m pip config get global.find-links 2>/dev/null || true)}}"; \
-	  if [ -n "$$links" ]; then export UV_FIND_LINKS="$$links"; fi; \
+	@$(FIND_LINKS); \
 	  $(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode -r requirements.txt && \
 	  $(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e .
 	@touch $(READY)
+
+$(SLOW_READY): requirements-slow.txt $(READY)
+	@$(FIND_LINKS); $(BIN)/uv pip install --quiet --python $(BIN)/python -c requirements.txt -r requirements-slow.txt
+	@touch $(SLOW_READY)
 
 # What the ordinary torch wheel needs on CUDA machines is left out: the installer adds it where that wheel is the one taken.
 requirements: ## Resolve requirements.txt anew from pyproject.toml (PINS=file constrains it)
 	@test -x $(BIN)/uv || { $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet uv==$(UV_VERSION); }
 	@set -o pipefail; { echo '# Every version, pinned. Made by `make requirements`; install by `make setup`.'; \
-	   $(BIN)/uv pip compile pyproject.toml --all-extras -c $(or $(PINS),requirements.txt) --python-version 3.11 \
-	     --no-annotate --no-header --quiet | grep -vE '^(nvidia|cuda|triton)\b' | sed 's/+cpu$$//'; } > requirements.new || { rm -f requirements.new; exit 1; }
-	@mv requirements.new requirements.txt
+	   $(call COMPILE,$(EXTRAS)); } > requirements.new || { rm -f requirements.new; exit 1; }
+	@set -o pipefail; { echo '# What slow tests need beside requirements.txt, pinned. Made by `make requirements`; installed by `make test-slow`.'; \
+	   $(call COMPILE,$(EXTRAS) $(SLOW_EXTRAS)) | grep -vxFf requirements.new; } > requirements-slow.new || { rm -f requirements*.new; exit 1; }
+	@mv requirements.new requirements.txt && mv requirements-slow.new requirements-slow.txt
 
 pipeline: $(READY) ## Run the whole chain on CONFIG (default configs/tiny.yaml): data, training, evaluation, registration, report
 	@$(BIN)/gme pipeline --config $(CONFIG)
@@ -51,14 +68,24 @@ pipeline: $(READY) ## Run the whole chain on CONFIG (default configs/tiny.yaml):
 starter: $(READY) ## Make the checkpoint that the default run starts from anew (hours; add --ship by hand: `gme starter --ship`)
 	@$(BIN)/gme starter
 
-test: $(READY) ## Run the tests
+test: check ## Check, then run the tests
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder -q
 
-test-slow: $(READY) ## Run the tests that take longer than a minute
+test-slow: $(SLOW_READY) ## Run the tests that take long, with what they need beside (those of OpenAI's clients make them first)
 	@$(BIN)/python -m pytest -q -m slow
+	@FUZZ_EXAMPLES=20000 $(BIN)/python -m pytest -q --timeout 7200 tests/fuzz
 
-check: $(READY) ## ruff, mypy --strict and the import contracts
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
+# What others ask our server with, in an environment of its own: none of it is needed here. LangChain's tokenizer fetches its
+# table unless it has it; the one it needs lies in the wheel of llama-index-core.
+clients: $(CLIENTS)/.ready ## Install openai, langchain-openai and litellm for `make test-slow`
+
+$(CLIENTS)/.ready: Makefile
+	@test -x $(CLIENTS)/bin/python || $(PYTHON) -m venv $(CLIENTS)
+	@$(CLIENTS)/bin/python -m pip install --quiet --disable-pip-version-check $(CLIENT_VERSIONS)
+	@touch $(CLIENTS)/.ready
+
+check: $(READY) ## Style, layout, import contracts and types: ruff, lint-imports, mypy --strict
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/python tests/contracts/layout.py && $(BIN)/lint-imports && $(BIN)/mypy --num-workers 2
 
 # checkov pins libraries of its own, so it gets an environment of its own; it judges files and asks no network.
 check-infra: ## terraform fmt and checkov over infra/terraform

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 
+# Before xdist's own hook, which turns the marks that are there by then into groups.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("xdist_group") is None:

@@ -12,11 +12,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from gme_cli.options import Common, print_json, say
+from gme_cli.options import DEFAULT_CONFIG, Common, print_json, say
 from gme_data.errors import FoundryError, explain_os_error
 
 _COMMON = Common()
-_NEEDED_DISK = 3 * 2**30
+# The default run leaves 0.7 GiB and holds 0.5 GiB of checkpoints meanwhile; `make setup` took its share before.
+_NEEDED_DISK = 2 * 2**30
+_ENVIRONMENT_DISK = "3.8 GiB"
 _NEEDED_MEMORY = 8 * 2**30
 _MARKS = {"ok": "✓", "note": "·", "bad": "✗"}
 
@@ -32,8 +34,11 @@ class Finding:
 
 
 def doctor(*, common: Common = _COMMON) -> int:
-    """Check Python, packages, disk, memory, workspace and tools; exit 1 if something will fail."""
-    findings = [check(common.workspace) for check in _CHECKS]
+    """Check Python, packages, disk, memory, workspace, tools, and where the pipeline of --config will keep its records.
+
+    Exits with 1 if something will fail.
+    """
+    findings = [*(check(common.workspace) for check in _CHECKS), *_check_records(common)]
     if common.json:
         print_json([asdict(finding) for finding in findings])
     else:
@@ -61,7 +66,10 @@ def _check_python(_: Path) -> Finding:
 
 
 def _check_packages(_: Path) -> Finding:
-    wrong = [problem for line in _pins() if (problem := _pin_problem(line))]
+    pins = _pins()
+    if not pins:
+        return Finding("packages", "note", "not compared: there is no requirements.txt, this is no checkout")
+    wrong = [problem for line in pins if (problem := _pin_problem(line))]
     if not wrong:
         return Finding("packages", "ok", "every pinned version is installed")
     shown = ", ".join(wrong[:5]) + (f" and {len(wrong) - 5} more" if len(wrong) > 5 else "")
@@ -87,7 +95,8 @@ def _check_disk(workspace: Path) -> Finding:
     free = shutil.disk_usage(_existing(workspace)).free
     text = f"{free / 2**30:.1f} GiB free"
     if free < _NEEDED_DISK:
-        return Finding("disk", "bad", f"{text} in {workspace}; a run needs about 3 GiB", "Free some space.")
+        needed = f"a run needs up to {_NEEDED_DISK / 2**30:.0f} GiB beside the environment's {_ENVIRONMENT_DISK}"
+        return Finding("disk", "bad", f"{text} in {workspace}; {needed}", "Free some space.")
     return Finding("disk", "ok", text)
 
 
@@ -111,8 +120,16 @@ def _check_writable(workspace: Path) -> Finding:
 def _check_accelerator(_: Path) -> Finding:
     import torch
 
-    if torch.cuda.is_available():
-        return Finding("gpu", "ok", f"{torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}")
+    from gme_training.config import TrainingConfig
+    from gme_training.devices import choose_device, count_gpus
+
+    if gpus := count_gpus():
+        text = f"{gpus} x {torch.cuda.get_device_name(0)}"
+        ranks = int(TrainingConfig.model_fields["ranks"].default)
+        if choose_device(ranks, gpus) == "cpu":
+            hint = f"Stages of {ranks} ranks, the default, run on the CPU; with ranks: {gpus} they use the GPU."
+            return Finding("gpu", "note", text, hint)
+        return Finding("gpu", "ok", text)
     return Finding("gpu", "note", "none; the miniature runs on the processor, GME-2B and 7B need GPUs")
 
 
@@ -121,6 +138,22 @@ def _check_tools(_: Path) -> Finding:
     if missing:
         return Finding("tools", "note", f"not found: {', '.join(missing)}", "Install them with your package manager.")
     return Finding("tools", "ok", "git, make")
+
+
+def _check_records(common: Common) -> list[Finding]:
+    """What `gme pipeline` would refuse to start with."""
+    if common.config == DEFAULT_CONFIG and not common.config.exists():
+        return [Finding("records", "note", f"not looked at: there is no {common.config} here", "Give --config.")]
+    try:
+        from flows.preflight import check_ready
+
+        found = list(check_ready(common.pipeline(), common.workspace.resolve()))
+    except (FoundryError, ModuleNotFoundError) as error:
+        return [Finding("records", "bad", str(error), getattr(error, "hint", None) or "")]
+    return [
+        Finding(one.what, "bad" if one.error else "ok", one.text, (one.error.hint or "") if one.error else "")
+        for one in found
+    ]
 
 
 def _existing(path: Path) -> Path:

@@ -128,9 +128,12 @@ def verify(*, choice: Choice = _CHOICE, data: Path = _DATA, common: Common = _CO
         Folder that `gme umrb fetch` filled.
     """
     from gme_data.errors import EXIT_BAD_INPUT
+    from umrb.fetch import Finding
     from umrb.fetch import verify as run_verify
 
     found = list(run_verify(choice.chosen(), choice.tasks or data))
+    unusable = choice.scored_in(Path()).unusable()
+    found += [Finding(name, checked=True, problems=(reason,)) for name, reason in unusable.items()]
     if common.json:
         print_json([asdict(one) for one in found])
     else:
@@ -256,7 +259,8 @@ def _tell_run(config: SuiteConfig, done: SuiteRun, common: Common) -> None:
         whole = config.model_copy(update={"datasets": ()}).chosen()
         reports = {**write_suite_report(config.label, whole, done.folder, home), "report": home}
     if common.json:
-        print_json({"scored": done.scored, "refused": done.refused, **reports})
+        defects = {record.score.name: record.defects for record in done.records if record.defects}
+        print_json({"scored": done.scored, "refused": done.refused, "defects": defects, **reports})
         return
     for name, reasons in done.refused.items():
         say(f"refused: {name}: {'; '.join(reasons)}")
@@ -264,6 +268,8 @@ def _tell_run(config: SuiteConfig, done: SuiteRun, common: Common) -> None:
         score = record.score
         low, high = (100 * end for end in score.interval)
         say(f"{score.name:<46} {score.metric:<15} {100 * score.value:6.2f}  [{low:.2f}, {high:.2f}]")
+        if record.defects:
+            say(f"  scored in spite of defects: {'; '.join(record.defects)}")
     say(f"{len(done.scored)} tasks scored, {len(done.records)} of the suite have a result.")
     if reports:
         say(f"Report: {reports['report'] / 'report.html'}")

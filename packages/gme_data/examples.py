@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from gme_data.errors import FoundryError
 from gme_data.items import Item
 from gme_data.parquet import read_shards, write_shards
 
@@ -83,9 +84,20 @@ def read_examples(folder: Path) -> list[Example]:
     """Read all ``examples-*.parquet`` shards of a folder.
 
     Raises:
-        FoundryError: No shards, a shard missing or corrupt, or a column missing.
+        FoundryError: No shards, a shard missing or corrupt, a column missing or of another type, or an example with an
+            item of nothing.
     """
-    return [Example.from_row(row) for row in read_shards(folder, "examples", SCHEMA)]
+    return [_read(row, folder) for row in read_shards(folder, "examples", SCHEMA)]
+
+
+def _read(row: dict[str, Any], folder: Path) -> Example:
+    try:
+        return Example.from_row(row)
+    except (TypeError, ValueError) as error:
+        raise FoundryError(
+            f"{folder}: example {row['id']!r} has an item with neither text nor image.",
+            hint="Run the step that makes the examples again.",
+        ) from error
 
 
 def _pack(item: Item) -> dict[str, str | None]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from gme_data.errors import FoundryError
@@ -16,21 +17,35 @@ SHARD_BYTES = 256 * 2**20
 ROW_GROUP_ROWS = 1024
 
 Row = Mapping[str, Any]
+_UNFIT = (UnicodeEncodeError, OverflowError, TypeError, ValueError)
+"""What pyarrow raises for a value that a column can't hold, beside errors of its own."""
 
 
 def write_table(path: Path, rows: Sequence[Row], schema: pa.Schema, *, row_group_rows: int = ROW_GROUP_ROWS) -> None:
-    """Write `rows` to one file, synced to disk before the call returns."""
-    table = pa.Table.from_pylist([dict(row) for row in rows], schema=schema)
-    pq.write_table(table, path, compression="zstd", compression_level=3, row_group_size=row_group_rows)
-    with path.open("rb") as handle:
-        os.fsync(handle.fileno())
+    """Write `rows` to one file, synced to disk before the call returns.
+
+    Raises:
+        FoundryError: A value does not fit its column: another type, a text that UTF-8 can't hold, or null where a value
+            is needed. Names the column and the row; nothing is written.
+    """
+    pq.write_table(
+        _to_table(rows, schema, path), path, compression="zstd", compression_level=3, row_group_size=row_group_rows
+    )
+    _sync(path)
 
 
 def read_table(path: Path, schema: pa.Schema | None = None) -> pa.Table:
     """Read one file.
 
+    Args:
+        path: The file.
+        schema: Columns that must be there, with their types. A column of another type is taken where each value stays
+            what it is (dictionary or large strings, integers of another width), and refused otherwise. Columns that
+            `schema` does not name stay.
+
     Raises:
-        FoundryError: The file is missing, is no parquet, or has not the columns of `schema`.
+        FoundryError: The file is missing, is no parquet, or has not the columns of `schema`: a name that is not there,
+            another type, null where a value is needed.
     """
     try:
         table = pq.read_table(path)
@@ -40,15 +55,23 @@ def read_table(path: Path, schema: pa.Schema | None = None) -> pa.Table:
         raise FoundryError(
             f"Corrupt parquet file: {path}: {error}", hint="Delete its folder and run its step again."
         ) from error
-    if schema is not None and not set(schema.names) <= set(table.column_names):
-        missing = sorted(set(schema.names) - set(table.column_names))
-        raise FoundryError(f"{path}: column(s) missing: {', '.join(missing)}; found {', '.join(table.column_names)}.")
-    return table
+    return table if schema is None else _fitted(table, schema, path)
 
 
 def read_rows(path: Path, schema: pa.Schema | None = None) -> list[dict[str, Any]]:
-    """Read one file as a list of dicts. See `read_table` for what it raises."""
-    rows: list[dict[str, Any]] = read_table(path, schema).to_pylist()
+    """Read one file as a list of dicts.
+
+    Raises:
+        FoundryError: See `read_table`; or a text is not UTF-8.
+    """
+    table = read_table(path, schema)
+    try:
+        rows: list[dict[str, Any]] = table.to_pylist()
+    except UnicodeDecodeError as error:
+        column, row = _undecodable(table)
+        raise FoundryError(
+            f"{path}: row {row}, column '{column}' is not UTF-8: {error}.", hint="Write the table again as UTF-8."
+        ) from error
     return rows
 
 
@@ -67,10 +90,36 @@ def write_shards(
     """
     folder.mkdir(parents=True, exist_ok=True)
     parts: list[Path] = []
-    for number, chunk in enumerate(_chunks(rows, shard_bytes)):
-        part = folder / f".{stem}-{number:05d}.part"
-        write_table(part, chunk, schema, row_group_rows=row_group_rows)
-        parts.append(part)
+    writer: pq.ParquetWriter | None = None
+    group: list[Row] = []
+    size = 0
+
+    def write_group() -> None:
+        nonlocal writer
+        if writer is None:
+            parts.append(folder / f".{stem}-{len(parts):05d}.part")
+            writer = pq.ParquetWriter(parts[-1], schema, compression="zstd", compression_level=3)
+        writer.write_table(_to_table(group, schema, folder / stem))
+        group.clear()
+
+    def close_shard() -> None:
+        nonlocal writer, size
+        if writer is not None:
+            writer.close()
+            _sync(parts[-1])
+        writer, size = None, 0
+
+    for row in rows:
+        group.append(row)
+        size += _size(row)
+        # A row group at a time is in memory, whatever the shard's size.
+        if len(group) == row_group_rows or size >= shard_bytes:
+            write_group()
+        if size >= shard_bytes:
+            close_shard()
+    if group or not parts:
+        write_group()
+    close_shard()
     # The count is known only now; until then the files have names that no reader looks for.
     return [
         part.rename(folder / f"{stem}-{number:05d}-of-{len(parts):05d}.parquet") for number, part in enumerate(parts)
@@ -97,26 +146,116 @@ def read_shards(folder: Path, stem: str, schema: pa.Schema | None = None) -> lis
     return [row for path in shard_paths(folder, stem) for row in read_rows(path, schema)]
 
 
-def _chunks(rows: Iterable[Row], shard_bytes: int) -> Iterator[list[Row]]:
-    chunk: list[Row] = []
-    size = 0
-    empty = True
-    for row in rows:
-        chunk.append(row)
-        size += _size(row)
-        if size >= shard_bytes:
-            yield chunk
-            chunk, size, empty = [], 0, False
-    if chunk or empty:
-        yield chunk
+def _sync(path: Path) -> None:
+    with path.open("rb") as handle:
+        os.fsync(handle.fileno())
+
+
+def _to_table(rows: Sequence[Row], schema: pa.Schema, path: Path) -> pa.Table:
+    """The rows as a table; raises as `write_table`."""
+    try:
+        table = pa.Table.from_pylist(list(rows), schema=schema)
+        table.validate()
+    except (*_UNFIT, pa.ArrowException) as error:
+        raise _misfit(path, rows, schema, error) from error
+    if any(not field.nullable and table.column(field.name).null_count for field in schema):
+        raise _misfit(path, rows, schema, None)
+    return table
+
+
+def _fitted(table: pa.Table, schema: pa.Schema, path: Path) -> pa.Table:
+    """The table with the columns of `schema` in its types, as `read_table` tells."""
+    missing = sorted(set(schema.names) - set(table.column_names))
+    if missing:
+        raise FoundryError(f"{path}: column(s) missing: {', '.join(missing)}; found {', '.join(table.column_names)}.")
+    for field in schema:
+        if table.column_names.count(field.name) > 1:
+            raise FoundryError(f"{path}: column '{field.name}' is there more than once.")
+        column = table.column(field.name)
+        if column.type != field.type:
+            column = _cast(column, field, path)
+            table = table.set_column(table.column_names.index(field.name), field, column)
+        if not field.nullable and column.null_count:
+            row = pc.index(pc.is_null(column), value=True).as_py()
+            raise FoundryError(
+                f"{path}: row {row}, column '{field.name}' is null, {field.type} expected ({column.null_count} such).",
+                hint="Rows count from 0.",
+            )
+    return table
+
+
+def _cast(column: pa.ChunkedArray, field: pa.Field, path: Path) -> pa.ChunkedArray:
+    wrong = f"{path}: column '{field.name}' is {column.type}, {field.type} expected"
+    if not _is_same_kind(column.type, field.type):
+        raise FoundryError(f"{wrong}.", hint="Write the column with that type.")
+    try:
+        return column.cast(field.type)
+    except pa.ArrowInvalid as error:
+        raise FoundryError(f"{wrong}: {error}.") from error
+
+
+def _is_same_kind(actual: pa.DataType, expected: pa.DataType) -> bool:
+    """Whether a cast from one type to the other leaves every value what it is, or fails."""
+    if pa.types.is_null(actual) or actual == expected:
+        return True
+    if pa.types.is_dictionary(actual):
+        return _is_same_kind(actual.value_type, expected)
+    if pa.types.is_struct(actual) and pa.types.is_struct(expected):
+        fields = {field.name: field.type for field in actual}
+        return set(fields) == {field.name for field in expected} and all(
+            _is_same_kind(fields[field.name], field.type) for field in expected
+        )
+    for kind in (_is_list, _is_text, _is_bytes, pa.types.is_integer, pa.types.is_floating):
+        if kind(actual) and kind(expected):
+            return kind is not _is_list or _is_same_kind(actual.value_type, expected.value_type)
+    return False
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind))
+
+
+def _undecodable(table: pa.Table) -> tuple[str, int]:
+    """Column and row of the first text that is not UTF-8."""
+    for name in table.column_names:
+        column = table.column(name)
+        for row in range(len(column)):
+            try:
+                column[row].as_py()
+            except UnicodeDecodeError:
+                return name, row
+    raise AssertionError("every text is UTF-8")
+
+
+def _misfit(path: Path, rows: Sequence[Row], schema: pa.Schema, error: Exception | None) -> FoundryError:
+    """Which value did not fit its column. Each is tried alone: slow, and only after a failure."""
+    for number, row in enumerate(rows):
+        for field in schema:
+            value = row.get(field.name)
+            try:
+                reason = None if pa.array([value], field.type).null_count == 0 or field.nullable else "is null"
+            except (*_UNFIT, pa.ArrowException) as misfit:
+                reason = str(misfit)
+            if reason:
+                name = f" (id {row['id']!r})" if "id" in row else ""
+                return FoundryError(f"{path}: row {number}{name}, column '{field.name}', {field.type}: {reason}.")
+    return FoundryError(f"{path}: the rows do not fit its columns: {error}.")
 
 
 def _size(value: object) -> int:
     """About how many bytes a value takes; what is nested counts, as an example is all nested texts."""
-    if isinstance(value, (str, bytes)):
+    if isinstance(value, str | bytes):
         return len(value)
-    if isinstance(value, Mapping):
-        return sum(map(_size, value.values()))
-    if isinstance(value, (list, tuple)):
-        return sum(map(_size, value))
-    return 16
+    if isinstance(value, dict | Mapping):  # dict first: asking an abstract class takes ten times as long
+        value = value.values()
+    elif not isinstance(value, list | tuple):
+        return 16
+    return sum([len(part) if type(part) is str else _size(part) for part in value])

@@ -32,6 +32,11 @@ class Progress:
         if sys.stderr.isatty():
             self._bar = tqdm(total=total, initial=done, desc=label, unit=f" {unit}", leave=True, dynamic_ncols=True)
 
+    @property
+    def done(self) -> int:
+        """Units counted so far."""
+        return self._done
+
     def __enter__(self) -> Self:
         return self
 
@@ -67,6 +72,12 @@ class Progress:
         count = f"{self._done}{'' if self._total is None else f'/{self._total}'} {self._unit}"
         sys.stderr.write(f"  {self._label}: {count} in {elapsed:.0f} s{speed}{left}{tail}\n")
         sys.stderr.flush()
+
+
+def tell(label: str, text: str) -> None:
+    """One line on standard error about the job that `label` names, where its progress is shown too."""
+    sys.stderr.write(f"  {label}: {text}\n")
+    sys.stderr.flush()
 
 
 def track(items: Iterable[T], label: str, total: int, unit: str = "items") -> Iterator[T]:

@@ -1,5 +1,6 @@
 """Retrieval tasks on disk: ``task.yaml``, ``corpus.parquet``, ``queries.parquet``, ``qrels.parquet``, and the pictures.
 
+These four are what is written; what is read may lie in other formats, see `gme_data.task_tables`.
 Embedded and official benchmarks take this one shape. Knows no model and no metric beyond its name.
 """
 
@@ -15,8 +16,12 @@ import yaml
 
 from gme_data.errors import FoundryError
 from gme_data.items import TASK_TYPES, Item
-from gme_data.parquet import read_rows, write_table
+from gme_data.parquet import write_table
 from gme_data.settings import Frozen, load_config
+from gme_data.task_tables import read_items, read_judgements
+
+CARD = "task.yaml"
+TABLES = ("corpus", "queries", "qrels")
 
 CORPUS_SCHEMA = pa.schema(
     [
@@ -98,12 +103,18 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class RetrievalTask:
-    """One task in memory. `qrels` maps query id -> document id -> relevance (1 or more)."""
+    """One task in memory.
+
+    Attributes:
+        qrels: Query id -> document id -> relevance; 0 and less say that the document is not relevant.
+        repeated: Pairs of ids that the table of judgements holds more than once; in `qrels` the last one stands.
+    """
 
     card: TaskCard
     corpus: tuple[Document, ...]
     queries: tuple[Query, ...]
     qrels: dict[str, dict[str, int]]
+    repeated: tuple[tuple[str, str], ...] = ()
 
 
 def save_task(folder: Path, task: RetrievalTask) -> None:
@@ -120,34 +131,41 @@ def save_task(folder: Path, task: RetrievalTask) -> None:
         folder / "qrels.parquet", [dict(zip(QRELS_SCHEMA.names, pair, strict=True)) for pair in pairs], QRELS_SCHEMA
     )
     text = yaml.safe_dump(task.card.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
-    (folder / "task.yaml").write_text(text, encoding="utf-8")
+    (folder / CARD).write_text(text, encoding="utf-8")
 
 
 def load_card(folder: Path) -> TaskCard:
     """Read ``task.yaml``. Raises `FoundryError` if it is missing or has bad fields."""
-    return load_config(folder / "task.yaml", TaskCard)
+    return load_config(folder / CARD, TaskCard)
 
 
 def load_task(folder: Path) -> RetrievalTask:
-    """Read a task. It is not checked for integrity here: see gme_validation.
+    """Read a task, its tables in any format that people have; see `gme_data.task_tables`.
+
+    It is not checked for integrity here: see gme_validation, and umrb for tasks that somebody brings.
 
     Raises:
-        FoundryError: A file is missing or corrupt.
+        FoundryError: A file is missing, corrupt, or holds rows that can't be taken.
     """
+    card = load_card(folder)
     qrels: dict[str, dict[str, int]] = {}
-    for row in read_rows(folder / "qrels.parquet", QRELS_SCHEMA):
-        qrels.setdefault(row["query_id"], {})[row["doc_id"]] = row["relevance"]
+    repeated: list[tuple[str, str]] = []
+    for query, doc, relevance in read_judgements(folder, card.split, QRELS_SCHEMA):
+        judged = qrels.setdefault(query, {})
+        repeated += [(query, doc)] if doc in judged else []
+        judged[doc] = relevance
     return RetrievalTask(
-        card=load_card(folder),
+        card=card,
         corpus=tuple(
-            Document(row["id"], _item(row, folder), row["entity_group"], row["licence"])
-            for row in read_rows(folder / "corpus.parquet", CORPUS_SCHEMA)
+            Document(row.id, row.item, row.entity_group, row.licence)
+            for row in read_items(folder, "corpus", CORPUS_SCHEMA, titled=True)
         ),
         queries=tuple(
-            Query(row["id"], _item(row, folder), row["entity_group"], row["subset"], row["licence"])
-            for row in read_rows(folder / "queries.parquet", QUERIES_SCHEMA)
+            Query(row.id, row.item, row.entity_group, row.subset, row.licence)
+            for row in read_items(folder, "queries", QUERIES_SCHEMA, titled=False)
         ),
         qrels=qrels,
+        repeated=tuple(dict.fromkeys(repeated)),
     )
 
 
@@ -157,7 +175,7 @@ def list_tasks(folder: Path) -> list[Path]:
     Raises:
         FoundryError: There is none.
     """
-    found = sorted(path.parent for path in folder.glob("*/task.yaml"))
+    found = sorted(path.parent for path in folder.glob(f"*/{CARD}"))
     if not found:
         raise FoundryError(f"No tasks in {folder}", hint="Run `gme atlas build` first, or `gme pipeline`.")
     return sorted(found, key=lambda path: (TASK_TYPES.index(load_card(path).task_type), path.name))
@@ -188,10 +206,3 @@ def _query_row(query: Query) -> dict[str, Any]:
         "subset": query.subset,
         "licence": query.licence,
     }
-
-
-def _item(row: dict[str, Any], folder: Path) -> Item:
-    try:
-        return Item(row["text"], row["image"])
-    except ValueError as error:
-        raise FoundryError(f"{folder}: row {row['id']!r} has neither text nor image.") from error

@@ -29,7 +29,8 @@ def calibrate(embedder: Embedder, items: Sequence[Item], images: ImageStore) -> 
         images: Their pictures.
     """
     weight = embedder.model.language.norm.weight
-    states = torch.from_numpy(embedder.encode(items, None, images)) / weight  # [n, d], each up to a positive factor
+    vectors = torch.from_numpy(embedder.encode(items, None, images)).to(weight.device)
+    states = vectors / weight  # [n, d], each up to a positive factor
     mean, variance = states.mean(0), states.var(0)
     gain = variance.sqrt() / (mean.square() + variance)
     weight.copy_(gain / gain.square().mean().sqrt())

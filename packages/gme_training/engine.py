@@ -6,6 +6,7 @@ The same code runs on one process or many, on CPU over gloo or on GPUs over NCCL
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from gme_training.config import PhaseConfig, TrainingConfig
+from gme_training.devices import rank_device
 from gme_training.gradient_cache import Gradients
 
 
@@ -22,14 +24,32 @@ def connect() -> None:
     """Join the process group that RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT describe."""
     # DeepSpeed asks for MPI when a single process has no launcher; with these set it does not.
     os.environ.setdefault("LOCAL_RANK", os.environ.get("RANK", "0"))
-    import deepspeed
+    device = rank_device()
+    if device == "cuda":  # before any collective: those of objects take the current device, which is the first for all
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    else:
+        os.environ["DS_ACCELERATOR"] = "cpu"  # DeepSpeed would take a GPU that is there
+    deepspeed = import_deepspeed()
     from deepspeed.ops import __compatible_ops__ as compatible_ops
 
     # The shared-memory collectives are compiled at first use: minutes, and a kill meanwhile blocks every later run.
     compatible_ops["deepspeed_shm_comm"] = False
     deepspeed.init_distributed(
-        dist_backend="nccl" if torch.cuda.is_available() else "gloo", auto_mpi_discovery=False, verbose=False
+        dist_backend="nccl" if device == "cuda" else "gloo", auto_mpi_discovery=False, verbose=False
     )
+
+
+def import_deepspeed() -> Any:  # noqa: ANN401 - DeepSpeed has no types
+    """DeepSpeed, without the MLflow that its autotuner, which is not used here, would import for seconds."""
+    hidden = "mlflow" not in sys.modules
+    if hidden:
+        sys.modules["mlflow"] = None  # type: ignore[assignment] # how import is told that there is none
+    try:
+        import deepspeed
+    finally:
+        if hidden:
+            del sys.modules["mlflow"]
+    return deepspeed
 
 
 def disconnect() -> None:
@@ -54,7 +74,7 @@ def engine_config(config: TrainingConfig) -> dict[str, Any]:
         "zero_allow_untested_optimizer": True,
         "zero_optimization": {
             "stage": config.zero_stage,
-            "overlap_comm": torch.cuda.is_available(),
+            "overlap_comm": rank_device() == "cuda",
             "contiguous_gradients": True,
             "reduce_bucket_size": 50_000_000,
             "allgather_bucket_size": 50_000_000,

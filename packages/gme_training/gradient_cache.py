@@ -84,12 +84,14 @@ class _Random:
 
     @classmethod
     def now(cls) -> _Random:
-        return cls(torch.get_rng_state(), torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [])
+        # A rank on the CPU of a machine with GPUs has not touched them, and asking would make it.
+        used = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+        return cls(torch.get_rng_state(), torch.cuda.get_rng_state_all() if used else [])
 
     @contextmanager
     def replayed(self) -> Iterator[None]:
         """Within it random numbers are those of then; afterwards they go on as if nothing had been."""
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=range(len(self.cuda))):
             torch.set_rng_state(self.cpu)
             if self.cuda:
                 torch.cuda.set_rng_state_all(self.cuda)

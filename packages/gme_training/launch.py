@@ -23,6 +23,7 @@ from typing import IO, Any
 
 from gme_data.errors import FoundryError
 from gme_data.progress import Progress
+from gme_training.devices import Device
 from gme_training.stopping import EXIT_STOPPED
 
 PARENT = "GME_PARENT_PID"
@@ -46,12 +47,15 @@ def error_file(folder: Path, rank: int) -> Path:
     return folder / f".error-rank{rank}.json"
 
 
-def run_ranks(arguments: Sequence[str], ranks: int, *, scratch: Path, log_dir: Path, watch: Watch) -> None:
+def run_ranks(
+    arguments: Sequence[str], ranks: int, *, device: Device, scratch: Path, log_dir: Path, watch: Watch
+) -> None:
     """Run ``python -m <arguments>`` once per rank and wait for all.
 
     Args:
         arguments: Module and its arguments.
         ranks: Number of processes; they find each other by MASTER_ADDR, MASTER_PORT, RANK and WORLD_SIZE.
+        device: Where they run; for ``cpu`` they see no GPU.
         scratch: Folder in which ranks leave their errors.
         log_dir: Folder of ``rank-<n>.log``.
         watch: What to show meanwhile.
@@ -66,7 +70,7 @@ def run_ranks(arguments: Sequence[str], ranks: int, *, scratch: Path, log_dir: P
     children: list[subprocess.Popen[bytes]] = []
     try:
         for rank in range(ranks):
-            children.append(_start(arguments, _environment(rank, ranks, port), logs[rank]))
+            children.append(_start(arguments, _environment(rank, ranks, device, port), logs[rank]))
         failed = _wait(children, watch)
         if failed is not None and children[failed].returncode == EXIT_STOPPED:
             _end(children)  # the others have the same step to save
@@ -81,9 +85,11 @@ def run_ranks(arguments: Sequence[str], ranks: int, *, scratch: Path, log_dir: P
         raise _explain(failed, children[failed].returncode, scratch, log_dir)
 
 
-def _environment(rank: int, ranks: int, port: str) -> Mapping[str, str]:
+def _environment(rank: int, ranks: int, device: Device, port: str) -> Mapping[str, str]:
     return {
         **os.environ,
+        # A library that looks for GPUs by itself would take one.
+        **({"CUDA_VISIBLE_DEVICES": ""} if device == "cpu" else {}),
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),
         "WORLD_SIZE": str(ranks),

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from gme_data.examples import write_examples
 from gme_data.images import ImageStore
-from gme_data.progress import track
+from gme_data.progress import tell, track
 from gme_data.steps import Counts, Step, StepContext
 from gme_training.catalog import Catalog
 from gme_training.config import MiningConfig, TrainingConfig
 from gme_training.curves import plot_curves, read_curve, write_curves
+from gme_training.devices import choose_device, count_gpus, explain_cpu, local_ranks
 from gme_training.index import ensure_index
 from gme_training.job import INDEX, Job
 from gme_training.launch import Watch, launched, run_ranks, watched
@@ -43,6 +44,9 @@ def train(config: TrainingConfig, inputs: Mapping[str, Path], context: StepConte
         log_dir=context.log_dir,
     )
     require_trainable(job)
+    ranks, gpus = local_ranks() if launched() else config.ranks, count_gpus()
+    if reason := explain_cpu(ranks, gpus):
+        tell("train", reason)
     path = context.staging / ".job.json"
     job.write(path)
     watch = Watch("train", config.steps, job.events)
@@ -53,7 +57,8 @@ def train(config: TrainingConfig, inputs: Mapping[str, Path], context: StepConte
             lead(job, path)
     else:
         arguments = ["gme_training.worker", str(path)]
-        run_ranks(arguments, config.ranks, scratch=context.staging, log_dir=context.log_dir, watch=watch)
+        device, log_dir = choose_device(ranks, gpus), context.log_dir
+        run_ranks(arguments, ranks, device=device, scratch=context.staging, log_dir=log_dir, watch=watch)
     curve = read_curve(job.history)
     write_curves(context.staging, curve)
     # Speed and memory differ from run to run, so they are no part of the output.

@@ -24,6 +24,7 @@ from gme_training.catalog import Catalog
 from gme_training.checkpoints import Checkpoints, ResumePoint
 from gme_training.config import PhaseConfig
 from gme_training.contrastive import ContrastiveModel, InputMaker, tower_share
+from gme_training.devices import rank_device
 from gme_training.frozen import to_float32, to_half
 from gme_training.guards import Guards, StepFacts
 from gme_training.index import ensure_index
@@ -209,7 +210,8 @@ class Trainer:
     def _announce(self, point: ResumePoint) -> None:
         done = sum(phase.steps for phase in self._config.phases[: point.phase]) + point.step
         if self._rank == 0:
-            append_event(self._job.events, "start", step=done, steps=self._config.steps, ranks=self._ranks)
+            fields = {"steps": self._config.steps, "ranks": self._ranks, "device": rank_device()}
+            append_event(self._job.events, "start", step=done, **fields)
 
     def _report(self, **fields: float | str) -> None:
         if self._rank == 0:
@@ -222,7 +224,7 @@ def _first_model(job: Job) -> Embedder:
     """The model of the stage before, a pretrained one, or a fresh one."""
     config = job.config
     # Weights are in float32, but under autocast attention is in half precision, which its fast kernel asks for.
-    fast = config.autocast and torch.cuda.is_available() and is_flash_attn_2_available()
+    fast = config.autocast and rank_device() == "cuda" and is_flash_attn_2_available()
     attention = "flash_attention_2" if fast else None
     if job.start:
         return Embedder.load(job.start, attention=attention)

@@ -26,7 +26,7 @@ from umrb.lexical import LexicalSystem
 from umrb.results import SCORES, write_scores
 from umrb.runner import VECTORS, Runner
 from umrb.sides import picture_only, text_only
-from umrb.systems import DenseSystem, Encoder, System
+from umrb.systems import DenseSystem, Encoder, System, encode_with
 from umrb.tasks import load_tasks
 from umrb.vectors import Vectors, VectorStore
 
@@ -79,12 +79,8 @@ def fresh(model: ModelConfig, config: BaselineConfig) -> Encoder:
 
     found = Embedder.fresh(model, config.seed)
     embedder = Embedder(found.model.qwen, found.preparer.tokenizer, found.settings, dtype=config.dtype)
-
-    def encode(items: Sequence[Item], instruction: str | None, images: ImageStore | None) -> Vectors:
-        return embedder.encode(items, instruction, images, batch_tokens=config.batch_tokens)
-
     digest = sha256_json(["fresh", model.model_dump(mode="json"), config.seed, config.dtype])
-    return Encoder(digest, encode)
+    return Encoder(digest, encode_with(embedder, config.batch_tokens))
 
 
 def minilm(dtype: str) -> Encoder:

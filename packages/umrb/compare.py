@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from gme_data.errors import FoundryError
@@ -87,8 +88,10 @@ def compare(
     for name in names:
         one, other = (found[name] for found in records)
         _require_comparable(one, other)
-        values = _values(second, name, other) - _values(first, name, one)
-        differences.append(_difference(one, other, values, resamples, seed))
+        (queries, before), (same, after) = _values(first, name, one), _values(second, name, other)
+        if not queries.equals(same):
+            raise FoundryError(f"{name} does not compare: the ids of its queries differ.", hint="Score it again.")
+        differences.append(_difference(one, other, after - before, resamples, seed))
     both = [summarise(datasets, {name: found[name].score.value for name in names}) for found in records]
     models = (_label(records[0][names[0]]), _label(records[1][names[0]]))
     return Comparison(models, tuple(_holm(differences)), (both[0], both[1]))
@@ -141,7 +144,7 @@ def _require_comparable(one: TaskRecord, other: TaskRecord) -> None:
     def facts(record: TaskRecord) -> dict[str, object]:
         score = record.score
         named = {"queries": score.queries, "documents": score.pool, "metric": score.metric}
-        return {**named, "revision of the data": record.data_revision}
+        return {**named, "revision of the data": record.data_revision, "digest of the data": record.data_digest}
 
     for what, value in facts(one).items():
         if facts(other)[what] != value:
@@ -152,13 +155,13 @@ def _require_comparable(one: TaskRecord, other: TaskRecord) -> None:
             )
 
 
-def _values(folder: Path, task: str, record: TaskRecord) -> NDArray[np.float64]:
-    """[q] headline values; query files are sorted by query id."""
+def _values(folder: Path, task: str, record: TaskRecord) -> tuple[pa.Array, NDArray[np.float64]]:
+    """[q] ids of the queries, and their headline values."""
     path = folder / "queries" / f"{task}.parquet"
-    values: NDArray[np.float64] = read_table(path, QUERY_SCHEMA).column("value").to_numpy()
-    if len(values) != record.score.queries:
+    table = read_table(path, QUERY_SCHEMA)
+    if len(table) != record.score.queries:
         raise FoundryError(f"{path} does not belong to the result beside it.", hint="Score the task again.")
-    return values
+    return table.column("query_id").combine_chunks(), table.column("value").to_numpy()
 
 
 def _label(record: TaskRecord) -> str:

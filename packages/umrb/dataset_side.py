@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from PIL import Image
 
+from gme_data.cells import CellError, id_cell, picture_cell, text_cell
 from gme_data.digests import sha256_bytes
 from gme_data.errors import FoundryError
 from gme_data.images import ImageStore, decode_rgb, open_image
@@ -95,9 +96,26 @@ class DatasetSide(Generic[Row_co]):
                 f"found {', '.join(self.data.column_names)}."
             )
         self.data = _undecoded(self.data.select_columns(["id", *_columns(self.data, self.modalities)]))
-        ids = pc.cast(self.data.select_columns("id").with_format("arrow")[:]["id"].combine_chunks(), pa.string())
+        ids = self._as_ids(self.data.select_columns("id").with_format("arrow")[:]["id"].combine_chunks())
         order = pc.sort_indices(ids, sort_keys=[("", "descending" if self.descending else "ascending")])
         self.ids, self._order = ids.take(order), order.to_numpy().astype(np.int64)
+
+    def _as_ids(self, column: pa.Array) -> pa.Array:
+        """The ids as text; a data set of millions is not taken through Python for it."""
+        if pa.types.is_integer(column.type) or pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+            ids = pc.cast(column, pa.string())
+            bad = pc.fill_null(pc.equal(pc.utf8_trim_whitespace(ids), ""), fill_value=True)
+            row = pc.index(bad, value=True).as_py()
+            if row < 0:
+                return ids
+            raise FoundryError(f"{self.name}, row {row}: no id.")
+        found = []
+        for row, value in enumerate(column.to_pylist()):
+            try:
+                found.append(id_cell(value))
+            except CellError as error:
+                raise FoundryError(f"{self.name}, row {row}, column 'id': {error}.") from error
+        return pa.array(found, pa.string())
 
     def __len__(self) -> int:
         return len(self._order)
@@ -160,21 +178,48 @@ class DatasetSide(Generic[Row_co]):
         return self.frames if "video" in self.modalities else 1
 
     def _read(self, places: NDArray[np.int64]) -> Window:
-        batch = self.data[places.tolist()]
-        texts = _texts(batch, self.descending) if "text" in self.modalities else [None] * len(places)
+        try:
+            batch = self.data[places.tolist()]
+        except (UnicodeDecodeError, pa.ArrowException) as error:
+            raise FoundryError(f"{self.name}: rows can't be read: {error}.") from error
+        rows = places.tolist()
+        texts = self._texts(batch, rows) if "text" in self.modalities else [None] * len(rows)
         if "video" in self.modalities:
-            return self._frames(texts, batch["video"])
+            return self._frames(texts, batch["video"], rows)
         pictures: dict[str, bytes] = {}
-        images = [_keep(value, pictures) for value in batch["image"]] if "image" in self.modalities else []
-        pairs = zip(texts, images or [None] * len(places), strict=True)
-        return Window([_item(text, image) for text, image in pairs], HeldImages(pictures))
+        images: list[str | None] = [None] * len(rows)
+        if "image" in self.modalities:
+            images = [_keep(self._bytes(v, row), pictures) for v, row in zip(batch["image"], rows, strict=True)]
+        return Window([_item(text, image) for text, image in zip(texts, images, strict=True)], HeldImages(pictures))
 
-    def _frames(self, texts: Sequence[str | None], videos: Sequence[Any]) -> Window:
+    def _texts(self, batch: Mapping[str, Any], rows: Sequence[int]) -> list[str]:
+        """As mteb hands them to a model: of documents title and text joined, of queries the text as it is."""
+        texts = [self._text(value, row) for value, row in zip(batch["text"], rows, strict=True)]
+        if not self.descending or "title" not in batch:
+            return texts
+        titles = [self._text(value, row) for value, row in zip(batch["title"], rows, strict=True)]
+        return [f"{title} {text}".strip() for title, text in zip(titles, texts, strict=True)]
+
+    def _text(self, value: object, row: int) -> str:
+        try:
+            return text_cell(value)
+        except CellError as error:
+            raise FoundryError(f"{self.name}, row {row}: {error}.") from error
+
+    def _bytes(self, value: object, row: int) -> bytes:
+        """Encoded bytes of a picture or video: in the table, or beside it; empty for none."""
+        try:
+            found = picture_cell(value)
+            return Path(found).read_bytes() if isinstance(found, str) else found or b""
+        except (CellError, OSError) as error:
+            raise FoundryError(f"{self.name}, row {row}: no readable picture or video: {error}.") from error
+
+    def _frames(self, texts: Sequence[str | None], videos: Sequence[Any], rows: Sequence[int]) -> Window:
         pictures: dict[str, bytes] = {}
         items = [
-            _item(text, _keep({"bytes": frame}, pictures))
-            for text, video in zip(texts, videos, strict=True)
-            for frame in frames_of(_bytes(video), self.frames, self.name)
+            _item(text, _keep(frame, pictures))
+            for text, video, row in zip(texts, videos, rows, strict=True)
+            for frame in frames_of(self._bytes(video, row), self.frames, f"{self.name}, row {row}")
         ]
         return Window(items, HeldImages(pictures), self.frames)
 
@@ -193,15 +238,6 @@ def _item(text: str | None, image: str | None) -> Item:
     return Item(text=text if text or image is None else None, image=image) if text or image else Item(text="")
 
 
-def _texts(batch: Mapping[str, Any], document: bool) -> list[str]:
-    """As mteb hands them to a model: of documents title and text joined, of queries the text as it is."""
-    texts = [text or "" for text in batch["text"]]
-    if not document:
-        return texts
-    titles = [title or "" for title in batch.get("title") or [""] * len(texts)]
-    return [f"{title} {text}".strip() for title, text in zip(titles, texts, strict=True)]
-
-
 def _columns(data: datasets.Dataset, modalities: frozenset[str]) -> list[str]:
     title = {"title"} & set(data.column_names) if "text" in modalities else set()
     return sorted(modalities | title)
@@ -214,19 +250,10 @@ def _undecoded(data: datasets.Dataset) -> datasets.Dataset:
     return data
 
 
-def _keep(value: Any, pictures: dict[str, bytes]) -> str | None:  # noqa: ANN401 - a struct or None
-    found = _bytes(value)
-    if not found:
+def _keep(picture: bytes, pictures: dict[str, bytes]) -> str | None:
+    """Put a picture among others, and its name; None for no bytes."""
+    if not picture:
         return None
-    name = sha256_bytes(found)
-    pictures[name] = found
+    name = sha256_bytes(picture)
+    pictures[name] = picture
     return name
-
-
-def _bytes(value: Any) -> bytes:  # noqa: ANN401
-    """Encoded bytes of a picture or video: in the table, or beside it."""
-    if not value:
-        return b""
-    if value.get("bytes"):
-        return bytes(value["bytes"])
-    return Path(value["path"]).read_bytes() if value.get("path") else b""

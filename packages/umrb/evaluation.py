@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from gme_data.images import ImageStore
-from gme_data.items import Item
 from gme_data.journal import Journal
 from gme_data.manifest import require
 from gme_data.steps import StepContext
@@ -18,9 +16,9 @@ from umrb.examples import write_sample
 from umrb.results import SCORES, TaskScore, overall, write_scores
 from umrb.runner import VECTORS, Runner
 from umrb.sides import View, fused_text, picture_only
-from umrb.systems import DenseSystem, Encoder
+from umrb.systems import DenseSystem, Encoder, encode_with
 from umrb.tasks import NumberedTask, load_tasks
-from umrb.vectors import Vectors, VectorStore
+from umrb.vectors import VectorStore
 
 INPUTS: dict[str, View] = {"text only": fused_text, "picture only": picture_only}
 """What fused items are reduced to, to see which part of them a score rests on."""
@@ -55,11 +53,7 @@ def _trained(config: EvaluationConfig, model: Path) -> Encoder:
     from gme_embedder.embedder import Embedder
 
     embedder = Embedder.load(model, device=config.device, dtype=config.dtype)
-
-    def encode(items: Sequence[Item], instruction: str | None, images: ImageStore | None) -> Vectors:
-        return embedder.encode(items, instruction, images, batch_tokens=config.batch_tokens)
-
-    return Encoder(require(model, "train").content + config.dtype, encode)
+    return Encoder(require(model, "train").content + config.dtype, encode_with(embedder, config.batch_tokens))
 
 
 def _fused(card: TaskCard) -> bool:

@@ -15,30 +15,37 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 import datasets  # type: ignore[import-untyped]
 import numpy as np
 
+from gme_data.cells import CellError, id_cell, text_cell
 from gme_data.digests import sha256_file
 from gme_data.errors import FoundryError, did_you_mean
 from gme_data.parquet import read_rows
+from gme_data.tables import Row as TableRow
+from gme_data.tables import open_table
+from gme_data.tables.textfile import Lines
 from gme_data.tasks import Document, Query, TaskCard
 from umrb.dataset_side import DatasetSide
 from umrb.metrics import Ints
-from umrb.mteb_data import instruction_of
+from umrb.mteb_data import files_stamp, instruction_of
 from umrb.registry import Dataset
 from umrb.tasks import NumberedTask, Qrels, number
 
 _LICENCES = {"flickr30k-cn": "research only (Flickr)", "dci": "cc-by-nc-4.0", "mmeb": "as the source of each task"}
 Row = TypeVar("Row", Query, Document)
+Value = TypeVar("Value")
+_AS_PUBLISHED = "Fetch the files again as they are published; docs/umrb.md shows where."
 _IMAGE_TOKEN = re.compile(r"<\|image_\d+\|>\s*")
 
-Contents = dict[str, dict[str, Any]]
-"""Row id -> ``text`` and ``image`` (bytes, or a path), as far as there are any."""
+Contents = list[tuple[str, dict[str, Any]]]
+"""Row ids, each with ``text`` and ``image`` (bytes, or a path), as far as there are any. An id that stands twice is for
+integrity to find."""
 Found = tuple[Contents, Contents, dict[str, dict[str, int]], dict[str, list[str]] | None]
 """Queries, documents, judgements, and the candidates of each query if it has its own."""
 
@@ -84,65 +91,99 @@ def import_task(dataset: Dataset, data: Path) -> tuple[NumberedTask, Qrels, str]
     return task, qrels, _digest(_index_files(dataset, data))
 
 
+def files_version(dataset: Dataset, data: Path) -> str | None:
+    """Names the files of a task as they lie, by sizes and times; None if they are not there."""
+    homes = {
+        "flickr30k-cn": ("Flickr30k-CN",),
+        "dci": ("densely_captioned_images",),
+        "mmeb": (f"MMEB-eval/{dataset.tasks[0]}", "MMEB-eval/images"),
+    }[dataset.source]
+    folders = [data / home for home in homes]
+    return files_stamp(*folders) if folders[0].is_dir() else None
+
+
 def _flickr30k_cn(dataset: Dataset, data: Path) -> Found:
-    texts: Contents = {}
+    texts: Contents = []
     right: dict[str, dict[str, int]] = {}
-    index, tsv = _index_files(dataset, data)
-    for line in _lines(index):
-        row = _json(index, line)
-        id_ = str(_field(index, row, "text_id"))
-        texts[id_] = {"text": str(_field(index, row, "text"))}
-        right[id_] = {str(image): 1 for image in _field(index, row, "image_ids")}
-    images: Contents = {}
-    for number_of, line in enumerate(_lines(tsv), start=1):
-        id_, _, encoded = line.partition("\t")
-        try:
-            images[id_] = {"image": base64.b64decode(encoded, validate=True)}
-        except binascii.Error as error:
-            raise FoundryError(f"{tsv}, line {number_of}: expected an id, a tab and base64: {error}") from error
+    index, pictures = _index_files(dataset, data)
+    for row in open_table(index).rows():
+        if not isinstance(row, TableRow):
+            raise FoundryError(f"{index.parent / row.location}: {row.message}.", hint=_AS_PUBLISHED)
+        where = f"{index.parent / row.location}"
+        id_ = _field(where, row.values, "text_id", id_cell)
+        texts.append((id_, {"text": _field(where, row.values, "text", text_cell)}))
+        right.setdefault(id_, {}).update(dict.fromkeys(_field(where, row.values, "image_ids", _ids), 1))
+    images: Contents = []
+    with Lines(_existing(pictures), "utf-8") as lines:
+        for number_of, line in lines:
+            if line.strip():
+                images.append(_encoded_picture(f"{pictures}, line {number_of}", line))
     return _directed(dataset, texts, images, right)
+
+
+def _encoded_picture(where: str, line: str) -> tuple[str, dict[str, Any]]:
+    id_, _, encoded = line.rstrip("\r\n").partition("\t")
+    try:
+        picture = base64.b64decode(encoded, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise FoundryError(f"{where}: expected an id, a tab and base64: {error}.", hint=_AS_PUBLISHED) from error
+    if not id_.strip() or not picture:
+        raise FoundryError(f"{where}: expected an id, a tab and base64.", hint=_AS_PUBLISHED)
+    return id_.strip(), {"image": picture}
 
 
 def _dci(dataset: Dataset, data: Path) -> Found:
     (index,) = _index_files(dataset, data)
     home = index.parent
-    texts: Contents = {}
-    images: Contents = {}
-    for names in _json(index, _read(index)).values():
-        for name in names:
-            path = home / "annotations" / name
-            row = _json(path, _read(path))
-            texts[name] = {
-                "text": f"{_field(path, row, 'short_caption')}\n{_field(path, row, 'extra_caption')}".strip()
-            }
-            images[name] = {"image": _existing(home / "photos" / str(_field(path, row, "image")))}
-    return _directed(dataset, texts, images, {name: {name: 1} for name in texts})
+    splits = _json(index)
+    if not all(isinstance(names, list) for names in splits.values()):
+        raise FoundryError(f"{index}: expected a list of names for each split.", hint=_AS_PUBLISHED)
+    texts: Contents = []
+    images: Contents = []
+    for name in (name for names in splits.values() for name in names):
+        path = _inside(str(index), home / "annotations", name)
+        row = _json(path)
+        captions = [_field(str(path), row, field, text_cell) for field in ("short_caption", "extra_caption")]
+        texts.append((name, {"text": "\n".join(captions).strip()}))
+        picture = _field(str(path), row, "image", text_cell)
+        images.append((name, {"image": _existing(_inside(str(path), home / "photos", picture))}))
+    return _directed(dataset, texts, images, {name: {name: 1} for name, _ in texts})
 
 
 def _mmeb(dataset: Dataset, data: Path) -> Found:
-    queries: Contents = {}
-    docs: Contents = {}
+    queries: Contents = []
     right: dict[str, dict[str, int]] = {}
     candidates: dict[str, list[str]] = {}
     known: dict[tuple[str, str], str] = {}
+    items: dict[str, dict[str, Any]] = {}
     images = data / "MMEB-eval" / "images"
-    files = _index_files(dataset, data)
-    for path in files:
-        for row in read_rows(path):
+    for path in _index_files(dataset, data):
+        for number_of, row in enumerate(read_rows(path)):
+            where = f"{path}, row {number_of}"
             id_ = f"q{len(queries):06d}"
-            queries[id_] = _mmeb_item(images, _field(path, row, "qry_text"), _field(path, row, "qry_img_path"))
-            pairs = zip(_field(path, row, "tgt_text"), _field(path, row, "tgt_img_path"), strict=True)
-            # A candidate that stands twice is one document: equal contents have equal scores.
-            candidates[id_] = [known.setdefault(pair, f"c{len(known):06d}") for pair in pairs]
+            asked = [_field(where, row, field, text_cell) for field in ("qry_text", "qry_img_path")]
+            queries.append((id_, _mmeb_item(where, images, *asked)))
+            texts, pictures = (_field(where, row, field, _texts) for field in ("tgt_text", "tgt_img_path"))
+            if len(texts) != len(pictures) or not texts:
+                raise FoundryError(
+                    f"{where}: {len(texts)} tgt_text and {len(pictures)} tgt_img_path; as many, and one at least, "
+                    f"expected.",
+                    hint=_AS_PUBLISHED,
+                )
+            for pair in zip(texts, pictures, strict=True):
+                # A candidate that stands twice is one document: equal contents have equal scores.
+                if pair not in known:
+                    known[pair] = f"c{len(known):06d}"
+                    items[known[pair]] = _mmeb_item(where, images, *pair)
+            candidates[id_] = [known[pair] for pair in zip(texts, pictures, strict=True)]
             right[id_] = {candidates[id_][0]: 1}
-    docs |= {id_: _mmeb_item(images, *pair) for pair, id_ in known.items()}
-    return queries, docs, right, candidates
+    return queries, list(items.items()), right, candidates
 
 
-def _mmeb_item(images: Path, text: str | None, image: str | None) -> dict[str, Any]:
-    plain = _IMAGE_TOKEN.sub("", text or "").strip()
+def _mmeb_item(where: str, images: Path, text: str, image: str) -> dict[str, Any]:
+    plain = _IMAGE_TOKEN.sub("", text).strip()
     found: dict[str, Any] = {"text": plain} if plain else {}
-    return {**found, "image": _existing(images / image)} if image else found
+    return {**found, "image": _existing(_inside(where, images, image))} if image else found
 
 
 _READERS: dict[str, Callable[[Dataset, Path], Found]] = {"flickr30k-cn": _flickr30k_cn, "dci": _dci, "mmeb": _mmeb}
@@ -152,7 +193,7 @@ def _directed(dataset: Dataset, texts: Contents, images: Contents, right: dict[s
     """Texts ask for pictures, or, by the type of the dataset, pictures for texts."""
     if dataset.task_type == "T->I":
         return texts, images, right, None
-    turned: dict[str, dict[str, int]] = {id_: {} for id_ in images}
+    turned: dict[str, dict[str, int]] = {id_: {} for id_, _ in images}
     for text, found in right.items():
         for image in found:
             turned.setdefault(image, {})[text] = 1
@@ -162,14 +203,14 @@ def _directed(dataset: Dataset, texts: Contents, images: Contents, right: dict[s
 def _side(
     dataset: Dataset, contents: Contents, make: Callable[[str, Any], Row], *, descending: bool
 ) -> DatasetSide[Row]:
-    columns: dict[str, list[Any]] = {"id": list(contents)}
+    columns: dict[str, list[Any]] = {"id": [id_ for id_, _ in contents]}
     features: dict[str, Any] = {"id": datasets.Value("string")}
-    modalities = {name for content in contents.values() for name in content}
+    modalities = {name for _, content in contents for name in content}
     if "text" in modalities:
-        columns["text"] = [content.get("text", "") for content in contents.values()]
+        columns["text"] = [content.get("text", "") for _, content in contents]
         features["text"] = datasets.Value("string")
     if "image" in modalities:
-        columns["image"] = [_encoded(content.get("image")) for content in contents.values()]
+        columns["image"] = [_encoded(content.get("image")) for _, content in contents]
         features["image"] = datasets.Image(decode=False)
     table = datasets.Dataset.from_dict(columns, features=datasets.Features(features))
     return DatasetSide(dataset.id, table, frozenset(modalities), make, descending=descending)
@@ -182,7 +223,7 @@ def _encoded(image: Path | bytes | None) -> dict[str, Any] | None:
 
 
 def _made_of(contents: Contents) -> str:
-    modalities = {name for content in contents.values() for name in content}
+    modalities = {name for _, content in contents for name in content}
     return ("I" if "image" in modalities else "") + ("T" if "text" in modalities else "")
 
 
@@ -208,33 +249,55 @@ def _digest(files: list[Path]) -> str:
 
 
 def _existing(path: Path) -> Path:
+    """The path of a picture, or of a table of pictures, that is there."""
     if not path.is_file():
         near = did_you_mean(path.name, (one.name for one in path.parent.glob("*"))) if path.parent.is_dir() else ""
         raise FoundryError(
-            f"Missing picture: {path}.{near}", hint="Fetch and unpack the pictures too; docs/umrb.md shows where."
+            f"Missing file: {path}.{near}", hint="Fetch and unpack the pictures too; docs/umrb.md shows where."
         )
     return path
 
 
-def _read(path: Path) -> str:
+def _inside(where: str, folder: Path, name: object) -> Path:
+    """A file below `folder`, by the name that a table gives it."""
+    parts = PurePosixPath(name).parts if isinstance(name, str) else ()
+    if not parts or parts[0] == "/" or ".." in parts:
+        raise FoundryError(f"{where}: {name!r} is no path of a file below {folder}.", hint=_AS_PUBLISHED)
+    return folder.joinpath(*parts)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """The object that a file holds."""
     try:
-        return path.read_text(encoding="utf-8")
+        found = json.loads(path.read_bytes().decode("utf-8-sig"))
     except FileNotFoundError as error:
         raise FoundryError(f"Missing file: {path}.", hint="docs/umrb.md shows the layout of each dataset.") from error
+    except (ValueError, RecursionError) as error:  # bytes that are no UTF-8 too
+        raise FoundryError(f"{path} is not the JSON that is published: {error}", hint=_AS_PUBLISHED) from error
+    if not isinstance(found, dict):
+        raise FoundryError(f"{path}: expected an object, found {type(found).__name__}.", hint=_AS_PUBLISHED)
+    return found
 
 
-def _lines(path: Path) -> Iterator[str]:
-    return (line for line in _read(path).splitlines() if line)
-
-
-def _json(path: Path, text: str) -> Any:  # noqa: ANN401 - any JSON value
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise FoundryError(f"{path} is not the JSON that is published: {error}") from error
-
-
-def _field(path: Path, row: Mapping[str, Any], name: str) -> Any:  # noqa: ANN401
+def _field(where: str, row: Mapping[str, Any], name: str, read: Callable[[object], Value]) -> Value:
+    """A field of a row, as `read` takes it."""
     if name not in row:
-        raise FoundryError(f"{path}: field '{name}' is missing; found {', '.join(row)}.{did_you_mean(name, row)}")
-    return row[name]
+        raise FoundryError(f"{where}: field '{name}' is missing; found {', '.join(row)}.{did_you_mean(name, row)}")
+    try:
+        return read(row[name])
+    except CellError as error:
+        raise FoundryError(f"{where}, field '{name}': {error}.", hint=_AS_PUBLISHED) from error
+
+
+def _ids(value: object) -> list[str]:
+    return [id_cell(member) for member in _list(value)]
+
+
+def _texts(value: object) -> list[str]:
+    return [text_cell(member) for member in _list(value)]
+
+
+def _list(value: object) -> list[Any]:
+    if not isinstance(value, list):
+        raise CellError("not-a-list", f"expected a list, found {type(value).__name__}")
+    return value

@@ -6,27 +6,26 @@ Knows how a model is found and named; nothing of tasks or scores.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import mteb
+import numpy as np
+import torch
 from mteb.models.model_meta import ModelMeta
 from mteb.models.models_protocols import EncoderProtocol
 
 from gme_data.digests import sha256_json
 from gme_data.errors import FoundryError
-from gme_data.images import ImageStore
-from gme_data.items import Item
 from gme_embedder.identity import model_digest
 from umrb.hub import HUB_ERRORS, in_one_line
 from umrb.loading import Loaded
 from umrb.mteb_meta import describe
 from umrb.mteb_system import mteb_system
 from umrb.suite import MakeSystem
-from umrb.systems import DenseSystem, Encoder, VectorSystem
-from umrb.vectors import Vectors, VectorStore
+from umrb.systems import DenseSystem, Encoder, VectorSystem, encode_with
+from umrb.vectors import VectorStore
 
 MTEB = "mteb:"
 """Before the name of a model that mteb is to load."""
@@ -67,21 +66,23 @@ def open_model(source: str, vectors: Path, options: Options, *, name: str | None
     Args:
         source: A folder, a name on the hub, or ``mteb:`` and a name that mteb knows.
         vectors: Folder of the store.
-        options: See the class; of a model of mteb only the device is heeded.
+        options: See the class; a model of mteb takes `device` and `store` alone.
         name: ``owner/model`` under which results are filed; by default `source`, or ``local/<folder>``.
 
     Raises:
-        FoundryError: No such model, or a name that mteb can't file.
+        FoundryError: No such model, a name that mteb can't file, or options that a model of mteb does not take.
     """
     store = VectorStore(vectors, dtype=options.store)
     if source.startswith(MTEB):
+        _refuse_for_mteb(options, name)
         return _of_mteb(_load_mteb(source.removeprefix(MTEB), _device(options.device)), store)
-    return _ours(source, name or (f"local/{Path(source).name}" if Path(source).is_dir() else source), store, options)
+    filed = f"local/{Path(source).name}" if Path(source).is_dir() else source.partition("@")[0]
+    return _ours(source, name or filed, store, options)
 
 
-def encoder_digest(revision: str, options: Options) -> str:
-    """Names all that a model's vectors depend on: weights and settings on disk, precision, input settings."""
-    return sha256_json([revision, {"dtype": options.dtype, **dict(options.inputs)}])
+def encoder_digest(model: str, options: Options) -> str:
+    """Names all that a model's vectors depend on: the digest of its folder, precision, input settings."""
+    return sha256_json([model, {"dtype": options.dtype, **dict(options.inputs)}])
 
 
 def variant_of(options: Options) -> dict[str, Any]:
@@ -99,24 +100,35 @@ def score_mteb_model(model: EncoderProtocol, vectors: Path) -> Model:
 
 def _ours(source: str, name: str, store: VectorStore, options: Options) -> Model:
     from gme_embedder.embedder import Embedder
-    from gme_embedder.locate import locate
+    from gme_embedder.locate import hub_commit, locate
 
     folder = locate(source, None)
-    # The folder of a snapshot is named by its commit: no need to read sixteen gigabytes for a name.
-    revision = model_digest(folder) if Path(source).is_dir() else folder.name
+    digest = model_digest(folder)
+    revision = hub_commit(folder) or digest  # mteb files what is on the hub by its commit
     embedder = Embedder.load(folder, _device(options.device), options.dtype, **dict(options.inputs))
     meta = describe(embedder, name, revision, variant_of(options))
-
-    def encode(items: Sequence[Item], instruction: str | None, images: ImageStore | None) -> Vectors:
-        return embedder.encode(items, instruction, images, batch_tokens=options.batch_tokens)
-
-    system = DenseSystem(name, Encoder(encoder_digest(revision, options), encode), store)
+    encoder = Encoder(encoder_digest(digest, options), encode_with(embedder, options.batch_tokens))
+    system = DenseSystem(name, encoder, store)
     return Model(meta, lambda loaded: system)
 
 
+def _refuse_for_mteb(options: Options, name: str | None) -> None:
+    """Raise for what would be passed over: a score under another precision than asked for is a wrong one."""
+    set_ = [f"--{field}" for field in variant_of(replace(options, store="float32"))] + (["--name"] if name else [])
+    if set_:
+        raise FoundryError(
+            f"A model of mteb does not take {', '.join(set_).replace('_', '-')}: it computes as mteb loads it.",
+            hint="Leave them out; or give a model of ours by its folder or hub name.",
+        )
+
+
 def _of_mteb(model: EncoderProtocol, store: VectorStore) -> Model:
-    if model.mteb_model_meta is None:
+    meta = model.mteb_model_meta
+    if meta is None:
         raise FoundryError("A model without `mteb_model_meta` can't be filed.", hint="Give it one, see mteb's docs.")
+    if store.dtype != np.float32:
+        kwargs = {**(meta.experiment_kwargs or {}), "store": str(store.dtype)}
+        meta = meta.model_copy(update={"experiment_kwargs": kwargs})
 
     def make(loaded: Loaded) -> VectorSystem:
         if loaded.mteb is None:
@@ -126,7 +138,7 @@ def _of_mteb(model: EncoderProtocol, store: VectorStore) -> Model:
             )
         return mteb_system(model, store, loaded.mteb.metadata)
 
-    return Model(model.mteb_model_meta, make)
+    return Model(meta, make)
 
 
 def _load_mteb(name: str, device: str) -> EncoderProtocol:
@@ -143,4 +155,7 @@ def _load_mteb(name: str, device: str) -> EncoderProtocol:
 
 
 def _device(name: str) -> str:
-    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if name == "cuda" else name
+    """``cuda`` is the GPU of this process; with more processes than GPUs they share them."""
+    if name != "cuda":
+        return name
+    return f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % max(torch.cuda.device_count(), 1)}"

@@ -34,6 +34,17 @@ Row = TypeVar("Row", Query, Document)
 CONVERTED = ".converted"
 """Folder of what `datasets` makes of local copies, beside them; it can be deleted at any time."""
 
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    pa.ArrowException,
+    datasets.exceptions.DatasetsError,
+)
+"""What mteb and `datasets` raise for files that are missing, damaged or of another shape; an empty corpus is an
+IndexError of mteb's."""
+
 datasets.disable_progress_bars()
 
 
@@ -81,8 +92,7 @@ def load_mteb(
     """
     split = _load(task, dataset.split)
     licence = str(task.metadata.license)
-    copy = Path(task.metadata.dataset["path"])
-    version = _stamp(copy) if copy.is_dir() else str(task.metadata.dataset["revision"])[:12]
+    version = local_version(task)
 
     def side(prompt: PromptType, rows: datasets.Dataset, make: Callable[[str, Item], Row]) -> DatasetSide[Row]:
         stem = f"{task.metadata.name}-{version}-{dataset.split}-{prompt.value}-{len(rows)}-{frames}.npy"
@@ -105,6 +115,12 @@ def load_mteb(
     if split["top_ranked"]:
         numbered = replace(numbered, candidates=_candidates(split["top_ranked"], queries.ids, docs.ids))
     return numbered, qrels
+
+
+def local_version(task: AbsTaskRetrieval) -> str:
+    """Names the data of a task as they lie: the state of a local copy, or else the pinned revision."""
+    copy = Path(task.metadata.dataset["path"])
+    return files_stamp(copy) if copy.is_dir() else str(task.metadata.dataset["revision"])[:12]
 
 
 def as_benchmark(suite: str = "umrb") -> Benchmark:
@@ -167,7 +183,7 @@ def _load(task: AbsTaskRetrieval, split: str) -> Any:  # noqa: ANN401 - mteb's t
         task.load_data()
         task.convert_v1_dataset_format_to_v2(num_proc=None)
         return task.dataset["default"][split]
-    except (OSError, ValueError, KeyError, datasets.exceptions.DatasetGenerationError) as error:
+    except _UNREADABLE as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise FoundryError(
@@ -184,7 +200,7 @@ def _apart(copy: Path, load: Callable[..., None]) -> Callable[..., None]:
 
     def load_apart(**options: Any) -> None:  # noqa: ANN401 - mteb's own
         before = datasets.config.HF_DATASETS_CACHE
-        datasets.config.HF_DATASETS_CACHE = copy.parent / CONVERTED / f"{copy.name}-{_stamp(copy)}"
+        datasets.config.HF_DATASETS_CACHE = copy.parent / CONVERTED / f"{copy.name}-{files_stamp(copy)}"
         try:
             load(**options)
         finally:
@@ -193,9 +209,14 @@ def _apart(copy: Path, load: Callable[..., None]) -> Callable[..., None]:
     return load_apart
 
 
-def _stamp(copy: Path) -> str:
-    """Names the state of a local copy, by the sizes and times of its files."""
-    stats = [(path.relative_to(copy).as_posix(), path.stat()) for path in sorted(copy.rglob("*")) if path.is_file()]
+def files_stamp(*folders: Path) -> str:
+    """Names the state of folders, by the paths, sizes and times of the files below them."""
+    stats = [
+        (path.relative_to(folder).as_posix(), path.stat())
+        for folder in folders
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    ]
     return sha256_json([[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats])[:12]
 
 

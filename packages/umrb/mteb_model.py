@@ -19,12 +19,14 @@ from mteb.types import BatchedInput, EncodeKwargs, PromptType
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
+from gme_data.cells import CellError, is_missing, text_cell
 from gme_data.digests import sha256_json
 from gme_data.errors import FoundryError
 from gme_data.progress import Progress
 from gme_embedder.embedder import Embedder
 from gme_embedder.identity import model_digest
 from umrb.mteb_meta import describe
+from umrb.systems import BadItemsError
 
 Window: TypeAlias = list[dict[str, Any]]
 """Items as `Embedder.encode` takes them: dicts with ``text`` and ``image``, either of which may be None."""
@@ -121,7 +123,7 @@ class MtebEmbedder(AbsEncoder):
         Args:
             inputs: Batches with ``text`` (mteb has joined the title into it) and/or ``image``; a picture may be None.
             task_metadata: Task to take the instruction from.
-            hf_split: Not used.
+            hf_split: For errors.
             hf_subset: Not used.
             prompt_type: Documents get no instruction. None, in tasks without queries and documents, is as a query.
             kwargs: ``show_progress_bar``; the batch size is not used.
@@ -130,9 +132,10 @@ class MtebEmbedder(AbsEncoder):
             L2-normalised float32 [n, d] in the order of the loader.
 
         Raises:
-            FoundryError: A bad item; says which. A ``precision`` other than float32.
+            BadItemsError: Items that can't be embedded, by their rows in the loader's data set.
+            FoundryError: A batch of another shape; a ``precision`` other than float32.
         """
-        del hf_split, hf_subset
+        del hf_subset
         if kwargs.get("precision", "float32") != "float32":
             raise FoundryError(f"Vectors are float32, not {kwargs['precision']}.", hint="Leave `precision` out.")
         label = f"{task_metadata.name} {prompt_type.value if prompt_type else 'input'}"
@@ -140,13 +143,16 @@ class MtebEmbedder(AbsEncoder):
         parts = [np.zeros((0, self.model.dimension), np.float32)]
         total, done = len(inputs.dataset), 0  # type: ignore[arg-type] # mteb's data sets have a length
         with Progress(label, total) if kwargs.get("show_progress_bar", True) else nullcontext() as shown:
-            for window in windows(inputs):
-                parts.append(self._embed(window, instruction, label, done))
-                done += len(window)
-                if shown:
-                    shown.advance(len(window))
-                # Else its pictures would stay until the next window is full.
-                window.clear()
+            try:
+                for window in windows(inputs):
+                    parts.append(self._embed(window, instruction, done))
+                    done += len(window)
+                    if shown:
+                        shown.advance(len(window))
+                    # Else its pictures would stay until the next window is full.
+                    window.clear()
+            except BadItemsError as error:
+                raise error.about(f"{label}, split {hf_split}", lambda row: f"row {row}") from error
         return np.concatenate(parts)
 
     def instruction(self, task_metadata: TaskMetadata, prompt_type: PromptType | None) -> str | None:
@@ -163,11 +169,13 @@ class MtebEmbedder(AbsEncoder):
             return None
         return text if text.endswith(".") else f"{text}."
 
-    def _embed(self, window: Window, instruction: str | None, label: str, first: int) -> NDArray[np.float32]:
-        try:
-            vectors: NDArray[np.float32] = self.model.encode(window, instruction, batch_tokens=self._batch_tokens)
-        except FoundryError as error:
-            raise FoundryError(f"{label}, counted from row {first}: {error}", hint=error.hint) from error
+    def _embed(self, window: Window, instruction: str | None, first: int) -> NDArray[np.float32]:
+        bad: dict[int, str] = {}
+        vectors: NDArray[np.float32] = self.model.encode(window, instruction, batch_tokens=self._batch_tokens, bad=bad)
+        if bad:
+            raise BadItemsError(
+                {first + number: why.removeprefix(f"Item {number}: ") for number, why in sorted(bad.items())}
+            )
         return vectors
 
 
@@ -175,11 +183,20 @@ def windows(batches: Iterable[BatchedInput]) -> Iterator[Window]:
     """The items of all batches, in order, in windows as large as memory allows.
 
     Large, so that items of similar length meet; bounded by items and by pixels. Holds one window and one batch.
+
+    Raises:
+        BadItemsError: See `items_of`; by the number of the item among all.
+        FoundryError: See `items_of`.
     """
     window: Window = []
-    pixels = 0
+    pixels = total = 0
     for batch in batches:
-        for item in items_of(batch):
+        try:
+            items = items_of(batch)
+        except BadItemsError as error:
+            raise BadItemsError({total + row: why for row, why in error.reasons.items()}) from error
+        total += len(items)
+        for item in items:
             window.append(item)
             pixels += _pixels(item["image"])
             if len(window) >= _WINDOW_ITEMS or pixels >= _WINDOW_PIXELS:
@@ -193,18 +210,38 @@ def items_of(batch: BatchedInput) -> Window:
     """The items of a batch. ``title``, ``body`` and ``query`` are passed over: mteb's ``text`` is made of them.
 
     Raises:
-        FoundryError: The batch has neither text nor pictures.
+        BadItemsError: Texts that are none, such as lists of messages; rows with neither text nor picture.
+        FoundryError: The batch is no dict of columns, has neither text nor pictures, or columns of different lengths.
     """
-    columns: Mapping[str, Any] = {**batch}
-    texts, images = columns.get("text"), columns.get("image")
-    if texts is None and images is None:
+    columns: Mapping[str, Any] = batch if isinstance(batch, Mapping) else {}
+    if not {"text", "image"} & columns.keys():
+        shape = ", ".join(columns) if isinstance(batch, Mapping) else f"a {type(batch).__name__}"
         raise FoundryError(
-            f"A batch of mteb has neither text nor image, but {', '.join(columns) or 'nothing'}.",
-            hint="Choose tasks of text and pictures.",
+            f"A batch of mteb has neither text nor image, but {shape or 'nothing'}.",
+            hint="Choose tasks of text and pictures; batches are dicts of columns, as mteb's data loaders make them.",
         )
-    texts = [None] * len(images or ()) if texts is None else texts
-    images = [None] * len(texts) if images is None else images
-    return [{"text": text, "image": image} for text, image in zip(texts, images, strict=True)]
+    present = {name: columns[name] for name in ("text", "image") if columns.get(name) is not None}
+    lengths = {name: len(values) if _is_column(values) else None for name, values in present.items()}
+    if None in lengths.values() or len(set(lengths.values())) > 1:
+        raise FoundryError(f"A batch of mteb has columns that are no lists of one length: {lengths}.")
+    nothing = [None] * (next(iter(lengths.values()), 0) or 0)
+    items, bad = [], {}
+    pairs = zip(present.get("text", nothing), present.get("image", nothing), strict=True)
+    for row, (text, image) in enumerate(pairs):
+        if image is None and is_missing(text):
+            bad[row] = "neither text nor picture"
+            continue
+        try:
+            items.append({"text": text_cell(text) or (None if image is not None else ""), "image": image})
+        except CellError as error:
+            bad[row] = str(error)
+    if bad:
+        raise BadItemsError(bad)
+    return items
+
+
+def _is_column(values: object) -> bool:
+    return hasattr(values, "__len__") and not isinstance(values, str | bytes | Mapping)
 
 
 def _pixels(image: object) -> int:

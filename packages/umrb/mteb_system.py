@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import datasets  # type: ignore[import-untyped]
+import mteb
 import numpy as np
 from mteb.abstasks.task_metadata import TaskMetadata
 from mteb.models.model_meta import ScoringFunction
@@ -66,7 +67,7 @@ class MtebSystem(VectorSystem):
         def encode(items: Sequence[Item], images: ImageStore | None) -> Vectors:
             return self._encode(task, prompt, items, images)
 
-        return Part(side, side.digests(as_given), space, encode)
+        return Part(f"{task.card.name}, {prompt.value}", side, side.digests(as_given), space, encode)
 
     def _encode(
         self, task: NumberedTask, prompt: PromptType, items: Sequence[Item], images: ImageStore | None
@@ -102,7 +103,8 @@ def mteb_system(model: EncoderProtocol, store: VectorStore, metadata: TaskMetada
             f"Model {meta.name if meta else '?'} compares by {meta.similarity_fn_name if meta else '?'}.",
             hint="Models that compare by cosine or inner product of one vector each can be scored here.",
         )
-    digest = sha256_json([meta.name, meta.revision, meta.experiment_kwargs])
+    # The prompts of a model of mteb are part of its version.
+    digest = sha256_json([mteb.__version__, meta.name, meta.revision, meta.experiment_kwargs])
     return MtebSystem(str(meta.name), digest, store, model, metadata)
 
 

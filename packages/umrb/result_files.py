@@ -47,6 +47,10 @@ class TaskRecord(Frozen):
     """Put before each query."""
     data_revision: str
     """Of the data, as pinned."""
+    data_version: str = ""
+    """Of the data as they lay, see `umrb.loading.data_version`: with another one the task is scored again."""
+    data_digest: str = ""
+    """Of what was read: ids, contents and judgements."""
     source: str
     """Where the data were read."""
     defects: tuple[str, ...]

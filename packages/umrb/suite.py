@@ -25,14 +25,14 @@ from umrb.abstention import nauc_of
 from umrb.cards import EXAMPLES
 from umrb.config import ScoringConfig
 from umrb.examples import write_examples, write_sample
-from umrb.loading import Loaded, disk_datasets, load_unit, units
+from umrb.loading import Loaded, data_version, disk_datasets, load_unit, units, unusable_tasks
 from umrb.mteb_data import instruction_of
 from umrb.registry import Dataset, choose, select
 from umrb.result_files import MTEB_METRICS, TaskRecord, read_result, result_path, versions, write_meta, write_result
 from umrb.runner import summarise, write_outcome
 from umrb.sharing import Tally, joined
 from umrb.sides import DIGEST
-from umrb.systems import VectorSystem
+from umrb.systems import BadItemsError, VectorSystem
 from umrb.vectors import VectorStore
 
 _log = logging.getLogger(__name__)
@@ -95,6 +95,10 @@ class SuiteConfig(Frozen):
             return select(str(self.tasks), disk_datasets(self.tasks), self.datasets)
         return choose(self.suite, self.datasets)
 
+    def unusable(self) -> dict[str, str]:
+        """Tasks of a folder that are not among `chosen` for what is wrong with their card; by folder, with why."""
+        return unusable_tasks(self.tasks) if self.tasks and not self.datasets else {}
+
 
 def kept_contents(config: SuiteConfig, encoder: str) -> dict[str, tuple[int, int]]:
     """Queries and documents of each task whose vectors an encoder has in the store; of tasks that were loaded once."""
@@ -121,7 +125,7 @@ class SuiteRun:
 
     Attributes:
         folder: Of the model's results.
-        records: Of all tasks that have a result now.
+        records: Of all tasks that have a result now, but those refused.
         scored: Tasks scored by this call; other processes may have scored others meanwhile.
         refused: Tasks that can't be scored as they are, with the reasons.
     """
@@ -155,12 +159,15 @@ def run_suite(config: SuiteConfig, meta: ModelMeta, make: MakeSystem) -> SuiteRu
         with taken(folder / ".meta.lock", wait=True):
             write_meta(folder, meta)
         work = _Work(config, meta, make, began)
+        for name, reason in config.unusable().items():
+            work.refuse(name, (reason,))
         with Progress(f"score {meta.name}", len(todo), "tasks") as progress:
             for unit in todo:
                 work.attempt(*unit)
                 progress.advance(note=unit[1])
             work.await_others()
-    records = [record for path in paths.values() if (record := read_result(path)) is not None]
+    current = [path for name, path in paths.items() if name not in work.refused]
+    records = [record for path in current if (record := read_result(path)) is not None]
     return SuiteRun(folder, tuple(records), tuple(work.scored), work.refused)
 
 
@@ -181,27 +188,35 @@ class _Work:
     def attempt(self, dataset: Dataset, name: str) -> None:
         """Score one task, unless it is done, or its data or another process are against it."""
         tally = Tally(self._beside(name, "encoded"))
-        if self._is_done(name):
-            tally.forget()
-            return
         started = time.monotonic()
         try:
-            loaded = self._load(dataset, name)
+            version = data_version(dataset, name, self._data)
+            if self._is_done(name, version):
+                tally.forget()
+                return
+            loaded = load_unit(
+                dataset, name, self._data, frames=self._config.frames, cache=self._config.output / DIGESTS
+            )
             system = self._make(loaded)
         except FoundryError as error:
-            self._refuse(name, (f"{error} {error.hint or ''}".strip(),))
+            self.refuse(name, (f"{error} {error.hint or ''}".strip(),))
             return
         if loaded.defects and not self._config.allow_defects:
-            self._refuse(name, loaded.defects)
+            self.refuse(name, loaded.defects)
             return
         encoded = tally.first(lambda: system.missing([loaded.task]))
-        system.prepare([loaded.task])  # every process takes its share, also of a task that another scores
+        try:
+            system.prepare([loaded.task])  # every process takes its share, also of a task that another scores
+        except BadItemsError as error:
+            self.refuse(name, (f"{error} {error.hint or ''}".strip(),))
+            tally.forget()
+            return
         with taken(self._beside(name, "lock")) as mine:
             if not mine:
                 self._elsewhere.append((dataset, name))
                 return
-            if not self._is_done(name):
-                self._score(dataset, loaded, system, encoded, started)
+            if not self._is_done(name, version):
+                self._score(dataset, loaded, system, encoded, started, version)
                 self.scored.append(name)
             tally.forget()
 
@@ -213,10 +228,20 @@ class _Work:
                 pass
             self.attempt(dataset, name)
 
-    def _is_done(self, name: str) -> bool:
-        """Whether there is a result that counts: any, or one of this run where all are to be made again."""
+    def _is_done(self, name: str, version: str | None) -> bool:
+        """Whether there is a result that counts: any of these data, or one of this run where all are to be made again.
+
+        Where there are no data to look at, `version` is None, and a result of whichever data stands. One that mteb
+        wrote says nothing of them: it goes by its place, which names the model.
+        """
         path = self._path(name)
-        return path.exists() and (self._config.overwrite != "always" or _is_of_run(path, self._began))
+        if not path.exists() or (self._config.overwrite == "always" and not _is_of_run(path, self._began)):
+            return False
+        record = read_result(path)
+        if record is None:
+            return True
+        same_model = (record.model, record.revision) == (str(self._meta.name), str(self._meta.revision))
+        return same_model and version in (None, record.data_version)
 
     def _path(self, name: str) -> Path:
         return result_path(self._config.home, self._meta, name)
@@ -225,16 +250,24 @@ class _Work:
         path = self._path(name)
         return path.with_name(f".{path.stem}.{suffix}")
 
-    def _load(self, dataset: Dataset, name: str) -> Loaded:
-        config = self._config
-        data = config.tasks or config.data
-        return load_unit(dataset, name, data, frames=config.frames, cache=config.output / DIGESTS)
+    @property
+    def _data(self) -> Path | None:
+        return self._config.tasks or self._config.data
 
-    def _refuse(self, name: str, reasons: tuple[str, ...]) -> None:
+    def refuse(self, name: str, reasons: tuple[str, ...]) -> None:
+        """Remember why a task is not scored, and go on."""
         self.refused[name] = reasons
         _log.warning("%s is refused: %s", name, "; ".join(reasons))
 
-    def _score(self, dataset: Dataset, loaded: Loaded, system: VectorSystem, encoded: int, started: float) -> None:
+    def _score(
+        self,
+        dataset: Dataset,
+        loaded: Loaded,
+        system: VectorSystem,
+        encoded: int,
+        started: float,
+        version: str | None,
+    ) -> None:
         config, task, path = self._config, loaded.task, self._path(loaded.task.card.name)
         metrics = list(dict.fromkeys([dataset.metric, *MTEB_METRICS]))
         outcome = system.outcome(task, metrics, min(config.depth, len(task.docs)))
@@ -250,6 +283,8 @@ class _Work:
             score=summarise(task, outcome.metrics, config.scoring),
             prompt=task.card.instruction,
             data_revision=loaded.revision,
+            data_version=version or "",
+            data_digest=loaded.digest,
             source=loaded.source,
             defects=loaded.defects,
             encoded=encoded,

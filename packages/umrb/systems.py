@@ -7,13 +7,14 @@ searches exactly, a block of documents in memory at a time. Knows no metric's me
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gme_data.errors import FoundryError
 from gme_data.images import ImageStore
 from gme_data.items import Item
 from gme_data.progress import Progress
@@ -23,6 +24,12 @@ from umrb.metrics import Floats, Ints, per_query
 from umrb.sides import Digests, Side, View, as_given, blocks
 from umrb.tasks import NumberedTask
 from umrb.vectors import Rows, Space, Vectors, VectorStore
+
+if TYPE_CHECKING:
+    from gme_embedder.embedder import Embedder
+
+_TOLD = 3
+"""Items that an error names; of the others it says how many."""
 
 
 class Ranking(NamedTuple):
@@ -70,6 +77,44 @@ Encode: TypeAlias = Callable[[Sequence[Item], str | None, ImageStore | None], Ve
 """``(items, instruction, where their pictures are) -> float32 [n, d]`` of unit length."""
 
 
+class BadItemsError(FoundryError):
+    """What an encoder is given can't be encoded: some items, or all of them for their instruction.
+
+    Attributes:
+        reasons: Why, by the number of the item among those that it was given; empty if it is about no single item.
+    """
+
+    def __init__(self, reasons: Mapping[int, str], message: str = "", hint: str | None = None) -> None:
+        super().__init__(message or "; ".join(f"item {number}: {why}" for number, why in reasons.items()), hint=hint)
+        self.reasons = dict(reasons)
+
+    def about(self, subject: str, name: Callable[[int], str]) -> BadItemsError:
+        """The same error in the words of whoever knows the items.
+
+        Args:
+            subject: What they belong to.
+            name: What the item of a number is called there.
+        """
+        named = [f"{name(number)}: {why}" for number, why in list(self.reasons.items())[:_TOLD]]
+        more = f"; and {len(self.reasons) - _TOLD:,} more" if len(self.reasons) > _TOLD else ""
+        return BadItemsError(self.reasons, f"{subject}, {'; '.join(named)}{more}.")
+
+
+def encode_with(embedder: Embedder, batch_tokens: int | None) -> Encode:
+    """An embedder of ours as `Encode`. It raises `BadItemsError` for all items at once that it can't take."""
+
+    def encode(items: Sequence[Item], instruction: str | None, images: ImageStore | None) -> Vectors:
+        bad: dict[int, str] = {}
+        vectors: Vectors = embedder.encode(items, instruction, images, batch_tokens=batch_tokens, bad=bad)
+        if bad:
+            raise BadItemsError(
+                {number: reason.removeprefix(f"Item {number}: ") for number, reason in sorted(bad.items())}
+            )
+        return vectors
+
+    return encode
+
+
 @dataclass(frozen=True, slots=True)
 class Encoder:
     """Something that turns items into unit vectors.
@@ -97,11 +142,13 @@ class Part(NamedTuple):
     """One side of a task, as an encoder sees it.
 
     Attributes:
+        name: Of the task and the side, for errors.
         digests: [n] of what it sees.
         space: Where the vectors are kept.
         encode: ``(items, where their pictures are) -> float32 [n, d]``.
     """
 
+    name: str
     side: Side[Query] | Side[Document]
     digests: Digests
     space: Space
@@ -148,7 +195,13 @@ class VectorSystem(ABC):
     def _computing(part: Part, progress: Progress | None = None) -> Callable[[Rows], Vectors]:
         def window(rows: Rows) -> Vectors:
             items, images, parts = part.side.window(rows.tolist())
-            vectors = part.encode(items, images)
+            try:
+                vectors = part.encode(items, images)
+            except BadItemsError as error:
+                ids = part.side.ids
+                raise error.about(part.name, lambda item: f"id '{ids[int(rows[item // parts])]}'") from error
+            except FoundryError as error:
+                raise BadItemsError({}, f"{part.name}: {error}", error.hint) from error
             if progress:
                 progress.advance(len(rows))
             return vectors if parts == 1 else _mean(vectors, parts)
@@ -178,14 +231,18 @@ class DenseSystem(VectorSystem):
     def parts(self, task: NumberedTask) -> tuple[Part, Part]:
         """Queries and documents; candidates never carry an instruction."""
         instruction = task.card.instruction if self.encoder.instructed else None
-        return self._part(task.queries, instruction), self._part(task.docs, None)
+        name = task.card.name
+        return (
+            self._part(f"{name}, queries", task.queries, instruction),
+            self._part(f"{name}, documents", task.docs, None),
+        )
 
-    def _part(self, side: Side[Query] | Side[Document], instruction: str | None) -> Part:
+    def _part(self, name: str, side: Side[Query] | Side[Document], instruction: str | None) -> Part:
         def encode(items: Sequence[Item], images: ImageStore | None) -> Vectors:
             return self.encoder.encode([self.encoder.view(item) for item in items], instruction, images)
 
         space = self.store.space(self.encoder.digest, instruction)
-        return Part(side, side.digests(self.encoder.view), space, encode)
+        return Part(name, side, side.digests(self.encoder.view), space, encode)
 
 
 def _mean(vectors: Vectors, parts: int) -> Vectors:

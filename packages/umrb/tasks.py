@@ -6,22 +6,27 @@ with defects is refused where scores must mean something; elsewhere they are lis
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from gme_data.digests import sha256_bytes
 from gme_data.errors import FoundryError
 from gme_data.images import ImageStore
+from gme_data.items import Item
 from gme_data.tasks import Document, Query, RetrievalTask, TaskCard, image_folders, list_tasks, load_task
 from umrb.metrics import UNREACHABLE, Floats, Ints, Judgements, parse_metric
-from umrb.sides import HeldSide, Side, as_given, is_empty
+from umrb.sides import HeldSide, Side, as_given, blocks, is_empty
 
 _SHOWN = 3
+Row = TypeVar("Row", Query, Document)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +51,7 @@ class NumberedTask:
 
 @dataclass(frozen=True, slots=True)
 class Qrels:
-    """Judged pairs as they are published: three columns of one length; gains may be 0."""
+    """Judged pairs as they are published: three columns of one length; gains may be 0 or less."""
 
     query: pa.Array
     doc: pa.Array
@@ -54,10 +59,17 @@ class Qrels:
 
     @classmethod
     def of(cls, qrels: dict[str, dict[str, int]]) -> Qrels:
-        """From the dict of dicts that tasks hold."""
+        """From the dict of dicts that tasks hold.
+
+        Raises:
+            FoundryError: An id or a gain is null.
+        """
         pairs = [(query, doc, gain) for query, found in qrels.items() for doc, gain in found.items()]
         query, doc, gain = zip(*pairs, strict=True) if pairs else ((), (), ())
-        return cls(pa.array(query, pa.string()), pa.array(doc, pa.string()), np.array(gain, dtype=np.float64))
+        found = cls(pa.array(query, pa.string()), pa.array(doc, pa.string()), np.array(gain, dtype=np.float64))
+        if found.query.null_count or found.doc.null_count or np.isnan(found.gain).any():
+            raise FoundryError("A judgement has no query, no document or no relevance.", hint="Leave it out.")
+        return found
 
 
 def load_tasks(folder: Path, only: Sequence[str] = ()) -> list[NumberedTask]:
@@ -86,18 +98,9 @@ def number_task(task: RetrievalTask, images: ImageStore | None = None) -> Number
     """Check a task and number its queries and documents.
 
     Raises:
-        FoundryError: An id stands twice, a judgement points nowhere, a query has no relevant document, a relevance is
-            below 1, an item is empty, or the metric is not known. A score of such a task would be a number without a
-            meaning.
+        FoundryError: It has a defect, see `check_task`. A score of such a task would be a number without a meaning.
     """
-    queries = HeldSide(tuple(sorted(task.queries, key=lambda query: query.id)), images)
-    docs = HeldSide(tuple(sorted(task.corpus, key=lambda doc: doc.id, reverse=True)), images)
-    for kind, side in (("query", queries), ("document", docs)):
-        if not len(side):
-            raise FoundryError(f"Task {task.card.name}: it has no {kind}.", hint="Build the benchmark again.")
-    qrels = Qrels.of(task.qrels)
-    numbered = number(task.card, queries, docs, qrels)
-    problems = [*defects(numbered, qrels), *_not_positive(task)]
+    numbered, problems = check_task(task, images)
     if problems:
         raise FoundryError(
             f"Task {task.card.name} is not whole: {'; '.join(problems)}.",
@@ -106,12 +109,59 @@ def number_task(task: RetrievalTask, images: ImageStore | None = None) -> Number
     return numbered
 
 
+def check_task(
+    task: RetrievalTask, images: ImageStore | None = None, *, read_pictures: bool = False
+) -> tuple[NumberedTask, list[str]]:
+    """Number the queries and documents of a task, and list its defects.
+
+    A picture that can't be had is left out of its item, so that the task can be scored in spite of it.
+
+    Args:
+        task: As it was read.
+        images: Where its pictures are.
+        read_pictures: Whether each picture is read and compared with its id, which names its bytes. Vectors are kept
+            under that id, and would be taken for those of other bytes.
+
+    Raises:
+        FoundryError: It has no query or no document, or its metric is not known.
+    """
+    items = [*(query.item for query in task.queries), *(doc.item for doc in task.corpus)]
+    named = {item.image for item in items if item.image is not None}
+    absent = {id_ for id_ in named if images is None or id_ not in images}
+    stored = sorted(named - absent) if images is not None and read_pictures else []
+    changed = {id_ for id_ in stored if images is not None and sha256_bytes(images.read(id_)) != id_}
+    lost = frozenset(absent | changed)
+    asked = sorted((_without(row, lost) for row in task.queries), key=lambda query: query.id)
+    pool = sorted((_without(row, lost) for row in task.corpus), key=lambda doc: doc.id, reverse=True)
+    qrels = Qrels.of(task.qrels)
+    numbered = number(task.card, HeldSide(tuple(asked), images), HeldSide(tuple(pool), images), qrels)
+    problems = defects(numbered, qrels, (task.card.queries, task.card.pool))
+    repeated = [f"{query} / {doc}" for query, doc in task.repeated]
+    for kind, ids, what in (
+        ("query / document", repeated, "judged more than once, of which the last counts"),
+        ("picture", absent, "not in the store"),
+        ("picture", changed, "in the store under an id that is not its sha256"),
+    ):
+        problems += [f"{some(kind, ids)} {what}"] if ids else []
+    return numbered, problems
+
+
+def _without(row: Row, pictures: frozenset[str]) -> Row:
+    """The row, its picture left out if it is one of `pictures`."""
+    return row if row.item.image not in pictures else replace(row, item=Item(text=row.item.text or ""))
+
+
 def number(card: TaskCard, queries: Side[Query], docs: Side[Document], qrels: Qrels) -> NumberedTask:
     """Number the judged pairs of a task. A relevant document that is not there counts, and can't be found.
 
+    A relevance of 0 or less is a judgement that a document is not relevant, as in trec_eval.
+
     Raises:
-        FoundryError: The metric is not known.
+        FoundryError: There is no query or no document, or the metric is not known.
     """
+    for kind, side in (("query", queries), ("document", docs)):
+        if not len(side):
+            raise FoundryError(f"Task {card.name}: it has no {kind}.", hint="There is nothing to score.")
     parse_metric(card.metric)
     query, doc = _places(qrels.query, queries.ids, -1), _places(qrels.doc, docs.ids, UNREACHABLE)
     kept = np.flatnonzero((qrels.gain > 0) & (query >= 0))
@@ -131,33 +181,40 @@ def defects(task: NumberedTask, qrels: Qrels, expected: tuple[int | None, int | 
     for kind, side, number_of in (("query", task.queries, expected[0]), ("document", task.docs, expected[1])):
         ids = side.ids
         twice = _twice(ids)
-        found += [f"{_some(kind, 'id', twice)} stand(s) more than once"] if twice else []
+        found += [f"{some(f'{kind} id', twice)} stand(s) more than once"] if twice else []
         empty = ids.take(pa.array(is_empty(side.digests(as_given)))).to_pylist()
-        found += [f"{_some(kind, '', empty)} hold(s) neither text nor picture"] if empty else []
+        found += [f"{some(kind, empty)} hold(s) neither text nor picture"] if empty else []
         if number_of is not None and number_of != len(side):
             found.append(f"{len(side):,} {kind} rows, {number_of:,} expected")
     lost = _absent(qrels.query, task.queries.ids)
-    found += [f"{_some('query', '', lost)} of the judgements is not there"] if lost else []
+    found += [f"{some('query', lost)} of the judgements is not there"] if lost else []
     pairs = task.judgements
     nowhere = np.flatnonzero(pairs.doc == UNREACHABLE)
     if len(nowhere):
         blind = len(np.unique(pairs.query[nowhere]))
-        outside = _some("relevant document", "", _absent(qrels.doc, task.docs.ids))
+        relevant = qrels.doc.take(pa.array(np.flatnonzero(qrels.gain > 0)))
+        outside = some("relevant document", _absent(relevant, task.docs.ids))
         found.append(f"{outside} of {blind} queries is not in the pool")
     unanswered = task.queries.ids.take(pa.array(np.flatnonzero(pairs.relevant == 0))).to_pylist()
     judged = set(qrels.query.take(pa.array(np.flatnonzero(qrels.gain <= 0))).to_pylist())
     # Judged, and nothing found relevant: BEIR has such queries, and they score 0.
     unjudged = [id_ for id_ in unanswered if id_ not in judged]
-    found += [f"{_some('query', '', unjudged)} has no relevant document"] if unjudged else []
+    found += [f"{some('query', unjudged)} has no relevant document"] if unjudged else []
     return found
 
 
-def _not_positive(task: RetrievalTask) -> Iterable[str]:
-    for query, found in task.qrels.items():
-        for doc, gain in found.items():
-            if gain < 1:
-                yield f"relevance of '{doc}' for query '{query}' is {gain}, not 1 or more"
-                return
+def content_digest(task: NumberedTask) -> str:
+    """Digest of all that a score of a task depends on beside the model: ids, contents, judgements, candidates."""
+    found = hashlib.sha256()
+    for side in (task.queries, task.docs):
+        for block in blocks(len(side)):
+            found.update("\n".join(side.ids.slice(block.start, len(block)).to_pylist()).encode() + b"\n")
+        found.update(side.digests(as_given).tobytes())
+    pairs, among = task.judgements, task.candidates or ()
+    excluded = () if task.excluded is None else (task.excluded,)
+    for numbers in (pairs.query, pairs.doc, pairs.gain, *excluded, *among):
+        found.update(b"%d:" % len(numbers) + numbers.tobytes())
+    return found.hexdigest()
 
 
 def _places(ids: pa.Array, known: pa.Array, absent: int) -> NDArray[np.int64]:
@@ -181,8 +238,8 @@ def _twice(ids: pa.Array) -> list[str]:
     return list(dict.fromkeys(again.to_pylist()))
 
 
-def _some(kind: str, what: str, ids: Sequence[str]) -> str:
+def some(kind: str, ids: Collection[str]) -> str:
     """``query 'a', 'b' and 7 more``."""
     shown = ", ".join(f"'{id_}'" for id_ in sorted(ids)[:_SHOWN])
     more = f" and {len(ids) - _SHOWN:,} more" if len(ids) > _SHOWN else ""
-    return " ".join(filter(None, (kind, what, shown))) + more
+    return f"{kind} {shown}{more}"

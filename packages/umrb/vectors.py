@@ -37,19 +37,20 @@ class VectorStore:
 
     Args:
         folder: Made when first written.
-        dtype: Of new vectors on disk; old ones are read whatever theirs is.
+        dtype: Of vectors on disk; each has spaces of its own, for rounding changes scores.
         chunk: Rows of a chunk.
     """
 
     def __init__(self, folder: Path, *, dtype: Literal["float16", "float32"] = "float32", chunk: int = WINDOW) -> None:
-        self._folder, self._dtype, self._chunk = folder, np.dtype(dtype), chunk
+        self.dtype = np.dtype(dtype)
+        self._folder, self._chunk = folder, chunk
         self._spaces: dict[str, Space] = {}
 
     def space(self, encoder: str, instruction: str | None) -> Space:
         """The vectors of an encoder, named by its digest, under an instruction."""
-        name = sha256_json([encoder, instruction])[:24]
+        name = sha256_json([encoder, instruction, str(self.dtype)])[:24]
         if name not in self._spaces:
-            self._spaces[name] = Space(self._folder / name, self._dtype, self._chunk)
+            self._spaces[name] = Space(self._folder / name, self.dtype, self._chunk)
         return self._spaces[name]
 
 
@@ -72,6 +73,12 @@ class Space:
             chunk = _open(path)
             if chunk is None:
                 continue
+            if self._width not in (None, chunk[1].shape[1]):
+                raise FoundryError(
+                    f"{_vectors_of(path)} holds vectors of {chunk[1].shape[1]} numbers, other files of its folder of "
+                    f"{self._width}: they are of different models.",
+                    hint="Delete that folder: its vectors are made again.",
+                )
             places.append((np.int64(len(self._files)) << 32) + np.arange(len(chunk[0])))
             keys.append(chunk[0])
             self._width = chunk[1].shape[1]
@@ -114,10 +121,17 @@ class Space:
         return made
 
     def take(self, keys: Digests) -> Vectors:
-        """Vectors [n, d] of `keys`, all of which are kept; [0, 0] for none."""
+        """Vectors [n, d] of `keys`, all of which are kept; [0, 0] for none.
+
+        Raises:
+            FoundryError: One is not kept: its file was taken away since.
+        """
         if not len(keys):
             return np.zeros((0, 0), np.float32)
-        places = self._places[np.searchsorted(self._keys, keys)]
+        at = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
+        if not len(self._keys) or (self._keys[at] != keys).any():
+            raise FoundryError(f"{self._folder}: vectors were taken away.", hint="Run the same command again.")
+        places = self._places[at]
         chunks = places >> 32
         found = np.empty((len(keys), self._width or 0), np.float32)
         for chunk in np.unique(chunks):

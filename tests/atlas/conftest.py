@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
+from support.shared import build_once
 
 from atlas.album import Album
 from atlas.assemble import assemble
@@ -20,9 +22,7 @@ def small_config() -> AtlasConfig:
 
 @pytest.fixture(scope="session")
 def small_atlas(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("atlas")
-    build(SMALL, folder)
-    return folder
+    return build_once(tmp_path_factory, "atlas", partial(build, SMALL))
 
 
 @pytest.fixture(scope="session")

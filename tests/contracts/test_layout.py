@@ -1,66 +1,80 @@
-"""The house stands as the design draws it."""
+"""The checker of the layout finds what is planted, and the small contracts that it takes a process to see hold."""
 
 from __future__ import annotations
 
-import ast
+import shutil
 import subprocess
 import sys
-import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = {
-    "atlas",
-    "gme_cli",
-    "gme_data",
-    "gme_embedder",
-    "gme_release",
-    "gme_serve",
-    "gme_synthesis",
-    "gme_training",
-    "gme_validation",
-    "umrb",
-}
-SOURCES = sorted([*(ROOT / "packages").rglob("*.py"), *(ROOT / "flows").rglob("*.py")])
-MAX_LINES = 500
+from contracts.layout import FILES, FOLDERS, MAX_LINES, PACKAGES, ROOT, violations
 
 
-def test_the_rooms_are_there() -> None:
-    assert {
-        path.name for path in (ROOT / "packages").iterdir() if path.is_dir() and path.name != "__pycache__"
-    } == PACKAGES
-    for name in ("configs", "flows", "mlflow", "tests", "benchmarks", "docs/decisions"):
-        assert (ROOT / name).is_dir(), name
-    for name in ("README.md", "CHANGELOG.md", "Makefile", "pyproject.toml", "requirements.txt", "data.dvc", "dvc.yaml"):
-        assert (ROOT / name).is_file(), name
+@pytest.fixture
+def house(tmp_path: Path) -> Path:
+    """The least that the checker is content with."""
+    for name in (*FOLDERS, ".ci", *(f"packages/{package}" for package in PACKAGES)):
+        (tmp_path / name).mkdir(parents=True)
+    for name in FILES:
+        shutil.copy(ROOT / name, tmp_path / name)
+    shutil.copy(ROOT / ".ci" / "run", tmp_path / ".ci")
+    (tmp_path / "flows" / "chain.py").write_text('"""The chain."""\n')
+    assert list(violations(tmp_path)) == []
+    return tmp_path
 
 
-def test_mlflow_folder_holds_no_python() -> None:
-    # A Python file there could shadow the library of the same name.
-    assert not list((ROOT / "mlflow").rglob("*.py"))
+def append(name: str, text: str) -> Callable[[Path], object]:
+    def plant(house: Path) -> None:
+        (house / name).write_text((house / name).read_text() + text if (house / name).exists() else text)
+
+    return plant
 
 
-def test_distribution_ships_every_package() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    shipped = project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
-    assert {Path(path).name for path in shipped} == {*PACKAGES, "flows"}
+def edit(name: str, old: str, new: str) -> Callable[[Path], object]:
+    def plant(house: Path) -> None:
+        assert old in (house / name).read_text()
+        (house / name).write_text((house / name).read_text().replace(old, new, 1))
+
+    return plant
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_source_files_are_small_and_say_what_they_are(path: Path) -> None:
-    text = path.read_text(encoding="utf-8")
-    assert text.count("\n") <= MAX_LINES
-    assert ast.get_docstring(ast.parse(text)), "a module opens with what it does"
+@pytest.mark.parametrize(
+    ("plant", "told"),
+    [
+        (lambda house: (house / "packages" / "umrb").rmdir(), "packages/umrb: is missing"),
+        (lambda house: (house / "packages" / "helpers").mkdir(), "packages/helpers: is not one of the packages"),
+        (lambda house: (house / "benchmarks").rmdir(), "benchmarks: is missing"),
+        (lambda house: (house / "data.dvc").unlink(), "data.dvc: is missing"),
+        (append("mlflow/entities.py", '"""Entities."""\n'), "mlflow/entities.py: a Python file here could shadow"),
+        (append("flows/chain.py", "#\n" * MAX_LINES), f"flows/chain.py: {MAX_LINES + 1} lines, more than {MAX_LINES}"),
+        (append("packages/atlas/world.py", "WORLD = 1\n"), "packages/atlas/world.py: a module opens with a docstring"),
+        (append("requirements.txt", "torch>=2\n"), "'torch>=2' is no exact version"),
+        (append("requirements.txt", "torch==2 @ https://host/x\n"), "names a host or a path"),
+        (append("dvc.yaml", "stages: {}\n"), "dvc.yaml: has stages"),
+        (
+            edit("Makefile", "EXTRAS := atlas", "EXTRAS := cloud atlas"),
+            "EXTRAS names cloud, which pyproject.toml",
+        ),
+        (edit("Makefile", "EXTRAS :=", "OTHERS :="), "Makefile: names no EXTRAS"),
+        (
+            edit("requirements.txt", "diffusers==", "diffuser=="),
+            "lacks diffusers of the extra synthesis: make requirements",
+        ),
+        (edit("pyproject.toml", '  "packages/umrb",\n', ""), "pyproject.toml: the wheel lacks umrb"),
+        (lambda house: (house / ".ci" / "run").write_text("pytest\n"), ".ci/run: does not call `make test`"),
+    ],
+)
+def test_what_is_planted_is_told(plant: Callable[[Path], object], told: str, house: Path) -> None:
+    plant(house)
+    assert [line for line in violations(house) if told in line], list(violations(house))
+    assert len(list(violations(house))) == 1
 
 
-def test_every_pin_is_exact_and_names_no_host() -> None:
-    lines = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if not line.startswith("#")]
-    assert len(lines) > 200
-    for line in lines:
-        assert "==" in line, line
-        assert "/" not in line, line
+def dry_run(target: str) -> str:
+    """What make would do for it."""
+    return subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
 
 def test_make_help_lists_the_targets() -> None:
@@ -69,14 +83,12 @@ def test_make_help_lists_the_targets() -> None:
         assert f"\n{target} " in f"\n{shown}", target
 
 
-def test_dvc_yaml_has_no_stages() -> None:
-    import yaml
-
-    assert "stages" not in yaml.safe_load((ROOT / "dvc.yaml").read_text())
-
-
-def test_ci_calls_make_test() -> None:
-    assert "make test" in (ROOT / ".ci" / "run").read_text()
+def test_make_check_runs_every_check_and_make_test_begins_with_it() -> None:
+    check, test = dry_run("check"), dry_run("test")
+    for command in ("ruff check .", "ruff format --check .", "mypy", "lint-imports", "tests/contracts/layout.py"):
+        assert command in check, command
+    assert check.strip().splitlines()[-1] in test
+    assert "pytest" in test.strip().splitlines()[-1]
 
 
 def test_no_torch_with_the_data_contracts() -> None:

@@ -40,7 +40,7 @@ def ranks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
     def run(what: str) -> None:
         watch = Watch("test", 1, tmp_path / "events.jsonl")
-        run_ranks(["a_rank", what, str(tmp_path)], 2, scratch=tmp_path, log_dir=tmp_path, watch=watch)
+        run_ranks(["a_rank", what, str(tmp_path)], 2, device="cpu", scratch=tmp_path, log_dir=tmp_path, watch=watch)
 
     return run
 
@@ -74,7 +74,7 @@ def test_ranks_die_with_a_parent_that_is_killed(ranks, tmp_path: Path):
     code = (
         "from pathlib import Path\nfrom gme_training.launch import Watch, run_ranks\n"
         f"folder = Path({str(tmp_path)!r})\n"
-        "run_ranks(['a_rank', 'sleep', str(folder)], 2, scratch=folder, log_dir=folder,"
+        "run_ranks(['a_rank', 'sleep', str(folder)], 2, device='cpu', scratch=folder, log_dir=folder,"
         " watch=Watch('test', 1, folder / 'events.jsonl'))"
     )
     parent = subprocess.Popen([sys.executable, "-c", code])

@@ -16,11 +16,14 @@ from support.shapes import make_examples
 from support.zero_steps import STEPS, config_of
 
 from atlas.step import CORPUS
+from gme_data.errors import FoundryError
 from gme_data.examples import write_examples
 from gme_data.images import write_images
 from gme_data.settings import Frozen
 from gme_data.steps import Step, StepContext, execute
 from gme_synthesis.step import SYNTHESIZE
+from gme_training.job import Job
+from gme_training.launched import lead
 
 BIN = Path(sys.executable).parent
 LAUNCHERS = {
@@ -72,7 +75,7 @@ def start(command: list[str]) -> subprocess.Popen[str]:
     )
 
 
-@pytest.mark.parametrize("name", LAUNCHERS)
+@pytest.mark.parametrize("name", ["torchrun", pytest.param("deepspeed", marks=pytest.mark.slow)])
 def test_a_launcher_trains_a_stage_and_a_second_time_finds_it_done(name: str, workspace: Path):
     done = launch(name, workspace)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -87,6 +90,7 @@ def test_a_launcher_trains_a_stage_and_a_second_time_finds_it_done(name: str, wo
     assert "was there already" in again.stdout
 
 
+@pytest.mark.slow
 def test_a_hostfile_names_machines_that_each_start_their_own(workspace: Path):
     (workspace / "hostfile").write_text("localhost slots=1\n127.0.0.1 slots=1\n")  # one machine by two names, no ssh
     where = ["--hostfile", str(workspace / "hostfile"), "--no_ssh", "--master_addr", "127.0.0.1"]
@@ -97,7 +101,16 @@ def test_a_hostfile_names_machines_that_each_start_their_own(workspace: Path):
     assert len(json.loads((workspace / "checkpoints" / "stage1" / "curves.json").read_text())["series"]) == STEPS
 
 
-def test_another_number_of_ranks_than_the_recipes_is_refused(workspace: Path):
+def test_another_number_of_ranks_than_the_recipes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    job = Job(config_of("lora", 1).model_copy(update={"ranks": 3}), (), (), None, tmp_path, tmp_path)
+    with pytest.raises(FoundryError, match="The launcher started 2 ranks, but the stage has ranks: 3") as caught:
+        lead(job, tmp_path / "job.json")
+    assert caught.value.hint == "Start 3, or set ranks to 2: it is a part of the recipe."
+
+
+@pytest.mark.slow
+def test_ranks_whose_number_is_refused_end_all_together(workspace: Path):
     done = launch("torchrun", workspace, "--set", "stage_1.ranks=3")
     assert done.returncode != 0
     assert "The launcher started 2 ranks, but the stage has ranks: 3." in done.stderr

@@ -148,7 +148,7 @@ def test_kill_in_training_goes_on_from_the_checkpoint(finished: Finished, tmp_pa
 
 def test_kill_between_save_and_register(finished: Finished, tmp_path: Path) -> None:
     small, result = finished
-    runs = [f"runs/{name}" for name in ("validation", "baselines", "evaluation", "report")]
+    runs = [f"runs/{name}" for name in ("validation", "baselines", "evaluation", "report", "prefect")]
     other = small.copy(tmp_path / "w", "data", "checkpoints", *runs)
     database = other.workspace / "runs" / "mlflow" / "mlflow.db"
     other.kill_when(database.exists, "pipeline")

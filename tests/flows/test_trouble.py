@@ -9,10 +9,11 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
-from support.small import GME, Small
+from support.small import GME, HERE, Small
 
 
 def test_ctrl_c_says_so_and_the_rerun_goes_on(tmp_path: Path) -> None:
@@ -37,10 +38,14 @@ def test_ctrl_c_says_so_and_the_rerun_goes_on(tmp_path: Path) -> None:
     assert small.json("atlas", "build")["counts"]["places"] == 24
 
 
-def test_sigterm_ends_the_pipeline_and_all_it_started_within_seconds(tmp_path: Path) -> None:
-    process = subprocess.Popen(Small(tmp_path).command("pipeline"), stderr=subprocess.PIPE, text=True)
+@pytest.mark.xdist_group("pipeline")
+def test_sigterm_ends_the_pipeline_and_all_it_started_within_seconds(
+    finished: tuple[Small, dict[str, Any]], tmp_path: Path
+) -> None:
+    small = finished[0].copy(tmp_path / "workspace", "data", "runs/prefect")
+    process = subprocess.Popen(small.command("pipeline"), stderr=subprocess.PIPE, text=True)
     # Two steps at once, one of them waited for in another thread.
-    while len(list(tmp_path.glob("*/.staging/*"))) < 2:
+    while len(list(small.workspace.glob("*/.staging/*"))) < 2:
         assert process.poll() is None
         time.sleep(0.02)
     family = psutil.Process(process.pid).children(recursive=True)
@@ -79,6 +84,7 @@ def test_a_nearly_full_disk_is_refused_before_the_pipeline_starts(tmp_path: Path
 def test_two_pipelines_in_one_workspace_are_refused(tmp_path: Path) -> None:
     import fcntl
 
+    shutil.copy(HERE / "promotion.yaml", tmp_path)
     (tmp_path / "runs").mkdir()
     with (tmp_path / "runs" / "pipeline.lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)

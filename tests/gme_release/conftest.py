@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.shared import build_once
 
 from gme_release.config import ReleaseConfig
 from gme_release.records import RunFacts
@@ -28,9 +29,7 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An MLflow database with its tables; making them takes seconds, so tests copy this one."""
     from gme_release.tracking import database, open_client
 
-    workspace = tmp_path_factory.mktemp("database")
-    open_client(workspace)
-    return database(workspace)
+    return database(build_once(tmp_path_factory, "database", open_client))
 
 
 @pytest.fixture

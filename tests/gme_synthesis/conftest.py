@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
+from support.shared import build_once
 
 from atlas.build import build
 from atlas.config import AtlasConfig
@@ -18,9 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 @pytest.fixture(scope="session")
 def small_atlas(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("atlas")
-    build(AtlasConfig(places=16, families=24), folder)
-    return folder
+    return build_once(tmp_path_factory, "synthesis-atlas", partial(build, AtlasConfig(places=16, families=24)))
 
 
 @pytest.fixture

@@ -128,13 +128,14 @@ def test_shards_change_nothing(by_rules: Path, corpus: Outcome, tmp_path: Path) 
 @pytest.fixture
 def with_ray(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
     """The setting of an executor of two actors; Ray ends with the test."""
-    ray = pytest.importorskip("ray")
+    ray = pytest.importorskip("ray", reason="ray is not installed: `make test-slow` installs it")
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     monkeypatch.setenv("RAY_ADDRESS", "local")  # the cluster of a test beside this one may end at any moment
     yield {"kind": "ray", "workers": 2}
     ray.shutdown()
 
 
+@pytest.mark.slow
 def test_ray_gives_the_same_bytes(with_ray: dict[str, Any], by_rules: Path, corpus: Outcome, tmp_path: Path) -> None:
     assert digest(run(config(executor=with_ray), corpus, tmp_path)) == digest(by_rules)
 

@@ -18,9 +18,18 @@ def run(world: Path, folder: Path, *deaths: str) -> None:
     run_ranks_of("support.killed_run", 1, str(world), str(folder), *deaths, code=KILLED if deaths else 0)
 
 
-def test_a_run_that_was_killed_three_times_ends_bit_for_bit_the_same(world: dict[str, Path], tmp_path: Path):
+@pytest.fixture(scope="module")
+def untouched(world: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing killed."""
+    folder = tmp_path_factory.mktemp("untouched")
+    run(world["corpus"].parent, folder)
+    return folder
+
+
+def test_a_run_that_was_killed_three_times_ends_bit_for_bit_the_same(
+    world: dict[str, Path], untouched: Path, tmp_path: Path
+):
     root = world["corpus"].parent
-    run(root, tmp_path / "whole")
     folder = tmp_path / "killed"
     run(root, folder, "step:3")  # before there is a checkpoint
     run(root, folder, "seal:2")  # the checkpoint of step 6 has no manifest
@@ -28,14 +37,13 @@ def test_a_run_that_was_killed_three_times_ends_bit_for_bit_the_same(world: dict
     run(root, folder)
     starts = [event["step"] for event in read_events(folder / "events.jsonl", "start")]
     assert starts == [0, 0, 3, 6]
-    whole = {path.name: path.read_bytes() for path in (tmp_path / "whole").glob("*.safetensors")}
+    whole = {path.name: path.read_bytes() for path in untouched.glob("*.safetensors")}
     assert whole
     assert whole == {path.name: path.read_bytes() for path in folder.glob("*.safetensors")}
 
 
-def test_another_number_of_ranks_is_refused_with_what_to_do(world: dict[str, Path], tmp_path: Path):
-    run(world["corpus"].parent, tmp_path, "step:5")
-    assert Checkpoints(tmp_path / ".resume", keep=2, ranks=1).newest() is not None
+def test_another_number_of_ranks_is_refused_with_what_to_do(untouched: Path):
+    assert Checkpoints(untouched / ".resume", keep=2, ranks=1).newest() is not None
     with pytest.raises(FoundryError, match=r"made by 1 rank.*has 2") as caught:
-        Checkpoints(tmp_path / ".resume", keep=2, ranks=2).newest()
+        Checkpoints(untouched / ".resume", keep=2, ranks=2).newest()
     assert f"ranks: {CONFIG.ranks}" in str(caught.value.hint)

@@ -81,7 +81,7 @@ def test_a_stage_leaves_a_model_curves_and_events(small_config, whole: Path, wor
 
 
 def test_only_the_tower_moves_in_a_tower_phase(small_config, world: dict[str, Path], tmp_path: Path):
-    config = small_config(phases=small_config().phases[:1])
+    config = small_config(phases=small_config().phases[:1], ranks=1)
     train(config, world, context(tmp_path))
     trained, fresh = Embedder.load(tmp_path / "staging").model, Embedder.fresh(config.model, config.seed).model
     moved = {
@@ -167,11 +167,13 @@ def test_checkpoints_fall_back_and_never_start_over_in_silence(whole: Path, tmp_
         checkpoints.newest()
 
 
-@pytest.mark.parametrize("zero_stage", [0, pytest.param(2, marks=pytest.mark.slow)])
-def test_adapters_learn_and_leave_a_plain_model(small_config, world: dict[str, Path], tmp_path: Path, zero_stage: int):
+@pytest.mark.parametrize(("zero_stage", "ranks"), [(0, 1), pytest.param(2, 2, marks=pytest.mark.slow)])
+def test_adapters_learn_and_leave_a_plain_model(
+    small_config, world: dict[str, Path], tmp_path: Path, zero_stage: int, ranks: int
+):
     share = SourceShare(source="question", batch_size=24, group_size=4)
     phase = PhaseConfig(name="text", steps=6, mixture=(share,), text_learning_rate=5e-3, vision_learning_rate=0)
-    config = small_config(phases=(phase,), lora=LoraConfig(rank=4), zero_stage=zero_stage)
+    config = small_config(phases=(phase,), lora=LoraConfig(rank=4), zero_stage=zero_stage, ranks=ranks)
     train(config, world, context(tmp_path))
     trained, fresh = weights(tmp_path), Embedder.fresh(config.model, config.seed).model.qwen.state_dict()
     assert not any("lora" in name for name in trained)
@@ -192,7 +194,7 @@ def test_frozen_weights_in_half_precision_and_layers_computed_again(
         phases=(phase,), lora=LoraConfig(rank=4), zero_stage=2, frozen_weights="bfloat16", activation_checkpointing=True
     )
     train(config, world, context(tmp_path))
-    plain = small_config(phases=(phase,), lora=LoraConfig(rank=4))
+    plain = small_config(phases=(phase,), lora=LoraConfig(rank=4), ranks=1)
     (tmp_path / "plain").mkdir()
     train(plain, world, context(tmp_path / "plain"))
     halved, whole = (
@@ -223,7 +225,10 @@ def test_a_stage_starts_from_a_pretrained_folder_within_its_limits(
         np.testing.assert_allclose(new.detach().float(), old.detach().float(), atol=1e-3, err_msg=name)
 
 
-@pytest.mark.parametrize("lora", [None, LoraConfig(rank=4)], ids=["whole", "adapters"])
+@pytest.mark.parametrize(
+    "lora",
+    [pytest.param(None, marks=pytest.mark.slow, id="whole"), pytest.param(LoraConfig(rank=4), id="adapters")],
+)
 def test_a_share_of_the_start_is_kept(small_config, whole: Path, world: dict[str, Path], tmp_path: Path, lora):
     start = whole / "staging"
     share = SourceShare(source="question", batch_size=24)

@@ -175,3 +175,11 @@ def look() -> Iterator[Callable[..., Any]]:
 
         yield open_page
         browser.close()
+
+
+@pytest.fixture
+def meta(tiny: Embedder) -> Any:
+    """What mteb records of the tiny model."""
+    from umrb.mteb_meta import describe
+
+    return describe(tiny, "team/tiny", "0123", {})

@@ -19,7 +19,7 @@ from upstream import COLOURS, NAMES, square, write_repository
 from gme_data.errors import FoundryError
 from gme_data.items import Item
 from umrb.baselines import raw_pixels
-from umrb.loading import Loaded, load_unit
+from umrb.loading import Loaded, data_version, load_unit
 from umrb.mteb_data import local_copy
 from umrb.registry import choose
 from umrb.sides import as_given
@@ -229,7 +229,7 @@ def rewrite(path: str, text: str) -> Callable[[Path], None]:
 @pytest.mark.parametrize(
     ("name", "damage", "message"),
     [
-        ("DCI-T2I", remove("densely_captioned_images/photos/sa_red.jpg"), "Missing picture: .*sa_red.jpg"),
+        ("DCI-T2I", remove("densely_captioned_images/photos/sa_red.jpg"), r"Missing file: .*sa_red\.jpg"),
         ("DCI-T2I", remove("densely_captioned_images/splits.json"), r"Missing file: .*splits\.json"),
         ("DCI-T2I", rewrite("densely_captioned_images/annotations/sa_red.json", "{"), "is not the JSON"),
         ("DCI-T2I", rewrite("densely_captioned_images/annotations/sa_red.json", '{"short_capton": ""}'),
@@ -243,6 +243,84 @@ def test_what_is_missing_is_named(name: str, damage: Callable[[Path], None], mes
     damage(tmp_path)
     with pytest.raises(FoundryError, match=message):
         load("retrieval-page", name, tmp_path)
+
+
+CAPTIONS, PICTURES = "Flickr30k-CN/test_texts.jsonl", "Flickr30k-CN/test_imgs.tsv"
+DCI = "densely_captioned_images"
+
+
+def annotated(**fields: object) -> str:
+    return json.dumps({"image": "sa_red.jpg", "short_caption": "s", "extra_caption": "e", **fields})
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "content", "message"),
+    [
+        ("Flickr30K-CN-T2I", CAPTIONS, '{"text_id": null, "text": "a", "image_ids": [1]}',
+         r"test_texts\.jsonl, line 1, field 'text_id': expected an id, found nothing"),
+        ("Flickr30K-CN-T2I", CAPTIONS, '{"text_id": 1, "text": {"zh": "a"}, "image_ids": [1]}',
+         r"line 1, field 'text': expected a text, found an object"),
+        ("Flickr30K-CN-T2I", CAPTIONS, '{"text_id": 1, "text": "a", "image_ids": "1000"}',
+         r"line 1, field 'image_ids': expected a list, found str"),
+        ("Flickr30K-CN-T2I", CAPTIONS, '{"text_id": 1, "text": "\\ud83d", "image_ids": [1]}', "text': a lone"),
+        ("Flickr30K-CN-T2I", CAPTIONS, b'{"text_id": 1, "text": "\xb0", "image_ids": [1]}', "line 1: not UTF-8"),
+        ("Flickr30K-CN-T2I", CAPTIONS, '["no object"]', r"test_texts\.jsonl, line 1: "),
+        ("Flickr30K-CN-T2I", PICTURES, "1000", "line 1: expected an id, a tab and base64"),
+        ("Flickr30K-CN-T2I", PICTURES, "1000\t", "line 1: expected an id, a tab and base64"),
+        ("Flickr30K-CN-T2I", PICTURES, b"\xff\xfe1\x00", "UTF-16, not in UTF-8"),
+        ("DCI-T2I", f"{DCI}/splits.json", '{"test": ["../../secret.json"]}', "no path of a file below"),
+        ("DCI-T2I", f"{DCI}/splits.json", '{"test": ["/etc/passwd"]}', "no path of a file below"),
+        ("DCI-T2I", f"{DCI}/splits.json", '{"test": "sa_red.json"}', "expected a list of names for each split"),
+        ("DCI-T2I", f"{DCI}/splits.json", '["sa_red.json"]', "expected an object, found list"),
+        ("DCI-T2I", f"{DCI}/annotations/sa_red.json", annotated(short_caption={"a": 1}),
+         r"sa_red\.json, field 'short_caption': expected a text, found an object"),
+        ("DCI-T2I", f"{DCI}/annotations/sa_red.json", annotated(image="../splits.json"), "no path of a file below"),
+        ("DCI-T2I", f"{DCI}/annotations/sa_red.json", b'{"image": "\xe9"}', "is not the JSON"),
+    ],
+)  # fmt: skip
+def test_what_is_not_as_published_is_named(
+    name: str, path: str, content: str | bytes, message: str, tmp_path: Path
+) -> None:
+    write_dci(tmp_path)
+    write_flickr30k_cn(tmp_path)
+    (tmp_path / path).write_bytes(content.encode() if isinstance(content, str) else content)
+    with pytest.raises(FoundryError, match=message):
+        load("retrieval-page", name, tmp_path)
+
+
+def test_ids_that_stand_twice_are_defects_and_no_row_is_lost(tmp_path: Path) -> None:
+    write_flickr30k_cn(tmp_path)
+    path = tmp_path / CAPTIONS
+    path.write_text(path.read_text() + '{"text_id": "0", "text": "another", "image_ids": [1000]}\n')
+    loaded = load("retrieval-page", "Flickr30K-CN-T2I", tmp_path)
+    assert "query id '0' stand(s) more than once" in loaded.defects
+    assert len(loaded.task.queries) == 2 * len(NAMES) + 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"qry_text": ["a"] * 1, "qry_img_path": "../x.png"}, "row 0: '../x.png' is no path of a file below"),
+        ({"tgt_img_path": [""]}, "row 0: 8 tgt_text and 1 tgt_img_path"),
+        ({"tgt_text": [], "tgt_img_path": []}, "row 0: 0 tgt_text and 0 tgt_img_path"),
+    ],
+)
+def test_rows_of_mmeb_that_are_not_as_published(tmp_path: Path, changes: dict[str, object], message: str) -> None:
+    (row, *_) = mmeb_rows()
+    write_mmeb(tmp_path, "ImageNet-1K", [{**row, **changes}])
+    with pytest.raises(FoundryError, match=message):
+        load("mmeb", "ImageNet-1K", tmp_path)
+
+
+def test_the_version_of_data_follows_every_file_that_is_read(tmp_path: Path) -> None:
+    write_dci(tmp_path)
+    (dataset,) = choose("retrieval-page", ["DCI-T2I"])
+    before = load("retrieval-page", "DCI-T2I", tmp_path)
+    version = data_version(dataset, dataset.tasks[0], tmp_path)
+    (tmp_path / DCI / "photos" / "sa_red.jpg").write_bytes(square("grey", 20))
+    assert data_version(dataset, dataset.tasks[0], tmp_path) != version
+    assert load("retrieval-page", "DCI-T2I", tmp_path).digest != before.digest
+    assert data_version(dataset, dataset.tasks[0], tmp_path / "nowhere") is None
 
 
 def test_mmeb_without_its_files(tmp_path: Path) -> None:

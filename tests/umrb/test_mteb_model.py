@@ -31,7 +31,7 @@ from gme_embedder.config import ModelConfig
 from gme_embedder.embedder import Embedder
 from gme_embedder.identity import model_digest
 from umrb import mteb_model
-from umrb.mteb_model import MtebEmbedder
+from umrb.mteb_model import MtebEmbedder, items_of
 from umrb.systems import DenseSystem, Encoder
 from umrb.tasks import number_task, open_images
 from umrb.vectors import VectorStore
@@ -384,8 +384,18 @@ def test_bad_input_is_named(embedder: Embedder, model: MtebEmbedder) -> None:
         side = PromptType.query
         model.encode(batches, task_metadata=meta, hf_split="test", hf_subset="default", prompt_type=side, **options)
 
-    with pytest.raises(FoundryError, match=r"ColourI2T query, counted from row 0: Item 1: .* needs a text"):
-        encode([{"image": Image.new("RGB", (8, 8))}, {"image": None}])
+    with pytest.raises(FoundryError, match="ColourI2T query, split test, row 3: neither text nor picture"):
+        encode([{"image": Image.new("RGB", (8, 8))}] * 3 + [{"image": None}])
+    with pytest.raises(FoundryError, match=r"split test, row 2: expected a text, found a list of 1 \(dict\)"):
+        encode([{"text": "a"}, {"text": "b"}, {"text": [{"role": "user", "content": "c"}]}])
+    buffer = io.BytesIO()
+    Image.effect_noise((64, 64), 90).save(buffer, "PNG")
+    whole, half = buffer.getvalue(), buffer.getvalue()[: len(buffer.getvalue()) // 2]
+    with pytest.raises(FoundryError, match=r"split test, row 1: .*damaged.*; row 4: .*damaged"):
+        encode([{"image": Image.open(io.BytesIO(data))} for data in (whole, half, whole, whole, half)])
+    for batch in ("a text", ["a text"], {"text": "a text"}, {"text": ["a", "b"], "image": [None]}):
+        with pytest.raises(FoundryError, match="A batch of mteb has"):
+            items_of(batch)
     with pytest.raises(FoundryError, match="neither text nor image, but audio"):
         encode([{"audio": [0.0]}])
     with pytest.raises(FoundryError, match="float32, not int8"):

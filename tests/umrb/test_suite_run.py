@@ -167,6 +167,20 @@ def test_any_model_of_mteb_can_be_scored(tmp_path: Path) -> None:
         open_model("mteb:nobody/nothing", tmp_path / "vectors", Options())
 
 
+def test_a_model_of_mteb_refuses_what_it_would_pass_over(tmp_path: Path) -> None:
+    for options, flag in (
+        (Options(dtype="bfloat16"), "--dtype"),
+        (Options(frames=2), "--frames"),
+        (Options(inputs=(("min_image_tokens", 4),)), "--min-image-tokens"),
+    ):
+        with pytest.raises(FoundryError, match=f"does not take {flag}"):
+            open_model("mteb:mteb/baseline-random-encoder", tmp_path, options)
+    with pytest.raises(FoundryError, match="does not take --name"):
+        open_model("mteb:mteb/baseline-random-encoder", tmp_path, Options(), name="a/b")
+    half = open_model("mteb:mteb/baseline-random-encoder", tmp_path, Options(store="float16")).meta
+    assert half.experiment_kwargs == {"store": "float16"}  # filed apart
+
+
 class Broken(MtebEmbedder):
     """A model that returns one vector too few."""
 

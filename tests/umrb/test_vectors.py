@@ -58,6 +58,26 @@ def test_half_precision_on_disk(tmp_path: Path) -> None:
     assert np.load(next(tmp_path.rglob("*.vectors.npy"))).dtype == np.float16
 
 
+def test_precisions_on_disk_do_not_share_vectors(tmp_path: Path) -> None:
+    """Else a score under one would be made of vectors of the other."""
+    VectorStore(tmp_path, dtype="float32").space("model", None).fill(keys(range(3)), Compute())
+    assert len(VectorStore(tmp_path, dtype="float16").space("model", None).missing(keys(range(3)))) == 3
+
+
+def test_vectors_that_were_taken_away_or_are_of_another_model(tmp_path: Path) -> None:
+    space = VectorStore(tmp_path, chunk=5).space("model", None)
+    space.fill(keys(range(5)), Compute())
+    with pytest.raises(FoundryError, match="vectors were taken away"):
+        space.take(keys(range(6)))
+    other = VectorStore(tmp_path / "other", chunk=5).space("model", None)
+    other.fill(keys(range(5, 10)), lambda rows: np.hstack([of(rows), of(rows)]))
+    (folder,) = (path for path in tmp_path.iterdir() if path.name != "other")
+    for path in (tmp_path / "other").rglob("*.npy"):
+        path.rename(folder / path.name)
+    with pytest.raises(FoundryError, match="of different models"):
+        VectorStore(tmp_path, chunk=5).space("model", None)
+
+
 def test_a_damaged_chunk_is_computed_again(tmp_path: Path) -> None:
     VectorStore(tmp_path, chunk=4).space("model", None).fill(keys(range(12)), Compute())
     sorted(tmp_path.rglob("*.vectors.npy"))[0].write_bytes(b"torn")

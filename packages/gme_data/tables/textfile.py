@@ -7,6 +7,7 @@ import gzip
 import io
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -77,7 +78,7 @@ class Lines:
         """Names the first line that is not in the encoding: the decoder works in blocks and does not know it."""
         if self._encoding != _UTF_8:
             return FoundryError(f"{self._path}: not in the encoding {self._encoding}.", hint=_HINT)
-        with _open(self._path) as handle:
+        with suppress(OSError, EOFError, zlib.error), _open(self._path) as handle:  # packed, and damaged further on
             for number, line in enumerate(handle, 1):
                 mark = _MARKS.get(line[:2]) if number == 1 else None
                 if mark:

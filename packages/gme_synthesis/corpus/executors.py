@@ -38,7 +38,8 @@ class RayExecutor:
         try:
             import ray
         except ModuleNotFoundError as error:
-            raise FoundryError("The executor 'ray' needs the package ray.", hint="pip install 'ray[data]'") from error
+            hint = "pip install 'gme-foundry[ray]'"
+            raise FoundryError("The executor 'ray' needs the package ray.", hint=hint) from error
         self._config, self._places = config, places
         if not ray.is_initialized():
             _join_or_start(config.executor.workers + config.executor.gpu_workers)

@@ -1,0 +1,82 @@
+"""The server's door: a body is answered 200, its texts unchanged, a vector each, or 4xx as OpenAI's API does."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from fuzz.harness import fuzzed
+from fuzz.mutator import mutated
+from fuzz.values import JSON_VALUES, TEXTS
+from hypothesis import given
+from hypothesis import strategies as st
+from serving import ConstantEncoder, data_uri, png
+from starlette.testclient import TestClient
+
+from gme_embedder.config import ModelConfig
+from gme_embedder.embedder import Embedder
+from gme_serve.app import create_app
+from gme_serve.config import Batching, Limits
+from gme_serve.service import Service
+
+PATHS = st.sampled_from(["/v1/embeddings", "/v1/search", "/v1/embeddings/upload"])
+FIELDS = ("input", "model", "instruction", "encoding_format", "dimensions", "user", "tokenizer", "text", "image", "k")
+ITEMS = TEXTS | st.fixed_dictionaries({}, optional={"text": TEXTS, "title": TEXTS, "image": st.just(data_uri(png(1)))})
+GOOD = [
+    json.dumps({"input": "a text"}),
+    json.dumps({"input": ["a", {"title": "b", "text": "c"}], "encoding_format": "base64", "user": "me"}),
+    json.dumps({"input": [{"image": data_uri(png(2))}], "instruction": "Find it.", "dimensions": None}),
+]
+
+
+@pytest.fixture(scope="module")
+def encoder() -> ConstantEncoder:
+    return ConstantEncoder(Embedder.fresh(ModelConfig(), seed=7).preparer)
+
+
+@pytest.fixture(scope="module")
+def client(encoder: ConstantEncoder) -> Iterator[TestClient]:
+    service = Service("tiny", encoder, Limits(), Batching(wait_ms=0))  # type: ignore[arg-type] - as `Embedder`
+    with TestClient(create_app(service), raise_server_exceptions=False) as client:
+        yield client
+
+
+def answer(client: TestClient, path: str, body: bytes) -> dict[str, Any]:
+    response = client.post(path, content=body, headers={"Content-Type": "application/json"})
+    assert response.status_code < 500, (response.text, body)
+    content: dict[str, Any] = response.json()
+    if response.status_code != 200:
+        assert response.status_code >= 400
+        assert set(content["error"]) == {"message", "type", "param", "code"}
+        assert content["error"]["message"]
+    return content
+
+
+@fuzzed()
+@given(path=PATHS, body=JSON_VALUES | st.dictionaries(st.sampled_from(FIELDS), JSON_VALUES, max_size=4))
+def test_any_json(client: TestClient, path: str, body: Any) -> None:
+    answer(client, path, json.dumps(body).encode())
+
+
+@fuzzed()
+@given(items=st.lists(ITEMS, min_size=1, max_size=3), extra=st.dictionaries(TEXTS, JSON_VALUES, max_size=2))
+def test_texts_arrive_as_they_were_sent(
+    client: TestClient, encoder: ConstantEncoder, items: list[Any], extra: dict[str, Any]
+) -> None:
+    encoder.calls.clear()
+    extra = {name: value for name, value in extra.items() if name not in FIELDS}
+    content = answer(client, "/v1/embeddings", json.dumps({**extra, "input": items}).encode())
+    if "error" in content:
+        return
+    assert [row["index"] for row in content["data"]] == list(range(len(items)))
+    arrived = [text for call in encoder.calls for text in call]
+    assert sorted(arrived, key=repr) == sorted((i if isinstance(i, str) else i.get("text") for i in items), key=repr)
+
+
+@fuzzed()
+@given(path=PATHS, good=st.sampled_from(GOOD), seed=st.integers(0, 2**32))
+def test_damaged_bodies(client: TestClient, path: str, good: str, seed: int) -> None:
+    answer(client, path, mutated(good.encode(), random.Random(seed)))
