@@ -57,6 +57,7 @@ def embed(
         At a row that can't be embedded: stop, or note it and go on. May change from run to run.
     """
     from gme_data.images import ImageStore
+    from gme_data.tables import count_by_suffix
     from gme_embedder.bulk import embed_corpus
     from gme_embedder.corpus_rows import identify_corpus, open_corpus
     from gme_embedder.embedder import Embedder
@@ -83,7 +84,7 @@ def embed(
         dtype=store,
     )
     summary = embed_corpus(embedder, table, output, job, images=store_of_images, on_error=on_error)
-    passed_over = table.passed_over_summary()
+    passed_over = count_by_suffix(table.passed_over)
     if common.json:
         result = {"output": output, "dimension": embedder.dimension, "passed_over": passed_over, **asdict(summary)}
         print_json(result)
