@@ -124,9 +124,9 @@ def embed_corpus(
     with Progress("embed", job.corpus.rows, "rows") as progress:
         meter = Meter(progress)
         for number, rows in enumerate(_shards(read_corpus(table, images), job.shard_rows)):
-            with taken(output / f".lock-{number:05d}") as mine:
-                done = work.is_done(number, rows) if mine else vectors_path(output, number).exists()
-                if mine and not done:
+            with taken(output / f".lock-{number:05d}") as locked:
+                done = work.is_done(number, rows) if locked else vectors_path(output, number).exists()
+                if locked and not done:
                     made += work.embed(number, rows, meter)
                     continue
                 before, elsewhere = before + done, elsewhere + (not done)
@@ -201,8 +201,8 @@ class _Work:
         except FoundryError as error:
             _log.warning("making a damaged shard again: %s", error)
             return False
-        there = set(shard.ids)
-        if shard.ids != [row.id for row in rows if row.id in there]:
+        ids = set(shard.ids)
+        if shard.ids != [row.id for row in rows if row.id in ids]:
             _log.warning("making a damaged shard again: the ids of %s are not those of the corpus", shard.path)
             return False
         changed = changed_files({path: file for path, (file, _) in pictures.items()})
@@ -227,8 +227,8 @@ class _Work:
         self._require_good(rows, bad)
         pictures = read_picture_files(row.picture for row in rows if row.picture is not None)
         vectors = self._encode(rows, bad, meter)
-        kept = [place for place in range(len(rows)) if place not in bad]
-        embedded = {path for place in kept if (path := rows[place].picture) is not None}
+        good = [place for place in range(len(rows)) if place not in bad]
+        embedded = {path for place in good if (path := rows[place].picture) is not None}
         for path in changed_files({path: file for path, file in pictures.items() if path in embedded}):
             raise FoundryError(f"The picture {path} was changed while it was embedded.", hint="Run the command again.")
         for name, time_ns in _file_times(self.table).items():
@@ -240,10 +240,10 @@ class _Work:
         # A shard that is made again must not look whole while its parts are replaced.
         vectors_path(self.output, number).unlink(missing_ok=True)
         self._write_skipped(number, rows, bad)
-        self._write_ids(number, [rows[place] for place in kept], pictures)
+        self._write_ids(number, [rows[place] for place in good], pictures)
         # Last: its presence says that the shard is done.
-        write_npy(vectors_path(self.output, number), vectors[kept].astype(self.job.dtype))
-        return len(kept)
+        write_npy(vectors_path(self.output, number), vectors[good].astype(self.job.dtype))
+        return len(good)
 
     def _encode(self, rows: Sequence[CorpusRow], bad: dict[int, str], meter: Meter) -> NDArray[np.float32]:
         """Vectors [rows, d]; places that turn out to be bad are added to `bad`, their vectors have no meaning."""

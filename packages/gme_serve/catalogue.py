@@ -102,23 +102,23 @@ class Catalogue:
     def _join(self, ids: Iterable[str], skipped: Iterable[SkippedRow]) -> np.ndarray[Any, np.dtype[np.int32]]:
         """Places [n, 3] of the rows with vectors."""
         vectors, passed = iter(ids), iter(skipped)
-        wanted, left_out = next(vectors, None), next(passed, None)
+        next_id, next_skipped = next(vectors, None), next(passed, None)
         places: list[_Place] = []
         for row, place in zip(self.table.rows(["id"]), self._all_places(), strict=True):
             id_, _ = read_id(row)
-            if id_ and id_ == wanted:
+            if id_ and id_ == next_id:
                 places.append(place)
-                wanted = next(vectors, None)
-            elif left_out is not None and left_out.id in ("", id_) and left_out.row == row.location:
-                left_out = next(passed, None)
+                next_id = next(vectors, None)
+            elif next_skipped is not None and next_skipped.id in ("", id_):
+                next_skipped = next(passed, None)
             else:
-                expected = "no further row" if wanted is None else f"the id '{wanted}'"
+                expected = "no further row" if next_id is None else f"the id '{next_id}'"
                 raise FoundryError(
                     f"--source is another corpus: {row.location} has the id '{id_}', the vectors have {expected}.",
                     hint=_HINT,
                 )
-        if wanted is not None:
-            raise FoundryError(f"--source has no row with the id '{wanted}', which the vectors have.", hint=_HINT)
+        if next_id is not None:
+            raise FoundryError(f"--source has no row with the id '{next_id}', which the vectors have.", hint=_HINT)
         return np.array(places, np.int32).reshape(-1, 3)
 
     def _all_places(self) -> Iterator[_Place]:

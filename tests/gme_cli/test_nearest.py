@@ -134,11 +134,13 @@ def test_an_output_that_is_no_file_is_known_at_once(
 
 
 def test_skipped_rows_are_counted_by_reason(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "c.csv").write_text("id,text\na,x\nb,\nc,\n,y\n")
-    (tmp_path / "notes.txt").write_text("no table")
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "c.csv").write_text("id,text\na,x\nb,\nc,\n,y\n")
+    (tmp_path / "in" / "notes.txt").write_text("no table")
     arguments = ["embed", "--output", str(tmp_path / "out"), "--model", str(folder / "model"), "--on-error", "skip"]
-    assert run([*arguments, "--input", str(tmp_path / "c.csv")]) == 0
+    assert run([*arguments, "--input", str(tmp_path / "in")]) == 0
     said = capsys.readouterr().out
     assert "1 vectors made of 4 rows, 3 rows skipped" in said
     assert "2 skipped: no text, title or image; the first: c.csv, line 3, id 'b'" in said
     assert "1 skipped: expected an id, found an empty text; the first: c.csv, line 5" in said
+    assert "1 .txt (notes.txt)" in said

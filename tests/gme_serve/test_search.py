@@ -155,6 +155,14 @@ def test_each_hit_shows_its_own_row_whatever_the_tables(home, embedder, tmp_path
     assert Image.open(io.BytesIO(corpus.thumbnail(hit.row))).size == (80, 60)
 
 
+def test_a_table_may_be_called_otherwise_than_when_it_was_embedded(home, embedder, tmp_path):
+    write_jsonl(tmp_path / "c.jsonl", [{"id": "a"}, {"id": "b", "text": "Lima"}])
+    embed(embedder, home, tmp_path / "c.jsonl", tmp_path / "vectors", on_error="skip")
+    (tmp_path / "c.jsonl").rename(tmp_path / "d.jsonl")
+    (hit,) = Corpus.open(tmp_path / "vectors", tmp_path / "d.jsonl").search(embedder.encode(["Lima"]), 1)
+    assert (hit.id, hit.text) == ("b", "Lima")
+
+
 def test_a_source_whose_rows_are_not_those_of_the_vectors_is_refused(home, embedder, tmp_path):
     path, rows = tmp_path / "c.jsonl", [{"id": name, "text": f"text {name}"} for name in "abc"]
     write_jsonl(path, rows)
