@@ -377,7 +377,7 @@ def test_pictures_of_a_corpus_are_never_all_in_memory(
     assert pictures.most <= 20 + 2 * 8
 
 
-def test_bad_input_is_named(embedder: Embedder, model: MtebEmbedder) -> None:
+def test_bad_input_is_named(embedder: Embedder, model: MtebEmbedder, monkeypatch: pytest.MonkeyPatch) -> None:
     def encode(rows: list[dict[str, Any]], **options: Any) -> None:
         batches: DataLoader[Any] = DataLoader(rows, batch_size=2, collate_fn=collate)  # type: ignore[arg-type]
         meta = metadata("I->T", prompt=PROMPT)
@@ -393,6 +393,9 @@ def test_bad_input_is_named(embedder: Embedder, model: MtebEmbedder) -> None:
     whole, half = buffer.getvalue(), buffer.getvalue()[: len(buffer.getvalue()) // 2]
     with pytest.raises(FoundryError, match=r"split test, row 1: .*damaged.*; row 4: .*damaged"):
         encode([{"image": Image.open(io.BytesIO(data))} for data in (whole, half, whole, whole, half)])
+    monkeypatch.setattr(mteb_model, "_WINDOW_ITEMS", 2)
+    with pytest.raises(FoundryError, match=r"split test, row 4: .*damaged"):
+        encode([{"image": Image.open(io.BytesIO(data))} for data in (whole, whole, whole, whole, half)])
     for batch in ("a text", ["a text"], {"text": "a text"}, {"text": ["a", "b"], "image": [None]}):
         with pytest.raises(FoundryError, match="A batch of mteb has"):
             items_of(batch)
