@@ -5,11 +5,12 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from support.shapes import make_examples
-from support.small import CONFIG
+from support.small import CONFIG, Small
 
 import flows.starter
 from flows.ship import LARGEST, ship
@@ -60,8 +61,9 @@ def write_shapes(config: object, inputs: Mapping[str, Path], context: StepContex
 
 @pytest.mark.xdist_group("pipeline")
 def test_stage_0_ends_in_a_file_that_makes_a_fresh_model_the_trained_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    finished: tuple[Small, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
+    finished[0].copy(tmp_path, "data/atlas", "data/synthetic")  # the same recipe makes the same data
     monkeypatch.setattr(flows.starter, "data_step", lambda _: Step("starter-data", "data/starter", write_shapes))
     config = StageZeroConfig.model_validate(RECIPE)
     made = make_starter(config, tmp_path, tmp_path / "downloads")

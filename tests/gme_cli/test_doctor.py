@@ -46,7 +46,7 @@ def test_a_disk_that_is_nearly_full_is_told_with_what_a_run_needs(
     finding = _check_disk(tmp_path)
     assert finding.state == "bad"
     assert "1.0 GiB free" in finding.text
-    assert "a run needs up to 2 GiB beside the environment's 3.8 GiB" in finding.text
+    assert "a run needs up to 2 GiB beside the environment's 3.6 GiB" in finding.text
     with pytest.raises(FoundryError, match="up to 2 GiB"):
         require_workspace(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10 * 2**30, 7 * 2**30, 3 * 2**30))

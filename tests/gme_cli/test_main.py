@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from gme_cli.main import run
+
 ROOT = Path(__file__).resolve().parents[2]
 GME = Path(sys.executable).parent / "gme"
 CONFIG = ROOT / "configs" / "tiny.yaml"
@@ -52,10 +54,9 @@ def test_help_lists_every_verb_and_imports_nothing_heavy() -> None:
 
 
 @pytest.mark.parametrize("verb", [verb for verb in VERBS if verb != "atlas"])
-def test_every_verb_has_help(verb: str) -> None:
-    done = gme(verb, "--help")
-    assert done.returncode == 0
-    assert "--config" in done.stdout or verb == "schema"
+def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([verb, "--help"]) == 0
+    assert "--config" in capsys.readouterr().out or verb == "schema"
 
 
 def test_typos_are_corrected() -> None:

@@ -170,7 +170,7 @@ def fresh(folder, tmp_path, items, extra="", prompt=None):
     return (np.load(out, allow_pickle=False) if done.returncode == 0 else None), done.stderr
 
 
-@pytest.mark.parametrize("prompt", [None, ASK])
+@pytest.mark.parametrize("prompt", [pytest.param(None, marks=pytest.mark.slow), ASK])
 def test_texts_need_no_import_of_ours(tiny, folder, tmp_path, prompt):
     found, error = fresh(folder, tmp_path, repr(TEXTS), "assert 'gme_embedder' not in sys.modules", prompt)
     assert found is not None, error
