@@ -24,7 +24,7 @@ from gme_data.images import ImageStore
 from gme_data.journal import atomic_write
 from gme_data.locks import taken
 from gme_data.parquet import write_table
-from gme_data.progress import Progress
+from gme_data.progress import Progress, tell
 from gme_data.tables import Table
 from gme_embedder.corpus_rows import CorpusRow, read_corpus
 from gme_embedder.embedder import Embedder
@@ -32,6 +32,7 @@ from gme_embedder.folder import (
     IDS_SCHEMA,
     SkippedRow,
     ids_path,
+    ids_schema,
     open_shard,
     read_ids,
     read_skipped,
@@ -153,7 +154,14 @@ def claim(output: Path, source: Path, job: Job) -> None:
         raise FoundryError(f"--output {output}: {error.filename} is a file, expected a folder.") from error
     with taken(output / ".lock-job", wait=True):
         if (output / JOB).exists():
-            require_same_job(output, read_job(output), job)
+            noted = read_job(output)
+            if job.has_retrained_model(noted) and not _is_whole(output, noted):
+                # Nobody can complete what the model made that was here before. Its shards are known by their job, and
+                # made again one by one.
+                tell("embed", f"{job.model.name} has changed since {output} was begun: its rows are embedded again.")
+                atomic_write(output / JOB, job.model_dump_json(indent=1).encode())
+                return
+            require_same_job(output, noted, job)
             return
         if any(output.glob("vectors-*.npy")):
             raise FoundryError(
@@ -161,6 +169,10 @@ def claim(output: Path, source: Path, job: Job) -> None:
                 hint="Give another --output, or delete the folder.",
             )
         atomic_write(output / JOB, job.model_dump_json(indent=1).encode())
+
+
+def _is_whole(output: Path, job: Job) -> bool:
+    return all(vectors_path(output, number).exists() for number in range(shard_count(job)))
 
 
 def count_by_reason(rows: Iterable[SkippedRow]) -> dict[str, SkippedKind]:
@@ -199,7 +211,7 @@ class _Work:
             skipped = read_skipped(self.output, number)
             pictures = self._noted_pictures(number, rows)
         except FoundryError as error:
-            _log.warning("making a damaged shard again: %s", error)
+            _log.warning("making a shard again: %s", error)
             return False
         ids = set(shard.ids)
         if shard.ids != [row.id for row in rows if row.id in ids]:
@@ -309,7 +321,7 @@ class _Work:
 
     def _write_ids(self, number: int, rows: Sequence[CorpusRow], pictures: dict[Path, PictureFile]) -> None:
         part = self.output / f".ids-{number:05d}.part"
-        write_table(part, [_ids_row(row, pictures) for row in rows], IDS_SCHEMA)
+        write_table(part, [_ids_row(row, pictures) for row in rows], ids_schema(self.job))
         part.replace(ids_path(self.output, number))
 
     def _noted_pictures(self, number: int, rows: Sequence[CorpusRow]) -> dict[Path, tuple[PictureFile, CorpusRow]]:

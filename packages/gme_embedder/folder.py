@@ -34,6 +34,7 @@ IDS_SCHEMA = pa.schema(
     ]
 )
 """The ids of a shard, and of each row whose picture is a file of its own what that file was when it was read."""
+_JOB_KEY = b"job"
 _AGAIN = "Run the same `gme embed` again: it makes what is missing or damaged, and nothing else."
 
 
@@ -122,6 +123,8 @@ def open_shard(folder: Path, job: Job, number: int) -> Shard:
         FoundryError: One of its files is damaged, or they do not fit each other or the `job`.
     """
     path = vectors_path(folder, number)
+    if _job_digest(folder, number) != job.digest():
+        raise FoundryError(f"{path} was made by another job than {folder / JOB} says.", hint=_AGAIN)
     try:
         vectors = open_npy(path)
     except FoundryError as error:
@@ -147,6 +150,23 @@ def open_shard(folder: Path, job: Job, number: int) -> Shard:
             hint=_AGAIN,
         )
     return Shard(path, ids, vectors)
+
+
+def ids_schema(job: Job) -> pa.Schema:
+    """`IDS_SCHEMA` with the digest of the job that makes the shard."""
+    return IDS_SCHEMA.with_metadata({_JOB_KEY: job.digest()})
+
+
+def _job_digest(folder: Path, number: int) -> str:
+    """Digest of the job that made a shard; raises as `read_ids`."""
+    path = ids_path(folder, number)
+    try:
+        metadata = pq.read_schema(path).metadata or {}
+    except FileNotFoundError as error:
+        raise FoundryError(f"{path} is missing.", hint=_AGAIN) from error
+    except (pa.ArrowException, OSError) as error:
+        raise FoundryError(f"{path} is damaged: {str(error).splitlines()[0]}", hint=_AGAIN) from error
+    return str(metadata.get(_JOB_KEY, b"").decode("utf-8", "replace"))
 
 
 def read_ids(folder: Path, number: int, columns: Sequence[str]) -> pa.Table:

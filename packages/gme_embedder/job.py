@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import ValidationError
 
+from gme_data.digests import sha256_json
 from gme_data.errors import FoundryError
 from gme_data.settings import Frozen
 from gme_embedder.config import InputConfig
@@ -68,6 +69,15 @@ class Job(Frozen):
     """Rows of a shard."""
     dtype: StoredDtype = "float32"
     """Of the vectors on disk."""
+
+    def digest(self) -> str:
+        """sha256 of what decides a vector; every shard carries it, so shards of two jobs are never taken for one."""
+        return sha256_json(self.model_dump(mode="json", exclude={"model": {"name", "revision"}}))
+
+    def has_retrained_model(self, noted: Job) -> bool:
+        """Whether this is the job `noted` with another model under the same name, and differs in nothing else."""
+        model = self.model.model_copy(update={"digest": noted.model.digest, "revision": noted.model.revision})
+        return self.model.digest != noted.model.digest and self.model_copy(update={"model": model}) == noted
 
 
 def identify_model(embedder: Embedder, name: str, folder: Path) -> ModelIdentity:

@@ -17,7 +17,6 @@ import pyarrow.parquet as pq
 import pytest
 from filelock import FileLock
 
-from gme_cli.main import run
 from gme_data.errors import FoundryError
 from gme_embedder.bulk import count_by_reason, embed_corpus
 from gme_embedder.corpus_rows import identify_corpus, open_corpus
@@ -109,7 +108,8 @@ def test_processes_share_a_folder(embedder, tmp_path, inputs):
     reports = [json.loads(process.communicate()[0]) for process in both]
     assert [process.returncode for process in both] == [0, 0]
     assert sum(report["made"] for report in reports) == 60
-    assert run(command(tmp_path, "alone")[3:]) == 0
+    # In a process of its own too: within this one, other code decides alignment and threads, and with them last bits.
+    subprocess.run(command(tmp_path, "alone"), check=True)
     assert vector_files(tmp_path / "out") == vector_files(tmp_path / "alone")
 
 
@@ -129,6 +129,23 @@ def test_another_job_is_not_mixed_in(embedder, corpus, tmp_path):
         FoundryError, match=r"(?s)another job: instruction, dtype differ.*None in the folder, now 'Find"
     ):
         embed(embedder, corpus, tmp_path / "out", instruction="Find it.", dtype="float16")
+
+
+def test_a_model_that_was_trained_on_starts_an_unfinished_folder_anew(embedder, corpus, rows, tmp_path, capsys):
+    output, other = tmp_path / "out", tmp_path / "other"
+    before = identity(embedder, digest="a" * 64)
+    embed(embedder, corpus, output, model=before)
+    with pytest.raises(FoundryError, match="another job: model differ"):  # a finished folder stays what it is
+        embed(embedder, corpus, output)
+    (output / "vectors-00001.npy").unlink()  # as if killed before its end
+    np.save(output / "vectors-00000.npy", np.zeros((8, embedder.dimension), np.float32))  # what the old model gave
+    with pytest.raises(FoundryError, match="another job: model, instruction differ"):
+        embed(embedder, corpus, output, instruction="Find it.")
+    summary = embed(embedder, corpus, output)
+    assert (summary.made, summary.shards_before) == (20, 0)
+    assert "tiny has changed since" in capsys.readouterr().err
+    embed(embedder, corpus, other)
+    assert vector_files(output) == vector_files(other)
 
 
 def test_bad_rows_stop_the_work_or_are_noted(embedder, tmp_path, inputs):

@@ -12,22 +12,24 @@ import pytest
 
 from gme_data.errors import FoundryError
 from gme_embedder.config import InputConfig
-from gme_embedder.folder import IDS_SCHEMA, open_shards, open_vectors
+from gme_embedder.folder import ids_schema, open_shards, open_vectors
 from gme_embedder.job import JOB, CorpusIdentity, Job, ModelIdentity
 from gme_embedder.npy import open_npy, write_npy
 
 MODEL = ModelIdentity(name="m", digest="a" * 64, inputs=InputConfig(), dimension=4)
 
 
-def write_ids(path: Path, ids: list[str]) -> None:
-    pq.write_table(pa.Table.from_pylist([{"id": row_id} for row_id in ids], IDS_SCHEMA), path)
+JOB_OF_FIVE = Job(corpus=CorpusIdentity(files={".": "1" * 64}, rows=5), model=MODEL, shard_rows=2)
+
+
+def write_ids(path: Path, ids: list[str], job: Job = JOB_OF_FIVE) -> None:
+    pq.write_table(pa.Table.from_pylist([{"id": row_id} for row_id in ids], ids_schema(job)), path)
 
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
     """Five rows in shards of two, the fourth of them skipped."""
-    job = Job(corpus=CorpusIdentity(files={".": "1" * 64}, rows=5), model=MODEL, shard_rows=2)
-    (tmp_path / JOB).write_text(job.model_dump_json())
+    (tmp_path / JOB).write_text(JOB_OF_FIVE.model_dump_json())
     for number, ids in enumerate((["a", "b"], ["c"], ["e"])):
         write_ids(tmp_path / f"ids-{number:05d}.parquet", ids)
         write_npy(tmp_path / f"vectors-{number:05d}.npy", np.eye(len(ids), 4, dtype=np.float32))
@@ -40,6 +42,14 @@ def test_what_was_written_comes_back(folder):
     shards = list(open_vectors(folder))
     assert [ids for ids, _ in shards] == [["a", "b"], ["c"], ["e"]]
     assert all(isinstance(vectors, np.memmap) for _, vectors in shards)
+
+
+def test_a_shard_of_another_job_is_not_taken_for_one_of_this(folder):
+    """Equal ids, rows and sizes: only the job that the shard carries tells that another model made it."""
+    other = JOB_OF_FIVE.model_copy(update={"model": MODEL.model_copy(update={"digest": "b" * 64})})
+    write_ids(folder / "ids-00002.parquet", ["e"], other)
+    with pytest.raises(FoundryError, match=r"vectors-00002\.npy was made by another job"):
+        list(open_vectors(folder))
 
 
 def _objects(path: Path) -> None:
