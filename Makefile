@@ -4,9 +4,11 @@ SHELL := /bin/bash
 PYTHON ?= python3
 UV_VERSION := 0.13.9
 CHECKOV_VERSION := 3.3.30
+CLIENT_VERSIONS := openai==3.57.0 langchain-openai==1.7.4 litellm==1.110.2 llama-index-core==0.14.25
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+CLIENTS ?= $(VENV)/clients
 CONFIG ?= configs/tiny.yaml
 
 # Two processes of one thread each are faster here than two spinning OpenMP threads; libraries keep their telemetry to themselves.
@@ -19,7 +21,7 @@ export GX_ANALYTICS_ENABLED := false
 export MLFLOW_DISABLE_TELEMETRY := true
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: help setup requirements pipeline test test-slow check check-infra bench docs dashboard serve-prefect screenshot readme clean clean-all
+.PHONY: help setup requirements pipeline test test-slow clients check check-infra bench docs dashboard serve-prefect screenshot readme clean clean-all
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -54,8 +56,17 @@ starter: $(READY) ## Make the checkpoint that the default run starts from anew (
 test: $(READY) ## Run the tests
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder -q
 
-test-slow: $(READY) ## Run the tests that take longer than a minute
+test-slow: $(READY) ## Run the tests that take longer than a minute (those of OpenAI's clients make them first)
 	@$(BIN)/python -m pytest -q -m slow
+
+# What others ask our server with, in an environment of its own: none of it is needed here. LangChain's tokenizer fetches its
+# table unless it has it; the one it needs lies in the wheel of llama-index-core.
+clients: $(CLIENTS)/.ready ## Install openai, langchain-openai and litellm for `make test-slow`
+
+$(CLIENTS)/.ready: Makefile
+	@test -x $(CLIENTS)/bin/python || $(PYTHON) -m venv $(CLIENTS)
+	@$(CLIENTS)/bin/python -m pip install --quiet --disable-pip-version-check $(CLIENT_VERSIONS)
+	@touch $(CLIENTS)/.ready
 
 check: $(READY) ## ruff, mypy --strict and the import contracts
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports

@@ -15,11 +15,15 @@ from gme_training.config import MiningConfig, TrainingConfig
 from gme_validation.config import ValidationConfig
 from umrb.config import BaselineConfig, EvaluationConfig, ReportConfig
 
+NAME = r"^[a-z0-9][a-z0-9.-]*$"
+LONGEST_NAME = 100
+"""With a key and a date behind it, it names folders and runs."""
+
 
 class PipelineConfig(Frozen):
     """What a file in ``configs/`` says. A section that is left out has its defaults."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")
+    name: str = Field(pattern=NAME, max_length=LONGEST_NAME)
     """Names the run, its report and its records."""
     corpus: AtlasConfig = AtlasConfig()
     """The embedded world."""

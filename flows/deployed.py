@@ -18,6 +18,7 @@ from flows.clock import SystemClock
 from flows.config import PipelineConfig, load_pipeline
 from flows.notify import on_crashed, on_failure, tell
 from flows.pipeline import pipeline
+from flows.preflight import require_ready
 from flows.schedule import Schedule
 from flows.server import hold_workspace
 from flows.settings import FlowSettings
@@ -138,6 +139,7 @@ def _workspace(asked: Path) -> Path:
 
 def _work(config: PipelineConfig, workspace: Path) -> tuple[State, str, dict[str, Any]]:
     with hold_workspace(workspace):
+        require_ready(config, workspace)
         record = pipeline(config, workspace).record
     return "done" if record.passed else "gate-closed", "; ".join(record.reasons), record.as_dict()
 

@@ -14,19 +14,32 @@ import psutil
 from filelock import FileLock, Timeout
 
 from gme_data.errors import FoundryError
+from gme_data.urls import sqlite_url
 
+_DATABASE = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
 _SERVER_MODULE = "prefect.server.api.server:create_app"
 
 
 def prefect_environment(workspace: Path) -> dict[str, str]:
-    """The settings that tie Prefect to a workspace: its database lies in ``runs/prefect``."""
+    """The settings that tie Prefect to a workspace: its database lies in ``runs/prefect``, or where the user says.
+
+    Prefect makes the address of its database from the folder's name without quoting it, so it is told the address.
+    """
+    home = workspace.resolve() / "runs" / "prefect"
+    database = {} if _database_is_set() else {_DATABASE: sqlite_url(home / "prefect.db", "sqlite+aiosqlite")}
     return {
-        "PREFECT_HOME": str(workspace.resolve() / "runs" / "prefect"),
+        "PREFECT_HOME": str(home),
+        **database,
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         # The default of 20 s is not enough on a small machine that is busy.
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
         "PREFECT_LOGGING_LEVEL": "WARNING",
     }
+
+
+def _database_is_set() -> bool:
+    """Whether the user told Prefect where its database is: its address, or the parts of one."""
+    return any(name.startswith(("PREFECT_SERVER_DATABASE_", "PREFECT_API_DATABASE_")) for name in os.environ)
 
 
 @contextmanager
@@ -36,10 +49,15 @@ def local_records(workspace: Path) -> Iterator[None]:
     Raises:
         FoundryError: Another pipeline is running in this workspace.
     """
-    for name, value in prefect_environment(workspace).items():
+    settings = prefect_environment(workspace)
+    if "PREFECT_HOME" in os.environ:  # another home has a database of its own
+        settings.pop(_DATABASE, None)
+    for name, value in settings.items():
         os.environ.setdefault(name, value)
     with hold_workspace(workspace):
-        end_orphaned_servers(Path(os.environ["PREFECT_HOME"]))
+        home = Path(os.environ["PREFECT_HOME"])
+        home.mkdir(parents=True, exist_ok=True)  # Prefect makes it only for a database whose address it wrote itself
+        end_orphaned_servers(home)
         yield
 
 

@@ -10,18 +10,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from flows.apart import run_apart
 from flows.chain import find_made, run_link
-from flows.config import PipelineConfig, load_pipeline
+from flows.config import LONGEST_NAME, NAME, PipelineConfig, load_pipeline
 from flows.console import announce
 from gme_data.settings import Frozen
 from gme_data.steps import Outcome
 from umrb.results import SCORES, TaskScore, read_scores
 
+VariantName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.+=-]*$", max_length=LONGEST_NAME)]
+"""Names the folder of a run."""
 _SHARED = ("corpus", "synthesize")
 _TRAINED = ("train-1", "mine", "train-2", "evaluate")
 _METRIC = "hit_rate_at_10"
@@ -30,15 +32,15 @@ _METRIC = "hit_rate_at_10"
 class StudyConfig(Frozen):
     """What a file in ``configs/studies/`` says."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")
+    name: str = Field(pattern=NAME, max_length=LONGEST_NAME)
     """Names the folder and the table."""
     base: Path
     """The pipeline file that is varied."""
     split: Literal["dev", "test"] = "dev"
     """Which tasks judge. Choices are made on dev; test is for what was chosen."""
-    seeds: tuple[int, ...] = (17, 18, 19)
+    seeds: tuple[int, ...] = Field((17, 18, 19), min_length=1)
     """Of stage 1; stage 2 has the next."""
-    variants: Mapping[str, tuple[str, ...]] = Field(default={"base": ()}, min_length=1)
+    variants: Mapping[VariantName, tuple[str, ...]] = Field(default={"base": ()}, min_length=1)
     """Name -> overrides of the pipeline file, as of ``--set``."""
 
 

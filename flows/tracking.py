@@ -22,7 +22,6 @@ from gme_data.digests import code_digest, sha256_json
 from gme_data.steps import Outcome
 from gme_release.follower import Follower, RunPlan, settle_leftovers
 from gme_release.records import FLOW_RUN, RunFacts
-from gme_release.replay import require_usable
 
 _VERSIONS = ("gme-foundry", "torch", "transformers", "deepspeed", "mlflow", "dvc", "prefect")
 _SHOWN = ("loss.svg", "curves.svg", "curves.json", "funnel.svg", "funnel.json", "verdict.json", "scores.json")
@@ -37,11 +36,7 @@ def tracked(config: PipelineConfig, workspace: Path, flow_run: Mapping[str, str]
         config: The pipeline.
         workspace: Where it works.
         flow_run: ``id`` and perhaps ``url`` of the orchestrator's run.
-
-    Raises:
-        FoundryError: The tracker's database is of another version; found before hours of work, not after.
     """
-    require_usable(workspace)
     follower = Follower(workspace, _plan(config, flow_run))
     _current.append(follower)
     status: str | None = "FAILED"

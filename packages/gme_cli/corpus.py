@@ -15,7 +15,7 @@ from cyclopts import App, Parameter
 from gme_cli.options import Common, print_json, say
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from gme_cli.own import Do
     from gme_data.steps import Outcome
@@ -37,20 +37,33 @@ def import_(
     Parameters
     ----------
     passages
-        A .parquet, .jsonl, .csv or .tsv file, or a folder of them; by default what the config says.
+        A .parquet, .jsonl, .csv or .tsv file (text formats also as .gz), a folder of them, or one of `datasets`; by
+        default what the config says.
     pictures
-        A folder of pictures, or a parquet file with their bytes.
+        A folder of pictures, or a table with their bytes.
     atlas
         Take the train part of the default corpus instead, to compare writers on it.
     """
     from gme_cli.own import import_atlas_corpus, import_own, load_own
+    from gme_data.steps import execute
+    from gme_synthesis.corpus.importing import ImportSummary
 
     def work(do: Do) -> Outcome:
         if atlas:
             return import_atlas_corpus(common.workspace, do)
         return import_own(load_own(common), passages, pictures, common.workspace, do)
 
-    _do_or_say(work, common)
+    if common.dry_run:
+        _rehearse(work, common)
+        return
+    outcome = work(execute)
+    summary = None if atlas else ImportSummary.read(outcome.folder)
+    if common.json:
+        _show(outcome, common, {} if summary is None else {"reasons": [row._asdict() for row in summary.reasons]})
+        return
+    _show(outcome, common)
+    for line in summary.lines() if summary else ():
+        say(f"  {line}")
 
 
 @app.command
@@ -156,10 +169,11 @@ def _rehearse(work: Callable[[Do], object], common: Common) -> None:
         say(f"{one.name:<24} {one.state:<5} {one.reason}")
 
 
-def _show(outcome: Outcome, common: Common) -> None:
+def _show(outcome: Outcome, common: Common, details: Mapping[str, object] | None = None) -> None:
+    """Say what a step did; `details` are further fields of the JSON."""
     counts = outcome.manifest.counts
     if common.json:
-        print_json({"folder": outcome.folder, "reused": outcome.reused, "counts": counts})
+        print_json({"folder": outcome.folder, "reused": outcome.reused, "counts": counts, **(details or {})})
         return
     state = "was there already" if outcome.reused else f"made in {outcome.manifest.seconds:.0f} s"
     said = ", ".join(f"{count:,.10g} {name.replace('_', ' ')}" for name, count in counts.items())

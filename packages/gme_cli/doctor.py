@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from gme_cli.options import Common, print_json, say
+from gme_cli.options import DEFAULT_CONFIG, Common, print_json, say
 from gme_data.errors import FoundryError, explain_os_error
 
 _COMMON = Common()
@@ -32,8 +32,11 @@ class Finding:
 
 
 def doctor(*, common: Common = _COMMON) -> int:
-    """Check Python, packages, disk, memory, workspace and tools; exit 1 if something will fail."""
-    findings = [check(common.workspace) for check in _CHECKS]
+    """Check Python, packages, disk, memory, workspace, tools, and where the pipeline of --config will keep its records.
+
+    Exits with 1 if something will fail.
+    """
+    findings = [*(check(common.workspace) for check in _CHECKS), *_check_records(common)]
     if common.json:
         print_json([asdict(finding) for finding in findings])
     else:
@@ -61,7 +64,10 @@ def _check_python(_: Path) -> Finding:
 
 
 def _check_packages(_: Path) -> Finding:
-    wrong = [problem for line in _pins() if (problem := _pin_problem(line))]
+    pins = _pins()
+    if not pins:
+        return Finding("packages", "note", "not compared: there is no requirements.txt, this is no checkout")
+    wrong = [problem for line in pins if (problem := _pin_problem(line))]
     if not wrong:
         return Finding("packages", "ok", "every pinned version is installed")
     shown = ", ".join(wrong[:5]) + (f" and {len(wrong) - 5} more" if len(wrong) > 5 else "")
@@ -121,6 +127,22 @@ def _check_tools(_: Path) -> Finding:
     if missing:
         return Finding("tools", "note", f"not found: {', '.join(missing)}", "Install them with your package manager.")
     return Finding("tools", "ok", "git, make")
+
+
+def _check_records(common: Common) -> list[Finding]:
+    """What `gme pipeline` would refuse to start with."""
+    if common.config == DEFAULT_CONFIG and not common.config.exists():
+        return [Finding("records", "note", f"not looked at: there is no {common.config} here", "Give --config.")]
+    try:
+        from flows.preflight import check_ready
+
+        found = list(check_ready(common.pipeline(), common.workspace.resolve()))
+    except (FoundryError, ModuleNotFoundError) as error:
+        return [Finding("records", "bad", str(error), getattr(error, "hint", None) or "")]
+    return [
+        Finding(one.what, "bad" if one.error else "ok", one.text, (one.error.hint or "") if one.error else "")
+        for one in found
+    ]
 
 
 def _existing(path: Path) -> Path:

@@ -45,7 +45,7 @@ _VERBS = {
     "promote": ("gme_cli.promote:promote", "Make a registered version the champion."),
     "rollback": ("gme_cli.promote:rollback", "Make the previous champion the champion again."),
     "release": ("gme_cli.release:app", "Make, verify, reproduce, compare or publish a release."),
-    "scrub": ("gme_cli.scrub:scrub", "Hash the DVC cache and the remote again; find a flipped byte."),
+    "scrub": ("gme_cli.scrub:scrub", "Check DVC cache and remote against the pointers; find a lost or flipped byte."),
     "embed": ("gme_cli.embed:embed", "Embed a corpus of your own into a folder of vectors."),
     "nearest": ("gme_cli.nearest:nearest", "Find the nearest rows of an embedded corpus for embedded queries."),
     "export": ("gme_cli.export:export", "Write a model for sentence-transformers, transformers or peft."),

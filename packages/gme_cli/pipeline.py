@@ -29,14 +29,17 @@ def pipeline(*, new_run: Annotated[bool, Parameter(negative="")] = False, common
         than before. Without it a rerun keeps the judge that its run began with.
     """
     from flows.judge import forget
+    from flows.preflight import require_ready
     from gme_cli.doctor import require_workspace
     from gme_data.errors import EXIT_GATE_CLOSED
 
     config = common.pipeline()
+    if not common.dry_run:
+        require_workspace(common.workspace)
+    require_ready(config, common.workspace.resolve())
     if common.dry_run:
         _show_steps(common, new_run=new_run)
         return 0
-    require_workspace(common.workspace)
     if new_run:
         forget(common.workspace)
     result = _run_flow(common.workspace.resolve(), common)

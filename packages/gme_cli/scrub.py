@@ -1,4 +1,4 @@
-"""`gme scrub`: hash every object of the DVC cache and of the remote again."""
+"""`gme scrub`: is all that the records name in the DVC cache and the remote, and undamaged?"""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ _COMMON = Common()
 
 
 def scrub(*, repair: Annotated[bool, Parameter(negative="")] = False, common: Common = _COMMON) -> int:
-    """Hash every object of the DVC cache and of the remote; exit with 1 if one is damaged or missing.
+    """Look in the DVC cache and the remote for all that the workspace's records name, and hash every object there.
+
+    Records are the pointers (data.dvc), the registered versions and the releases in dist/. Exits with 1 if an object is
+    damaged or missing, with 2 if there is no pointer and so nothing to check.
 
     Parameters
     ----------
     repair
-        Remove what is damaged. The next `gme pipeline` or `gme register` adds and pushes it anew.
+        Remove what is damaged. The next `gme pipeline` or `gme register` adds and pushes it anew, and what is missing.
     """
     from gme_release.audit import audit
 
@@ -27,7 +30,8 @@ def scrub(*, repair: Annotated[bool, Parameter(negative="")] = False, common: Co
         print_json({place: [asdict(one) for one in damage] for place, damage in found.items()})
     else:
         for place, damage in found.items():
-            say(f"{place}: {f'{len(damage)} damaged' if damage else 'sound'}")
+            say(f"{place}: {f'{len(damage)} damaged or missing' if damage else 'sound'}")
             for one in damage:
-                say(f"  {one.name}: {one.what}{', removed' if repair and not common.dry_run else ''}")
+                done = ", removed" if repair and one.present and not common.dry_run else ""
+                say(f"  {one.name}: {one.what}{done}" if one.present else f"  {one.what}")
     return 1 if any(found.values()) else 0

@@ -60,10 +60,12 @@ def report(*, common: Common = _COMMON) -> None:
 def register(*, common: Common = _COMMON) -> int:
     """Version the data, judge the model by the gate, register it. Exits with 3 if the gate stays closed."""
     from flows.chain import CHAIN, published
+    from flows.preflight import require_ready
     from flows.records import record
     from gme_data.errors import EXIT_GATE_CLOSED
 
     config = common.pipeline()
+    require_ready(config, common.workspace.resolve())
     outcomes = {name: published(name, common.workspace) for name in CHAIN}
     if common.dry_run:
         say("Would version the data, judge the model and register it.")

@@ -51,9 +51,9 @@ def text_cell(value: object) -> str:
         CellError: ``not-a-text`` for an object, a truth value, or a list of anything else; ``bad-unicode`` for a text
             that UTF-8 can't hold.
     """
-    if isinstance(value, str):  # first: nearly all cells are
+    if isinstance(value, str):  # first, as nearly all cells are
         return _encodable(value)
-    if is_missing(value):
+    if value is None or is_missing(value):
         return ""
     if isinstance(value, list | tuple | np.ndarray):
         if all(isinstance(member, str) for member in value):
@@ -99,9 +99,11 @@ def list_cell(value: object) -> list[str]:
         return []
     if isinstance(value, str):
         members: list[Any] = _SEPARATORS.split(value)
+    elif isinstance(value, list | tuple | np.ndarray):
+        members = list(value)
     else:
-        members = list(value) if isinstance(value, list | tuple | np.ndarray) else [value]
-    if any(isinstance(member, list | tuple | np.ndarray | Mapping | bool) for member in members):
+        members = [value]
+    if any(isinstance(member, list | tuple | np.ndarray | dict | bool) for member in members):
         raise CellError("not-a-list", f"expected a list of texts, found {_describe(value)}")
     return [text for member in members if (text := text_cell(member).strip())]
 
@@ -120,7 +122,7 @@ def facts_cell(value: object) -> dict[str, str]:
         loaded = json.loads(value) if isinstance(value, str) else value
     except (ValueError, RecursionError) as error:
         raise CellError("bad-facts", f"expected a JSON object of field: value: {error}") from error
-    if not isinstance(loaded, Mapping):
+    if not isinstance(loaded, dict):
         loaded = _as_mapping(loaded)
     return {_fact_text(name): text for name, fact in loaded.items() if (text := _fact_text(fact).strip())}
 
@@ -192,7 +194,9 @@ _WRITERS: dict[type, Callable[[Any], str | None]] = {
 
 
 def _as_mapping(value: object) -> Mapping[object, object]:
-    """Pairs, as Parquet's maps are read, as a mapping."""
+    """A mapping of another class, or pairs, as Parquet's maps are read."""
+    if isinstance(value, Mapping):
+        return value
     if isinstance(value, list | tuple):
         pairs = [pair for pair in value if isinstance(pair, list | tuple) and len(pair) == 2]
         if len(pairs) == len(value):
@@ -201,6 +205,10 @@ def _as_mapping(value: object) -> Mapping[object, object]:
 
 
 def _fact_text(value: object) -> str:
+    if isinstance(value, str):
+        return _encodable(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
     if is_missing(value):
         return ""
     members = value if isinstance(value, list | tuple | np.ndarray) else [value]

@@ -10,10 +10,11 @@ import io
 import threading
 import warnings
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -24,12 +25,16 @@ from PIL import Image, UnidentifiedImageError
 from gme_data.digests import sha256_bytes
 from gme_data.errors import FoundryError
 from gme_data.parquet import shard_paths, write_shards
+from gme_data.pixels import array_levels, before_decoding, rgb_on_white
 
 MAX_PIXELS = 64 * 2**20
 MAX_BYTES = 64 * 2**20
+MAX_SIDE = 65_535
+"""As much as JPEG can hold; a PNG of 117 KB with 60 million rows of 1 pixel would take 8 seconds to decode."""
 ALLOWED_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 ROW_GROUP_ROWS = 128
 _CACHED_ROW_GROUPS = 64
+_RERUN_HINT = "Delete its folder and run its step again."
 
 Encoded: TypeAlias = bytes  # inside ImageRecord the name `bytes` is a field
 
@@ -73,7 +78,7 @@ def open_image(data: bytes, name: str = "image") -> Image.Image:
     """Open encoded bytes without decoding the pixels.
 
     Raises:
-        FoundryError: Not a picture of an allowed format, or over `MAX_BYTES` or `MAX_PIXELS`.
+        FoundryError: Not a picture of an allowed format, or over `MAX_BYTES`, `MAX_PIXELS` or `MAX_SIDE`.
     """
     if len(data) > MAX_BYTES:
         raise FoundryError(f"{name}: {len(data)} bytes, more than the allowed {MAX_BYTES}.")
@@ -83,11 +88,12 @@ def open_image(data: bytes, name: str = "image") -> Image.Image:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             image = Image.open(io.BytesIO(data), formats=ALLOWED_FORMATS)
     except UnidentifiedImageError as error:  # its message is the address of the buffer
-        raise FoundryError(f"{name}: not a readable picture ({', '.join(ALLOWED_FORMATS)}).") from error
-    except (Image.DecompressionBombError, OSError, ValueError) as error:
-        raise FoundryError(f"{name}: not a readable picture ({', '.join(ALLOWED_FORMATS)}): {error}") from error
-    if image.width * image.height > MAX_PIXELS:
-        raise FoundryError(f"{name}: {image.width}x{image.height} pixels, more than the allowed {MAX_PIXELS}.")
+        raise FoundryError(f"{name}: not a readable picture ({_why_unreadable(data)}).") from error
+    except Exception as error:  # as in `decoding`
+        raise FoundryError(f"{name}: not a readable picture: {_reason(error)}") from error
+    if image.format == "MPO":  # a JPEG with further views behind it, as phones write them
+        image.format = "JPEG"
+    _check_size(*image.size, name)
     return image
 
 
@@ -100,22 +106,89 @@ def decode_rgb(data: bytes, name: str = "image") -> Image.Image:
     return to_rgb(open_image(data, name), name)
 
 
-def to_rgb(image: Image.Image, name: str = "image") -> Image.Image:
-    """An opened picture as RGB; transparency is laid on white, the ground that flags and pictographs are drawn for.
+def load_pixels(image: Image.Image, name: str = "image") -> None:
+    """Have the pixels of a lazily opened picture decoded now, in place; a second call does nothing.
 
     Raises:
-        FoundryError: The picture is damaged or cut off.
+        FoundryError: The picture is damaged, cut off, too large, empty, or its file is closed.
+    """
+    _check_size(*image.size, name)
+    with decoding(name):
+        before_decoding(image, name)
+        image.load()
+
+
+def to_rgb(image: Image.Image, name: str = "image") -> Image.Image:
+    """An opened picture as RGB, by the same rules whether it comes from a file or was made by a program.
+
+    Transparency is laid on white, the ground that flags and pictographs are drawn for. 16 bits are narrowed to their
+    high byte. Of Pillow's modes without an agreed white, ``I`` is read as 16 bits and ``F`` as 0 to 1, or as whole
+    numbers up to 255, where the levels leave no doubt. Colour profiles and the EXIF orientation are not applied.
+
+    Raises:
+        FoundryError: As `load_pixels`; or the range of the levels can't be told, which names the mode.
+    """
+    load_pixels(image, name)
+    with decoding(name):
+        return rgb_on_white(image, name)
+
+
+def array_to_rgb(array: NDArray[Any], name: str = "image") -> Image.Image:
+    """An array of pixels as RGB, by the rules of `to_rgb`.
+
+    Args:
+        array: [height, width] or [height, width, 1, 3 or 4]; bool, uint8, uint16, or floats from 0 to 1.
+        name: For errors.
+
+    Raises:
+        FoundryError: Another shape, type or range, or too large.
+    """
+    if array.ndim >= 2:
+        _check_size(array.shape[1], array.shape[0], name)
+    return to_rgb(Image.fromarray(array_levels(array, name)), name)
+
+
+@contextmanager
+def decoding(name: str) -> Iterator[None]:
+    """Tell every failure of a decoder as a damaged file.
+
+    Raises:
+        FoundryError: For any exception but a `FoundryError`, which passes.
     """
     try:
-        image.load()
-        if image.mode.startswith("I;16"):  # Pillow's own conversion cuts at 255 instead of scaling
-            image = image.point(lambda value: value / 256).convert("L")
-        if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-            rgba = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-        return image.convert("RGB")
-    except (OSError, ValueError, SyntaxError) as error:
-        raise FoundryError(f"{name}: the picture is damaged: {error}") from error
+        yield
+    except FoundryError:
+        raise
+    # A decoder of strangers' bytes may raise anything: Pillow was seen to raise TypeError, struct.error, IndexError,
+    # KeyError, ZeroDivisionError, MemoryError besides those that it documents. No list of them is ever whole.
+    except Exception as error:
+        raise FoundryError(f"{name}: the picture is damaged: {_reason(error)}") from error
+
+
+def _check_size(width: int, height: int, name: str) -> None:
+    if not width or not height:
+        raise FoundryError(f"{name}: a picture of {width}x{height} pixels has nothing to see.")
+    if width * height > MAX_PIXELS:
+        raise FoundryError(f"{name}: {width}x{height} pixels, more than the allowed {MAX_PIXELS}.")
+    if max(width, height) > MAX_SIDE:
+        raise FoundryError(f"{name}: {width}x{height} pixels; a side may have {MAX_SIDE} at most.")
+
+
+def _why_unreadable(data: bytes) -> str:
+    """What the decoder says whose mark `data` bear; the formats that are read if they bear none."""
+    for kind in ALLOWED_FORMATS:
+        factory, accept = Image.OPEN[kind]
+        if accept is None or accept(data[:16]) is not True:
+            continue
+        try:
+            factory(io.BytesIO(data), "")
+        except Exception as error:  # as in `decoding`
+            return f"a {kind}, but {_reason(error)}"
+    return ", ".join(ALLOWED_FORMATS)
+
+
+def _reason(error: Exception) -> str:
+    return str(error) or type(error).__name__
 
 
 def write_images(folder: Path, records: Iterable[ImageRecord]) -> list[Path]:
@@ -134,6 +207,7 @@ class ImageStore:
 
     def __init__(self, folders: Sequence[Path]) -> None:
         self._files: list[pq.ParquetFile] = []
+        self._paths: list[Path] = []
         self._cache: OrderedDict[tuple[int, int], list[bytes]] = OrderedDict()
         self._lock = threading.Lock()
         digests: list[bytes] = []
@@ -156,11 +230,12 @@ class ImageStore:
             groups = [
                 file.read_row_group(group, columns=["id", "width", "height"]) for group in range(file.num_row_groups)
             ]
-        except (pa.ArrowInvalid, OSError) as error:
-            raise FoundryError(
-                f"Corrupt image shard: {path}: {error}", hint="Delete its folder and run its step again."
-            ) from error
+            if missing := {"id", "bytes", "width", "height"} - set(file.schema_arrow.names):
+                raise FoundryError(f"No image shard: {path}: without {', '.join(sorted(missing))}.", hint=_RERUN_HINT)
+        except (pa.ArrowException, OSError) as error:
+            raise FoundryError(f"Corrupt image shard: {path}: {error}", hint=_RERUN_HINT) from error
         self._files.append(file)
+        self._paths.append(path)
         return groups
 
     def __len__(self) -> int:
@@ -207,7 +282,11 @@ class ImageStore:
     def _group(self, file: int, group: int) -> list[bytes]:
         key = (file, group)
         if key not in self._cache:
-            self._cache[key] = self._files[file].read_row_group(group, columns=["bytes"]).column("bytes").to_pylist()
+            try:
+                table = self._files[file].read_row_group(group, columns=["bytes"])
+            except (pa.ArrowException, OSError) as error:
+                raise FoundryError(f"Corrupt image shard: {self._paths[file]}: {error}", hint=_RERUN_HINT) from error
+            self._cache[key] = table.column("bytes").to_pylist()
             if len(self._cache) > _CACHED_ROW_GROUPS:
                 self._cache.popitem(last=False)
         self._cache.move_to_end(key)

@@ -32,6 +32,11 @@ class Progress:
         if sys.stderr.isatty():
             self._bar = tqdm(total=total, initial=done, desc=label, unit=f" {unit}", leave=True, dynamic_ncols=True)
 
+    @property
+    def done(self) -> int:
+        """Units counted so far."""
+        return self._done
+
     def __enter__(self) -> Self:
         return self
 

@@ -10,20 +10,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from gme_data.cells import CellError, is_missing, picture_cell
 from gme_data.errors import FoundryError, did_you_mean
-from gme_data.images import ImageStore, open_image, to_rgb
+from gme_data.images import MAX_BYTES, ImageStore, array_to_rgb, load_pixels, open_image, to_rgb
 from gme_data.items import Item
 
 EmbedderInput = Item | Mapping[str, Any] | str | Image.Image | Path | bytes
 """A string, which is always text; a picture (PIL, the path of a file, encoded bytes); a dict with ``text`` and/or
-``image`` (a picture, or its path as a string); or an `Item` (its picture is looked up in an `ImageStore`). A dict's
-``title`` goes before its text, as in GME."""
+``image`` (a picture, its path as a string, or an array [height, width] or [height, width, 3 or 4]); or an `Item` (its
+picture is looked up in an `ImageStore`). A dict's ``title`` goes before its text, as in GME."""
 
 FIELDS = ("text", "image", "title")
 _NOTHING = "An item needs a text, an image, or both."
+_LONGEST_SHOWN = 200
+_PICTURE_HINT = "Give the path of a picture file, or its bytes: addresses are not fetched and base64 is not decoded."
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +73,7 @@ def as_source(item: EmbedderInput, images: ImageStore | None) -> Source:
     if isinstance(item, Item):
         return Source(_text("text", item.text), _stored(item.image, images) if item.image is not None else None)
     if isinstance(item, Image.Image | Path | bytes):
-        return Source(None, _given(item))
+        return Source(None, _picture(item))
     if _absent(item):
         raise FoundryError(_NOTHING)
     if not isinstance(item, Mapping):
@@ -90,7 +93,7 @@ def as_source(item: EmbedderInput, images: ImageStore | None) -> Source:
         raise FoundryError(_NOTHING)
     if title is not None:
         text = f"{title} {text or ''}".strip()
-    return Source(text, _given(image) if image is not None else None)
+    return Source(text, _picture(image) if image is not None else None)
 
 
 def check_unicode(text: str, name: str) -> str:
@@ -151,23 +154,38 @@ def _stored(image_id: str, images: ImageStore | None) -> Picture:
     return Picture(image_id, image_id, lambda: images.open(image_id))
 
 
-def _given(image: object) -> Picture:
+def _picture(image: object) -> Picture:
     if isinstance(image, Image.Image):
-        _load(image)
+        load_pixels(image)  # now: two threads must not decode a lazily opened picture at once
         return Picture(None, "image", lambda: image)
-    if isinstance(image, bytes):
-        return Picture(None, "image", lambda: open_image(image))
+    if isinstance(image, np.ndarray):
+        pixels = array_to_rgb(image)
+        return Picture(None, "image", lambda: pixels)
+    if isinstance(image, bytes | bytearray | memoryview):
+        data = bytes(image)
+        return Picture(None, "image", lambda: open_image(data))
     if isinstance(image, str | Path):
-        path = Path(image)
-        if not path.is_file():
-            raise FoundryError(f"Picture not found: {path}", hint="Give the path of an existing picture file.")
-        return Picture(None, str(path), lambda: open_image(path.read_bytes(), str(path)))
-    raise FoundryError(f"Field 'image' must be a PIL picture, a path or bytes, found {type(image).__name__}.")
+        path = _existing(image)
+        return Picture(None, str(path), lambda: open_image(_read(path), str(path)))
+    raise FoundryError(
+        f"Field 'image' must be a PIL picture, an array, a path or bytes, found {type(image).__name__}.",
+        hint="A tensor [3, height, width] becomes an array by tensor.permute(1, 2, 0).numpy().",
+    )
 
 
-def _load(image: Image.Image) -> None:
-    """Have a lazily opened picture decoded now: two threads must not do it at once."""
+def _existing(image: str | Path) -> Path:
+    shown = str(image) if len(str(image)) <= _LONGEST_SHOWN else f"{str(image)[:_LONGEST_SHOWN]}..."
     try:
-        image.load()
-    except (OSError, ValueError, SyntaxError) as error:
-        raise FoundryError(f"image: the picture is damaged: {error}") from error
+        if Path(image).is_file():
+            return Path(image)
+    except (OSError, ValueError) as error:  # too long for a name, or with a NUL: encoded data, perhaps
+        raise FoundryError(f"No path of a picture: {shown!r}: {error}", hint=_PICTURE_HINT) from error
+    raise FoundryError(f"Picture not found: {shown}", hint=_PICTURE_HINT)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_BYTES + 1)  # a byte more than allowed is enough to be refused
+    except OSError as error:
+        raise FoundryError(f"Picture can't be read: {path}: {error.strerror}.") from error

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Self
+
+from pydantic import Field, field_validator, model_validator
 
 from gme_data.settings import Frozen
+from gme_release.names import Alias, ExperimentName, ModelName, RemoteName, TrackedFolderName
+from gme_release.settings import check_store
 
 
 class ReleaseConfig(Frozen):
     """Where a run is recorded and what decides whether its model is registered. Paths are relative to the workspace."""
 
-    experiment: str = "gme-tiny"
+    experiment: ExperimentName = "gme-tiny"
     """MLflow experiment of the runs."""
-    model_name: str = "gme-tiny"
+    model_name: ModelName = "gme-tiny"
     """Name in the model registry."""
     promotion: Path = Path("mlflow/promotion.yaml")
     """The promotion policy; looked for in the workspace, then in the source checkout."""
-    tracked: tuple[str, ...] = ("data", "checkpoints")
+    tracked: tuple[TrackedFolderName, ...] = Field(("data", "checkpoints"), min_length=1)
     """Folders whose bytes DVC keeps, each behind the pointer file ``<folder>.dvc``."""
-    remote: str = "store"
+    remote: RemoteName = "store"
     """DVC remote the bytes are pushed to."""
     remote_url: str = "dvc-store"
     """Address of the remote in a workspace that has no DVC configuration yet."""
@@ -26,9 +31,30 @@ class ReleaseConfig(Frozen):
     """Hash every object of the local cache and of a local remote again before adding to it (about 2 s per GB)."""
     promote: bool = True
     """Make a model that passed the champion at once; else it is the candidate until `gme promote`."""
-    candidate: str = "candidate"
+    candidate: Alias = "candidate"
     """Alias of the version that passed the gate last."""
-    champion: str = "champion"
+    champion: Alias = "champion"
     """Alias of the version in use."""
-    previous: str = "previous"
+    previous: Alias = "previous"
     """Alias of the version that was the champion before."""
+
+    @field_validator("remote_url")
+    @classmethod
+    def _can_be_written(cls, url: str) -> str:
+        # DVC would take %(...) in its configuration for the name of another value.
+        if not url.strip() or not url.isprintable() or "%(" in url:
+            raise ValueError("expected a folder, or an address such as s3://bucket/prefix")
+        return check_store(url)
+
+    @model_validator(mode="after")
+    def _no_two_alike(self) -> Self:
+        aliases = (self.candidate, self.champion, self.previous)
+        if len(set(aliases)) < len(aliases):
+            raise ValueError(f"candidate, champion and previous must be three different aliases, found {aliases}")
+        for path in self.tracked:
+            for other in self.tracked:
+                if path != other and PurePosixPath(other).is_relative_to(path):
+                    raise ValueError(f"tracked: {other} lies in {path}; DVC keeps each file behind one pointer")
+        if len(set(self.tracked)) < len(self.tracked):
+            raise ValueError("tracked: a folder is named twice")
+        return self

@@ -79,6 +79,8 @@ def running_dashboards(
     mlflow_at, prefect_at = _address(mlflow_port), _address(prefect_port)
     logs = workspace / "runs" / "dashboard"
     logs.mkdir(parents=True, exist_ok=True)
+    # Prefect makes no folder for a database whose address it is told.
+    Path(prefect_environment["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         # Both start at once: each needs several seconds.
         mlflow = stack.enter_context(

@@ -10,14 +10,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 import mlflow.artifacts
+import yaml
 from mlflow.entities import LoggedModel
-from mlflow.models import Model
 
 from gme_data.errors import FoundryError
 from gme_data.manifest import NAME, Manifest, damage, read_manifest
+from gme_data.urls import file_url_path
 
 CACHE = Path("runs") / "models"
 """Where fetched models lie in a workspace, each in a folder named by its digest."""
@@ -27,16 +27,18 @@ _DESCRIPTION = "MLmodel"
 
 def local_folder(model: LoggedModel) -> Path | None:
     """The folder of a logged model's artifacts; None where they are not on a disk of this machine."""
-    parts = urlsplit(model.artifact_location)
-    return Path(url2pathname(parts.path)) if parts.scheme in ("file", "") else None
+    if urlsplit(model.artifact_location).scheme not in ("file", ""):
+        return None
+    return file_url_path(model.artifact_location)
 
 
 def weights_path(model: LoggedModel) -> str | None:
     """Where the safetensors folder is inside the artifacts; None if the model was never written to its end."""
     if _DESCRIPTION not in _listing(model, ""):
         return None
-    description = mlflow.artifacts.download_artifacts(_uri(model, _DESCRIPTION))
-    flavour: dict[str, Any] = Model.load(description).flavors["python_function"]
+    description = Path(mlflow.artifacts.download_artifacts(_uri(model, _DESCRIPTION)))
+    # `Model.load` would read the path as an address, with what follows a "#" or "?" in it left out.
+    flavour: dict[str, Any] = yaml.safe_load(description.read_text(encoding="utf-8"))["flavors"]["python_function"]
     return str(flavour["artifacts"][ARTIFACT]["path"])
 
 

@@ -167,7 +167,7 @@ def _version(
 ) -> tuple[str | None, bool]:
     """``(version, whether it was created now)``."""
     from gme_release.registry import create_version, find_version
-    from gme_release.tracking import MODEL_DIGEST, RECORD
+    from gme_release.tracking import BYTES, MODEL_DIGEST, RECORD
 
     found = find_version(client, name, facts.model_digest)
     if found is not None:
@@ -179,7 +179,7 @@ def _version(
         RECORD: run.data.tags[RECORD],
         "gme.gate": "open",
         "gme.policy": verdict.policy_digest,
-        **{f"gme.dvc.{folder.path}": folder.md5 for folder in facts.versions.folders},
+        **{f"{BYTES}{folder.path}": folder.md5 for folder in facts.versions.folders},
     }
     return str(create_version(client, name, model, run, facts.workspace, tags).version), True
 

@@ -26,7 +26,7 @@ from gme_data.errors import FoundryError
 from gme_release.config import ReleaseConfig
 from gme_release.model_files import ARTIFACT, is_whole, local_folder, weights_path
 from gme_release.served_code import copy_code, requirements
-from gme_release.tracking import MODEL_DIGEST
+from gme_release.tracking import BYTES, MODEL_DIGEST
 
 MODEL_PATH = "gme.model_path"
 _MODEL_ID = "gme.model_id"  # the registry's own field comes back empty
@@ -81,6 +81,16 @@ def create_version(
         model_id=model.model_id,
         tags={**tags, _MODEL_ID: model.model_id, **_place(model, workspace)},
     )
+
+
+def bytes_of_versions(client: MlflowClient, name: str) -> list[tuple[str, str]]:
+    """``(version, DVC's name of a tracked folder)`` for every folder that a registered version was made from."""
+    return [
+        (str(version.version), str(md5))
+        for version in client.search_model_versions(f"name = '{name}'")
+        for tag, md5 in version.tags.items()
+        if tag.startswith(BYTES)
+    ]
 
 
 def logged_model_of(client: MlflowClient, version: ModelVersion) -> LoggedModel:
@@ -173,7 +183,7 @@ def _write_model(model: LoggedModel, folder: Path) -> None:
         mlflow.pyfunc.log_model(
             model_id=model.model_id,
             python_model=str(_CODE),
-            artifacts={ARTIFACT: str(folder)},
+            artifacts={ARTIFACT: folder.resolve().as_uri()},  # MLflow reads a plain path as an address
             code_paths=copy_code(Path(code)),
             signature=_signature(folder),
             pip_requirements=requirements(),

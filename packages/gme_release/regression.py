@@ -10,7 +10,8 @@ Two rules, and which one held is said in each check:
    is worse if the upper end of its interval lies below the lower end of the champion's minus the margin. That is a weak
    test on purpose: data that changed must not shut the gate for ever, and the next model is compared by rule 1 again.
 
-With nothing in common there is nothing to compare, and floors and baselines judge alone.
+With no task in common nothing can be compared, and what was not compared has not passed: the gate stays closed. A
+policy without ``no_regression`` lets floors and baselines judge alone; `gme promote` takes a version by hand.
 """
 
 from __future__ import annotations
@@ -48,7 +49,14 @@ def compare(model: ModelScores, champion: ModelScores, rule: NoRegression) -> li
     """Check `model` against `champion`; one check overall and one for each task type that both have."""
     shared = [name for name in model.tasks if name in champion.tasks and _same_metric(model, champion, name)]
     if not shared:
-        return [Check("no regression", True, f"{champion.label} has no task in common; nothing to compare")]
+        return [
+            Check(
+                "no regression",
+                False,
+                f"{champion.label} has no task in common, so nothing was compared; `no_regression: null` in the policy "
+                "judges without it",
+            )
+        ]
     if all(_paired(model, champion, name) for name in shared):
         return list(_by_pairs(model, champion, shared, rule))
     return list(_by_intervals(model, champion, shared, rule))

@@ -87,21 +87,3 @@ def require_sent(workspace: Path, senders: list[Sender], *, pause: float = 0.5) 
                 exit_code=1,
             )
         time.sleep(pause)
-
-
-def require_usable(workspace: Path) -> None:
-    """See that the tracker's database, if it can be reached, is one that the installed MLflow works with.
-
-    Raises:
-        FoundryError: It is of another version or another program; nothing was changed.
-    """
-    from sqlalchemy.exc import SQLAlchemyError
-
-    from gme_release.schema import require_schema
-
-    settings = RecordSettings.from_environment()
-    if settings.has_records(workspace):
-        try:
-            require_schema(settings.tracking_uri(workspace))
-        except SQLAlchemyError as error:
-            _LOGGER.info("The tracker does not answer yet: %s", told(error))

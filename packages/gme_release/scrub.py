@@ -1,4 +1,4 @@
-"""Check a DVC object store, on this machine or on S3, against its own names.
+"""Check a DVC object store, on this machine or on S3, against its own names and against what is said to be in it.
 
 DVC trusts an object that lies in its cache read-only without hashing it again: a flipped bit there is checked out,
 pushed and pulled as if nothing were wrong. And it takes a folder's listing in a remote as proof that all files of the
@@ -14,13 +14,15 @@ import json
 import logging
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any
 
 from gme_data.errors import FoundryError
+from gme_release.dvc_config import local_folder
 from gme_release.settings import mask
 
 _LOGGER = logging.getLogger(__name__)
@@ -42,24 +44,37 @@ Store = Path | RemoteStore
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """One object that is not what its name says, or a listing of objects that are not there."""
+    """One object that is not what its name says, or a listing of objects that are not there.
+
+    Attributes:
+        name: The object's.
+        what: What is wrong with it.
+        present: Whether it is there, so that it can be removed.
+    """
 
     name: str
     what: str
+    present: bool = True
 
 
 def store_at(workspace: Path, url: str) -> Store:
     """The store behind the URL of a remote, as configured; relative to ``.dvc`` if it is a folder."""
-    if "://" not in url:
-        return (workspace / ".dvc" / url).resolve()
+    folder = local_folder(workspace, url)
+    if folder is not None:
+        return folder
     import fsspec
 
     files, root = fsspec.core.url_to_fs(url)
     return RemoteStore(files, str(root))
 
 
-def examine(store: Store) -> list[Damage]:
+def examine(store: Store, expected: Mapping[str, str] = MappingProxyType({})) -> list[Damage]:
     """Read and hash every object; nothing is changed.
+
+    Args:
+        store: A store that is not there has no objects.
+        expected: Objects that must be there (``<32 hex>``, or ``<32 hex>.dir`` with all that it lists), and what to say
+            of each that is not.
 
     Raises:
         FoundryError: The store can't be reached or read.
@@ -76,12 +91,19 @@ def examine(store: Store) -> list[Damage]:
         if isinstance(store, Path):
             raise
         raise _unreadable(store, error) from error
-    return damaged + [Damage(name, f"lists {count} objects that are missing") for name, count in torn if count]
+    missing = [Damage(name, told, present=False) for name, told in expected.items()]
+    return [
+        *damaged,
+        *(Damage(name, f"lists {count} objects that are missing") for name, count in torn if count),
+        *(one for one in missing if one.name not in names),
+    ]
 
 
 def remove(store: Store, damage: list[Damage]) -> None:
-    """Remove damaged objects, so that the next push writes them anew."""
+    """Remove damaged objects that are there, so that the next push writes them anew."""
     for one in damage:
+        if not one.present:
+            continue
         if isinstance(store, Path):
             _path(store, one.name).unlink()
         else:
@@ -119,14 +141,13 @@ def missing_objects(store: Store, md5: str) -> list[str]:
     Raises:
         FoundryError: The store can't be reached or read.
     """
-    if isinstance(store, Path):
+    try:
         names = set(_names(store))
-    else:
-        try:
-            names = set(_names(store))
-        except Exception as error:  # the libraries of stores have no error in common
-            raise _unreadable(store, error) from error
-    return _missing(store, md5, names) if md5 in names else [md5]
+        return _missing(store, md5, names) if md5 in names else [md5]
+    except (ValueError, KeyError, TypeError):  # a listing that is none counts as missing: it is written anew
+        return [md5]
+    except Exception as error:  # the libraries of stores have no error in common
+        raise _unreadable(store, error) from error
 
 
 def _unreadable(store: Store, error: Exception) -> FoundryError:

@@ -11,17 +11,21 @@ import importlib.util
 import re
 from pathlib import Path
 from typing import Self
+from urllib.parse import quote, urlsplit
 
-from pydantic import ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from gme_data.errors import FoundryError
+from gme_data.urls import sqlite_path, sqlite_url
 
 PREFIX = "GME_"
 _DATABASE = Path("runs/mlflow/mlflow.db")
 _ARTIFACTS = Path("runs/mlflow/artifacts")
 _TRACKERS = ("sqlite", "postgresql", "postgresql+psycopg", "postgresql+psycopg2", "http", "https")
-_STORES = ("s3", "gs", "azure", "abfs", "file")
+STORES = ("s3", "gs", "file")
+"""Where bytes can be kept: what both DVC can push to and we can look into."""
+_ARTIFACT_STORES = ("s3", "gs", "wasbs", "abfss", "file")
 _PASSWORD = re.compile(r"(?P<before>://[^\s:/@]*:)[^\s/]+(?=@)|(?P<field>\b(?:password|token|secret)=)[^\s&;]+", re.I)
 
 
@@ -39,7 +43,7 @@ class RecordSettings(BaseSettings):
     no root of our own, the server decides."""
     dvc_remote: str | None = None
     """Where datasets and checkpoints are pushed: a folder, or ``s3://bucket/prefix``."""
-    tracker_wait: float = 60.0
+    tracker_wait: float = Field(60.0, ge=0, allow_inf_nan=False)
     """Seconds a registration waits for a tracker that does not answer."""
 
     @classmethod
@@ -63,23 +67,24 @@ class RecordSettings(BaseSettings):
             raise ValueError(f"expected http(s)://, postgresql:// or sqlite:///, found {mask(value)}")
         if value is not None and scheme.startswith("http") and _PASSWORD.search(value):
             raise ValueError("keep the password out: MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD")
+        if value is not None and not _has_target(value):
+            raise ValueError(f"expected a host, or for sqlite:/// a file, found {mask(value)}")
         return value
 
-    @field_validator("artifact_root", "dvc_remote")
+    @field_validator("artifact_root")
+    @classmethod
+    def _known_artifact_store(cls, value: str | None) -> str | None:
+        return None if value is None else check_store(value, _ARTIFACT_STORES)
+
+    @field_validator("dvc_remote")
     @classmethod
     def _known_store(cls, value: str | None) -> str | None:
-        if value is not None and "://" in value and value.partition("://")[0] not in _STORES:
-            raise ValueError(
-                f"expected a folder or one of {', '.join(f'{s}://' for s in _STORES)}, found {mask(value)}"
-            )
-        if value is not None and _PASSWORD.search(value):
-            raise ValueError("keep the password out: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
-        return value
+        return None if value is None else check_store(value)
 
     def tracking_uri(self, workspace: Path) -> str:
         """Address of tracker and registry, with the driver that is installed."""
         if self.mlflow_uri is None:
-            return f"sqlite:///{local_database(workspace).resolve()}"
+            return sqlite_url(local_database(workspace))
         scheme, _, rest = self.mlflow_uri.partition("://")
         if scheme == "postgresql" and importlib.util.find_spec("psycopg2") is None:
             return f"postgresql+psycopg://{rest}"
@@ -90,10 +95,10 @@ class RecordSettings(BaseSettings):
         if self.artifact_root is not None:
             root = self.artifact_root
             home = root if "://" in root else (workspace / root).resolve().as_uri()
-            return f"{home.rstrip('/')}/{experiment}"
+            return f"{home.rstrip('/')}/{quote(_folder_name(experiment))}"
         if self.mlflow_uri is not None and self.mlflow_uri.startswith("http"):
             return None
-        return (workspace / _ARTIFACTS / experiment).resolve().as_uri()
+        return (workspace.resolve() / _ARTIFACTS / _folder_name(experiment)).as_uri()
 
     def has_records(self, workspace: Path) -> bool:
         """Whether there may be records: a database somewhere else, or one in the workspace."""
@@ -109,6 +114,35 @@ class RecordSettings(BaseSettings):
             raise FoundryError(
                 f"No runs recorded in {workspace.resolve()}.", hint="Run `gme pipeline` first, or give its --workspace."
             )
+
+
+def check_store(value: str, schemes: tuple[str, ...] = STORES) -> str:
+    """`value`, if it is a folder or the address, with one of `schemes`, of a store that bytes can be kept in.
+
+    Raises:
+        ValueError: Another scheme, or a password in the address.
+    """
+    if "://" in value and value.partition("://")[0] not in schemes:
+        raise ValueError(f"expected a folder or one of {', '.join(f'{s}://' for s in schemes)}, found {mask(value)}")
+    if _PASSWORD.search(value):
+        raise ValueError("keep the password out: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+    return value
+
+
+def _has_target(uri: str) -> bool:
+    """Whether the address of a tracker names a host, or a file."""
+    if uri.startswith("sqlite"):
+        return uri.startswith("sqlite:///") and sqlite_path(uri) is not None
+    try:
+        parts = urlsplit(uri)
+        return bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number
+        return False
+
+
+def _folder_name(experiment: str) -> str:
+    """One folder for an experiment, whose name may hold what leads elsewhere, such as ``../``."""
+    return experiment.replace(".", "%2E") if experiment in (".", "..") else quote(experiment, safe="")
 
 
 def local_database(workspace: Path) -> Path:

@@ -24,6 +24,7 @@ from mlflow.exceptions import MlflowException  # noqa: E402
 from requests.exceptions import RequestException  # noqa: E402
 from sqlalchemy.exc import SQLAlchemyError  # noqa: E402
 
+from gme_data.urls import sqlite_url  # noqa: E402
 from gme_release.schema import require_schema  # noqa: E402
 from gme_release.settings import RecordSettings, local_database, mask  # noqa: E402
 from gme_release.trouble import TrackerError, told  # noqa: E402
@@ -92,5 +93,5 @@ def _create_database(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     part.unlink(missing_ok=True)
-    MlflowClient(f"sqlite:///{part}").search_experiments()
+    MlflowClient(sqlite_url(part)).search_experiments()
     part.rename(path)

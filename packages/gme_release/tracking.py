@@ -23,6 +23,7 @@ from gme_release.tracker import database, experiment_of, explained, open_client
 from gme_release.trouble import TrackerError
 
 __all__ = [
+    "BYTES",
     "FOLLOWED",
     "MODEL_DIGEST",
     "RECORD",
@@ -38,6 +39,8 @@ __all__ = [
 
 RECORD = "gme.record"
 MODEL_DIGEST = "gme.model_digest"
+BYTES = "gme.dvc."
+"""Begin of the tags that name, for each tracked folder, DVC's name of its content."""
 _BATCH = 100  # MLflow takes 100 params or tags and 1,000 metrics in one call
 T = TypeVar("T")
 
@@ -96,7 +99,7 @@ def fill_run(client: MlflowClient, run: Run, facts: RunFacts, verdict: Verdict, 
 
 def _tags(facts: RunFacts, verdict: Verdict) -> dict[str, str]:
     steps = {f"gme.step.{name}": manifest.key for name, manifest in facts.manifests.items()}
-    bytes_ = {f"gme.dvc.{folder.path}": folder.md5 for folder in facts.versions.folders}
+    bytes_ = {f"{BYTES}{folder.path}": folder.md5 for folder in facts.versions.folders}
     gate = {"gme.gate": "open" if verdict.passed else "closed", "gme.policy": verdict.policy_digest}
     return {**steps, **bytes_, **gate}
 

@@ -7,7 +7,6 @@ ever names bytes that cannot be fetched. Makes no git commit. Knows no MLflow.
 
 from __future__ import annotations
 
-import configparser
 import json
 import logging
 from dataclasses import dataclass
@@ -16,18 +15,16 @@ from pathlib import Path
 import yaml
 
 from gme_data.errors import FoundryError
-from gme_data.journal import atomic_write
 from gme_release.config import ReleaseConfig
 from gme_release.dvc_command import run_dvc
+from gme_release.dvc_config import cache_folder, prepare, remote_name, remote_url, settle_local
 from gme_release.locks import writer_lock
+from gme_release.names import ENVIRONMENT_REMOTE
 from gme_release.pointers import pointers_kept
-from gme_release.remote import name_remote, remote_name
 from gme_release.scrub import Store, forget_listings, missing_objects, scrub, store_at
-from gme_release.settings import mask
+from gme_release.settings import RecordSettings, mask
 
 _LOGGER = logging.getLogger(__name__)
-CACHE = Path(".dvc/cache")
-IGNORED = ("_manifest.json", ".staging")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +61,13 @@ class VersionedOutputs:
         return next((folder for folder in self.folders if Path(path).is_relative_to(folder.path)), None)
 
 
+@dataclass(frozen=True, slots=True)
+class _Remote:
+    name: str
+    url: str
+    store: Store
+
+
 def version_outputs(workspace: Path, config: ReleaseConfig) -> VersionedOutputs:
     """Add the tracked folders, push them, and see in the remote that they arrived. Idempotent.
 
@@ -75,17 +79,16 @@ def version_outputs(workspace: Path, config: ReleaseConfig) -> VersionedOutputs:
     _require_folders(workspace, config.tracked)
     with writer_lock(workspace, "dvc"):
         prepare(workspace, config)
-        name = remote_name(config)
-        url = remote_url(workspace, name)
-        store = store_at(workspace, url)
+        url = remote_url(workspace, config)
+        remote = _Remote(remote_name(config), url, store_at(workspace, url))
         if config.scrub:
-            scrub(workspace / CACHE)
-            if isinstance(store, Path):
-                scrub(store)
+            scrub(cache_folder(workspace))
+            if isinstance(remote.store, Path):
+                scrub(remote.store)
         with pointers_kept(workspace, config.tracked):
             run_dvc(workspace, "add", *config.tracked)
             folders = tuple(read_pointer(workspace, path) for path in config.tracked)
-            _push(workspace, name, store, folders)
+            _push(workspace, remote, folders)
     return VersionedOutputs(folders, url)
 
 
@@ -97,42 +100,10 @@ def fetch(workspace: Path, path: str) -> Path:
     """
     folder = read_pointer(workspace, path)
     with writer_lock(workspace, "dvc"):
-        elsewhere = name_remote(workspace)
-        run_dvc(workspace, "pull", *(["--remote", elsewhere] if elsewhere else []), folder.pointer)
+        settle_local(workspace)
+        elsewhere = RecordSettings.from_environment().dvc_remote
+        run_dvc(workspace, "pull", *(["--remote", ENVIRONMENT_REMOTE] if elsewhere else []), folder.pointer)
     return workspace / path
-
-
-def prepare(workspace: Path, config: ReleaseConfig) -> None:
-    """Give the workspace a DVC configuration and ``.dvcignore`` unless it has them (a checkout has)."""
-    settings = workspace / ".dvc" / "config"
-    if not settings.exists():
-        settings.parent.mkdir(parents=True, exist_ok=True)
-        in_git = (workspace / ".git").exists()
-        atomic_write(settings, dvc_settings(config, in_git=in_git).encode())
-    name_remote(workspace)
-    ignore = workspace / ".dvcignore"
-    if not ignore.exists():
-        atomic_write(ignore, "".join(f"{pattern}\n" for pattern in IGNORED).encode())
-
-
-def dvc_settings(config: ReleaseConfig, *, in_git: bool) -> str:
-    """Text of ``.dvc/config``.
-
-    Hard links keep one copy in workspace and cache together; files become read-only, which suits outputs that are
-    only ever replaced whole. `verify` makes a pull hash what it fetched.
-    """
-    core = {"analytics": "false", "autostage": "false", "check_update": "false", "remote": config.remote}
-    url = config.remote_url
-    sections = {
-        "core": core if in_git else {**core, "no_scm": "true"},
-        "cache": {"type": '"hardlink,copy"'},
-        # DVC reads a relative address from the folder of its configuration file.
-        f"'remote \"{config.remote}\"'": {"url": url if _is_absolute(url) else f"../{url}", "verify": "true"},
-    }
-    lines = []
-    for section, fields in sections.items():
-        lines += [f"[{section}]", *(f"    {name} = {value}" for name, value in fields.items())]
-    return "\n".join(lines) + "\n"
 
 
 def read_pointer(workspace: Path, path: str) -> TrackedFolder:
@@ -159,60 +130,45 @@ def _require_folders(workspace: Path, paths: tuple[str, ...]) -> None:
         raise FoundryError(
             f"Nothing to version: {', '.join(missing)} not found in {workspace}", hint="Run `gme pipeline`."
         )
-
-
-def remote_url(workspace: Path, remote: str) -> str:
-    """Address of a remote, as configured.
-
-    Raises:
-        FoundryError: There is no such remote.
-    """
-    parser = configparser.ConfigParser()
-    parser.read([workspace / ".dvc" / "config", workspace / ".dvc" / "config.local"], encoding="utf-8")
-    try:
-        return parser[f"'remote \"{remote}\"'"]["url"]
-    except KeyError as error:
+    empty = [path for path in paths if not any(file.is_file() for file in (workspace / path).rglob("*"))]
+    if empty:
         raise FoundryError(
-            f"DVC has no remote '{remote}' in {workspace / '.dvc/config'}.",
-            hint=f"Run `dvc remote add {remote} <url>`, or name another remote in the config (release.remote).",
-        ) from error
+            f"Nothing to version: {', '.join(empty)} in {workspace} holds no file.",
+            hint="Run `gme pipeline`, or take the folder out of release.tracked.",
+        )
 
 
-def _push(workspace: Path, remote: str, store: Store, folders: tuple[TrackedFolder, ...]) -> None:
-    push = ("push", "--remote", remote, *(folder.pointer for folder in folders))
+def _push(workspace: Path, remote: _Remote, folders: tuple[TrackedFolder, ...]) -> None:
+    push = ("push", "--remote", remote.name, *(folder.pointer for folder in folders))
     _send(workspace, remote, push)
-    torn = [folder.md5 for folder in folders if missing_objects(store, folder.md5)]
+    torn = [folder.md5 for folder in folders if missing_objects(remote.store, folder.md5)]
     if torn:
-        forget_listings(store, torn)
+        forget_listings(remote.store, torn)
         _send(workspace, remote, push)
-    _verify_push(workspace, remote, store, folders)
+    _verify_push(workspace, remote, folders)
 
 
-def _send(workspace: Path, remote: str, push: tuple[str, ...]) -> None:
+def _send(workspace: Path, remote: _Remote, push: tuple[str, ...]) -> None:
     try:
         run_dvc(workspace, *push)
     except FoundryError as error:
         raise FoundryError(
-            f"The DVC remote '{remote}' ({mask(remote_url(workspace, remote))}) does not take the bytes: {error}",
+            f"The DVC remote '{remote.name}' ({mask(remote.url)}) does not take the bytes: {error}",
             hint="Nothing points at them yet, and finished work is kept. See that the remote exists, answers and may be"
             " written, or name another with GME_DVC_REMOTE; then run the same command again.",
             exit_code=1,
         ) from error
 
 
-def _verify_push(workspace: Path, remote: str, store: Store, folders: tuple[TrackedFolder, ...]) -> None:
-    status = run_dvc(workspace, "status", "--cloud", "--json", "--remote", remote, *(f.pointer for f in folders))
+def _verify_push(workspace: Path, remote: _Remote, folders: tuple[TrackedFolder, ...]) -> None:
+    status = run_dvc(workspace, "status", "--cloud", "--json", "--remote", remote.name, *(f.pointer for f in folders))
     # DVC looks no further than the listing of a folder; its files are looked for here.
     missing = sorted(json.loads(status or "{}"))
-    missing += [name for folder in folders for name in missing_objects(store, folder.md5)]
+    missing += [name for folder in folders for name in missing_objects(remote.store, folder.md5)]
     if missing:
         raise FoundryError(
-            f"The push is incomplete: {len(missing)} object(s) not in the remote '{remote}', first {missing[0]}.",
+            f"The push is incomplete: {len(missing)} object(s) not in the remote '{remote.name}', first {missing[0]}.",
             hint="Run the same command again; only what is missing is sent.",
             exit_code=1,
         )
     _LOGGER.info("Pushed %s", ", ".join(f"{f.path} ({f.nfiles} files, {f.size / 1e6:.0f} MB)" for f in folders))
-
-
-def _is_absolute(url: str) -> bool:
-    return "://" in url or Path(url).is_absolute()

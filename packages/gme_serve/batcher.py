@@ -1,4 +1,4 @@
-"""Requests that arrive together are computed together, by tokens; one thread holds the model.
+"""Requests that arrive together are computed together, by tokens and in turns; one thread holds the model.
 
 Knows prepared requests and the event loop; neither HTTP nor what a vector means.
 """
@@ -6,10 +6,10 @@ Knows prepared requests and the event loop; neither HTTP nor what a vector means
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
@@ -23,10 +23,45 @@ Vectors = NDArray[np.float32]
 Encode = Callable[[list[dict[str, Any]], str | None], Vectors]
 
 
-@dataclass(frozen=True, slots=True)
 class _Waiting:
-    request: Prepared
-    done: asyncio.Future[Vectors]
+    """A request of which some items may be computed already: one that is larger than a batch is computed in parts."""
+
+    def __init__(self, request: Prepared, done: asyncio.Future[Vectors]) -> None:
+        self._request, self._done = request, done
+        self._sums = [0, *accumulate(request.tokens)]
+        self._taken = 0
+        self._vectors: list[Vectors] = []
+
+    @property
+    def over(self) -> bool:
+        """Whether nobody waits for it any more: it is answered, a part of it failed, or the client is gone."""
+        return self._done.done()
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the items that wait."""
+        return self._sums[-1] - self._sums[self._taken]
+
+    def fitting(self, room: int) -> int:
+        """How many of the next items come to `room` tokens at most."""
+        return bisect_right(self._sums, self._sums[self._taken] + room) - 1 - self._taken
+
+    def take(self, count: int) -> Prepared:
+        """The next `count` items."""
+        items = slice(self._taken, self._taken + count)
+        self._taken = items.stop
+        return Prepared(self._request.items[items], self._request.instruction, self._request.tokens[items])
+
+    def add(self, result: Vectors | Exception) -> None:
+        """What became of the items taken last."""
+        if self.over:
+            return
+        if isinstance(result, Exception):
+            self._done.set_exception(result)
+            return
+        self._vectors.append(result)
+        if sum(map(len, self._vectors)) == len(self._request.items):
+            self._done.set_result(np.concatenate(self._vectors))
 
 
 class Batcher:
@@ -47,8 +82,13 @@ class Batcher:
         self._worker: asyncio.Task[None] | None = None
 
     def __len__(self) -> int:
-        """Requests that wait; those being computed no longer do."""
-        return len(self._waiting)
+        """Requests of which items wait; those being computed no longer do."""
+        return sum(not waiting.over for waiting in self._waiting)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that wait."""
+        return sum(waiting.tokens for waiting in self._waiting if not waiting.over)
 
     @property
     def alive(self) -> bool:
@@ -73,44 +113,65 @@ class Batcher:
         Raises:
             Exception: Whatever `encode` raised for this request alone.
         """
-        waiting = _Waiting(request, asyncio.get_running_loop().create_future())
-        self._waiting.append(waiting)
+        done: asyncio.Future[Vectors] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Waiting(request, done))
         self._arrived.set()
-        return await waiting.done
+        return await done
 
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()
         while batch := await self._gather():
-            self._on_batch(sum(waiting.request.tokens for waiting in batch))
-            requests = [waiting.request for waiting in batch]
-            results = await loop.run_in_executor(self._thread, compute, self._encode, requests)
-            for waiting, result in zip(batch, results, strict=True):
-                _answer(waiting.done, result)
+            parts = [part for _, part in batch]
+            self._on_batch(sum(sum(part.tokens) for part in parts))
+            results = await loop.run_in_executor(self._thread, compute, self._encode, parts)
+            for (waiting, _), result in zip(batch, results, strict=True):
+                waiting.add(result)
 
-    async def _gather(self) -> list[_Waiting]:
-        """The next requests, oldest first, at least one and within the budget; none only at the end of all work."""
-        await self._arrived.wait()
-        if sum(waiting.request.tokens for waiting in self._waiting) < self._config.batch_tokens and not self._stopping:
-            await asyncio.sleep(self._config.wait_ms / 1000)
-        batch: list[_Waiting] = []
-        tokens = 0
-        while self._waiting and (not batch or tokens + self._waiting[0].request.tokens <= self._config.batch_tokens):
-            batch.append(self._waiting.popleft())
-            tokens += batch[-1].request.tokens
-        if not self._waiting and not self._stopping:
-            self._arrived.clear()
+    async def _gather(self) -> list[tuple[_Waiting, Prepared]]:
+        """The next items of the requests that wait, within the budget; none only at the end of all work."""
+        batch: list[tuple[_Waiting, Prepared]] = []
+        while not batch and not (self._stopping and not self._waiting):
+            await self._arrived.wait()
+            if self.tokens < self._config.batch_tokens and not self._stopping:
+                await asyncio.sleep(self._config.wait_ms / 1000)
+            batch = self._take_turns()
+            if not self._waiting and not self._stopping:
+                self._arrived.clear()
+        return batch
+
+    def _take_turns(self) -> list[tuple[_Waiting, Prepared]]:
+        """Of each request, oldest first, what fits; what is left of one then waits behind all others.
+
+        So a request of thousands of items holds a small one up for one batch, not for all of its own. One that fits
+        into a batch is never parted.
+        """
+        batch: list[tuple[_Waiting, Prepared]] = []
+        room = self._config.batch_tokens
+        for _ in range(len(self._waiting)):
+            waiting = self._waiting[0]
+            if not waiting.over:
+                whole_later = room < waiting.tokens <= self._config.batch_tokens
+                count = waiting.fitting(room)
+                if batch and (whole_later or count < 1):
+                    break
+                part = waiting.take(max(count, 1))  # an item larger than a batch is computed alone
+                batch.append((waiting, part))
+                room -= sum(part.tokens)
+            self._waiting.popleft()
+            if waiting.tokens and not waiting.over:
+                self._waiting.append(waiting)
         return batch
 
 
 def compute(encode: Encode, requests: Sequence[Prepared]) -> list[Vectors | Exception]:
     """The vectors of each request, or what went wrong with it; those with one instruction go together."""
     groups: dict[str | None, list[int]] = {}
-    for place, request in enumerate(requests):
-        groups.setdefault(request.instruction, []).append(place)
+    for number, request in enumerate(requests):
+        groups.setdefault(request.instruction, []).append(number)
     results: dict[int, Vectors | Exception] = {}
-    for places in groups.values():
-        results.update(zip(places, _compute_group(encode, [requests[place] for place in places]), strict=True))
-    return [results[place] for place in range(len(requests))]
+    for numbers in groups.values():
+        results.update(zip(numbers, _compute_group(encode, [requests[number] for number in numbers]), strict=True))
+    return [results[number] for number in range(len(requests))]
 
 
 def _compute_group(encode: Encode, requests: list[Prepared]) -> list[Vectors | Exception]:
@@ -122,12 +183,3 @@ def _compute_group(encode: Encode, requests: list[Prepared]) -> list[Vectors | E
             return [error]
         return [result for request in requests for result in _compute_group(encode, [request])]
     return list(np.split(vectors, list(accumulate(len(request.items) for request in requests))[:-1]))
-
-
-def _answer(done: asyncio.Future[Vectors], result: Vectors | Exception) -> None:
-    if done.cancelled():  # the client is gone
-        return
-    if isinstance(result, Exception):
-        done.set_exception(result)
-    else:
-        done.set_result(result)

@@ -5,37 +5,65 @@ Knows fields and their shapes, for all servers alike; limits and models are chec
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from fastapi import UploadFile
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from gme_data.errors import did_you_mean
+from gme_serve.config import MAX_MEMBERS
 
 _DATA_URI = re.compile(r"data:[\w.+-]*/?[\w.+-]*(;[\w.+=-]+)*;base64,")
+_LONGEST_NAME = 64
+"""Characters of a field's name that are compared or repeated; difflib takes seconds for a name of a megabyte."""
+_MAX_FIELDS = 64
+"""Fields in one body; clients add a handful to those that are known."""
+_NEAR = 0.8
+"""Similarity from which an unknown name is a slip: `instuction` has 0.95, `instruct` 0.84, OpenAI's clients' own
+`input_type` only 0.67 to `input`."""
 
 
 class Body(BaseModel):
-    """Base of every body: a field that is not known is refused with a suggestion."""
+    """Base of the bodies that are ours alone: a field that is not known is refused with a suggestion."""
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     @model_validator(mode="before")
     @classmethod
     def _known_fields(cls, raw: Any) -> Any:  # noqa: ANN401 - whatever a client sends
-        for name in raw if isinstance(raw, Mapping) else ():
-            if name not in cls.model_fields:
-                near, known = did_you_mean(name, cls.model_fields), ", ".join(cls.model_fields)
-                # Escaped: a lone surrogate in a name can't be carried by the error.
-                raise PydanticCustomError(
-                    "unknown_field",
-                    "Unknown field {field}.{near} Known fields: {known}.",
-                    {"field": ascii(name), "near": near, "known": known},
-                )
+        unknown = next((name for name in raw if name not in cls.model_fields), None) if _is_object(raw) else None
+        if unknown is not None:
+            raise _unknown(unknown, did_you_mean(unknown[:_LONGEST_NAME], cls.model_fields), cls.model_fields)
         return raw
+
+
+def _is_object(raw: Any) -> bool:  # noqa: ANN401 - whatever a client sends
+    return isinstance(raw, Mapping)
+
+
+def _unknown(name: str, suggestion: str, known: Mapping[str, Any]) -> PydanticCustomError:
+    # Escaped: a lone surrogate in a name can't be carried by the error.
+    field, fields = ascii(name[:_LONGEST_NAME]), ", ".join(known)
+    return PydanticCustomError(
+        "unknown_field",
+        "Unknown field {field}.{suggestion} Known fields: {fields}.",
+        {"field": field, "suggestion": suggestion, "fields": fields},
+    )
 
 
 def _data_uri(value: str) -> str:
@@ -51,53 +79,145 @@ def _data_uri(value: str) -> str:
 DataUri = Annotated[str, AfterValidator(_data_uri)]
 
 
+def _bounded(value: Any) -> Any:  # noqa: ANN401 - whatever a client sends
+    if isinstance(value, list) and len(value) > MAX_MEMBERS:
+        raise PydanticCustomError(
+            "too_many_members",
+            "A list of {members} members; a list may have {most}.",
+            {"members": len(value), "most": MAX_MEMBERS},
+        )
+    return value
+
+
+TokenIds = Annotated[
+    list[Annotated[int, Field(strict=True, ge=0, lt=2**31)]], Field(fail_fast=True), BeforeValidator(_bounded)
+]
+
+
 class ItemBody(Body):
     """An item: a text, a picture, or both."""
 
     text: str | None = None
     """The text."""
+    token_ids: TokenIds | None = None
+    """The text as ids of the request's `tokenizer`."""
     title: str | None = None
     """Goes before the text."""
     image: DataUri | None = None
     """The picture as a data: URI in base64."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _as_object(cls, raw: Any) -> Any:  # noqa: ANN401 - whatever a client sends
+        """A text is an item by itself, and so is a list of token ids."""
+        if isinstance(raw, str):
+            return {"text": raw}
+        if isinstance(raw, list):
+            return {"token_ids": raw}
+        if not _is_object(raw):
+            raise PydanticCustomError(
+                "item_type",
+                "Expected a text or an object with text, title and/or image, found {kind}.",
+                {"kind": _json_kind(raw)},
+            )
+        return raw
+
     @model_validator(mode="after")
     def _not_empty(self) -> Self:
-        if self.text is None and self.title is None and self.image is None:
+        if self.text is not None and self.token_ids is not None:
+            raise PydanticCustomError("text_twice", "Give `text` or `token_ids`, not both.")
+        if self.text or self.token_ids or self.title or self.image is not None:
+            return self
+        if self.text is None and self.token_ids is None and self.title is None:
             raise PydanticCustomError("empty_item", "An item needs a text, an image, or both.")
-        return self
+        raise PydanticCustomError(
+            "empty_text", "input cannot be an empty string: it says nothing that could be embedded. Leave it out."
+        )
+
+
+def _json_kind(value: Any) -> str:  # noqa: ANN401 - whatever a client sends
+    return "null" if value is None else "a boolean" if isinstance(value, bool) else "a number"
 
 
 def _as_list(value: Any) -> Any:  # noqa: ANN401 - whatever a client sends
-    """A text alone is a list of one. Each member is a text or an object; OpenAI's token ids are neither."""
-    members = [value] if isinstance(value, str) else value
-    if not isinstance(members, list):
+    """A text alone is a list of one item, and so are the token ids of one text."""
+    if isinstance(value, str):
+        return [value]
+    if not isinstance(value, list):
         raise PydanticCustomError("input_type", "Expected a text, or a list of texts and objects.")
-    if not members:
-        raise PydanticCustomError("empty_input", "Expected at least one item.")
-    if any(isinstance(member, int | list) for member in members):
-        raise PydanticCustomError("token_ids", "Token ids are not taken, each model has its own: send texts.")
-    return [{"text": member} if isinstance(member, str) else member for member in members]
+    if not value:
+        raise PydanticCustomError("empty_input", "Expected at least one item; input cannot be an empty list.")
+    return [value] if type(value[0]) is int else _bounded(value)
 
 
-InputList = Annotated[list[ItemBody], BeforeValidator(_as_list, json_schema_input_type=str | list[str | ItemBody])]
+InputList = Annotated[
+    list[ItemBody],
+    Field(fail_fast=True),
+    BeforeValidator(_as_list, json_schema_input_type=str | list[int] | list[str | list[int] | ItemBody]),
+]
 
 
-class EmbeddingsBody(Body):
-    """OpenAI's embeddings request; `instruction` and pictures are ours."""
+class EmbeddingsBody(BaseModel):
+    """OpenAI's embeddings request; `instruction`, `tokenizer` and pictures are ours.
 
-    input: InputList
-    """A text, or a list of texts and items."""
+    Fields that are not known are ignored, since clients of OpenAI's API add their own; `ignored` names them. A slip in
+    the name of a field that decides what the vectors are is refused: it would be a wrong vector without a word.
+    """
+
+    model_config = ConfigDict(extra="ignore", use_attribute_docstrings=True)
+    _ignored: list[str] = PrivateAttr(default_factory=list)
+
     model: str | None = None
     """The served model's name, if given."""
+    tokenizer: str | None = None
+    """Whose ids the token ids in `input` are: the served model's name. Without it they are refused."""
+    input: InputList
+    """A text, or a list of texts and items."""
     instruction: str | None = None
     """For queries: the task in a sentence. Documents have none."""
-    encoding_format: Literal["float", "base64"] = "float"
-    """`base64`: the vector's float32 values, little endian."""
+    encoding_format: Literal["float", "base64"] | None = None
+    """`base64`: the vector's float32 values, little endian. `float` if left out."""
     dimensions: Annotated[int, Field(strict=True)] | None = None
     """Refused unless it is the size that the model was trained for."""
     user: str | None = None
     """Ignored."""
+
+    @property
+    def ignored(self) -> list[str]:
+        """Names of the fields that are not known, at most 64 characters of each."""
+        return self._ignored
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _note_ignored(cls, raw: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:  # noqa: ANN401 - as sent
+        fields = raw if _is_object(raw) else {}
+        if len(fields) > _MAX_FIELDS:
+            raise PydanticCustomError(
+                "too_many_fields",
+                "{fields} fields; a body may have {most}.",
+                {"fields": len(fields), "most": _MAX_FIELDS},
+            )
+        unknown = [name for name in fields if name not in cls.model_fields]
+        deciding = [name for name in cls.model_fields if name not in ("model", "user")]
+        for name in unknown:
+            near = difflib.get_close_matches(name[:_LONGEST_NAME].lower(), deciding, n=1, cutoff=_NEAR)
+            if near:
+                raise _unknown(name, f" Did you mean '{near[0]}'?", cls.model_fields)
+        body = handler(raw)
+        body._ignored = [name[:_LONGEST_NAME] for name in unknown]
+        return body
+
+    @field_validator("input")
+    @classmethod
+    def _ids_of_a_known_tokenizer(cls, items: list[ItemBody], info: ValidationInfo) -> list[ItemBody]:
+        """Each tokenizer has its own ids: those of another one would be embedded as words that nobody wrote."""
+        if info.data.get("tokenizer") is None and any(item.token_ids is not None for item in items):
+            raise PydanticCustomError(
+                "token_ids",
+                "Token ids are taken only with `tokenizer`, the served model's name, since each model has its own. "
+                "Send texts: LangChain's OpenAIEmbeddings does with check_embedding_ctx_length=False.",
+            )
+        return items
 
 
 def _file(value: Any) -> Any:  # noqa: ANN401 - whatever a client sends
@@ -106,16 +226,31 @@ def _file(value: Any) -> Any:  # noqa: ANN401 - whatever a client sends
     return value
 
 
+def _utf8(value: Any) -> Any:  # noqa: ANN401 - whatever a client sends
+    """The text of a form's field, which comes as its bytes, one character each; see `BytewiseForm`."""
+    try:
+        return value.encode("latin-1").decode("utf-8") if isinstance(value, str) else value
+    except (UnicodeDecodeError, UnicodeEncodeError) as error:
+        raise PydanticCustomError(
+            "not_utf8",
+            "Not UTF-8, the encoding of forms: {reason} at byte {start}.",
+            {"reason": error.reason, "start": error.start},
+        ) from error
+
+
+FormText = Annotated[str, BeforeValidator(_utf8)]
+
+
 class UploadBody(Body):
     """The form of an uploaded picture."""
 
     image: Annotated[UploadFile, BeforeValidator(_file)]
     """The picture file."""
-    text: str | None = None
+    text: FormText | None = None
     """A text that belongs to the picture."""
-    instruction: str | None = None
+    instruction: FormText | None = None
     """For queries: the task in a sentence."""
-    model: str | None = None
+    model: FormText | None = None
     """The served model's name, if given."""
 
 

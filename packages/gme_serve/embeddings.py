@@ -6,54 +6,122 @@ Knows bodies and answers; the work is the service's.
 from __future__ import annotations
 
 import base64
+import json
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
+from urllib.parse import quote
 
 import numpy as np
-from fastapi import APIRouter, Form
-from starlette.responses import JSONResponse
+from fastapi import APIRouter, Form, Request
+from numpy.typing import NDArray
+from starlette.responses import Response
 
 from gme_serve.batcher import Vectors
 from gme_serve.bodies import EmbeddingsBody, UploadBody
 from gme_serve.errors import ApiError
+from gme_serve.forms import BytewiseForm
 from gme_serve.prepare import Part
-from gme_serve.service import Embedded, Service
+from gme_serve.service import Service
 
 _Format = Literal["float", "base64"]
+IGNORED = "X-Ignored-Fields"
+"""Header of an answer that names what was not known in the body, percent-encoded; only where there was any."""
 
 
 def router(service: Service) -> APIRouter:
     """The routes of `service`."""
-    routes = APIRouter(prefix="/v1")
+    routes, forms = APIRouter(prefix="/v1"), APIRouter(route_class=BytewiseForm)
+    model = {
+        "id": service.name,
+        "object": "model",
+        "created": service.created,
+        "owned_by": "gme",
+        "dimension": service.dimension,
+    }
 
+    @routes.get("/models/", include_in_schema=False)  # else an empty name
     @routes.get("/models")
     async def models() -> dict[str, Any]:
         """The one model that is served."""
-        model = {"id": service.name, "object": "model", "created": 0, "owned_by": "gme", "dimension": service.dimension}
         return {"object": "list", "data": [model]}
 
+    @routes.get("/models/{name:path}")  # names have slashes
+    async def retrieve_model(name: str) -> dict[str, Any]:
+        """The served model by its name."""
+        _check_model(name, service)
+        return model
+
     @routes.post("/embeddings")
-    async def embeddings(body: EmbeddingsBody) -> JSONResponse:
+    async def embeddings(body: EmbeddingsBody) -> Response:
         """Embed texts and pictures."""
         _check_model(body.model, service)
+        _check_tokenizer(body.tokenizer, service)
         _check_dimensions(body.dimensions, service)
-        parts = [Part(item.text, item.title, item.image) for item in body.input]
-        places = [f"input[{place}]" for place in range(len(parts))]
-        return _answer(await service.embed(parts, body.instruction, places), service.name, body.encoding_format)
+        parts = [Part(item.text, item.title, item.image, item.token_ids) for item in body.input]
+        params = [f"input[{number}]" for number in range(len(parts))]
+        return await _embed(service, parts, body.instruction, params, body.encoding_format or "float", body.ignored)
 
-    @routes.post("/embeddings/upload")
-    async def upload(body: Annotated[UploadBody, Form()]) -> JSONResponse:
+    @forms.post("/embeddings/upload")
+    async def upload(request: Request, body: Annotated[UploadBody, Form()]) -> Response:
         """Embed one uploaded picture, with or without a text."""
+        form = await request.form()
+        repeated = next((name for name in form if len(form.getlist(name)) > 1), None)
+        if repeated is not None:
+            message = f"{repeated}: sent {len(form.getlist(repeated))} times; this form is of one picture."
+            raise ApiError(400, message, code="repeated_field", param=repeated)
         _check_model(body.model, service)
         part = Part(body.text, None, await body.image.read())
-        return _answer(await service.embed([part], body.instruction, ["image"]), service.name, "float")
+        return await _embed(service, [part], body.instruction, ["image"], "float", [])
 
+    routes.include_router(forms)
     return routes
+
+
+async def _embed(
+    service: Service,
+    parts: Sequence[Part],
+    instruction: str | None,
+    params: Sequence[str],
+    encoding: _Format,
+    ignored: Sequence[str],
+) -> Response:
+    embedded = await service.embed(parts, instruction, params)
+    usage = {"prompt_tokens": embedded.tokens, "total_tokens": embedded.tokens}
+    # Thousands of vectors are tens of megabytes of JSON: seconds in which the event loop would answer nobody.
+    rows = await service.in_thread(_rows, embedded.vectors, encoding)
+    end = json.dumps({"model": service.name, "usage": usage})[1:]
+    names = {IGNORED: ", ".join(quote(name, safe="", errors="surrogatepass") for name in ignored)} if ignored else None
+    return Response(f'{{"object": "list", "data": [{rows}], {end}', headers=names, media_type="application/json")
+
+
+def _rows(vectors: Vectors, encoding: _Format) -> str:
+    """The members of ``data``; each is written by itself, so that other threads have their turn between two."""
+    return ", ".join(
+        json.dumps({"object": "embedding", "index": index, "embedding": _encoded(vector, encoding)})
+        for index, vector in enumerate(vectors)
+    )
+
+
+def _encoded(vector: NDArray[np.float32], encoding: _Format) -> list[float] | str:
+    if encoding == "float":
+        floats: list[float] = vector.tolist()
+        return floats
+    return base64.b64encode(np.asarray(vector, dtype="<f4").tobytes()).decode()
 
 
 def _check_model(model: str | None, service: Service) -> None:
     if model is not None and model != service.name:
-        message = f"The model {model!a} is not served here. Use '{service.name}', or leave `model` out."
+        message = f"The model {model[:256]!a} is not served here. Use '{service.name}', or leave `model` out."
         raise ApiError(404, message, code="model_not_found", param="model")
+
+
+def _check_tokenizer(tokenizer: str | None, service: Service) -> None:
+    if tokenizer is not None and tokenizer != service.name:
+        message = (
+            f"Token ids of {tokenizer[:64]!a} would be other words here: this server knows the tokenizer of "
+            f"'{service.name}' alone. Send texts."
+        )
+        raise ApiError(400, message, code="tokenizer_not_served", param="tokenizer")
 
 
 def _check_dimensions(dimensions: int | None, service: Service) -> None:
@@ -64,19 +132,3 @@ def _check_dimensions(dimensions: int | None, service: Service) -> None:
             f"{service.dimension}. Leave `dimensions` out."
         )
         raise ApiError(400, message, code="dimensions_not_supported", param="dimensions")
-
-
-def _answer(embedded: Embedded, model: str, encoding: _Format) -> JSONResponse:
-    data = [
-        {"object": "embedding", "index": index, "embedding": vector}
-        for index, vector in enumerate(_encoded(embedded.vectors, encoding))
-    ]
-    usage = {"prompt_tokens": embedded.tokens, "total_tokens": embedded.tokens}
-    return JSONResponse({"object": "list", "data": data, "model": model, "usage": usage})
-
-
-def _encoded(vectors: Vectors, encoding: _Format) -> list[Any]:
-    if encoding == "float":
-        floats: list[Any] = vectors.tolist()
-        return floats
-    return [base64.b64encode(np.asarray(vector, dtype="<f4").tobytes()).decode() for vector in vectors]

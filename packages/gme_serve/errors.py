@@ -64,17 +64,29 @@ def _on_http(_request: Request, error: Exception) -> Response:
         return error.response()
     if not isinstance(error, HTTPException):
         raise error
-    code, message = _KNOWN.get(error.status_code, ("bad_request", error.detail))
+    code, message = _KNOWN.get(error.status_code, ("bad_request", _unread(error)))
     return ApiError(error.status_code, message, code=code, headers=error.headers).response()
+
+
+def _unread(error: HTTPException) -> str:
+    """What keeps a body from being read; the framework says only that something did."""
+    cause = error.__cause__
+    if isinstance(cause, RecursionError):
+        return "The body is nested too deeply."
+    if isinstance(cause, UnicodeDecodeError):
+        return f"The body is not valid {cause.encoding}: {cause.reason} at byte {cause.start}."
+    if isinstance(cause, ValueError):  # of the parser, such as an integer of too many digits
+        return f"The body can't be read: {cause}"
+    return error.detail
 
 
 def _on_validation(_request: Request, error: Exception) -> Response:
     if not isinstance(error, RequestValidationError):
         raise error
-    found = error.errors()
-    message = "; ".join(_describe(detail) for detail in found[:3])
-    code, place = str(found[0]["type"]), found[0]["loc"][1:]
-    param = field_path(place) if place and code != "json_invalid" else None
+    details = error.errors()
+    message = "; ".join(_describe(detail) for detail in details[:3])
+    code, location = str(details[0]["type"]), details[0]["loc"][1:]
+    param = field_path(location) if location and code != "json_invalid" else None
     return ApiError(400, message, code=code, param=param).response()
 
 
@@ -92,9 +104,9 @@ def _describe(detail: Mapping[str, Any]) -> str:
     return f"{path}: {detail['msg']}"
 
 
-def field_path(place: Sequence[str | int]) -> str:
+def field_path(location: Sequence[str | int]) -> str:
     """``input[0].image`` for ``("input", 0, "image")``."""
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).removeprefix(".")
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).removeprefix(".")
 
 
 def _kind(status: int) -> str:

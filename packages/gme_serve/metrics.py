@@ -25,6 +25,7 @@ class Metrics:
         self.items = Counter("gme_items", "Items embedded.", registry=self.registry)
         self.tokens = Counter("gme_tokens", "Tokens embedded.", registry=self.registry)
         self.waiting = Gauge("gme_queue_depth", "Requests that wait for the model.", registry=self.registry)
+        self.waiting_tokens = Gauge("gme_queue_tokens", "Tokens that wait for the model.", registry=self.registry)
         self.batch_tokens = Histogram(
             "gme_batch_tokens", "Tokens computed together.", buckets=_TOKENS, registry=self.registry
         )

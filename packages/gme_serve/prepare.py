@@ -1,15 +1,21 @@
 """A request's items made ready and checked to the last detail, so that what waits for the model can't be bad.
 
-Slow (pictures are decoded), so it runs in threads. Knows limits and the model's tokens; neither HTTP nor queues.
+Slow (texts are tokenised, pictures decoded), so it runs in threads, some items at a time. Knows limits and the model's
+tokens; neither HTTP nor queues.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Sequence
+import logging
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
+
+from tokenizers import Tokenizer
 
 from gme_data.errors import FoundryError
 from gme_data.images import open_image
@@ -17,110 +23,167 @@ from gme_embedder.prepare import Preparer
 from gme_serve.config import Limits
 from gme_serve.errors import ApiError
 
+_LOG = logging.getLogger(__name__)
+_NUMBER = re.compile(r"^Item \d+: ")
+"""Counts within what was prepared together; clients know the item by `param`."""
+_REPLACEMENT = "\ufffd"
+"""What a decoder writes for bytes that are no character."""
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """An item as it came: `image` is encoded bytes or a data: URI in base64."""
+    """An item as it came: `image` is encoded bytes or a data: URI in base64, `token_ids` stand for the text."""
 
     text: str | None = None
     title: str | None = None
     image: bytes | str | None = None
+    token_ids: Sequence[int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A request that the model will take.
+    """A request that the model will take, or some of its items.
 
     Attributes:
         items: What `Embedder.encode` is given.
         instruction: Of all items.
-        tokens: What they come to, prompt and visual tokens included.
+        tokens: What each item comes to, prompt and visual tokens included.
     """
 
     items: list[dict[str, Any]]
     instruction: str | None
-    tokens: int
+    tokens: list[int]
 
 
-def prepare(
-    preparer: Preparer, limits: Limits, parts: Sequence[Part], instruction: str | None, places: Sequence[str]
-) -> Prepared:
-    """Check a request and count its tokens.
-
-    The resized pictures are dropped again and made anew by `encode`: bytes may wait by the hundred, pixels may not.
-    Several threads may share `preparer`: pictures without an id pass by its cache.
+def read_items(
+    parts: Sequence[Part], params: Sequence[str], tokenizer: Tokenizer, limits: Limits
+) -> list[dict[str, Any]]:
+    """The items as `Embedder.encode` takes them, within all limits that need no token to be counted.
 
     Args:
-        preparer: Of the served model.
-        limits: What is allowed.
         parts: The items, at least one.
-        instruction: Of all items.
-        places: What an error calls each item, such as ``input[0]``.
+        params: What an error calls each item, such as ``input[0]``.
+        tokenizer: Of the served model.
+        limits: What is allowed.
 
     Raises:
-        ApiError: 400; `param` is the item's place.
+        ApiError: 400; `param` is the item's.
     """
     if len(parts) > limits.max_items:
         message = f"{len(parts)} items in one request; this server takes {limits.max_items}. Send several requests."
         raise ApiError(400, message, code="too_many_items", param="input")
-    _check_text(instruction, "instruction", limits)
-    items, tokens = [], 0
-    for part, place in zip(parts, places, strict=True):
-        item = _item(part, place, limits)
-        try:
-            (tokenised,) = preparer.tokenise([item], instruction)
-        except FoundryError as error:
-            raise _refused(error, place) from error
-        items.append(item)
-        tokens += len(tokenised.ids)
-    return Prepared(items, instruction, tokens)
+    items, pixels = [], 0
+    for part, param in zip(parts, params, strict=True):
+        text = part.text if part.token_ids is None else _text_of(part.token_ids, tokenizer, param)
+        for written in (text, part.title):
+            check_text(written, param, limits)
+        item: dict[str, Any] = {"text": text, "title": part.title}
+        if part.image is not None:
+            item["image"] = part.image if isinstance(part.image, bytes) else _decoded(part.image, param)
+            pixels += _pixels(item["image"], param, limits)
+        if pixels > limits.max_request_pixels:
+            message = f"{param}: with this picture the request has {pixels} pixels; this server takes "
+            message += f"{limits.max_request_pixels} in one request. Send several requests or smaller pictures."
+            raise ApiError(400, message, code="too_many_pixels", param=param)
+        items.append({name: value for name, value in item.items() if value is not None})
+    return items
 
 
-def _item(part: Part, place: str, limits: Limits) -> dict[str, Any]:
-    for text in (part.text, part.title):
-        _check_text(text, place, limits)
-    item: dict[str, Any] = {"text": part.text, "title": part.title}
-    if part.image is not None:
-        item["image"] = part.image if isinstance(part.image, bytes) else _decoded(part.image, place)
-        _check_pixels(item["image"], place, limits)
-    return {name: value for name, value in item.items() if value is not None}
+def prompt_tokens(preparer: Preparer, instruction: str | None) -> int:
+    """Tokens that every item of a request costs, whatever it holds: those of the prompt around it.
 
-
-def _decoded(uri: str, place: str) -> bytes:
+    Raises:
+        ApiError: 400; the instruction leaves no room for an item.
+    """
     try:
-        return base64.b64decode(uri.partition(",")[2], validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise ApiError(
-            400, f"{place}: the picture's base64 is damaged: {error}", code="bad_image", param=place
-        ) from error
-
-
-def _check_pixels(data: bytes, place: str, limits: Limits) -> None:
-    """By the header alone: a picture that is too large is never decoded."""
-    try:
-        with open_image(data, "the picture") as image:
-            width, height = image.size
+        (planned,) = preparer.plan([{"text": "a"}], instruction)
     except FoundryError as error:
-        raise _refused(error, place) from error
-    if width * height > limits.max_pixels:
-        message = f"{place}: {width}x{height} pixels; this server takes {limits.max_pixels}. Send a smaller picture."
-        raise ApiError(400, message, code="too_many_pixels", param=place)
+        raise _refused(error, "instruction") from error
+    return len(planned.item.ids)
 
 
-def _check_text(text: str | None, place: str, limits: Limits) -> None:
+def count_tokens(
+    preparer: Preparer, items: Sequence[dict[str, Any]], instruction: str | None, params: Sequence[str]
+) -> list[int]:
+    """Tokens of each item; their pictures are decoded to see that they are whole.
+
+    The resized pictures are dropped again and made anew by `encode`: bytes may wait by the hundred, pixels may not.
+    Several threads may share `preparer`: pictures without an id pass by its cache.
+
+    Raises:
+        ApiError: 400; `param` is the item's.
+    """
+
+    def refuse(number: int, error: FoundryError) -> NoReturn:
+        raise _refused(error, params[number]) from error
+
+    planned = preparer.plan(items, instruction, on_error=refuse)
+    for item in planned:
+        with _picture_of(params[item.number]):
+            preparer.fill(item)
+    return [len(item.item.ids) for item in planned]
+
+
+def check_text(text: str | None, param: str, limits: Limits) -> None:
+    """Raise `ApiError` 400 for a text that is too long or no valid Unicode."""
     if text is None:
         return
     if len(text) > limits.max_characters:
-        message = f"{place}: a text of {len(text)} characters; this server takes {limits.max_characters}. Shorten it."
-        raise ApiError(400, message, code="text_too_long", param=place)
+        message = f"{param}: a text of {len(text)} characters; this server takes {limits.max_characters}. Shorten it."
+        raise ApiError(400, message, code="text_too_long", param=param)
     try:
         text.encode()
     except UnicodeEncodeError as error:  # JSON can write half of a surrogate pair
-        message = f"{place}: not valid Unicode: a lone surrogate at character {error.start}."
-        raise ApiError(400, message, code="bad_text", param=place) from error
+        message = f"{param}: not valid Unicode: a lone surrogate at character {error.start}."
+        raise ApiError(400, message, code="bad_text", param=param) from error
 
 
-def _refused(error: FoundryError, place: str) -> ApiError:
-    what = str(error).removeprefix("Item 0: ")
-    message = " ".join([f"{place}: {what}", *([error.hint] if error.hint else [])])
-    return ApiError(400, message, code="bad_item", param=place)
+def _text_of(token_ids: Sequence[int], tokenizer: Tokenizer, param: str) -> str:
+    """The text that token ids of the served model's tokenizer stand for."""
+    size = tokenizer.get_vocab_size()
+    unknown = next((id_ for id_ in token_ids if id_ >= size), None)
+    if unknown is not None:
+        message = f"{param}: there is no token {unknown}: the tokenizer of this model has {size}."
+        raise ApiError(400, message, code="unknown_token", param=param)
+    text: str = tokenizer.decode(list(token_ids), skip_special_tokens=False)
+    if _REPLACEMENT in text and tokenizer.encode(text, add_special_tokens=False).ids != list(token_ids):
+        message = f"{param}: the token ids begin or end within a character. Cut texts, not their tokens."
+        raise ApiError(400, message, code="bad_token_ids", param=param)
+    return text
+
+
+def _decoded(uri: str, param: str) -> bytes:
+    try:
+        return base64.b64decode(uri.partition(",")[2], validate=True)
+    except (binascii.Error, ValueError) as error:
+        message = f"{param}: the picture's base64 is damaged: {error}"
+        raise ApiError(400, message, code="bad_image", param=param) from error
+
+
+def _pixels(data: bytes, param: str, limits: Limits) -> int:
+    """Width times height by the header alone: a picture that is too large is never decoded."""
+    with _picture_of(param), open_image(data, "the picture") as image:
+        width, height = image.size
+    if width * height > limits.max_pixels:
+        message = f"{param}: {width}x{height} pixels; this server takes {limits.max_pixels}. Send a smaller picture."
+        raise ApiError(400, message, code="too_many_pixels", param=param)
+    return width * height
+
+
+@contextmanager
+def _picture_of(param: str) -> Iterator[None]:
+    """Whatever a decoder raises over a stranger's bytes is about these bytes: it refuses the item, and nothing more."""
+    try:
+        yield
+    except FoundryError as error:
+        raise _refused(error, param) from error
+    except Exception as error:
+        _LOG.exception("A decoder failed in a way that nobody foresaw.")
+        message = f"{param}: the picture can't be decoded ({type(error).__name__})."
+        raise ApiError(400, message, code="bad_image", param=param) from error
+
+
+def _refused(error: FoundryError, param: str) -> ApiError:
+    what = _NUMBER.sub("", str(error))
+    message = " ".join([f"{param}: {what}", *([error.hint] if error.hint else [])])
+    return ApiError(400, message, code="bad_item", param=param)

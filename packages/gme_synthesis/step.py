@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ def synthesize(config: SynthesisConfig, inputs: Mapping[str, Path], context: Ste
     examples, rejects, tallies = collect(config, world, shards, native, benchmark)
     require_all_task_types(examples)
     write_examples(context.staging / "train", examples)
-    write_rejects(context.staging / "rejects", rejects)
+    write_rejects(context.staging / "rejects", sorted(rejects, key=attrgetter("step", "reason", "subject", "text")))
     facts = write_funnel(context.staging / "funnel.json", tallies, examples, skipped(config, judge))
     plot_funnel(context.staging / "funnel.svg", tallies)
     write_card(context.staging, config, examples, store, facts)

@@ -225,8 +225,15 @@ def _keep(value: Any, pictures: dict[str, bytes]) -> str | None:  # noqa: ANN401
 
 def _bytes(value: Any) -> bytes:  # noqa: ANN401
     """Encoded bytes of a picture or video: in the table, or beside it."""
-    if not value:
-        return b""
+    if value is None or isinstance(value, bytes):
+        return value or b""
+    if not isinstance(value, Mapping):
+        raise FoundryError(f"A picture or video must be bytes, or a struct of bytes and path; {type(value).__name__}.")
     if value.get("bytes"):
         return bytes(value["bytes"])
-    return Path(value["path"]).read_bytes() if value.get("path") else b""
+    if not value.get("path"):
+        return b""
+    try:
+        return Path(value["path"]).read_bytes()
+    except OSError as error:
+        raise FoundryError(f"The picture or video {value['path']} can't be read: {error.strerror}.") from error

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from support.small import GME, Small
+from support.small import GME, HERE, Small
 
 
 def test_ctrl_c_says_so_and_the_rerun_goes_on(tmp_path: Path) -> None:
@@ -38,6 +38,7 @@ def test_ctrl_c_says_so_and_the_rerun_goes_on(tmp_path: Path) -> None:
 
 
 def test_sigterm_ends_the_pipeline_and_all_it_started_within_seconds(tmp_path: Path) -> None:
+    shutil.copy(HERE / "promotion.yaml", tmp_path)
     process = subprocess.Popen(Small(tmp_path).command("pipeline"), stderr=subprocess.PIPE, text=True)
     # Two steps at once, one of them waited for in another thread.
     while len(list(tmp_path.glob("*/.staging/*"))) < 2:
@@ -79,6 +80,7 @@ def test_a_nearly_full_disk_is_refused_before_the_pipeline_starts(tmp_path: Path
 def test_two_pipelines_in_one_workspace_are_refused(tmp_path: Path) -> None:
     import fcntl
 
+    shutil.copy(HERE / "promotion.yaml", tmp_path)
     (tmp_path / "runs").mkdir()
     with (tmp_path / "runs" / "pipeline.lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)

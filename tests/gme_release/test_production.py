@@ -9,11 +9,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from release_miniature import build_workspace
 from support.postgres import create_database, running_postgres
 from support.small import HERE, Small
 
 from gme_data.errors import FoundryError
-from gme_release.replay import require_usable
+from gme_release.champion import resolve
+from gme_release.config import ReleaseConfig
+from gme_release.preflight import check_release
+from gme_release.registration import register
 from gme_release.settings import RecordSettings, mask
 from gme_release.tracking import database, open_client
 
@@ -23,6 +27,24 @@ def test_a_workspace_of_its_own_is_the_default(tmp_path: Path) -> None:
     assert settings.tracking_uri(tmp_path) == f"sqlite:///{tmp_path}/runs/mlflow/mlflow.db"
     assert settings.artifact_location(tmp_path, "x") == f"file://{tmp_path}/runs/mlflow/artifacts/x"
     assert not settings.has_records(tmp_path)
+
+
+def test_a_workspace_of_any_name(tmp_path: Path, empty_database: Path) -> None:
+    """A model is logged, registered, found by its alias and fetched; all of it inside the workspace."""
+    workspace = tmp_path / "we ird?#%41+ü:x'--;"
+    database(workspace).parent.mkdir(parents=True)
+    shutil.copy(empty_database, database(workspace))
+    facts = build_workspace(workspace)
+    config = ReleaseConfig(experiment="../a b/ü?#%41")
+    registered = register(workspace, config, facts)
+    assert registered.version == "1"
+    assert resolve(workspace, config.model_name).folder.is_relative_to(workspace)
+    assert register(workspace, config, facts).run_id == registered.run_id
+    [artifacts] = (workspace / "runs/mlflow/artifacts").iterdir()
+    assert artifacts.name == "../a b/ü?#%41".replace("/", "%2F").replace(" ", "%20").replace("ü", "%C3%BC").replace(
+        "?", "%3F"
+    ).replace("#", "%23").replace("%41", "%2541")
+    assert [found.name for found in tmp_path.iterdir()] == [workspace.name]
 
 
 @pytest.mark.parametrize(
@@ -68,10 +90,11 @@ def test_a_database_of_another_version_is_left_alone(
         connection.execute("drop table logged_models")  # MLflow alone would take it for unfinished, and migrate
     connection.close()
     before = hashlib.sha256(path.read_bytes()).hexdigest()
-    for use in (open_client, require_usable):
-        with pytest.raises(FoundryError, match=said) as refused:
-            use(tmp_path)
-        assert hint in str(refused.value.hint)
+    with pytest.raises(FoundryError, match=said) as refused:
+        open_client(tmp_path)
+    assert hint in str(refused.value.hint)
+    tracker = next(check_release(tmp_path, ReleaseConfig()))
+    assert said in str(tracker.error)
     assert hashlib.sha256(path.read_bytes()).hexdigest() == before
 
 

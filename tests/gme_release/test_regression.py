@@ -63,7 +63,12 @@ def test_a_champion_of_another_evaluation_is_compared_by_intervals() -> None:
         assert not any(results(measured("m", shift=-0.2), champion).values())
         detail = compare(measured("m"), champion, RULE)[0].detail
         assert "by intervals" in detail
-    assert compare(measured("m"), ModelScores("c", "", "", {}), RULE)[0].detail.endswith("nothing to compare")
+
+
+def test_what_was_not_compared_has_not_passed() -> None:
+    [check] = compare(measured("m"), ModelScores("c", "", "", {}), RULE)
+    assert not check.passed
+    assert "no task in common" in check.detail
 
 
 def test_a_number_that_is_none_never_passes() -> None:

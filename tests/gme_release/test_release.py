@@ -114,6 +114,18 @@ def test_a_record_edited_by_hand(copy: Path, finished: Finished) -> None:
     assert "note: unknown field" in complaint(copy)
 
 
+def test_a_record_that_names_nothing_is_no_release(copy: Path, finished: Finished) -> None:
+    """Signed and all: an empty record agrees with any folder that lacks the rest."""
+    record = read_record(copy)
+    for name in [entry.path for entry in record.files]:
+        (copy / name).unlink()
+    write_record(copy, record.model_copy(update={"files": (), "tasks": (), "datasets": ()}))
+    sign(copy, finished.key)
+    said = complaint(copy)
+    for problem in ("does not name requirements.txt", "does not name scores.json", "no file of the model", "no tasks"):
+        assert problem in said
+
+
 def test_another_key(finished: Finished, tmp_path: Path) -> None:
     public = make_key(tmp_path / "other.pem")
     assert "release.sig" in complaint(finished.release.folder, public)

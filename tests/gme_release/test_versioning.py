@@ -5,14 +5,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from release_miniature import build_workspace
 
 from gme_data.errors import FoundryError
 from gme_data.manifest import damage, read_manifest, write_manifest
 from gme_release.config import ReleaseConfig
 from gme_release.diffable import write_diffable
 from gme_release.dvc_command import run_dvc
+from gme_release.dvc_config import dvc_settings, prepare
 from gme_release.records import RunFacts
-from gme_release.versioning import dvc_settings, fetch, prepare, read_pointer, version_outputs
+from gme_release.versioning import fetch, read_pointer, version_outputs
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -139,6 +141,43 @@ def test_user_mistakes(facts: RunFacts, config: ReleaseConfig) -> None:
     (facts.workspace / "data.dvc").write_text("outs: []\n")
     with pytest.raises(FoundryError, match="not a DVC pointer"):
         read_pointer(facts.workspace, "data")
+
+
+def test_a_checkout_without_git_is_versioned_without_git(facts: RunFacts, config: ReleaseConfig) -> None:
+    """The sources from an archive: the configuration expects a repository, and there is none."""
+    (facts.workspace / ".dvc").mkdir()
+    shutil.copy(CHECKOUT / ".dvc/config", facts.workspace / ".dvc")
+    assert version_outputs(facts.workspace, config).folders[0].nfiles == 4
+    assert (facts.workspace / ".dvc/config").read_text() == (CHECKOUT / ".dvc/config").read_text()
+    assert "no_scm" in (facts.workspace / ".dvc/config.local").read_text()
+
+
+def test_what_others_wrote_for_this_machine_stays(tmp_path: Path, config: ReleaseConfig) -> None:
+    local = tmp_path / ".dvc/config.local"
+    (tmp_path / ".git").mkdir()
+    (tmp_path / ".dvc").mkdir()
+    local.write_text("[core]\n    no_scm = true\n['remote \"store\"']\n    user = me\n")
+    before = local.read_text()
+    prepare(tmp_path, config)
+    assert local.read_text() == before
+
+
+def test_strange_names_of_remotes_and_folders(tmp_path: Path) -> None:
+    """Characters that DVC's configuration gives a meaning to, in the workspace and in the address."""
+    workspace = tmp_path / "we ird?#%41+ü:x, 'y'"
+    workspace.mkdir()
+    facts = build_workspace(workspace)
+    config = ReleaseConfig(remote="Store", remote_url="a#b, 'c'%d?")
+    version_outputs(facts.workspace, config)
+    assert objects(workspace / "a#b, 'c'%d?")
+    assert not (workspace / "dvc-store").exists()
+
+
+def test_an_empty_folder_is_nothing_to_version(tmp_path: Path, config: ReleaseConfig) -> None:
+    build_workspace(tmp_path)
+    (tmp_path / "extra").mkdir()
+    with pytest.raises(FoundryError, match=r"extra in .* holds no file"):
+        version_outputs(tmp_path, config.model_copy(update={"tracked": ("data", "extra")}))
 
 
 def test_committed_configuration_is_the_generated_one() -> None:

@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -21,6 +21,7 @@ import uvicorn
 from fastapi import FastAPI
 from PIL import Image, ImageDraw
 
+from gme_embedder.prepare import Preparer
 from gme_serve.server import address, bind
 
 KEY = "a-key-for-tests"
@@ -39,6 +40,30 @@ def png(number: int, width: int = 80, height: int = 60) -> bytes:
 
 def data_uri(data: bytes, kind: str = "image/png") -> str:
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+
+
+@dataclass
+class ConstantEncoder:
+    """One and the same vector for every item, behind the real preparer: for what is about bodies, not about vectors.
+
+    Attributes:
+        preparer: Of a real model.
+        calls: The texts of each call.
+        go: Calls wait for it.
+    """
+
+    preparer: Preparer
+    dimension: int = 8
+    calls: list[list[str | None]] = field(default_factory=list)
+    go: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        self.go.set()
+
+    def encode(self, items, instruction, *, batch_tokens):  # as `Embedder.encode`
+        self.calls.append([item.get("text") for item in items])
+        assert self.go.wait(60)
+        return np.full((len(items), self.dimension), self.dimension**-0.5, np.float32)
 
 
 @dataclass

@@ -13,7 +13,7 @@ from gme_serve.prepare import Prepared
 
 
 def request(*texts: str, instruction: str | None = None, tokens: int = 10) -> Prepared:
-    return Prepared([{"text": text} for text in texts], instruction, tokens)
+    return Prepared([{"text": text} for text in texts], instruction, [tokens] * len(texts))
 
 
 class Encoder:
@@ -86,3 +86,72 @@ def test_a_client_that_went_away_costs_nobody_else():
         return answer.item()
 
     assert asyncio.run(run()) == 4
+
+
+def test_a_large_request_takes_turns_with_small_ones():
+    encoder, tokens = Encoder(), []
+
+    async def run():
+        batcher = Batcher(encoder, Batching(batch_tokens=40, wait_ms=1), tokens.append)
+        batcher.start()
+        large = asyncio.create_task(batcher.submit(request(*("x" * n for n in range(1, 13)))))
+        small = [asyncio.create_task(batcher.submit(request(text))) for text in ("one", "two")]
+        await asyncio.sleep(0)
+        assert (len(batcher), batcher.tokens) == (3, 140)
+        await asyncio.wait([*small, large], return_when=asyncio.FIRST_COMPLETED)
+        assert not large.done()
+        answers = [(await answer).ravel().tolist() for answer in (large, *small)]
+        await batcher.stop()
+        assert (len(batcher), batcher.tokens) == (0, 0)
+        return answers
+
+    assert asyncio.run(run()) == [list(range(1, 13)), [3], [3]]
+    assert tokens == [40, 40, 40, 20]
+    assert [texts for texts, _ in encoder.calls][1] == ["one", "two", "xxxxx", "xxxxxx"]
+
+
+def test_a_request_that_fits_into_a_batch_is_never_parted():
+    encoder = Encoder()
+
+    async def run():
+        batcher = Batcher(encoder, Batching(batch_tokens=50, wait_ms=1), lambda _: None)
+        batcher.start()
+        await asyncio.gather(*(batcher.submit(request("a" * n, "b", "c")) for n in range(1, 4)))
+        await batcher.stop()
+
+    asyncio.run(run())
+    assert [len(texts) for texts, _ in encoder.calls] == [3, 3, 3]
+
+
+def test_a_part_that_fails_ends_its_request_and_no_other():
+    encoder = Encoder()
+
+    async def run():
+        batcher = Batcher(encoder, Batching(batch_tokens=20, wait_ms=1), lambda _: None)
+        batcher.start()
+        bad, other = (asyncio.create_task(batcher.submit(asked)) for asked in (
+            request("a", "bad", "c", "d", "e", "f"), request("x", "y", "z")
+        ))  # fmt: skip
+        with pytest.raises(RuntimeError, match="out of memory"):
+            await bad
+        answer = await other
+        await batcher.stop()
+        return answer.ravel().tolist()
+
+    assert asyncio.run(run()) == [1, 1, 1]
+    assert not any("e" in texts for texts, _ in encoder.calls), "nothing more is computed for it"
+
+
+def test_an_item_larger_than_a_batch_goes_alone():
+    encoder = Encoder()
+
+    async def run():
+        batcher = Batcher(encoder, Batching(batch_tokens=25, wait_ms=1), lambda _: None)
+        batcher.start()
+        asked = Prepared([{"text": text} for text in ("a", "bb", "ccc")], None, [10, 60, 10])
+        answers = await asyncio.gather(batcher.submit(asked), batcher.submit(request("dddd")))
+        await batcher.stop()
+        return [answer.ravel().tolist() for answer in answers]
+
+    assert asyncio.run(run()) == [[1, 2, 3], [4]]
+    assert sorted(len(texts) for texts, _ in encoder.calls) == [1, 1, 2]

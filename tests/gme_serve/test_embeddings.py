@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import json
 import random
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -131,24 +133,143 @@ def test_dimensions_are_taken_only_as_trained(client, embedder):
     assert "not trained for shortened embeddings" in error["message"]
 
 
+def test_names_of_models_have_slashes(strict):
+    (model,) = strict.get("/v1/models").json()["data"]
+    assert model == {
+        "id": "acme/tiny",
+        "object": "model",
+        "owned_by": "gme",
+        **{k: model[k] for k in ("created", "dimension")},
+    }
+    assert isinstance(model["created"], int)
+    assert time.time() - model["created"] < 3600
+    for path in ("acme/tiny", "acme%2Ftiny"):
+        assert strict.get(f"/v1/models/{path}").json() == model
+    assert strict.get("/v1/models/").json() == strict.get("/v1/models").json()
+    for path in ("acme", "acme/tiny/x", "gpt-4", "%00", "%F0%9F%90%8E", "x" * 4000):
+        answer = strict.get(f"/v1/models/{path}")
+        error = error_of(answer)
+        assert (answer.status_code, error["type"], error["param"], error["code"]) == (
+            404, "invalid_request_error", "model", "model_not_found"
+        )  # fmt: skip
+
+
+NULLS = dict.fromkeys(("model", "instruction", "encoding_format", "dimensions", "user", "tokenizer"))
+
+
+def test_null_is_as_if_left_out(client, embedder):
+    np.testing.assert_allclose(
+        vectors(
+            client.post("/v1/embeddings", json={"input": [{"text": "Lima", "title": None, "image": None}], **NULLS})
+        ),
+        embedder.encode(["Lima"]),
+        atol=1e-6,
+    )
+
+
+def test_fields_that_clients_add_are_ignored_and_named(client, embedder):
+    added = {
+        "input_type": "query",
+        "truncate_prompt_tokens": 3,
+        "metadata": {"a": [None]},
+        "timeout": 5,
+        "extra, \n\ud83d": 1,
+    }
+    body = json.dumps({"input": "Lima", **added})
+    answer = client.post("/v1/embeddings", content=body, headers={"Content-Type": "application/json"})
+    np.testing.assert_allclose(vectors(answer), embedder.encode(["Lima"]), atol=1e-6)
+    named = answer.headers["x-ignored-fields"].split(", ")
+    assert named == ["input_type", "truncate_prompt_tokens", "metadata", "timeout", "extra%2C%20%0A%ED%A0%BD"]
+    assert "x-ignored-fields" not in client.post("/v1/embeddings", json={"input": "Lima"}).headers
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("instuction", "instruction"), ("instructions", "instruction"), ("instruct", "instruction"), ("INPUTS", "input"),
+     ("dimension", "dimensions"), ("encodingFormat", "encoding_format"), ("tokeniser", "tokenizer")],
+)  # fmt: skip
+def test_a_slip_in_a_field_that_decides_the_vector_is_refused(client, name, meant):
+    answer = client.post("/v1/embeddings", json={"input": "x", name: "y"})
+    assert (answer.status_code, error_of(answer)["code"]) == (400, "unknown_field")
+    assert f"Did you mean '{meant}'?" in error_of(answer)["message"]
+
+
+def test_token_ids_are_taken_of_the_served_tokenizer_only(client, embedder):
+    texts = ["Lima", "<b>bold</b> \u00e9\U0001f40e \x00"]
+    ids = [embedder.preparer.tokenizer.encode(text, add_special_tokens=False).ids for text in texts]
+    same = embedder.encode(texts)
+    named = {"tokenizer": "model"}
+    np.testing.assert_allclose(vectors(client.post("/v1/embeddings", json={"input": ids, **named})), same, atol=1e-6)
+    np.testing.assert_allclose(
+        vectors(client.post("/v1/embeddings", json={"input": ids[0], **named})), same[:1], atol=1e-6
+    )
+    mixed = [{"token_ids": ids[0], "image": data_uri(png(1))}, "Lima"]
+    np.testing.assert_allclose(
+        vectors(client.post("/v1/embeddings", json={"input": mixed, **named})),
+        embedder.encode([{"text": "Lima", "image": png(1)}, "Lima"]),
+        atol=1e-6,
+    )
+    for more in ({}, {"model": "model"}, {"tokenizer": None}):
+        error = error_of(client.post("/v1/embeddings", json={"input": ids, **more}))
+        assert (error["code"], error["param"]) == ("token_ids", "input")
+        assert "check_embedding_ctx_length=False" in error["message"]
+    error = error_of(client.post("/v1/embeddings", json={"input": ids, "tokenizer": "cl100k_base"}))
+    assert (error["code"], error["param"]) == ("tokenizer_not_served", "tokenizer")
+    cut = embedder.preparer.tokenizer.encode("\U0001f40e", add_special_tokens=False).ids[:-1]
+    assert cut
+    error = error_of(client.post("/v1/embeddings", json={"input": ["x", cut], **named}))
+    assert (error["code"], error["param"]) == ("bad_token_ids", "input[1]")
+    size = embedder.preparer.tokenizer.get_vocab_size()
+    error = error_of(client.post("/v1/embeddings", json={"input": [size], **named}))
+    assert (error["code"], error["param"]) == ("unknown_token", "input[0]")
+
+
+def test_blank_texts_are_taken_and_empty_ones_refused_as_by_openai(client, embedder):
+    assert vectors(client.post("/v1/embeddings", json={"input": [" ", "\n"]})).shape == (2, embedder.dimension)
+    picture = {"text": "", "image": data_uri(png(1))}
+    np.testing.assert_allclose(
+        vectors(client.post("/v1/embeddings", json={"input": [picture]})),
+        embedder.encode([{"image": png(1)}]),
+        atol=1e-6,
+    )
+    for body, param in (
+        ("", "input[0]"), ([""], "input[0]"), (["a", ""], "input[1]"), (["a", {"text": ""}], "input[1]"),
+        ([{"title": "", "text": ""}], "input[0]"), ([{"title": ""}], "input[0]"), ([[]], "input[0]"),
+    ):  # fmt: skip
+        answer = client.post("/v1/embeddings", json={"input": body})
+        assert (answer.status_code, error_of(answer)["param"]) == (400, param)
+        assert "input cannot be an empty string" in error_of(answer)["message"]
+
+
 BAD = [
     ({"inputs": "x"}, None, "Unknown field 'inputs'. Did you mean 'input'?"),
     ({"input": "x", "dimension": 3}, None, "Did you mean 'dimensions'?"),
     ({"input": [{"txt": "x"}]}, "input[0]", "Unknown field 'txt'. Did you mean 'text'?"),
+    ({"input": [{"text": "x", "image_url": "y"}]}, "input[0]", "Unknown field 'image_url'."),
     ({}, "input", "Field required"),
     ({"input": []}, "input", "at least one item"),
     ({"input": 3}, "input", "a text, or a list"),
+    ({"input": None}, "input", "a text, or a list"),
     ({"input": {"text": "x"}}, "input", "a text, or a list"),
-    ({"input": [1, 2, 3]}, "input", "Token ids are not taken"),
-    ({"input": [[1, 2], [3]]}, "input", "Token ids are not taken"),
+    ({"input": [1, 2, 3]}, "input", "Token ids are taken only with `tokenizer`"),
+    ({"input": [[1, 2], [3]]}, "input", "Token ids are taken only with `tokenizer`"),
+    ({"input": [1, "x"], "tokenizer": "model"}, "input[0].token_ids[1]", "valid integer"),
+    ({"input": [[1, True]], "tokenizer": "model"}, "input[0].token_ids[1]", "valid integer"),
+    ({"input": [{"token_ids": [1], "text": "x"}], "tokenizer": "model"}, "input[0]", "not both"),
     ({"input": ["x", {}]}, "input[1]", "needs a text, an image, or both"),
-    ({"input": ["x", None]}, "input[1]", ""),
+    ({"input": ["x", None]}, "input[1]", "found null"),
+    ({"input": [True]}, "input[0]", "found a boolean"),
+    ({"input": ["x", 1.5]}, "input[1]", "found a number"),
+    ({"input": ["x", 7]}, "input[1]", "found a number"),
     ({"input": "x", "instruction": 5}, "instruction", "valid string"),
     ({"input": "x", "encoding_format": "hex"}, "encoding_format", "'float' or 'base64'"),
     ({"input": "x", "dimensions": "64"}, "dimensions", "valid integer"),
+    ({"input": "x", "dimensions": True}, "dimensions", "valid integer"),
     ({"input": "half of a pair: \ud83d"}, "input[0]", "not valid Unicode"),
+    ({"input": [{"title": "\ud83d", "text": "x"}]}, "input[0]", "not valid Unicode"),
     ({"input": "x", "instruction": "\ud83d"}, "instruction", "not valid Unicode"),
-    ({"\ud83d": 1}, None, "Unknown field '\\ud83d'"),
+    ({"\ud83d": 1}, "input", "Field required"),
+    ({"input": [{"\ud83d": 1}]}, "input[0]", "Unknown field '\\ud83d'"),
     ({"input": [{"image": "/etc/passwd"}]}, "input[0].image", "reads no paths and fetches no addresses"),
     ({"input": [{"image": "file:///etc/passwd"}]}, "input[0].image", "Expected a data: URI"),
     ({"input": [{"image": "http://localhost/x.png"}]}, "input[0].image", "Expected a data: URI"),
@@ -160,8 +281,6 @@ BAD = [
 
 @pytest.mark.parametrize(("body", "param", "message"), BAD, ids=range(len(BAD)))
 def test_a_bad_body_is_refused_with_its_field(client, body, param, message):
-    import json
-
     answer = client.post("/v1/embeddings", content=json.dumps(body), headers={"Content-Type": "application/json"})
     error = error_of(answer)
     assert (answer.status_code, error["type"], error["param"]) == (400, "invalid_request_error", param)

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import re
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from serving import KEY, client_of, data_uri, error_of, png
+from serving import KEY, ConstantEncoder, client_of, data_uri, error_of, in_thread, png
+
+from gme_serve.app import create_app
+from gme_serve.config import Batching, Limits
+from gme_serve.service import Service
 
 pytestmark = pytest.mark.xdist_group("serve")
 
@@ -101,6 +107,32 @@ def test_too_many_at_once_are_told_to_come_again(strict):
         assert (answer.status_code, error["type"], error["code"]) == (429, "rate_limit_error", "busy")
         assert answer.headers["retry-after"] == "1"
     assert embed(strict, input="afterwards").status_code == 200
+
+
+def test_too_many_tokens_at_once_are_told_to_come_again(embedder):
+    """The model computes one request while another waits; a third would be too much, and is not when those are done."""
+    encoder = ConstantEncoder(embedder.preparer)
+    service = Service("tiny", encoder, Limits(max_waiting_tokens=1000), Batching(batch_tokens=100, wait_ms=0))
+    with in_thread(create_app(service)) as url, client_of(url) as client, ThreadPoolExecutor(2) as pool:
+        large = {"input": ["a river"] * 60}  # more than may wait, but nothing waits
+        encoder.go.clear()
+        waiting = [pool.submit(embed, client, **large)]
+        while not encoder.calls:
+            time.sleep(0.01)
+        answer = embed(client, input=["a river"] * 30)
+        error = error_of(answer)
+        assert (answer.status_code, error["type"], error["code"]) == (429, "rate_limit_error", "busy")
+        assert answer.headers["retry-after"] == "1"
+        assert "tokens are waiting already" in error["message"]
+        assert "1000 that may wait" in error["message"]
+        waited = client.get("/metrics").text
+        encoder.go.set()
+        assert [future.result().status_code for future in waiting] == [200]
+        assert embed(client, input=["a river"] * 30).status_code == 200
+        done = client.get("/metrics").text
+    assert "gme_queue_depth 1.0" in waited
+    assert float(re.search(r"^gme_queue_tokens ([\d.]+)$", waited, re.M)[1]) > 1000
+    assert "gme_queue_tokens 0.0" in done
 
 
 def test_without_a_corpus_all_but_search_works(strict):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -11,12 +13,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 from signal_flags import EXAMPLE, import_flags
 
+from gme_cli.main import run
 from gme_data.errors import FoundryError
 from gme_data.parquet import read_shards
+from gme_data.settings import parse_config
 from gme_data.steps import execute
-from gme_synthesis.corpus.importing import CORPUS_IMPORT, ImportConfig
+from gme_synthesis.corpus.importing import CORPUS_IMPORT, ImportConfig, ImportSummary
 from gme_synthesis.corpus.store import Corpus, open_corpus
 
 ROWS: list[dict[str, Any]] = [
@@ -86,18 +91,30 @@ def test_text_alone_is_enough(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "config", "message"),
     [
-        ([{"txt": "a"}], {}, r"no column 'text' for 'text'\. Did you mean 'txt'\?"),
-        ([{"text": "a"}], {"columns": {"titel": "t"}}, r"no 'titel'\. Did you mean 'title'\?"),
-        ([{"text": "a"}], {"columns": {"title": "heading"}}, "no column 'heading' for 'title'"),
+        ([{"txt": "a"}], {}, r"no column 'text'\. Did you mean 'txt'\?"),
+        ([{"text": "a"}], {"columns": {"title": "heading"}}, "no column 'heading'"),
         ([{"text": ""}], {}, "no passage that can be used"),
-        ([{"id": "x", "text": "a", "facts": "{broken"}], {}, r"no passage that can be used: bad-facts \(1\)"),
-        ([{"id": "x", "text": "a", "facts": "3"}], {}, r"no passage that can be used: bad-facts \(1\)"),
+        (
+            [{"id": "x", "text": "a", "facts": "{broken"}],
+            {},
+            r"no passage that can be used: 1 x bad-facts, first p\.jsonl, line 1: column 'facts'",
+        ),
+        (
+            [{"id": "x", "text": "a", "facts": "3"}],
+            {},
+            r"no passage that can be used: 1 x bad-facts, first p\.jsonl, line 1: column 'facts'",
+        ),
         ([{"text": "a"}], {"pictures": "nowhere"}, "nowhere: There is no such folder"),
     ],
 )
 def test_mistakes_are_named(tmp_path: Path, rows: list[dict[str, Any]], config: dict[str, Any], message: str) -> None:
     with pytest.raises(FoundryError, match=message):
         imported(tmp_path, write_rows(tmp_path / "p.jsonl", rows), **config)
+
+
+def test_a_column_that_passages_do_not_have_is_a_bad_config() -> None:
+    with pytest.raises(FoundryError, match=r"columns: .*no 'titel'\. Did you mean 'title'\?"):
+        parse_config({"columns": {"titel": "t"}}, ImportConfig, where="own.yaml")
 
 
 def test_one_bad_row_costs_itself_and_no_more(tmp_path: Path) -> None:
@@ -119,14 +136,13 @@ def test_what_data_frames_write_for_nothing_is_nothing(tmp_path: Path) -> None:
 
 
 def test_files_that_are_none(tmp_path: Path) -> None:
-    (tmp_path / "passages.jsonl").write_text('{"text": "a"}\n{broken\n')
+    (tmp_path / "passages.jsonl").write_text('{"text": "a"}\n')
     (tmp_path / "x.doc").write_text("x")
     (tmp_path / "x.parquet").write_text("x")
     for name, message in {
-        "passages.jsonl": "line 2: not JSON",
         "pasages.jsonl": "Did you mean 'passages.jsonl'",
-        "x.doc": "passages are read from",
-        "x.parquet": "not a readable parquet file",
+        "x.doc": "not a table that is read",
+        "x.parquet": "not a readable Parquet file",
     }.items():
         with pytest.raises(FoundryError, match=message):
             imported(tmp_path, tmp_path / name)
@@ -153,3 +169,191 @@ def test_changed_files_are_imported_again_and_equal_ones_are_not(tmp_path: Path)
 def test_the_example_is_whole(tmp_path: Path) -> None:
     counts = import_flags(tmp_path).manifest.counts
     assert (counts["passages"], counts["pictures"], counts["rejects"]) == (51, 52, 0)
+
+
+def write_lines(path: Path, rows: list[Any]) -> Path:
+    path.write_text("".join(f"{row if isinstance(row, str) else json.dumps(row)}\n" for row in rows))
+    return path
+
+
+def summary_of(workspace: Path) -> dict[str, tuple[int, str]]:
+    summary = ImportSummary.read(workspace / "data" / "corpus")
+    return {reason.reason: (reason.rows, reason.first) for reason in summary.reasons}
+
+
+def test_no_cell_becomes_the_repr_of_a_python_object(tmp_path: Path) -> None:
+    rows = [
+        {
+            "id": 1,
+            "text": ["The first sentence.", "The second one."],
+            "title": 1984,
+            "facts": {"n": 3, "in": ["a", "b"]},
+        },
+        {"id": 2, "text": {"en": "A passage.", "de": "Ein Absatz."}},
+        {"id": 3, "text": True},
+        {"id": 4, "text": "A passage.", "title": {"en": "A title"}},
+        {"id": 5, "text": "A passage.", "aliases": {"a": 1}},
+        {"id": 6, "text": "A passage.", "facts": {"a": {"b": 1}}},
+        {"id": [7], "text": "A passage."},
+        {"id": 8.5, "text": "A passage."},
+        {"id": None, "text": "A passage."},
+        {"text": "A passage."},
+        {"id": 9.0, "text": "Nine."},
+    ]
+    corpus, rejects = imported(tmp_path, write_lines(tmp_path / "p.jsonl", rows), pictures=None)
+    first, last = corpus.passages()
+    assert (first.id, first.text, first.title) == ("1", "The first sentence. The second one.", "1984")
+    assert first.facts == {"n": "3", "in": "a, b"}
+    assert (last.id, last.text) == ("9", "Nine.")
+    assert rejects == {"not-a-text": 3, "not-a-list": 1, "bad-facts": 1, "bad-id": 2, "no-id": 2}
+    assert summary_of(tmp_path)["no-id"] == (2, "p.jsonl, line 9: column 'id': expected an id, found nothing")
+
+
+def test_broken_rows_cost_themselves_and_are_told_by_line(tmp_path: Path) -> None:
+    rows = [
+        '{"id": "1", "text": "One."}',
+        "{broken",
+        '{"id": "2", "text": "cut \\ud83d off"}',
+        '{"id": "3", "text": "x"}',
+    ]
+    corpus, rejects = imported(tmp_path, write_lines(tmp_path / "p.jsonl", rows), pictures=None)
+    assert [passage.id for passage in corpus.passages()] == ["1", "3"]
+    assert rejects == {"not-json": 1, "bad-unicode": 1}
+    assert summary_of(tmp_path)["not-json"][1].startswith("p.jsonl, line 2: not JSON")
+    assert summary_of(tmp_path)["bad-unicode"][1].startswith("p.jsonl, line 3: column 'text'")
+
+
+def test_an_id_in_two_files_is_told_with_both_places(tmp_path: Path) -> None:
+    folder = tmp_path / "tables"
+    (folder / "below").mkdir(parents=True)
+    write_lines(folder / "a.jsonl", [{"id": "1", "text": "One."}])
+    (folder / "below" / "B.TSV").write_text('id\ttext\n1\t"One again.\n2\tTwo.\n')
+    (folder / "notes.docx").write_text("x")
+    corpus, rejects = imported(tmp_path, folder, pictures=None)
+    assert [(passage.id, passage.text) for passage in corpus.passages()] == [("1", "One."), ("2", "Two.")]
+    assert rejects == {"same-id-twice": 1}
+    _, first = summary_of(tmp_path)["same-id-twice"]
+    assert first.startswith("below/B.TSV, line 2: the id '1' stands at a.jsonl, line 1")
+    assert ImportSummary.read(tmp_path / "data" / "corpus").lines()[-1] == "passed over: 1 .docx (notes.docx)"
+
+
+def test_long_ids_are_whole(tmp_path: Path) -> None:
+    ids = [f"https://example.org/{'section/' * 40}?page={n}" for n in (1, 2)]
+    corpus, rejects = imported(
+        tmp_path, write_lines(tmp_path / "p.jsonl", [{"id": id_, "text": "A text."} for id_ in ids]), pictures=None
+    )
+    assert [passage.id for passage in corpus.passages()] == ids
+    assert not rejects
+
+
+NFC, NFD = "caf\u00e9", "cafe\u0301"
+
+
+def picture(path: Path, colour: str, size: tuple[int, int] = (8, 8)) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, colour).save(path, "PNG")
+    return path
+
+
+def rows_with_pictures(*names: str) -> list[dict[str, str]]:
+    return [{"id": f"n{number}", "text": "A text.", "picture": name} for number, name in enumerate(names)]
+
+
+def test_pictures_are_found_by_the_names_that_people_write(tmp_path: Path) -> None:
+    pics = tmp_path / "pics"
+    picture(pics / "a.png", "red")
+    picture(pics / f"{NFD}.png", "blue")
+    picture(pics / "Below" / "b.jfif", "green")
+    names = ["a.png", "./a.png", "pics/a.png", "a.png ", f"{NFC}.png", "A.PNG", "below\\b.jfif", "a", f"{pics}/a.png"]
+    table = write_lines(tmp_path / "p.jsonl", rows_with_pictures(*names))
+    corpus, rejects = imported(tmp_path, table, pictures=pics)
+    colours = [corpus.images.load(passage.picture).getpixel((0, 0)) for passage in corpus.passages()]
+    red, green, blue = (255, 0, 0), (0, 128, 0), (0, 0, 255)
+    assert colours == [red, red, red, red, blue, red, green, red, red]
+    assert not rejects
+
+
+def test_a_name_that_means_two_pictures_is_told(tmp_path: Path) -> None:
+    pics = tmp_path / "pics"
+    for name, colour in {"cats/1.png": "red", "dogs/1.png": "blue", "x.png": "red", "X.PNG": "blue"}.items():
+        picture(pics / name, colour)
+    rows = [{"id": "1", "text": "By its stem."}, *rows_with_pictures("x.png", "X.png", "1.png", "mice/1.png")]
+    corpus, rejects = imported(tmp_path, write_lines(tmp_path / "p.jsonl", rows), pictures=pics)
+    assert [bool(passage.picture) for passage in corpus.passages()] == [False, True, False, False, False]
+    assert rejects == {"picture-ambiguous": 2, "picture-not-found": 2}
+    assert "cats/1.png and dogs/1.png" in summary_of(tmp_path)["picture-ambiguous"][1]
+    assert "Did you mean 'cats/1.png'?" in summary_of(tmp_path)["picture-not-found"][1]
+
+
+def test_a_renamed_picture_folder_is_imported_again(tmp_path: Path) -> None:
+    table = write_lines(tmp_path / "p.jsonl", rows_with_pictures("cats/one.png"))
+    picture(tmp_path / "pics" / "kats" / "one.png", "red")
+    _, rejects = imported(tmp_path, table, pictures=tmp_path / "pics")
+    assert rejects == {"picture-not-found": 1}
+    (tmp_path / "pics" / "kats").rename(tmp_path / "pics" / "cats")
+    corpus, rejects = imported(tmp_path, table, pictures=tmp_path / "pics")
+    assert not rejects
+    assert all(passage.picture for passage in corpus.passages())
+
+
+def test_files_that_are_no_pictures_are_counted(tmp_path: Path) -> None:
+    picture(tmp_path / "pics" / "a.JPE", "red")
+    for name in ("b.heic", "c.svg", "d.SVG", ".DS_Store", "e.png"):
+        (tmp_path / "pics" / name).write_text("x")
+    _, rejects = imported(
+        tmp_path, write_lines(tmp_path / "p.jsonl", rows_with_pictures("a.JPE")), pictures=tmp_path / "pics"
+    )
+    assert rejects == {"not-a-picture": 1}
+    assert ImportSummary.read(tmp_path / "data" / "corpus").passed_over == "2 .svg (c.svg), 1 .heic (b.heic)"
+
+
+def test_two_pictures_of_a_table_with_one_name_are_told(tmp_path: Path) -> None:
+    data = [picture(tmp_path / f"{colour}.png", colour).read_bytes() for colour in ("red", "blue")]
+    rows = [{"name": "a", "bytes": data[0]}, {"name": "a", "bytes": data[1]}, {"name": "b", "bytes": None}]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "pictures.parquet")
+    corpus, rejects = imported(
+        tmp_path,
+        write_lines(tmp_path / "p.jsonl", rows_with_pictures("a")),
+        pictures=tmp_path / "pictures.parquet",
+    )
+    assert rejects == {"same-picture-name-twice": 1, "no-picture-bytes": 1}
+    (passage,) = corpus.passages()
+    assert corpus.images.load(passage.picture).getpixel((0, 0)) == (255, 0, 0)
+
+
+def test_the_command_tells_what_was_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_lines(tmp_path / "p.jsonl", [{"id": "1", "text": "One."}, {"id": "1", "text": "Two."}, "x"])
+    (tmp_path / "own.yaml").write_text(
+        "corpus: {passages: p.jsonl}\nstage_1: {ranks: 1, phases: [{name: m, steps: 1, mixture: [{source: question, "
+        "batch_size: 4, grouped: 0}]}]}\n"
+    )
+    command = ["corpus", "import", "--config", str(tmp_path / "own.yaml"), "--workspace", str(tmp_path / "work")]
+    assert run(command) == 0
+    shown = capsys.readouterr().out
+    assert "1 x same-id-twice, first p.jsonl, line 2: the id '1' stands at p.jsonl, line 1" in shown
+    assert "1 x not-json, first p.jsonl, line 3: not JSON" in shown
+    assert run([*command, "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert [reason["reason"] for reason in facts["reasons"]] == ["not-json", "same-id-twice"]
+
+
+def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
+    """Passages of the second import alone are larger than what it may take more than the first."""
+    script = (
+        "import json, resource, sys; from pathlib import Path; from gme_data.steps import execute\n"
+        "from gme_synthesis.corpus.importing import CORPUS_IMPORT, ImportConfig\n"
+        "folder = Path(sys.argv[1])\n"
+        "execute(CORPUS_IMPORT, ImportConfig(passages=folder / 'p.jsonl').sealed(), {}, folder)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)\n"
+    )
+    peaks = []
+    for rows in (1_000, 10_000):
+        folder = tmp_path / str(rows)
+        folder.mkdir()
+        with (folder / "p.jsonl").open("w") as handle:
+            for number in range(rows):
+                handle.write(json.dumps({"id": str(number), "text": f"{number} " + "word " * 2000, "title": ""}) + "\n")
+        peaks.append(
+            float(subprocess.run([sys.executable, "-c", script, folder], check=True, capture_output=True).stdout)
+        )
+    assert peaks[1] - peaks[0] < 60, peaks

@@ -5,6 +5,6 @@
 is decided in `gme_data.cells`.
 """
 
-from gme_data.tables.table import Row, RowError, Table, open_table
+from gme_data.tables.table import Row, RowError, Table, TableFile, count_by_suffix, open_table
 
-__all__ = ["Row", "RowError", "Table", "open_table"]
+__all__ = ["Row", "RowError", "Table", "TableFile", "count_by_suffix", "open_table"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,12 @@ from gme_data.tables.textfile import Lines
 _EXCERPT = 200
 
 
-def json_lines_rows(path: Path, name: str, columns: Sequence[str] | None, encoding: str) -> Iterator[Row | RowError]:
+def json_lines_rows(path: Path, name: str, encoding: str) -> Iterator[Row | RowError]:
     """Rows of a file; lines without any character are no rows.
 
     Args:
         path: The file.
         name: What rows call it.
-        columns: Those to hand over, where a line has them; None hands over all.
         encoding: Of the text.
 
     Raises:
@@ -40,8 +39,6 @@ def json_lines_rows(path: Path, name: str, columns: Sequence[str] | None, encodi
                 message = f"expected a JSON object, found {type(row).__name__}"
                 yield RowError(name, "line", number, "not-json", message, line[:_EXCERPT].rstrip())
                 continue
-            if columns is not None:
-                row = {column: row[column] for column in columns if column in row}
             yield Row(name, "line", number, row)
 
 

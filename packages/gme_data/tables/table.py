@@ -25,7 +25,7 @@ from gme_data.tables.delimited import delimited_columns, delimited_rows
 from gme_data.tables.jsonl import json_lines_rows
 from gme_data.tables.rows import Row, RowError
 
-__all__ = ["Row", "RowError", "Table", "TableFile", "open_table"]
+__all__ = ["Row", "RowError", "Table", "TableFile", "count_by_suffix", "open_table"]
 
 Format = Literal["parquet", "arrow", "jsonl", "delimited"]
 FORMATS: dict[str, Format] = {
@@ -84,7 +84,7 @@ class TableFile:
         """The rows in order, and errors in place of those that can't be read.
 
         Args:
-            columns: Names to hand over, as far as a row has them; None hands over all.
+            columns: Names that are needed; formats that can leave out the others do. None needs all.
 
         Raises:
             FoundryError: The file as a whole can't be read on.
@@ -93,8 +93,9 @@ class TableFile:
             return parquet_rows(self.path, self.name, columns)
         if self.format == "arrow":
             return arrow_rows(self.path, self.name, columns)
-        read = delimited_rows if self.format == "delimited" else json_lines_rows
-        return read(self.path, self.name, columns, self.encoding)
+        if self.format == "delimited":
+            return delimited_rows(self.path, self.name, columns, self.encoding)
+        return json_lines_rows(self.path, self.name, self.encoding)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,15 +148,16 @@ class Table:
                     listed = ", ".join(present if present is not None else sorted(columns)) or "none"
                     raise FoundryError(f"{file.path}: no column {name!r}.{near} It has {listed}.", hint=hint)
 
-    def passed_over_summary(self) -> str:
-        """The files that were passed over, by suffix with the first of each; empty if there are none."""
-        counts: Counter[str] = Counter()
-        first: dict[str, str] = {}
-        for name in self.passed_over:
-            suffix = Path(name).suffix.lower() or "no suffix"
-            counts[suffix] += 1
-            first.setdefault(suffix, name)
-        return ", ".join(f"{count} {suffix} ({first[suffix]})" for suffix, count in counts.most_common())
+
+def count_by_suffix(names: Iterable[str]) -> str:
+    """Files by suffix with the first of each, for people: ``2 .png (a.png), 1 .xlsx (b.xlsx)``."""
+    counts: Counter[str] = Counter()
+    first: dict[str, str] = {}
+    for name in names:
+        suffix = Path(name).suffix.lower() or "no suffix"
+        counts[suffix] += 1
+        first.setdefault(suffix, name)
+    return ", ".join(f"{count} {suffix} ({first[suffix]})" for suffix, count in counts.most_common())
 
 
 def open_table(path: Path, encoding: str = "utf-8") -> Table:
@@ -200,7 +202,7 @@ def _open_folder(folder: Path, encoding: str) -> Table:
             files.append(TableFile(path, relative.as_posix(), format_, encoding))
     table = Table(folder, tuple(files), tuple(passed_over))
     if not files:
-        there = f" There are {table.passed_over_summary()}." if passed_over else " The folder is empty."
+        there = f" There are {count_by_suffix(passed_over)}." if passed_over else " The folder is empty."
         raise FoundryError(f"{folder}: no table in this folder. {_READ}.{there}")
     return table
 

@@ -14,6 +14,8 @@ from gme_release.release.source import LOCK
 
 MODEL = "model"
 """Folder of the safetensors."""
+SCORES = "scores.json"
+"""The scores, task by task."""
 MADE = (RECORD, ID, MODEL_CARD, DATASET_CARD, BOM, PUBLIC_KEY, SIGNATURE)
 """Files that are made from the record, or about it, and so can't stand in it."""
 
@@ -22,7 +24,7 @@ def fill(folder: Path, model: Path, lock: Path, scores: Path) -> tuple[BundleFil
     """Copy model, lock and scores into `folder` and list them."""
     shutil.copytree(model, folder / MODEL, ignore=shutil.ignore_patterns(".*"))
     shutil.copy(lock, folder / LOCK)
-    shutil.copy(scores, folder / "scores.json")
+    shutil.copy(scores, folder / SCORES)
     for path in folder.rglob("*"):
         path.chmod(0o755 if path.is_dir() else 0o644)
     return tuple(

@@ -11,9 +11,10 @@ from pathlib import Path
 
 from gme_data.digests import sha256_file
 from gme_data.errors import FoundryError
-from gme_release.release.bundle import MADE, listing, rendered
-from gme_release.release.record import ReleaseRecord, read_record, record_problems, release_id
+from gme_release.release.bundle import MADE, MODEL, SCORES, listing, rendered
+from gme_release.release.record import RECORD, ReleaseRecord, read_record, record_problems, release_id
 from gme_release.release.signing import PUBLIC_KEY, fingerprint, signature_problems
+from gme_release.release.source import LOCK
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,14 @@ def verify_release(folder: Path, public: Path | None = None) -> Verified:
 def _file_problems(folder: Path, record: ReleaseRecord) -> Iterator[str]:
     there = set(listing(folder))
     expected = {entry.path: entry for entry in record.files}
+    # A record that names nothing agrees with any folder.
+    for name in sorted({LOCK, SCORES} - set(expected)):
+        yield f"{RECORD}: does not name {name}"
+    if not any(name.startswith(f"{MODEL}/") for name in expected):
+        yield f"{RECORD}: names no file of the model"
+    for field in ("tasks", "datasets"):
+        if not getattr(record, field):
+            yield f"{RECORD}: names no {field}"
     for name in sorted({*expected, *MADE} - there):
         yield f"{name}: missing"
     for name in sorted(there - {*expected, *MADE}):

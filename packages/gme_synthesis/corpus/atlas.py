@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Mapping
+from operator import attrgetter
 from pathlib import Path
 
 from gme_data.settings import Frozen
@@ -32,7 +33,7 @@ def import_atlas(config: AtlasCorpusConfig, inputs: Mapping[str, Path], context:
     world = read_world(inputs["atlas"], config.split)
     passages = list(passages_of(world))
     write_passages(context.staging, passages)
-    write_captions(context.staging, captions_of(world))
+    write_captions(context.staging, sorted(captions_of(world), key=attrgetter("image")))
     shutil.copytree(inputs["atlas"] / "images", context.staging / IMAGES, dirs_exist_ok=True)
     return {"passages": len(passages)}
 

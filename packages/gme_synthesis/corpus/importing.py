@@ -1,47 +1,65 @@
 """`gme corpus import`: passages and pictures of one's own become a corpus on disk.
 
-Rows that can't be used are counted with a reason and left out; a column that isn't there stops the import. Cleans
-nothing: that is synthesis' first step, and on record there.
+Rows that can't be used are left out and counted by reason, with file and row; a column that isn't there stops the
+import. Cleans nothing: that is synthesis' first step, and on record there. Memory does not grow with the rows.
 """
 
 from __future__ import annotations
 
 import json
-import re
-from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from gme_data.digests import sha256_file, sha256_json
-from gme_data.errors import FoundryError
-from gme_data.images import ALLOWED_FORMATS, MAX_BYTES, ROW_GROUP_ROWS, SCHEMA, ImageRecord, decode_rgb
+from gme_data.cells import CellError, facts_cell, id_cell, list_cell, text_cell
+from gme_data.digests import sha256_json
+from gme_data.errors import FoundryError, did_you_mean
+from gme_data.images import ROW_GROUP_ROWS, SCHEMA
 from gme_data.parquet import write_shards
+from gme_data.progress import Progress
 from gme_data.settings import Frozen
 from gme_data.steps import Counts, Step, StepContext
+from gme_data.tables import Row, RowError, Table, count_by_suffix, open_table
 from gme_synthesis.candidates import Candidate
-from gme_synthesis.corpus.store import IMAGES, Caption, write_captions, write_passages
-from gme_synthesis.corpus.tables import read_table_rows, renamed, require_columns
+from gme_synthesis.corpus.import_index import ImportIndex, ReasonCount
+from gme_synthesis.corpus.import_pictures import PictureSource
+from gme_synthesis.corpus.store import IMAGES, write_captions, write_passages
 from gme_synthesis.funnel import write_rejects
-from gme_synthesis.records import Reject
 
-_PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
-_LONGEST_ID = 200
-_SHOWN = ("picture", "page")
+SUMMARY = "summary.json"
+COLUMNS = (
+    "id",
+    "text",
+    "title",
+    "aliases",
+    "kind",
+    "domain",
+    "entity_group",
+    "facts",
+    "picture",
+    "page",
+    "licence",
+    "source",
+)
+"""What a passage may say; only `text` must be there."""
+_BATCH_ROWS = 1000
+_TEXT_COLUMNS = ("text", "title", "kind", "domain", "entity_group", "picture", "page", "licence", "source")
 
 
 class ImportConfig(Frozen):
     """Where passages and pictures are, and what their columns mean."""
 
     passages: Path = Path("passages.jsonl")
-    """A .parquet, .jsonl, .csv or .tsv file, or a folder of them."""
+    """A .parquet, .jsonl, .csv or .tsv file (text formats also as .gz), a folder of them, or one of `datasets`."""
     pictures: Path | None = None
-    """A folder of pictures, or a parquet file with `bytes` (or `image`), `name` and perhaps `caption`."""
+    """A folder of pictures, or a table with `bytes` (or `image`), `name` and perhaps `caption`."""
     columns: dict[str, str] = Field(default={})
     """Our name of a column -> theirs, where it differs, such as ``{text: body, title: heading}``."""
+    encoding: str = "utf-8"
+    """Of text formats, where it is not UTF-8: ``cp1252``, ``latin-1``, ``utf-16`` ..."""
     licence: str = Field(default="LicenseRef-unknown", min_length=1)
     """SPDX expression of passages and pictures that say none themselves."""
     source: str = "own"
@@ -49,10 +67,54 @@ class ImportConfig(Frozen):
     digest: str = ""
     """Of the files; worked out by `sealed`, so that a change of them is a change of the step's key."""
 
+    @field_validator("columns")
+    @classmethod
+    def _are_known(cls, columns: dict[str, str]) -> dict[str, str]:
+        for name in columns:
+            if name not in COLUMNS:
+                near = did_you_mean(name, COLUMNS)
+                raise ValueError(f"passages have no {name!r}.{near} One of {', '.join(COLUMNS)}")
+        return columns
+
     def sealed(self) -> ImportConfig:
-        """The same with the digest of what is there now."""
-        files = [file for path in (self.passages, self.pictures) if path for file in _files(path)]
-        return self.model_copy(update={"digest": sha256_json([[file.name, sha256_file(file)] for file in files])})
+        """The same with the digest of what is there now: paths below the folders, and contents.
+
+        Raises:
+            FoundryError: A file or folder is missing, or of no kind that is read.
+        """
+        table = open_table(self.passages, self.encoding)
+        pictures = PictureSource(self.pictures)
+        read = [table.digest(), pictures.identity(), list(table.passed_over), pictures.passed_over]
+        return self.model_copy(update={"digest": sha256_json(read)})
+
+
+@dataclass(frozen=True, slots=True)
+class ImportSummary:
+    """What an import left out.
+
+    Attributes:
+        reasons: Rows and pictures refused, by reason, with the first of each.
+        passed_over: Files in the folders that are no tables or pictures, by suffix.
+    """
+
+    reasons: tuple[ReasonCount, ...]
+    passed_over: str
+
+    def write(self, folder: Path) -> None:
+        """Write it beside the corpus."""
+        facts = {"rejects": [reason._asdict() for reason in self.reasons], "passed_over": self.passed_over}
+        (folder / SUMMARY).write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, folder: Path) -> ImportSummary:
+        """Read what `write` wrote."""
+        facts = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+        return cls(tuple(ReasonCount(**reason) for reason in facts["rejects"]), facts["passed_over"])
+
+    def lines(self) -> list[str]:
+        """For people: a line for each reason."""
+        lines = [f"{reason.rows:,} x {reason.reason}, first {reason.first}" for reason in self.reasons]
+        return lines + [f"passed over: {self.passed_over}"] * bool(self.passed_over)
 
 
 def import_corpus(config: ImportConfig, inputs: Mapping[str, Path], context: StepContext) -> Counts:
@@ -62,189 +124,147 @@ def import_corpus(config: ImportConfig, inputs: Mapping[str, Path], context: Ste
         FoundryError: A file or column is missing, or no passage is of use.
     """
     del inputs
-    rejects: list[Reject] = []
-    pictures: Pictures = {}
-    rows = _picture_rows(config, pictures, rejects)
-    write_shards(context.staging / IMAGES, "images", rows, SCHEMA, row_group_rows=ROW_GROUP_ROWS)
-    index = _Index()
-    write_passages(context.staging, map(index.noted, _passages(config, pictures, rejects)))
-    if not index.passages:
-        reasons = ", ".join(f"{reason} ({count})" for reason, count in Counter(one.reason for one in rejects).items())
-        raise FoundryError(
-            f"{config.passages}: no passage that can be used: {reasons or 'no rows'}.",
-            hint="The column `text` must not be empty, and `facts` is a JSON object of field: value.",
-        )
-    write_captions(context.staging, index.captions(pictures))
-    write_rejects(context.staging / "rejects", rejects)
-    return {
-        "passages": index.passages,
-        "pictures": len({shown.image for shown in pictures.values()}),
-        "with_title": index.titled,
-        "with_picture": index.pictured,
-        "rejects": len(rejects),
-    }
+    table, pictures = open_table(config.passages, config.encoding), PictureSource(config.pictures)
+    _require_columns(table, config)
+    staging = context.staging
+    index = ImportIndex(staging / ".import.sqlite", config.pictures)
+    try:
+        rows = pictures.store_rows(index, config.source, config.licence)
+        write_shards(staging / IMAGES, "images", rows, SCHEMA, row_group_rows=ROW_GROUP_ROWS)
+        write_passages(staging, map(index.add_passage, _passages(table, config, index)))
+        passed_over = count_by_suffix([*table.passed_over, *pictures.passed_over])
+        summary = ImportSummary(tuple(index.reasons()), passed_over)
+        if not index.passages:
+            reasons = "; ".join(summary.lines()) or "no rows"
+            raise FoundryError(
+                f"{config.passages}: no passage that can be used: {reasons}.",
+                hint="The column `text` must not be empty, and `facts` is a JSON object of field: value.",
+            )
+        write_captions(staging, index.captions())
+        write_rejects(staging / "rejects", index.rejects())
+        summary.write(staging)
+        return {
+            "passages": index.passages,
+            "pictures": index.count_pictures(),
+            "with_title": index.titled,
+            "with_picture": index.pictured,
+            "rejects": sum(reason.rows for reason in summary.reasons),
+        }
+    finally:
+        index.close()
 
 
-Pictures = dict[str, Caption]
-"""What is known of a picture, by the name that passages call it; no entity group yet."""
-
-
-def _files(path: Path) -> list[Path]:
-    return sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path] * path.is_file()
-
-
-def _picture_rows(config: ImportConfig, pictures: Pictures, rejects: list[Reject]) -> Iterator[dict[str, Any]]:
-    """Rows for the store, each picture once; notes every name in `pictures`."""
-    written: set[str] = set()
-    for name, data, caption, licence in _picture_files(config):
-        try:
-            decode_rgb(data, name)
-            record = ImageRecord.from_bytes(data, source=f"{config.source}:{name}", licence=licence or config.licence)
-        except FoundryError as error:
-            rejects.append(Reject("import", "not-a-picture", name, str(error)))
-            continue
-        pictures[name] = Caption(record.id, caption, "", record.licence)
-        if record.id not in written:
-            written.add(record.id)
-            yield asdict(record)
-
-
-def _picture_files(config: ImportConfig) -> Iterator[tuple[str, bytes, str, str]]:
-    """Name, bytes, caption and licence of each picture."""
-    path = config.pictures
-    if path is None:
-        return
-    if path.is_dir():
-        for file in (file for file in _files(path) if file.suffix.lower() in _PICTURE_SUFFIXES):
-            with file.open("rb") as handle:  # one byte more than allowed is enough to be refused
-                yield file.relative_to(path).as_posix(), handle.read(MAX_BYTES + 1), "", ""
-        return
-    if path.suffix != ".parquet":
-        missing = "" if path.exists() else "There is no such folder. "
-        raise FoundryError(f"{path}: {missing}Pictures are a folder ({', '.join(ALLOWED_FORMATS)}) or a parquet file.")
-    for number, row in enumerate(read_table_rows(path)):
-        data: Any = row.get("bytes") or row.get("image")
-        if isinstance(data, dict):  # as Hugging Face datasets keeps them
-            row = {**row, "path": data.get("path")}  # noqa: PLW2901 - the same row, opened up
-            data = data.get("bytes")
-        if not isinstance(data, bytes):
-            raise FoundryError(f"{path}, row {number}: no picture in `bytes` or `image`; found {', '.join(row)}.")
-        names = [_said(row.get(column)) for column in ("name", "id", "path")]
-        yield next(filter(None, names), str(number)), data, _said(row.get("caption")), _said(row.get("licence"))
-
-
-def _passages(config: ImportConfig, pictures: Pictures, rejects: list[Reject]) -> Iterator[Candidate]:
-    seen: set[str] = set()
-    by_stem = {Path(name).stem: name for name in sorted(pictures, reverse=True)}
-    for number, raw in enumerate(read_table_rows(config.passages)):
-        if number == 0:
-            require_columns(raw, config.columns, config.passages)
-        row = renamed(raw, config.columns)
-        id_ = (_said(row["id"]) or f"{number:08d}")[:_LONGEST_ID]
-        text, facts = _said(row["text"]), _facts(row["facts"])
-        problem = "same-id-twice" if id_ in seen else "no-text" if not text.strip() else "bad-facts" * (facts is None)
-        if problem or facts is None:
-            rejects.append(Reject("import", problem, id_, _said(row["facts"])[:200] if text.strip() else text[:200]))
-            continue
-        seen.add(id_)
-        shown = {kind: _find(row, kind, pictures, by_stem, rejects, id_) for kind in _SHOWN}
-        yield _passage(id_, text, facts, row, config, shown)
-
-
-def _find(
-    row: Mapping[str, Any], kind: str, pictures: Pictures, by_stem: Mapping[str, str], rejects: list[Reject], id_: str
-) -> str:
-    """Image id of the picture that a row names; without a name, the picture that is called as the passage."""
-    name = _said(row[kind])
-    if not name and kind == "picture":
-        name = by_stem.get(id_, "")
-    if name and name not in pictures:
-        rejects.append(Reject("import", f"{kind}-not-found", id_, name))
-    return pictures[name].image if name in pictures else ""
-
-
-def _passage(
-    id_: str,
-    text: str,
-    facts: Mapping[str, str],
-    row: Mapping[str, Any],
-    config: ImportConfig,
-    shown: Mapping[str, str],
-) -> Candidate:
-    title = " ".join(_said(row["title"]).split())
-    return Candidate(
-        id=id_,
-        text=text,
-        title=title,
-        aliases=tuple(_list(row["aliases"])),
-        kind=_said(row["kind"]),
-        domain=_said(row["domain"]),
-        entity_group=_said(row["entity_group"]) or title.casefold() or id_,
-        facts=facts,
-        licence=_said(row["licence"]) or config.licence,
-        source=_said(row["source"]) or config.source,
-        picture=shown["picture"],
-        page=shown["page"],
+def _require_columns(table: Table, config: ImportConfig) -> None:
+    names = {"text": "text", **config.columns}
+    table.require_columns(
+        names.values(), "Say which column it is: `corpus: {columns: {text: YOUR_COLUMN}}` in the config."
     )
 
 
-def _said(value: Any) -> str:  # noqa: ANN401 - what a cell holds
-    """A cell as text. Nothing is empty, and so is what data frames write for nothing; 0 is something."""
-    return "" if value is None or value != value else str(value)  # noqa: PLR0124 - NaN alone differs from itself
+class _Fields(NamedTuple):
+    """A row as passages have it, before its id is known to be new and its pictures are looked up."""
+
+    row: Row
+    id: str
+    texts: dict[str, str]
+    aliases: tuple[str, ...]
+    facts: dict[str, str]
 
 
-def _list(value: Any) -> list[str]:  # noqa: ANN401 - a list, or a text with | or ; between its parts
-    parts = value if isinstance(value, list) else re.split(r"[|;]", _said(value))
-    return [part.strip() for part in map(_said, parts) if part.strip()]
+def _passages(table: Table, config: ImportConfig, index: ImportIndex) -> Iterator[Candidate]:
+    """The passages that can be used; the others are rejected."""
+    columns = {name: config.columns.get(name, name) for name in COLUMNS}
+    batch: list[_Fields] = []
+    number = -1
+    with Progress("import", table.count(), "rows") as progress:
+        for file in table.files:
+            present = file.columns()
+            has_ids = present is not None and columns["id"] in present
+            for number, row in enumerate(file.rows(tuple(columns.values())), start=number + 1):  # noqa: B020 - goes on
+                if isinstance(row, RowError):
+                    index.reject(row.reason, row.location, row.location, f"{row.message}: {row.text}")
+                    continue
+                # Lines of JSON may have an id or not. Once one has, a line without one is a defect.
+                has_ids = has_ids or columns["id"] in row.values
+                fields = _read_fields(row, columns, index, None if has_ids else number)
+                if fields is not None:
+                    batch.append(fields)
+                if len(batch) == _BATCH_ROWS:
+                    yield from _take(batch, config, index)
+                    batch = []
+                    progress.advance(number + 1 - progress.done)
+        yield from _take(batch, config, index)
+        progress.advance(number + 1 - progress.done)
 
 
-def _facts(value: Any) -> dict[str, str] | None:  # noqa: ANN401 - a mapping, its JSON, or pairs
-    """Field -> value, without those that say nothing; None if it is something else."""
-    if not isinstance(value, list | dict) and not _said(value).strip():
-        return {}
+def _read_fields(row: Row, columns: Mapping[str, str], index: ImportIndex, number: int | None) -> _Fields | None:
+    """The cells of a row as what their columns are for, or None if it is rejected.
+
+    Args:
+        row: By the file's own column names.
+        columns: Our names of columns -> the file's.
+        index: Takes the reject.
+        number: Of the row in the whole table, which is its id where the file has no ids; else None.
+    """
+    values = row.values
+    cells = {name: values[theirs] for name, theirs in columns.items() if theirs in values}
+    id_, column = "", "id"
+    texts = dict.fromkeys(_TEXT_COLUMNS, "")
     try:
-        loaded = json.loads(value) if isinstance(value, str) else value
-        return {str(name): _said(said) for name, said in dict(loaded).items() if _said(said)}
-    except (ValueError, TypeError, RecursionError):
+        id_ = f"{number:08d}" if number is not None else id_cell(cells.get("id"))
+        for column in _TEXT_COLUMNS:
+            if column in cells:
+                texts[column] = text_cell(cells[column])
+        column = "aliases"
+        aliases = tuple(list_cell(cells.get("aliases")))
+        column = "facts"
+        facts = facts_cell(cells.get("facts"))
+    except CellError as error:
+        index.reject(error.reason, id_ or row.location, row.location, f"column {columns[column]!r}: {error}")
         return None
+    if not texts["text"].strip():
+        index.reject("no-text", id_, row.location, f"column {columns['text']!r} is empty")
+        return None
+    return _Fields(row, id_, texts, aliases, facts)
 
 
-class _Index:
-    """What captions need to know of the passages that go by, and their counts."""
-
-    def __init__(self) -> None:
-        self.passages = self.titled = self.pictured = 0
-        self._pages: set[str] = set()
-        self._beside: dict[str, tuple[str, str]] = {}
-        self._groups: dict[str, str] = {}
-
-    def noted(self, passage: Candidate) -> Candidate:
-        """Take note of a passage, and give it back."""
-        self.passages += 1
-        self.titled += bool(passage.title)
-        self.pictured += bool(passage.picture)
-        self._pages |= {passage.page} - {""}
-        if passage.picture and passage.title:
-            self._beside.setdefault(passage.picture, (passage.title, passage.entity_group))
-        for name in passage.names:
-            self._groups.setdefault(name.casefold(), passage.entity_group)
-        return passage
-
-    def captions(self, pictures: Pictures) -> list[Caption]:
-        """One for each picture that is no page: its own, the title beside it, or the words of its file name."""
-        found = {}
-        for name, shown in sorted(pictures.items()):
-            title, group = self._beside.get(shown.image, ("", ""))
-            caption = shown.caption or title or _words_of(name)
-            if caption and shown.image not in self._pages and shown.image not in found:
-                about = group or self._groups.get(caption.casefold(), caption.casefold())
-                found[shown.image] = replace(shown, caption=caption, entity_group=about)
-        return list(found.values())
+def _take(batch: Sequence[_Fields], config: ImportConfig, index: ImportIndex) -> Iterator[Candidate]:
+    """The passages of a batch whose ids are new, with their pictures."""
+    earlier = index.add_ids([(fields.id, fields.row.location) for fields in batch])
+    for row, id_, texts, aliases, facts in batch:
+        location = row.location
+        if earlier and earlier[location]:
+            detail = f"the id {id_!r} stands at {earlier[location]}: {texts['text'][:200]}"
+            index.reject("same-id-twice", id_, location, detail)
+            continue
+        title = " ".join(texts["title"].split())
+        yield Candidate(
+            id=id_,
+            text=texts["text"],
+            title=title,
+            aliases=aliases,
+            kind=texts["kind"],
+            domain=texts["domain"],
+            entity_group=texts["entity_group"] or title.casefold() or id_,
+            facts=facts,
+            licence=texts["licence"] or config.licence,
+            source=texts["source"] or config.source,
+            picture=_picture_of("picture", texts["picture"], id_, row, index),
+            page=_picture_of("page", texts["page"], id_, row, index),
+        )
 
 
-def _words_of(name: str) -> str:
-    """``red_panda-02.jpg`` -> ``red panda``."""
-    return re.sub(r"[\W_]+\d*$", "", " ".join(re.split(r"[_\-\s]+", Path(name).stem)))
+def _picture_of(column: str, name: str, id_: str, row: Row, index: ImportIndex) -> str:
+    """Image id of the picture that a row names; without a name, the picture that is called as the passage."""
+    if name and not name.isspace():
+        match = index.match_name(name)
+    elif column == "picture":
+        match = index.match_stem(id_)
+    else:
+        return ""
+    if match.problem:
+        index.reject(f"{column}-{match.problem}", id_, row.location, match.detail)
+    return match.image
 
 
 CORPUS_IMPORT = Step("corpus-import", "data/corpus", import_corpus)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ from gme_data.parquet import shard_paths, write_shards
 from gme_synthesis.candidates import Candidate
 
 IMAGES = "images"
+_json_of = json.JSONEncoder(ensure_ascii=False).encode  # `json.dumps` makes an encoder for each call
 _TEXTS = ("id", "text", "title", "kind", "domain", "entity_group", "picture", "page", "licence", "source")
+_texts_of = attrgetter(*_TEXTS)
 PASSAGES_SCHEMA = pa.schema(
     [
         *(pa.field(name, pa.string(), nullable=False) for name in _TEXTS),
@@ -94,15 +97,15 @@ def write_passages(folder: Path, passages: Iterable[Candidate]) -> None:
 
 
 def write_captions(folder: Path, captions: Iterable[Caption]) -> None:
-    """Write ``captions-*.parquet``, sorted by image id."""
-    ordered = sorted(captions, key=lambda one: one.image)
-    names = CAPTIONS_SCHEMA.names
-    write_shards(folder, "captions", ({name: getattr(one, name) for name in names} for one in ordered), CAPTIONS_SCHEMA)
+    """Write ``captions-*.parquet`` in the order given: by image id."""
+    write_shards(folder, "captions", map(asdict, captions), CAPTIONS_SCHEMA)
 
 
 def _row(passage: Candidate) -> dict[str, Any]:
-    row: dict[str, Any] = {name: getattr(passage, name) for name in _TEXTS}
-    return {**row, "aliases": list(passage.aliases), "facts": json.dumps(dict(passage.facts), ensure_ascii=False)}
+    row: dict[str, Any] = dict(zip(_TEXTS, _texts_of(passage), strict=True))
+    row["aliases"] = passage.aliases
+    row["facts"] = _json_of(passage.facts) if passage.facts else "{}"
+    return row
 
 
 def _candidate(row: dict[str, Any]) -> Candidate:

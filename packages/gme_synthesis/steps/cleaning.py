@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache
-from html.parser import HTMLParser
 from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -21,6 +20,8 @@ from gme_data.errors import did_you_mean
 from gme_data.settings import Frozen
 from gme_synthesis.candidates import Candidate
 from gme_synthesis.records import Reject, Stage
+from gme_synthesis.steps.characters import readable
+from gme_synthesis.steps.markup import without_markup
 
 _LONGEST_READ = 200_000
 _ORDERS = re.compile(
@@ -31,8 +32,8 @@ _ORDERS = re.compile(
     r"|<\|[a-z_]+\|>|\[/?INST\]|<</?SYS>>",
     re.IGNORECASE,
 )
-_TAG = re.compile(r"</?[a-zA-Z][^<>]{0,2000}>|&[a-zA-Z]{2,8};|&#\d{1,7};")
-_UNSEEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co"})
+_JOINERS = re.compile("[\u200c\u200d\ufe00-\ufe0f]")
+"""Invisible, and kept since they spell words and draw emoji; an order to the model may hide behind them."""
 _PII = {
     "e-mail": re.compile(r"\b[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63})+\b"),
     "phone": re.compile(r"(?<![\w.,])(?:\+\d{1,3}[\s./-]?)(?:\(?\d{1,5}\)?[\s./-]?){2,5}\d{2,}(?!\w)"
@@ -90,7 +91,7 @@ class Cleaner:
             if reason:
                 yield Reject("clean", reason, candidate.id, text[:200])
                 continue
-            marks += ["orders"] * bool(_ORDERS.search(text))
+            marks += ["orders"] * _gives_orders(text)
             found = [name for name, pattern in _PII.items() if pattern.search(text)]
             if self._config.personal_data == "mask":
                 text = masked(text)
@@ -104,7 +105,7 @@ class Cleaner:
             return "empty"
         if len(text) < config.min_chars:
             return "too-short"
-        if config.orders == "drop" and _ORDERS.search(text):
+        if config.orders == "drop" and _gives_orders(text):
             return "orders-to-the-model"
         if config.personal_data == "drop" and any(pattern.search(text) for pattern in _PII.values()):
             return "personal-data"
@@ -114,17 +115,19 @@ class Cleaner:
 
 
 def plain_text(text: str) -> tuple[str, list[str]]:
-    """Text without markup, control characters and runs of white space, and what was done to it."""
+    """One line of text without markup, control characters and runs of white space, and what was done to it.
+
+    For whatever a stranger wrote: passages, titles, captions, names, values of facts. To be applied once, when it is
+    read: ``&amp;lt;`` is the text ``&lt;``, and a second time would make ``<`` of it.
+    """
     marks = []
     if len(text) > _LONGEST_READ:
         text = text[:_LONGEST_READ]
         marks.append("cut")
-    if _TAG.search(text):
-        text = _without_html(text)
-        marks.append("html")
-    text = unicodedata.normalize("NFC", text)
-    kept = (char if char.isspace() or unicodedata.category(char) not in _UNSEEN_CATEGORIES else " " for char in text)
-    return " ".join("".join(kept).split()), marks
+    text, was_markup = without_markup(text)
+    marks += ["html"] * was_markup
+    line = " ".join(readable(text).split())
+    return line if _JOINERS.sub("", line).strip() else "", marks
 
 
 def cut_at_sentence(text: str, longest: int) -> tuple[str, bool]:
@@ -135,6 +138,10 @@ def cut_at_sentence(text: str, longest: int) -> tuple[str, bool]:
     ends = [head.rfind(mark) + 1 for mark in (". ", "! ", "? ", "。", "। ")]
     end = max(ends) if max(ends) > longest // 2 else head.rfind(" ")
     return (head[:end] if end > 0 else head).strip(), True
+
+
+def _gives_orders(text: str) -> bool:
+    return bool(_ORDERS.search(_JOINERS.sub("", text)))
 
 
 def masked(text: str) -> str:
@@ -156,34 +163,3 @@ def known_scripts() -> frozenset[str]:
     """First words of the names of all letters."""
     letters = (chr(code) for code in range(0x30000) if chr(code).isalpha())
     return frozenset(unicodedata.name(char, "UNKNOWN").partition(" ")[0] for char in letters)
-
-
-class _Text(HTMLParser):
-    """Collects what a reader of the page sees."""
-
-    _UNSEEN = frozenset({"script", "style", "head", "template", "noscript"})
-
-    def __init__(self) -> None:
-        super().__init__(convert_charrefs=True)
-        self.parts: list[str] = []
-        self._unseen = 0
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        # The end of <head> may be left out, and <body> is what ends it then.
-        self._unseen = 0 if tag == "body" else self._unseen + (tag in self._UNSEEN)
-        self.parts.append(" ")
-
-    def handle_endtag(self, tag: str) -> None:
-        self._unseen = max(0, self._unseen - (tag in self._UNSEEN))
-        self.parts.append(" ")
-
-    def handle_data(self, data: str) -> None:
-        if not self._unseen:
-            self.parts.append(data)
-
-
-def _without_html(text: str) -> str:
-    parser = _Text()
-    parser.feed(text)
-    parser.close()
-    return "".join(parser.parts)

@@ -1,0 +1,51 @@
+"""What a pipeline's last step will need, looked at before its first: every run asks for it, `gme doctor` shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from flows.chain import CHAIN, link
+from flows.config import PipelineConfig
+from gme_data.errors import EXIT_BAD_INPUT, FoundryError
+from gme_release.preflight import Readiness, check_release
+
+
+def check_ready(config: PipelineConfig, workspace: Path) -> Iterator[Readiness]:
+    """Each thing that the end of a run needs, and why it would fail there."""
+    yield from check_release(workspace, config.release)
+    yield _tracked(config, workspace)
+
+
+def require_ready(config: PipelineConfig, workspace: Path) -> None:
+    """Refuse a run that is certain to fail at its end.
+
+    Raises:
+        FoundryError: One line a reason; exit code 2 if one of them is in what was asked for, else 1.
+    """
+    errors = [found.error for found in check_ready(config, workspace) if found.error]
+    if errors:
+        hints = list(dict.fromkeys(error.hint for error in errors if error.hint))
+        asked = any(error.exit_code == EXIT_BAD_INPUT for error in errors)
+        raise FoundryError(
+            "\n".join(map(str, errors)), hint="\n    ".join(hints) or None, exit_code=EXIT_BAD_INPUT if asked else 1
+        )
+
+
+def _tracked(config: PipelineConfig, workspace: Path) -> Readiness:
+    """A folder to be versioned is there already, or a step writes into it."""
+    outputs = [PurePosixPath(link(name).load().output) for name in CHAIN]
+    tracked = config.release.tracked
+    unknown = [
+        folder
+        for folder in tracked
+        if not (workspace / folder).is_dir()
+        and not any(output.is_relative_to(folder) or PurePosixPath(folder).is_relative_to(output) for output in outputs)
+    ]
+    if not unknown:
+        return Readiness("tracked", ", ".join(tracked))
+    error = FoundryError(
+        f"release.tracked: no step writes into {', '.join(unknown)}, and {workspace} has no such folder.",
+        hint=f"The steps write into {', '.join(sorted({output.parts[0] for output in outputs}))}.",
+    )
+    return Readiness("tracked", str(error), error)

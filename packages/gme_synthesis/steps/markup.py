@@ -1,0 +1,221 @@
+"""Markup out of texts that are markup documents; a text that only mentions tags stays as it is.
+
+A word in angle brackets proves nothing: ``List<String>``, ``if a <b and c> d`` and ``<john@x.org>`` are text. What
+proves a page is said at `_is_page`. Nothing is lost but what a reader of the page does not see either: after a tag, a
+script or a comment that has no end, the text goes on. One pass over the text, whatever it holds.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+import unicodedata
+from bisect import bisect_left
+from collections import defaultdict
+from html.entities import name2codepoint
+from typing import Literal
+
+_NAMES = {
+    "void": "area base br col embed hr img input link meta param source track wbr",
+    "unseen": "head noscript script style template",
+    "inline": "a abbr acronym b basefont bdi bdo big cite code data del dfn em font i ins kbd mark nobr output q s "
+    "samp small span strike strong sub sup time tt u var wbr",
+    "end left out": "body colgroup dd dt head html li optgroup option p rp rt tbody td tfoot th thead tr",
+    "others": "address applet article aside audio blockquote button canvas caption center datalist details dialog dir "
+    "div dl fieldset figcaption figure footer form frame frameset h1 h2 h3 h4 h5 h6 header hgroup iframe label legend "
+    "listing main map marquee math menu meter nav noframes object ol picture plaintext pre progress ruby search "
+    "section select slot summary svg table textarea title ul video xmp",
+}
+_SVG_AND_MATHML = frozenset(
+    [
+        *(
+            "circle",
+            "clippath",
+            "defs",
+            "ellipse",
+            "g",
+            "lineargradient",
+            "mask",
+            "path",
+            "polygon",
+            "polyline",
+            "rect",
+        ),
+        *("mfrac", "mi", "mn", "mo", "mrow", "msqrt", "mstyle", "msub", "msubsup", "msup", "mtext", "semantics"),
+    ]
+)
+"""Inside of svg and math; they prove nothing."""
+_KNOWN = frozenset(name for names in _NAMES.values() for name in names.split())
+_VOID, _UNSEEN, _END_LEFT_OUT = (frozenset(_NAMES[kind].split()) for kind in ("void", "unseen", "end left out"))
+_INLINE = frozenset(_NAMES["inline"].split())
+"""Elements that stand inside of words; all others are a break between words."""
+_BREAKS = frozenset(["br", "hr", "wbr"])
+
+_NAME = r"[a-zA-Z][\w.-]*+(?::[a-zA-Z][\w.-]*+)?"
+_FLAGS = (
+    "allowfullscreen|async|autofocus|autoplay|checked|compact|controls|defer|disabled|hidden|ismap|itemscope|loop|muted|"
+    "multiple|nohref|nomodule|noresize|noshade|novalidate|nowrap|open|playsinline|readonly|required|reversed|selected"
+)
+_QUOTED = r"""(?:"(?:[^"<>]|(?<=[\s=-])>)*+"|'(?:[^'<>]|(?<=[\s=-])>)*+')"""
+"""``a > b`` and ``=>`` may stand in a value; another ``>`` ends the tag, whose quote was left open."""
+_ATTRIBUTE = rf"""\s++(?:[^\s"'<>/=]++\s*+=\s*+(?:{_QUOTED}|[^\s"'<>]++)|(?i:{_FLAGS})(?=[\s/>]))"""
+_TOKEN = re.compile(
+    rf"""<!--|-->|<!\[CDATA\[|\]\]>|<![a-zA-Z][^<>]{{0,300}}+>|<\?[a-zA-Z][^<>]{{0,300}}+>"""
+    rf"""|<(?P<end>/?)(?P<name>{_NAME})(?P<attributes>(?:{_ATTRIBUTE})*+)\s*+/?>"""
+    rf"""|<(?P<broken>{_NAME})(?:{_ATTRIBUTE})*+\s++[^\s"'<>/=]++\s*+=\s*+["'][^\s"'<>]*+>"""
+)
+"""No token has another inside, and each is looked for up to the next ``<``: linear."""
+_OF_PAGES = re.compile(
+    r"\b(?:align|alt|bgcolor|border|class|colspan|height|href|id|lang|rel|rowspan|src|style|target|valign|width)\s*=",
+    re.IGNORECASE,
+)
+_FIRST = re.compile(rf"\s*+(?:<[?!][a-zA-Z][^<>]*+>\s*+)*+<({_NAME})[\s>]")
+_ENTITY = re.compile(r"&(?:#(?:[0-9]{1,7}|[xX][0-9a-fA-F]{1,6})|[a-zA-Z][a-zA-Z0-9]{1,31});")
+_OF_PROSE = frozenset(["apos", "trade", *(name for name, code in name2codepoint.items() if code < 0x2100)])
+"""Entities that are unescaped in plain text too: letters, spaces, punctuation. ``&sum;`` and ``&int;`` may be C."""
+
+_HOLDS = "\"'/\\*#&@%"
+
+Kind = Literal["page", "xml", "text"]
+
+
+def without_markup(text: str) -> tuple[str, bool]:
+    """The text that a reader sees, entities unescaped, and whether that made a difference.
+
+    Args:
+        text: A page or a part of one, an XML document, or plain text, in which only entities are unescaped.
+    """
+    tokens = list(_TOKEN.finditer(text)) if "<" in text else []
+    kind = _kind(text, tokens)
+    seen = text if kind == "text" else _seen(text, tokens, kind)
+    plain = _ENTITY.sub(lambda entity: _character(entity[0], kind), seen) if "&" in seen else seen
+    return plain, plain != text
+
+
+def _kind(text: str, tokens: list[re.Match[str]]) -> Kind:
+    """A text that is one element from its first character to its last is a document, whatever its name."""
+    if not tokens:
+        return "text"
+    first = _FIRST.match(text)
+    if first and text.rstrip().endswith(f"</{first[1]}>"):
+        return "page" if first[1].lower() in _KNOWN else "xml"
+    return "page" if _is_page(text, tokens) else "text"
+
+
+def _is_page(text: str, tokens: list[re.Match[str]]) -> bool:
+    """Whether a text is HTML: it has a tag as prose has none, and most of its tags are HTML's.
+
+    Prose about tags sets them off by spaces, commas or quotes. So these prove a page: a doctype of HTML, an end tag
+    right after a word (``ever.</p>``), ``<br>`` right beside one, a tag at the beginning of a line right before one
+    (``<p>Once``), and a tag with an attribute of HTML that is in one of these places.
+    """
+    proven = False
+    balance = 0
+    for token in tokens:
+        name = _html_name(token)
+        if not _is_tag(token):
+            proven |= token[0][:9].lower() == "<!doctype" and "html" in token[0].lower()
+        elif name in _KNOWN:
+            balance += 1
+            proven = proven or _proves(text, token, name)
+        else:
+            balance -= not name
+    return proven and balance > 0
+
+
+def _proves(text: str, token: re.Match[str], name: str) -> bool:
+    before, after = text[token.start() - 1 : token.start()], text[token.end() : token.end() + 1]
+    # The end of a sentence will do; a quote, slash or star may hold a tag that is only mentioned.
+    after_word = _is_of_word(before) or (unicodedata.category(before or " ") in ("Po", "Pe") and before not in _HOLDS)
+    before_word = _is_of_word(after)
+    if token["end"]:
+        return after_word
+    begins_line = not before or before in "\n>"
+    of_page = bool(_OF_PAGES.search(token["attributes"] or token[0] * bool(token["broken"])))
+    if name in _VOID:
+        return (name in _BREAKS or of_page) and (after_word or before_word or (begins_line and of_page))
+    return ((begins_line or of_page) and before_word) or (begins_line and of_page)
+
+
+def _is_of_word(char: str) -> bool:
+    return char != "" and unicodedata.category(char)[0] in "LMN"
+
+
+def _is_tag(token: re.Match[str]) -> bool:
+    return token["name"] is not None or token["broken"] is not None
+
+
+def _html_name(token: re.Match[str]) -> str:
+    """The name of an element of HTML, or of a custom one (``my-menu``, ``o:p``); empty for all else."""
+    written = token["name"] or token["broken"] or ""
+    name: str = written.lower()
+    if name in _SVG_AND_MATHML:
+        return name
+    one_case = written.islower() or written.isupper()  # ``Map<Object>`` is code
+    return name if one_case and (name in _KNOWN or "-" in name or ":" in name) else ""
+
+
+class _Marks:
+    """Where comments and elements end and bodies begin."""
+
+    def __init__(self, tokens: list[re.Match[str]]) -> None:
+        self._tokens: dict[str, list[re.Match[str]]] = defaultdict(list)
+        self._starts: dict[str, list[int]] = defaultdict(list)
+        for token in tokens:
+            key = token[0] if not _is_tag(token) else f"</{_html_name(token)}" if token["end"] else _html_name(token)
+            self._tokens[key].append(token)
+            self._starts[key].append(token.start())
+
+    def next(self, key: str, start: int) -> re.Match[str] | None:
+        """The first ``-->``, ``]]>``, ``</name`` or ``name`` from `start` on."""
+        at = bisect_left(self._starts[key], start)
+        return self._tokens[key][at] if at < len(self._tokens[key]) else None
+
+
+def _seen(text: str, tokens: list[re.Match[str]], kind: Kind) -> str:
+    """A document without tags, comments and what stands in elements of `_UNSEEN`."""
+    marks = _Marks(tokens)
+    parts: list[str] = []
+    at = 0  # what comes before is done
+    for token in tokens:
+        name = _html_name(token)
+        if token.start() < at or token[0] in ("-->", "]]>"):
+            continue
+        if _is_tag(token) and kind == "page" and (not name or _is_code(text, token, name, marks)):
+            continue  # it stays, with the text around it
+        parts += [text[at : token.start()], "" if name in _INLINE else " "]
+        at = token.end()
+        if token[0] == "<!--":
+            end = marks.next("-->", at)
+            at = end.end() if end else at
+        elif token[0] == "<![CDATA[":
+            end = marks.next("]]>", at)
+            parts.append(text[at : end.start()] if end else "")
+            at = end.end() if end else at
+        elif kind == "page" and name in _UNSEEN and not token["end"]:
+            at = _end_of_unseen(text, name, at, marks)
+    return "".join([*parts, text[at:]])
+
+
+def _end_of_unseen(text: str, name: str, start: int, marks: _Marks) -> int:
+    """Where the text goes on; at `start` if the element has no end, or begins again before one."""
+    end, again = marks.next(f"</{name}", start), marks.next(name, start)
+    if end and again and again.start() < end.start() and text[again.start() - 1] not in "\"'":  # a script may write one
+        return start
+    if end:
+        return end.end()
+    body = marks.next("body", start) if name == "head" else None  # a head's end may be left out
+    return body.start() if body else start
+
+
+def _is_code(text: str, token: re.Match[str], name: str, marks: _Marks) -> bool:
+    """``vector<data>`` or ``<file-name>`` in a page that did not escape them: nothing ends such an element."""
+    if token["end"] or token["attributes"] or token["broken"] or name in _VOID | _END_LEFT_OUT:
+        return False
+    follows = token.start() > 0 and (_is_of_word(text[token.start() - 1]) or text[token.start() - 1] == "_")
+    return (follows or name not in _KNOWN | _SVG_AND_MATHML) and marks.next(f"</{name}", token.end()) is None
+
+
+def _character(entity: str, kind: Kind) -> str:
+    """Only what ends in a semicolon is an entity: ``AT&amp;T``, not ``?a=1&copy=2``."""
+    return html.unescape(entity) if kind != "text" or entity[1] == "#" or entity[1:-1] in _OF_PROSE else entity
