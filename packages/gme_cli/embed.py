@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from gme_cli.options import Common, find_model, print_json, say
+from gme_cli.options import Common, Inputs, find_model, print_json, say, tell_inputs
 from gme_data.errors import FoundryError
 
 _COMMON = Common()
@@ -19,6 +19,7 @@ def embed(
     input: Annotated[Path, Parameter(name=["--input", "-i"])],  # noqa: A002 - the flag's name
     output: Annotated[Path, Parameter(name=["--output", "-o"])],
     model: str = "champion",
+    inputs: Inputs | None = None,
     instruction: str | None = None,
     images: Path | None = None,
     shard_rows: int = 8192,
@@ -40,6 +41,8 @@ def embed(
         Folder for the vectors.
     model
         A folder, a hub name, or the alias of a registered model.
+    inputs
+        gme: make its inputs as GME's, though the folder does not say that they are, as that of Qwen2-VL itself.
     instruction
         The task in a sentence, for queries. Documents have none.
     images
@@ -67,7 +70,8 @@ def embed(
     if common.dry_run:
         say(f"Would embed {', '.join(str(file) for file in files)} with {name} into {output}.")
         return
-    embedder = Embedder.load(folder, device=device, dtype=dtype)
+    tell_inputs(folder, inputs)
+    embedder = Embedder.load(folder, device=device, dtype=dtype, inputs=inputs)
     store_of_images = ImageStore([images]) if images else None
     summary = embed_corpus(embedder, files, output, job, images=store_of_images)
     if common.json:

@@ -26,6 +26,8 @@ from gme_embedder.batch import PreparedBatch, TokenisedItem, pack, shared_prefix
 from gme_embedder.checkpoint import Settings, load_model, save_model, with_inputs
 from gme_embedder.config import ModelConfig
 from gme_embedder.containers import Items, is_single, items_of, length_of
+from gme_embedder.family import Inputs
+from gme_embedder.layout import SETTINGS
 from gme_embedder.locate import locate
 from gme_embedder.model import EmbedderModel, Prefixes
 from gme_embedder.prepare import OnError, Planned, Preparer, raise_error
@@ -46,6 +48,7 @@ class Embedder:
     Attributes:
         model: The torch module.
         preparer: Items to batches, by the model's own settings.
+        family_evidence: What says that its inputs are made as GME's, for records; see `family.require_gme`.
     """
 
     def __init__(
@@ -57,8 +60,9 @@ class Embedder:
         device: str = "cpu",
         dtype: str = "float32",
         attention: str | None = None,
+        family_evidence: str = SETTINGS,
     ) -> None:
-        self.settings = settings
+        self.settings, self.family_evidence = settings, family_evidence
         to_precision(backbone, _dtype(dtype))
         kernel = choose_kernel(backbone, device, attention)
         self.model = EmbedderModel(backbone, settings.inputs.pictures, kernel).to(device).eval()
@@ -73,27 +77,38 @@ class Embedder:
         *,
         revision: str | None = None,
         attention: str | None = None,
-        **inputs: Any,  # noqa: ANN401 - checked by the settings
+        inputs: Inputs | None = None,
+        **changes: Any,  # noqa: ANN401 - checked by the settings
     ) -> Self:
         """Read a model.
 
         Args:
-            path: A folder written by `save`, a released GME or Qwen2-VL folder, a folder of LoRA adapters, or a name on
-                the Hugging Face hub such as ``Alibaba-NLP/gme-Qwen2-VL-2B-Instruct``.
+            path: A folder written by `save`, that of a released GME model, a folder of LoRA adapters, or a name on the
+                Hugging Face hub such as ``Alibaba-NLP/gme-Qwen2-VL-2B-Instruct``.
             device: As torch names it.
             dtype: `float32`, `bfloat16` or `float16`, of weights and computation; norms and positions stay in float32.
             revision: Branch, tag or commit on the hub.
             attention: A variable-length kernel by its name in transformers, such as `flash_attention_2`; by default
                 that one on a GPU where the package flash-attn is installed, in half precision.
-            inputs: Fields of `InputConfig` or `PictureConfig` to use instead of the model's own, for example
+            inputs: ``gme`` takes a folder that does not say what its inputs are, such as Qwen2-VL itself, for a GME
+                model: a base to train from. One that says that it is of another family is refused.
+            changes: Fields of `InputConfig` or `PictureConfig` to use instead of the model's own, for example
                 ``min_image_tokens=4`` (the authors' benchmark runs) or ``positions="mrope"``.
 
         Raises:
-            FoundryError: Not a model folder, damaged, or weights that do not fit; an unknown dtype or setting, an
-                attention kernel that is not installed.
+            FoundryError: Not a model folder, of another family, damaged, or weights that do not fit; an unknown dtype
+                or setting, an attention kernel that is not installed.
         """
-        backbone, tokenizer, settings = load_model(locate(path, revision), _dtype(dtype))
-        return cls(backbone, tokenizer, with_inputs(settings, inputs), device=device, dtype=dtype, attention=attention)
+        backbone, tokenizer, settings, evidence = load_model(locate(path, revision), _dtype(dtype), inputs)
+        return cls(
+            backbone,
+            tokenizer,
+            with_inputs(settings, changes),
+            device=device,
+            dtype=dtype,
+            attention=attention,
+            family_evidence=evidence,
+        )
 
     @classmethod
     def fresh(cls, config: ModelConfig, seed: int) -> Self:

@@ -25,6 +25,7 @@ from gme_embedder.batch import TokenisedItem
 from gme_embedder.checkpoint import Settings, read_settings, with_inputs
 from gme_embedder.config import PictureConfig
 from gme_embedder.containers import several
+from gme_embedder.family import require_gme
 from gme_embedder.layout import SETTINGS, TOKENIZER
 from gme_embedder.locate import locate
 from gme_embedder.picture import MERGE
@@ -75,9 +76,10 @@ class GmeProcessor(ProcessorMixin):
         """Read the tokenizer, its template and gme.json of an exported folder, or of one on the hub.
 
         Raises:
-            FoundryError: No such folder, or damaged settings.
+            FoundryError: No such folder, one that is not of a GME model, or damaged settings.
         """
         folder = locate(pretrained_model_name_or_path, revision)
+        require_gme(folder)
         kept = {name: value for name, value in options.items() if name in _TOKENIZER_OPTIONS}
         tokenizer = AutoTokenizer.from_pretrained(pretrained_model_name_or_path, revision=revision, **kept)
         backend = Tokenizer.from_file(str(folder / TOKENIZER))

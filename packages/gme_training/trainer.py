@@ -228,5 +228,7 @@ def _first_model(job: Job) -> Embedder:
         return Embedder.load(job.start, attention=attention)
     if config.base:
         limits = config.base.model_dump(exclude={"model", "revision"})
-        return Embedder.load(config.base.model, revision=config.base.revision, attention=attention, **limits)
+        return Embedder.load(
+            config.base.model, revision=config.base.revision, attention=attention, inputs="gme", **limits
+        )
     return Embedder.fresh(config.model, config.seed)
