@@ -72,6 +72,7 @@ def embed(
         return
     tell_inputs(folder, inputs)
     embedder = Embedder.load(folder, device=device, dtype=dtype, inputs=inputs)
+    embedder.preparer.check_instruction(instruction)
     store_of_images = ImageStore([images]) if images else None
     summary = embed_corpus(embedder, files, output, job, images=store_of_images)
     if common.json:

@@ -130,13 +130,18 @@ class MtebEmbedder(AbsEncoder):
             L2-normalised float32 [n, d] in the order of the loader.
 
         Raises:
-            FoundryError: A bad item; says which. A ``precision`` other than float32.
+            FoundryError: A bad item; says which. An instruction that leaves no room for a text. A ``precision`` other
+                than float32.
         """
         del hf_split, hf_subset
         if kwargs.get("precision", "float32") != "float32":
             raise FoundryError(f"Vectors are float32, not {kwargs['precision']}.", hint="Leave `precision` out.")
         label = f"{task_metadata.name} {prompt_type.value if prompt_type else 'input'}"
         instruction = self.instruction(task_metadata, prompt_type)
+        try:
+            self.model.preparer.check_instruction(instruction)
+        except FoundryError as error:
+            raise FoundryError(f"{task_metadata.name}: {error}", hint=error.hint) from error
         parts = [np.zeros((0, self.model.dimension), np.float32)]
         total, done = len(inputs.dataset), 0  # type: ignore[arg-type] # mteb's data sets have a length
         with Progress(label, total) if kwargs.get("show_progress_bar", True) else nullcontext() as shown:
