@@ -25,7 +25,7 @@ picture is looked up in an `ImageStore`). A dict's ``title`` goes before its tex
 
 FIELDS = ("text", "image", "title")
 _NOTHING = "An item needs a text, an image, or both."
-_LONGEST_SHOWN = 200
+_LONGEST_SHOWN, _AROUND = 200, 20
 _PICTURE_HINT = "Give the path of a picture file, or its bytes: addresses are not fetched and base64 is not decoded."
 
 
@@ -105,8 +105,9 @@ def check_unicode(text: str, name: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError as error:
+        around = text[max(0, error.start - _AROUND) : error.start + _AROUND]
         raise FoundryError(
-            f"{name} has half of a character (a lone surrogate, {text[error.start]!a}) at position {error.start}.",
+            f"{name} has half of a character (a lone surrogate) at position {error.start}, in {around!a}.",
             hint='Cut texts between characters, or write text.encode("utf-16", "surrogatepass").decode("utf-16", '
             '"replace").',
         ) from error

@@ -97,12 +97,9 @@ def test_an_instruction_with_control_tokens(tiny, model, inputs):
 @pytest.mark.parametrize(
     ("items", "prompt", "message"),
     [
-        (["a", "b\ud83d"], None, r"Item 1: .*half of a character"),
-        (
-            ["a", {"image": Image.new("RGB", (9, 9))}],
-            "word " * 300,
-            r"^The instruction of 300 tokens leaves room for 0",
-        ),
+        # It sorts items by their length and numbers those of a batch; so the text is shown.
+        (["a", "b\ud83d"], None, r"half of a character .* in 'b\\ud83d'"),
+        (["a", {"image": PICTURE}], " word" * 300, r"^The instruction of 300 tokens leaves room for 0"),
     ],
 )
 def test_what_the_embedder_refuses_is_refused_there(model, items, prompt, message):

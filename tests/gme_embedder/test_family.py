@@ -176,7 +176,7 @@ def test_adapters_say_it_themselves_or_their_base_does(saved, base, tmp_path):
     with pytest.raises(FoundryError, match=f"{base} does not say"):
         require_gme(adapters(tmp_path / "c", base, {}))
     assert require_gme(adapters(tmp_path / "c", base, {}), "gme") == "as chosen by inputs gme"
-    with pytest.raises(FoundryError, match="/d says of itself .*Represent the user's input"):
+    with pytest.raises(FoundryError, match=r"/d says of itself .*Represent the user's input"):
         require_gme(adapters(tmp_path / "d", saved, {"config_sentence_transformers.json": PROMPTS}))
     written(base, {"modules.json": POOLED})
     with pytest.raises(FoundryError, match="/base says of itself"):
