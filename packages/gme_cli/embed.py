@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from gme_cli.options import Common, find_model, print_json, say
+from gme_cli.options import Common, Inputs, find_model, print_json, say, tell_inputs
 from gme_data.errors import FoundryError
 
 _COMMON = Common()
@@ -19,6 +19,7 @@ def embed(
     input: Annotated[Path, Parameter(name=["--input", "-i"])],  # noqa: A002 - the flag's name
     output: Annotated[Path, Parameter(name=["--output", "-o"])],
     model: str = "champion",
+    inputs: Inputs | None = None,
     instruction: str | None = None,
     images: Path | None = None,
     shard_rows: int = 8192,
@@ -41,6 +42,8 @@ def embed(
         Folder for the vectors.
     model
         A folder, a hub name, or the alias of a registered model.
+    inputs
+        gme: make its inputs as GME's, though the folder does not say that they are, as that of Qwen2-VL itself.
     instruction
         The task in a sentence, for queries. Documents have none.
     images
@@ -74,7 +77,9 @@ def embed(
     store_of_images = ImageStore([images]) if images else None
     corpus = identify_corpus(table, skip_bad_rows=on_error == "skip")
     folder = locate(found)
-    embedder = Embedder.load(folder, device=device, dtype=dtype)
+    tell_inputs(folder, inputs)
+    embedder = Embedder.load(folder, device=device, dtype=dtype, inputs=inputs)
+    embedder.preparer.check_instruction(instruction)
     job = Job(
         corpus=corpus,
         model=identify_model(embedder, model, folder),

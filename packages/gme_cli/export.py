@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from gme_cli.options import Common, find_model, print_json, say
+from gme_cli.options import Common, Inputs, find_model, print_json, say, tell_inputs
 from gme_data.errors import FoundryError
 
 _COMMON = Common()
@@ -18,6 +18,7 @@ def export(
     *,
     output: Annotated[Path, Parameter(name=["--output", "-o"])],
     model: str = "champion",
+    inputs: Inputs | None = None,
     format: Format = "sentence-transformers",  # noqa: A002 - the flag's name
     query_instruction: str = "",
     base: str | None = None,
@@ -32,6 +33,8 @@ def export(
         A new folder.
     model
         A folder, a hub name, or the alias of a registered model.
+    inputs
+        gme: make its inputs as GME's, though the folder does not say that they are, as that of Qwen2-VL itself.
     format
         What is to read it. The folder for sentence-transformers is also one for transformers' AutoModel.
     query_instruction
@@ -51,7 +54,8 @@ def export(
     from gme_embedder.export import export_sentence_transformer
     from gme_embedder.export_adapter import export_adapter
 
-    embedder = Embedder.load(folder)
+    tell_inputs(folder, inputs)
+    embedder = Embedder.load(folder, inputs=inputs)
     if base is not None and rank is not None and format == "adapter":
         export_adapter(embedder, base, output, rank=rank)
     else:

@@ -6,7 +6,7 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from flows.config import PipelineConfig
 
 DEFAULT_CONFIG = Path("configs/tiny.yaml")
+Inputs = Literal["gme"]
+"""What --inputs takes: how to make the inputs of a model that does not say it."""
 
 
 @Parameter(name="*")
@@ -61,3 +63,15 @@ def find_model(name: str, common: Common) -> tuple[str, Path | str]:
 
     champion = resolve(common.workspace, common.pipeline().release.model_name, name)
     return champion.digest, champion.folder
+
+
+def tell_inputs(folder: Path | str, inputs: Inputs | None) -> None:
+    """One line on standard error: what says that the inputs of a model are made as GME's.
+
+    Raises:
+        FoundryError: See `family.require_gme`, before anything slow is imported.
+    """
+    from gme_embedder.family import require_gme
+    from gme_embedder.locate import locate
+
+    sys.stderr.write(f"{folder}: inputs are made as GME's ({require_gme(locate(folder), inputs)}).\n")

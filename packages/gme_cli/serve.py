@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from gme_cli.options import Common, find_model, print_json, say
+from gme_cli.options import Common, Inputs, find_model, print_json, say, tell_inputs
 from gme_data.errors import FoundryError
 from gme_serve.config import Batching, Limits, checked_key
 
@@ -24,6 +24,7 @@ _OWN_MACHINE = ("127.0.0.1", "localhost", "::1")
 def serve(
     *,
     model: str = "champion",
+    inputs: Inputs | None = None,
     name: str | None = None,
     corpus: Path | None = None,
     source: Path | None = None,
@@ -43,6 +44,8 @@ def serve(
     ----------
     model
         A folder, a hub name, or the alias of a registered model.
+    inputs
+        gme: make its inputs as GME's, though the folder does not say that they are, as that of Qwen2-VL itself.
     name
         What clients call the model; by default the folder's, hub's or alias' name.
     corpus
@@ -76,6 +79,7 @@ def serve(
         return
     from gme_serve.server import address, bind, run
 
+    tell_inputs(folder, inputs)
     opened = bind(host, port)  # before the slow imports: a port in use is known at once
     from gme_embedder.embedder import Embedder
     from gme_embedder.job import identify_model, precision_notes
@@ -84,7 +88,7 @@ def serve(
     from gme_serve.service import Service
 
     located = locate(folder)
-    embedder = Embedder.load(located, device=device, dtype=dtype)
+    embedder = Embedder.load(located, device=device, dtype=dtype, inputs=inputs)
     found = None
     if corpus:
         found = _open_corpus(embedder, identify_model(embedder, model, located), corpus, source, images)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
-from gme_cli.options import Common, find_model, print_json, say
+from gme_cli.options import Common, Inputs, find_model, print_json, say, tell_inputs
 from gme_cli.umrb_plan import Choice, Fleet, show_plan
 
 if TYPE_CHECKING:
@@ -147,6 +147,7 @@ def run(
     *,
     choice: Choice = _CHOICE,
     model: str = "champion",
+    inputs: Inputs | None = None,
     name: str | None = None,
     data: Path | None = _DATA,
     output: Path = _OUTPUT,
@@ -167,6 +168,8 @@ def run(
     ----------
     model
         A folder, a hub name, the alias of a registered model, or mteb:NAME for any model that mteb can load.
+    inputs
+        gme: make its inputs as GME's, though the folder does not say that they are, as that of Qwen2-VL itself.
     name
         owner/model under which mteb files the results.
     data
@@ -200,9 +203,12 @@ def run(
         show_plan(choice, Fleet(), output, common)
         return 0
     found = (model, model) if model.startswith(MTEB) else find_model(model, common)
-    inputs = () if min_image_tokens is None else (("min_image_tokens", min_image_tokens),)
+    if not model.startswith(MTEB):
+        tell_inputs(found[1], inputs)
+    settings = {"min_image_tokens": min_image_tokens, "inputs": inputs}
+    changed = tuple((field, value) for field, value in settings.items() if value is not None)
     opened = open_model(
-        str(found[1]), output / "vectors", Options(device, dtype, store, frames, inputs=inputs), name=name
+        str(found[1]), output / "vectors", Options(device, dtype, store, frames, inputs=changed), name=name
     )
     done = run_suite(config, opened.meta, opened.make)
     if os.environ.get("RANK", "0") != "0":

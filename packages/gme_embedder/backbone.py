@@ -5,7 +5,6 @@ All have a `language_model` and a `visual`; what differs inside is known to `pac
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from transformers import Qwen2_5_VLModel, Qwen2VLModel, Qwen3VLModel
 from transformers.utils import is_flash_attn_2_available, logging
 
 from gme_data.errors import FoundryError, did_you_mean
+from gme_embedder.layout import CONFIG, read_json
 
 Backbone = Qwen2VLModel | Qwen2_5_VLModel | Qwen3VLModel
 
@@ -33,7 +33,7 @@ def read_backbone(folder: Path, dtype: torch.dtype) -> tuple[Backbone, dict[str,
         FoundryError: config.json is of another kind of model.
     """
     logging.disable_progress_bar()  # type: ignore[no-untyped-call] # transformers is untyped here
-    loaded: Any = _class(folder).from_pretrained(
+    loaded: Any = backbone_class(folder).from_pretrained(
         folder,
         dtype=dtype,
         local_files_only=True,
@@ -77,12 +77,17 @@ def choose_kernel(backbone: Backbone, device: str, name: str | None) -> str | No
     return name
 
 
-def _class(folder: Path) -> type[Backbone]:
-    kind = str(json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type"))
+def backbone_class(folder: Path) -> type[Backbone]:
+    """The class that config.json names.
+
+    Raises:
+        FoundryError: No JSON, or of another kind of model.
+    """
+    kind = str(read_json(folder / CONFIG).get("model_type"))
     if kind not in _CLASSES:
         known = ", ".join(_CLASSES)
         raise FoundryError(
-            f"{folder}/config.json is of a model of type '{kind}'.{did_you_mean(kind, _CLASSES)}",
+            f"{folder / CONFIG} is of a model of type '{kind}'.{did_you_mean(kind, _CLASSES)}",
             hint=f"Types that can be loaded: {known}.",
         )
     return _CLASSES[kind]

@@ -19,9 +19,10 @@ from transformers import PreTrainedTokenizerFast
 from gme_data.errors import FoundryError
 from gme_data.settings import Frozen, parse_config
 from gme_embedder.adapter import base_folder, fold_in, read_adapter
-from gme_embedder.backbone import Backbone, read_backbone
+from gme_embedder.backbone import Backbone, backbone_class, read_backbone
 from gme_embedder.config import RELEASED, EmbeddingDtype, InputConfig
-from gme_embedder.layout import CONFIG, INDEX, PROCESSOR, SETTINGS, TOKENIZER, is_adapter
+from gme_embedder.family import Inputs, require_gme
+from gme_embedder.layout import CONFIG, INDEX, PROCESSOR, SETTINGS, TOKENIZER, is_adapter, read_json
 from gme_embedder.prompt import END, VISION_TOKENS
 
 _TABLE = "language_model.embed_tokens.weight"
@@ -54,29 +55,48 @@ def save_model(folder: Path, model: Backbone, tokenizer: Tokenizer, settings: Se
     (folder / SETTINGS).write_text(settings.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
-def load_model(folder: Path, dtype: torch.dtype = torch.float32) -> tuple[Backbone, Tokenizer, Settings]:
+def load_model(
+    folder: Path, dtype: torch.dtype = torch.float32, inputs: Inputs | None = None
+) -> tuple[Backbone, Tokenizer, Settings, str]:
     """Read a model folder.
 
-    It may be ours, a Qwen2-VL, Qwen2.5-VL or Qwen3-VL checkpoint without ``gme.json`` (settings as the released GME
-    models), or a folder of LoRA adapters, which are folded into the base that they name.
+    It may be ours; a Qwen2-VL, Qwen2.5-VL or Qwen3-VL checkpoint without ``gme.json`` (settings as the released GME
+    models), that says of itself that it is a GME model or of which `inputs` says so; or a folder of LoRA adapters,
+    which are folded into the base that they name.
 
     Args:
         folder: The files.
         dtype: Of the weights in memory.
+        inputs: See `family.require_gme`.
 
     Returns:
-        The model, its tokenizer, its settings.
+        The model, its tokenizer, its settings, and what says that its inputs are made as GME's.
 
     Raises:
-        FoundryError: A file is missing or damaged, or names of weights are missing or unknown; lists them.
+        FoundryError: A file is missing or damaged, or names of weights are missing or unknown; lists them. The folder
+            is of another family; see `family.require_gme`.
     """
+    _check_files(folder)
+    evidence = require_gme(folder, inputs)
+    return *_read(folder, dtype), evidence
+
+
+def _check_files(folder: Path) -> None:
+    """Whether a model is there at all, and of a kind that can be loaded; of adapters, their base is looked at."""
     if is_adapter(folder):
-        return _load_adapted(folder, dtype)
+        return _check_files(base_folder(read_adapter(folder)))
     for name in (CONFIG, TOKENIZER):
         if not (folder / name).is_file():
             raise FoundryError(
                 f"Not a model folder: {folder} has no {name}.", hint="Give the folder of a trained or released model."
             )
+    backbone_class(folder)
+    return None
+
+
+def _read(folder: Path, dtype: torch.dtype) -> tuple[Backbone, Tokenizer, Settings]:
+    if is_adapter(folder):
+        return _read_adapted(folder, dtype)
     try:
         model, report = read_backbone(folder, dtype)
         tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
@@ -94,9 +114,9 @@ def load_model(folder: Path, dtype: torch.dtype = torch.float32) -> tuple[Backbo
     return model, tokenizer, settings
 
 
-def _load_adapted(folder: Path, dtype: torch.dtype) -> tuple[Backbone, Tokenizer, Settings]:
+def _read_adapted(folder: Path, dtype: torch.dtype) -> tuple[Backbone, Tokenizer, Settings]:
     adapter = read_adapter(folder)
-    model, tokenizer, settings = load_model(base_folder(adapter), dtype)
+    model, tokenizer, settings = _read(base_folder(adapter), dtype)
     fold_in(adapter, model)
     return model, tokenizer, read_settings(folder) if (folder / SETTINGS).exists() else settings
 
@@ -109,20 +129,12 @@ def read_settings(folder: Path) -> Settings:
     """
     path = folder / SETTINGS
     if path.exists():
-        return parse_config(_read_json(path), Settings, where=str(path))
+        return parse_config(read_json(path), Settings, where=str(path))
     path = folder / PROCESSOR
-    processor = _read_json(path) if path.exists() else {}
+    processor = read_json(path) if path.exists() else {}
     names = {"patch_size": "patch", "image_mean": "mean", "image_std": "std"}
     given = {field: processor[name] for name, field in names.items() if name in processor}
     return with_inputs(Settings(), given, where=str(path))
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        raw: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise FoundryError(f"{path} is not valid JSON: {error}") from error
-    return raw
 
 
 def with_inputs(settings: Settings, changes: dict[str, Any], where: str = "Embedder.load") -> Settings:

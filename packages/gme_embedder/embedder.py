@@ -5,9 +5,10 @@ Batches by tokens, not by count, and similar lengths together. Knows preparation
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
@@ -24,6 +25,9 @@ from gme_embedder.backbone import Backbone, choose_kernel, to_precision
 from gme_embedder.batch import PreparedBatch, TokenisedItem, pack, shared_prefix
 from gme_embedder.checkpoint import Settings, load_model, save_model, with_inputs
 from gme_embedder.config import ModelConfig
+from gme_embedder.containers import Items, is_single, items_of, length_of
+from gme_embedder.family import Inputs
+from gme_embedder.layout import SETTINGS
 from gme_embedder.locate import locate
 from gme_embedder.model import EmbedderModel, Prefixes
 from gme_embedder.prepare import OnError, Planned, Preparer, raise_error
@@ -44,6 +48,7 @@ class Embedder:
     Attributes:
         model: The torch module.
         preparer: Items to batches, by the model's own settings.
+        family_evidence: What says that its inputs are made as GME's, for records; see `family.require_gme`.
     """
 
     def __init__(
@@ -55,8 +60,9 @@ class Embedder:
         device: str = "cpu",
         dtype: str = "float32",
         attention: str | None = None,
+        family_evidence: str = SETTINGS,
     ) -> None:
-        self.settings = settings
+        self.settings, self.family_evidence = settings, family_evidence
         to_precision(backbone, _dtype(dtype))
         kernel = choose_kernel(backbone, device, attention)
         self.model = EmbedderModel(backbone, settings.inputs.pictures, kernel).to(device).eval()
@@ -71,27 +77,38 @@ class Embedder:
         *,
         revision: str | None = None,
         attention: str | None = None,
-        **inputs: Any,  # noqa: ANN401 - checked by the settings
+        inputs: Inputs | None = None,
+        **changes: Any,  # noqa: ANN401 - checked by the settings
     ) -> Self:
         """Read a model.
 
         Args:
-            path: A folder written by `save`, a released GME or Qwen2-VL folder, a folder of LoRA adapters, or a name on
-                the Hugging Face hub such as ``Alibaba-NLP/gme-Qwen2-VL-2B-Instruct``.
+            path: A folder written by `save`, that of a released GME model, a folder of LoRA adapters, or a name on the
+                Hugging Face hub such as ``Alibaba-NLP/gme-Qwen2-VL-2B-Instruct``.
             device: As torch names it.
             dtype: `float32`, `bfloat16` or `float16`, of weights and computation; norms and positions stay in float32.
             revision: Branch, tag or commit on the hub.
             attention: A variable-length kernel by its name in transformers, such as `flash_attention_2`; by default
                 that one on a GPU where the package flash-attn is installed, in half precision.
-            inputs: Fields of `InputConfig` or `PictureConfig` to use instead of the model's own, for example
+            inputs: ``gme`` takes a folder that does not say what its inputs are, such as Qwen2-VL itself, for a GME
+                model: a base to train from. One that says that it is of another family is refused.
+            changes: Fields of `InputConfig` or `PictureConfig` to use instead of the model's own, for example
                 ``min_image_tokens=4`` (the authors' benchmark runs) or ``positions="mrope"``.
 
         Raises:
-            FoundryError: Not a model folder, damaged, or weights that do not fit; an unknown dtype or setting, an
-                attention kernel that is not installed.
+            FoundryError: Not a model folder, of another family, damaged, or weights that do not fit; an unknown dtype
+                or setting, an attention kernel that is not installed.
         """
-        backbone, tokenizer, settings = load_model(locate(path, revision), _dtype(dtype))
-        return cls(backbone, tokenizer, with_inputs(settings, inputs), device=device, dtype=dtype, attention=attention)
+        backbone, tokenizer, settings, evidence = load_model(locate(path, revision), _dtype(dtype), inputs)
+        return cls(
+            backbone,
+            tokenizer,
+            with_inputs(settings, changes),
+            device=device,
+            dtype=dtype,
+            attention=attention,
+            family_evidence=evidence,
+        )
 
     @classmethod
     def fresh(cls, config: ModelConfig, seed: int) -> Self:
@@ -125,7 +142,7 @@ class Embedder:
     @torch.inference_mode()
     def encode(
         self,
-        items: Sequence[EmbedderInput],
+        items: EmbedderInput | Items,
         instruction: str | None = None,
         images: ImageStore | None = None,
         *,
@@ -139,7 +156,7 @@ class Embedder:
         Threads decode and resize the pictures of the next batches while the model computes.
 
         Args:
-            items: `Item`s, dicts with ``text`` and/or ``image`` (PIL picture, path, bytes), or strings (always text).
+            items: One item (see `sources.EmbedderInput`) or a container of them (see `containers.Items`).
             instruction: For queries: the task in a sentence. None for candidates.
             images: Where the pictures of `Item`s are looked up.
             batch_tokens: Tokens computed at once; more need more memory. None takes what is fast on the device.
@@ -148,37 +165,47 @@ class Embedder:
             on_batch: Told the items and tokens of each batch that is done.
 
         Returns:
-            L2-normalised float32 [n, d] in the order of `items`.
+            L2-normalised float32: [d] for one item, [n, d] for a container, in its order.
 
         Raises:
-            FoundryError: A bad item or picture; see `Preparer.prepare`.
+            FoundryError: What is neither an item nor a container of them; a bad item or picture, an instruction without
+                room for a text: see `Preparer.prepare`.
         """
-        vectors = np.zeros((len(items), self.dimension), np.float32)
+        single = is_single(items)
+        listed: Items = [items] if single else items_of(items)
+        self.preparer.check_instruction(instruction)
+        windows: list[NDArray[np.float32]] = []
         self.model.eval()
         on_error = raise_error if bad is None else lambda number, error: bad.update({number: str(error)})
         prefixes: Prefixes = {}
-        plans = self._plans(items, instruction, images, batch_tokens or self.batch_tokens, on_error)
-        with Progress(progress, len(items)) if progress else nullcontext() as shown:
+        plans = self._plans(listed, windows, instruction, images, batch_tokens or self.batch_tokens, on_error)
+        with Progress(progress, 1 if single else length_of(items)) if progress else nullcontext() as shown:
             for rows, batch in ahead(partial(self._prepare, on_error=on_error), plans):
-                vectors[rows] = self.model.embed(batch, prefixes).cpu().numpy()
+                if rows:  # else all pictures of the batch are bad
+                    window = windows[rows[0] // _WINDOW]
+                    window[[row % _WINDOW for row in rows]] = self.model.embed(batch, prefixes).cpu().numpy()
                 if shown:
                     shown.advance(len(rows))
                 if on_batch:
                     on_batch(len(rows), len(batch.tokens))
-        return vectors
+        vectors = np.concatenate([np.zeros((0, self.dimension), np.float32), *windows])
+        return vectors[0] if single else vectors
 
     def _plans(
         self,
-        items: Sequence[EmbedderInput],
+        items: Iterable[EmbedderInput],
+        windows: list[NDArray[np.float32]],
         instruction: str | None,
         images: ImageStore | None,
         batch_tokens: int,
         on_error: OnError,
     ) -> Iterator[list[Planned]]:
-        """Batches of similar length from windows of items."""
-        for start in range(0, len(items), _WINDOW):
-            window = items[start : start + _WINDOW]
-            planned = self.preparer.plan(window, instruction, images, first=start, on_error=on_error)
+        """Batches of similar length from windows of items; the vectors of each window get their place, all 0."""
+        remaining = iter(items)
+        while window := list(islice(remaining, _WINDOW)):
+            numbers = range(len(windows) * _WINDOW, len(windows) * _WINDOW + len(window))
+            windows.append(np.zeros((len(window), self.dimension), np.float32))
+            planned = self.preparer.plan(window, instruction, images, numbers=numbers, on_error=on_error)
             for rows in batches_by_tokens([one.item for one in planned], batch_tokens):
                 yield [planned[row] for row in rows]
 

@@ -38,7 +38,8 @@ _TEMPLATE = (
     "{{%- if message.role == 'system' -%}}{{%- set ns.system = part.text -%}}"
     "{{%- else -%}}{{%- set ns.text = ns.text + part.text -%}}{{%- endif -%}}"
     "{{%- endfor -%}}{{%- endfor -%}}"
-    "{{{{ {before} + ns.system + {after} + ({space} if ns.text else '') + ns.text + {closing} }}}}"
+    "{{%- set system = ns.system{escape} -%}}{{%- set text = ns.text{escape} -%}}"
+    "{{{{ {before} + system + {after} + ({space} if text else '') + text + {closing} }}}}"
 )
 
 
@@ -54,10 +55,11 @@ def export_sentence_transformer(embedder: Embedder, folder: Path, *, query_instr
         query_instruction: What `encode_query` uses; empty means the default system text.
 
     Raises:
-        FoundryError: The folder is not empty, the weights are not in float32, or what was written gives other vectors;
-            nothing is left behind then.
+        FoundryError: The folder is not empty, the weights are not in float32, the instruction leaves no room for a
+            text, or what was written gives other vectors; nothing is left behind then.
     """
     check_precision(embedder)
+    embedder.preparer.check_instruction(query_instruction)
     with staged(folder) as staging:
         embedder.save(staging)
         _write_for_transformers(staging, embedder)
@@ -87,12 +89,17 @@ def _write_for_transformers(folder: Path, embedder: Embedder) -> None:
     update_json(folder / _TOKENIZER_CONFIG, model_max_length=longest, padding_side="right")
     # Where nobody knows this class, transformers falls back to the tokenizer and its template.
     write_json(folder / "processor_config.json", {"processor_class": "GmeProcessor"})
-    template = chat_template(embedder.settings.inputs)
+    template = chat_template(embedder.settings.inputs, embedder.preparer.escapes)
     (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
 
 
-def chat_template(inputs: InputConfig) -> str:
-    """The prompt of a text as a Jinja template over structured messages; a picture raises an error with the remedy."""
+def chat_template(inputs: InputConfig, escapes: Sequence[tuple[str, str]]) -> str:
+    """The prompt of a text as a Jinja template over structured messages; a picture raises an error with the remedy.
+
+    Args:
+        inputs: Of the model.
+        escapes: See `prompt.escapes`.
+    """
     before, _, after = head(_MARK).partition(_MARK)
     quoted = {
         name: json.dumps(text, ensure_ascii=False)
@@ -105,7 +112,8 @@ def chat_template(inputs: InputConfig) -> str:
             ("refusal", _NO_PICTURES),
         )
     }
-    return _TEMPLATE.format(**quoted)
+    filters = "".join(f"|replace({json.dumps(token)}, {json.dumps(escaped)})" for token, escaped in escapes)
+    return _TEMPLATE.format(escape=filters, **quoted)
 
 
 def _write_for_sentence_transformers(folder: Path, embedder: Embedder, query_instruction: str) -> None:

@@ -46,7 +46,7 @@ def export_adapter(embedder: Embedder, base: str | Path, folder: Path, *, rank: 
             written gives other vectors; nothing is left behind then.
     """
     check_precision(embedder)
-    start, tokenizer, settings = load_model(locate(base))
+    start, tokenizer, settings, _ = load_model(locate(base), inputs="gme")
     pairs, others = _changes(embedder, start, rank)
     if not pairs:
         raise FoundryError(f"The language part of the model is that of its base {base}: there is nothing to adapt.")

@@ -12,6 +12,7 @@ from pathlib import Path
 import yaml
 
 from gme_data.errors import FoundryError
+from gme_embedder.family import refuse_other_name
 
 _HUB_NAME = re.compile(r"^(?P<name>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?$")
 _SNAPSHOT = re.compile(r"models--[^/]+/snapshots/(?P<commit>[0-9a-f]{40})$")
@@ -28,8 +29,8 @@ def locate(name: str | Path, revision: str | None = None) -> Path:
         revision: Branch, tag or commit on the hub.
 
     Raises:
-        FoundryError: No such folder or model on the hub, two revisions, or the hub is out of reach and nothing is
-            cached.
+        FoundryError: No such folder or model on the hub, a name of another family than GME, two revisions, or the hub
+            is out of reach and nothing is cached.
     """
     folder = Path(name)
     if (folder / _MLFLOW).is_file():
@@ -39,6 +40,7 @@ def locate(name: str | Path, revision: str | None = None) -> Path:
         return folder
     if revision and on_hub["revision"]:
         raise FoundryError(f"Two revisions of {name}: the name has one, and '{revision}'.", hint="Give one of them.")
+    refuse_other_name(on_hub["name"])
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 

@@ -17,15 +17,18 @@ from gme_data.errors import FoundryError
 from gme_data.images import ImageStore
 from gme_embedder.batch import Augment, Ids, PreparedBatch, TokenisedItem, pack
 from gme_embedder.config import InputConfig
+from gme_embedder.containers import Items, several
 from gme_embedder.picture import resized, target_sizes
 from gme_embedder.pixel_cache import PixelCache
-from gme_embedder.prompt import PAD, SUFFIX, head, prompt
-from gme_embedder.sources import EmbedderInput, Picture, Source, as_source
+from gme_embedder.prompt import PAD, SUFFIX, escape, escapes, head, prompt
+from gme_embedder.sources import Picture, Source, as_source, check_unicode
 
 __all__ = ["Augment", "Planned", "PreparedBatch", "Preparer"]
 
 _CACHED_BYTES = 256 * 2**20
 _ENCODED_AT_ONCE = 256
+LEAST_TEXT = 8
+"""Tokens of a text that must be left when its end is cut; with fewer, texts that differ get one vector."""
 
 OnError = Callable[[int, FoundryError], None]
 """Told the number of a bad item and what is wrong with it."""
@@ -57,12 +60,15 @@ class Preparer:
         self.tokenizer, self.config = tokenizer, config
         (self._pad,) = self._encode(PAD)
         self._suffix = self._encode(SUFFIX)
+        self._opening = len(self._encode(head("")))
+        control = (token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special)
+        self.escapes = escapes(control)
         self._longest_text = config.max_tokens * max(map(len, tokenizer.get_vocab()))
         self._cache = PixelCache(_CACHED_BYTES)
 
     def prepare(
         self,
-        items: Sequence[EmbedderInput],
+        items: Items,
         instruction: str | None = None,
         images: ImageStore | None = None,
         *,
@@ -71,19 +77,20 @@ class Preparer:
         """One batch.
 
         Args:
-            items: May be empty; any mixture of modalities.
+            items: A container, see `containers.Items`; may be empty; any mixture of modalities.
             instruction: Of queries; None (and for candidates) means the default.
             images: Where the pictures of `Item`s are looked up.
             augment: Applied to the resized pictures.
 
         Raises:
-            FoundryError: A bad item or picture, or a picture with more visual tokens than fit in `max_tokens`.
+            FoundryError: One item instead of a container; a bad item or picture; an instruction, or a picture, that
+                leaves no room in `max_tokens`.
         """
         return pack(self.tokenise(items, instruction, images), self.config.positions, augment)
 
     def tokenise(
         self,
-        items: Sequence[EmbedderInput],
+        items: Items,
         instruction: str | None = None,
         images: ImageStore | None = None,
     ) -> list[TokenisedItem]:
@@ -92,11 +99,11 @@ class Preparer:
 
     def plan(
         self,
-        items: Sequence[EmbedderInput],
+        items: Items,
         instruction: str | None = None,
         images: ImageStore | None = None,
         *,
-        first: int = 0,
+        numbers: Sequence[int] | None = None,
         on_error: OnError = raise_error,
     ) -> list[Planned]:
         """What `tokenise` does before pictures are decoded: only their headers are read.
@@ -105,14 +112,18 @@ class Preparer:
             items: As in `prepare`.
             instruction: As in `prepare`.
             images: As in `prepare`.
-            first: Number of the first item, for errors.
+            numbers: Of the items, for errors; from 0 if nobody says.
             on_error: Told of each bad item, which is then left out.
+
+        Raises:
+            FoundryError: One item instead of a container, or an instruction that leaves no room for a text.
         """
-        instruction = instruction or self.config.default_instruction
+        instruction, opening = self._instruction(instruction)
         # A picture's place follows the head and the special token that opens it, whatever comes after.
-        place = len(self._encode(head(instruction))) + 1
+        place = opening + 1
+        items = several(items)
         numbered: list[tuple[int, Source]] = []
-        for number, item in enumerate(items, start=first):
+        for number, item in zip(range(len(items)) if numbers is None else numbers, items, strict=True):
             with _told(number, on_error):
                 numbered.append((number, as_source(item, images)))
         prompts = [prompt(instruction, self.written(one.text), picture=one.picture is not None) for _, one in numbered]
@@ -127,7 +138,36 @@ class Preparer:
         if not text:
             return text
         # What can't be within `max_tokens` however it is tokenised is left out: 10 MB would take seconds.
-        return " " * self.config.leading_space + text[: self._longest_text]
+        return " " * self.config.leading_space + escape(text[: self._longest_text], self.escapes)
+
+    def check_instruction(self, instruction: str | None) -> None:
+        """Refuse an instruction before any item is looked at.
+
+        Raises:
+            FoundryError: It leaves no room for a text, or is one that UTF-8 can't hold.
+        """
+        self._instruction(instruction)
+
+    def _instruction(self, instruction: str | None) -> tuple[str, int]:
+        """The instruction as it stands in the prompt, and the tokens of the prompt up to the item."""
+        if instruction is not None and not isinstance(instruction, str):
+            raise FoundryError(
+                f"The instruction must be one text for all items, found {type(instruction).__name__}.",
+                hint="Call once for each instruction.",
+            )
+        instruction = check_unicode(instruction or self.config.default_instruction, "The instruction")
+        written = escape(instruction, self.escapes)
+        opening = len(self._encode(head(written)))
+        room = self.config.max_tokens - opening - len(self._suffix)
+        if room < LEAST_TEXT:
+            most = self.config.max_tokens - self._opening - len(self._suffix) - LEAST_TEXT
+            raise FoundryError(
+                f"The instruction of {opening - self._opening} tokens leaves room for {max(room, 0)} tokens of a text: "
+                f"max_tokens is {self.config.max_tokens}, {self._opening + len(self._suffix)} are the prompt's own, "
+                f"and a text needs {LEAST_TEXT}.",
+                hint=f"Shorten the instruction to {most} tokens or fewer, or load the model with a larger max_tokens.",
+            )
+        return written, opening
 
     def visual_tokens(self, width: int, height: int) -> int:
         """Visual tokens of a picture of so many pixels."""
@@ -163,8 +203,16 @@ class Preparer:
         room = self.config.max_tokens - place - 1 - len(self._suffix)  # 1 closes the picture
         if visual > room:
             raise FoundryError(
-                f"A picture of {visual} visual tokens does not fit: max_tokens leaves room for {room}.",
-                hint="Raise max_tokens or lower the picture limits of the model.",
+                f"A picture of {visual} visual tokens does not fit: beside an instruction of "
+                f"{place - 1 - self._opening} tokens, max_tokens {self.config.max_tokens} leaves room for {room}.",
+                hint="Raise max_tokens, lower the picture limits of the model, or shorten the instruction.",
+            )
+        text = len(ids) - place - 2 - len(self._suffix)  # 2: the picture's place, and what closes it
+        if text > room - visual < LEAST_TEXT:
+            raise FoundryError(
+                f"A picture of {visual} visual tokens leaves room for {room - visual} of its text's {text} tokens: "
+                f"max_tokens is {self.config.max_tokens}, the instruction has {place - 1 - self._opening}.",
+                hint="Raise max_tokens, lower the picture limits of the model, or shorten the instruction.",
             )
         ids = np.concatenate([ids[:place], np.full(visual, self._pad, np.int32), ids[place + 1 :]])
         return TokenisedItem(self._cut(ids), place, None, cells)

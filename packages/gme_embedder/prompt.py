@@ -5,6 +5,8 @@ Knows strings only; which tokens they become is the tokenizer's business.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 PAD = "<|image_pad|>"
 VISION_START, VISION_END = "<|vision_start|>", "<|vision_end|>"
 IM_START, IM_END = "<|im_start|>", "<|im_end|>"
@@ -23,3 +25,23 @@ def prompt(instruction: str, text: str | None, *, picture: bool) -> str:
     """The whole prompt: picture first, then the text, nothing between; the last token is the one pooled."""
     vision = f"{VISION_START}{PAD}{VISION_END}" if picture else ""
     return f"{head(instruction)}{vision}{text or ''}{SUFFIX}"
+
+
+def escapes(control_tokens: Iterable[str]) -> tuple[tuple[str, str], ...]:
+    """What stands for each control token inside a text: the same with a space after its first character.
+
+    So a text about prompts stays a text: it can neither close the user's turn nor open a place for a picture. A change
+    of the string, and not of how the tokenizer is called, because a chat template can do the same.
+
+    Returns:
+        Pairs (token, escaped) in the order in which they are replaced: a longer token before one that it contains.
+    """
+    ordered = sorted((token for token in control_tokens if len(token) > 1), key=lambda token: (-len(token), token))
+    return tuple((token, f"{token[0]} {token[1:]}") for token in ordered)
+
+
+def escape(text: str, pairs: Iterable[tuple[str, str]]) -> str:
+    """A text without control tokens; any other text as it is."""
+    for token, escaped in pairs:
+        text = text.replace(token, escaped)
+    return text

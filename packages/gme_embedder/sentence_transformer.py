@@ -22,8 +22,10 @@ from transformers import AutoProcessor, AutoTokenizer, BatchFeature, PreTrainedC
 
 from gme_data.errors import FoundryError
 from gme_embedder.batch import TokenisedItem
-from gme_embedder.checkpoint import Settings, read_settings
+from gme_embedder.checkpoint import Settings, read_settings, with_inputs
 from gme_embedder.config import PictureConfig
+from gme_embedder.containers import several
+from gme_embedder.family import require_gme
 from gme_embedder.layout import SETTINGS, TOKENIZER
 from gme_embedder.locate import locate
 from gme_embedder.picture import MERGE
@@ -74,9 +76,10 @@ class GmeProcessor(ProcessorMixin):
         """Read the tokenizer, its template and gme.json of an exported folder, or of one on the hub.
 
         Raises:
-            FoundryError: No such folder, or damaged settings.
+            FoundryError: No such folder, one that is not of a GME model, or damaged settings.
         """
         folder = locate(pretrained_model_name_or_path, revision)
+        require_gme(folder)
         kept = {name: value for name, value in options.items() if name in _TOKENIZER_OPTIONS}
         tokenizer = AutoTokenizer.from_pretrained(pretrained_model_name_or_path, revision=revision, **kept)
         backend = Tokenizer.from_file(str(folder / TOKENIZER))
@@ -126,7 +129,8 @@ class GmeProcessor(ProcessorMixin):
         """
         if not tokenize:
             return super().apply_chat_template(conversation, chat_template, tokenize=False, **options)  # type: ignore[arg-type] # typed narrower than it is
-        batch = [conversation] if conversation and isinstance(conversation[0], Mapping) else conversation
+        listed = several(conversation)
+        batch = [listed] if listed and isinstance(listed[0], Mapping) else listed
         text_options = (processor_kwargs or {}).get("text_kwargs") or {}
         pairs = [_read(row, one) for row, one in enumerate(batch)]  # type: ignore[arg-type] # narrowed above
         return self.inputs([item for item, _ in pairs], [said for _, said in pairs], text_options.get("max_length"))
@@ -147,14 +151,20 @@ class GmeProcessor(ProcessorMixin):
             [n, longest] that make the model count positions as the settings say: all 0 for sequential ones.
 
         Raises:
-            FoundryError: A bad item or picture; see `Preparer.prepare`.
+            FoundryError: Another number of instructions than of items; a bad item or picture, an instruction without
+                room for a text: see `Preparer.prepare`.
         """
+        listed = several(items)
+        if isinstance(instructions, str) or len(instructions) != len(listed):
+            raise FoundryError(
+                f"Expected a list of {len(listed)} instructions, one for each item; None for the default."
+            )
         preparer = self._preparer(max_length or self.tokenizer.model_max_length)
-        tokenised: list[TokenisedItem | None] = [None] * len(items)
+        tokenised: list[TokenisedItem | None] = [None] * len(listed)
         for instruction in dict.fromkeys(instructions):
-            rows = [row for row, said in enumerate(instructions) if said == instruction]
-            for row, item in zip(rows, preparer.tokenise([items[row] for row in rows], instruction), strict=True):
-                tokenised[row] = item
+            rows = [row for row, other in enumerate(instructions) if other == instruction]
+            for planned in preparer.plan([listed[row] for row in rows], instruction, numbers=rows):
+                tokenised[planned.number] = preparer.fill(planned)
         return self._padded([item for item in tokenised if item is not None])
 
     def _padded(self, items: Sequence[TokenisedItem]) -> BatchFeature:
@@ -179,8 +189,8 @@ class GmeProcessor(ProcessorMixin):
 
     def _preparer(self, max_tokens: int) -> Preparer:
         if max_tokens not in self._preparers:
-            config = self._settings.inputs.model_dump() | {"max_tokens": max_tokens}
-            self._preparers[max_tokens] = Preparer(self._backend, type(self._settings.inputs).model_validate(config))
+            settings = with_inputs(self._settings, {"max_tokens": max_tokens}, where="max_length")
+            self._preparers[max_tokens] = Preparer(self._backend, settings.inputs)
         return self._preparers[max_tokens]
 
 
@@ -192,6 +202,11 @@ class _Registered(PreTrainedConfig):  # type: ignore[no-untyped-call] # transfor
 
 def _read(row: int, conversation: Conversation) -> tuple[dict[str, Any], str | None]:
     """The item and the instruction of a conversation."""
+    if isinstance(conversation, str | Mapping) or not all(isinstance(message, Mapping) for message in conversation):
+        raise FoundryError(
+            f"Item {row}: a conversation is a list of messages, found {type(conversation).__name__}.",
+            hint='[{"role": "user", "content": "a text"}]',
+        )
     roles = [message.get("role") for message in conversation]
     if roles not in (["user"], ["system", "user"]):
         raise FoundryError(f"Item {row}: a conversation is a user's message, perhaps after a system's; found {roles}.")
@@ -207,8 +222,8 @@ def _parts(row: int, content: object) -> dict[str, Any]:
         return {"text": content}
     parts: dict[str, Any] = {}
     for part in content if isinstance(content, list | tuple) else []:
-        kind = part.get("type")
-        if kind not in ("text", "image") or kind not in part:
+        kind = part.get("type") if isinstance(part, Mapping) else type(part).__name__
+        if kind not in ("text", "image") or not isinstance(part, Mapping) or kind not in part:
             raise FoundryError(f"Item {row}: content of the type '{kind}'; an item is made of text and image.")
         if kind in parts:
             raise FoundryError(f"Item {row}: more than one {kind}; an item has one at most.")

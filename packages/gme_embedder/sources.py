@@ -5,7 +5,7 @@ Knows kinds of input and their errors; knows nothing of tokens or patches.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,17 +13,19 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from gme_data.cells import CellError, is_missing, picture_cell
 from gme_data.errors import FoundryError, did_you_mean
 from gme_data.images import MAX_BYTES, ImageStore, array_to_rgb, load_pixels, open_image, to_rgb
 from gme_data.items import Item
 
-EmbedderInput = Item | Mapping[str, Any] | str
-"""An `Item` (its picture is looked up in an `ImageStore`), a dict with ``text`` and/or ``image`` (a PIL picture, an
-array [height, width] or [height, width, 3 or 4], a path or encoded bytes), or a string, which is always text. A dict's
-``title`` goes before its text, as in GME."""
+EmbedderInput = Item | Mapping[str, Any] | str | Image.Image | Path | bytes
+"""A string, which is always text; a picture (PIL, the path of a file, encoded bytes); a dict with ``text`` and/or
+``image`` (a picture, its path as a string, or an array [height, width] or [height, width, 3 or 4]); or an `Item` (its
+picture is looked up in an `ImageStore`). A dict's ``title`` goes before its text, as in GME."""
 
-_FIELDS = ("text", "image", "title")
-_LONGEST_SHOWN = 200
+FIELDS = ("text", "image", "title")
+_NOTHING = "An item needs a text, an image, or both."
+_LONGEST_SHOWN, _AROUND = 200, 20
 _PICTURE_HINT = "Give the path of a picture file, or its bytes: addresses are not fetched and base64 is not decoded."
 
 
@@ -60,29 +62,86 @@ class Source:
 
 
 def as_source(item: EmbedderInput, images: ImageStore | None) -> Source:
-    """Bring one input to a `Source`.
+    """Bring one input to a `Source`. None and the NaN or NA of data frames are nothing, wherever they stand.
 
     Raises:
-        FoundryError: Neither text nor picture, an unknown field or type, a missing file, an image id without a store.
+        FoundryError: Neither text nor picture, an unknown field or type, a text that UTF-8 can't hold, a missing file,
+            an image id without a store.
     """
     if isinstance(item, str):
-        return Source(item, None)
+        return Source(_text("text", item), None)
     if isinstance(item, Item):
-        return Source(item.text, _stored(item.image, images) if item.image is not None else None)
+        return Source(_text("text", item.text), _stored(item.image, images) if item.image is not None else None)
+    if isinstance(item, Image.Image | Path | bytes):
+        return Source(None, _picture(item))
+    if _absent(item):
+        raise FoundryError(_NOTHING)
     if not isinstance(item, Mapping):
-        raise FoundryError(f"An item must be an Item, a dict or a text, found {type(item).__name__}.")
+        raise FoundryError(
+            f"An item must be a text, a picture, a dict or an Item, found {type(item).__name__}.",
+            hint='A text with a picture is {"text": ..., "image": ...}.',
+        )
     for field in item:
-        if field not in _FIELDS:
-            raise FoundryError(f"Unknown field '{field}' of an item.{did_you_mean(str(field), _FIELDS)}")
-    title, text, image = (item.get(field) for field in ("title", "text", "image"))
+        if field not in FIELDS:
+            raise FoundryError(
+                f"Unknown field '{field}' of an item.{did_you_mean(str(field), FIELDS)}",
+                hint="The fields of an item are text, title and image.",
+            )
+    title, text = (_text(field, item.get(field)) for field in ("title", "text"))
+    image = _picture_value(item.get("image"))
     if text is None and image is None and title is None:
-        raise FoundryError("An item needs a text, an image, or both.")
-    for field, value in (("title", title), ("text", text)):
-        if value is not None and not isinstance(value, str):
-            raise FoundryError(f"Field '{field}' of an item must be a string, found {type(value).__name__}.")
+        raise FoundryError(_NOTHING)
     if title is not None:
         text = f"{title} {text or ''}".strip()
     return Source(text, _picture(image) if image is not None else None)
+
+
+def check_unicode(text: str, name: str) -> str:
+    """The text itself, if UTF-8 can hold it.
+
+    Raises:
+        FoundryError: It holds half of a character.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        around = text[max(0, error.start - _AROUND) : error.start + _AROUND]
+        raise FoundryError(
+            f"{name} has half of a character (a lone surrogate) at position {error.start}, in {around!a}.",
+            hint='Cut texts between characters, or write text.encode("utf-16", "surrogatepass").decode("utf-16", '
+            '"replace").',
+        ) from error
+    return text
+
+
+def _text(field: str, value: object) -> str | None:
+    if isinstance(value, str):
+        return check_unicode(value, f"Field '{field}'")
+    if _absent(value):
+        return None
+    raise FoundryError(
+        f"Field '{field}' of an item must be a string, found {type(value).__name__}.",
+        hint="A dict is one item: give a list of dicts, or a data frame, and not a dict of columns."
+        if isinstance(value, Iterable)
+        else "Numbers and dates have many spellings: write them out as the documents do.",
+    )
+
+
+def _picture_value(value: object) -> object:
+    """The picture of a dict; an empty cell has none, a data set of Hugging Face may keep bytes and path of it."""
+    if _absent(value) or (isinstance(value, str | bytes) and not value):
+        return None
+    if not isinstance(value, Mapping):
+        return value
+    try:
+        return picture_cell(value)
+    except CellError as error:
+        raise FoundryError(f"Field 'image': {error}.") from error
+
+
+def _absent(value: object) -> bool:
+    """Whether a value is nothing. The NA of pandas is known by its name, for its library may not be installed."""
+    return is_missing(value) or type(value).__name__ in {"NAType", "NaTType"}
 
 
 def _stored(image_id: str, images: ImageStore | None) -> Picture:

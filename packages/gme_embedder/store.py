@@ -8,7 +8,7 @@ one chunk write the same bytes. Knows neither encoders nor items, only their nam
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from gme_data.digests import sha256_bytes
 from gme_data.errors import FoundryError
 from gme_embedder.npy import open_npy, write_npy
+from gme_embedder.sources import check_unicode
 
 _log = logging.getLogger(__name__)
 
@@ -55,9 +56,11 @@ class EmbeddingStore:
             float32 [len(keys), d], as they are on disk; [0, 0] for no keys.
 
         Raises:
-            FoundryError: `compute` returned another number of vectors than asked for, of another size than kept, or
-                numbers that are not finite in the store's dtype; a chunk was removed or damaged meanwhile.
+            FoundryError: `keys` is no list of texts that UTF-8 can hold; `compute` returned another number of vectors
+                than asked for, of another size than kept, or numbers that are not finite in the store's dtype; a chunk
+                was removed or damaged meanwhile.
         """
+        keys = _checked(keys)
         if not keys:
             return np.zeros((0, 0), np.float32)
         folder = self._folder / sha256_bytes(encoder_name.encode())[:16]
@@ -77,6 +80,20 @@ class EmbeddingStore:
                 )
             _write(folder, digests[places], vectors)
         return _gather(encoder_name, folder, digests)
+
+
+def _checked(keys: object) -> list[str]:
+    """The keys as a list: a string would give its letters."""
+    if isinstance(keys, str | bytes | Mapping) or not isinstance(keys, Iterable):
+        raise FoundryError(
+            f"Expected a list of keys, found {type(keys).__name__}.", hint="For one vector give a list of one key."
+        )
+    listed = list(keys)
+    for row, key in enumerate(listed):
+        if not isinstance(key, str):
+            raise FoundryError(f"Key {row} must be a string, found {type(key).__name__}.")
+        check_unicode(key, f"Key {row}")
+    return listed
 
 
 def _gather(encoder_name: str, folder: Path, digests: NDArray[Any]) -> Vectors:

@@ -58,7 +58,7 @@ class Trainer:
             ensure_teachers(self._plans, self._catalog, self._images, job.teachers)
         dist.barrier()
         self._teachers = Teachers(job.teachers) if any(phase.distill for phase in job.config.phases) else None
-        self._embedder = _first_model(job)
+        self._embedder = first_model(job)
         self._model = ContrastiveModel(
             self._embedder.model, autocast=job.config.autocast, temperature=job.config.loss.temperature
         )
@@ -90,7 +90,7 @@ class Trainer:
             if self._config.lora:
                 merge_adapters(self._embedder.model.language)
             if self._config.start_share:
-                blend(self._embedder.model, _first_model(self._job).model, self._config.start_share)
+                blend(self._embedder.model, first_model(self._job).model, self._config.start_share)
             with explained(self._job.staging):
                 self._embedder.save(self._job.staging)
         dist.barrier()
@@ -220,7 +220,7 @@ class Trainer:
             append_event(self._job.history, "step", **rounded)
 
 
-def _first_model(job: Job) -> Embedder:
+def first_model(job: Job) -> Embedder:
     """The model of the stage before, a pretrained one, or a fresh one."""
     config = job.config
     # Weights are in float32, but under autocast attention is in half precision, which its fast kernel asks for.
@@ -230,5 +230,7 @@ def _first_model(job: Job) -> Embedder:
         return Embedder.load(job.start, attention=attention)
     if config.base:
         limits = config.base.model_dump(exclude={"model", "revision"})
-        return Embedder.load(config.base.model, revision=config.base.revision, attention=attention, **limits)
+        return Embedder.load(
+            config.base.model, revision=config.base.revision, attention=attention, inputs="gme", **limits
+        )
     return Embedder.fresh(config.model, config.seed)

@@ -133,13 +133,18 @@ class MtebEmbedder(AbsEncoder):
 
         Raises:
             BadItemsError: Items that can't be embedded, by their rows in the loader's data set.
-            FoundryError: A batch of another shape; a ``precision`` other than float32.
+            FoundryError: A batch of another shape; a ``precision`` other than float32; an instruction without room for
+                a text.
         """
         del hf_subset
         if kwargs.get("precision", "float32") != "float32":
             raise FoundryError(f"Vectors are float32, not {kwargs['precision']}.", hint="Leave `precision` out.")
         label = f"{task_metadata.name} {prompt_type.value if prompt_type else 'input'}"
         instruction = self.instruction(task_metadata, prompt_type)
+        try:
+            self.model.preparer.check_instruction(instruction)
+        except FoundryError as error:
+            raise FoundryError(f"{task_metadata.name}: {error}", hint=error.hint) from error
         parts = [np.zeros((0, self.model.dimension), np.float32)]
         total, done = len(inputs.dataset), 0  # type: ignore[arg-type] # mteb's data sets have a length
         with Progress(label, total) if kwargs.get("show_progress_bar", True) else nullcontext() as shown:

@@ -143,7 +143,7 @@ def test_folders_of_the_hub_load_with_their_own_picture_settings(backbone, token
     if config:
         found = {"patch_size": config["patch"], "image_mean": config["mean"], "image_std": config["std"]}
         (tmp_path / "preprocessor_config.json").write_text(json.dumps(found))
-    loaded = Embedder.load(tmp_path, min_image_tokens=4, resize="once")
+    loaded = Embedder.load(tmp_path, inputs="gme", min_image_tokens=4, resize="once")
     np.testing.assert_array_equal(loaded.encode(items), embedder.encode(items))
 
 

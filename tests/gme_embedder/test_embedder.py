@@ -130,7 +130,7 @@ def test_bfloat16_stays_close(folder, embedder, items):
 
 def test_a_folder_without_settings_is_read_as_released(copied):
     (copied / "gme.json").unlink()
-    assert Embedder.load(copied).settings.inputs == RELEASED
+    assert Embedder.load(copied, inputs="gme").settings.inputs == RELEASED
 
 
 def test_no_model_folder(tmp_path):

@@ -26,8 +26,12 @@ from gme_embedder.tiny import build_tiny
 
 sentence_transformers = pytest.importorskip("sentence_transformers")
 TOLERANCE = 2e-6
+PICTURE = Image.new("RGB", (9, 9))
 ASK = "Find 🙂 a picture of it."
-TEXTS = ["a", "", " ", "\n\n two\nlines ", "naïve 東京 🙂", "<|im_end|>", "long " * 900, "x" * 5000, "'\"{{ 1 }}\\n"]
+TEXTS = [
+    "a", "", " ", "\n\n two\nlines ", "naïve 東京 🙂", "<|im_end|>", "long " * 900, "x" * 5000, "'\"{{ 1 }}\\n",
+    "how is <|image_pad|> used? <|vision_start|><|image_pad|><|vision_end|>", "<|im_<|im_end|>end|><|endoftext|>", "\0",
+]  # fmt: skip
 FRESH = """
 import sys
 import numpy as np
@@ -83,6 +87,48 @@ def ours(items):
 def test_all_kinds_of_items_in_any_batch(tiny, model, inputs, prompt, batch_size):
     items = mixed(inputs)
     same(model.encode(items, prompt=prompt, batch_size=batch_size), tiny.encode(ours(items), prompt))
+
+
+def test_an_instruction_with_control_tokens(tiny, model, inputs):
+    items, ask = mixed(inputs), "Find <|im_end|> and <|image_pad|>."
+    same(model.encode(items, prompt=ask), tiny.encode(ours(items), ask))
+
+
+@pytest.mark.parametrize(
+    ("items", "prompt", "message"),
+    [
+        # It sorts items by their length and numbers those of a batch; so the text is shown.
+        (["a", "b\ud83d"], None, r"half of a character .* in 'b\\ud83d'"),
+        (["a", {"image": PICTURE}], " word" * 300, r"^The instruction of 300 tokens leaves room for 0"),
+    ],
+)
+def test_what_the_embedder_refuses_is_refused_there(model, items, prompt, message):
+    with pytest.raises(FoundryError, match=message):
+        model.encode(items, prompt=prompt)
+
+
+def test_an_instruction_without_room_is_not_exported(tiny, tmp_path):
+    with pytest.raises(FoundryError, match="instruction of 300 tokens"):
+        export_sentence_transformer(tiny, tmp_path / "model", query_instruction=" word" * 300)
+    assert not (tmp_path / "model").exists()
+
+
+def test_containers_at_the_processor(model):
+    processor = model[0].processor
+    for wrong, message in (("hello", "found one str"), ({"text": "a"}, "found one dict"), (5, "found int")):
+        with pytest.raises(FoundryError, match=message):
+            processor.inputs(wrong, [None])
+        with pytest.raises(FoundryError, match=message):
+            processor.apply_chat_template(wrong, tokenize=True)
+    for instructions in ("ab", [None], [None] * 3):
+        with pytest.raises(FoundryError, match="list of 2 instructions"):
+            processor.inputs(["a", "b"], instructions)
+    with pytest.raises(FoundryError, match="Item 1: a conversation is a list"):
+        processor.apply_chat_template([[{"role": "user", "content": "a"}], ["hello"]], tokenize=True)
+    with pytest.raises(FoundryError, match="Item 2: Field 'text'"):
+        processor.inputs(["a", "b", {"text": 5}], ["x", "x", "y"])
+    with pytest.raises(FoundryError, match="max_tokens"):
+        processor.inputs(["a"], [None], max_length=8)
 
 
 def test_one_item_alone_is_one_vector(tiny, model, inputs):

@@ -46,8 +46,24 @@ def same(pair):
 
 @pytest.mark.parametrize("instruction", [None, "Find an image that matches the given text."])
 def test_texts(qwen, tokenizer, inputs, instruction):
-    texts = ["", " ", "a", "\n\n two lines", "naïve 東京 🙂", "<|im_end|>", *(inputs.text(n) for n in (1, 2, 40, 300))]
+    texts = [
+        "",
+        " ",
+        "a",
+        "\n\n two lines",
+        "naïve 東京 🙂",
+        "<im_end> |im_end|",
+        *(inputs.text(n) for n in (1, 2, 40, 300)),
+    ]
     same(both(qwen, tokenizer, [{"text": text} for text in texts], instruction))
+
+
+def test_control_tokens_in_a_text_are_text(qwen, tokenizer):
+    """The one departure: in the released code such a text closes its own turn, or asks for a picture's place."""
+    texts = ["ends <|im_end|> here", "used like <|im_start|>"]
+    escaped = [{"text": text.replace("<|", "< |")} for text in texts]
+    found, _ = both(qwen, tokenizer, [{"text": text} for text in texts], "Find <|endoftext|> it.")
+    same((found, both(qwen, tokenizer, escaped, "Find < |endoftext|> it.")[1]))
 
 
 def test_a_batch_of_257(qwen, tokenizer, inputs):

@@ -288,6 +288,18 @@ def test_2048_items_by_default(client, encoder):
     assert len(encoder.calls) > 10, "computed in parts that others may come between"
 
 
+def test_an_instruction_without_room_is_told_once_and_as_itself(client, encoder):
+    done = len(encoder.calls)
+    for items in ("x", ["x"] * 500, [{"image": data_uri(png(1))}]):
+        answer = post(client, json.dumps({"input": items, "instruction": " word" * 300}))
+        assert answer.status_code == 400
+        error = error_of(answer)
+        assert error["param"] == "instruction"
+        assert error["message"].startswith("instruction: The instruction of 300 tokens leaves room for 0 tokens of a")
+        assert "Shorten the instruction to" in error["message"]
+    assert len(encoder.calls) == done
+
+
 def test_a_bad_item_among_many_is_named(client):
     texts = [*["x"] * 1500, {"image": data_uri(png(1)[:-40])}, *["x"] * 400]
     error = error_of(client.post("/v1/embeddings", json={"input": texts}))

@@ -19,10 +19,13 @@ from gme_data.errors import FoundryError
 from gme_data.events import read_events
 from gme_data.images import ImageStore
 from gme_data.steps import StepContext
+from gme_embedder.config import RELEASED
 from gme_embedder.embedder import Embedder
 from gme_training.checkpoints import MANIFEST, Checkpoints
 from gme_training.config import LoraConfig, PhaseConfig, SourceShare, TrainingConfig
+from gme_training.job import Job
 from gme_training.step import train
+from gme_training.trainer import first_model
 
 CHILD = """
 import sys
@@ -208,6 +211,17 @@ def test_frozen_weights_in_half_precision_and_layers_computed_again(
         frozen = fresh[name].bfloat16().float().numpy() if array.ndim > 1 else fresh[name].numpy()
         if "_proj" not in name and "language_model.norm" not in name:
             np.testing.assert_array_equal(array, frozen, err_msg=name)
+
+
+def test_a_base_to_train_from_need_not_say_what_its_inputs_are(small_config, tmp_path: Path):
+    Embedder.fresh(small_config().model, 9).save(tmp_path / "base")
+    (tmp_path / "base" / "gme.json").unlink()
+    config = small_config(base={"model": str(tmp_path / "base"), "max_tokens": 64}, lora=LoraConfig(), ranks=1)
+    job = Job(config, (), (), None, tmp_path, tmp_path)
+    assert first_model(job).settings.inputs == RELEASED.model_copy(update={"max_tokens": 64})
+    (tmp_path / "base" / "config_sentence_transformers.json").write_text('{"prompts": {"query": "Represent it: "}}')
+    with pytest.raises(FoundryError, match="Represent it"):
+        first_model(job)
 
 
 def test_a_stage_starts_from_a_pretrained_folder_within_its_limits(

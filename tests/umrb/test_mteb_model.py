@@ -403,6 +403,10 @@ def test_bad_input_is_named(embedder: Embedder, model: MtebEmbedder, monkeypatch
         encode([{"audio": [0.0]}])
     with pytest.raises(FoundryError, match="float32, not int8"):
         encode([{"text": "a"}], precision="int8")
+    for items in ([], [{"image": Image.new("RGB", (8, 8))}]):
+        model.prompts_dict = {"ColourI2T": "word " * 300}
+        with pytest.raises(FoundryError, match=r"^ColourI2T: The instruction of 30\d tokens leaves room for 0 tokens"):
+            encode(items)
     with pytest.raises(FoundryError, match="'tiny'") as caught:
         MtebEmbedder(embedder, name="tiny", revision=REVISION)
     assert "owner/model" in (caught.value.hint or "")

