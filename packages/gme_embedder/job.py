@@ -41,6 +41,8 @@ class ModelIdentity(Frozen):
     """Input settings that were in force, whether they came from the folder or from the call."""
     dimension: int
     """Size of a vector, d."""
+    family: str = ""
+    """What says that its inputs are made as GME's, such as ``gme.json`` or ``--inputs gme``. Never compared."""
 
 
 class CorpusIdentity(Frozen):
@@ -72,12 +74,13 @@ class Job(Frozen):
 
     def digest(self) -> str:
         """sha256 of what decides a vector; every shard carries it, so shards of two jobs are never taken for one."""
-        return sha256_json(self.model_dump(mode="json", exclude={"model": {"name", "revision"}}))
+        return sha256_json(self.model_dump(mode="json", exclude={"model": {"name", "revision", "family"}}))
 
     def has_retrained_model(self, noted: Job) -> bool:
         """Whether this is the job `noted` with another model under the same name, and differs in nothing else."""
-        model = self.model.model_copy(update={"digest": noted.model.digest, "revision": noted.model.revision})
-        return self.model.digest != noted.model.digest and self.model_copy(update={"model": model}) == noted
+        known = {name: getattr(noted.model, name) for name in ("digest", "revision", "family")}
+        renamed = self.model_copy(update={"model": self.model.model_copy(update=known)})
+        return self.model.digest != noted.model.digest and renamed == noted
 
 
 def identify_model(embedder: Embedder, name: str, folder: Path) -> ModelIdentity:
@@ -97,6 +100,7 @@ def identify_model(embedder: Embedder, name: str, folder: Path) -> ModelIdentity
         digest=model_digest(folder),
         inputs=embedder.settings.inputs,
         dimension=embedder.dimension,
+        family=embedder.family_evidence,
     )
 
 

@@ -91,7 +91,10 @@ class Lines:
         return FoundryError(f"{self._path}: not UTF-8.", hint=_HINT)
 
 
-_HINT = "Save it as UTF-8 (`iconv -f CP1252 -t UTF-8 FILE`, or Excel's 'CSV UTF-8'), or name its encoding."
+_HINT = (
+    "Save it as UTF-8 (`iconv -f CP1252 -t UTF-8 FILE`, or Excel's 'CSV UTF-8'); an import also takes "
+    "`corpus: {encoding: cp1252}` in its config."
+)
 
 
 def _open(path: Path) -> IO[bytes]:
