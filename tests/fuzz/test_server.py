@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 from serving import ConstantEncoder, data_uri, png
 from starlette.testclient import TestClient
 
-from gme_embedder.config import ModelConfig
-from gme_embedder.embedder import Embedder
+from gme_embedder.prepare import Preparer
 from gme_serve.app import create_app
 from gme_serve.config import Batching, Limits
 from gme_serve.service import Service
@@ -33,8 +32,8 @@ GOOD = [
 
 
 @pytest.fixture(scope="module")
-def encoder() -> ConstantEncoder:
-    return ConstantEncoder(Embedder.fresh(ModelConfig(), seed=7).preparer)
+def encoder(preparer: Preparer) -> ConstantEncoder:
+    return ConstantEncoder(preparer)
 
 
 @pytest.fixture(scope="module")
