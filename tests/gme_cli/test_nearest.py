@@ -91,8 +91,11 @@ def test_vectors_of_two_models_are_not_compared(
 
 
 def test_another_precision_is_told(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    other = rewritten(folder / "queries", tmp_path / "other", precision="bfloat16")
-    arguments = ["nearest", "-q", str(other), "--corpus", str(folder / "corpus"), "-o", str(tmp_path / "hits")]
+    other = str(tmp_path / "other")
+    paths = ["--input", str(folder / "queries.parquet"), "--output", other, "--model", str(folder / "model")]
+    assert run(["embed", *paths, "--dtype", "bfloat16"]) == 0
+    capsys.readouterr()
+    arguments = ["nearest", "-q", other, "--corpus", str(folder / "corpus"), "-o", str(tmp_path / "hits")]
     assert run(arguments) == 0
     assert "computed in float32, the queries in bfloat16" in capsys.readouterr().err
     assert run([*arguments, "--json"]) == 0
