@@ -59,7 +59,8 @@ def read_world(atlas: Path, split: str = "train") -> World:
 
 def _rows(corpus: Path, table: str, split: str) -> list[dict[str, Any]]:
     path = corpus / f"{table}.parquet"
-    schema = pa.schema([pa.field(name, pa.string()) for name in _COLUMNS[table].split()])
+    types = {"aliases": pa.list_(pa.string())}
+    schema = pa.schema([pa.field(name, types.get(name, pa.string())) for name in _COLUMNS[table].split()])
     rows = [row for row in read_rows(path, schema) if row["split"] == split]
     if not rows:
         raise FoundryError(f"{path}: no row of the {split} split.", hint="Rebuild the corpus: `gme atlas build`.")
