@@ -182,7 +182,8 @@ def decided(task: RetrievalTask, embedder: Embedder, images: ImageStore) -> Retr
         if np.abs(scores[relevant][:, None] - scores[~relevant]).min() > 1e-5:
             kept.append(query)
     assert len(kept) >= len(task.queries) / 4
-    return replace(task, queries=tuple(kept), qrels={query.id: task.qrels[query.id] for query in kept})
+    card = task.card.model_copy(update={"queries": len(kept)})
+    return replace(task, card=card, queries=tuple(kept), qrels={query.id: task.qrels[query.id] for query in kept})
 
 
 def our_scores(task: RetrievalTask, embedder: Embedder, images: ImageStore, folder: Path) -> dict[str, float]:
