@@ -175,7 +175,7 @@ def with_gaps(task: RetrievalTask) -> RetrievalTask:
 def decided(task: RetrievalTask, embedder: Embedder, images: ImageStore) -> RetrievalTask:
     """Without the queries for which rounding may decide: a relevant and another document score within 1e-5."""
     pool = embedder.encode([doc.item for doc in task.corpus], None, images).astype(np.float64)
-    asked = embedder.encode([query.item for query in task.queries], PROMPT, images).astype(np.float64)
+    asked = embedder.encode([query.item for query in task.queries], f"{PROMPT}.", images).astype(np.float64)
     kept = []
     for query, scores in zip(task.queries, asked @ pool.T, strict=True):
         relevant = np.array([doc.id in task.qrels[query.id] for doc in task.corpus])
