@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from gme_data.structured import StructureError, read_json
 
 
 class Journal:
@@ -31,18 +34,37 @@ class Journal:
     def get_or_run(self, unit: str, run: Callable[[], Any]) -> Any:  # noqa: ANN401 - JSON values
         """The recorded result of `unit`, or the result of `run()`, recorded before it is returned."""
         path = self._folder / f"{unit}.json"
-        if path.exists():
-            return json.loads(path.read_text(encoding="utf-8"))
+        try:
+            return read_json(path, object)
+        except FileNotFoundError:
+            pass
+        except StructureError:
+            path.unlink()  # damaged: the unit is done again
         value = run()
         atomic_write(path, json.dumps(value, ensure_ascii=False).encode())
         return value
 
 
 def atomic_write(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all; on disk when the call returns."""
-    part = path.with_name(f".{path.name}.part")
-    with part.open("wb") as handle:
-        handle.write(data)
-        handle.flush()
-        os.fsync(handle.fileno())
-    part.replace(path)
+    """Write a file whole or not at all; on disk, with its name, when the call returns."""
+    # Two processes may write one file at the same time.
+    part = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
+    try:
+        with part.open("wb") as handle:
+            handle.write(data)
+            handle.flush()
+            os.fsync(handle.fileno())
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    fsync_folder(path.parent)
+
+
+def fsync_folder(folder: Path) -> None:
+    """Put the names in a folder on disk: after a rename, a power cut could bring the old name back."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -3,28 +3,42 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, ClassVar
 
 import pyarrow.parquet as pq
+from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
 
 from gme_data.digests import sha256_file, sha256_json
 from gme_data.errors import FoundryError
+from gme_data.journal import atomic_write
+from gme_data.structured import StructureError, read_json
 
 NAME = "_manifest.json"
 SCHEMA_VERSION = 1
+_MAX_BYTES = 2**30
+"""A manifest of millions of files has hundreds of megabytes."""
+
+
+def _inside(path: str) -> str:
+    """A manifest may come from elsewhere: what it names is below its own folder."""
+    parts = PurePosixPath(path).parts
+    if not parts or path.startswith("/") or ".." in parts or "\0" in path or PurePosixPath(path).as_posix() != path:
+        raise ValueError(f"{path!r} is no path below the folder")
+    return path
 
 
 @dataclass(frozen=True, slots=True)
 class FileEntry:
     """One file of an output; `path` is relative to its folder, `rows` is None for what is no table."""
 
-    path: str
-    sha256: str
-    bytes: int
-    rows: int | None
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    path: Annotated[str, AfterValidator(_inside)]
+    sha256: Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
+    bytes: Annotated[int, Field(ge=0)]
+    rows: Annotated[int, Field(ge=0)] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +53,8 @@ class Manifest:
         counts: What the step counts (examples, tokens, ...).
         seconds: Wall time of the run that finished it.
     """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     step: str
     key: str
@@ -68,12 +84,8 @@ def content_digest(files: tuple[FileEntry, ...]) -> str:
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write ``_manifest.json`` so that it is there whole or not at all, and on disk when the call returns."""
-    part = folder / f".{NAME}.part"
-    with part.open("w", encoding="utf-8") as handle:
-        json.dump(asdict(manifest), handle, indent=1, sort_keys=True, ensure_ascii=False)
-        handle.flush()
-        os.fsync(handle.fileno())
-    part.replace(folder / NAME)
+    text = json.dumps(asdict(manifest), indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    atomic_write(folder / NAME, text.encode())
 
 
 def read_manifest(folder: Path) -> Manifest | None:
@@ -83,16 +95,18 @@ def read_manifest(folder: Path) -> Manifest | None:
         FoundryError: It is there but unreadable.
     """
     path = folder / NAME
-    if not path.exists():
-        return None
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-        raw["files"] = tuple(FileEntry(**entry) for entry in raw["files"])
-        return Manifest(**raw)
-    except (ValueError, KeyError, TypeError) as error:
+        manifest = read_json(path, Manifest, max_bytes=_MAX_BYTES)
+    except FileNotFoundError:
+        return None
+    except StructureError as error:
+        raise FoundryError(f"Unreadable manifest: {error}", hint=f"Delete {folder} and run the step again.") from error
+    if manifest.content != content_digest(manifest.files):
         raise FoundryError(
-            f"Unreadable manifest: {path}: {error}", hint=f"Delete {folder} and run the step again."
-        ) from error
+            f"Unreadable manifest: {path}: its digest is not that of its files.",
+            hint=f"Delete {folder} and run the step again.",
+        )
+    return manifest
 
 
 def damage(folder: Path, manifest: Manifest) -> list[str]:

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
 from gme_data.errors import FoundryError, did_you_mean
+from gme_data.structured import parse_yaml, read_regular
 
 
 class Frozen(BaseModel):
@@ -36,14 +36,10 @@ def load_config(path: Path, model: type[ConfigT], overrides: Sequence[str] = ())
         FoundryError: The file is missing, is not YAML, or a field is unknown or out of range; names file and field.
     """
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = parse_yaml(read_regular(path), where=str(path))
     except FileNotFoundError as error:
         near = did_you_mean(path.name, (p.name for p in path.parent.glob("*.yaml"))) if path.parent.is_dir() else ""
         raise FoundryError(f"Config file not found: {path}.{near}", hint="Give a file with --config.") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise FoundryError(f"Config file can't be read: {path}: {error}") from error
-    except yaml.YAMLError as error:
-        raise FoundryError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(raw, dict):
         raise FoundryError(f"{path}: expected a mapping of fields at the top level, found {type(raw).__name__}.")
     for override in overrides:
@@ -58,13 +54,11 @@ def _set(raw: dict[str, Any], override: str) -> None:
     if not equals or not last or not all(way):
         raise FoundryError(f"--set {override}: expected FIELD=VALUE, such as stage_1.phases.0.steps=2.")
     place: Any = raw
+    parsed = parse_yaml(value, where=f"--set {override}")
     try:
-        parsed = yaml.safe_load(value)
         for part in way:
             place = place[int(part)] if isinstance(place, list) else place.setdefault(part, {})
         place[int(last) if isinstance(place, list) else last] = parsed
-    except yaml.YAMLError as error:
-        raise FoundryError(f"--set {override}: the value is not valid YAML: {error}") from error
     except (ValueError, IndexError, TypeError, AttributeError) as error:
         raise FoundryError(f"--set {override}: there is no such field to set.") from error
 

@@ -1,16 +1,18 @@
 """Steps: plain functions that write a folder, run once per key, published by one rename.
 
 A step writes into a staging folder that belongs to its key. If the process dies, the next run finds the same folder and
-goes on from what is in it. When the step returns, the files are listed and hashed, the manifest is written last, and
-the folder is renamed into place. Same key and undamaged files: nothing is done. Knows no orchestrator.
+goes on from what is in it. When the step returns, the files are listed, hashed and put on disk, the manifest is written
+last, the scratch goes, and the folder is renamed into place. Same key and undamaged files: nothing is done. Knows no
+orchestrator.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +23,12 @@ from pydantic import BaseModel
 
 from gme_data.digests import code_digest, sha256_json
 from gme_data.errors import FoundryError
-from gme_data.manifest import Manifest, content_digest, damage, list_files, read_manifest, write_manifest
+from gme_data.journal import fsync_folder
+from gme_data.manifest import FileEntry, Manifest, content_digest, damage, list_files, read_manifest, write_manifest
 
 STAGING = ".staging"
+_REPLACED = ".old"
+_KEY_SHOWN = 16
 _RECORDED_VERSIONS = ("torch", "transformers", "deepspeed", "faiss-cpu", "numpy", "pillow", "pyarrow")
 
 
@@ -101,6 +106,7 @@ def execute(step: Step, config: BaseModel, inputs: Mapping[str, Outcome], worksp
     with _only_writer(log_dir / "lock", step.name):
         done = find_done(step, key, workspace) or _adopt(step, key, workspace)
         if done:
+            _drop_replaced(step, workspace)
             return done
         staging = _staging(step, key, workspace)
         started = time.monotonic()
@@ -120,7 +126,8 @@ def execute(step: Step, config: BaseModel, inputs: Mapping[str, Outcome], worksp
             seconds=round(time.monotonic() - started, 3),
             versions=_versions(),
         )
-        _drop_scratch(staging)
+        _sync(staging, files)
+        # Before the scratch goes: a kill in between finds a finished output, not one whose checkpoints are gone.
         write_manifest(staging, manifest)
         return Outcome(step.name, _publish(step, staging, workspace), manifest, reused=False)
 
@@ -139,17 +146,22 @@ def _only_writer(path: Path, name: str) -> Iterator[None]:
 
 def _staging(step: Step, key: str, workspace: Path) -> Path:
     """The staging folder of `key`, made if needed; those of other keys of the step are of no use any more and go."""
-    home = workspace / Path(step.output).parent / STAGING
-    mine = home / f"{Path(step.output).name}-{key[:16]}"
-    for other in home.glob(f"{Path(step.output).name}-*"):
-        if other != mine and _same_step(other, mine):
+    staging = _staging_home(step, workspace) / f"{Path(step.output).name}-{key[:_KEY_SHOWN]}"
+    for other in _stagings(step, workspace):
+        if other != staging and not other.name.endswith(_REPLACED):
             shutil.rmtree(other)
-    mine.mkdir(parents=True, exist_ok=True)
-    return mine
+    staging.mkdir(parents=True, exist_ok=True)
+    return staging
 
 
-def _same_step(other: Path, mine: Path) -> bool:
-    return other.name.rpartition("-")[0] == mine.name.rpartition("-")[0]
+def _staging_home(step: Step, workspace: Path) -> Path:
+    return workspace / Path(step.output).parent / STAGING
+
+
+def _stagings(step: Step, workspace: Path) -> list[Path]:
+    """What lies in staging for this step and no other: ``stage1-<key>``, not ``stage1-mined-<key>``."""
+    name = Path(step.output).name
+    return [path for path in _staging_home(step, workspace).glob(f"{name}-*") if path.name.rpartition("-")[0] == name]
 
 
 def _adopt(step: Step, key: str, workspace: Path) -> Outcome | None:
@@ -162,14 +174,37 @@ def _adopt(step: Step, key: str, workspace: Path) -> Outcome | None:
 
 
 def _publish(step: Step, staging: Path, workspace: Path) -> Path:
+    """Put a finished output in its place; what it replaces is deleted only when it is there."""
     folder = workspace / step.output
-    old = staging.with_name(f"{staging.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
+    _drop_scratch(staging)
     if folder.exists():
-        folder.rename(old)
+        replaced = staging.with_name(staging.name + _REPLACED)
+        shutil.rmtree(replaced, ignore_errors=True)
+        folder.rename(replaced)
     staging.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+    fsync_folder(folder.parent)
+    fsync_folder(staging.parent)
+    _drop_replaced(step, workspace)
     return folder
+
+
+def _drop_replaced(step: Step, workspace: Path) -> None:
+    """Delete outputs that were replaced; after a kill in a publication, those of an earlier run."""
+    for path in _stagings(step, workspace):
+        if path.name.endswith(_REPLACED):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _sync(folder: Path, files: Iterable[FileEntry]) -> None:
+    """Put files and their names on disk, so that no manifest speaks of what a power cut takes."""
+    for entry in files:
+        descriptor = os.open(folder / entry.path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    for place in {(folder / entry.path).parent for entry in files} | {folder}:
+        fsync_folder(place)
 
 
 def _drop_scratch(staging: Path) -> None:

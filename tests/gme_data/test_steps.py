@@ -11,9 +11,11 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from gme_data import steps
 from gme_data.digests import code_digest
 from gme_data.errors import FoundryError
 from gme_data.journal import Journal
@@ -109,6 +111,79 @@ def test_publication_cut_short_is_finished_without_work(tmp_path: Path) -> None:
     assert again.reused
     assert worked(tmp_path) == [0, 1, 2]
     assert read_manifest(tmp_path / STEP.output) == first.manifest
+
+
+class Died(Exception):
+    pass
+
+
+def test_a_death_at_any_rename_or_deletion_of_a_publication_loses_no_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process ends before the n-th change that a publication makes, for every n; the next run finishes it."""
+    changes = ((os, "rename"), (os, "replace"), (os, "unlink"), (os, "rmdir"), (steps.shutil, "rmtree"))
+
+    def run_until_death(workspace: Path, config: Config, survived: int) -> bool:
+        left = iter(range(survived))
+        with monkeypatch.context() as patch:
+            for module, name in changes:
+                real = getattr(module, name)
+
+                def change(*arguments: Any, real: Any = real, **options: Any) -> Any:
+                    if next(left, None) is None:
+                        raise Died
+                    return real(*arguments, **options)
+
+                patch.setattr(module, name, change)
+            for name in ("rename", "replace", "unlink", "rmdir"):
+                patch.setattr(Path, name, lambda self, *rest, name=name, **_: getattr(os, name)(self, *rest))
+            try:
+                execute(STEP, config, {}, workspace)
+            except Died:
+                return False
+        return True
+
+    survived = 0
+    while True:
+        workspace = tmp_path / str(survived)
+        execute(STEP, Config(units=1), {}, workspace)
+        ended = run_until_death(workspace, Config(units=2), survived)
+        published = (workspace / STEP.output, *(workspace / "out" / STAGING).glob("*"))
+        assert any((folder / "out.json").exists() for folder in published)
+        again = execute(STEP, Config(units=2), {}, workspace)
+        assert json.loads((again.folder / "out.json").read_text()) == [0, 1]
+        assert worked(workspace).count(1) == 1 or survived < 2, "a unit in the journal was done again"
+        assert not list((workspace / "out" / STAGING).iterdir())
+        assert not list(again.folder.rglob(".*"))
+        if ended:
+            break
+        survived += 1
+    assert survived >= 5
+
+
+def test_files_their_names_and_the_rename_are_on_disk_in_that_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    real_fsync, real_rename = os.fsync, Path.rename
+
+    def fsync(descriptor: int) -> None:
+        done.append(f"fsync {Path(f'/proc/self/fd/{descriptor}').readlink()}")
+        real_fsync(descriptor)
+
+    def rename(self: Path, target: Path) -> Path:
+        done.append(f"rename {target}")
+        return real_rename(self, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(Path, "rename", rename)
+    folder = execute(STEP, Config(), {}, tmp_path).folder
+    renamed = done.index(f"rename {folder}")
+    before = [line for line in done[:renamed] if STAGING in line and ".journal" not in line]
+    assert Path(before[0]).name == "out.json"
+    assert any(NAME in Path(line).name for line in before)
+    assert before[-1].endswith(f"units-{read_manifest(folder).key[:16]}")
+    assert f"fsync {folder.parent}" in done[renamed:]
 
 
 def test_a_second_writer_is_refused(tmp_path: Path) -> None:
