@@ -14,6 +14,7 @@ CONFIG ?= configs/tiny.yaml
 EXTRAS := atlas synthesis train eval serve pipeline s3 postgres release docs dev
 # What slow tests need beside.
 SLOW_EXTRAS := ray
+HARDENING_PARTS := faults attacks fuzz kills load
 SLOW_READY := $(VENV)/.ready-slow
 
 # Two processes of one thread each are faster here than two spinning OpenMP threads; libraries keep their telemetry to themselves.
@@ -32,7 +33,7 @@ FIND_LINKS = links="$${UV_FIND_LINKS:-$${PIP_FIND_LINKS:-$$($(BIN)/python -m pip
 COMPILE = $(BIN)/uv pip compile pyproject.toml $(addprefix --extra ,$(1)) -c $(or $(PINS),requirements.txt -c requirements-slow.txt) \
   --python-version 3.11 --no-annotate --no-header --quiet | grep -vE '^(nvidia|cuda|triton)\b' | sed 's/+cpu$$//'
 
-.PHONY: help setup requirements pipeline test test-slow clients check check-infra bench docs dashboard serve-prefect screenshot readme clean clean-all
+.PHONY: help setup requirements pipeline test test-slow hardening clients check check-infra bench docs dashboard serve-prefect screenshot readme clean clean-all
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -74,6 +75,13 @@ test: check ## Check, then run the tests
 test-slow: $(SLOW_READY) ## Run the tests that take long, with what they need beside (those of OpenAI's clients make them first)
 	@$(BIN)/python -m pytest -q -m slow
 	@FUZZ_EXAMPLES=20000 $(BIN)/python -m pytest -q --timeout 7200 tests/fuzz
+
+# Every row is a test marked `hardening`; what passed on this source with this seed is not run again.
+hardening: $(SLOW_READY) ## Faults, attacks, mutated inputs, kills and load into docs/hardening.md (PART=kills SEED=1 ALL=1)
+	@failed=0; for part in $(or $(PART),$(HARDENING_PARTS)); do \
+	  HARDENING_SEED=$(or $(SEED),0) ALL=$(ALL) FUZZ_EXAMPLES=$(if $(ALL),200000,20000) PYTHONPATH=tests \
+	    $(BIN)/python -m pytest -q -p hardening.plugin --part $$part --timeout 3600 || [ $$? = 5 ] || failed=1; done; \
+	PYTHONPATH=tests $(BIN)/python -m hardening.report && exit $$failed
 
 # What others ask our server with, in an environment of its own: none of it is needed here. LangChain's tokenizer fetches its
 # table unless it has it; the one it needs lies in the wheel of llama-index-core.

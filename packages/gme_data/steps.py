@@ -23,10 +23,13 @@ from pydantic import BaseModel
 
 from gme_data.digests import code_digest, sha256_json
 from gme_data.errors import FoundryError
+from gme_data.events import append_event
 from gme_data.journal import fsync_folder
 from gme_data.manifest import FileEntry, Manifest, content_digest, damage, list_files, read_manifest, write_manifest
 
 STAGING = ".staging"
+HISTORY = "history.jsonl"
+"""In a step's log folder: when a run of which key began and when it was published."""
 _REPLACED = ".old"
 _KEY_SHOWN = 16
 _RECORDED_VERSIONS = ("torch", "transformers", "deepspeed", "faiss-cpu", "numpy", "pillow", "pyarrow")
@@ -109,6 +112,7 @@ def execute(step: Step, config: BaseModel, inputs: Mapping[str, Outcome], worksp
             _drop_replaced(step, workspace)
             return done
         staging = _staging(step, key, workspace)
+        append_event(log_dir / HISTORY, "begun", key=key)
         started = time.monotonic()
         counts = step.run(
             config, {name: outcome.folder for name, outcome in inputs.items()}, StepContext(staging, key, log_dir)
@@ -129,7 +133,9 @@ def execute(step: Step, config: BaseModel, inputs: Mapping[str, Outcome], worksp
         _sync(staging, files)
         # Before the scratch goes: a kill in between finds a finished output, not one whose checkpoints are gone.
         write_manifest(staging, manifest)
-        return Outcome(step.name, _publish(step, staging, workspace), manifest, reused=False)
+        folder = _publish(step, staging, workspace)
+        append_event(log_dir / HISTORY, "published", key=key, content=manifest.content)
+        return Outcome(step.name, folder, manifest, reused=False)
 
 
 @contextmanager

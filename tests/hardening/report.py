@@ -1,0 +1,71 @@
+"""docs/hardening.md from the results of `make hardening`: ``python -m hardening.report``, in tests/."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from itertools import groupby
+from typing import Any
+
+from hardening.plugin import PARTS, RESULTS, ROOT
+
+from gme_data.events import read_events
+
+PAGE = ROOT / "docs" / "hardening.md"
+START = "<!-- results: written by `make hardening` -->"
+HEADINGS = {
+    "faults": "Faults",
+    "attacks": "Attacks",
+    "fuzz": "Mutated inputs",
+    "kills": "Random kills",
+    "load": "Load",
+}
+
+
+def latest(events: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The last result of each test, in order of parts and rows."""
+    by_test = {event["test"]: event for event in events}
+    return sorted(by_test.values(), key=lambda event: (PARTS.index(event["part"]), _natural(event["row"])))
+
+
+def _natural(name: str) -> tuple[str, int, str]:
+    """A2 before A10."""
+    letters = name.rstrip("0123456789")
+    return letters, int(name[len(letters) :] or 0), name
+
+
+def render(results: list[dict[str, Any]]) -> str:
+    """The tables as Markdown, one a part."""
+    parts = []
+    for part, rows in groupby(results, lambda event: event["part"]):
+        lines = [
+            f"### {HEADINGS[part]}",
+            "",
+            "| row | what is done | outcome | seconds | measured |",
+            "|---|---|---|--:|---|",
+        ]
+        for event in rows:
+            measured = ", ".join(f"{name.replace('_', ' ')}: {value}" for name, value in event["measured"].items())
+            outcome = {"passed": "holds", "skipped": "not run here"}.get(event["outcome"], "**fell**")
+            lines.append(
+                f"| {event['row']} | {event['title']} | {outcome} | {event['seconds']} | {measured.replace('|', '/')} |"
+            )
+        parts.append("\n".join(lines))
+    runs = sorted({(event["date"], event["seed"], "whole" if event["all"] else "sample") for event in results})
+    told = "; ".join(f"{date}, seed {seed}, {extent}" for date, seed, extent in runs)
+    return "\n\n".join([f"Run: {told}.", *parts]) + "\n"
+
+
+def main() -> int:
+    """Write the tables below the mark in the page; 1 if a row fell."""
+    results = latest(read_events(RESULTS, "row"))
+    text = PAGE.read_text(encoding="utf-8")
+    PAGE.write_text(text[: text.index(START)] + f"{START}\n\n{render(results)}", encoding="utf-8")
+    fell = [event["test"] for event in results if event["outcome"] == "failed"]
+    lines = [f"{len(results)} rows, {len(fell)} fell; written to {PAGE.relative_to(ROOT)}", *fell]
+    sys.stdout.write("\n  ".join(lines) + "\n")
+    return 1 if fell else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
