@@ -1,4 +1,4 @@
-"""What `make hardening` adds to pytest: the rows of one part run alone, each is recorded, and none that passed runs again.
+"""What `make hardening` adds to pytest: rows of one part alone run, each is recorded, and none that passed runs again.
 
 A row is a test that is marked ``hardening(part, row, title)``; what it measured it says through `record_property`.
 Results are lines of ``runs/hardening/results.jsonl``; `hardening.report` makes docs/hardening.md of them.
