@@ -211,22 +211,30 @@ CASES = [
 ]
 
 
+def too_slow_here(case: dict) -> bool:
+    """A processor that has no bfloat16 multiplies it thirty times slower than float32: minutes a case."""
+    return bool(case.get("autocast")) and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
 @cache
-def measured() -> list[dict[str, int]]:
+def measured() -> dict[int, dict[str, int]]:
+    numbers = [number for number, case in enumerate(CASES) if not too_slow_here(case)]
     # Large blocks are mapped on their own and given back at once, so what is resident is what is in use.
     own = {"MALLOC_MMAP_THRESHOLD_": "262144", "MALLOC_TRIM_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1"}
     done = subprocess.run(
-        [sys.executable, __file__, json.dumps(CASES)],
+        [sys.executable, __file__, json.dumps([CASES[number] for number in numbers])],
         env={**os.environ, **own, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(CONFIGS.parent / "tests")},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    return dict(zip(numbers, json.loads(done.stdout.splitlines()[-1]), strict=True))
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peaks are read from Linux's /proc")
 @pytest.mark.parametrize("number", range(len(CASES)), ids=[str(case) for case in CASES])
 def test_a_real_step_takes_so_much_memory(number: int) -> None:
+    if too_slow_here(CASES[number]):
+        pytest.skip("this processor has no bfloat16, so that the step would take minutes")
     found, expected = measured()[number], planned(CASES[number])
     assert expected.peak == pytest.approx(max(found["backward"], found["descent"]), rel=0.12)
     assert expected.backward.total == pytest.approx(found["backward"], rel=0.12)
