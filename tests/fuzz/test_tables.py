@@ -112,7 +112,11 @@ def test_damaged_tables_are_refused_or_read_as_they_stand(folder: Path, name: st
     if name.endswith(".gz"):
         data = gzip.decompress(data)
     if name == "p.parquet":
-        assert [row.values for row in rows if isinstance(row, Row)] == pq.read_table(path).to_pylist()
+        table = pq.read_table(path)
+        assert [row.number for row in rows] == list(range(len(table)))
+        for row in rows:
+            if isinstance(row, Row):  # a row that Python can't hold is told, and pyarrow can't give it either
+                assert [row.values] == table.slice(row.number, 1).to_pylist()
         return
     lines = data.decode("utf-8-sig").split("\n")
     for row in rows:
