@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import errno
+import math
+import os
 import socket
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
 from gme_data.errors import FoundryError
+from gme_serve.gate import is_loopback
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-_DRAIN_SECONDS = 30
+    from gme_serve.service import Service
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -31,7 +35,7 @@ def bind(host: str, port: int) -> socket.socket:
     if not 0 <= port < 2**16:  # the resolver would take it modulo that
         raise FoundryError(f"--port {port}: expected 0 to 65535.", hint="0 takes any free one.")
     try:
-        family, kind, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        family, kind, address = _resolve(host, port)
         opened = socket.socket(family, kind)
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port that just closed may be used again
         opened.bind(address)
@@ -46,17 +50,40 @@ def bind(host: str, port: int) -> socket.socket:
     return opened
 
 
+def require_key(host: str, keys: Sequence[str]) -> None:
+    """Refuse to serve other machines without a key.
+
+    Raises:
+        FoundryError: There is no key, and `host` is not of this machine alone; or there is no such host.
+    """
+    try:
+        *_, (address, *_) = _resolve(host, 0)
+    except OSError as error:
+        raise FoundryError(f"Can't listen on {host}: {error}", hint="Give another --host.", exit_code=1) from error
+    if not keys and not is_loopback(str(address)):
+        raise FoundryError(
+            f"--host {host} lets other machines in, and no API key is set: everyone who reaches this one could use it.",
+            hint="Set GME_API_KEY to what clients must send, or leave --host out to serve this machine alone.",
+        )
+
+
+def _resolve(host: str, port: int) -> tuple[socket.AddressFamily, socket.SocketKind, tuple[Any, ...]]:
+    family, kind, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    return family, kind, address
+
+
 def address(host: str, opened: socket.socket) -> str:
     """The URL to open, with the port that `opened` really has."""
     shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
     return f"http://{shown}:{opened.getsockname()[1]}"
 
 
-def run(app: FastAPI, opened: socket.socket, announce: Callable[[], None]) -> None:
-    """Serve until SIGTERM or Ctrl-C; what was accepted is answered, for at most 30 seconds.
+def run(app: FastAPI, service: Service, opened: socket.socket, announce: Callable[[], None]) -> None:
+    """Serve until SIGTERM or Ctrl-C; what is computed by then is answered, for at most the grace of the service.
 
     Args:
         app: The application.
+        service: Behind it.
         opened: From `bind`.
         announce: Called once requests are answered and signals are heeded.
     """
@@ -65,19 +92,28 @@ def run(app: FastAPI, opened: socket.socket, announce: Callable[[], None]) -> No
         access_log=False,
         log_level="warning",
         server_header=False,
+        proxy_headers=False,  # else whoever is on this machine says whose request it is
         ws="none",
-        timeout_graceful_shutdown=_DRAIN_SECONDS,
+        timeout_graceful_shutdown=math.ceil(service.limits.grace_seconds),
     )
     # uvicorn stops in order, then raises the signal again for whoever handled it before.
     with suppress(KeyboardInterrupt):
-        _Announced(config, announce).run(sockets=[opened])
+        _Drained(config, service, announce).run(sockets=[opened])
+    if service.computing:  # Python would wait for the thread, and nothing can end that but the end of the process
+        sys.stderr.write("Ended while the model computed: the grace was over.\n")
+        sys.stderr.flush()
+        os._exit(0)
 
 
-class _Announced(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, announce: Callable[[], None]) -> None:
+class _Drained(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, service: Service, announce: Callable[[], None]) -> None:
         super().__init__(config)
-        self._announce = announce
+        self._service, self._announce = service, announce
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._announce()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._service.drain()
+        await super().shutdown(sockets)

@@ -38,7 +38,7 @@ def encoder(preparer: Preparer) -> ConstantEncoder:
 
 @pytest.fixture(scope="module")
 def client(encoder: ConstantEncoder) -> Iterator[TestClient]:
-    service = Service("tiny", encoder, Limits(), Batching(wait_ms=0))  # type: ignore[arg-type] - as `Embedder`
+    service = Service("tiny", encoder, Limits(), Batching())  # type: ignore[arg-type] - as `Embedder`
     with TestClient(create_app(service), raise_server_exceptions=False) as client:
         yield client
 
