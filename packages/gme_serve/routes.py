@@ -23,6 +23,7 @@ from gme_serve.errors import JSON_HINT, ApiError
 from gme_serve.forms import parse_form
 from gme_serve.gate import client_of
 from gme_serve.json_body import is_json, parse_body
+from gme_serve.memory import GivenBack
 from gme_serve.service import Service
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
@@ -53,16 +54,21 @@ def _answering(service: Service, endpoint: Callable[..., Any], field: FieldInfo)
         raise TypeError(f"{endpoint.__name__}: a body must be one model, found {kind}")
     parse = _parse_form if isinstance(field, params.Form) else _parse_json
 
+    given_back = GivenBack()
+
     async def answer(request: Request) -> Response:
         async with service.admission.admit(client_of(request.scope)) as ticket:
             request.state.ticket = ticket
-            raw = [await _read(request, service, ticket)]
-            async with _ended_by_hanging_up(request, ticket):
-                content_type = request.headers.get("content-type", "")
-                # Popped, so that the bytes are gone when they are parsed: pictures are long.
-                body = await service.in_thread(ticket, parse, raw.pop(), content_type, kind, service.limits)
-                response: Response = await endpoint(request, body)
-                return response
+            try:
+                raw = [await _read(request, service, ticket)]
+                async with _ended_by_hanging_up(request, ticket):
+                    content_type = request.headers.get("content-type", "")
+                    # Popped, so that the bytes are gone when they are parsed: pictures are long.
+                    body = await service.in_thread(ticket, parse, raw.pop(), content_type, kind, service.limits)
+                    response: Response = await endpoint(request, body)
+                    return response
+            finally:
+                given_back.after(ticket.body_bytes)
 
     return answer
 

@@ -48,7 +48,7 @@ def home(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def servers(home) -> Iterator[dict[str, Server]]:
     """Both started at once: each spends most of its start on imports."""
-    noted = ("--max-items", "3", "--name", "acme/tiny", "--json")
+    noted = ("--max-items", "16", "--name", "acme/tiny", "--json")
     started = {
         "open": start(home, "open", "--corpus", "vectors", "--source", "corpus.parquet"),
         "stopping": start(home, "stopping", *noted, key=KEY),

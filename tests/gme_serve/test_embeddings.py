@@ -265,7 +265,7 @@ BAD = [
     ({"input": "x", "encoding_format": "hex"}, "encoding_format", "'float' or 'base64'"),
     ({"input": "x", "dimensions": "64"}, "dimensions", "valid integer"),
     ({"input": "x", "dimensions": True}, "dimensions", "valid integer"),
-    ({"input": "half of a pair: \ud83d"}, None, "unexpected end of hex escape at line 1 column 36"),
+    ({"input": "half of a pair: \ud83d"}, None, "unexpected end of hex escape at line 1 column 34"),
     ({"\ud83d": 1}, None, "unexpected end of hex escape"),
     ({"input": [{"\u00e9": 1}]}, "input[0]", "Unknown field '\\xe9'"),
     ({"input": [{"image": "/etc/passwd"}]}, "input[0].image", "reads no paths and fetches no addresses"),
