@@ -25,6 +25,8 @@ from gme_serve.routes import bounded_route, ticket_of
 from gme_serve.service import Embedded, Service
 
 _Format = Literal["float", "base64"]
+_FEW = 4096
+"""Numbers that are written on the event loop: sooner than a thread has its turn."""
 IGNORED = "X-Ignored-Fields"
 """Header of an answer that names what was not known in the body, percent-encoded; only where there was any."""
 
@@ -78,8 +80,10 @@ async def _answer(
     service: Service, ticket: Ticket, embedded: Embedded, encoding: _Format, ignored: Sequence[str]
 ) -> Response:
     usage = {"prompt_tokens": embedded.tokens, "total_tokens": embedded.tokens}
-    # Thousands of vectors are tens of megabytes of JSON: seconds in which the event loop would answer nobody.
-    rows = await service.in_thread(ticket, _rows, embedded.vectors, encoding)
+    if embedded.vectors.size <= _FEW:
+        rows = _rows(embedded.vectors, encoding)
+    else:  # thousands of vectors are tens of megabytes of JSON: seconds in which the event loop would answer nobody
+        rows = await service.in_thread(ticket, _rows, embedded.vectors, encoding)
     end = json.dumps({"model": service.name, "usage": usage})[1:]
     names = {IGNORED: ", ".join(quote(name, safe="", errors="surrogatepass") for name in ignored)} if ignored else None
     return Response(f'{{"object": "list", "data": [{rows}], {end}', headers=names, media_type="application/json")

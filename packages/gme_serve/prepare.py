@@ -72,6 +72,43 @@ class Prepared:
     tokens: list[int]
 
 
+def prepare(
+    parts: Sequence[Part], instruction: str | None, params: Sequence[str], preparer: Preparer, limits: Limits
+) -> Iterator[Prepared | None]:
+    """A request checked and counted, window by window; one beyond the limit ends at the window where it passes it.
+
+    Args:
+        parts: The items, at least one.
+        instruction: Of all items.
+        params: What an error calls each item, such as ``input[0]``.
+        preparer: Of the served model.
+        limits: What is allowed.
+
+    Yields:
+        None after each window but the last, so that others have a turn; then the request.
+
+    Raises:
+        ApiError: 400; `param` says what it is about.
+    """
+    check_text(instruction, "instruction", limits.max_instruction_characters)
+    opened = read_items(parts, params, preparer.tokenizer, limits)
+    _check_tokens(len(opened) * prompt_tokens(preparer, instruction), limits)
+    items, tokens = [item.fields for item in opened], list[int]()
+    for window in windows([item.cost + len(instruction or "") for item in opened]):
+        tokens += count_tokens(preparer, items[window], instruction, params[window])
+        _check_tokens(sum(tokens), limits)
+        yield Prepared(items, instruction, tokens) if len(tokens) == len(items) else None
+
+
+def _check_tokens(tokens: int, limits: Limits) -> None:
+    if tokens > limits.max_request_tokens:
+        message = (
+            f"The request has {tokens} tokens or more; this server takes {limits.max_request_tokens} in one "
+            "request, each item with the prompt around it. Send several requests."
+        )
+        raise ApiError(400, message, code="max_tokens_per_request", param="input")
+
+
 def read_items(parts: Sequence[Part], params: Sequence[str], tokenizer: Tokenizer, limits: Limits) -> list[Opened]:
     """The items as `Embedder.encode` takes them, within all limits that need no token to be counted.
 
@@ -148,11 +185,6 @@ def count_tokens(
         with _picture_of(params[item.number]):
             preparer.fill(item)
     return [len(item.item.ids) for item in planned]
-
-
-def check_instruction(instruction: str | None, limits: Limits) -> None:
-    """Raise `ApiError` 400 for an instruction that is too long to be tokenised, or no valid Unicode."""
-    check_text(instruction, "instruction", limits.max_instruction_characters)
 
 
 def check_text(text: str | None, param: str, most: int) -> None:

@@ -26,6 +26,8 @@ from gme_serve.json_body import is_json, parse_body
 from gme_serve.memory import GivenBack
 from gme_serve.service import Service
 
+_SHORT = 4096
+"""Bytes that are parsed on the event loop: sooner than a thread has its turn."""
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
@@ -63,8 +65,10 @@ def _answering(service: Service, endpoint: Callable[..., Any], field: FieldInfo)
                 raw = [await _read(request, service, ticket)]
                 async with _ended_by_hanging_up(request, ticket):
                     content_type = request.headers.get("content-type", "")
-                    # Popped, so that the bytes are gone when they are parsed: pictures are long.
-                    body = await service.in_thread(ticket, parse, raw.pop(), content_type, kind, service.limits)
+                    if len(raw[0]) <= _SHORT:
+                        body = parse(raw.pop(), content_type, kind, service.limits)
+                    else:  # popped, so that the bytes are gone when they are parsed: pictures are long
+                        body = await service.in_thread(ticket, parse, raw.pop(), content_type, kind, service.limits)
                     response: Response = await endpoint(request, body)
                     return response
             finally:

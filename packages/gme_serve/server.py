@@ -36,7 +36,9 @@ def bind(host: str, port: int) -> socket.socket:
         raise FoundryError(f"--port {port}: expected 0 to 65535.", hint="0 takes any free one.")
     try:
         family, kind, address = _resolve(host, port)
-        opened = socket.socket(family, kind)
+        # By its protocol asyncio knows TCP, and sends small packets at once: else each answer waits 40 ms for an
+        # acknowledgement, since its head and its body are two packets.
+        opened = socket.socket(family, kind, socket.IPPROTO_TCP)
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port that just closed may be used again
         opened.bind(address)
         opened.listen()

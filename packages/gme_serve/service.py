@@ -19,7 +19,7 @@ from gme_serve.config import Batching, Limits
 from gme_serve.errors import ApiError
 from gme_serve.fair import FairThreads
 from gme_serve.metrics import Metrics
-from gme_serve.prepare import Part, Prepared, check_instruction, count_tokens, prompt_tokens, read_items, windows
+from gme_serve.prepare import Part, prepare
 
 _PREPARERS = 2
 _ENOUGH = 0.9
@@ -104,7 +104,9 @@ class Service:
         Raises:
             ApiError: 400 for a bad item or too many tokens, 429 if too much waits.
         """
-        prepared = await self._prepared(ticket, parts, instruction or None, params)
+        windows = prepare(parts, instruction or None, params, self._preparer, self.limits)
+        while (prepared := await self.in_thread(ticket, next, windows)) is None:
+            pass
         tokens = sum(prepared.tokens)
         self._require_room(ticket, tokens)
         try:
@@ -118,30 +120,6 @@ class Service:
     async def in_thread(self, ticket: Ticket, work: Callable[..., _Result], *arguments: object) -> _Result:
         """What `work` returns, computed beside the event loop when it is the turn of the ticket's client."""
         return await self._threads.run(ticket.client, work, *arguments)
-
-    async def _prepared(
-        self, ticket: Ticket, parts: Sequence[Part], instruction: str | None, params: Sequence[str]
-    ) -> Prepared:
-        """Checked and counted, window by window; a request beyond the limit ends at the window where it passes it."""
-        check_instruction(instruction, self.limits)
-        opened = await self.in_thread(ticket, read_items, parts, params, self._preparer.tokenizer, self.limits)
-        prompt = await self.in_thread(ticket, prompt_tokens, self._preparer, instruction)
-        self._check_tokens(len(opened) * prompt)
-        items, tokens = [item.fields for item in opened], list[int]()
-        for window in windows([item.cost + len(instruction or "") for item in opened]):
-            tokens += await self.in_thread(
-                ticket, count_tokens, self._preparer, items[window], instruction, params[window]
-            )
-            self._check_tokens(sum(tokens))
-        return Prepared(items, instruction, tokens)
-
-    def _check_tokens(self, tokens: int) -> None:
-        if tokens > self.limits.max_request_tokens:
-            message = (
-                f"The request has {tokens} tokens or more; this server takes {self.limits.max_request_tokens} in one "
-                "request, each item with the prompt around it. Send several requests."
-            )
-            raise ApiError(400, message, code="max_tokens_per_request", param="input")
 
     def _require_room(self, ticket: Ticket, tokens: int) -> None:
         waiting = self._batcher.tokens_of(ticket.client)
