@@ -99,7 +99,7 @@ class Admission:
             ApiError: 429 if they are too many and no other client has more.
         """
         ticket.body_bytes += count
-        if sum(other.body_bytes for other in self._at_work()) > self._limits.max_waiting_bytes:
+        while sum(other.body_bytes for other in self._at_work()) > self._limits.max_waiting_bytes:
             most = f"Bodies of {self._limits.max_waiting_bytes} bytes are waiting already."
             self._make_room(ticket.client, lambda other: other.body_bytes, most)
 

@@ -50,6 +50,17 @@ def test_with_the_key_it_works_and_the_key_is_nowhere_to_be_read(strict):
     assert not any(KEY in text for text in shown)
 
 
+def test_no_page_of_another_site_and_no_other_name_comes_in(strict):
+    """At the door of the real server, whatever is asked for; a key would not help."""
+    for headers in ({"Origin": "https://evil.example"}, {"Host": "rebind.evil.example"}):
+        for method, path in (("POST", "/v1/embeddings"), ("OPTIONS", "/v1/embeddings"), ("GET", "/v1/models"),
+                             ("GET", "/healthz"), ("GET", "/"), ("GET", "/metrics")):  # fmt: skip
+            answer = strict.request(method, path, headers=headers)
+            assert answer.status_code == 403, (headers, path)
+            assert error_of(answer)["code"] in ("origin_not_allowed", "host_not_allowed")
+            assert "access-control-allow-origin" not in answer.headers
+
+
 def test_items(strict):
     assert embed(strict, input=["x"] * 4).status_code == 200
     error = error_of(embed(strict, input=["x"] * 5))
