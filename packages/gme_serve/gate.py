@@ -38,7 +38,7 @@ class Host(NamedTuple):
             ValueError: It is something else.
         """
         split = urlsplit(f"//{written}")
-        if not split.hostname or split.netloc != written or "@" in written:
+        if not split.hostname or split.netloc != written or "@" in written or " " in written:
             raise ValueError(written)
         return cls(split.hostname, split.port)
 

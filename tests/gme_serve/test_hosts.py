@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+
 import pytest
 from starlette.responses import PlainTextResponse
-from starlette.testclient import TestClient
 
 from gme_data.errors import FoundryError
 from gme_serve.config import checked_keys
@@ -14,14 +16,27 @@ from gme_serve.server import require_key
 LOCAL = "http://127.0.0.1:8000"
 
 
-def status(headers: dict[str, str], *, url: str = LOCAL, method: str = "GET", hosts=()) -> int:
-    """What an application behind `HostsAllowed` is asked with, at the address of `url`."""
+def ask(app, headers: dict[str, str], *, server=("127.0.0.1", 8000), method: str = "GET") -> tuple[int, bytes]:
+    """Status and body of what an ASGI application answers at an address."""
+    raw = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
+    scope = {"type": "http", "scheme": "http", "method": method, "path": "/v1/embeddings", "headers": raw,
+             "server": server, "client": ("127.0.0.1", 50_000)}  # fmt: skip
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    asyncio.run(app(scope, None, send))
+    assert not any(name == b"access-control-allow-origin" for name, _ in sent[0]["headers"])
+    return sent[0]["status"], b"".join(message.get("body", b"") for message in sent)
+
+
+def status(headers: dict[str, str], *, server=("127.0.0.1", 8000), method: str = "GET", hosts=()) -> int:
+    """What an application behind `HostsAllowed` answers."""
     app = HostsAllowed(PlainTextResponse("in"), parse_hosts(hosts))
-    answer = TestClient(app, base_url=url).request(method, "/v1/embeddings", headers=headers)
-    assert "access-control-allow-origin" not in answer.headers
-    if answer.status_code != 200:
-        assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
-    return answer.status_code
+    code, body = ask(app, headers, server=server, method=method)
+    assert body == b"in" if code == 200 else set(json.loads(body)["error"]) == {"message", "type", "param", "code"}
+    return code
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:8000", "localhost:8000", "LOCALHOST:8000", "[::1]:8000"])
@@ -36,8 +51,8 @@ def test_names_of_this_machine(host):
      "evil.localhost:8000", "10.0.0.1:8000"],
 )  # fmt: skip
 def test_names_of_others(host):
-    for method in ("GET", "POST", "OPTIONS", "HEAD", "DELETE"):
-        assert status({"Host": host}, method=method) == 403 or method == "HEAD"
+    for method in ("GET", "POST", "OPTIONS", "DELETE"):
+        assert status({"Host": host}, method=method) == 403
 
 
 @pytest.mark.parametrize("host", ["", "a b", "evil.example@127.0.0.1:8000", "127.0.0.1:99999", "127.0.0.1:x", "[::1"])
@@ -46,13 +61,13 @@ def test_what_is_no_host(host):
 
 
 def test_a_server_for_others_is_known_by_its_address_and_by_what_it_is_told():
-    at = "http://10.0.0.7:8000"
-    assert status({"Host": "10.0.0.7:8000"}, url=at) == 200
-    assert status({"Host": "localhost:8000"}, url=at) == 403
-    assert status({"Host": "search.example.org"}, url=at) == 403
-    assert status({"Host": "Search.Example.org"}, url=at, hosts=["search.example.org"]) == 200
-    assert status({"Host": "search.example.org:1"}, url=at, hosts=["search.example.org"]) == 200
-    assert status({"Host": "search.example.org:1"}, url=at, hosts=["search.example.org:2"]) == 403
+    at = ("10.0.0.7", 8000)
+    assert status({"Host": "10.0.0.7:8000"}, server=at) == 200
+    assert status({"Host": "localhost:8000"}, server=at) == 403
+    assert status({"Host": "search.example.org"}, server=at) == 403
+    assert status({"Host": "Search.Example.org"}, server=at, hosts=["search.example.org"]) == 200
+    assert status({"Host": "search.example.org:1"}, server=at, hosts=["search.example.org"]) == 200
+    assert status({"Host": "search.example.org:1"}, server=at, hosts=["search.example.org:2"]) == 403
 
 
 @pytest.mark.parametrize(
@@ -81,7 +96,10 @@ def test_its_page_behind_a_proxy_that_encrypts():
     assert status({"Host": "search.example.org", **origin}, hosts=["search.example.org"]) == 200
     assert status({"Host": "127.0.0.1:8000", **origin}, hosts=["search.example.org"]) == 200
     assert status({"Host": "127.0.0.1:8000", **origin}) == 403
-    assert status({"Host": "search.example.org", "Origin": "https://search.example.org:9"}, hosts=origin) == 403
+    assert (
+        status({"Host": "search.example.org", "Origin": "https://search.example.org:9"}, hosts=["search.example.org"])
+        == 403
+    )
 
 
 @pytest.mark.parametrize("written", ["", "http://x", "a b", "x/y", "x:99999", "a@b"])
@@ -94,7 +112,7 @@ def test_hosts_are_read_as_people_write_them():
     assert parse_hosts(["A.example", "b:80", "[::1]:81"]) == (Host("a.example", None), Host("b", 80), Host("::1", 81))
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "1.1.1.1"])
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "1.1.1.1"])  # noqa: S104
 def test_others_are_served_with_a_key_only(host):
     with pytest.raises(FoundryError, match="no API key is set") as refused:
         require_key(host, ())
@@ -119,11 +137,11 @@ def test_each_key_is_a_client():
     async def app(scope, receive, send):
         await PlainTextResponse(client_of(scope))(scope, receive, send)
 
-    client = TestClient(KeyRequired(app, keys), base_url=LOCAL)
-    names = [client.get("/x", headers={"Authorization": f"Bearer {key}"}).text for key in keys]
+    gate = KeyRequired(app, keys)
+    names = [ask(gate, {"Authorization": f"Bearer {key}"})[1].decode() for key in keys]
     assert len(set(names)) == 2
     assert not any(key in name for key in keys for name in names)
-    assert client.get("/x", headers={"Authorization": "Bearer one,two"}).status_code == 401
+    assert ask(gate, {"Authorization": "Bearer one,two"})[0] == 401
 
 
 @pytest.mark.parametrize("keys", ["", "a,", ",a", "a,,b", "a,a", "a, b"])
