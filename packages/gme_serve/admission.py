@@ -28,7 +28,7 @@ class Ticket:
         client: Whose it is.
         body_bytes: Bytes of its body that are in memory.
         read: Whether its body is complete.
-        computing: Whether the model has begun with it; from then on nobody else's request ends it.
+        computing: Whether the model has begun with it.
         error: What it is answered instead of what it asked for.
     """
 
@@ -121,7 +121,7 @@ class Admission:
         return [ticket for ticket in self._tickets if not ticket.ended]
 
     def _make_room(self, client: str, weight: Callable[[Ticket], int], why: str) -> None:
-        """End the newest request of the client that has most, if that is another one and has clearly more.
+        """End the newest or largest request of the client that has most, if that is another one and has clearly more.
 
         So whoever floods fills the room that nobody else wants, and no more.
         """
@@ -129,9 +129,10 @@ class Admission:
         for ticket in self._at_work():
             loads[ticket.client] += weight(ticket)
         most, load = loads.most_common(1)[0]
-        waiting = [ticket for ticket in self._at_work() if ticket.client == most and not ticket.computing]
-        victim = max(reversed(waiting), key=weight, default=None)
-        if most == client or victim is None or load - weight(victim) <= loads[client]:
+        theirs = [ticket for ticket in self._at_work() if ticket.client == most]
+        # What the model has begun with goes last: a flood of large requests is begun with all over.
+        victim = max(reversed(theirs), key=lambda ticket: (not ticket.computing, weight(ticket)))
+        if most == client or load - weight(victim) <= loads[client]:
             raise busy(f"{why} Try again shortly.")
         victim.end(busy(f"{why} This client has most of them. Try again shortly."))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import math
 import os
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from gme_serve.service import Service
+
+_ENOUGH = 0.95
+"""Part of the grace after which connections are closed, answered or not."""
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -118,4 +122,11 @@ class _Drained(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._service.drain()
+        # Whoever reads its answer too slowly is hung up on: uvicorn would cancel it with a traceback.
+        hang_up = asyncio.get_running_loop().call_later(_ENOUGH * self._service.limits.grace_seconds, self._hang_up)
         await super().shutdown(sockets)
+        hang_up.cancel()
+
+    def _hang_up(self) -> None:
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()

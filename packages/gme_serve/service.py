@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from gme_data.errors import FoundryError
 from gme_embedder.embedder import Embedder
-from gme_serve.admission import Admission, Ticket, busy
+from gme_serve.admission import Admission, Ticket, busy, stopping
 from gme_serve.batcher import Batcher, Vectors
 from gme_serve.config import Batching, Limits
 from gme_serve.errors import ApiError
@@ -102,8 +102,10 @@ class Service:
             params: What an error calls each item, such as ``input[0]``.
 
         Raises:
-            ApiError: 400 for a bad item or too many tokens, 429 if too much waits.
+            ApiError: 400 for a bad item or too many tokens, 429 if too much waits, 503 if nothing is computed.
         """
+        if not self._batcher.alive:
+            raise stopping()
         windows = prepare(parts, instruction or None, params, self._preparer, self.limits)
         while (prepared := await self.in_thread(ticket, next, windows)) is None:
             pass

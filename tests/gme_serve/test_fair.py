@@ -130,12 +130,18 @@ def test_bytes_are_shared_too():
     assert outcomes == [("flood", 200)] * 2 + [("flood", 429)] * 3 + [("other", 200)]
 
 
-def test_what_is_computed_gives_way_to_nobody():
-    async def scenario(_admission, ask):
-        await ask("flood", 3, computing=True)
-        await ask("other")
+def test_what_is_computed_gives_way_last():
+    """Large requests are begun with all over: if they gave way to nobody, a flood of them would fill the room."""
 
-    assert admitted(Limits(max_waiting=3), scenario) == [("flood", 200)] * 3 + [("other", 429)]
+    async def scenario(_admission, ask):
+        await ask("flood", 2, computing=True)
+        await ask("flood")
+        await ask("other")
+        await ask("third")
+
+    assert admitted(Limits(max_waiting=3), scenario) == [
+        ("flood", 200), ("flood", 429), ("flood", 429), ("other", 200), ("third", 200)
+    ]  # fmt: skip
 
 
 def test_an_end_is_told_to_who_waits_and_later_to_all():
