@@ -24,12 +24,12 @@ def test_told_to_stop_it_answers_what_it_computes_and_sends_the_rest_elsewhere(s
         assert client.get("/v1/models", headers={"Authorization": ""}).status_code == 401, "GME_API_KEY is heeded"
         assert client.post("/v1/embeddings", json={"input": ["x"] * 17}).status_code == 400, "--max-items is heeded"
         asked = [pool.submit(client.post, "/v1/embeddings", json={"input": TEXTS}) for _ in range(REQUESTS)]
-        until(lambda: any(future.done() for future in asked))
+        until(lambda: any(future.done() for future in asked), 120)
         server.process.send_signal(signal.SIGTERM)
         told = time.monotonic()
         answers = [future.result() for future in asked]
     assert server.process.wait(30) == 0
-    assert time.monotonic() - told < 15, "half of its grace"
+    assert time.monotonic() - told < 30, "its grace"
     assert server.log.read_text().splitlines() == ["./model: inputs are made as GME's (gme.json)."]
     assert KEY not in server.said
     statuses = [answer.status_code for answer in answers]
