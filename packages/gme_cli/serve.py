@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -10,7 +11,7 @@ from cyclopts import Parameter
 
 from gme_cli.options import Common, Inputs, find_model, print_json, say, tell_inputs
 from gme_data.errors import FoundryError
-from gme_serve.config import Batching, Limits, checked_key
+from gme_serve.config import Batching, Limits, checked_keys
 
 if TYPE_CHECKING:
     from gme_embedder.embedder import Embedder
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from gme_serve.corpus import Corpus
 
 _COMMON, _LIMITS, _BATCHING = Common(), Limits(), Batching()
-_OWN_MACHINE = ("127.0.0.1", "localhost", "::1")
 
 
 def serve(
@@ -31,6 +31,7 @@ def serve(
     images: Path | None = None,
     host: str = "127.0.0.1",
     port: int = 8000,
+    allowed_host: tuple[str, ...] = (),
     device: str = "cpu",
     dtype: Literal["float32", "bfloat16", "float16"] = "float32",
     api_key: Annotated[str | None, Parameter(env_var="GME_API_KEY", show_default=False)] = None,
@@ -55,17 +56,20 @@ def serve(
     images
         Folder of images-*.parquet in which the image ids of the source are looked up.
     host
-        Where to listen. 0.0.0.0 lets other machines in: set an API key then.
+        Where to listen. 0.0.0.0 lets other machines in, and needs an API key.
     port
         0 for any free one.
+    allowed_host
+        A further name by which clients know the server, such as that of a proxy in front; may be given several times.
     device
         Where the model runs.
     dtype
         Precision of the computation.
     api_key
-        What clients must send as Bearer. Better set GME_API_KEY: others on this machine can read command lines.
+        What clients must send as Bearer; several with commas between them. Better set GME_API_KEY: others on this
+        machine can read command lines.
     """
-    key = checked_key(api_key)
+    keys = checked_keys(api_key)
     if (source and not corpus) or (images and not source):
         raise FoundryError("--source needs --corpus, and --images needs --source.", hint="Give them together.")
     _, folder = find_model(model, common)
@@ -74,13 +78,16 @@ def serve(
         from gme_embedder.job import read_job
 
         read_job(corpus)  # before the slow imports: what is no folder of vectors is known at once
-    if common.dry_run:
-        _say_plan(served, folder, corpus, f"{host}:{port}", key)
-        return
-    from gme_serve.server import address, bind, run
+    from gme_serve.gate import Host, parse_hosts
+    from gme_serve.server import address, bind, require_key, run
 
-    tell_inputs(folder, inputs)
+    hosts = parse_hosts(allowed_host)
+    require_key(host, keys)
+    if common.dry_run:
+        _say_plan(served, folder, corpus, f"{host}:{port}", keys)
+        return
     opened = bind(host, port)  # before the slow imports: a port in use is known at once
+    tell_inputs(folder, inputs)
     from gme_embedder.embedder import Embedder
     from gme_embedder.job import identify_model, precision_notes
     from gme_embedder.locate import locate
@@ -94,10 +101,9 @@ def serve(
         found = _open_corpus(embedder, identify_model(embedder, model, located), corpus, source, images)
         for note in precision_notes(found.job.precision, dtype):
             sys.stderr.write(f"{note}\n")
-    app = create_app(Service(served, embedder, limits, batching), found, key)
-    if key is None and host not in _OWN_MACHINE:
-        sys.stderr.write("No API key is set: everyone who reaches this machine can use the model.\n")
-    run(app, opened, lambda: _announce(address(host, opened), served, found, common))
+    service = Service(served, embedder, limits, batching)
+    app = create_app(service, found, keys, [*hosts, Host(host.lower(), opened.getsockname()[1])])
+    run(app, service, opened, lambda: _announce(address(host, opened), served, found, common))
 
 
 def _open_corpus(
@@ -121,6 +127,6 @@ def _announce(url: str, served: str, corpus: Corpus | None, common: Common) -> N
     sys.stdout.flush()  # whoever started this in a pipe waits for the line
 
 
-def _say_plan(served: str, folder: Path | str, corpus: Path | None, where: str, key: str | None) -> None:
+def _say_plan(served: str, folder: Path | str, corpus: Path | None, where: str, keys: Sequence[str]) -> None:
     searched = f"searching {corpus}" if corpus else "without a corpus"
-    say(f"Would serve {folder} as '{served}' on {where}, {searched}, {'with' if key else 'without'} an API key.")
+    say(f"Would serve {folder} as '{served}' on {where}, {searched}, {'with' if keys else 'without'} an API key.")

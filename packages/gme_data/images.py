@@ -31,6 +31,8 @@ MAX_PIXELS = 64 * 2**20
 MAX_BYTES = 64 * 2**20
 MAX_SIDE = 65_535
 """As much as JPEG can hold; a PNG of 117 KB with 60 million rows of 1 pixel would take 8 seconds to decode."""
+MAX_READS = 2**16
+"""Of one picture; a header of millions of empty parts would take a decoder minutes. Those of 64 MB have some 20,000."""
 ALLOWED_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 ROW_GROUP_ROWS = 128
 _CACHED_ROW_GROUPS = 64
@@ -74,6 +76,18 @@ class ImageRecord:
             return cls(sha256_bytes(data), data, str(image.format), image.width, image.height, source, licence)
 
 
+class _BoundedBytes(io.BytesIO):
+    """Encoded bytes of which a decoder may read so many parts, however small, as pictures have."""
+
+    _reads = 0
+
+    def read(self, size: int | None = -1, /) -> Encoded:
+        self._reads += 1
+        if self._reads > MAX_READS:
+            raise FoundryError(f"more than {MAX_READS} parts, of which pictures have some thousands")
+        return super().read(size)
+
+
 def open_image(data: bytes, name: str = "image") -> Image.Image:
     """Open encoded bytes without decoding the pixels.
 
@@ -86,7 +100,7 @@ def open_image(data: bytes, name: str = "image") -> Image.Image:
         with warnings.catch_warnings():
             # Pillow only warns between one and two times its own limit; ours is below it and is checked next.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(data), formats=ALLOWED_FORMATS)
+            image = Image.open(_BoundedBytes(data), formats=ALLOWED_FORMATS)
     except UnidentifiedImageError as error:  # its message is the address of the buffer
         raise FoundryError(f"{name}: not a readable picture ({_why_unreadable(data)}).") from error
     except Exception as error:  # as in `decoding`
@@ -181,7 +195,7 @@ def _why_unreadable(data: bytes) -> str:
         if accept is None or accept(data[:16]) is not True:
             continue
         try:
-            factory(io.BytesIO(data), "")
+            factory(_BoundedBytes(data), "")
         except Exception as error:  # as in `decoding`
             return f"a {kind}, but {_reason(error)}"
     return ", ".join(ALLOWED_FORMATS)

@@ -83,10 +83,18 @@ def parse_json(
     Raises:
         StructureError: See `read_json`; `where` is what it calls the data.
     """
-    try:
-        raw = data.encode() if isinstance(data, str) else data
-    except UnicodeEncodeError as error:
-        raise StructureError(where, f"a lone surrogate at character {error.start}", hint=hint) from error
+    raw = _encoded(data, where, hint)
+    load_json(raw, where=where, max_bytes=max_bytes, hint=hint)
+    return _validate(raw, kind, where, hint)
+
+
+def load_json(data: bytes | str, *, where: str, max_bytes: int = MAX_BYTES, hint: str | None = None) -> Any:  # noqa: ANN401 - any JSON value
+    """The value of a JSON text, not validated further.
+
+    Raises:
+        StructureError: It is not strict JSON; `where` is what it calls the data.
+    """
+    raw = _encoded(data, where, hint)
     if len(raw) > max_bytes:
         raise StructureError(where, f"{len(raw)} bytes, at most {max_bytes} are read", hint=hint)
     try:
@@ -94,7 +102,7 @@ def parse_json(
     except ValueError as error:
         raise StructureError(where, f"not valid JSON: {error}", hint=hint) from error
     _check_value(value, where, hint)
-    return _validate(raw, kind, where, hint)
+    return value
 
 
 def read_yaml(path: Path, kind: type[T], *, max_bytes: int = MAX_BYTES, hint: str | None = None) -> T:
@@ -195,6 +203,13 @@ def open_regular(path: Path, *, hint: str | None = None) -> int:
     return descriptor
 
 
+def _encoded(data: bytes | str, where: str, hint: str | None) -> bytes:
+    try:
+        return data.encode() if isinstance(data, str) else data
+    except UnicodeEncodeError as error:
+        raise StructureError(where, f"a lone surrogate at character {error.start}", hint=hint) from error
+
+
 def _validate(raw: bytes, kind: type[T], where: str, hint: str | None) -> T:
     try:
         return _adapter(kind).validate_json(raw, strict=True)
@@ -234,8 +249,11 @@ def _scalar_problem(node: object) -> str | None:
         return f"the number {node}, which is not finite"
     if isinstance(node, int) and not -_MAX_INTEGER <= node < _MAX_INTEGER:
         return "a whole number beyond 64 bits"
-    if isinstance(node, str) and not node.isascii() and any("\ud800" <= letter <= "\udfff" for letter in node):
-        return "a lone surrogate in a text"
+    if isinstance(node, str) and not node.isascii():
+        try:
+            node.encode()
+        except UnicodeEncodeError:
+            return "a lone surrogate in a text"
     return None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
@@ -11,18 +11,21 @@ from starlette.responses import JSONResponse, Response
 
 from gme_serve import embeddings, errors, page, searching
 from gme_serve.corpus import Corpus
-from gme_serve.gate import BodyLimit, KeyRequired
+from gme_serve.gate import BodyLimit, Host, HostsAllowed, KeyRequired
 from gme_serve.metrics import Counted
 from gme_serve.service import Service
 
 
-def create_app(service: Service, corpus: Corpus | None = None, key: str | None = None) -> FastAPI:
+def create_app(
+    service: Service, corpus: Corpus | None = None, keys: Sequence[str] = (), hosts: Sequence[Host] = ()
+) -> FastAPI:
     """The ASGI application.
 
     Args:
         service: Started and stopped with the application.
         corpus: What the page searches; None leaves the rest as it is.
-        key: What clients must send; None lets everyone in.
+        keys: Of which clients must send one; none lets everyone in.
+        hosts: Names it is known by, besides the address that a request came in by; see `gate.HostsAllowed`.
     """
 
     @asynccontextmanager
@@ -36,16 +39,17 @@ def create_app(service: Service, corpus: Corpus | None = None, key: str | None =
     errors.install(app)
     app.include_router(embeddings.router(service))
     app.include_router(searching.router(service, corpus))
-    _add_state(app, service, corpus, key)
+    _add_state(app, service, corpus, key_required=bool(keys))
     # The last one added is the first one met.
     app.add_middleware(BodyLimit, limit=service.limits.max_body_bytes)
-    if key:
-        app.add_middleware(KeyRequired, key=key)
+    if keys:
+        app.add_middleware(KeyRequired, keys=keys)
+    app.add_middleware(HostsAllowed, hosts=hosts)
     app.add_middleware(Counted, metrics=service.metrics)
     return app
 
 
-def _add_state(app: FastAPI, service: Service, corpus: Corpus | None, key: str | None) -> None:
+def _add_state(app: FastAPI, service: Service, corpus: Corpus | None, *, key_required: bool) -> None:
     html, headers = page.read()
 
     @app.get("/", include_in_schema=False)
@@ -60,7 +64,7 @@ def _add_state(app: FastAPI, service: Service, corpus: Corpus | None, key: str |
             "model": service.name,
             "dimension": service.dimension,
             "corpus": len(corpus.ids) if corpus else None,
-            "key_required": key is not None,
+            "key_required": key_required,
         }
         return JSONResponse(state, 200 if service.ready else 503)
 

@@ -1,6 +1,7 @@
 """What clients send: OpenAI's embeddings body with pictures, the uploaded form, a search.
 
-Knows fields and their shapes, for all servers alike; limits and models are checked later.
+Knows fields and their shapes, and of a server's limits, which are the context of the validation, the number of items;
+what else is limited is checked later.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from gme_data.errors import did_you_mean
-from gme_serve.config import MAX_MEMBERS
+from gme_serve.config import MAX_MEMBERS, Limits
 
 _DATA_URI = re.compile(r"data:[\w.+-]*/?[\w.+-]*(;[\w.+=-]+)*;base64,")
 _LONGEST_NAME = 64
@@ -57,7 +58,7 @@ def _is_object(raw: Any) -> bool:  # noqa: ANN401 - whatever a client sends
 
 
 def _unknown(name: str, suggestion: str, known: Mapping[str, Any]) -> PydanticCustomError:
-    # Escaped: a lone surrogate in a name can't be carried by the error.
+    # Escaped: a name may hold anything.
     field, fields = ascii(name[:_LONGEST_NAME]), ", ".join(known)
     return PydanticCustomError(
         "unknown_field",
@@ -139,15 +140,27 @@ def _json_kind(value: Any) -> str:  # noqa: ANN401 - whatever a client sends
     return "null" if value is None else "a boolean" if isinstance(value, bool) else "a number"
 
 
-def _as_list(value: Any) -> Any:  # noqa: ANN401 - whatever a client sends
-    """A text alone is a list of one item, and so are the token ids of one text."""
+def _as_list(value: Any, info: ValidationInfo) -> Any:  # noqa: ANN401 - whatever a client sends
+    """A text alone is a list of one item, and so are the token ids of one text.
+
+    Items are counted before one is looked at: validating them costs much more than parsing them.
+    """
     if isinstance(value, str):
         return [value]
     if not isinstance(value, list):
         raise PydanticCustomError("input_type", "Expected a text, or a list of texts and objects.")
     if not value:
         raise PydanticCustomError("empty_input", "Expected at least one item; input cannot be an empty list.")
-    return [value] if type(value[0]) is int else _bounded(value)
+    if type(value[0]) is int:
+        return [value]
+    most = info.context.max_items if isinstance(info.context, Limits) else MAX_MEMBERS
+    if len(value) > most:
+        raise PydanticCustomError(
+            "too_many_items",
+            "{items} items in one request; this server takes {most}. Send several requests.",
+            {"items": len(value), "most": most},
+        )
+    return value
 
 
 InputList = Annotated[
@@ -221,16 +234,16 @@ class EmbeddingsBody(BaseModel):
 
 
 def _file(value: Any) -> Any:  # noqa: ANN401 - whatever a client sends
-    if isinstance(value, str):
+    if isinstance(value, bytes):
         raise PydanticCustomError("no_file", "Expected a file, found a text. With curl: -F image=@picture.png")
     return value
 
 
 def _utf8(value: Any) -> Any:  # noqa: ANN401 - whatever a client sends
-    """The text of a form's field, which comes as its bytes, one character each; see `BytewiseForm`."""
+    """The text of a form's field, which comes as its bytes."""
     try:
-        return value.encode("latin-1").decode("utf-8") if isinstance(value, str) else value
-    except (UnicodeDecodeError, UnicodeEncodeError) as error:
+        return value.decode() if isinstance(value, bytes) else value
+    except UnicodeDecodeError as error:
         raise PydanticCustomError(
             "not_utf8",
             "Not UTF-8, the encoding of forms: {reason} at byte {start}.",

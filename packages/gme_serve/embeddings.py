@@ -16,21 +16,24 @@ from fastapi import APIRouter, Form, Request
 from numpy.typing import NDArray
 from starlette.responses import Response
 
+from gme_serve.admission import Ticket
 from gme_serve.batcher import Vectors
 from gme_serve.bodies import EmbeddingsBody, UploadBody
 from gme_serve.errors import ApiError
-from gme_serve.forms import BytewiseForm
 from gme_serve.prepare import Part
-from gme_serve.service import Service
+from gme_serve.routes import bounded_route, ticket_of
+from gme_serve.service import Embedded, Service
 
 _Format = Literal["float", "base64"]
+_FEW = 4096
+"""Numbers that are written on the event loop: sooner than a thread has its turn."""
 IGNORED = "X-Ignored-Fields"
 """Header of an answer that names what was not known in the body, percent-encoded; only where there was any."""
 
 
 def router(service: Service) -> APIRouter:
     """The routes of `service`."""
-    routes, forms = APIRouter(prefix="/v1"), APIRouter(route_class=BytewiseForm)
+    routes = APIRouter(prefix="/v1", route_class=bounded_route(service))
     model = {
         "id": service.name,
         "object": "model",
@@ -52,43 +55,35 @@ def router(service: Service) -> APIRouter:
         return model
 
     @routes.post("/embeddings")
-    async def embeddings(body: EmbeddingsBody) -> Response:
+    async def embeddings(request: Request, body: EmbeddingsBody) -> Response:
         """Embed texts and pictures."""
         _check_model(body.model, service)
         _check_tokenizer(body.tokenizer, service)
         _check_dimensions(body.dimensions, service)
         parts = [Part(item.text, item.title, item.image, item.token_ids) for item in body.input]
         params = [f"input[{number}]" for number in range(len(parts))]
-        return await _embed(service, parts, body.instruction, params, body.encoding_format or "float", body.ignored)
+        embedded = await service.embed(ticket_of(request), parts, body.instruction, params)
+        return await _answer(service, ticket_of(request), embedded, body.encoding_format or "float", body.ignored)
 
-    @forms.post("/embeddings/upload")
+    @routes.post("/embeddings/upload")
     async def upload(request: Request, body: Annotated[UploadBody, Form()]) -> Response:
         """Embed one uploaded picture, with or without a text."""
-        form = await request.form()
-        repeated = next((name for name in form if len(form.getlist(name)) > 1), None)
-        if repeated is not None:
-            message = f"{repeated}: sent {len(form.getlist(repeated))} times; this form is of one picture."
-            raise ApiError(400, message, code="repeated_field", param=repeated)
         _check_model(body.model, service)
-        part = Part(body.text, None, await body.image.read())
-        return await _embed(service, [part], body.instruction, ["image"], "float", [])
+        part = Part(body.text, None, body.image.file.read())
+        embedded = await service.embed(ticket_of(request), [part], body.instruction, ["image"])
+        return await _answer(service, ticket_of(request), embedded, "float", [])
 
-    routes.include_router(forms)
     return routes
 
 
-async def _embed(
-    service: Service,
-    parts: Sequence[Part],
-    instruction: str | None,
-    params: Sequence[str],
-    encoding: _Format,
-    ignored: Sequence[str],
+async def _answer(
+    service: Service, ticket: Ticket, embedded: Embedded, encoding: _Format, ignored: Sequence[str]
 ) -> Response:
-    embedded = await service.embed(parts, instruction, params)
     usage = {"prompt_tokens": embedded.tokens, "total_tokens": embedded.tokens}
-    # Thousands of vectors are tens of megabytes of JSON: seconds in which the event loop would answer nobody.
-    rows = await service.in_thread(_rows, embedded.vectors, encoding)
+    if embedded.vectors.size <= _FEW:
+        rows = _rows(embedded.vectors, encoding)
+    else:  # thousands of vectors are tens of megabytes of JSON: seconds in which the event loop would answer nobody
+        rows = await service.in_thread(ticket, _rows, embedded.vectors, encoding)
     end = json.dumps({"model": service.name, "usage": usage})[1:]
     names = {IGNORED: ", ".join(quote(name, safe="", errors="surrogatepass") for name in ignored)} if ignored else None
     return Response(f'{{"object": "list", "data": [{rows}], {end}', headers=names, media_type="application/json")

@@ -18,7 +18,8 @@ _KNOWN = {
     404: ("not_found", "There is nothing at this address. /openapi.json lists what there is."),
     405: ("method_not_allowed", "This address takes another method. /openapi.json lists them."),
 }
-_JSON_HINT = "Send a JSON object with the header Content-Type: application/json."
+JSON_HINT = "Send a JSON object with the header Content-Type: application/json."
+"""What to do about a body that is something else."""
 _NO_OBJECT = ("model_attributes_type", "model_type", "dict_type", "missing")
 """pydantic's types of error for a body that is no JSON object at all."""
 
@@ -64,30 +65,22 @@ def _on_http(_request: Request, error: Exception) -> Response:
         return error.response()
     if not isinstance(error, HTTPException):
         raise error
-    code, message = _KNOWN.get(error.status_code, ("bad_request", _unread(error)))
+    code, message = _KNOWN.get(error.status_code, ("bad_request", error.detail))
     return ApiError(error.status_code, message, code=code, headers=error.headers).response()
 
 
-def _unread(error: HTTPException) -> str:
-    """What keeps a body from being read; the framework says only that something did."""
-    cause = error.__cause__
-    if isinstance(cause, RecursionError):
-        return "The body is nested too deeply."
-    if isinstance(cause, UnicodeDecodeError):
-        return f"The body is not valid {cause.encoding}: {cause.reason} at byte {cause.start}."
-    if isinstance(cause, ValueError):  # of the parser, such as an integer of too many digits
-        return f"The body can't be read: {cause}"
-    return error.detail
-
-
 def _on_validation(_request: Request, error: Exception) -> Response:
+    """Of a path or a query; bodies are read by `routes`."""
     if not isinstance(error, RequestValidationError):
         raise error
-    details = error.errors()
+    return invalid([{**detail, "loc": detail["loc"][1:]} for detail in error.errors()]).response()
+
+
+def invalid(details: Sequence[Mapping[str, Any]]) -> ApiError:
+    """A 400 for pydantic's `details` of what does not fit; names the first three and the field of the first."""
+    location = details[0]["loc"]
     message = "; ".join(_describe(detail) for detail in details[:3])
-    code, location = str(details[0]["type"]), details[0]["loc"][1:]
-    param = field_path(location) if location and code != "json_invalid" else None
-    return ApiError(400, message, code=code, param=param).response()
+    return ApiError(400, message, code=str(details[0]["type"]), param=field_path(location) if location else None)
 
 
 def _on_defect(_request: Request, _error: Exception) -> Response:
@@ -96,11 +89,9 @@ def _on_defect(_request: Request, _error: Exception) -> Response:
 
 
 def _describe(detail: Mapping[str, Any]) -> str:
-    if detail["type"] == "json_invalid":
-        return f"The body is no valid JSON: {detail['ctx']['error']} at character {detail['loc'][-1]}. {_JSON_HINT}"
-    path = field_path(detail["loc"][1:])
+    path = field_path(detail["loc"])
     if not path:
-        return f"The body is no JSON object. {_JSON_HINT}" if detail["type"] in _NO_OBJECT else str(detail["msg"])
+        return f"The body is no JSON object. {JSON_HINT}" if detail["type"] in _NO_OBJECT else str(detail["msg"])
     return f"{path}: {detail['msg']}"
 
 

@@ -1,33 +1,60 @@
-"""Forms whose texts come as the bytes that were sent, so that what is not UTF-8 can be refused.
+"""A body that is a form, as its texts and files; what is no UTF-8 can be refused, since texts stay bytes.
 
-The framework would read such a text as Latin-1 without a word. Knows headers only; fields are `bodies`'.
+Knows the encodings of forms; fields are `bodies`'.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
-from typing import Any
+import io
+from typing import Any, TypeVar
 
-from fastapi.routing import APIRoute
-from starlette.requests import Request
-from starlette.responses import Response
+from pydantic import BaseModel, ValidationError
+from python_multipart import create_form_parser
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import Field, File
+from starlette.datastructures import UploadFile
 
-_CHARSET = b"; charset=latin-1"
-"""One character for each byte: nothing is lost. Of two charsets the last counts."""
+from gme_serve.errors import ApiError, invalid
+
+_MOST_PARTS = 16
+_MOST_TEXT = 2**20
+_Model = TypeVar("_Model", bound=BaseModel)
 
 
-class BytewiseForm(APIRoute):
-    """A route that reads the texts of its form byte for byte, whatever charset the form claims."""
+def parse_form(raw: bytes, content_type: str, kind: type[_Model]) -> _Model:
+    """The bytes of a form as `kind`. Slow for large ones: to be called beside the event loop.
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """The handler of the framework behind a changed Content-Type."""
-        handle = super().get_route_handler()
+    Raises:
+        ApiError: 400; no form, more than 16 parts or a text of more than a MiB, a field twice, or not what `kind`
+            takes.
+    """
+    values: dict[str, Any] = {}
 
-        async def bytewise(request: Request) -> Response:
-            headers = [
-                (name, value + _CHARSET if name == b"content-type" else value)
-                for name, value in request.scope["headers"]
-            ]
-            return await handle(Request({**request.scope, "headers": headers}, request.receive))
+    def add(name: bytes | None, value: bytes | UploadFile) -> None:
+        written = (name or b"").decode(errors="backslashreplace")
+        if written in values:
+            message = f"{written[:64]}: sent more than once; this form is of one picture."
+            raise ApiError(400, message, code="repeated_field", param=written[:64])
+        if len(values) == _MOST_PARTS:
+            raise ApiError(400, f"A form of more than {_MOST_PARTS} parts.", code="too_many_fields")
+        values[written] = value
 
-        return bytewise
+    def add_text(field: Field) -> None:
+        add(field.field_name, field.value or b"")
+
+    def add_file(file: File) -> None:
+        file.file_object.seek(0)
+        name = (file.file_name or b"").decode(errors="replace")
+        add(file.field_name, UploadFile(io.BytesIO(file.file_object.read()), filename=name))
+
+    config = {"MAX_MEMORY_FILE_SIZE": len(raw) + 1, "MAX_FIELD_SIZE": _MOST_TEXT, "MAX_HEADER_COUNT": _MOST_PARTS}
+    try:
+        parser = create_form_parser({"Content-Type": content_type.encode("latin-1")}, add_text, add_file, config=config)
+        parser.write(raw)
+        parser.finalize()
+    except FormParserError as error:
+        raise ApiError(400, f"The body is no form: {error}.", code="bad_form") from error
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        raise invalid(error.errors(include_url=False, include_context=False, include_input=False)) from error

@@ -26,6 +26,10 @@ from gme_serve.errors import ApiError
 _LOG = logging.getLogger(__name__)
 _NUMBER = re.compile(r"^Item \d+: ")
 """Counts within what was prepared together; clients know the item by `param`."""
+_WINDOW, _WINDOW_COST = 64, 2**17
+"""Items and characters that are prepared at a time: some tenths of a second."""
+_PIXELS_OF_A_CHARACTER = 64
+"""Pixels that are decoded in the time in which a character is tokenised."""
 _REPLACEMENT = "\ufffd"
 """What a decoder writes for bytes that are no character."""
 
@@ -38,6 +42,19 @@ class Part:
     title: str | None = None
     image: bytes | str | None = None
     token_ids: Sequence[int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An item within the limits that need no token to be counted.
+
+    Attributes:
+        fields: What `Embedder.encode` is given.
+        cost: What it takes to prepare it, in characters.
+    """
+
+    fields: dict[str, Any]
+    cost: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +72,44 @@ class Prepared:
     tokens: list[int]
 
 
-def read_items(
-    parts: Sequence[Part], params: Sequence[str], tokenizer: Tokenizer, limits: Limits
-) -> list[dict[str, Any]]:
+def prepare(
+    parts: Sequence[Part], instruction: str | None, params: Sequence[str], preparer: Preparer, limits: Limits
+) -> Iterator[Prepared | None]:
+    """A request checked and counted, window by window; one beyond the limit ends at the window where it passes it.
+
+    Args:
+        parts: The items, at least one.
+        instruction: Of all items.
+        params: What an error calls each item, such as ``input[0]``.
+        preparer: Of the served model.
+        limits: What is allowed.
+
+    Yields:
+        None after each window but the last, so that others have a turn; then the request.
+
+    Raises:
+        ApiError: 400; `param` says what it is about.
+    """
+    check_text(instruction, "instruction", limits.max_instruction_characters)
+    opened = read_items(parts, params, preparer.tokenizer, limits)
+    _check_tokens(len(opened) * prompt_tokens(preparer, instruction), limits)
+    items, tokens = [item.fields for item in opened], list[int]()
+    for window in windows([item.cost + len(instruction or "") for item in opened]):
+        tokens += count_tokens(preparer, items[window], instruction, params[window])
+        _check_tokens(sum(tokens), limits)
+        yield Prepared(items, instruction, tokens) if len(tokens) == len(items) else None
+
+
+def _check_tokens(tokens: int, limits: Limits) -> None:
+    if tokens > limits.max_request_tokens:
+        message = (
+            f"The request has {tokens} tokens or more; this server takes {limits.max_request_tokens} in one "
+            "request, each item with the prompt around it. Send several requests."
+        )
+        raise ApiError(400, message, code="max_tokens_per_request", param="input")
+
+
+def read_items(parts: Sequence[Part], params: Sequence[str], tokenizer: Tokenizer, limits: Limits) -> list[Opened]:
     """The items as `Embedder.encode` takes them, within all limits that need no token to be counted.
 
     Args:
@@ -69,24 +121,35 @@ def read_items(
     Raises:
         ApiError: 400; `param` is the item's.
     """
-    if len(parts) > limits.max_items:
-        message = f"{len(parts)} items in one request; this server takes {limits.max_items}. Send several requests."
-        raise ApiError(400, message, code="too_many_items", param="input")
-    items, pixels = [], 0
+    items, all_pixels = [], 0
     for part, param in zip(parts, params, strict=True):
         text = part.text if part.token_ids is None else _text_of(part.token_ids, tokenizer, param)
         for written in (text, part.title):
-            check_text(written, param, limits)
+            check_text(written, param, limits.max_characters)
         item: dict[str, Any] = {"text": text, "title": part.title}
+        pixels = 0
         if part.image is not None:
             item["image"] = part.image if isinstance(part.image, bytes) else _decoded(part.image, param)
-            pixels += _pixels(item["image"], param, limits)
-        if pixels > limits.max_request_pixels:
-            message = f"{param}: with this picture the request has {pixels} pixels; this server takes "
+            pixels = _pixels(item["image"], param, limits)
+        all_pixels += pixels
+        if all_pixels > limits.max_request_pixels:
+            message = f"{param}: with this picture the request has {all_pixels} pixels; this server takes "
             message += f"{limits.max_request_pixels} in one request. Send several requests or smaller pictures."
             raise ApiError(400, message, code="too_many_pixels", param=param)
-        items.append({name: value for name, value in item.items() if value is not None})
+        cost = len(text or "") + len(part.title or "") + pixels // _PIXELS_OF_A_CHARACTER
+        items.append(Opened({name: value for name, value in item.items() if value is not None}, cost))
     return items
+
+
+def windows(costs: Sequence[int]) -> Iterator[slice]:
+    """Items that are prepared at a time, one at least; between two windows of a large request others have a turn."""
+    start, sum_of_costs = 0, 0
+    for number, cost in enumerate(costs):
+        if number > start and (number - start == _WINDOW or sum_of_costs + cost > _WINDOW_COST):
+            yield slice(start, number)
+            start, sum_of_costs = number, 0
+        sum_of_costs += cost
+    yield slice(start, len(costs))
 
 
 def prompt_tokens(preparer: Preparer, instruction: str | None) -> int:
@@ -124,12 +187,12 @@ def count_tokens(
     return [len(item.item.ids) for item in planned]
 
 
-def check_text(text: str | None, param: str, limits: Limits) -> None:
-    """Raise `ApiError` 400 for a text that is too long or no valid Unicode."""
+def check_text(text: str | None, param: str, most: int) -> None:
+    """Raise `ApiError` 400 for a text of more than `most` characters, or no valid Unicode."""
     if text is None:
         return
-    if len(text) > limits.max_characters:
-        message = f"{param}: a text of {len(text)} characters; this server takes {limits.max_characters}. Shorten it."
+    if len(text) > most:
+        message = f"{param}: a text of {len(text)} characters; this server takes {most}. Shorten it."
         raise ApiError(400, message, code="text_too_long", param=param)
     try:
         text.encode()
@@ -164,6 +227,9 @@ def _pixels(data: bytes, param: str, limits: Limits) -> int:
     """Width times height by the header alone: a picture that is too large is never decoded."""
     with _picture_of(param), open_image(data, "the picture") as image:
         width, height = image.size
+    if max(width, height) > limits.max_side:
+        message = f"{param}: {width}x{height} pixels; a side may have {limits.max_side}. Send a smaller picture."
+        raise ApiError(400, message, code="side_too_long", param=param)
     if width * height > limits.max_pixels:
         message = f"{param}: {width}x{height} pixels; this server takes {limits.max_pixels}. Send a smaller picture."
         raise ApiError(400, message, code="too_many_pixels", param=param)

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any
 
-from fastapi import APIRouter
-from starlette.responses import Response
+from fastapi import APIRouter, Request
+from starlette.responses import JSONResponse, Response
 
 from gme_data.errors import FoundryError
 from gme_serve.bodies import SearchBody
 from gme_serve.corpus import Corpus, Hit
 from gme_serve.errors import ApiError
+from gme_serve.fair import FairThreads
+from gme_serve.gate import client_of
 from gme_serve.prepare import Part
+from gme_serve.routes import bounded_route, ticket_of
 from gme_serve.service import Service
 
 _log = logging.getLogger(__name__)
@@ -24,32 +25,35 @@ _HITS = 24
 
 def router(service: Service, corpus: Corpus | None) -> APIRouter:
     """The routes; without a corpus they answer 404 and say how to make one."""
-    routes = APIRouter(prefix="/v1")
+    routes = APIRouter(prefix="/v1", route_class=bounded_route(service))
     # One thread: parquet readers and their caches are not for several.
-    thread = ThreadPoolExecutor(1, "corpus")
+    thread = FairThreads(1, "corpus")
 
     @routes.post("/search")
-    async def search(body: SearchBody) -> dict[str, Any]:
+    async def search(request: Request, body: SearchBody) -> Response:
         """The nearest items of the corpus."""
+        ticket = ticket_of(request)
         opened = _required(corpus)
         k = _hits(body.k, service.limits.max_hits)
         # An empty box beside a picture is no text: the picture alone is the query.
         part = Part((body.text or "").strip() or None, None, body.image)
-        embedded = await service.embed([part], body.instruction, ["query"])
+        embedded = await service.embed(ticket, [part], body.instruction, ["query"])
         try:
-            found = await asyncio.get_running_loop().run_in_executor(thread, opened.search, embedded.vectors, k)
+            found = await thread.run(ticket.client, opened.search, embedded.vectors, k)
         except FoundryError as error:  # a file was damaged or replaced while it was served
             _log.error("%s", error)
             message = "The corpus can't be read any more. The server's log has the details."
             raise ApiError(503, message, code="corpus_not_readable") from error
-        return {"object": "list", "data": [_as_dict(rank, hit) for rank, hit in enumerate(found, start=1)]}
+        data = [_as_dict(rank, hit) for rank, hit in enumerate(found, start=1)]
+        return JSONResponse({"object": "list", "data": data})
 
     @routes.get("/items/{row}/image")
-    async def image(row: int) -> Response:
+    async def image(request: Request, row: int) -> Response:
         """A small version of an item's picture."""
         opened = _required(corpus)
         try:
-            picture = await asyncio.get_running_loop().run_in_executor(thread, opened.thumbnail, row)
+            async with service.admission.admit(client_of(request.scope)) as ticket:
+                picture = await thread.run(ticket.client, opened.thumbnail, row)
         except FoundryError as error:
             message = f"The picture of row {row} is missing or damaged."
             raise ApiError(404, message, code="image_not_readable") from error

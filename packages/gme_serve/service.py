@@ -7,23 +7,23 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 from gme_data.errors import FoundryError
 from gme_embedder.embedder import Embedder
+from gme_serve.admission import Admission, Ticket, busy, stopping
 from gme_serve.batcher import Batcher, Vectors
 from gme_serve.config import Batching, Limits
 from gme_serve.errors import ApiError
+from gme_serve.fair import FairThreads
 from gme_serve.metrics import Metrics
-from gme_serve.prepare import Part, Prepared, check_text, count_tokens, prompt_tokens, read_items
+from gme_serve.prepare import Part, prepare
 
 _PREPARERS = 2
-_WINDOW = 64
-"""Items prepared at a time; between two windows of a large request others have their turn."""
+_ENOUGH = 0.9
+"""Part of the grace after which what is not answered yet is told to come again; the rest is for the answers."""
 _Result = TypeVar("_Result")
 
 
@@ -52,8 +52,8 @@ class Service:
         self.name, self.limits, self.metrics = name, limits, Metrics()
         self.dimension, self.created = embedder.dimension, int(time.time())
         self._preparer = embedder.preparer
-        self._open = 0
-        self._threads = ThreadPoolExecutor(_PREPARERS, "prepare")
+        self.admission = Admission(limits)
+        self._threads = FairThreads(_PREPARERS, "prepare")
         self._batcher = Batcher(
             lambda items, instruction: embedder.encode(items, instruction, batch_tokens=batching.batch_tokens),
             batching,
@@ -65,82 +65,68 @@ class Service:
     @property
     def ready(self) -> bool:
         """Whether requests are answered."""
-        return self._batcher.alive
+        return self._batcher.alive and not self.admission.stopping
+
+    @property
+    def computing(self) -> bool:
+        """Whether a thread still computes, though nobody may wait for it."""
+        return self._batcher.computing
 
     def start(self) -> None:
         """Begin to work. Call it on the event loop."""
         self._batcher.start()
 
+    def drain(self) -> None:
+        """Take no more; what the model has begun with is answered within the grace, all else is told to come again."""
+        if not self.admission.stopping:
+            self.admission.stop()
+            loop = asyncio.get_running_loop()
+            self._deadline = loop.time() + self.limits.grace_seconds
+            loop.call_later(_ENOUGH * self.limits.grace_seconds, self.admission.end_all)
+
     async def stop(self) -> None:
-        """Answer what was accepted, then end."""
-        await self._batcher.stop()
+        """`drain`, then end: at once if nothing is computed any more, else when the grace is over."""
+        self.drain()
+        await self._batcher.stop(max(0.0, self._deadline - asyncio.get_running_loop().time()))
         self._threads.shutdown()
 
-    async def embed(self, parts: Sequence[Part], instruction: str | None, params: Sequence[str]) -> Embedded:
+    async def embed(
+        self, ticket: Ticket, parts: Sequence[Part], instruction: str | None, params: Sequence[str]
+    ) -> Embedded:
         """The vectors of a request's items.
 
         Args:
+            ticket: Of the request.
             parts: The items, at least one.
             instruction: Of queries: the task in a sentence.
             params: What an error calls each item, such as ``input[0]``.
 
         Raises:
-            ApiError: 400 for a bad item or too many tokens, 429 if too much waits, 503 while the server stops.
+            ApiError: 400 for a bad item or too many tokens, 429 if too much waits, 503 if nothing is computed.
         """
-        with self._admitted():
-            prepared = await self._prepared(parts, instruction or None, params)
-            tokens = sum(prepared.tokens)
-            self._require_room(tokens)
-            try:
-                vectors = await self._batcher.submit(prepared)
-            except FoundryError as error:  # passed every check, so there is no item to name
-                raise ApiError(400, f"An item can't be embedded: {error}", code="bad_item", param="input") from error
+        if not self._batcher.alive:
+            raise stopping()
+        windows = prepare(parts, instruction or None, params, self._preparer, self.limits)
+        while (prepared := await self.in_thread(ticket, next, windows)) is None:
+            pass
+        tokens = sum(prepared.tokens)
+        self._require_room(ticket, tokens)
+        try:
+            vectors = await self._batcher.submit(prepared, ticket.client, ticket.begin)
+        except FoundryError as error:  # passed every check, so there is no item to name
+            raise ApiError(400, f"An item can't be embedded: {error}", code="bad_item", param="input") from error
         self.metrics.items.inc(len(vectors))
         self.metrics.tokens.inc(tokens)
         return Embedded(vectors, tokens)
 
-    async def in_thread(self, work: Callable[..., _Result], *arguments: object) -> _Result:
-        """What `work` returns, computed beside the event loop."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
+    async def in_thread(self, ticket: Ticket, work: Callable[..., _Result], *arguments: object) -> _Result:
+        """What `work` returns, computed beside the event loop when it is the turn of the ticket's client."""
+        return await self._threads.run(ticket.client, work, *arguments)
 
-    async def _prepared(self, parts: Sequence[Part], instruction: str | None, params: Sequence[str]) -> Prepared:
-        """Checked and counted, window by window; a request beyond the limit ends at the window where it passes it."""
-        check_text(instruction, "instruction", self.limits)
-        items = await self.in_thread(read_items, parts, params, self._preparer.tokenizer, self.limits)
-        self._check_tokens(len(items) * await self.in_thread(prompt_tokens, self._preparer, instruction))
-        tokens: list[int] = []
-        for start in range(0, len(items), _WINDOW):
-            window = slice(start, start + _WINDOW)
-            tokens += await self.in_thread(count_tokens, self._preparer, items[window], instruction, params[window])
-            self._check_tokens(sum(tokens))
-        return Prepared(items, instruction, tokens)
-
-    def _check_tokens(self, tokens: int) -> None:
-        if tokens > self.limits.max_request_tokens:
-            message = (
-                f"The request has {tokens} tokens or more; this server takes {self.limits.max_request_tokens} in one "
-                "request, each item with the prompt around it. Send several requests."
-            )
-            raise ApiError(400, message, code="max_tokens_per_request", param="input")
-
-    def _require_room(self, tokens: int) -> None:
-        waiting = self._batcher.tokens
+    def _require_room(self, ticket: Ticket, tokens: int) -> None:
+        waiting = self._batcher.tokens_of(ticket.client)
         if waiting and waiting + tokens > self.limits.max_waiting_tokens:
-            message = (
-                f"{waiting} tokens are waiting already; with the {tokens} of this request they would be more than the "
-                f"{self.limits.max_waiting_tokens} that may wait. Try again shortly."
+            raise busy(
+                f"{waiting} tokens of this client are waiting already; with the {tokens} of this request they would be "
+                f"more than the {self.limits.max_waiting_tokens} that may wait. Try again shortly."
             )
-            raise ApiError(429, message, code="busy", headers={"Retry-After": "1"})
-
-    @contextmanager
-    def _admitted(self) -> Iterator[None]:
-        if not self.ready:
-            raise ApiError(503, "The server is stopping. Try again shortly.", code="not_ready")
-        if self._open >= self.limits.max_waiting:
-            message = f"{self._open} requests are waiting already. Try again shortly."
-            raise ApiError(429, message, code="busy", headers={"Retry-After": "1"})
-        self._open += 1
-        try:
-            yield
-        finally:
-            self._open -= 1

@@ -38,7 +38,7 @@ def encoder(preparer: Preparer) -> ConstantEncoder:
 
 @pytest.fixture(scope="module")
 def client(encoder: ConstantEncoder) -> Iterator[TestClient]:
-    service = Service("tiny", encoder, Limits(), Batching(wait_ms=0))  # type: ignore[arg-type] - as `Embedder`
+    service = Service("tiny", encoder, Limits(), Batching())  # type: ignore[arg-type] - as `Embedder`
     with TestClient(create_app(service), raise_server_exceptions=False) as client:
         yield client
 
@@ -73,6 +73,52 @@ def test_texts_arrive_as_they_were_sent(
     assert [row["index"] for row in content["data"]] == list(range(len(items)))
     arrived = [text for call in encoder.calls for text in call]
     assert sorted(arrived, key=repr) == sorted((i if isinstance(i, str) else i.get("text") for i in items), key=repr)
+
+
+PIECES = st.sampled_from(
+    [
+        b"{}",
+        b"[]",
+        b"null",
+        b"0",
+        b'"a"',
+        b'"\\""',
+        b'"\\\\"',
+        b'{"text":"a"}',
+        b'{"a":1}',
+        b"[1]",
+        b"[[]]",
+        b"\\",
+        b'"',
+        b" ",
+    ]
+)
+FRAMES = st.sampled_from(
+    [
+        (b'{"input":[', b"]}"),
+        (b'{"input":"x","more":[', b"]}"),
+        (b'{"input":[{"text":[', b"]}]}"),
+        (b"[", b"]"),
+        (b"", b""),
+    ]
+)
+
+
+@fuzzed(5)
+@given(path=PATHS, frame=FRAMES, piece=PIECES, between=st.sampled_from([b",", b":", b"", b" , "]), of=st.integers(1, 5))
+def test_bodies_of_many_small_things(
+    client: TestClient, path: str, frame: tuple[bytes, bytes], piece: bytes, between: bytes, of: int
+) -> None:
+    """A hundred thousand of one thing and more, in a frame of another: refused or answered, soon."""
+    before, after = frame
+    answer(client, path, before + between.join([piece] * (of * 10**5 // 3)) + after)
+
+
+@fuzzed()
+@given(name=st.binary(max_size=600), value=JSON_VALUES, before=st.binary(max_size=20))
+def test_names_of_any_length_and_bytes(client: TestClient, name: bytes, value: Any, before: bytes) -> None:
+    body = b'{"input":"x",' + before + b'"' + name * 9 + b'":' + json.dumps(value).encode() + b"}"
+    answer(client, "/v1/embeddings", body)
 
 
 @fuzzed()

@@ -48,7 +48,7 @@ def home(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def servers(home) -> Iterator[dict[str, Server]]:
     """Both started at once: each spends most of its start on imports."""
-    noted = ("--wait-ms", "1000", "--max-items", "3", "--name", "acme/tiny", "--json")
+    noted = ("--max-items", "16", "--name", "acme/tiny", "--json")
     started = {
         "open": start(home, "open", "--corpus", "vectors", "--source", "corpus.parquet"),
         "stopping": start(home, "stopping", *noted, key=KEY),
@@ -62,10 +62,10 @@ def servers(home) -> Iterator[dict[str, Server]]:
 
 @pytest.fixture(scope="session")
 def strict_url(home) -> Iterator[str]:
-    """Of a server with a key and tight limits, without a corpus; its idle model waits 200 ms for company."""
-    limits = Limits(max_items=4, max_body_bytes=200_000, max_pixels=10_000, max_characters=2000, max_waiting=2)
-    service = Service("acme/tiny", Embedder.load(home / "model"), limits, Batching(wait_ms=200))
-    with in_thread(create_app(service, key=KEY)) as url:
+    """Of a server with a key and tight limits, without a corpus."""
+    limits = Limits(max_items=4, max_body_bytes=200_000, max_pixels=10_000, max_characters=2000)
+    service = Service("acme/tiny", Embedder.load(home / "model"), limits, Batching())
+    with in_thread(create_app(service, keys=[KEY])) as url:
         yield url
 
 

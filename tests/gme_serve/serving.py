@@ -9,7 +9,8 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -122,6 +123,14 @@ def start(folder: Path, name: str, *arguments: str, key: str | None = None) -> S
             text=True,
         )
     return Server(process, log)
+
+
+def until(true: Callable[[], object], seconds: float = 30) -> None:
+    """Wait for something to be so."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def error_of(answer: httpx.Response) -> dict[str, str]:

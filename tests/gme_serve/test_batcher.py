@@ -47,7 +47,7 @@ def test_batches_keep_to_the_budget_and_the_order_of_arrival():
     encoder, tokens = Encoder(), []
 
     async def run():
-        batcher = Batcher(encoder, Batching(batch_tokens=25, wait_ms=1), tokens.append)
+        batcher = Batcher(encoder, Batching(batch_tokens=25), tokens.append)
         batcher.start()
         asked = [request(str(n), tokens=60 if n == 3 else 10) for n in range(6)]
         answers = await asyncio.gather(*(batcher.submit(one) for one in asked))
@@ -61,7 +61,7 @@ def test_batches_keep_to_the_budget_and_the_order_of_arrival():
 
 def test_stopping_answers_what_waits():
     async def run():
-        batcher = Batcher(Encoder(), Batching(batch_tokens=1, wait_ms=0), lambda _: None)
+        batcher = Batcher(Encoder(), Batching(batch_tokens=1), lambda _: None)
         batcher.start()
         waiting = [asyncio.create_task(batcher.submit(request("x" * n))) for n in range(5)]
         await asyncio.sleep(0)
@@ -74,7 +74,7 @@ def test_stopping_answers_what_waits():
 
 def test_a_client_that_went_away_costs_nobody_else():
     async def run():
-        batcher = Batcher(Encoder(), Batching(wait_ms=20), lambda _: None)
+        batcher = Batcher(Encoder(), Batching(), lambda _: None)
         batcher.start()
         gone, other = (asyncio.create_task(batcher.submit(request(text))) for text in ("gone", "here"))
         await asyncio.sleep(0)
@@ -92,7 +92,7 @@ def test_a_large_request_takes_turns_with_small_ones():
     encoder, tokens = Encoder(), []
 
     async def run():
-        batcher = Batcher(encoder, Batching(batch_tokens=40, wait_ms=1), tokens.append)
+        batcher = Batcher(encoder, Batching(batch_tokens=40), tokens.append)
         batcher.start()
         large = asyncio.create_task(batcher.submit(request(*("x" * n for n in range(1, 13)))))
         small = [asyncio.create_task(batcher.submit(request(text))) for text in ("one", "two")]
@@ -114,7 +114,7 @@ def test_a_request_that_fits_into_a_batch_is_never_parted():
     encoder = Encoder()
 
     async def run():
-        batcher = Batcher(encoder, Batching(batch_tokens=50, wait_ms=1), lambda _: None)
+        batcher = Batcher(encoder, Batching(batch_tokens=50), lambda _: None)
         batcher.start()
         await asyncio.gather(*(batcher.submit(request("a" * n, "b", "c")) for n in range(1, 4)))
         await batcher.stop()
@@ -127,7 +127,7 @@ def test_a_part_that_fails_ends_its_request_and_no_other():
     encoder = Encoder()
 
     async def run():
-        batcher = Batcher(encoder, Batching(batch_tokens=20, wait_ms=1), lambda _: None)
+        batcher = Batcher(encoder, Batching(batch_tokens=20), lambda _: None)
         batcher.start()
         bad, other = (asyncio.create_task(batcher.submit(asked)) for asked in (
             request("a", "bad", "c", "d", "e", "f"), request("x", "y", "z")
@@ -146,7 +146,7 @@ def test_an_item_larger_than_a_batch_goes_alone():
     encoder = Encoder()
 
     async def run():
-        batcher = Batcher(encoder, Batching(batch_tokens=25, wait_ms=1), lambda _: None)
+        batcher = Batcher(encoder, Batching(batch_tokens=25), lambda _: None)
         batcher.start()
         asked = Prepared([{"text": text} for text in ("a", "bb", "ccc")], None, [10, 60, 10])
         answers = await asyncio.gather(batcher.submit(asked), batcher.submit(request("dddd")))

@@ -31,7 +31,7 @@ def encoder(embedder) -> ConstantEncoder:
 
 @pytest.fixture(scope="module")
 def client(encoder):
-    service = Service("acme/tiny", encoder, Limits(), Batching(wait_ms=0))
+    service = Service("acme/tiny", encoder, Limits(), Batching())
     with TestClient(create_app(service), raise_server_exceptions=False) as client:
         yield client
 
@@ -77,12 +77,12 @@ BODIES: dict[str, tuple[int, str | bytes]] = {
     "a second value": (400, '{"input": "x"} {}'),
     "not UTF-8": (400, b'{"input": "\xff\xfe"}'),
     "UTF-16 cut off": (400, '{"input": "x"}'.encode("utf-16")[:-1]),
-    "UTF-16": (200, '{"input": "x"}'.encode("utf-16")),
+    "UTF-16": (400, '{"input": "x"}'.encode("utf-16")),
     "with a mark": (200, b'\xef\xbb\xbf{"input": "x"}'),
     "deep lists": (400, "[" * 100_000),
     "deep objects": (400, '{"a":' * 100_000),
     "deep within": (400, '{"input": ' + "[" * 500 + "]" * 500 + "}"),
-    "deep and ignored": (200, '{"input": "x", "more": ' + "[" * 500 + "]" * 500 + "}"),
+    "deep and ignored": (400, '{"input": "x", "more": ' + "[" * 500 + "]" * 500 + "}"),
     "NUL bytes": (400, b"\x00" * 100),
     "a raw newline in a text": (400, '{"input": "a\nb"}'),
     "a bare escape": (400, '{"input": "\\u12"}'),
@@ -97,7 +97,7 @@ BODIES: dict[str, tuple[int, str | bytes]] = {
     "dimensions as a text": (400, '{"input": "x", "dimensions": "8"}'),
     "its own dimensions": (200, '{"input": "x", "dimensions": 8}'),
     "NaN as input": (400, '{"input": [NaN]}'),
-    "NaN where it is ignored": (200, '{"input": "x", "temperature": NaN}'),
+    "NaN where it is ignored": (400, '{"input": "x", "temperature": NaN}'),
     # members
     "a truth": (400, '{"input": [true]}'),
     "a null": (400, '{"input": [null]}'),
@@ -119,15 +119,17 @@ BODIES: dict[str, tuple[int, str | bytes]] = {
     # fields
     "a field twice": (200, '{"input": "a", "input": "b"}'),
     "unknown fields": (200, '{"input": "x", "input_type": "query", "": 0, "\\u0000": [1]}'),
-    "half a pair as a name": (200, '{"input": "x", "\\ud83d": 1}'),
-    "a name of a megabyte": (200, '{"input": "x", "' + "y" * 2**20 + '": 1}'),
+    "half a pair as a name": (400, '{"input": "x", "\\ud83d": 1}'),
+    "a name of a megabyte": (400, '{"input": "x", "' + "y" * 2**20 + '": 1}'),
     "a hundred fields": (400, json.dumps({"input": "x", **{str(n): n for n in range(100)}})),
-    "another encoding": (400, '{"input": "x", "encoding_format": "\\ud83d"}'),
+    "another encoding": (400, '{"input": "x", "encoding_format": "hex"}'),
+    "a name of 256 bytes": (200, json.dumps({"input": "x", "y" * 256: 1})),
+    "a name of 257 bytes": (400, json.dumps({"input": "x", "y" * 257: 1, "z": "z" * 4096})),
     "no encoding": (200, '{"input": "x", "encoding_format": null}'),
     "a model that is a list": (400, '{"input": "x", "model": []}'),
-    "half a pair as a model": (404, '{"input": "x", "model": "\\ud83d"}'),
+    "half a pair as a model": (400, '{"input": "x", "model": "\\ud83d"}'),
     "half a pair as a tokenizer": (400, '{"input": [1], "tokenizer": "\\ud83d"}'),
-    "half a pair as a user": (200, '{"input": "x", "user": "\\ud83d"}'),
+    "half a pair as a user": (400, '{"input": "x", "user": "\\ud83d"}'),
     "a user that is a number": (400, '{"input": "x", "user": 5}'),
     "half a pair as an instruction": (400, '{"input": "x", "instruction": "\\ud83d"}'),
     "half a pair as a text": (400, '{"input": "\\udc00"}'),
@@ -324,11 +326,16 @@ def test_a_request_is_priced_by_its_tokens(encoder):
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ("[" * 100_000, "nested too deeply"),
-        (b'{"input": "\xff"}', "not valid utf-8: invalid start byte at byte 11"),
-        ('{"input": ' + "9" * 5000 + "}", "can't be read: Exceeds the limit"),
+        ("[" * 100_000, "recursion limit exceeded"),
+        ('{"input": "x", "more": ' + "[" * 70 + "]" * 70 + "}", "nested more than 64 deep"),
+        (b'{"input": "\xff"}', "invalid unicode code point at line 1 column 12"),
+        ('{"input": ' + "9" * 5000 + "}", "number out of range"),
+        ('{"input": "x", "user": 1e999}', "inf, which is not finite"),
+        ('{"input": "x", "seed": 9223372036854775808}', "a whole number beyond 64 bits"),
+        ('{"input": "\\ud83d"}', "unexpected end of hex escape"),
+        ("", "EOF while parsing"),
     ],
-    ids=["deep", "bytes", "digits"],
+    ids=["deep", "rather deep", "bytes", "digits", "infinite", "65 bits", "half a pair", "nothing"],
 )
 def test_what_keeps_a_body_from_being_read_is_named(client, body, message):
     assert message in error_of(post(client, body))["message"]

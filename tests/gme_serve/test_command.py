@@ -46,3 +46,17 @@ def test_addresses_that_are_none(capsys):
     assert "expected 0 to 65535" in capsys.readouterr().err
     assert run(["serve", "--model", "./model", "--host", "no.such.host.invalid"]) == 1
     assert "Can't listen on no.such.host.invalid" in capsys.readouterr().err
+
+
+def test_other_machines_are_not_let_in_without_a_key(monkeypatch, capsys):
+    monkeypatch.delenv("GME_API_KEY", raising=False)
+    assert run(["serve", "--model", "./model", "--host", "0.0.0.0", "--dry-run"]) == 2  # noqa: S104
+    assert "--host 0.0.0.0 lets other machines in, and no API key is set" in capsys.readouterr().err
+    monkeypatch.setenv("GME_API_KEY", "one,two")
+    assert run(["serve", "--model", "./model", "--host", "0.0.0.0", "--allowed-host", "a.example", "--dry-run"]) == 0  # noqa: S104
+    assert "on 0.0.0.0:8000, without a corpus, with an API key." in capsys.readouterr().out
+
+
+def test_an_allowed_host_that_is_none(capsys):
+    assert run(["serve", "--model", "./model", "--allowed-host", "http://a.example", "--dry-run"]) == 2
+    assert "--allowed-host http://a.example: expected a name" in capsys.readouterr().err

@@ -126,7 +126,7 @@ def test_mistakes_are_said(page, servers, tmp_path):
 def test_the_key_is_asked_for_and_used(page, home):
     corpus = Corpus.open(home / "vectors", home / "corpus.parquet")
     service = Service("model", Embedder.load(home / "model"), Limits(), Batching())
-    with in_thread(create_app(service, corpus, KEY)) as url:
+    with in_thread(create_app(service, corpus, [KEY])) as url:
         page.goto(url)
         page.fill("#text", TEXTS[2])
         page.keyboard.press("Enter")
