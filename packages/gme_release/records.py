@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -150,6 +151,8 @@ def training_curves(facts: RunFacts) -> Iterator[tuple[str, int, float]]:
 
 
 _OF_SOURCES = ("loss", "accuracy")
+_SOURCE = re.compile(r"[\w.\- :/]{1,200}")
+"""What MLflow takes in the name of a metric; one that it does not take would cost the others of its batch."""
 _SHOWN_AS = {
     "loss": "loss/all",
     "accuracy": "accuracy/all",
@@ -171,7 +174,7 @@ def event_points(event: Mapping[str, Any]) -> list[list[Any]]:
     """``[metric, value, time in ms, step]`` of a training event; equal events give equal points."""
     when, step = int(float(event["time"]) * 1000), int(event["step"])
     found = {name: event[field] for field, name in _SHOWN_AS.items() if field in event}
-    if event.get("source"):
+    if _SOURCE.fullmatch(str(event.get("source") or "")):
         found.update({f"{field}/{event['source']}": event[field] for field in _OF_SOURCES if field in event})
     return [[name, float(value), when, step] for name, value in found.items() if _is_finite(value)]
 
