@@ -27,15 +27,18 @@ _SECRET_VARIABLE: Final = re.compile(
 )
 _PLACE: Final = re.compile(r"_(?:SOCK|FILE|PATH|DIR|HOME|ID|NAME|TYPE|MODE|METHOD|PLUGIN)$", re.I)
 """Ends of names that say where something is, or what it is called."""
-_DATABASE: Final = r"(?:postgres(?:ql)?|mysql|mariadb|mssql|oracle|rediss?|mongodb|amqps?)[\w+]*"
-_FIELD: Final = r"[\w.\-]*(?:key|token|secret|passw|pwd|sig|auth|credential)[\w.\-]*"
+_USER: Final = r"(?:(?:postgres(?:ql)?|mysql|mariadb|mssql|oracle|rediss?|mongodb|amqps?)[\w+]*|wasbs?|abfss?)"
+"""Schemes whose user is no secret: he says which database, or which container, is meant."""
+_FIELD: Final = r"[\w.\-]{0,64}(?:key|token|secret|passw|pwd|sig|auth|credential)[\w.\-]{0,64}"
 _RULES: Final = (
-    # A database's user is no secret, and says which one is meant.
-    (rf"\b({_DATABASE}://[^\s:/@]*):[^\s\"'<>]*@", rf"\1:{STARS}@"),
+    (rf"(?<![\w+.\-])({_USER}://[^\s:/@]*):[^\s\"'<>]{{0,2048}}@", rf"\1:{STARS}@"),
     # What follows a colon is no password if it is a port.
-    (rf"\b(?!{_DATABASE}://)([a-z][a-z0-9+.\-]*://)(?:[^\s/@:]*:(?!\d+[/?#])[^\s\"'<>]*|[^\s/?#]*)@", rf"\1{STARS}@"),
+    (
+        rf"(?<![\w+.\-])(?!{_USER}://)([a-z][a-z0-9+.\-]*://)(?:[^\s/@:]*:(?!\d+[/?#])[^\s\"'<>]{{0,2048}}|[^\s/?#]*)@",
+        rf"\1{STARS}@",
+    ),
     (rf"([?&;]{_FIELD}=)[^\s&;\"'<>#]+", rf"\1{STARS}"),
-    (r"(\b(?:password|passwd|pwd|token|secret|api_?key)=)(?:'[^']*'|\"[^\"]*\"|[^\s&;,)]+)", rf"\1{STARS}"),
+    (r"(\b(?:password|passwd|pwd|token|secret|api_?key)=)(?:'[^']*'|\"[^\"]*\"|[^\s&;,)\"'<>]+)", rf"\1{STARS}"),
     (r"(\bauthorization\b[\"']?\s*[:=]\s*[\"']?)(?:(?:basic|bearer|digest|token)\s+)?[^\s\"',]+", rf"\1{STARS}"),
     (r"(\bbearer\s+)[\w.~+/=\-]{8,}", rf"\1{STARS}"),
     (r"(-----BEGIN [A-Z ]*PRIVATE KEY-----)[\s\S]*?(-----END|\Z)", rf"\1{STARS}\2"),

@@ -16,12 +16,13 @@ from typing import Any
 import yaml
 
 from gme_data.errors import FoundryError
+from gme_data.redact import redact
 from gme_release.config import ReleaseConfig
 from gme_release.dvc_config import cache_folder, prepare, remote_url
 from gme_release.locks import writer_lock
 from gme_release.release.record import RECORD, read_record
 from gme_release.scrub import Damage, examine, remove, store_at
-from gme_release.settings import RecordSettings, mask
+from gme_release.settings import RecordSettings
 
 _SUFFIX = ".dvc"
 POINTERS = "pointers"
@@ -54,7 +55,7 @@ def audit(workspace: Path, config: ReleaseConfig, *, repair: bool = False) -> di
     with writer_lock(workspace, "dvc"):
         prepare(workspace, config)
         url = remote_url(workspace, config)
-        stores = {"cache": cache_folder(workspace), f"remote {mask(url)}": store_at(workspace, url)}
+        stores = {"cache": cache_folder(workspace), f"remote {redact(url)}": store_at(workspace, url)}
         found = {POINTERS: bad_pointers} if bad_pointers else {}
         for place, store in stores.items():
             wanted = [one for one in named if one.cached or place != "cache"]

@@ -21,7 +21,7 @@ from gme_data.journal import atomic_write
 from gme_data.urls import file_url_path
 from gme_release.config import ReleaseConfig
 from gme_release.names import ENVIRONMENT_REMOTE
-from gme_release.settings import RecordSettings, check_store
+from gme_release.settings import RecordSettings, check_store, refuse_credentials
 
 HOME = Path(".dvc")
 IGNORED = ("_manifest.json", ".staging")
@@ -48,7 +48,7 @@ def settle_local(workspace: Path) -> None:
     """Write what this machine needs into ``.dvc/config.local``; what somebody else wrote there stays.
 
     Raises:
-        FoundryError: A configuration that is there can't be read.
+        FoundryError: A configuration that is there can't be read, or an address has credentials in it.
     """
     path = workspace / HOME / "config.local"
     before = _load(path)
@@ -154,7 +154,13 @@ def _as_dvc_reads(url: str) -> str:
 
 def _endpoint(url: str) -> dict[str, str]:
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    return {"endpointurl": endpoint} if endpoint and url.startswith("s3://") else {}
+    if not endpoint or not url.startswith("s3://"):
+        return {}
+    try:
+        refuse_credentials(endpoint)
+    except ValueError as error:
+        raise FoundryError(f"AWS_ENDPOINT_URL: {error}", hint="See docs/records.md.") from error
+    return {"endpointurl": endpoint}
 
 
 def _absolute_url(url: str) -> str:

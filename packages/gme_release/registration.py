@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from gme_data.digests import sha256_json
 from gme_data.errors import FoundryError
 from gme_data.manifest import damage
+from gme_data.redact import redact_value
 from gme_release.config import ReleaseConfig
 from gme_release.gate import PromotionPolicy, cost_of, judge, load_policy
 from gme_release.locks import writer_lock
@@ -147,7 +148,7 @@ def _note(client: MlflowClient, run: Run, facts: RunFacts, verdict: Verdict) -> 
     # The form of MLflow's own `log_table`, which would append to what a killed process wrote.
     client.log_dict(run.info.run_id, {"columns": ["check", "passed", "detail"], "data": rows}, _CHECKS)
     client.set_tag(run.info.run_id, "mlflow.loggedArtifacts", json.dumps([{"path": _CHECKS, "type": "table"}]))
-    client.log_dict(run.info.run_id, dict(facts.config), "config.json")
+    client.log_dict(run.info.run_id, redact_value(facts.config), "config.json")
     client.set_tag(run.info.run_id, "gme.gate.reasons", "; ".join(verdict.reasons)[:4000] or "none")
 
 

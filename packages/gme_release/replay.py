@@ -16,7 +16,7 @@ from gme_data.progress import tell
 from gme_release.messages import Tags
 from gme_release.outbox import Outbox
 from gme_release.refill import complete
-from gme_release.settings import RecordSettings, mask
+from gme_release.settings import RecordSettings
 from gme_release.trouble import TrackerError, told
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def require_sent(workspace: Path, senders: list[Sender], *, pause: float = 0.5) 
         if time.monotonic() > deadline:
             problem = next(sender.problem for sender in senders if sender.problem)
             raise TrackerError(
-                f"The tracker {mask(settings.tracking_uri(workspace))} did not answer for "
+                f"The tracker {settings.tracking_uri(workspace)} did not answer for "
                 f"{settings.tracker_wait:.0f} s, so the model is not registered: {problem}",
                 hint="Nothing is lost: start the tracker and run the same command again to register.",
                 exit_code=1,

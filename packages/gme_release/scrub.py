@@ -22,8 +22,8 @@ from types import MappingProxyType
 from typing import IO, Any
 
 from gme_data.errors import FoundryError
+from gme_data.redact import redact
 from gme_release.dvc_config import local_folder
-from gme_release.settings import mask
 
 _LOGGER = logging.getLogger(__name__)
 _OBJECT = re.compile(r"[0-9a-f]{30}(\.dir)?")
@@ -153,7 +153,7 @@ def missing_objects(store: Store, md5: str) -> list[str]:
 def _unreadable(store: Store, error: Exception) -> FoundryError:
     where = store if isinstance(store, Path) else store.root
     return FoundryError(
-        f"The store {mask(str(where))} can't be read: {mask(str(error))[:300]}",
+        f"The store {where} can't be read: {redact(str(error))[:300]}",
         hint="Mend the cause (address, network, permissions) and run the same command again.",
         exit_code=1,
     )

@@ -22,7 +22,7 @@ from gme_release.locks import writer_lock
 from gme_release.names import ENVIRONMENT_REMOTE
 from gme_release.pointers import pointers_kept
 from gme_release.scrub import Store, forget_listings, missing_objects, scrub, store_at
-from gme_release.settings import RecordSettings, mask
+from gme_release.settings import RecordSettings
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -153,7 +153,7 @@ def _send(workspace: Path, remote: _Remote, push: tuple[str, ...]) -> None:
         run_dvc(workspace, *push)
     except FoundryError as error:
         raise FoundryError(
-            f"The DVC remote '{remote.name}' ({mask(remote.url)}) does not take the bytes: {error}",
+            f"The DVC remote '{remote.name}' ({remote.url}) does not take the bytes: {error}",
             hint="Nothing points at them yet, and finished work is kept. See that the remote exists, answers and may be"
             " written, or name another with GME_DVC_REMOTE; then run the same command again.",
             exit_code=1,
