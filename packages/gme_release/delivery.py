@@ -17,7 +17,6 @@ from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
 
-from gme_data.redact import redact, redacted
 from gme_release.messages import Begin, End, File, Message, Metrics, Tags
 from gme_release.trouble import told
 
@@ -78,16 +77,15 @@ class Delivery:
     def _begin(self, message: Begin) -> None:
         run_id = self._id(message.run) or self._create(message)
         self._client.update_run(run_id, status="RUNNING")  # where a killed process left off, another goes on
-        for params in _batches(redacted(message.params).items(), _PARAMS):
+        for params in _batches(message.params.items(), _PARAMS):
             self._client.log_batch(run_id, params=[Param(name, value) for name, value in params])
 
     def _create(self, message: Begin) -> str:
-        tags = {**redacted(message.tags), FOLLOWED: message.run}
+        tags = {**message.tags, FOLLOWED: message.run}
         parent, slash, _ = message.run.partition("/")
         if slash and (parent_id := self._id(parent)):
             tags[_PARENT] = parent_id
-        name = redact(message.name)
-        run = self._client.create_run(self._experiment, start_time=message.time, run_name=name, tags=tags)
+        run = self._client.create_run(self._experiment, start_time=message.time, run_name=message.name, tags=tags)
         self._ids[message.run] = str(run.info.run_id)
         return self._ids[message.run]
 
@@ -97,7 +95,7 @@ class Delivery:
             self._client.log_batch(self._known(message), metrics=batch)
 
     def _tags(self, message: Tags) -> None:
-        tags = [RunTag(name, value) for name, value in redacted(message.tags).items()]
+        tags = [RunTag(name, value) for name, value in message.tags.items()]
         self._client.log_batch(self._known(message), tags=tags)
 
     def _file(self, message: File) -> None:

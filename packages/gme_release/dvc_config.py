@@ -18,6 +18,7 @@ from configobj import ConfigObj, ConfigObjError
 
 from gme_data.errors import FoundryError, did_you_mean
 from gme_data.journal import atomic_write
+from gme_data.structured import read_regular
 from gme_data.urls import file_url_path
 from gme_release.config import ReleaseConfig
 from gme_release.names import ENVIRONMENT_REMOTE
@@ -25,6 +26,7 @@ from gme_release.settings import RecordSettings, check_store, refuse_credentials
 
 HOME = Path(".dvc")
 IGNORED = ("_manifest.json", ".staging")
+_MEND = "Mend it, or delete it: it is written anew."
 _TRUE = ("true", "1", "yes", "on")
 
 
@@ -179,17 +181,19 @@ def _read(workspace: Path) -> dict[str, Any]:
 
 def _load(path: Path) -> dict[str, Any]:
     """The sections of a configuration file, names in lower case as DVC takes them; empty if there is no file."""
-    if not path.exists():
-        return {}
     try:
-        read = ConfigObj(str(path), encoding="utf-8").dict()
+        text = read_regular(path).decode()
+    except FileNotFoundError:
+        return {}
+    except UnicodeDecodeError as error:
+        raise FoundryError(f"{path} is no configuration of DVC: {error}", hint=_MEND) from error
+    try:
+        read = ConfigObj(text.splitlines(), encoding="utf-8").dict()
         return {
             section.lower(): {name.lower(): value for name, value in fields.items()} for section, fields in read.items()
         }
-    except (ConfigObjError, UnicodeDecodeError, AttributeError) as error:
-        raise FoundryError(
-            f"{path} is no configuration of DVC: {error}", hint="Mend it, or delete it: it is written anew."
-        ) from error
+    except (ConfigObjError, AttributeError) as error:
+        raise FoundryError(f"{path} is no configuration of DVC: {error}", hint=_MEND) from error
 
 
 def _remotes(settings: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:

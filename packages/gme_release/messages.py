@@ -1,7 +1,7 @@
 """What an outbox says of a run, as typed messages: each one line of JSON, with a checksum before its content.
 
 The checksum finds what no schema can: a digit that became another one. A line without it is from an older release.
-Knows neither files nor the tracker.
+No message holds credentials. Knows neither files nor the tracker.
 """
 
 from __future__ import annotations
@@ -12,23 +12,24 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BeforeValidator, Field, RootModel, StringConstraints, field_validator
 
+from gme_data.redact import redact
 from gme_data.settings import Frozen
 from gme_data.structured import StructureError, parse_json
 
 _CHECK: Final = re.compile(rb'\{"check":"([0-9a-f]{8})",')
 
 
-def _encodable(value: object) -> object:
-    """A name of a file or a machine may hold what UTF-8 has not, and is told with ``?`` in its place."""
-    return value.encode(errors="replace").decode() if isinstance(value, str) else value
+def _shown(value: object) -> object:
+    """A text as the tracker may keep it: without credentials, and with ``?`` for what UTF-8 has not."""
+    return redact(value.encode(errors="replace").decode()) if isinstance(value, str) else value
 
 
-Text = Annotated[str, BeforeValidator(_encodable)]
+Text = Annotated[str, BeforeValidator(_shown)]
 RunName = Annotated[str, StringConstraints(pattern=r"^[^/'\"\x00-\x1f]+(/[^/'\"\x00-\x1f]+)?$")]
 """``<outbox>`` for a pipeline's run, ``<outbox>/<step>-<key>`` for a step's; it stands in quotes in a search."""
 Milliseconds = Annotated[int, Field(ge=0)]
 Offset = Annotated[int, Field(ge=0)]
-Point = tuple[Text, Annotated[float, Field(allow_inf_nan=False)], Milliseconds, int]
+Point = tuple[str, Annotated[float, Field(allow_inf_nan=False)], Milliseconds, int]
 """``(metric, value, time, step)``"""
 
 

@@ -5,7 +5,6 @@ Pure functions: reads the files of the steps, writes nothing, knows no tracking 
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import socket
@@ -15,9 +14,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict
+
 from gme_data.digests import canonical_json, sha256_json
 from gme_data.errors import FoundryError
 from gme_data.manifest import Manifest
+from gme_data.structured import read_json
 from gme_release.versioning import VersionedOutputs
 
 WORKSPACE = "gme.workspace"
@@ -25,6 +27,14 @@ WORKSPACE = "gme.workspace"
 FLOW_RUN = "gme.prefect.flow_run_"
 """Begin of the tags of ours that name the orchestrator's run: its ``id`` and, where it has a page, its ``url``."""
 _NOT_A_METRIC = ("stage", "phase", "source", "step")
+
+
+class _Curves(BaseModel):
+    """``curves.json``, whose points are of the step that wrote them."""
+
+    model_config = ConfigDict(frozen=True)
+
+    series: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -88,12 +98,9 @@ class RunFacts:
         """
         path = self.folder(self.report_step) / "scores.json"
         try:
-            value = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise FoundryError(f"Scores can't be read: {path}: {error}", hint="Run `gme report` again.") from error
-        if not isinstance(value, dict):
-            raise FoundryError(f"{path}: expected a JSON object, found {type(value).__name__}.")
-        return value
+            return read_json(path, dict[str, Any], hint="Run `gme report` again.")
+        except FileNotFoundError as error:
+            raise FoundryError(f"Scores can't be read: {path} is missing.", hint="Run `gme report` again.") from error
 
 
 def record_key(facts: RunFacts, policy: Mapping[str, Any]) -> str:
@@ -142,11 +149,15 @@ def score_metrics(scores: Mapping[str, Any]) -> dict[str, float]:
 
 
 def training_curves(facts: RunFacts) -> Iterator[tuple[str, int, float]]:
-    """``(metric name, step, value)`` of every ``curves.json`` that a step left, in the order it stands there."""
+    """``(metric name, step, value)`` of every ``curves.json`` that a step left, in the order it stands there.
+
+    Raises:
+        FoundryError: One is there and is none.
+    """
     for name in sorted(facts.outputs):
         path = facts.folder(name) / "curves.json"
         if path.is_file():
-            for point in json.loads(path.read_text(encoding="utf-8")).get("series", []):
+            for point in read_json(path, _Curves).series:
                 yield from _points(name, point)
 
 
@@ -183,7 +194,11 @@ def _points(step_name: str, point: Mapping[str, Any]) -> Iterator[tuple[str, int
     home = "/".join([step_name, *(str(point[key]) for key in ("phase", "source") if point.get(key))])
     for metric, value in sorted(point.items()):
         if metric not in _NOT_A_METRIC and _is_finite(value):
-            yield f"{home}/{metric}", int(point.get("step", 0)), float(value)
+            yield f"{home}/{metric}", _whole(point.get("step")), float(value)
+
+
+def _whole(step: object) -> int:
+    return step if isinstance(step, int) else 0
 
 
 def _plain(task_type: str) -> str:

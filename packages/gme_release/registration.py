@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 from gme_data.digests import sha256_json
 from gme_data.errors import FoundryError
 from gme_data.manifest import damage
-from gme_data.redact import redact_value
+from gme_data.redact import redact, redact_value
+from gme_data.structured import read_json
 from gme_release.config import ReleaseConfig
 from gme_release.gate import PromotionPolicy, cost_of, judge, load_policy
 from gme_release.locks import writer_lock
@@ -133,23 +134,23 @@ def _verdict(
     try:
         with tempfile.TemporaryDirectory() as folder:
             path = client.download_artifacts(run.info.run_id, "gate/verdict.json", folder)
-            found = Verdict.from_json(json.loads(Path(path).read_text(encoding="utf-8")))
+            found = read_json(Path(path), Verdict)
         registered = find_version(client, config.model_name, facts.model_digest) is not None
         if found.model_digest == facts.model_digest and (registered or not found.passed):
             return found
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, FoundryError):
         _LOGGER.warning("The verdict of run %s can't be read; the model is judged again.", run.info.run_id)
     return _judge(client, config, facts, policy)
 
 
 def _note(client: MlflowClient, run: Run, facts: RunFacts, verdict: Verdict) -> None:
     """What people look for at the run: the checks as a table, the whole configuration as a file."""
-    rows = [[check.name, check.passed, check.detail] for check in verdict.checks]
+    rows = redact_value([[check.name, check.passed, check.detail] for check in verdict.checks])
     # The form of MLflow's own `log_table`, which would append to what a killed process wrote.
     client.log_dict(run.info.run_id, {"columns": ["check", "passed", "detail"], "data": rows}, _CHECKS)
     client.set_tag(run.info.run_id, "mlflow.loggedArtifacts", json.dumps([{"path": _CHECKS, "type": "table"}]))
     client.log_dict(run.info.run_id, redact_value(facts.config), "config.json")
-    client.set_tag(run.info.run_id, "gme.gate.reasons", "; ".join(verdict.reasons)[:4000] or "none")
+    client.set_tag(run.info.run_id, "gme.gate.reasons", redact("; ".join(verdict.reasons))[:4000] or "none")
 
 
 def _move_aliases(client: MlflowClient, config: ReleaseConfig, version: str, *, fresh: bool) -> None:
