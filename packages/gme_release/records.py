@@ -51,6 +51,8 @@ class RunFacts:
         model_step: The step whose output is the model; `evaluate_step` judged it, `report_step` wrote ``scores.json``.
         dataset_steps: Steps whose outputs are datasets, with how the run used them.
         tags: Further tags of the run, e.g. the id of the flow run; no part of its identity.
+        sections: The field of `config` that configures a step, by its name.
+        sources: For each step the step that makes an input, by the input's name.
     """
 
     name: str
@@ -66,6 +68,8 @@ class RunFacts:
         default_factory=lambda: {"corpus": "training, evaluation", "synthesize": "training", "mine": "training"}
     )
     tags: Mapping[str, str] = field(default_factory=dict)
+    sections: Mapping[str, str] = field(default_factory=dict)
+    sources: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def folder(self, step: str) -> Path:
         """Output folder of a step."""

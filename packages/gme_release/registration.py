@@ -22,6 +22,7 @@ from gme_data.structured import read_json
 from gme_release.config import ReleaseConfig
 from gme_release.gate import PromotionPolicy, cost_of, judge, load_policy
 from gme_release.locks import writer_lock
+from gme_release.provenance import with_used_config
 from gme_release.query_scores import ModelScores, scores_of
 from gme_release.records import RunFacts, record_key
 from gme_release.verdict import Verdict
@@ -57,12 +58,16 @@ def register(workspace: Path, config: ReleaseConfig, facts: RunFacts) -> Registr
     """Record the run in MLflow and, if the gate is open, register its model and make it champion.
 
     A run that was recorded before changes nothing: in particular it does not take the alias back from a later model.
+    The record says with what configuration each step was made, which need not be the one at hand.
 
     Raises:
-        FoundryError: The model's files differ from their manifest, scores or policy are unreadable, or another process
-            keeps the registry.
+        FoundryError: The model's files differ from their manifest, it was made from other data than lie there, scores
+            or policy are unreadable, or another process keeps the registry.
     """
     _require_undamaged(facts)
+    facts, differences = with_used_config(facts)
+    for difference in differences:
+        _LOGGER.warning("Recorded is what the model was made with: %s", difference)
     policy = load_policy(config.promotion, workspace)
     from gme_release.tracking import (
         explained,  # MLflow takes more than a second to import; only who records pays for it

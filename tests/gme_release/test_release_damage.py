@@ -82,7 +82,7 @@ def renamed(name: str, other: str) -> Callable[[Path], object]:
         (lambda copy: (copy / "requirements.txt").unlink(), "requirements.txt: missing"),
         (lambda copy: (copy / "record.sha256").write_bytes(b"\xff\xfe"), "record.sha256 says"),
         (renamed(WEIGHTS, "model/Model-00001-of-00001.safetensors"), "model/Model-00001-of-00001.safetensors: extra"),
-        (lambda copy: shutil.copy(copy / WEIGHTS, copy / "model" / "more.safetensors"), "model/more.safetensors: extra"),
+        (lambda copy: shutil.copy(copy / WEIGHTS, copy / "model" / "x.safetensors"), "model/x.safetensors: extra"),
         (lambda copy: (copy / "model" / "later").symlink_to("/etc/passwd"), "model/later: extra"),
         (lambda copy: (copy / "weights").symlink_to(copy / "model"), "weights: extra"),
     ],

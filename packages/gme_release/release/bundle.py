@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+from collections.abc import Collection
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -75,6 +76,22 @@ def read_digest(path: Path, target: Path | None = None) -> tuple[str, int]:
             if copy:
                 copy.write(block)
     return digest.hexdigest(), size
+
+
+def copy_model(folder: Path, record: ReleaseRecord, target: Path, leave_out: Collection[str] = ()) -> None:
+    """Copy the files of the model that the record names, and none that it does not; they are hashed on their way.
+
+    Raises:
+        FoundryError: One is not what the record says.
+    """
+    for entry in record.files:
+        home, _, name = entry.path.partition("/")
+        if home != MODEL or name in leave_out:
+            continue
+        copied = target / name
+        copied.parent.mkdir(parents=True, exist_ok=True)
+        if read_digest(folder / entry.path, copied) != (entry.sha256, entry.bytes):
+            raise FoundryError(f"{folder / entry.path} changed while it was copied.", hint="Run the command again.")
 
 
 def _text(path: Path) -> str:

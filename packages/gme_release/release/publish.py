@@ -9,9 +9,9 @@ from gme_data.errors import FoundryError
 from gme_data.manifest import NAME
 from gme_data.structured import read_regular
 from gme_release.release.bom import BOM
-from gme_release.release.bundle import MODEL, read_digest
+from gme_release.release.bundle import copy_model
 from gme_release.release.cards import DATASET_CARD, MODEL_CARD, model_card
-from gme_release.release.record import ID, RECORD, ReleaseRecord
+from gme_release.release.record import ID, RECORD
 from gme_release.release.verify import verify_release
 
 _BESIDE = (DATASET_CARD, BOM, RECORD, ID)
@@ -41,7 +41,7 @@ def publish_release(folder: Path, target: Path, public: Path | None = None) -> l
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     try:
-        _copy_model(folder, record, part)
+        copy_model(folder, record, part, leave_out=(NAME,))
         for name in _BESIDE:
             (part / name).write_bytes(read_regular(folder / name))
         card = model_card(record).replace('Embedder.load("model")', 'Embedder.load(".")')
@@ -53,17 +53,3 @@ def publish_release(folder: Path, target: Path, public: Path | None = None) -> l
         target.rmdir()
     part.rename(target)
     return sorted(path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_file())
-
-
-def _copy_model(folder: Path, record: ReleaseRecord, part: Path) -> None:
-    """Copy the files of the model that the record names; what is copied is what was verified."""
-    for entry in record.files:
-        home, _, name = entry.path.partition("/")
-        if home != MODEL or name == NAME:
-            continue
-        target = part / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if read_digest(folder / entry.path, target) != (entry.sha256, entry.bytes):
-            raise FoundryError(
-                f"{folder / entry.path} changed while it was copied.", hint="Run the same command again."
-            )
