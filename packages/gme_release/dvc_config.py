@@ -27,6 +27,8 @@ from gme_release.settings import RecordSettings, check_store, refuse_credentials
 HOME = Path(".dvc")
 IGNORED = ("_manifest.json", ".staging")
 _MEND = "Mend it, or delete it: it is written anew."
+_LINKS, _FORMER_LINKS = "reflink,copy", "hardlink,copy"
+"""How DVC puts files of its cache into the workspace; the former one shared each byte between the two."""
 _TRUE = ("true", "1", "yes", "on")
 
 
@@ -59,6 +61,10 @@ def settle_local(workspace: Path) -> None:
     if url:
         # So that `dvc pull -r gme` works too.
         settings[_section(ENVIRONMENT_REMOTE)] = {"url": _absolute_url(url), "verify": "true", **_endpoint(url)}
+    kind = _read(workspace).get("cache", {}).get("type", _LINKS)
+    if kind == _FORMER_LINKS or kind == _FORMER_LINKS.split(","):
+        # DVC replaces the links of a folder by copies when it adds it the next time.
+        settings["cache"] = {**settings.get("cache", {}), "type": _LINKS}
     without_git = _read(workspace).get("core", {}).get("no_scm", "false")
     if not in_git(workspace) and str(without_git).lower() not in _TRUE:
         settings["core"] = {**settings.get("core", {}), "no_scm": "true"}
@@ -69,13 +75,14 @@ def settle_local(workspace: Path) -> None:
 def dvc_settings(config: ReleaseConfig, *, in_git: bool) -> str:
     """Text of ``.dvc/config``.
 
-    Hard links keep one copy in workspace and cache together; files become read-only, which suits outputs that are
-    only ever replaced whole. `verify` makes a pull hash what it fetched.
+    The cache is a copy of its own (a reflink where the file system has them, which costs no room until one of the two
+    changes): with hard links a byte that flips in the workspace flips in the cache. `verify` makes a pull hash what it
+    fetched.
     """
     core = {"analytics": "false", "autostage": "false", "check_update": "false", "remote": config.remote}
     sections = {
         "core": core if in_git else {**core, "no_scm": "true"},
-        "cache": {"type": "hardlink,copy"},
+        "cache": {"type": _LINKS},
         _section(config.remote): {"url": _written_url(config), "verify": "true"},
     }
     return _text(sections)

@@ -16,6 +16,7 @@ from gme_data.structured import parse_json
 from gme_release.config import ReleaseConfig
 from gme_release.dvc_command import run_dvc
 from gme_release.dvc_config import cache_folder, prepare, remote_name, remote_url, settle_local
+from gme_release.leftovers import sweep
 from gme_release.locks import writer_lock
 from gme_release.names import ENVIRONMENT_REMOTE
 from gme_release.pointers import pointers_kept, read_outputs
@@ -76,6 +77,7 @@ def version_outputs(workspace: Path, config: ReleaseConfig) -> VersionedOutputs:
     """
     _require_folders(workspace, config.tracked)
     with writer_lock(workspace, "dvc"):
+        sweep(workspace)
         prepare(workspace, config)
         url = remote_url(workspace, config)
         remote = _Remote(remote_name(config), url, store_at(workspace, url))
