@@ -17,9 +17,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from gme_data.digests import canonical_json, sha256_json
-from gme_data.errors import FoundryError
 from gme_data.manifest import Manifest
 from gme_data.structured import read_json
+from gme_release.report_scores import read_report_scores
 from gme_release.versioning import VersionedOutputs
 
 WORKSPACE = "gme.workspace"
@@ -98,13 +98,9 @@ class RunFacts:
         """Content of ``scores.json``.
 
         Raises:
-            FoundryError: It is missing or no JSON object.
+            FoundryError: It is missing or not what a report writes.
         """
-        path = self.folder(self.report_step) / "scores.json"
-        try:
-            return read_json(path, dict[str, Any], hint="Run `gme report` again.")
-        except FileNotFoundError as error:
-            raise FoundryError(f"Scores can't be read: {path} is missing.", hint="Run `gme report` again.") from error
+        return read_report_scores(self.folder(self.report_step) / "scores.json")
 
 
 def record_key(facts: RunFacts, policy: Mapping[str, Any]) -> str:

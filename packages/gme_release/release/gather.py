@@ -22,6 +22,7 @@ from gme_data.manifest import Manifest, content_digest, damage, read_manifest
 from gme_data.structured import StructureError, read_json, read_yaml
 from gme_release.registry import digest_of
 from gme_release.release.record import Dataset
+from gme_release.report_scores import read_report_scores
 from gme_release.tracking import MODEL_DIGEST
 from gme_release.verdict import Verdict
 
@@ -92,7 +93,7 @@ def gather(client: MlflowClient, version: ModelVersion, run: Run, workspace: Pat
         version,
         run,
         _recorded(home / "config.json", dict[str, Any]),
-        _recorded(home / "report" / "scores.json", dict[str, Any]),
+        read_report_scores(home / "report" / "scores.json"),
         _recorded(home / "gate" / "verdict.json", Verdict).to_json(),
         manifests,
         datasets,
