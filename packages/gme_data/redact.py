@@ -15,6 +15,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Mapping
+from functools import lru_cache
 from types import TracebackType
 from typing import Any, Final
 from urllib.parse import quote, unquote, urlsplit
@@ -27,23 +28,36 @@ _SECRET_VARIABLE: Final = re.compile(
 )
 _PLACE: Final = re.compile(r"_(?:SOCK|FILE|PATH|DIR|HOME|ID|NAME|TYPE|MODE|METHOD|PLUGIN)$", re.I)
 """Ends of names that say where something is, or what it is called."""
-_USER: Final = r"(?:(?:postgres(?:ql)?|mysql|mariadb|mssql|oracle|rediss?|mongodb|amqps?)[\w+]*|wasbs?|abfss?)"
+_USER_SHOWN: Final = re.compile(
+    r"(?:(?:postgres(?:ql)?|mysql|mariadb|mssql|oracle|rediss?|mongodb|amqps?)(?:\+\w+)?|wasbs?|abfss?)$", re.I
+)
 """Schemes whose user is no secret: he says which database, or which container, is meant."""
 _FIELD: Final = r"[\w.\-]{0,64}(?:key|token|secret|passw|pwd|sig|auth|credential)[\w.\-]{0,64}"
-_RULES: Final = (
-    (rf"(?<![\w+.\-])({_USER}://[^\s:/@]*):[^\s\"'<>]{{0,2048}}@", rf"\1:{STARS}@"),
-    # What follows a colon is no password if it is a port.
-    (
-        rf"(?<![\w+.\-])(?!{_USER}://)([a-z][a-z0-9+.\-]*://)(?:[^\s/@:]*:(?!\d+[/?#])[^\s\"'<>]{{0,2048}}|[^\s/?#]*)@",
-        rf"\1{STARS}@",
-    ),
-    (rf"([?&;]{_FIELD}=)[^\s&;\"'<>#]+", rf"\1{STARS}"),
-    (r"(\b(?:password|passwd|pwd|token|secret|api_?key)=)(?:'[^']*'|\"[^\"]*\"|[^\s&;,)\"'<>]+)", rf"\1{STARS}"),
-    (r"(\bauthorization\b[\"']?\s*[:=]\s*[\"']?)(?:(?:basic|bearer|digest|token)\s+)?[^\s\"',]+", rf"\1{STARS}"),
-    (r"(\bbearer\s+)[\w.~+/=\-]{8,}", rf"\1{STARS}"),
-    (r"(-----BEGIN [A-Z ]*PRIVATE KEY-----)[\s\S]*?(-----END|\Z)", rf"\1{STARS}\2"),
+_RULES: Final = tuple(
+    (sign, re.compile(pattern, re.I), replacement)
+    for sign, pattern, replacement in (
+        ("=", rf"([?&;]{_FIELD}=)[^\s&;\"'<>#]+", rf"\1{STARS}"),
+        (
+            "=",
+            r"(\b(?:password|passwd|pwd|token|secret|api_?key)=)(?:'[^']*'|\"[^\"]*\"|[^\s&;,)\"'<>]+)",
+            rf"\1{STARS}",
+        ),
+        (
+            "authorization",
+            r"(\bauthorization\b[\"']?\s*[:=]\s*[\"']?)(?:(?:basic|bearer|digest|token)\s+)?[^\s\"',]+",
+            rf"\1{STARS}",
+        ),
+        ("bearer", r"(\bbearer\s+)[\w.~+/=\-]{8,}", rf"\1{STARS}"),
+        ("private key", r"(-----BEGIN [A-Z ]*PRIVATE KEY-----)[\s\S]*?(-----END|\Z)", rf"\1{STARS}\2"),
+    )
 )
-_COMPILED: Final = tuple((re.compile(pattern, re.I), replacement) for pattern, replacement in _RULES)
+"""What a text must hold to be looked through, what is looked for, and what comes in its place."""
+_WORD: Final = re.compile(r"[^\s\"'<>]+")
+_SCHEME: Final = re.compile(r"[a-z][a-z0-9+.\-]*$", re.I)
+_AUTHORITY_END: Final = re.compile("[/?#]")
+_MOST_ADDRESSES: Final = 32
+"""In one word; what follows them is not looked at, and not shown."""
+_PORT: Final = re.compile(r"\d+[/?#]")
 
 
 def redact(text: str, environment: Mapping[str, str] | None = None) -> str:
@@ -56,11 +70,45 @@ def redact(text: str, environment: Mapping[str, str] | None = None) -> str:
     >>> redact("no route to https://me:word@host/x?api_key=abc&page=2", {})
     'no route to https://***@host/x?api_key=***&page=2'
     """
-    for pattern, replacement in _COMPILED:
-        text = pattern.sub(replacement, text)
+    if "://" in text and "@" in text:
+        text = _WORD.sub(lambda word: _without_user(word[0]), text)
+    lower = text.lower()
+    for sign, pattern, replacement in _RULES:
+        if sign in lower:
+            text = pattern.sub(replacement, text)
     for value in secrets_of(os.environ if environment is None else environment):
         text = text.replace(value, STARS)
     return text
+
+
+def _without_user(word: str) -> str:
+    """The addresses in a word without spaces, without user and password."""
+    done = ""
+    for _ in range(_MOST_ADDRESSES):
+        shown, word = _first_address(word)
+        done += shown
+        if not word:
+            return done
+    return done + STARS
+
+
+def _first_address(word: str) -> tuple[str, str]:
+    """Up to the end of the authority of the first address, what is left."""
+    begin = word.find("://") + 3
+    if begin < 3 or "@" not in word[begin:]:
+        return word, ""
+    scheme = _SCHEME.search(word[: begin - 3])
+    user_shown = scheme is not None and _USER_SHOWN.match(scheme[0]) is not None
+    user, colon, rest = word[begin:].partition(":")
+    if colon and not set(user) & {"/", "@"} and not _PORT.match(rest) and "@" in rest:
+        # A password may have any sign in it, so it goes up to the last @.
+        shown = f"{user}:{STARS}" if user_shown else STARS
+        return f"{word[:begin]}{shown}@{rest.rpartition('@')[2]}", ""
+    authority = _AUTHORITY_END.split(word[begin:], maxsplit=1)[0]
+    tail = word[begin + len(authority) :]
+    if "@" in authority and not user_shown:
+        authority = f"{STARS}@{authority.rpartition('@')[2]}"
+    return word[:begin] + authority, tail
 
 
 def redacted(texts: Mapping[str, str]) -> dict[str, str]:
@@ -84,17 +132,22 @@ def has_credentials(address: str) -> bool:
     return redact(address, {}) != address
 
 
-def secrets_of(environment: Mapping[str, str]) -> list[str]:
+def secrets_of(environment: Mapping[str, str]) -> tuple[str, ...]:
     """What must not be shown of an environment: secret variables, passwords in addresses; the longest first."""
+    return _secrets(tuple(environment.items()))
+
+
+@lru_cache(maxsize=8)
+def _secrets(environment: tuple[tuple[str, str], ...]) -> tuple[str, ...]:
     found: set[str] = set()
-    for name, value in environment.items():
+    for name, value in environment:
         if _SECRET_VARIABLE.search(name) and not _PLACE.search(name):
             # Several keys in one variable, and a user before a password, are secrets each.
             parts = {value, *re.split(r"[,;\s]+", value), value.partition(":")[2]}
             found |= parts | {quote(part, safe="") for part in parts} | {_in_header(value)}
         elif "@" in value and "://" in value:
             found |= _password(value)
-    return sorted((value for value in found if len(value) >= _SHORTEST), key=lambda value: (-len(value), value))
+    return tuple(sorted((value for value in found if len(value) >= _SHORTEST), key=lambda value: (-len(value), value)))
 
 
 def _in_header(value: str) -> str:
