@@ -68,7 +68,7 @@ class Delivery:
                 case File():
                     self._file(message)
                 case End():
-                    self._client.set_terminated(self._known(message), message.status, message.time)
+                    self._end(message)
         except MlflowException as error:
             if error.error_code not in _NEVER:
                 raise
@@ -104,6 +104,13 @@ class Delivery:
             _LOGGER.warning("A file of %s for the tracker is lost: %s", message.run, path)
             return
         self._client.log_artifact(self._known(message), str(path), message.to or None)
+
+    def _end(self, message: End) -> None:
+        run_id = self._known(message)
+        # The registration ends its run itself; a process that dies right after it can't say so here.
+        if message.status == "KILLED" and self._client.get_run(run_id).info.status == "FINISHED":
+            return
+        self._client.set_terminated(run_id, message.status, message.time)
 
     def _known(self, message: Message) -> str:
         run_id = self._id(message.run)

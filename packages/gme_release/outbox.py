@@ -76,11 +76,13 @@ class Outbox:
     @property
     def header(self) -> Header | None:
         """Whose messages these are; None if nothing says so any more."""
+        for message in self.messages():  # which have a checksum, so these first
+            if isinstance(message, Begin) and message.experiment:
+                return Header(key=message.key, experiment=message.experiment)
         try:
             return read_json(self.folder / _HEADER, Header)
         except (FileNotFoundError, StructureError):
-            begins = (message for message in self.messages() if isinstance(message, Begin) and message.experiment)
-            return next((Header(key=begin.key, experiment=begin.experiment) for begin in begins), None)
+            return None
 
     def describe(self, header: Header) -> None:
         """Note whose messages these are; a disk that is full or gone raises OSError."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 from collections import Counter
 from collections.abc import Callable
@@ -14,12 +15,13 @@ from test_follower import PLAN, begin, history, log_steps, runs_of
 
 from gme_data.errors import FoundryError
 from gme_release import outbox as outbox_module
-from gme_release.delivery import LOST
+from gme_release.delivery import FOLLOWED, LOST
 from gme_release.follower import HOME, Follower, settle_leftovers
 from gme_release.messages import Begin, End, Metrics, Tags, decode, encode
 from gme_release.outbox import Header, Outbox, outboxes
 from gme_release.records import RunFacts
 from gme_release.refill import complete
+from gme_release.tracking import open_client
 
 MESSAGES = (
     Begin(run="r", name="tiny", tags={"a": "b"}, params={}, time=1000, key="k", experiment="gme-tiny"),
@@ -92,8 +94,11 @@ def test_every_byte_flipped_raises_nothing_and_loses_no_other_message(box: Outbo
     header = box.folder / "run.json"
     text = header.read_bytes()
     for place in range(len(text)):
-        header.write_bytes(text[:place] + bytes([text[place] ^ 0x80]) + text[place + 1 :])
+        header.write_bytes(text[:place] + bytes([text[place] ^ (1 << place % 8)]) + text[place + 1 :])
         assert box.header == Header(key="k", experiment="gme-tiny")
+    header.write_bytes(text)
+    damage_line(box.folder, '"key":"k"')
+    assert box.header == Header(key="k", experiment="gme-tiny")
 
 
 def test_what_is_no_file_is_told_and_left_alone(box: Outbox, caplog: pytest.LogCaptureFixture) -> None:
@@ -175,6 +180,47 @@ def test_a_damaged_end_is_closed_by_the_next_run(facts: RunFacts, monkeypatch: p
     other.settle()
     other.close("FAILED")
     assert "RUNNING" not in {run.info.status for run in runs_of(facts.workspace).values()}
+
+
+def test_mutated_outboxes_of_dead_runs_are_told_by_the_next(facts: RunFacts) -> None:
+    """What can be read of each reaches the tracker; nothing raises, and nothing is left running."""
+    random_, home, left = random.Random(21), facts.workspace / HOME, {}
+    for number in range(12):
+        box = Outbox(home / f"r{number}")
+        box.describe(Header(key="k", experiment="gme-tiny"))
+        for message in MESSAGES:
+            box.put(message.model_copy(update={"run": message.run.replace("r", f"r{number}", 1)}))
+        lines = box.folder / "outbox.jsonl"
+        data = bytearray(lines.read_bytes())
+        for _ in range(random_.randrange(1, 4)):
+            place = random_.randrange(len(data))
+            data[place : place + random_.randrange(3)] = bytes(
+                random_.randrange(256) for _ in range(random_.randrange(3))
+            )
+        lines.write_bytes(data)
+        left[f"r{number}"] = list(box.messages())
+    other = Follower(facts.workspace, replace(PLAN, key="o" * 64, name="other"))
+    other.begin_step("corpus", "1 corpus", "c" * 64, {})
+    other.end_step("corpus", "FINISHED")
+    other.settle()
+    other.close("FAILED")
+    client = open_client(facts.workspace)
+    [experiment] = client.search_experiments(filter_string="name = 'gme-tiny'")
+    told = {run.data.tags[FOLLOWED]: run for run in client.search_runs([experiment.experiment_id])}
+    for messages in left.values():
+        for message in messages:
+            run = told[message.run]
+            match message:
+                case Metrics():
+                    assert run.data.metrics["loss/all"] == 9.0
+                case Tags():
+                    assert run.data.tags["note"] == "größer"
+                case Begin():
+                    assert message.params.items() <= run.data.params.items()
+    assert "RUNNING" not in {run.info.status for run in told.values()}
+    assert sum(LOST in run.data.tags for run in told.values()) == sum(
+        len(kept) < len(MESSAGES) for kept in left.values()
+    )
 
 
 def test_a_full_disk_for_a_moment_loses_nothing(facts: RunFacts, monkeypatch: pytest.MonkeyPatch) -> None:
