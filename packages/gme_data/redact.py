@@ -44,7 +44,7 @@ _RULES: Final = tuple(
         ),
         (
             "authorization",
-            r"(\bauthorization\b[\"']?\s*[:=]\s*[\"']?)(?:(?:basic|bearer|digest|token)\s+)?[^\s\"',]+",
+            r"(\bauthorization\b[\"']?\s*[:=]\s*[\"']?)(?:(?:basic|bearer|digest|token)\s+)?[^\s\"',]{8,}",
             rf"\1{STARS}",
         ),
         ("bearer", r"(\bbearer\s+)[\w.~+/=\-]{8,}", rf"\1{STARS}"),

@@ -64,6 +64,7 @@ def test_credentials_are_taken_out(text: str, shown: str) -> None:
         "models:/gme-tiny@champion",
         "train.tokens_per_batch: max_tokens=4096, 12 tokens, keys=3",
         "me@example.org asked for authorization",
+        "Send it as the header Authorization: Bearer KEY.",
     ],
 )
 def test_what_is_none_stays(text: str) -> None:
