@@ -18,6 +18,7 @@ from flows.config import PipelineConfig
 from gme_data.environment import settle
 from gme_data.errors import FoundryError
 from gme_data.process import die_with_parent
+from gme_data.redact import redact_error
 from gme_data.steps import Outcome
 
 _RUNNING: set[BaseProcess] = set()
@@ -77,4 +78,5 @@ def _told(error: Exception) -> Exception:
     import traceback
 
     error.add_note("".join(traceback.format_exception(error)))
+    redact_error(error)  # Prefect keeps what it is told
     return error

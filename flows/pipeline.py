@@ -25,6 +25,7 @@ from flows.console import announce
 from flows.records import Record, record
 from flows.tracking import run_followed, tracked
 from flows.transient import retry_transient
+from gme_data.redact import redact_error
 from gme_data.steps import Outcome
 
 _LOGGER = logging.getLogger(__name__)
@@ -50,9 +51,10 @@ def pipeline(config: PipelineConfig, workspace: Path) -> PipelineResult:
     try:
         with tracked(config, workspace, _flow_run()):
             return _run_chain(config, workspace)
-    except BaseException:
+    except BaseException as error:
         # A step that another thread waits for would hold up the end of the flow until it is done.
         end_running()
+        redact_error(error)  # Prefect keeps what it is told
         raise
 
 

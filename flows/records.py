@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flows.chain import link
 from flows.config import PipelineConfig
 from flows.tracking import settled
 from gme_data.steps import Outcome
@@ -84,6 +85,8 @@ def record(config: PipelineConfig, outcomes: Mapping[str, Outcome], workspace: P
         manifests={name: outcome.manifest for name, outcome in outcomes.items()},
         outputs={name: outcome.folder.relative_to(workspace).as_posix() for name, outcome in outcomes.items()},
         versions=version_outputs(workspace, config.release),
+        sections={name: link(name).section for name in outcomes},
+        sources={name: link(name).inputs for name in outcomes},
     )
     write_diffable(workspace, report.parent)
     facts = settled(facts, workspace)

@@ -6,7 +6,6 @@ Runs other verbs as processes of their own, in folders of their own: nothing in 
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -21,7 +20,7 @@ from flows.chain import CHAIN
 from gme_data.digests import code_digest
 from gme_data.errors import FoundryError
 from gme_data.manifest import read_manifest
-from gme_release.release.bundle import MODEL
+from gme_release.release.bundle import copy_model
 from gme_release.release.publish import require_new
 from gme_release.release.record import ReleaseRecord
 
@@ -86,7 +85,7 @@ def rescore(folder: Path, record: ReleaseRecord, task: str, workspace: Path) -> 
         (home / corpus.path).parent.mkdir(parents=True)
         (home / corpus.path).symlink_to((workspace / corpus.path).resolve())
         (home / "checkpoints").mkdir()
-        shutil.copytree(folder / MODEL, home / CHAIN["train-2"].load().output)
+        copy_model(folder, record, home / CHAIN["train-2"].load().output)
         _gme(home, record, "evaluate", "--set", f"evaluation.scoring.tasks=[{task}]")
         scores = json.loads((home / CHAIN["evaluate"].load().output / "scores.json").read_text(encoding="utf-8"))
     value = scores["systems"][0]["tasks"][0]["value"]

@@ -16,7 +16,7 @@ from gme_cli.options import DEFAULT_CONFIG, Common, print_json, say
 from gme_data.errors import FoundryError, explain_os_error
 
 _COMMON = Common()
-# The default run leaves 0.7 GiB and holds 0.5 GiB of checkpoints meanwhile; `make setup` took its share before.
+# The default run leaves 1.0 GiB and holds 0.5 GiB of checkpoints meanwhile; `make setup` took its share before.
 _NEEDED_DISK = 2 * 2**30
 _ENVIRONMENT_DISK = "3.6 GiB"
 _NEEDED_MEMORY = 8 * 2**30

@@ -16,6 +16,7 @@ from cyclopts import App
 
 from gme_data.environment import settle
 from gme_data.errors import EXIT_INTERRUPTED, FoundryError, explain_os_error
+from gme_data.redact import redact
 
 app = App(
     name="gme",
@@ -118,17 +119,18 @@ def _missing_package(error: ModuleNotFoundError) -> FoundryError:
 
 def _crash(error: BaseException) -> int:
     """An error that is ours, not the user's: keep the traceback in a file, say where."""
-    text = "".join(traceback.format_exception(error))
+    text = redact("".join(traceback.format_exception(error)))
     log = Path("runs") / "crash.log"
     try:
         log.parent.mkdir(exist_ok=True)
-        log.write_text(text, encoding="utf-8")
+        log.write_text(text, encoding="utf-8", errors="backslashreplace")
         where = f"The traceback is in {log}."
     except OSError:
         where = text
     if os.environ.get("GME_DEBUG"):
         sys.stderr.write(text)
-    sys.stderr.write(f"\nInternal error: {type(error).__name__}: {error}\n  → {where} Please report it.\n")
+    said = redact(f"{type(error).__name__}: {error}")
+    sys.stderr.write(f"\nInternal error: {said}\n  → {where} Please report it.\n")
     return 70
 
 

@@ -1,8 +1,13 @@
-"""Process-wide settings that must stand before a library is imported: telemetry off, offline hub, quiet tokenizers."""
+"""Process-wide settings that must stand before a library is imported: telemetry off, offline hub, quiet tokenizers.
+
+And what must hold in every process of ours: no credentials in what it logs.
+"""
 
 from __future__ import annotations
 
 import os
+
+from gme_data.redact import install
 
 _QUIET = {
     "DO_NOT_TRACK": "1",
@@ -20,6 +25,7 @@ _QUIET = {
 
 
 def settle() -> None:
-    """Set each variable that the user has not set. Idempotent."""
+    """Set each variable that the user has not set; log without credentials. Idempotent."""
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
+    install()

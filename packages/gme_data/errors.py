@@ -10,13 +10,15 @@ import difflib
 import errno
 from collections.abc import Iterable
 
+from gme_data.redact import redact
+
 EXIT_BAD_INPUT = 2
 EXIT_GATE_CLOSED = 3
 EXIT_INTERRUPTED = 130
 
 
 class FoundryError(Exception):
-    """A problem the user can act on.
+    """A problem the user can act on. Its text is shown, logged and stored, so no credentials are in it.
 
     Attributes:
         hint: What to do about it, one sentence.
@@ -24,8 +26,8 @@ class FoundryError(Exception):
     """
 
     def __init__(self, message: str, *, hint: str | None = None, exit_code: int = EXIT_BAD_INPUT) -> None:
-        super().__init__(message)
-        self.hint = hint
+        super().__init__(redact(message))
+        self.hint = redact(hint) if hint else hint
         self.exit_code = exit_code
 
     def __reduce__(self) -> tuple[object, tuple[object, ...]]:

@@ -10,6 +10,8 @@ from typing import Never, Self, TypeVar
 
 from tqdm import tqdm
 
+from gme_data.redact import redact
+
 _LINE_EVERY_SECONDS = 5.0
 T = TypeVar("T")
 
@@ -76,7 +78,7 @@ class Progress:
 
 def tell(label: str, text: str) -> None:
     """One line on standard error about the job that `label` names, where its progress is shown too."""
-    sys.stderr.write(f"  {label}: {text}\n")
+    sys.stderr.write(redact(f"  {label}: {text}\n"))
     sys.stderr.flush()
 
 

@@ -11,17 +11,16 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from gme_data.errors import FoundryError
+from gme_data.redact import redact
 from gme_release.config import ReleaseConfig
 from gme_release.dvc_config import cache_folder, prepare, remote_url
 from gme_release.locks import writer_lock
+from gme_release.pointers import read_outputs
 from gme_release.release.record import RECORD, read_record
 from gme_release.scrub import Damage, examine, remove, store_at
-from gme_release.settings import RecordSettings, mask
+from gme_release.settings import RecordSettings
 
 _SUFFIX = ".dvc"
 POINTERS = "pointers"
@@ -54,7 +53,7 @@ def audit(workspace: Path, config: ReleaseConfig, *, repair: bool = False) -> di
     with writer_lock(workspace, "dvc"):
         prepare(workspace, config)
         url = remote_url(workspace, config)
-        stores = {"cache": cache_folder(workspace), f"remote {mask(url)}": store_at(workspace, url)}
+        stores = {"cache": cache_folder(workspace), f"remote {redact(url)}": store_at(workspace, url)}
         found = {POINTERS: bad_pointers} if bad_pointers else {}
         for place, store in stores.items():
             wanted = [one for one in named if one.cached or place != "cache"]
@@ -72,12 +71,11 @@ def _pointers(workspace: Path, config: ReleaseConfig) -> tuple[list[Damage], lis
     bad, named = [], []
     for name in files:
         try:
-            outs = yaml.safe_load((workspace / name).read_text(encoding="utf-8"))["outs"]
-            named += [_Named(str(out["md5"]), name, cached=True) for out in outs if _is_stored(out)]
-            if not outs:
-                raise ValueError("it names nothing")
-        except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
-            bad.append(Damage(name, f"{name} is no pointer of DVC 3: {error!r}; restore it from git", present=False))
+            outputs = read_outputs(workspace / name)
+        except (OSError, FoundryError) as error:
+            bad.append(Damage(name, f"{error}; restore it from git", present=False))
+        else:
+            named += [_Named(output.md5, name, cached=True) for output in outputs if output.is_stored]
     lost = [f"{folder}{_SUFFIX}" for folder in config.tracked if f"{folder}{_SUFFIX}" not in files] if files else []
     bad += [Damage(name, f"{name} is missing, though release.tracked names its folder", present=False) for name in lost]
     return bad, named
@@ -88,15 +86,6 @@ def _pointer_files(workspace: Path) -> Iterator[Path]:
     for home, folders, files in os.walk(workspace):
         yield from (Path(home) / name for name in files if name.endswith(_SUFFIX) and name != _SUFFIX)
         folders[:] = [name for name in folders if not name.startswith(".") and f"{name}{_SUFFIX}" not in files]
-
-
-def _is_stored(out: dict[str, Any]) -> bool:
-    """Whether the bytes of an output are kept in cache and remote at all."""
-    if not out.get("cache", True) or not out.get("push", True):
-        return False
-    if out.get("hash") != "md5":
-        raise ValueError(f"hash: expected md5, found {out.get('hash')}")
-    return True
 
 
 def _registered(workspace: Path, config: ReleaseConfig) -> list[_Named]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gme_data.journal import atomic_write
+from gme_release.report_scores import read_report_scores
 
 HOME = Path("metrics")
 _PLOTS = ("curves.csv", "tasks.csv", "types.csv", "funnel.csv")
@@ -21,7 +22,7 @@ def write_diffable(workspace: Path, report: Path) -> Path:
     """Write ``metrics/scores.json`` and the plots' data from a report; returns the folder."""
     home = workspace / HOME
     home.mkdir(exist_ok=True)
-    scores = json.loads((report / "scores.json").read_text(encoding="utf-8"))
+    scores = read_report_scores(report / "scores.json")
     atomic_write(home / "scores.json", (json.dumps(_plain(scores), indent=1, ensure_ascii=False) + "\n").encode())
     for name in _PLOTS:
         if (report / "plots" / name).is_file():

@@ -18,13 +18,17 @@ from configobj import ConfigObj, ConfigObjError
 
 from gme_data.errors import FoundryError, did_you_mean
 from gme_data.journal import atomic_write
+from gme_data.structured import read_regular
 from gme_data.urls import file_url_path
 from gme_release.config import ReleaseConfig
 from gme_release.names import ENVIRONMENT_REMOTE
-from gme_release.settings import RecordSettings, check_store
+from gme_release.settings import RecordSettings, check_store, refuse_credentials
 
 HOME = Path(".dvc")
 IGNORED = ("_manifest.json", ".staging")
+_MEND = "Mend it, or delete it: it is written anew."
+_LINKS, _FORMER_LINKS = "reflink,copy", "hardlink,copy"
+"""How DVC puts files of its cache into the workspace; the former one shared each byte between the two."""
 _TRUE = ("true", "1", "yes", "on")
 
 
@@ -48,7 +52,7 @@ def settle_local(workspace: Path) -> None:
     """Write what this machine needs into ``.dvc/config.local``; what somebody else wrote there stays.
 
     Raises:
-        FoundryError: A configuration that is there can't be read.
+        FoundryError: A configuration that is there can't be read, or an address has credentials in it.
     """
     path = workspace / HOME / "config.local"
     before = _load(path)
@@ -57,6 +61,10 @@ def settle_local(workspace: Path) -> None:
     if url:
         # So that `dvc pull -r gme` works too.
         settings[_section(ENVIRONMENT_REMOTE)] = {"url": _absolute_url(url), "verify": "true", **_endpoint(url)}
+    kind = _read(workspace).get("cache", {}).get("type", _LINKS)
+    if kind == _FORMER_LINKS or kind == _FORMER_LINKS.split(","):
+        # DVC replaces the links of a folder by copies when it adds it the next time.
+        settings["cache"] = {**settings.get("cache", {}), "type": _LINKS}
     without_git = _read(workspace).get("core", {}).get("no_scm", "false")
     if not in_git(workspace) and str(without_git).lower() not in _TRUE:
         settings["core"] = {**settings.get("core", {}), "no_scm": "true"}
@@ -67,13 +75,14 @@ def settle_local(workspace: Path) -> None:
 def dvc_settings(config: ReleaseConfig, *, in_git: bool) -> str:
     """Text of ``.dvc/config``.
 
-    Hard links keep one copy in workspace and cache together; files become read-only, which suits outputs that are
-    only ever replaced whole. `verify` makes a pull hash what it fetched.
+    The cache is a copy of its own (a reflink where the file system has them, which costs no room until one of the two
+    changes): with hard links a byte that flips in the workspace flips in the cache. `verify` makes a pull hash what it
+    fetched.
     """
     core = {"analytics": "false", "autostage": "false", "check_update": "false", "remote": config.remote}
     sections = {
         "core": core if in_git else {**core, "no_scm": "true"},
-        "cache": {"type": "hardlink,copy"},
+        "cache": {"type": _LINKS},
         _section(config.remote): {"url": _written_url(config), "verify": "true"},
     }
     return _text(sections)
@@ -154,7 +163,13 @@ def _as_dvc_reads(url: str) -> str:
 
 def _endpoint(url: str) -> dict[str, str]:
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    return {"endpointurl": endpoint} if endpoint and url.startswith("s3://") else {}
+    if not endpoint or not url.startswith("s3://"):
+        return {}
+    try:
+        refuse_credentials(endpoint)
+    except ValueError as error:
+        raise FoundryError(f"AWS_ENDPOINT_URL: {error}", hint="See docs/records.md.") from error
+    return {"endpointurl": endpoint}
 
 
 def _absolute_url(url: str) -> str:
@@ -173,17 +188,19 @@ def _read(workspace: Path) -> dict[str, Any]:
 
 def _load(path: Path) -> dict[str, Any]:
     """The sections of a configuration file, names in lower case as DVC takes them; empty if there is no file."""
-    if not path.exists():
-        return {}
     try:
-        read = ConfigObj(str(path), encoding="utf-8").dict()
+        text = read_regular(path).decode()
+    except FileNotFoundError:
+        return {}
+    except UnicodeDecodeError as error:
+        raise FoundryError(f"{path} is no configuration of DVC: {error}", hint=_MEND) from error
+    try:
+        read = ConfigObj(text.splitlines(), encoding="utf-8").dict()
         return {
             section.lower(): {name.lower(): value for name, value in fields.items()} for section, fields in read.items()
         }
-    except (ConfigObjError, UnicodeDecodeError, AttributeError) as error:
-        raise FoundryError(
-            f"{path} is no configuration of DVC: {error}", hint="Mend it, or delete it: it is written anew."
-        ) from error
+    except (ConfigObjError, AttributeError) as error:
+        raise FoundryError(f"{path} is no configuration of DVC: {error}", hint=_MEND) from error
 
 
 def _remotes(settings: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:

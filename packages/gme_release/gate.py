@@ -16,6 +16,7 @@ from typing import Any
 
 from pydantic import Field
 
+from gme_data.redact import redact
 from gme_data.settings import Frozen, load_config
 from gme_release.query_scores import ModelScores
 from gme_release.records import RunFacts
@@ -142,7 +143,7 @@ def judge(
         ]
     except Exception as error:  # whatever goes wrong, the answer is no
         _LOGGER.exception("The gate could not judge the scores")
-        checks = [Check("verdict", False, f"could not be reached: {type(error).__name__}: {error}")]
+        checks = [Check("verdict", False, redact(f"could not be reached: {type(error).__name__}: {error}"))]
     champion, compared = _against_champion(policy.no_regression, comparison)
     return Verdict(model_digest, policy_digest, (*checks, *compared), champion)
 
@@ -156,7 +157,7 @@ def _against_champion(rule: NoRegression | None, comparison: Comparison) -> tupl
         return (pair[1].model, compare(*pair, rule)) if pair else ("", [])
     except Exception as error:
         _LOGGER.exception("The gate could not compare the model with its champion")
-        return "", [Check("no regression", False, f"could not be compared: {type(error).__name__}: {error}")]
+        return "", [Check("no regression", False, redact(f"could not be compared: {type(error).__name__}: {error}"))]
 
 
 def _limits(cost: Cost, limits: Limits) -> list[Check]:

@@ -8,21 +8,50 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import mlflow.artifacts
-import yaml
 from mlflow.entities import LoggedModel
+from pydantic import BaseModel, ConfigDict, field_validator
 
 from gme_data.errors import FoundryError
 from gme_data.manifest import NAME, Manifest, damage, read_manifest
+from gme_data.structured import StructureError, read_yaml
 from gme_data.urls import file_url_path
 
 CACHE = Path("runs") / "models"
 """Where fetched models lie in a workspace, each in a folder named by its digest."""
 ARTIFACT = "model"
 _DESCRIPTION = "MLmodel"
+
+
+class _Part(BaseModel):
+    """A part of MLflow's description of a model; its further fields are MLflow's."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class _Artifact(_Part):
+    path: str
+
+    @field_validator("path")
+    @classmethod
+    def _is_below(cls, path: str) -> str:
+        if path.startswith("/") or ".." in path.split("/") or "\0" in path or "://" in path:
+            raise ValueError("expected a path below the model's artifacts")
+        return path
+
+
+class _Function(_Part):
+    artifacts: dict[str, _Artifact]
+
+
+class _Flavors(_Part):
+    python_function: _Function
+
+
+class _Description(_Part):
+    flavors: _Flavors
 
 
 def local_folder(model: LoggedModel) -> Path | None:
@@ -33,13 +62,20 @@ def local_folder(model: LoggedModel) -> Path | None:
 
 
 def weights_path(model: LoggedModel) -> str | None:
-    """Where the safetensors folder is inside the artifacts; None if the model was never written to its end."""
+    """Where the safetensors folder is inside the artifacts; None if the model was never written to its end.
+
+    Raises:
+        FoundryError: MLflow's description of the model is damaged, or names a place outside of the artifacts.
+    """
     if _DESCRIPTION not in _listing(model, ""):
         return None
     description = Path(mlflow.artifacts.download_artifacts(_uri(model, _DESCRIPTION)))
     # `Model.load` would read the path as an address, with what follows a "#" or "?" in it left out.
-    flavour: dict[str, Any] = yaml.safe_load(description.read_text(encoding="utf-8"))["flavors"]["python_function"]
-    return str(flavour["artifacts"][ARTIFACT]["path"])
+    found = read_yaml(description, _Description, hint="Run `gme pipeline` to record the model again.")
+    artifacts = found.flavors.python_function.artifacts
+    if ARTIFACT not in artifacts:
+        raise StructureError(str(description), f"it has no artifact '{ARTIFACT}'")
+    return artifacts[ARTIFACT].path
 
 
 def is_whole(model: LoggedModel, digest: str) -> bool:

@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gme_data.errors import FoundryError
+from gme_data.redact import redact
 from gme_data.urls import file_url_path, sqlite_path
 from gme_release.config import ReleaseConfig
 from gme_release.dvc_config import local_folder, remote_name, remote_url
 from gme_release.gate import load_policy
 from gme_release.schema import require_schema
-from gme_release.settings import RecordSettings, mask
+from gme_release.settings import RecordSettings
 from gme_release.trouble import told
 
 ROOM_BYTES = 2**30
@@ -94,7 +95,7 @@ def _tracker(workspace: Path, _: ReleaseConfig) -> str:
     uri = settings.tracking_uri(workspace)
     scheme = uri.partition("://")[0]
     if scheme.startswith("http"):
-        return mask(uri)
+        return redact(uri)
     path = sqlite_path(uri) if scheme == "sqlite" else None
     if path is not None:
         _require_database(path, settings)
@@ -105,16 +106,16 @@ def _tracker(workspace: Path, _: ReleaseConfig) -> str:
     try:
         require_schema(uri)
     except ArgumentError as error:
-        raise FoundryError(f"GME_MLFLOW_URI: {mask(uri)} can't be read as an address: {told(error)}") from error
+        raise FoundryError(f"GME_MLFLOW_URI: {uri} can't be read as an address: {told(error)}") from error
     except SQLAlchemyError as error:
         if path is None:
-            return f"{mask(uri)} does not answer now, and will be told later: {told(error)}"
+            return f"{redact(uri)} does not answer now, and will be told later: {told(error)}"
         raise FoundryError(
             f"The records in {path} can't be read: {told(error)}",
             hint="Restore the file, or move it away: an empty one is made.",
             exit_code=1,
         ) from error
-    return mask(uri)
+    return redact(uri)
 
 
 def _artifacts(workspace: Path, config: ReleaseConfig) -> str:
@@ -148,7 +149,7 @@ def _remote(workspace: Path, config: ReleaseConfig) -> str:
         scheme = url.partition("://")[0]
         if not _is_installed(_DVC_PARTS[scheme]):
             raise _missing(field, f"{scheme}://", _DVC_PARTS[scheme])
-        return f"{remote_name(config)}: {mask(url)}"
+        return f"{remote_name(config)}: {redact(url)}"
     for tracked in config.tracked:
         if folder.is_relative_to((workspace / tracked).resolve()):
             raise FoundryError(

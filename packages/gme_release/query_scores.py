@@ -19,6 +19,8 @@ from gme_data.digests import sha256_json
 from gme_data.errors import FoundryError
 from gme_data.manifest import Manifest
 from gme_data.parquet import read_table, write_table
+from gme_data.settings import Frozen
+from gme_data.structured import read_json
 from gme_release.records import RunFacts
 
 SUMMARY = "measured.json"  # of the artifact that every champion so far was recorded with
@@ -67,6 +69,22 @@ class ModelScores:
     model: str
     evaluation: str
     tasks: Mapping[str, TaskScores]
+
+
+class _TaskSummary(Frozen):
+    name: str
+    task_type: str
+    metric: str
+    value: float
+    interval: tuple[float, float]
+
+
+class _Summary(Frozen):
+    """Content of `SUMMARY`."""
+
+    model: str
+    evaluation: str
+    tasks: tuple[_TaskSummary, ...]
 
 
 def evaluation_digest(corpus: Manifest, evaluate: Manifest) -> str:
@@ -121,7 +139,7 @@ def read_scores(folder: Path, label: str) -> ModelScores:
         FoundryError: A file is missing or damaged.
     """
     try:
-        payload: dict[str, Any] = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+        summary = read_json(folder / SUMMARY, _Summary)
         table = read_table(folder / QUERIES, _SCHEMA)
         names, ids = table["task"].to_pylist(), table["query_id"].to_pylist()
         values = table["value"].to_numpy()
@@ -129,16 +147,14 @@ def read_scores(folder: Path, label: str) -> ModelScores:
         for row, name in enumerate(names):
             rows.setdefault(name, []).append(row)
         tasks = {}
-        for task in payload["tasks"]:
-            own = rows.get(task["name"], [])
-            low, high = task.pop("interval")
-            tasks[task["name"]] = TaskScores(
-                **task, interval=(low, high), query_ids=tuple(ids[row] for row in own), values=values[own]
-            )
-        return ModelScores(label, payload["model"], payload["evaluation"], tasks)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        for task in summary.tasks:
+            own = rows.get(task.name, [])
+            found, queries = task.model_dump(), tuple(ids[row] for row in own)
+            tasks[task.name] = TaskScores(**found, query_ids=queries, values=values[own])
+        return ModelScores(label, summary.model, summary.evaluation, tasks)
+    except (OSError, ValueError, FoundryError) as error:
         raise FoundryError(
-            f"What {label} scored can't be read: {error!r}",
+            f"What {label} scored can't be read: {error}",
             hint="Run `gme promote` with the version of a model whose record is whole.",
         ) from error
 

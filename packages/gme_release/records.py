@@ -5,8 +5,8 @@ Pure functions: reads the files of the steps, writes nothing, knows no tracking 
 
 from __future__ import annotations
 
-import json
 import math
+import re
 import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,9 +14,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict
+
 from gme_data.digests import canonical_json, sha256_json
-from gme_data.errors import FoundryError
 from gme_data.manifest import Manifest
+from gme_data.structured import read_json
+from gme_release.report_scores import read_report_scores
 from gme_release.versioning import VersionedOutputs
 
 WORKSPACE = "gme.workspace"
@@ -24,6 +27,14 @@ WORKSPACE = "gme.workspace"
 FLOW_RUN = "gme.prefect.flow_run_"
 """Begin of the tags of ours that name the orchestrator's run: its ``id`` and, where it has a page, its ``url``."""
 _NOT_A_METRIC = ("stage", "phase", "source", "step")
+
+
+class _Curves(BaseModel):
+    """``curves.json``, whose points are of the step that wrote them."""
+
+    model_config = ConfigDict(frozen=True)
+
+    series: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -40,6 +51,8 @@ class RunFacts:
         model_step: The step whose output is the model; `evaluate_step` judged it, `report_step` wrote ``scores.json``.
         dataset_steps: Steps whose outputs are datasets, with how the run used them.
         tags: Further tags of the run, e.g. the id of the flow run; no part of its identity.
+        sections: The field of `config` that configures a step, by its name.
+        sources: For each step the step that makes an input, by the input's name.
     """
 
     name: str
@@ -55,6 +68,8 @@ class RunFacts:
         default_factory=lambda: {"corpus": "training, evaluation", "synthesize": "training", "mine": "training"}
     )
     tags: Mapping[str, str] = field(default_factory=dict)
+    sections: Mapping[str, str] = field(default_factory=dict)
+    sources: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def folder(self, step: str) -> Path:
         """Output folder of a step."""
@@ -83,16 +98,9 @@ class RunFacts:
         """Content of ``scores.json``.
 
         Raises:
-            FoundryError: It is missing or no JSON object.
+            FoundryError: It is missing or not what a report writes.
         """
-        path = self.folder(self.report_step) / "scores.json"
-        try:
-            value = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise FoundryError(f"Scores can't be read: {path}: {error}", hint="Run `gme report` again.") from error
-        if not isinstance(value, dict):
-            raise FoundryError(f"{path}: expected a JSON object, found {type(value).__name__}.")
-        return value
+        return read_report_scores(self.folder(self.report_step) / "scores.json")
 
 
 def record_key(facts: RunFacts, policy: Mapping[str, Any]) -> str:
@@ -141,15 +149,21 @@ def score_metrics(scores: Mapping[str, Any]) -> dict[str, float]:
 
 
 def training_curves(facts: RunFacts) -> Iterator[tuple[str, int, float]]:
-    """``(metric name, step, value)`` of every ``curves.json`` that a step left, in the order it stands there."""
+    """``(metric name, step, value)`` of every ``curves.json`` that a step left, in the order it stands there.
+
+    Raises:
+        FoundryError: One is there and is none.
+    """
     for name in sorted(facts.outputs):
         path = facts.folder(name) / "curves.json"
         if path.is_file():
-            for point in json.loads(path.read_text(encoding="utf-8")).get("series", []):
+            for point in read_json(path, _Curves).series:
                 yield from _points(name, point)
 
 
 _OF_SOURCES = ("loss", "accuracy")
+_SOURCE = re.compile(r"[\w.\- :/]{1,200}")
+"""What MLflow takes in the name of a metric; one that it does not take would cost the others of its batch."""
 _SHOWN_AS = {
     "loss": "loss/all",
     "accuracy": "accuracy/all",
@@ -171,7 +185,7 @@ def event_points(event: Mapping[str, Any]) -> list[list[Any]]:
     """``[metric, value, time in ms, step]`` of a training event; equal events give equal points."""
     when, step = int(float(event["time"]) * 1000), int(event["step"])
     found = {name: event[field] for field, name in _SHOWN_AS.items() if field in event}
-    if event.get("source"):
+    if _SOURCE.fullmatch(str(event.get("source") or "")):
         found.update({f"{field}/{event['source']}": event[field] for field in _OF_SOURCES if field in event})
     return [[name, float(value), when, step] for name, value in found.items() if _is_finite(value)]
 
@@ -180,7 +194,11 @@ def _points(step_name: str, point: Mapping[str, Any]) -> Iterator[tuple[str, int
     home = "/".join([step_name, *(str(point[key]) for key in ("phase", "source") if point.get(key))])
     for metric, value in sorted(point.items()):
         if metric not in _NOT_A_METRIC and _is_finite(value):
-            yield f"{home}/{metric}", int(point.get("step", 0)), float(value)
+            yield f"{home}/{metric}", _whole(point.get("step")), float(value)
+
+
+def _whole(step: object) -> int:
+    return step if isinstance(step, int) else 0
 
 
 def _plain(task_type: str) -> str:

@@ -17,9 +17,12 @@ from typing import TYPE_CHECKING
 from gme_data.digests import sha256_json
 from gme_data.errors import FoundryError
 from gme_data.manifest import damage
+from gme_data.redact import redact, redact_value
+from gme_data.structured import read_json
 from gme_release.config import ReleaseConfig
 from gme_release.gate import PromotionPolicy, cost_of, judge, load_policy
 from gme_release.locks import writer_lock
+from gme_release.provenance import with_used_config
 from gme_release.query_scores import ModelScores, scores_of
 from gme_release.records import RunFacts, record_key
 from gme_release.verdict import Verdict
@@ -55,12 +58,16 @@ def register(workspace: Path, config: ReleaseConfig, facts: RunFacts) -> Registr
     """Record the run in MLflow and, if the gate is open, register its model and make it champion.
 
     A run that was recorded before changes nothing: in particular it does not take the alias back from a later model.
+    The record says with what configuration each step was made, which need not be the one at hand.
 
     Raises:
-        FoundryError: The model's files differ from their manifest, scores or policy are unreadable, or another process
-            keeps the registry.
+        FoundryError: The model's files differ from their manifest, it was made from other data than lie there, scores
+            or policy are unreadable, or another process keeps the registry.
     """
     _require_undamaged(facts)
+    facts, differences = with_used_config(facts)
+    for difference in differences:
+        _LOGGER.warning("Recorded is what the model was made with: %s", difference)
     policy = load_policy(config.promotion, workspace)
     from gme_release.tracking import (
         explained,  # MLflow takes more than a second to import; only who records pays for it
@@ -132,23 +139,23 @@ def _verdict(
     try:
         with tempfile.TemporaryDirectory() as folder:
             path = client.download_artifacts(run.info.run_id, "gate/verdict.json", folder)
-            found = Verdict.from_json(json.loads(Path(path).read_text(encoding="utf-8")))
+            found = read_json(Path(path), Verdict)
         registered = find_version(client, config.model_name, facts.model_digest) is not None
         if found.model_digest == facts.model_digest and (registered or not found.passed):
             return found
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, FoundryError):
         _LOGGER.warning("The verdict of run %s can't be read; the model is judged again.", run.info.run_id)
     return _judge(client, config, facts, policy)
 
 
 def _note(client: MlflowClient, run: Run, facts: RunFacts, verdict: Verdict) -> None:
     """What people look for at the run: the checks as a table, the whole configuration as a file."""
-    rows = [[check.name, check.passed, check.detail] for check in verdict.checks]
+    rows = redact_value([[check.name, check.passed, check.detail] for check in verdict.checks])
     # The form of MLflow's own `log_table`, which would append to what a killed process wrote.
     client.log_dict(run.info.run_id, {"columns": ["check", "passed", "detail"], "data": rows}, _CHECKS)
     client.set_tag(run.info.run_id, "mlflow.loggedArtifacts", json.dumps([{"path": _CHECKS, "type": "table"}]))
-    client.log_dict(run.info.run_id, dict(facts.config), "config.json")
-    client.set_tag(run.info.run_id, "gme.gate.reasons", "; ".join(verdict.reasons)[:4000] or "none")
+    client.log_dict(run.info.run_id, redact_value(facts.config), "config.json")
+    client.set_tag(run.info.run_id, "gme.gate.reasons", redact("; ".join(verdict.reasons))[:4000] or "none")
 
 
 def _move_aliases(client: MlflowClient, config: ReleaseConfig, version: str, *, fresh: bool) -> None:

@@ -6,7 +6,6 @@ registry's lock and has an open gate in hand: nothing here judges.
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 import warnings
@@ -21,12 +20,25 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema, TensorSpec
+from pydantic import BaseModel, ConfigDict, Field
 
 from gme_data.errors import FoundryError
+from gme_data.structured import read_json
 from gme_release.config import ReleaseConfig
 from gme_release.model_files import ARTIFACT, is_whole, local_folder, weights_path
 from gme_release.served_code import copy_code, requirements
 from gme_release.tracking import BYTES, MODEL_DIGEST
+
+
+class _TextConfig(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    hidden_size: int | None = Field(None, ge=1)
+
+
+class _ModelConfig(_TextConfig):
+    text_config: _TextConfig | None = None
+
 
 MODEL_PATH = "gme.model_path"
 _MODEL_ID = "gme.model_id"  # the registry's own field comes back empty
@@ -218,5 +230,6 @@ def _signature(folder: Path) -> ModelSignature:
 
 def _hidden_size(folder: Path) -> int:
     """Width of the embedding, from the model's ``config.json``; -1 (any) if it does not say."""
-    raw = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    return int(raw.get("text_config", raw).get("hidden_size", -1))
+    raw = read_json(folder / "config.json", _ModelConfig)
+    width = raw.text_config.hidden_size if raw.text_config else raw.hidden_size
+    return -1 if width is None else width

@@ -15,7 +15,6 @@ from pathlib import Path
 from sqlalchemy import create_engine, inspect, text
 
 from gme_data.errors import FoundryError
-from gme_release.settings import mask
 
 _CONNECT_SECONDS = 10
 _OURS = {"experiments", "runs"}
@@ -39,17 +38,17 @@ def require_schema(uri: str) -> None:
     installed = f"MLflow {importlib.metadata.version('mlflow')} (schema {head})"
     if found in known:
         raise FoundryError(
-            f"The MLflow database {mask(uri)} is of an older version (schema {found}); installed is {installed}.",
-            hint=f"Back it up, then run `mlflow db upgrade '{mask(uri)}'`, then the same command again.",
+            f"The MLflow database {uri} is of an older version (schema {found}); installed is {installed}.",
+            hint=f"Back it up, then run `mlflow db upgrade '{uri}'`, then the same command again.",
         )
     if found is not None and tables >= _OURS:
         raise FoundryError(
-            f"The MLflow database {mask(uri)} is of a newer version (schema {found}); installed is {installed}.",
+            f"The MLflow database {uri} is of a newer version (schema {found}); installed is {installed}.",
             hint="Install the MLflow that made it (see requirements.txt there). A database can't be taken back.",
         )
     if found is not None or not tables >= _OURS:
         raise FoundryError(
-            f"The database {mask(uri)} belongs to another program: it has the tables {', '.join(sorted(tables)[:4])}.",
+            f"The database {uri} belongs to another program: it has the tables {', '.join(sorted(tables)[:4])}.",
             hint="Give MLflow a database of its own (GME_MLFLOW_URI); Prefect needs another one.",
         )
 

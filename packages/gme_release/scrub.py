@@ -10,9 +10,10 @@ not DVC.
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
+import os
 import re
+import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -21,9 +22,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import IO, Any
 
+from pydantic import BaseModel, ConfigDict
+
 from gme_data.errors import FoundryError
+from gme_data.redact import redact
+from gme_data.structured import StructureError, open_regular, parse_json
 from gme_release.dvc_config import local_folder
-from gme_release.settings import mask
+from gme_release.pointers import ObjectName
 
 _LOGGER = logging.getLogger(__name__)
 _OBJECT = re.compile(r"[0-9a-f]{30}(\.dir)?")
@@ -40,6 +45,16 @@ class RemoteStore:
 
 
 Store = Path | RemoteStore
+_LARGEST_LISTING = 2**30
+"""Bytes of the listing of a folder of millions of files."""
+
+
+class _Listed(BaseModel):
+    """A file in the listing of a folder."""
+
+    model_config = ConfigDict(frozen=True)
+
+    md5: ObjectName
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +99,7 @@ def examine(store: Store, expected: Mapping[str, str] = MappingProxyType({})) ->
         damaged = [Damage(name, "damaged") for name in names if _OBJECT.fullmatch(name[2:]) and not _sound(store, name)]
         bad = {one.name for one in damaged}
         listings = [name for name in names if name.endswith(_LISTING) and name not in bad]
-        torn = [(name, len(_missing(store, name, set(names)))) for name in listings]
+        torn = [(name, _what_is_missing(store, name, set(names))) for name in listings]
     except OSError as error:
         raise _unreadable(store, error) from error
     except Exception as error:  # the libraries of stores have no error in common
@@ -94,7 +109,7 @@ def examine(store: Store, expected: Mapping[str, str] = MappingProxyType({})) ->
     missing = [Damage(name, told, present=False) for name, told in expected.items()]
     return [
         *damaged,
-        *(Damage(name, f"lists {count} objects that are missing") for name, count in torn if count),
+        *(Damage(name, what) for name, what in torn if what),
         *(one for one in missing if one.name not in names),
     ]
 
@@ -105,7 +120,8 @@ def remove(store: Store, damage: list[Damage]) -> None:
         if not one.present:
             continue
         if isinstance(store, Path):
-            _path(store, one.name).unlink()
+            path = _path(store, one.name)
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         else:
             store.files.rm(_key(store, one.name))
 
@@ -144,7 +160,7 @@ def missing_objects(store: Store, md5: str) -> list[str]:
     try:
         names = set(_names(store))
         return _missing(store, md5, names) if md5 in names else [md5]
-    except (ValueError, KeyError, TypeError):  # a listing that is none counts as missing: it is written anew
+    except StructureError:  # a listing that is none counts as missing: it is written anew
         return [md5]
     except Exception as error:  # the libraries of stores have no error in common
         raise _unreadable(store, error) from error
@@ -153,7 +169,7 @@ def missing_objects(store: Store, md5: str) -> list[str]:
 def _unreadable(store: Store, error: Exception) -> FoundryError:
     where = store if isinstance(store, Path) else store.root
     return FoundryError(
-        f"The store {mask(str(where))} can't be read: {mask(str(error))[:300]}",
+        f"The store {where} can't be read: {redact(str(error))[:300]}",
         hint="Mend the cause (address, network, permissions) and run the same command again.",
         exit_code=1,
     )
@@ -182,22 +198,35 @@ def _key(store: RemoteStore, md5: str) -> str:
 
 def _open(store: Store, md5: str) -> IO[bytes]:
     if isinstance(store, Path):
-        return _path(store, md5).open("rb")
+        return os.fdopen(open_regular(_path(store, md5)), "rb")
     opened: IO[bytes] = store.files.open(_key(store, md5), "rb")
     return opened
 
 
 def _missing(store: Store, listing: str, names: set[str]) -> list[str]:
     with _open(store, listing) as handle:
-        return sorted({entry["md5"] for entry in json.loads(handle.read())} - names)
+        entries = parse_json(handle.read(), list[_Listed], where=listing, max_bytes=_LARGEST_LISTING)
+    return sorted({entry.md5 for entry in entries} - names)
+
+
+def _what_is_missing(store: Store, listing: str, names: set[str]) -> str:
+    """What is wrong with a listing; empty if nothing is."""
+    try:
+        count = len(_missing(store, listing, names))
+    except StructureError:  # somebody gave it the name of its bytes, whatever they are
+        return "is no listing of a folder"
+    return f"lists {count} objects that are missing" if count else ""
 
 
 def _sound(store: Store, name: str) -> bool:
     # md5 is DVC's name for the bytes, not a security measure.
     digest = hashlib.md5(usedforsecurity=False)
-    with _open(store, name) as handle:
-        for block in _blocks(handle):
-            digest.update(block)
+    try:
+        with _open(store, name) as handle:
+            for block in _blocks(handle):
+                digest.update(block)
+    except StructureError:  # a folder or FIFO in the place of an object
+        return False
     return digest.hexdigest() == name.removesuffix(_LISTING)
 
 

@@ -1,14 +1,13 @@
 """Where records live, told by the environment: ``GME_MLFLOW_URI``, ``GME_ARTIFACT_ROOT``, ``GME_DVC_REMOTE``.
 
 Without them everything lies in the workspace. Addresses only: keys of S3 come from the usual ``AWS_*`` variables
-(``AWS_ENDPOINT_URL`` for a store that is not Amazon's), passwords never leave the process and are masked where an
-address is shown. Knows neither MLflow nor DVC.
+(``AWS_ENDPOINT_URL`` for a store that is not Amazon's), and an address with credentials in it is refused, since
+addresses are shown and stored. Knows neither MLflow nor DVC.
 """
 
 from __future__ import annotations
 
 import importlib.util
-import re
 from pathlib import Path
 from typing import Self
 from urllib.parse import quote, urlsplit
@@ -17,6 +16,7 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from gme_data.errors import FoundryError
+from gme_data.redact import has_credentials
 from gme_data.urls import sqlite_path, sqlite_url
 
 PREFIX = "GME_"
@@ -26,7 +26,12 @@ _TRACKERS = ("sqlite", "postgresql", "postgresql+psycopg", "postgresql+psycopg2"
 STORES = ("s3", "gs", "file")
 """Where bytes can be kept: what both DVC can push to and we can look into."""
 _ARTIFACT_STORES = ("s3", "gs", "wasbs", "abfss", "file")
-_PASSWORD = re.compile(r"(?P<before>://[^\s:/@]*:)[^\s/]+(?=@)|(?P<field>\b(?:password|token|secret)=)[^\s&;]+", re.I)
+_INSTEAD = {
+    "http": "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, MLFLOW_TRACKING_TOKEN, or ~/.netrc",
+    "postgresql": "PGPASSWORD or ~/.pgpass",
+}
+"""Begin of a tracker's scheme -> where its credentials belong."""
+_KEYS_OF_STORES = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or what the store's own tools read"
 
 
 class RecordSettings(BaseSettings):
@@ -56,7 +61,7 @@ class RecordSettings(BaseSettings):
         try:
             return cls()
         except ValidationError as error:
-            lines = [f"{PREFIX}{str(one['loc'][0]).upper()}: {mask(one['msg'])}" for one in error.errors()]
+            lines = [f"{PREFIX}{str(problem['loc'][0]).upper()}: {problem['msg']}" for problem in error.errors()]
             raise FoundryError("\n".join(lines), hint="See docs/records.md.") from None
 
     @field_validator("mlflow_uri")
@@ -64,11 +69,12 @@ class RecordSettings(BaseSettings):
     def _known_tracker(cls, value: str | None) -> str | None:
         scheme = value.partition("://")[0] if value and "://" in value else ""
         if value is not None and scheme not in _TRACKERS:
-            raise ValueError(f"expected http(s)://, postgresql:// or sqlite:///, found {mask(value)}")
-        if value is not None and scheme.startswith("http") and _PASSWORD.search(value):
-            raise ValueError("keep the password out: MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD")
+            raise ValueError(f"expected http(s)://, postgresql:// or sqlite:///, found {value}")
+        for begin, instead in _INSTEAD.items():
+            if value is not None and scheme.startswith(begin):
+                refuse_credentials(value, instead)
         if value is not None and not _has_target(value):
-            raise ValueError(f"expected a host, or for sqlite:/// a file, found {mask(value)}")
+            raise ValueError(f"expected a host, or for sqlite:/// a file, found {value}")
         return value
 
     @field_validator("artifact_root")
@@ -120,13 +126,18 @@ def check_store(value: str, schemes: tuple[str, ...] = STORES) -> str:
     """`value`, if it is a folder or the address, with one of `schemes`, of a store that bytes can be kept in.
 
     Raises:
-        ValueError: Another scheme, or a password in the address.
+        ValueError: Another scheme, or credentials in the address.
     """
     if "://" in value and value.partition("://")[0] not in schemes:
-        raise ValueError(f"expected a folder or one of {', '.join(f'{s}://' for s in schemes)}, found {mask(value)}")
-    if _PASSWORD.search(value):
-        raise ValueError("keep the password out: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+        raise ValueError(f"expected a folder or one of {', '.join(f'{s}://' for s in schemes)}, found {value}")
+    refuse_credentials(value, _KEYS_OF_STORES)
     return value
+
+
+def refuse_credentials(address: str, instead: str = _KEYS_OF_STORES) -> None:
+    """Raise ValueError, which says where they belong `instead`, if an address has credentials in it."""
+    if "://" in address and has_credentials(address):
+        raise ValueError(f"keep credentials out of the address, which is shown and stored; give them by {instead}")
 
 
 def _has_target(uri: str) -> bool:
@@ -148,8 +159,3 @@ def _folder_name(experiment: str) -> str:
 def local_database(workspace: Path) -> Path:
     """The sqlite file of a workspace without a tracker of its own."""
     return workspace / _DATABASE
-
-
-def mask(text: str) -> str:
-    """`text` with the passwords in its addresses starred out."""
-    return _PASSWORD.sub(lambda found: f"{found['before'] or found['field']}***", text)

@@ -26,7 +26,7 @@ from sqlalchemy.exc import SQLAlchemyError  # noqa: E402
 
 from gme_data.urls import sqlite_url  # noqa: E402
 from gme_release.schema import require_schema  # noqa: E402
-from gme_release.settings import RecordSettings, local_database, mask  # noqa: E402
+from gme_release.settings import RecordSettings, local_database  # noqa: E402
 from gme_release.trouble import TrackerError, told  # noqa: E402
 
 DESCRIPTION = """Runs of the weekly pipeline: passages and pictures to a registered multimodal embedder.
@@ -70,7 +70,7 @@ def explained(workspace: Path) -> Iterator[None]:
         yield
     except (MlflowException, SQLAlchemyError, RequestException) as error:
         settings = RecordSettings.from_environment()
-        where = local_database(workspace) if settings.mlflow_uri is None else mask(settings.tracking_uri(workspace))
+        where = local_database(workspace) if settings.mlflow_uri is None else settings.tracking_uri(workspace)
         raise TrackerError(
             f"The records in {where} could not be read or written: {told(error)}",
             hint="Mend the cause (is it running? disk space, permissions) and run the same command again.",

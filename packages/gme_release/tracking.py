@@ -7,14 +7,16 @@ twice. Knows no model registry.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict
 from itertools import islice
+from pathlib import Path
 from typing import TypeVar
 
 from mlflow import MlflowClient
 from mlflow.entities import DatasetInput, InputTag, Metric, Param, Run, RunTag
 
+from gme_data.redact import redact_value, redacted
 from gme_release.dataset_source import dataset_at
 from gme_release.delivery import FOLLOWED
 from gme_release.gate import Verdict
@@ -30,6 +32,7 @@ __all__ = [
     "WORKSPACE",
     "TrackerError",
     "adopt_run",
+    "close_dead_runs",
     "database",
     "experiment_of",
     "explained",
@@ -48,16 +51,15 @@ T = TypeVar("T")
 def adopt_run(client: MlflowClient, experiment_id: str, facts: RunFacts, record: str) -> Run:
     """The run of `record`: the one that was begun or finished before, else the one that followed the work, else a new.
 
-    Other unfinished pipeline runs of the workspace belong to processes that are dead, because the caller holds the
-    lock; they are closed.
+    Other unfinished runs of the workspace belong to processes that are dead, because the caller holds the lock; they
+    are closed. So are the steps' runs of this one: the steps are done.
     """
     here, followed = workspace_tag(facts.workspace), facts.tags.get(FOLLOWED)
-    for stale in client.search_runs(
-        [experiment_id], f"attributes.status = 'RUNNING' and tags.`{WORKSPACE}` = '{here}'"
-    ):
-        if stale.data.tags.get(RECORD) != record and not _belongs(stale, followed):
+    for stale in _running(client, [experiment_id], here):
+        own = followed is not None and stale.data.tags.get(FOLLOWED) == followed
+        if stale.data.tags.get(RECORD) != record and not own:
             client.set_terminated(stale.info.run_id, "KILLED")
-    tags = {MODEL_DIGEST: facts.model_digest, WORKSPACE: here, **facts.tags, RECORD: record}
+    tags = redacted({MODEL_DIGEST: facts.model_digest, WORKSPACE: here, **facts.tags, RECORD: record})
     recorded = _first(client, experiment_id, RECORD, record)
     if recorded is not None:
         return recorded
@@ -69,10 +71,24 @@ def adopt_run(client: MlflowClient, experiment_id: str, facts: RunFacts, record:
     return client.create_run(experiment_id, run_name=facts.name, tags=tags)
 
 
-def _belongs(run: Run, followed: str | None) -> bool:
-    """Whether it is the run of a follower, or one of its steps."""
-    name = run.data.tags.get(FOLLOWED, "")
-    return followed is not None and name.partition("/")[0] == followed
+def close_dead_runs(client: MlflowClient, workspace: Path, alive: Collection[str]) -> None:
+    """Close the runs that were opened before the work of a process that is gone, and that nobody follows any more.
+
+    Args:
+        client: A client of the workspace's tracker.
+        workspace: Whose runs; the caller is the only one that works in it.
+        alive: Names of outboxes whose runs go on, or are closed by what waits in them.
+    """
+    experiments = [str(experiment.experiment_id) for experiment in client.search_experiments()]
+    for run in _running(client, experiments, workspace_tag(workspace)):
+        followed = run.data.tags.get(FOLLOWED, "")
+        if followed and followed.partition("/")[0] not in alive:
+            client.set_terminated(run.info.run_id, "KILLED")
+
+
+def _running(client: MlflowClient, experiments: list[str], workspace: str) -> list[Run]:
+    wanted = f"attributes.status = 'RUNNING' and tags.`{WORKSPACE}` = '{workspace}'"
+    return list(client.search_runs(experiments, wanted))
 
 
 def _first(client: MlflowClient, experiment_id: str, tag: str, value: str) -> Run | None:
@@ -85,16 +101,16 @@ def _first(client: MlflowClient, experiment_id: str, tag: str, value: str) -> Ru
 def fill_run(client: MlflowClient, run: Run, facts: RunFacts, verdict: Verdict, model_id: str) -> None:
     """Log params, tags, datasets, training curves, scores, report, manifests and verdict. May be repeated."""
     run_id = run.info.run_id
-    for params in _batches(flat_params(facts.config).items(), _BATCH):
+    for params in _batches(redacted(flat_params(facts.config)).items(), _BATCH):
         client.log_batch(run_id, params=[Param(name, value) for name, value in params])
-    client.log_batch(run_id, tags=[RunTag(name, value) for name, value in _tags(facts, verdict).items()])
+    client.log_batch(run_id, tags=[RunTag(name, value) for name, value in redacted(_tags(facts, verdict)).items()])
     client.log_inputs(run_id, datasets=list(_datasets(facts)))
     for metrics in _batches(_metrics(facts, run.info.start_time, model_id), 10 * _BATCH):
         client.log_batch(run_id, metrics=metrics)
     client.log_artifacts(run_id, str(facts.folder(facts.report_step)), "report")
     for name, manifest in facts.manifests.items():
-        client.log_dict(run_id, asdict(manifest), f"manifests/{name}.json")
-    client.log_dict(run_id, verdict.to_json(), "gate/verdict.json")
+        client.log_dict(run_id, {**asdict(manifest), "config": redact_value(manifest.config)}, f"manifests/{name}.json")
+    client.log_dict(run_id, redact_value(verdict.to_json()), "gate/verdict.json")
 
 
 def _tags(facts: RunFacts, verdict: Verdict) -> dict[str, str]:

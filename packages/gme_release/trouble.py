@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gme_data.errors import FoundryError
-from gme_release.settings import mask
+from gme_data.redact import redact
 
 _LONGEST = 400
 
@@ -15,4 +15,4 @@ class TrackerError(FoundryError):
 def told(error: Exception) -> str:
     """What an error says, as one line without passwords."""
     line = " ".join(str(error).strip().partition("\n")[0].split())
-    return mask(line)[:_LONGEST] or type(error).__name__
+    return redact(line)[:_LONGEST] or type(error).__name__

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -43,16 +42,5 @@ class Verdict:
         return [f"{check.name}: {check.detail}" for check in self.checks if not check.passed]
 
     def to_json(self) -> dict[str, Any]:
-        """The verdict as a JSON value, `passed` and `reasons` spelled out."""
+        """The verdict as a JSON value, `passed` and `reasons` spelled out; who reads it works them out again."""
         return {**asdict(self), "passed": self.passed, "reasons": self.reasons}
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Verdict:
-        """Inverse of `to_json`; what is spelled out there is worked out again.
-
-        Raises:
-            KeyError: A field is missing.
-            TypeError: A check has not the fields of a check.
-        """
-        checks = tuple(Check(**check) for check in value["checks"])
-        return cls(value["model_digest"], value["policy_digest"], checks, value.get("champion", ""))

@@ -7,22 +7,21 @@ ever names bytes that cannot be fetched. Makes no git commit. Knows no MLflow.
 
 from __future__ import annotations
 
-import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from gme_data.errors import FoundryError
+from gme_data.structured import parse_json
 from gme_release.config import ReleaseConfig
 from gme_release.dvc_command import run_dvc
 from gme_release.dvc_config import cache_folder, prepare, remote_name, remote_url, settle_local
+from gme_release.leftovers import sweep
 from gme_release.locks import writer_lock
 from gme_release.names import ENVIRONMENT_REMOTE
-from gme_release.pointers import pointers_kept
+from gme_release.pointers import pointers_kept, read_outputs
 from gme_release.scrub import Store, forget_listings, missing_objects, scrub, store_at
-from gme_release.settings import RecordSettings, mask
+from gme_release.settings import RecordSettings
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -78,6 +77,7 @@ def version_outputs(workspace: Path, config: ReleaseConfig) -> VersionedOutputs:
     """
     _require_folders(workspace, config.tracked)
     with writer_lock(workspace, "dvc"):
+        sweep(workspace)
         prepare(workspace, config)
         url = remote_url(workspace, config)
         remote = _Remote(remote_name(config), url, store_at(workspace, url))
@@ -114,14 +114,12 @@ def read_pointer(workspace: Path, path: str) -> TrackedFolder:
     """
     pointer = workspace / f"{path}.dvc"
     try:
-        out = yaml.safe_load(pointer.read_text(encoding="utf-8"))["outs"][0]
-        return TrackedFolder(path, str(out["md5"]), int(out["size"]), int(out["nfiles"]))
+        found = read_outputs(pointer)[0]
     except FileNotFoundError as error:
         raise FoundryError(f"{path} is not under version: {pointer} is missing.", hint="Run `gme pipeline`.") from error
-    except (yaml.YAMLError, KeyError, IndexError, TypeError, ValueError) as error:
-        raise FoundryError(
-            f"{pointer} is not a DVC pointer to a folder: {error!r}", hint="Restore it from git."
-        ) from error
+    if found.size is None or found.nfiles is None:
+        raise FoundryError(f"{pointer} is not a DVC pointer to a folder.", hint="Restore it from git.")
+    return TrackedFolder(path, found.md5, found.size, found.nfiles)
 
 
 def _require_folders(workspace: Path, paths: tuple[str, ...]) -> None:
@@ -153,7 +151,7 @@ def _send(workspace: Path, remote: _Remote, push: tuple[str, ...]) -> None:
         run_dvc(workspace, *push)
     except FoundryError as error:
         raise FoundryError(
-            f"The DVC remote '{remote.name}' ({mask(remote.url)}) does not take the bytes: {error}",
+            f"The DVC remote '{remote.name}' ({remote.url}) does not take the bytes: {error}",
             hint="Nothing points at them yet, and finished work is kept. See that the remote exists, answers and may be"
             " written, or name another with GME_DVC_REMOTE; then run the same command again.",
             exit_code=1,
@@ -163,7 +161,7 @@ def _send(workspace: Path, remote: _Remote, push: tuple[str, ...]) -> None:
 def _verify_push(workspace: Path, remote: _Remote, folders: tuple[TrackedFolder, ...]) -> None:
     status = run_dvc(workspace, "status", "--cloud", "--json", "--remote", remote.name, *(f.pointer for f in folders))
     # DVC looks no further than the listing of a folder; its files are looked for here.
-    missing = sorted(json.loads(status or "{}"))
+    missing = sorted(parse_json(status or "{}", dict[str, object], where="dvc status --cloud"))
     missing += [name for folder in folders for name in missing_objects(remote.store, folder.md5)]
     if missing:
         raise FoundryError(

@@ -16,7 +16,6 @@ from mlflow.entities import Run
 from gme_data.events import append_event
 from gme_release.config import ReleaseConfig
 from gme_release.follower import HOME, Follower, RunPlan
-from gme_release.outbox import Outbox
 from gme_release.records import RunFacts
 from gme_release.registration import register
 from gme_release.tracking import FOLLOWED, RECORD, TrackerError, open_client
@@ -172,17 +171,3 @@ def test_a_locked_database_is_waited_for(facts: RunFacts) -> None:
     follower.settle()
     follower.close("FAILED")
     assert [step for step, _ in history(workspace, "4 train-1", "loss/all")] == [0, 1, 2]
-
-
-def test_an_outbox_survives_a_torn_line(tmp_path: Path) -> None:
-    box = Outbox(tmp_path / "box")
-    box.put({"kind": "a"})
-    with (tmp_path / "box" / "outbox.jsonl").open("ab") as handle:
-        handle.write(b'{"kind": "to')
-    again = Outbox(tmp_path / "box")
-    again.put({"kind": "b"})
-    assert [message["kind"] for message in again.messages()] == ["a", "b"]
-    _, offset = again.waiting(1)
-    again.mark_sent(offset)
-    assert [message["kind"] for message in again.waiting(9)[0]] == ["b"]
-    assert again.count_waiting == 1

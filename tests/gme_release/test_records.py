@@ -68,7 +68,7 @@ def test_unreadable_scores(tmp_path: Path) -> None:
     facts = build_workspace(tmp_path)
     path = facts.folder("report") / "scores.json"
     path.write_text(json.dumps([1]))
-    with pytest.raises(FoundryError, match="expected a JSON object"):
+    with pytest.raises(FoundryError, match="should be an object"):
         _ = facts.scores
     path.write_text("{")
     with pytest.raises(FoundryError, match=r"scores\.json"):

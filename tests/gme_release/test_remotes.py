@@ -118,7 +118,7 @@ def test_a_remote_that_may_only_be_read(
     monkeypatch.setenv("GME_DVC_REMOTE", bucket)
     version_outputs(facts.workspace, config)
     pointer = (facts.workspace / "data.dvc").read_text()
-    (facts.workspace / "data/atlas/README.md").unlink()  # DVC left it as a read-only link into its cache
+    (facts.workspace / "data/atlas/README.md").unlink()
     (facts.workspace / "data/atlas/README.md").write_text("newer\n")
     deny = {"Effect": "Deny", "Principal": "*", "Action": ["s3:PutObject"], "Resource": "arn:aws:s3:::bytes/*"}
     policy = json.dumps({"Version": "2012-10-17", "Statement": [deny]})

@@ -71,11 +71,22 @@ def test_what_is_returned_is_in_the_remote(versioned: Path, config: ReleaseConfi
 
 
 def test_killed_between_add_and_push(facts: RunFacts, config: ReleaseConfig) -> None:
+    """By an older release, whose cache was hard-linked to the workspace: a byte that flipped in one flipped in both."""
     prepare(facts.workspace, config)
+    settings = facts.workspace / ".dvc" / "config"
+    settings.write_text(settings.read_text().replace("reflink,copy", "hardlink,copy"))
     run_dvc(facts.workspace, "add", *config.tracked)  # as far as a run got that died before its push
     pointer = (facts.workspace / "data.dvc").read_bytes()
+    data = facts.workspace / "data/atlas/examples.parquet.txt"
+    assert data.stat().st_nlink == 2
     assert not (facts.workspace / "dvc-store").exists()
     version_outputs(facts.workspace, config)
+    assert {path.stat().st_nlink for path in facts.workspace.rglob("data/*/*")} == {1}
+    before = data.read_bytes()
+    flip_a_byte(data)
+    assert data.read_bytes() != before
+    assert before in {path.read_bytes() for path in objects(facts.workspace / ".dvc" / "cache")}
+    data.write_bytes(before)
     assert (facts.workspace / "data.dvc").read_bytes() == pointer
     assert len(objects(facts.workspace / "dvc-store")) == len(objects(facts.workspace / ".dvc" / "cache"))
 
@@ -89,8 +100,6 @@ def test_objects_missing_or_damaged_in_cache_and_remote_are_written_again(
     flip_a_byte(object_of(store, 40_000))
     damaged = object_of(cache, 40_000)
     good = damaged.read_bytes()
-    damaged.unlink()  # the workspace shares the inode; only the cache is to be damaged here
-    damaged.write_bytes(good)
     flip_a_byte(damaged)
     version_outputs(versioned, config)
     assert {path.relative_to(store): path.read_bytes() for path in objects(store)} == expected
@@ -139,7 +148,7 @@ def test_user_mistakes(facts: RunFacts, config: ReleaseConfig) -> None:
     with pytest.raises(FoundryError, match="no remote 'elsewhere'"):
         version_outputs(facts.workspace, config.model_copy(update={"remote": "elsewhere"}))
     (facts.workspace / "data.dvc").write_text("outs: []\n")
-    with pytest.raises(FoundryError, match="not a DVC pointer"):
+    with pytest.raises(FoundryError, match="no pointer of DVC 3"):
         read_pointer(facts.workspace, "data")
 
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import shutil
+from collections.abc import Collection
+from contextlib import ExitStack
 from pathlib import Path
 
-from gme_data.digests import sha256_file
+from gme_data.errors import FoundryError
+from gme_data.structured import open_regular, read_regular
 from gme_release.release.bom import BOM, render_bom
 from gme_release.release.cards import DATASET_CARD, MODEL_CARD, dataset_card, model_card
 from gme_release.release.record import ID, RECORD, BundleFile, ReleaseRecord
 from gme_release.release.signing import PUBLIC_KEY, SIGNATURE
 from gme_release.release.source import LOCK
 
+_BLOCK = 2**22
 MODEL = "model"
 """Folder of the safetensors."""
 SCORES = "scores.json"
@@ -27,10 +33,11 @@ def fill(folder: Path, model: Path, lock: Path, scores: Path) -> tuple[BundleFil
     shutil.copy(scores, folder / SCORES)
     for path in folder.rglob("*"):
         path.chmod(0o755 if path.is_dir() else 0o644)
-    return tuple(
-        BundleFile(path=name, sha256=sha256_file(folder / name), bytes=(folder / name).stat().st_size)
-        for name in listing(folder)
-    )
+    entries = []
+    for name in listing(folder):
+        sha256, size = read_digest(folder / name)
+        entries.append(BundleFile(path=name, sha256=sha256, bytes=size))
+    return tuple(entries)
 
 
 def write_made(folder: Path, record: ReleaseRecord) -> None:
@@ -40,13 +47,60 @@ def write_made(folder: Path, record: ReleaseRecord) -> None:
 
 
 def rendered(folder: Path, record: ReleaseRecord) -> dict[str, str]:
-    """What cards and bill of materials must say, by file name."""
-    lock = (folder / LOCK).read_text(encoding="utf-8")
+    """What cards and bill of materials must say, by file name.
+
+    Raises:
+        FoundryError: The lock is missing or no text, or the record has what they can't say.
+    """
+    lock = _text(folder / LOCK)
     return {
         MODEL_CARD: model_card(record),
         DATASET_CARD: dataset_card(record),
         BOM: render_bom(record, lock),
     }
+
+
+def read_digest(path: Path, target: Path | None = None) -> tuple[str, int]:
+    """``(sha256, size)`` of a regular file as it is read now; what was read is written to `target`.
+
+    Raises:
+        StructureError: It is a folder, FIFO or device.
+        FileNotFoundError: There is no such file.
+    """
+    digest, size = hashlib.sha256(), 0
+    with os.fdopen(open_regular(path), "rb") as source, ExitStack() as stack:
+        copy = stack.enter_context(target.open("wb")) if target else None
+        while block := source.read(_BLOCK):
+            digest.update(block)
+            size += len(block)
+            if copy:
+                copy.write(block)
+    return digest.hexdigest(), size
+
+
+def copy_model(folder: Path, record: ReleaseRecord, target: Path, leave_out: Collection[str] = ()) -> None:
+    """Copy the files of the model that the record names, and none that it does not; they are hashed on their way.
+
+    Raises:
+        FoundryError: One is not what the record says.
+    """
+    for entry in record.files:
+        home, _, name = entry.path.partition("/")
+        if home != MODEL or name in leave_out:
+            continue
+        copied = target / name
+        copied.parent.mkdir(parents=True, exist_ok=True)
+        if read_digest(folder / entry.path, copied) != (entry.sha256, entry.bytes):
+            raise FoundryError(f"{folder / entry.path} changed while it was copied.", hint="Run the command again.")
+
+
+def _text(path: Path) -> str:
+    try:
+        return read_regular(path).decode()
+    except FileNotFoundError as error:
+        raise FoundryError(f"{path} is missing.", hint="Fetch the release again.") from error
+    except UnicodeDecodeError as error:
+        raise FoundryError(f"{path} is not UTF-8: {error.reason} at byte {error.start}.") from error
 
 
 def listing(folder: Path) -> list[str]:

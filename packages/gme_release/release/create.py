@@ -5,6 +5,7 @@ The registry says what passed the gate; nothing that did not can be released. Ma
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import tempfile
@@ -76,7 +77,10 @@ def create_release(
     public_half(key)  # a bad key is told before the work
     commit = clean_commit(checkout)
     folder.parent.mkdir(exist_ok=True)
-    with explained(workspace), tempfile.TemporaryDirectory(dir=folder.parent, prefix=".part-") as scratch:
+    with (
+        explained(workspace),
+        tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".part-{os.getpid()}-") as scratch,
+    ):
         part, facts_home = Path(scratch) / "bundle", Path(scratch) / "facts"
         part.mkdir()
         facts_home.mkdir()

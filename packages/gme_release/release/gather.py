@@ -5,26 +5,40 @@ Reads; writes nothing but a temporary folder. Data must lie in the workspace as 
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow.parquet as pq
-import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
+from pydantic import BaseModel, ConfigDict
 
 from gme_data.errors import FoundryError
-from gme_data.manifest import FileEntry, Manifest, damage, read_manifest
+from gme_data.manifest import Manifest, content_digest, damage, read_manifest
+from gme_data.structured import StructureError, read_json, read_yaml
 from gme_release.registry import digest_of
 from gme_release.release.record import Dataset
+from gme_release.report_scores import read_report_scores
 from gme_release.tracking import MODEL_DIGEST
+from gme_release.verdict import Verdict
 
 _LICENCE = "licence"
+_LARGEST = 2**30
+"""A manifest of millions of files has hundreds of megabytes."""
+T = TypeVar("T")
+
+
+class _TaskCard(BaseModel):
+    """What a release says of a task; `task.yaml` has more."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    instruction: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +92,9 @@ def gather(client: MlflowClient, version: ModelVersion, run: Run, workspace: Pat
     return Gathered(
         version,
         run,
-        _json(home / "config.json"),
-        _json(home / "report" / "scores.json"),
-        _json(home / "gate" / "verdict.json"),
+        _recorded(home / "config.json", dict[str, Any]),
+        read_report_scores(home / "report" / "scores.json"),
+        _recorded(home / "gate" / "verdict.json", Verdict).to_json(),
         manifests,
         datasets,
         dict(_instructions(workspace / dataset.path for dataset in datasets)),
@@ -119,7 +133,12 @@ def _manifests(client: MlflowClient, run: Run) -> dict[str, Manifest]:
 def _datasets(run: Run, manifests: Mapping[str, Manifest], workspace: Path) -> Iterator[Dataset]:
     for item in run.inputs.dataset_inputs if run.inputs else ():
         tags = {tag.key: tag.value for tag in item.tags}
-        path, manifest = item.dataset.name, manifests[tags["step"]]
+        path, manifest = item.dataset.name, manifests.get(tags.get("step", ""))
+        if manifest is None:
+            raise FoundryError(
+                f"The run was recorded incompletely: nothing says which step made its dataset {path}.",
+                hint="Run `gme pipeline` again; it completes the record.",
+            )
         found = read_manifest(workspace / path)
         problems = damage(workspace / path, manifest) if found else ["missing"]
         if problems:
@@ -138,8 +157,10 @@ def _datasets(run: Run, manifests: Mapping[str, Manifest], workspace: Path) -> I
 
 
 def _manifest(path: Path) -> Manifest:
-    raw = _json(path)
-    return Manifest(**{**raw, "files": tuple(FileEntry(**entry) for entry in raw["files"])})
+    manifest = _recorded(path, Manifest)
+    if manifest.content != content_digest(manifest.files):
+        raise FoundryError(f"The run's manifest {path.name} is damaged: its digest is not that of its files.")
+    return manifest
 
 
 def _licences(folder: Path, manifest: Manifest) -> set[str]:
@@ -155,18 +176,16 @@ def _licences(folder: Path, manifest: Manifest) -> set[str]:
 def _instructions(folders: Iterator[Path]) -> Iterator[tuple[str, str | None]]:
     for folder in folders:
         for path in sorted(folder.glob("tasks/test/*/task.yaml")):
-            card = yaml.safe_load(path.read_text(encoding="utf-8"))
-            yield str(card["name"]), card["instruction"]
+            card = read_yaml(path, _TaskCard)
+            yield card.name, card.instruction
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _recorded(path: Path, kind: type[T]) -> T:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        return read_json(path, kind, max_bytes=_LARGEST)
+    except (FileNotFoundError, StructureError) as error:
+        reason = error.reason if isinstance(error, StructureError) else "it is missing"
         raise FoundryError(
-            f"The run was recorded incompletely: {path.name} can't be read ({error}).",
+            f"The run was recorded incompletely: {path.name} can't be read ({reason}).",
             hint="Run `gme pipeline` again; it completes the record.",
         ) from error
-    if not isinstance(value, dict):
-        raise FoundryError(f"The run's {path.name} is no JSON object.")
-    return value

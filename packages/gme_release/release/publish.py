@@ -7,9 +7,10 @@ from pathlib import Path
 
 from gme_data.errors import FoundryError
 from gme_data.manifest import NAME
+from gme_data.structured import read_regular
 from gme_release.release.bom import BOM
-from gme_release.release.bundle import MODEL
-from gme_release.release.cards import DATASET_CARD, MODEL_CARD
+from gme_release.release.bundle import copy_model
+from gme_release.release.cards import DATASET_CARD, MODEL_CARD, model_card
 from gme_release.release.record import ID, RECORD
 from gme_release.release.verify import verify_release
 
@@ -30,7 +31,7 @@ def publish_release(folder: Path, target: Path, public: Path | None = None) -> l
     The card's ``Embedder.load("model")`` is rewritten to the folder itself. Raises `FoundryError` if the bundle does
     not verify, or `target` has something in it.
     """
-    verify_release(folder, public)
+    record = verify_release(folder, public).record
     require_new(target)
     if target.resolve().is_relative_to(folder.resolve()):
         raise FoundryError(
@@ -38,11 +39,16 @@ def publish_release(folder: Path, target: Path, public: Path | None = None) -> l
         )
     part = target.with_name(f".{target.name}.part")
     shutil.rmtree(part, ignore_errors=True)
-    shutil.copytree(folder / MODEL, part, ignore=shutil.ignore_patterns(NAME))
-    for name in _BESIDE:
-        shutil.copy(folder / name, part)
-    card = (folder / MODEL_CARD).read_text(encoding="utf-8").replace('Embedder.load("model")', 'Embedder.load(".")')
-    (part / MODEL_CARD).write_text(card, encoding="utf-8")
+    part.mkdir(parents=True)
+    try:
+        copy_model(folder, record, part, leave_out=(NAME,))
+        for name in _BESIDE:
+            (part / name).write_bytes(read_regular(folder / name))
+        card = model_card(record).replace('Embedder.load("model")', 'Embedder.load(".")')
+        (part / MODEL_CARD).write_text(card, encoding="utf-8")
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
     if target.exists():
         target.rmdir()
     part.rename(target)

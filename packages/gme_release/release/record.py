@@ -5,27 +5,42 @@ Knows neither where the facts come from nor what else lies in the folder.
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
+
+from pydantic import Field, field_validator
 
 from gme_data.digests import canonical_json, sha256_bytes
 from gme_data.errors import FoundryError
-from gme_data.settings import Frozen, parse_config
+from gme_data.settings import Frozen
+from gme_data.structured import StructureError, read_json, read_regular
 
 RECORD = "record.json"
 ID = "record.sha256"
+
+
+_LARGEST = 2**28
+"""Bytes of a record, which names each file of the model."""
 
 
 class BundleFile(Frozen):
     """A file of the bundle that is not made from the record."""
 
     path: str
-    """Relative to the bundle."""
-    sha256: str
+    """Relative to the bundle, and below it."""
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
     """Of its bytes."""
-    bytes: int
+    bytes: int = Field(ge=0)
     """Its size."""
+
+    @field_validator("path")
+    @classmethod
+    def _is_below(cls, path: str) -> str:
+        # A record may come from anywhere, and what it names is opened.
+        plain = PurePosixPath(path).as_posix() == path and ".." not in path.split("/")
+        if not plain or path in ("", ".") or path.startswith("/") or not path.isprintable():
+            raise ValueError(f"expected a path below the release, found {path!r}")
+        return path
 
 
 class Source(Frozen):
@@ -147,22 +162,22 @@ def read_record(folder: Path) -> ReleaseRecord:
     """
     path = folder / RECORD
     try:
-        raw = json.loads(path.read_bytes())
-    except FileNotFoundError as error:
+        return read_json(path, ReleaseRecord, max_bytes=_LARGEST)
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise FoundryError(f"{folder} is no release: {RECORD} is missing.", hint="Give a folder in dist/.") from error
-    except (OSError, ValueError) as error:
-        raise FoundryError(f"{path} is damaged: {error}", hint="Fetch the release again.") from error
-    if not isinstance(raw, dict):
-        raise FoundryError(f"{path} is damaged: expected a JSON object.", hint="Fetch the release again.")
-    return parse_config(raw, ReleaseRecord, where=str(path))
+    except StructureError as error:
+        raise FoundryError(f"{path} is damaged: {error.reason}", hint="Fetch the release again.") from error
 
 
 def record_problems(folder: Path, record: ReleaseRecord) -> list[str]:
     """What shows that the record was edited: bytes that are not canonical, or another id than the one written down."""
     problems = []
-    if (folder / RECORD).read_bytes() != canonical_bytes(record):
+    if read_regular(folder / RECORD, _LARGEST) != canonical_bytes(record):
         problems.append(f"{RECORD}: edited, its bytes are not canonical")
-    noted = (folder / ID).read_bytes() if (folder / ID).is_file() else b"nothing"
+    try:
+        noted = read_regular(folder / ID)
+    except (OSError, StructureError):
+        noted = b"nothing"
     if noted != (release_id(record) + "\n").encode():
         problems.append(
             f"{RECORD}: its sha256 is {release_id(record)[:12]}, {ID} says {noted[:12].decode('ascii', 'replace')}"
