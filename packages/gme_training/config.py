@@ -209,7 +209,7 @@ class TrainingConfig(Frozen):
     zero_stage: int = Field(default=0, ge=0, le=3)
     """What DeepSpeed partitions over the ranks: nothing, optimizer states (1), reduced gradients too (2)."""
     autocast: bool = True
-    """Compute in bfloat16; weights and optimizer stay in float32."""
+    """Compute in bfloat16, on devices that have it; weights and optimizer stay in float32."""
     frozen_weights: Literal["float32", "bfloat16"] = "float32"
     """What the matrices that no phase trains are kept in, but for the token table, which opens the residual stream:
     with adapters or a frozen tower half the memory. The saved model is in float32."""

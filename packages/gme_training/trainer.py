@@ -24,7 +24,7 @@ from gme_training.catalog import Catalog
 from gme_training.checkpoints import Checkpoints, ResumePoint
 from gme_training.config import PhaseConfig
 from gme_training.contrastive import ContrastiveModel, InputMaker, tower_share
-from gme_training.devices import rank_device
+from gme_training.devices import has_bfloat16, rank_device
 from gme_training.frozen import to_float32, to_half
 from gme_training.guards import Guards, StepFacts
 from gme_training.index import ensure_index
@@ -59,9 +59,9 @@ class Trainer:
         dist.barrier()
         self._teachers = Teachers(job.teachers) if any(phase.distill for phase in job.config.phases) else None
         self._embedder = first_model(job)
-        self._model = ContrastiveModel(
-            self._embedder.model, autocast=job.config.autocast, temperature=job.config.loss.temperature
-        )
+        # Weights that are frozen in bfloat16 can be multiplied under autocast alone, however slow that is.
+        autocast = job.config.autocast and (has_bfloat16(rank_device()) or job.config.frozen_weights == "bfloat16")
+        self._model = ContrastiveModel(self._embedder.model, autocast=autocast, temperature=job.config.loss.temperature)
         share = tower_share(self._embedder.model, frozen="vision" not in job.config.trained_parts)
         self._inputs = InputMaker(self._embedder.preparer, self._images, job.config.cache.tokens, share)
         self._embedder.model.checkpointed = job.config.activation_checkpointing
