@@ -23,8 +23,11 @@ from flows.chain import find_made
 from flows.config import PipelineConfig
 from flows.console import announce
 from flows.records import Record, record
+from flows.server import is_passing
+from flows.sweep import sign_run
 from flows.tracking import run_followed, tracked
-from flows.transient import retry_transient
+from flows.transient import is_of_prefect, retry_transient
+from gme_data.errors import FoundryError
 from gme_data.steps import Outcome
 
 _LOGGER = logging.getLogger(__name__)
@@ -40,6 +43,34 @@ class PipelineResult:
     seconds: float
 
 
+_finished: list[PipelineResult] = []  # one pipeline at a time in a process, see `flows.server`
+
+
+def run_pipeline(config: PipelineConfig, workspace: Path) -> PipelineResult:
+    """`pipeline`, whose result counts even if Prefect can't be told of it any more.
+
+    Raises:
+        FoundryError: What the failing step says, or that Prefect's server was lost before the end; finished steps stay.
+    """
+    _finished.clear()
+    try:
+        return pipeline(config, workspace)
+    except FoundryError:
+        raise
+    except Exception as error:
+        if _finished:
+            _LOGGER.warning("The run is complete, but Prefect could not be told (%s).", type(error).__name__)
+            return _finished.pop()
+        if is_of_prefect(error):
+            # The type alone: the text may hold the address of the server or its database.
+            raise FoundryError(
+                f"Prefect's server does not answer ({type(error).__name__}).",
+                hint="Run the same command again: finished steps stay.",
+                exit_code=1,
+            ) from error
+        raise
+
+
 @flow(name="gme-pipeline", task_runner=_TWO_AT_A_TIME, validate_parameters=False)
 def pipeline(config: PipelineConfig, workspace: Path) -> PipelineResult:
     """Data to registered model.
@@ -47,9 +78,11 @@ def pipeline(config: PipelineConfig, workspace: Path) -> PipelineResult:
     Raises:
         FoundryError: What the failing step says; the steps before it stay done.
     """
+    sign_run()
     try:
         with tracked(config, workspace, _flow_run()):
-            return _run_chain(config, workspace)
+            _finished.append(_run_chain(config, workspace))
+        return _finished[-1]
     except BaseException:
         # A step that another thread waits for would hold up the end of the flow until it is done.
         end_running()
@@ -57,8 +90,8 @@ def pipeline(config: PipelineConfig, workspace: Path) -> PipelineResult:
 
 
 def _flow_run() -> dict[str, str]:
-    """``id`` and ``url`` of the run; a server that ends with the run has no page, and Prefect says `None/...`."""
-    url = str(flow_run.ui_url)
+    """``id`` and ``url`` of the run; a server that ends with the run has no page."""
+    url = "" if is_passing() else str(flow_run.ui_url)
     return {"id": str(flow_run.id), "url": url if url.startswith("http") else ""}
 
 
