@@ -13,6 +13,7 @@ from prefect import flow
 from prefect.context import FlowRunContext
 from pydantic import AwareDatetime
 
+from flows.begin import begin_run
 from flows.chain import run_alone
 from flows.clock import SystemClock
 from flows.config import PipelineConfig, load_pipeline
@@ -23,9 +24,6 @@ from flows.schedule import Schedule
 from flows.server import hold_workspace
 from flows.settings import FlowSettings
 from flows.slots import Slot, State, fire
-from flows.sweep import sign_run
-from gme_data.environment import settle
-from gme_data.errors import FoundryError
 from gme_data.settings import Frozen, load_config
 
 
@@ -83,7 +81,7 @@ class StudyRequest(Frozen):
 @flow(name="gme-scheduled", on_failure=[on_failure], on_crashed=[on_crashed])
 def scheduled_pipeline(request: PipelineRequest) -> dict[str, Any]:
     """The whole chain for one slot, at most once; returns the slot's record."""
-    _begin()
+    begin_run()
     config = request.load()
     workspace = _workspace(request.workspace)
     date, schedule = _logical_date(request)
@@ -99,7 +97,7 @@ def scheduled_pipeline(request: PipelineRequest) -> dict[str, Any]:
 @flow(name="gme-step", on_failure=[on_failure], on_crashed=[on_crashed])
 def one_step(request: StepRequest) -> dict[str, Any]:
     """One step on what the workspace holds."""
-    _begin()
+    begin_run()
     workspace = _workspace(request.workspace)
     with hold_workspace(workspace):
         outcome = run_alone(request.step, request.load(), workspace)
@@ -111,7 +109,7 @@ def stage_zero(request: StarterRequest) -> dict[str, str]:
     """Stage 0; returns where the small model and its scores lie. Ships nothing: that changes the checkout."""
     from flows.starter import StageZeroConfig, make_starter
 
-    _begin()
+    begin_run()
     workspace = _workspace(request.workspace)
     recipe = load_config(request.config, StageZeroConfig, request.overrides)
     with hold_workspace(workspace):
@@ -124,27 +122,10 @@ def one_study(request: StudyRequest) -> str:
     """A study; returns its table."""
     from flows.study import StudyConfig, study, table
 
-    _begin()
+    begin_run()
     workspace = _workspace(request.workspace)
     with hold_workspace(workspace):
         return table(study(load_config(request.study, StudyConfig), workspace))
-
-
-def _begin() -> None:
-    """What every flow does first.
-
-    Raises:
-        FoundryError: Who asked for the run wants to choose its command, environment or folder.
-    """
-    settle()
-    sign_run()
-    context = FlowRunContext.get()
-    run = context.flow_run if context else None
-    if run is not None and run.job_variables:
-        raise FoundryError(
-            f"The run brings job variables ({', '.join(sorted(run.job_variables))}). It may choose parameters alone.",
-            hint="Leave job_variables away. What a worker starts with is set where the worker is started.",
-        )
 
 
 def _workspace(asked: Path) -> Path:

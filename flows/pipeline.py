@@ -19,12 +19,12 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from flows import artifacts
 from flows.apart import end_running
+from flows.begin import sign_run
 from flows.chain import find_made
 from flows.config import PipelineConfig
 from flows.console import announce
 from flows.records import Record, record
 from flows.server import is_passing
-from flows.sweep import sign_run
 from flows.tracking import run_followed, tracked
 from flows.transient import is_of_prefect, retry_transient
 from gme_data.errors import FoundryError

@@ -7,28 +7,24 @@ On a server it is a deployment; a pipeline that is started by hand closes what t
 from __future__ import annotations
 
 import logging
-import os
-import socket
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-import psutil
 from prefect import flow
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter, TaskRunFilter
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.sorting import FlowRunSort
-from prefect.context import FlowRunContext
 from prefect.events.worker import EventsWorker
 from prefect.logging.handlers import APILogWorker
 from prefect.states import Crashed
 from pydantic import Field
 
+from flows.begin import PROCESS, begin_run, is_gone
 from flows.clock import Clock, SystemClock
 from flows.notify import tell
 from gme_data.settings import Frozen
 
-PROCESS = "gme.process"
 _PAGE = 200
 _OPEN = {"type": {"any_": [StateType.RUNNING, StateType.PENDING]}}
 _GONE = "its process is gone"
@@ -45,37 +41,10 @@ class SweepRequest(Frozen):
     """A run that says it is running on another machine; longer than the longest real one. Here the process is asked."""
 
 
-def sign() -> str:
-    """Names this process for `sweep`: machine, process id, and when it began (ids are used again)."""
-    return f"{_machine()}:{os.getpid()}:{psutil.Process().create_time():.0f}"
-
-
-def sign_run() -> None:
-    """Note in Prefect which process stands behind the present flow run. Best effort: without it only time tells."""
-    context = FlowRunContext.get()
-    if context is None or context.flow_run is None:
-        return
-    try:
-        with get_client(sync_client=True) as client:
-            client.update_flow_run_labels(context.flow_run.id, {PROCESS: sign()})
-    except Exception:
-        _LOGGER.warning("The process of this run could not be noted in Prefect.", exc_info=True)
-
-
-def is_gone(process: str) -> bool | None:
-    """Whether a signed process has ended; None if it is of another machine."""
-    machine, pid, began = process.rsplit(":", 2)
-    if machine != _machine():
-        return None
-    try:
-        return bool(abs(psutil.Process(int(pid)).create_time() - float(began)) > 1)
-    except psutil.NoSuchProcess:
-        return True
-
-
 @flow(name="gme-sweep")
 def sweep(request: SweepRequest) -> list[str]:
     """Close dead runs; returns their names."""
+    begin_run()
     with get_client(sync_client=True) as client:
         return close_dead(client, request, SystemClock())
 
@@ -155,7 +124,3 @@ def _dead(run: FlowRun, request: SweepRequest, now: datetime) -> str:
     if gone:
         return _GONE
     return "it is running for too long" if gone is None and age > timedelta(hours=request.running_hours) else ""
-
-
-def _machine() -> str:
-    return socket.gethostname()
