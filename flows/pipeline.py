@@ -43,7 +43,7 @@ class PipelineResult:
     seconds: float
 
 
-_finished: list[PipelineResult] = []  # one pipeline at a time in a process, see `flows.server`
+_ended: list[PipelineResult | BaseException] = []  # one pipeline at a time in a process, see `flows.server`
 
 
 def run_pipeline(config: PipelineConfig, workspace: Path) -> PipelineResult:
@@ -52,15 +52,17 @@ def run_pipeline(config: PipelineConfig, workspace: Path) -> PipelineResult:
     Raises:
         FoundryError: What the failing step says, or that Prefect's server was lost before the end; finished steps stay.
     """
-    _finished.clear()
+    _ended.clear()
     try:
         return pipeline(config, workspace)
-    except FoundryError:
-        raise
     except Exception as error:
-        if _finished:
-            _LOGGER.warning("The run is complete, but Prefect could not be told (%s).", type(error).__name__)
-            return _finished.pop()
+        end = _ended.pop() if _ended else error
+        if end is not error:
+            _LOGGER.warning("Prefect could not be told how the run ended (%s).", type(error).__name__)
+        if isinstance(end, PipelineResult):
+            return end
+        if end is not error:
+            raise end from error
         if is_of_prefect(error):
             # The type alone: the text may hold the address of the server or its database.
             raise FoundryError(
@@ -81,12 +83,14 @@ def pipeline(config: PipelineConfig, workspace: Path) -> PipelineResult:
     sign_run()
     try:
         with tracked(config, workspace, _flow_run()):
-            _finished.append(_run_chain(config, workspace))
-        return _finished[-1]
-    except BaseException:
+            result = _run_chain(config, workspace)
+        _ended.append(result)
+    except BaseException as error:
+        _ended.append(error)
         # A step that another thread waits for would hold up the end of the flow until it is done.
         end_running()
         raise
+    return result
 
 
 def _flow_run() -> dict[str, str]:

@@ -1,7 +1,6 @@
 """Prefect's server of a workspace: on loopback, obeying who knows the workspace's secret; started again if it dies.
 
-Where Prefect keeps its records, and one pipeline at a time in a workspace. Must be entered before prefect is imported:
-it reads its settings from the environment.
+Where Prefect keeps its records, and one pipeline at a time in a workspace.
 """
 
 from __future__ import annotations
@@ -165,7 +164,7 @@ class _Keeper:
 def local_records(workspace: Path) -> Iterator[None]:
     """Hold the workspace for one pipeline run, with a server for it unless ``PREFECT_API_URL`` names one.
 
-    Prefect's settings are in the environment from then on. What an earlier run left open in Prefect is closed.
+    What an earlier run left open in Prefect is closed.
 
     Raises:
         FoundryError: Another pipeline is running in this workspace, or the server does not come up.
@@ -176,8 +175,7 @@ def local_records(workspace: Path) -> Iterator[None]:
             return
         alone = not _database_is_set() and "PREFECT_HOME" not in os.environ
         log = workspace / "runs" / "prefect" / "pipeline-server.log"
-        with running_server(workspace, log, page=False) as server:
-            os.environ.update(server.environment)
+        with running_server(workspace, log, page=False) as server, _settings(server.environment):
             from flows.sweep import close_left_open, flush
 
             close_left_open(alone=alone)
@@ -187,6 +185,22 @@ def local_records(workspace: Path) -> Iterator[None]:
             finally:
                 flush()
                 _passing.remove(server)
+
+
+@contextmanager
+def _settings(environment: Mapping[str, str]) -> Iterator[None]:
+    """Settings of Prefect in this process and what it starts, whether prefect has been imported or not."""
+    before = {name: os.environ.get(name) for name in environment}
+    os.environ.update(environment)
+    from prefect.context import refresh_global_settings_context
+
+    refresh_global_settings_context()
+    try:
+        yield
+    finally:
+        # Prefect itself keeps the settings: without them its last words would start a server of its own.
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
 def is_passing() -> bool:

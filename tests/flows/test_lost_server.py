@@ -8,6 +8,7 @@ import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from support.small import CONFIG
 
 import flows.pipeline
 from flows.config import load_pipeline
+from flows.pipeline import PipelineResult
 from gme_data.errors import FoundryError
 
 QUICK = {"PREFECT_CLIENT_MAX_RETRIES": "1"}
@@ -42,7 +44,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     does: list[Any] = []
 
     def pipeline(*_: object) -> None:
-        flows.pipeline._finished.extend(does[:-1])
+        flows.pipeline._ended.extend(does[:-1])
         raise does[-1]
 
     monkeypatch.setattr(flows.pipeline, "pipeline", pipeline)
@@ -50,19 +52,19 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 def test_what_is_done_counts_and_what_is_not_is_told(told: list[Any], caplog: pytest.LogCaptureFixture) -> None:
-    result, lost = object(), ConnectError("at postgresql://user:CANARY@host")
+    result, lost = PipelineResult({}, SimpleNamespace(), 1.0), ConnectError("at postgresql://user:CANARY@host")
     config, workspace = load_pipeline(CONFIG), Path()
     told[:] = [result, lost]
     assert flows.pipeline.run_pipeline(config, workspace) is result
-    assert "could not be told (ConnectError)" in caplog.text
+    assert "could not be told how the run ended (ConnectError)" in caplog.text
     told[:] = [lost]
     with pytest.raises(FoundryError, match="does not answer") as refused:
         flows.pipeline.run_pipeline(config, workspace)
     assert refused.value.exit_code == 1
     assert "CANARY" not in f"{refused.value} {refused.value.hint} {caplog.text}"
-    for error in (FoundryError("no disk"), ValueError("ours")):
-        told[:] = [error]
-        with pytest.raises(type(error), match=str(error)):
+    for ends in ([FoundryError("no disk")], [ValueError("ours")], [FoundryError("no disk"), lost]):
+        told[:] = ends
+        with pytest.raises(type(ends[0]), match=str(ends[0])):
             flows.pipeline.run_pipeline(config, workspace)
 
 
@@ -70,7 +72,7 @@ def test_what_is_done_counts_and_what_is_not_is_told(told: list[Any], caplog: py
 def test_the_result_counts_and_the_next_run_closes_what_was_left_open(tmp_path: Path) -> None:
     lost = run(tmp_path, "lost", **QUICK)
     assert (lost.returncode, lost.stdout) == (0, "7\n"), lost.stderr[-3000:]
-    assert "The run is complete, but Prefect could not be told" in lost.stderr
+    assert "Prefect could not be told how the run ended" in lost.stderr
     assert ("flow", "RUNNING") in states(tmp_path)
     well = run(tmp_path, "well")
     assert (well.returncode, well.stdout) == (0, "7\n"), well.stderr[-3000:]

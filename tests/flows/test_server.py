@@ -30,7 +30,12 @@ PATIENCE_SECONDS = 600
 
 
 def ask(server: PrefectServer, path: str, body: Any) -> Any:
-    reply = send(server.url, "POST", f"/api/{path}", body, secret=server.secret)
+    deadline = time.monotonic() + 120
+    while True:
+        reply = send(server.url, "POST", f"/api/{path}", body, secret=server.secret)
+        if reply.status != 503 or time.monotonic() > deadline:  # its database is busy on a small machine
+            break
+        time.sleep(1)
     assert reply.status < 300, reply
     return reply.json()
 
