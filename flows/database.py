@@ -52,7 +52,7 @@ def _check_address(name: str, address: str) -> None:
         return
     try:
         parts = urlsplit(address)
-        valid = bool(parts.hostname) and parts.port != 0
+        valid = parts.port != 0
         secret = parts.password is not None or "password=" in parts.query
     except ValueError:  # a port that is no number
         valid = secret = False
@@ -62,7 +62,7 @@ def _check_address(name: str, address: str) -> None:
             hint="Give it in PGPASSWORD, or in the file that PGPASSFILE names.",
         )
     if not valid:
-        raise FoundryError(f"{name}: expected a host and a port that is a number.", hint="See docs/records.md.")
+        raise FoundryError(f"{name}: expected a port that is a number.", hint="See docs/records.md.")
 
 
 def _check_file(path: Path) -> None:

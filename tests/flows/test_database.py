@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import sqlite3
 import time
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from support.small import CONFIG, HERE
 
 import flows.database
 from flows.database import ADDRESSES, require_database
+from gme_cli.main import run
 from gme_data.errors import FoundryError
 from gme_data.urls import sqlite_url
 
@@ -74,6 +77,21 @@ def test_a_locked_one_is_told_within_seconds(tmp_path: Path, monkeypatch: pytest
     assert (refused.value.exit_code, str(path) in str(refused.value)) == (1, True)
 
 
+def test_the_pipeline_says_so_before_its_first_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(flows.database, "WAIT_SECONDS", 0.2)
+    shutil.copy(HERE / "promotion.yaml", tmp_path)
+    path = make(tmp_path / "runs" / "prefect" / "prefect.db")
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        assert run(["pipeline", "--config", str(CONFIG), "--workspace", str(tmp_path)]) == 1
+    said = capsys.readouterr().err
+    assert f"Prefect's database {path} is locked by another program." in said
+    assert "gme schedules" in said
+    assert not (tmp_path / "data").exists()
+
+
 def test_a_folder_in_its_place_is_told(tmp_path: Path) -> None:
     (tmp_path / "prefect.db").mkdir()
     with pytest.raises(FoundryError, match="can't be used"):
@@ -89,7 +107,6 @@ def test_a_folder_in_its_place_is_told(tmp_path: Path) -> None:
         ("mysql://user:CANARY@host/prefect", "expected postgresql"),
         ("CANARY", "expected postgresql"),
         ("postgresql+asyncpg://CANARY@host:port/prefect", "a port that is a number"),
-        ("postgresql+asyncpg:///prefect", "expected a host"),
     ],
 )
 def test_a_bad_address_is_refused_and_not_shown(name: str, address: str, said: str) -> None:
@@ -101,3 +118,4 @@ def test_a_bad_address_is_refused_and_not_shown(name: str, address: str, said: s
 
 def test_an_address_without_a_password_is_taken() -> None:
     require_database({ADDRESSES[1]: "postgresql+asyncpg://prefect@records.example:5432/prefect?ssl=verify-full"})
+    require_database({ADDRESSES[0]: "postgresql+asyncpg:///prefect"})  # PGHOST says where

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import mlflow.environment_variables
 import pytest
+from mlflow.server.security_utils import is_allowed_host_header, should_block_cors_request
 from release_miniature import build_workspace
 from support.intruder import EVIL, REBOUND, listening, send
 from websockets.exceptions import ConnectionClosed, WebSocketException
@@ -160,6 +162,18 @@ def test_mlflow_answers_to_its_own_names_alone(served: Served) -> None:
     for name in ("127.0.0.1", "localhost"):
         host = f"{name}:{port}"
         assert send(url, "POST", path, {"max_results": 1}, Host=host, Origin=f"http://{host}").status == 200
+
+
+def test_the_settings_of_a_server_of_ones_own_name_its_host() -> None:
+    lines = (Path(__file__).parents[2] / "mlflow" / "server.env").read_text().splitlines()
+    given = dict(line.split("=", 1) for line in lines if not line.startswith("#"))
+    assert given.keys() <= vars(mlflow.environment_variables).keys()
+    hosts, origins = (given[f"MLFLOW_SERVER_{what}"].split(",") for what in ("ALLOWED_HOSTS", "CORS_ALLOWED_ORIGINS"))
+    assert is_allowed_host_header(hosts, "mlflow.example.org")
+    assert not should_block_cors_request("https://mlflow.example.org", "POST", origins)
+    for host in ("192.168.1.1.evil.example", "mlflow.example.org.evil.example", "10.0.0.1"):
+        assert not is_allowed_host_header(hosts, host)
+        assert should_block_cors_request(f"https://{host}", "POST", origins)
 
 
 def test_user_mistakes(tmp_path: Path, served: Served) -> None:

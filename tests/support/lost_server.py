@@ -14,8 +14,10 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import urlsplit
 
 import psutil
+from support.intruder import EVIL, REBOUND, listening, send
 
 from flows import server
 
@@ -24,6 +26,14 @@ def end_server() -> None:
     for child in psutil.Process().children():
         child.kill()
     time.sleep(1)  # whoever started it is to see its end, not we
+
+
+def assert_guarded(url: str) -> None:
+    """The server of a run is the only thing that listens, and answers nobody without the secret."""
+    assert listening() == {("127.0.0.1", urlsplit(url).port)}, listening()
+    for headers in ({"Origin": EVIL}, {"Origin": EVIL, "Host": REBOUND}, {}):
+        reply = send(url, "POST", "/api/flow_runs/filter", {}, **headers)
+        assert (reply.status, reply.lets_pages_read) == (401, False), reply
 
 
 def main(workspace: Path, what: str) -> None:
@@ -39,6 +49,8 @@ def main(workspace: Path, what: str) -> None:
 
         @task(name="work")
         def work() -> Any:
+            if what == "well":
+                assert_guarded(os.environ["PREFECT_API_URL"].removesuffix("/api"))
             if what in ("lost", "killed"):
                 end_server()
             if what == "died":
