@@ -129,6 +129,9 @@ def _server_settings(server: PrefectServer) -> dict[str, str]:
         "PREFECT_SERVER_API_AUTH_STRING": server.secret,
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": server.url,
         "PREFECT_SERVER_UI_API_URL": f"{server.url}/api",
+        # The second page of Prefect's asks Amplitude for its settings, whatever is said about analytics.
+        "PREFECT_SERVER_UI_V2_ENABLED": "false",
+        "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
     }
 
 

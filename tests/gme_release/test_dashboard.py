@@ -72,7 +72,7 @@ def test_both_show_what_was_recorded(served: Served) -> None:
     assert run["run"]["info"]["status"] == "FINISHED"
     page = send(mlflow, "GET", f"/get-artifact?run_id={served.run}&path=report/report.html")
     assert page.body == b"<h1>Report</h1>"
-    assert b"<html" in send(prefect.url, "GET", "/v2/").body
+    assert b"<html" in send(prefect.url, "GET", "/dashboard", Accept="text/html").body
     told = send(prefect.url, "GET", "/ui-settings").json()
     # The page must ask the API of this very server, not one at Prefect's default port, and for the secret.
     assert (told["api_url"], told["auth"]) == (f"{prefect.url}/api", "BASIC")
