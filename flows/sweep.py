@@ -62,21 +62,23 @@ def close_left_open(*, alone: bool) -> list[str]:
     """Close what earlier pipelines of this machine left open; returns the names of the runs. Best effort.
 
     Args:
-        alone: Nobody else starts pipelines by hand on this server's database: then a run that no deployment made is
-            dead even if it was killed before it could say which process stands behind it.
+        alone: Nobody else starts pipelines by hand on this server's database: then a run that neither a deployment nor
+            another run made is dead even if it was killed before it could say which process stands behind it.
     """
-
-    def reason(run: FlowRun) -> str:
-        process = run.labels.get(PROCESS)
-        gone = is_gone(str(process)) if process else alone and run.deployment_id is None
-        return _GONE if gone else ""
-
     try:
         with get_client(sync_client=True) as client:
-            return [run.name for run, _ in _close(client, reason)]
+            return [run.name for run, _ in _close(client, lambda run: left_open(run, alone=alone))]
     except Exception:
         _LOGGER.warning("What earlier runs left open in Prefect could not be closed.", exc_info=True)
         return []
+
+
+def left_open(run: FlowRun, *, alone: bool) -> str:
+    """Why an open run is dead; empty if it may live. See `close_left_open`."""
+    process = run.labels.get(PROCESS)
+    by_hand = run.deployment_id is None and run.parent_task_run_id is None
+    gone = is_gone(str(process)) if process else alone and by_hand
+    return _GONE if gone else ""
 
 
 def flush() -> None:

@@ -147,7 +147,7 @@ def test_a_schedule_fires_and_its_run_closes_what_is_dead(tmp_path: Path) -> Non
         assert "The run brings job variables (command)" in run["state"]["message"]
         assert not (tmp_path / "marker").exists()
         more = listening() - listened - {("127.0.0.1", urlsplit(server.url).port)}
-        # Prefect's workers listen to the processes of their runs, for a token that serves once; to others they are deaf.
+        # Workers listen to the processes of their runs, for a token that serves once; to others they are deaf.
         assert all(host == "127.0.0.1" and says_nothing(port) for host, port in more), more
         weekly = {"deployments": {"name": {"any_": ["weekly"]}}}
         assert set(states(server, weekly)) == {"SCHEDULED"}
