@@ -139,8 +139,7 @@ class _Keeper:
     """Starts the server, and again if it is killed: its records are on disk, and clients wait for it for seconds."""
 
     def __init__(self, command: tuple[str, ...], environment: Mapping[str, str], workspace: Path, log: Path) -> None:
-        self._start = lambda mode: start_program("prefect", command, environment, workspace, log, mode)
-        self._log = log
+        self._command, self._environment, self._workspace, self._log = command, environment, workspace, log
         self._stopped = threading.Event()
         self.process: Program = self._start("wb")
         self._thread = threading.Thread(target=self._keep, name="prefect-server", daemon=True)
@@ -150,6 +149,9 @@ class _Keeper:
         self._stopped.set()
         self._thread.join()
         stop_program(self.process)
+
+    def _start(self, mode: str) -> Program:
+        return start_program("prefect", self._command, self._environment, self._workspace, self._log, mode)
 
     def _keep(self) -> None:
         for _ in range(_MOST_RESTARTS):
