@@ -13,18 +13,17 @@ from prefect import flow
 from prefect.context import FlowRunContext
 from pydantic import AwareDatetime
 
+from flows.begin import begin_run
 from flows.chain import run_alone
 from flows.clock import SystemClock
 from flows.config import PipelineConfig, load_pipeline
 from flows.notify import on_crashed, on_failure, tell
-from flows.pipeline import pipeline
+from flows.pipeline import run_pipeline
 from flows.preflight import require_ready
 from flows.schedule import Schedule
 from flows.server import hold_workspace
 from flows.settings import FlowSettings
 from flows.slots import Slot, State, fire
-from flows.sweep import sign_run
-from gme_data.environment import settle
 from gme_data.settings import Frozen, load_config
 
 
@@ -82,8 +81,7 @@ class StudyRequest(Frozen):
 @flow(name="gme-scheduled", on_failure=[on_failure], on_crashed=[on_crashed])
 def scheduled_pipeline(request: PipelineRequest) -> dict[str, Any]:
     """The whole chain for one slot, at most once; returns the slot's record."""
-    settle()
-    sign_run()
+    begin_run()
     config = request.load()
     workspace = _workspace(request.workspace)
     date, schedule = _logical_date(request)
@@ -99,8 +97,7 @@ def scheduled_pipeline(request: PipelineRequest) -> dict[str, Any]:
 @flow(name="gme-step", on_failure=[on_failure], on_crashed=[on_crashed])
 def one_step(request: StepRequest) -> dict[str, Any]:
     """One step on what the workspace holds."""
-    settle()
-    sign_run()
+    begin_run()
     workspace = _workspace(request.workspace)
     with hold_workspace(workspace):
         outcome = run_alone(request.step, request.load(), workspace)
@@ -112,8 +109,7 @@ def stage_zero(request: StarterRequest) -> dict[str, str]:
     """Stage 0; returns where the small model and its scores lie. Ships nothing: that changes the checkout."""
     from flows.starter import StageZeroConfig, make_starter
 
-    settle()
-    sign_run()
+    begin_run()
     workspace = _workspace(request.workspace)
     recipe = load_config(request.config, StageZeroConfig, request.overrides)
     with hold_workspace(workspace):
@@ -126,8 +122,7 @@ def one_study(request: StudyRequest) -> str:
     """A study; returns its table."""
     from flows.study import StudyConfig, study, table
 
-    settle()
-    sign_run()
+    begin_run()
     workspace = _workspace(request.workspace)
     with hold_workspace(workspace):
         return table(study(load_config(request.study, StudyConfig), workspace))
@@ -140,7 +135,7 @@ def _workspace(asked: Path) -> Path:
 def _work(config: PipelineConfig, workspace: Path) -> tuple[State, str, dict[str, Any]]:
     with hold_workspace(workspace):
         require_ready(config, workspace)
-        record = pipeline(config, workspace).record
+        record = run_pipeline(config, workspace).record
     return "done" if record.passed else "gate-closed", "; ".join(record.reasons), record.as_dict()
 
 

@@ -18,6 +18,13 @@ _SECONDS = 5.0
 Event = Literal["completed", "gate-closed", "failed", "crashed", "skipped"]
 
 
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """The message goes where the user said, and nowhere else."""
+
+    def redirect_request(self, *_: object) -> None:
+        """Follow none: the answer is then an error."""
+
+
 def tell(event: Event, text: str, run: str = "") -> bool:
     """Send a message if ``GME_WEBHOOK_URL`` is set; returns whether it was taken."""
     url = FlowSettings().webhook_url
@@ -28,7 +35,7 @@ def tell(event: Event, text: str, run: str = "") -> bool:
         request = urllib.request.Request(url.get_secret_value(), body, {"Content-Type": "application/json"})  # noqa: S310 - looked at below
         if request.type not in {"http", "https"}:
             raise ValueError("not http")
-        with urllib.request.urlopen(request, timeout=_SECONDS):  # noqa: S310 - http alone
+        with urllib.request.build_opener(_NoRedirect).open(request, timeout=_SECONDS):
             return True
     except Exception as error:
         # The type alone: texts of network errors may repeat the address.

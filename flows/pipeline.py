@@ -19,12 +19,15 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from flows import artifacts
 from flows.apart import end_running
+from flows.begin import sign_run
 from flows.chain import find_made
 from flows.config import PipelineConfig
 from flows.console import announce
 from flows.records import Record, record
+from flows.server import is_passing
 from flows.tracking import run_followed, tracked
-from flows.transient import retry_transient
+from flows.transient import is_of_prefect, retry_transient
+from gme_data.errors import FoundryError
 from gme_data.redact import redact_error
 from gme_data.steps import Outcome
 
@@ -41,6 +44,36 @@ class PipelineResult:
     seconds: float
 
 
+_ended: list[PipelineResult | BaseException] = []  # one pipeline at a time in a process, see `flows.server`
+
+
+def run_pipeline(config: PipelineConfig, workspace: Path) -> PipelineResult:
+    """`pipeline`, whose result counts even if Prefect can't be told of it any more.
+
+    Raises:
+        FoundryError: What the failing step says, or that Prefect's server was lost before the end; finished steps stay.
+    """
+    _ended.clear()
+    try:
+        return pipeline(config, workspace)
+    except Exception as error:
+        end = _ended.pop() if _ended else error
+        if end is not error:
+            _LOGGER.warning("Prefect could not be told how the run ended (%s).", type(error).__name__)
+        if isinstance(end, PipelineResult):
+            return end
+        if end is not error:
+            raise end from error
+        if is_of_prefect(error):
+            # The type alone: the text may hold the address of the server or its database.
+            raise FoundryError(
+                f"Prefect's server does not answer ({type(error).__name__}).",
+                hint="Run the same command again: finished steps stay.",
+                exit_code=1,
+            ) from error
+        raise
+
+
 @flow(name="gme-pipeline", task_runner=_TWO_AT_A_TIME, validate_parameters=False)
 def pipeline(config: PipelineConfig, workspace: Path) -> PipelineResult:
     """Data to registered model.
@@ -48,19 +81,23 @@ def pipeline(config: PipelineConfig, workspace: Path) -> PipelineResult:
     Raises:
         FoundryError: What the failing step says; the steps before it stay done.
     """
+    sign_run()
     try:
         with tracked(config, workspace, _flow_run()):
-            return _run_chain(config, workspace)
+            result = _run_chain(config, workspace)
+        _ended.append(result)
     except BaseException as error:
+        _ended.append(error)
         # A step that another thread waits for would hold up the end of the flow until it is done.
         end_running()
         redact_error(error)  # Prefect keeps what it is told
         raise
+    return result
 
 
 def _flow_run() -> dict[str, str]:
-    """``id`` and ``url`` of the run; a server that ends with the run has no page, and Prefect says `None/...`."""
-    url = str(flow_run.ui_url)
+    """``id`` and ``url`` of the run; a server that ends with the run has no page."""
+    url = "" if is_passing() else str(flow_run.ui_url)
     return {"id": str(flow_run.id), "url": url if url.startswith("http") else ""}
 
 

@@ -8,6 +8,7 @@ its holder. Knows no orchestrator and nothing of what a run does.
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from gme_data.settings import Frozen
 State = Literal["running", "done", "gate-closed", "failed", "skipped"]
 _SETTLED: tuple[State, ...] = ("done", "gate-closed")
 _LONGEST_WAIT = timedelta(minutes=2)
+_MOST_NOTED = 200
 _STAMP = "%Y%m%dT%H%M%SZ"
 
 
@@ -182,18 +184,20 @@ def _await(slot: Slot, clock: Clock) -> None:
 def _overtaken_by(slot: Slot, workspace: Path, clock: Clock, schedule: Schedule | None) -> datetime | None:
     if schedule is None:
         return None
-    # A clock that was set back knows less than the records.
-    begun = [found.slot for found in records(workspace, slot.pipeline) if found.state != "skipped"]
+    # Another machine's clock may be ahead by as much as is waited for; a slot beyond that was begun by a wrong clock.
+    latest = clock.now() + _LONGEST_WAIT
+    known = records(workspace, slot.pipeline)
+    begun = [found.slot for found in known if found.state != "skipped" and found.slot <= latest]
     newest = max([schedule.newest(clock.now()), *begun])
     return newest if newest > slot.date else None
 
 
 def _skip_missed(slot: Slot, workspace: Path, clock: Clock, schedule: Schedule) -> None:
-    """Note the slots between the last one recorded and this one, which nobody fired."""
+    """Note the newest slots between the last one recorded and this one, which nobody fired."""
     earlier = [found.slot for found in records(workspace, slot.pipeline) if found.slot < slot.date]
     if not earlier:
         return
-    for date in schedule.between(max(earlier), slot.date):
+    for date in deque(schedule.between(max(earlier), slot.date), maxlen=_MOST_NOTED):
         missed = slot.at(date)
         with _held(missed, workspace) as mine:
             if mine and read_record(missed, workspace) is None:

@@ -26,6 +26,14 @@ def is_transient(error: BaseException | None) -> bool:
     return False
 
 
+def is_of_prefect(error: BaseException) -> bool:
+    """Whether Prefect raised `error` because its server did not answer or answered with an error."""
+    from httpx import HTTPError
+    from prefect.exceptions import PrefectException
+
+    return isinstance(error, HTTPError | PrefectException)
+
+
 def retry_transient(task: Any, task_run: Any, state: Any) -> bool:  # noqa: ANN401 - Prefect's signature
     """For ``retry_condition_fn`` of a Prefect task."""
     found = state.result(raise_on_failure=False)

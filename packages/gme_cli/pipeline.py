@@ -95,7 +95,7 @@ def _run_flow(workspace: Path, common: Common) -> PipelineResult:
     config = common.pipeline()
     with local_records(workspace):
         from flows.console import quiet_orchestrator
-        from flows.pipeline import pipeline as run_pipeline
+        from flows.pipeline import run_pipeline
 
         if not os.environ.get("GME_DEBUG"):
             quiet_orchestrator()

@@ -23,8 +23,9 @@ def schedules(*, port: int | None = None, common: Common = _COMMON) -> None:
     from flows.serve import running_schedules
 
     say("Starting server, deployments and workers ...")
-    with running_schedules(common.workspace, port) as url:
-        say(f"Prefect  {url}   schedules, runs, artifacts. Ctrl-C stops all.")
+    with running_schedules(common.workspace, port) as server:
+        say(f"Prefect  {server.url}   schedules, runs, artifacts. Log in with  {server.secret}")
+        say("Ctrl-C stops all.")
         try:
             signal.pause()
         except KeyboardInterrupt:

@@ -1,180 +1,66 @@
-"""Both user interfaces on what the runs wrote: the servers of MLflow and Prefect, started and stopped together.
-
-Prefect is started as a program with the environment it is given; this module does not import it and does not know
-where its database lies.
-"""
+"""MLflow's user interface on what the runs wrote: its server on loopback, obeying its own page alone."""
 
 from __future__ import annotations
 
 import os
-import signal
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from gme_data.errors import FoundryError
+from gme_data.programs import LOOPBACK, Program, await_answer, free_port, running_program
 from gme_release.settings import RecordSettings
 
-_HOST = "127.0.0.1"
 _START_SECONDS = 120.0
-_STOP_SECONDS = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class Dashboards:
-    """Addresses of the running servers."""
-
-    mlflow: str
-    prefect: str
-
-
-def serve_dashboards(
-    workspace: Path,
-    prefect_environment: Mapping[str, str],
-    *,
-    mlflow_port: int | None = None,
-    prefect_port: int | None = None,
-    announce: Callable[[str], None] | None = None,
-) -> None:
-    """Serve both until Ctrl-C.
+@contextmanager
+def launched_mlflow(workspace: Path, port: int | None = None) -> Iterator[tuple[str, Program]]:
+    """The server's address inside the block, gone after it; not awaited: others may start meanwhile.
 
     Args:
         workspace: Where the runs are.
-        prefect_environment: What ties Prefect to the workspace.
-        mlflow_port: A free port if None.
-        prefect_port: A free port if None.
-        announce: Takes the lines for people; standard error if None.
+        port: A free one if None.
 
     Raises:
-        FoundryError: Nothing was recorded yet, a port is taken, or a server does not come up.
+        FoundryError: Nothing was recorded yet, or the port is taken.
     """
-    say = announce or _to_stderr
-    say("Starting the MLflow and Prefect servers ...")
-    with running_dashboards(workspace, prefect_environment, mlflow_port=mlflow_port, prefect_port=prefect_port) as urls:
-        say(f"MLflow   {urls.mlflow}   runs, metrics, models\nPrefect  {urls.prefect}   flow runs, artifacts")
-        say("Ctrl-C stops both.")
-        try:
-            signal.pause()
-        except KeyboardInterrupt:
-            say("Stopping ...")
-
-
-@contextmanager
-def running_dashboards(
-    workspace: Path,
-    prefect_environment: Mapping[str, str],
-    *,
-    mlflow_port: int | None = None,
-    prefect_port: int | None = None,
-) -> Iterator[Dashboards]:
-    """Both servers, healthy inside the block and gone after it. See `serve_dashboards`."""
     RecordSettings.from_environment().require_records(workspace)
-    mlflow_at, prefect_at = _address(mlflow_port), _address(prefect_port)
-    logs = workspace / "runs" / "dashboard"
-    logs.mkdir(parents=True, exist_ok=True)
-    # Prefect makes no folder for a database whose address it is told.
-    Path(prefect_environment["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)
-    with ExitStack() as stack:
-        # Both start at once: each needs several seconds.
-        mlflow = stack.enter_context(
-            _server(_mlflow_command(mlflow_at), _mlflow_environment(workspace), workspace, logs / "mlflow.log")
-        )
-        # The page asks the API where this says; by default it would look at another port than ours.
-        prefect_settings = {**prefect_environment, "PREFECT_SERVER_UI_API_URL": f"{_url(prefect_at)}/api"}
-        prefect = stack.enter_context(
-            _server(_prefect_command(prefect_at), prefect_settings, workspace, logs / "prefect.log")
-        )
-        _wait_healthy("MLflow", mlflow, f"{_url(mlflow_at)}/health", logs / "mlflow.log")
-        _wait_healthy("Prefect", prefect, f"{_url(prefect_at)}/api/health", logs / "prefect.log")
-        yield Dashboards(_url(mlflow_at), _url(prefect_at))
+    number = free_port(port)
+    command = ("server", "--host", LOOPBACK, "--port", str(number), "--workers", "1")
+    environment = {**os.environ, **_environment(workspace, number)}
+    with running_program("mlflow", command, environment, workspace, mlflow_log(workspace)) as process:
+        yield f"http://{LOOPBACK}:{number}", process
 
 
-def _mlflow_command(port: int) -> list[str]:
-    return [sys.executable, "-m", "mlflow", "server", "--host", _HOST, "--port", str(port), "--workers", "1"]
+def await_mlflow(url: str, process: Program, workspace: Path) -> None:
+    """Return when it answers.
+
+    Raises:
+        FoundryError: It ended, or does not answer.
+    """
+    await_answer("MLflow's server", process, f"{url}/health", mlflow_log(workspace), _START_SECONDS)
 
 
-def _mlflow_environment(workspace: Path) -> dict[str, str]:
-    """What the server is to serve; in its environment, because everybody can read the arguments of a process."""
+def mlflow_log(workspace: Path) -> Path:
+    """What the server says."""
+    return workspace / "runs" / "dashboard" / "mlflow.log"
+
+
+def _environment(workspace: Path, port: int) -> dict[str, str]:
+    """What the server is to serve, and to whom.
+
+    It stands in its environment, because everybody can read the arguments of a process. MLflow's own patterns of hosts
+    begin like private addresses, and so let pass a name such as ``192.168.1.1.evil.example``.
+    """
     settings = RecordSettings.from_environment()
     root = settings.artifact_root or "runs/mlflow/artifacts"  # relative: the server runs in the workspace
+    names = [f"{name}:{port}" for name in (LOOPBACK, "localhost")]
     return {
         "MLFLOW_BACKEND_STORE_URI": settings.tracking_uri(workspace),
         "MLFLOW_ARTIFACTS_DESTINATION": root,
+        "MLFLOW_SERVER_ALLOWED_HOSTS": ",".join(names),
+        "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": ",".join(f"http://{name}" for name in names),
+        "MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE": "false",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
     }
-
-
-def _prefect_command(port: int) -> list[str]:
-    return [sys.executable, "-m", "prefect", "server", "start", "--host", _HOST, "--port", str(port)]
-
-
-@contextmanager
-def _server(
-    command: list[str], environment: Mapping[str, str], workspace: Path, log: Path
-) -> Iterator[subprocess.Popen[bytes]]:
-    # A process group of its own: Ctrl-C reaches us alone, and the workers a server starts end with it.
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command,
-            cwd=workspace,
-            env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **environment},
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
-        yield process
-    finally:
-        _stop(process)
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    for sign in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(process.pid, sign)
-            process.wait(_STOP_SECONDS)
-        except ProcessLookupError:
-            break
-        except subprocess.TimeoutExpired:
-            continue
-    process.poll()
-
-
-def _wait_healthy(name: str, process: subprocess.Popen[bytes], url: str, log: Path) -> None:
-    deadline = time.monotonic() + _START_SECONDS
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            raise FoundryError(f"The {name} server ended at once.", hint=f"See {log}.", exit_code=1)
-        try:
-            with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310 - our own http address
-                if answer.status == 200:
-                    return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.2)
-    raise FoundryError(f"The {name} server did not answer in {_START_SECONDS:.0f} s.", hint=f"See {log}.", exit_code=1)
-
-
-def _address(port: int | None) -> int:
-    """`port` if it is free, or any free one."""
-    with socket.socket() as probe:
-        try:
-            probe.bind((_HOST, port or 0))
-        except OSError as error:
-            raise FoundryError(f"Port {port} is taken.", hint="Give another, or none to get a free one.") from error
-        return int(probe.getsockname()[1])
-
-
-def _url(port: int) -> str:
-    return f"http://{_HOST}:{port}"
-
-
-def _to_stderr(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
-    sys.stderr.flush()

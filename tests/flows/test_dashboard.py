@@ -6,12 +6,12 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from support.small import Small
 
-from flows.server import prefect_environment
-from gme_release.dashboard import Dashboards, running_dashboards
+from gme_cli.dashboard import Dashboards, running_dashboards
 from gme_release.tracking import open_client
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -34,9 +34,8 @@ def page() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def served(page: Any, finished: tuple[Small, dict[str, Any]]) -> Iterator[Dashboards]:
-    workspace = finished[0].workspace
-    with running_dashboards(workspace, prefect_environment(workspace)) as urls:
-        yield urls
+    with running_dashboards(finished[0].workspace) as shown:
+        yield shown
 
 
 def seen(page: Any, *texts: str) -> None:
@@ -76,11 +75,20 @@ def test_mlflow_shows_the_run_its_steps_curves_and_plots(
 def test_prefect_shows_the_run_and_what_it_leads_to(
     page: Any, served: Dashboards, finished: tuple[Small, dict[str, Any]], tmp_path: Path
 ) -> None:
-    page.goto(f"{served.prefect}/runs", timeout=MOST)
+    asked: set[str] = set()
+    page.on("request", lambda request: asked.add(urlsplit(request.url).netloc))
+    url, form = served.prefect.url, page.get_by_placeholder("admin:pass")
+    page.goto(f"{url}/runs", timeout=MOST)
+    form.fill("guessed")
+    page.keyboard.press("Enter")
+    seen(page, "Authentication failed")
+    form.fill(served.prefect.secret)
+    page.keyboard.press("Enter")
     seen(page, "gme-pipeline", "Completed", "10 Task runs")
     page.screenshot(path=tmp_path / "prefect.png")
-    page.goto(f"{served.prefect}/artifacts", timeout=MOST)
+    page.goto(f"{url}/artifacts", timeout=MOST)
     seen(page, "scores", "verdict", "funnel", f"small v{finished[1]['version']} registered and champion")
     page.get_by_text("verdict").first.click()
     page.locator("a[href*='/artifacts/artifact/']").first.click()
     seen(page, "detail", "floor/place-question-t2t")
+    assert asked == {urlsplit(url).netloc}  # and nobody else is told of it

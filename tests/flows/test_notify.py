@@ -24,8 +24,13 @@ def hook() -> Iterator[tuple[str, Heard]]:
     class Listener(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             heard.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(500 if self.path.startswith("/broken") else 200)
+            status = int(self.path.strip("/").partition("?")[0] or 200)
+            self.send_response(status)
+            if status in range(300, 400):
+                self.send_header("Location", "/200?redirected")
             self.end_headers()
+
+        do_GET = do_POST
 
         def log_message(self, *_: object) -> None:
             pass
@@ -46,7 +51,7 @@ def test_a_message_is_sent(hook: tuple[str, Heard], monkeypatch: pytest.MonkeyPa
     assert heard == [{"text": "GME Foundry: too low", "event": "gate-closed", "run": "run-1"}]
 
 
-@pytest.mark.parametrize("address", ["{}/broken?token=hush", "http://hush@127.0.0.1:1/", "file:///hush", "hush"])
+@pytest.mark.parametrize("address", ["{}/500?token=hush", "http://hush@127.0.0.1:1/", "file:///hush", "hush"])
 def test_a_failing_webhook_is_survived_and_not_named(
     address: str, hook: tuple[str, Heard], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -54,6 +59,13 @@ def test_a_failing_webhook_is_survived_and_not_named(
     assert not tell("failed", "text")
     assert "did not take" in caplog.text
     assert "hush" not in caplog.text
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_no_redirect_is_followed(hook: tuple[str, Heard], status: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GME_WEBHOOK_URL", f"{hook[0]}/{status}")
+    assert not tell("failed", "text")
+    assert len(hook[1]) == 1
 
 
 def test_without_an_address_nothing_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:

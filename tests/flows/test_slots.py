@@ -118,12 +118,39 @@ def test_a_clock_set_back_undoes_nothing(world: World) -> None:
     world.at(2)
     world.fire(2)
     world.at(0.5)
-    assert not world.fire(0).ran  # a newer one is recorded, though this clock does not know its day
     with pytest.raises(FoundryError, match="in the future"):
         world.fire(2)
     world.at(2)
     assert "done already" in world.fire(2).summary()
+    assert not world.fire(0).ran
     assert world.done == [2]
+
+
+def test_a_clock_that_was_a_year_ahead_stops_no_slot_once_it_is_right(world: World) -> None:
+    world.fire(0)
+    world.at(365)
+    assert world.fire(365).ran
+    for day in (1, 2, 3):  # all of them noted as skipped in that moment
+        world.at(day)
+        assert world.fire(day).ran
+    world.at(5)
+    assert [world.fire(day).ran for day in (4, 5)] == [False, True]
+    assert world.done == [0, 365, 1, 2, 3, 5]
+
+
+def test_a_machine_whose_clock_is_seconds_ahead_is_believed(world: World) -> None:
+    world.at(2)
+    world.fire(2)
+    world.at(2 - 60 / 86400)
+    assert not world.fire(1).ran
+
+
+def test_a_schedule_of_every_minute_notes_no_year_of_slots(world: World) -> None:
+    minutes = Schedule(cron="* * * * *")
+    world.fire(0, schedule=minutes)
+    world.at(30)
+    assert world.fire(30, schedule=minutes).ran
+    assert len(records(world.workspace)) == 2 + 200
 
 
 @pytest.mark.parametrize(

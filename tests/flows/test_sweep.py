@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from support.week import START, GivenClock
 
-from flows.sweep import PROCESS, SweepRequest, close_dead, sign
+from flows.begin import PROCESS, sign
+from flows.sweep import SweepRequest, close_dead, left_open
 
 MACHINE, PID, BEGAN = sign().rsplit(":", 2)
 
@@ -23,6 +24,9 @@ class Server:
 
     def read_flow_runs(self, *, limit: int, offset: int, **_: object) -> list[FlowRun]:
         return list(self.runs[offset : offset + limit])
+
+    def read_task_runs(self, **_: object) -> list[object]:
+        return []  # those of a real server are closed in test_lost_server.py
 
     def set_flow_run_state(self, _: object, state: State, *, force: bool) -> None:
         assert force
@@ -59,3 +63,33 @@ def test_dead_runs_are_found_behind_many_that_are_alive() -> None:
     runs = [FlowRun(flow_id=uuid4(), name=f"run-{number}", state=alive) for number in range(400)]
     server = Server(*runs, FlowRun(flow_id=uuid4(), name="stuck", state=stuck))
     assert close_dead(server, SweepRequest(), GivenClock()) == ["stuck"]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("process", "made_by", "alone", "dead"),
+    [
+        (f"{MACHINE}:{PID}:{int(BEGAN) - 60}", {}, False, True),
+        (f"{MACHINE}:{PID}:{int(BEGAN) - 60}", {"parent_task_run_id": uuid4()}, False, True),
+        (f"{MACHINE}:{PID}:{BEGAN}", {}, True, False),
+        (f"elsewhere:{PID}:{BEGAN}", {}, True, False),
+        (None, {}, True, True),
+        (None, {}, False, False),
+        (None, {"deployment_id": uuid4()}, True, False),
+        (None, {"parent_task_run_id": uuid4()}, True, False),
+    ],
+    ids=[
+        "dead",
+        "dead-subflow",
+        "alive",
+        "elsewhere",
+        "unsigned",
+        "unsigned-of-others",
+        "deployed",
+        "unsigned-subflow",
+    ],
+)
+def test_what_the_next_pipeline_closes(process: str | None, made_by: dict[str, UUID], alone: bool, dead: bool) -> None:
+    state = State(type=StateType.RUNNING, timestamp=START)
+    labels = {PROCESS: process} if process else {}
+    run = FlowRun.model_validate({"flow_id": uuid4(), "state": state, "labels": labels, **made_by})
+    assert bool(left_open(run, alone=alone)) is dead

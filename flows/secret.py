@@ -1,0 +1,77 @@
+"""The secret that Prefect's servers of a workspace ask for: made once, random, readable by its user alone."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import stat
+import threading
+from pathlib import Path
+
+from gme_data.errors import FoundryError
+
+_NAME = "login"
+_SECRET = re.compile(r"gme:[A-Za-z0-9_-]{43}")
+_LONGEST = 100
+
+
+def secret_path(workspace: Path) -> Path:
+    """Where the secret of a workspace is kept."""
+    return workspace.resolve() / "runs" / "prefect" / _NAME
+
+
+def workspace_secret(workspace: Path) -> str:
+    """What a client says as ``PREFECT_API_AUTH_STRING``, and a person in the login form of the page.
+
+    Raises:
+        FoundryError: What lies in its place is no such secret, or others can read it.
+    """
+    path = secret_path(workspace)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.is_symlink() and not path.exists():
+        _make(path)
+    return _read(path)
+
+
+def _make(path: Path) -> None:
+    """Publish a whole new secret, unless another process was faster: then theirs counts."""
+    part = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
+    part.unlink(missing_ok=True)
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "w", encoding="ascii") as handle:
+            handle.write(f"gme:{secrets.token_urlsafe(32)}\n")
+            handle.flush()
+            os.fsync(handle.fileno())
+        try:
+            os.link(part, path)
+        except FileExistsError:
+            return
+    finally:
+        part.unlink()
+
+
+def _read(path: Path) -> str:
+    try:
+        # No link to elsewhere, and no waiting for the writer of a pipe.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        raise _refused(path, error.strerror or "it can't be read") from error
+    with os.fdopen(descriptor, "rb") as handle:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise _refused(path, "it is no regular file")
+        if status.st_mode & 0o077:
+            raise _refused(path, "others can read it")
+        text = handle.read(_LONGEST).decode("ascii", "replace").strip()
+    if not _SECRET.fullmatch(text):
+        raise _refused(path, "its content was changed")
+    return text
+
+
+def _refused(path: Path, reason: str) -> FoundryError:
+    return FoundryError(
+        f"{path} does not hold the secret of this workspace's Prefect: {reason}.",
+        hint="Stop what serves this workspace, delete the file, and start again: a new one is made.",
+    )

@@ -1,0 +1,125 @@
+"""Servers that are programs of others: started with a log of their own, awaited, ended with all that they started.
+
+Run as a module it is what starts them: ``python -m gme_data.programs PARENT MODULE ARGUMENT...`` runs a Python program
+that does not outlive its parent. Knows no server.
+"""
+
+from __future__ import annotations
+
+import os
+import runpy
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from gme_data.errors import FoundryError
+from gme_data.process import die_with_parent
+
+LOOPBACK = "127.0.0.1"
+_STOP_SECONDS = 20.0
+
+Program = subprocess.Popen[bytes]
+
+
+@contextmanager
+def running_program(
+    module: str, arguments: tuple[str, ...], environment: Mapping[str, str], folder: Path, log: Path
+) -> Iterator[Program]:
+    """``python -m MODULE ARGUMENT...``, ended with its process group when the block ends.
+
+    Args:
+        module: Of the program.
+        arguments: Its command line. Every user of the machine can read it: secrets go into the environment.
+        environment: All of its environment.
+        folder: Where it works.
+        log: Gets what it says; written anew.
+    """
+    process = start_program(module, arguments, environment, folder, log)
+    try:
+        yield process
+    finally:
+        stop_program(process)
+
+
+def start_program(
+    module: str, arguments: tuple[str, ...], environment: Mapping[str, str], folder: Path, log: Path, mode: str = "wb"
+) -> Program:
+    """As `running_program`, for who ends it with `stop_program`; `mode` is how the log is opened."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    path = os.pathsep.join(path for path in sys.path if path)
+    with log.open(mode) as output:
+        return subprocess.Popen(
+            # -P: nothing that lies in the folder is imported.
+            [sys.executable, "-P", "-m", "gme_data.programs", str(os.getpid()), module, *arguments],
+            cwd=folder,
+            env={**environment, "PYTHONPATH": path},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C reaches us alone, and what it starts ends with it
+        )
+
+
+def stop_program(process: Program) -> None:
+    """End it politely, then by force, with its process group."""
+    for sign in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, sign)
+            process.wait(_STOP_SECONDS)
+        except ProcessLookupError:
+            break
+        except subprocess.TimeoutExpired:
+            continue
+    process.poll()
+
+
+def await_answer(name: str, process: Program, url: str, log: Path, seconds: float) -> None:
+    """Return when `url` answers with 200.
+
+    Raises:
+        FoundryError: The program ended, or `seconds` are over.
+    """
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise FoundryError(f"{name} ended with code {process.returncode}.", hint=f"See {log}.", exit_code=1)
+        try:
+            with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 - our own http address
+                if answer.status == 200:
+                    return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.1)
+    raise FoundryError(f"{name} did not answer in {seconds:.0f} s.", hint=f"See {log}.", exit_code=1)
+
+
+def free_port(port: int | None = None) -> int:
+    """`port` if it is free on loopback, or any free one.
+
+    Raises:
+        FoundryError: It is taken.
+    """
+    with socket.socket() as probe:
+        # As servers ask for it: a connection of the server before, in its last minute, does no harm.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port or 0))
+        except OSError as error:
+            raise FoundryError(f"Port {port} is taken.", hint="Give another, or none to get a free one.") from error
+        return int(probe.getsockname()[1])
+
+
+def _run(parent: str, module: str, *arguments: str) -> None:
+    die_with_parent(int(parent))
+    sys.argv = [module, *arguments]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    _run(*sys.argv[1:])

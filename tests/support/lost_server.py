@@ -1,0 +1,66 @@
+"""Run as a program: a pipeline whose chain is one small task, and whose Prefect server is killed meanwhile.
+
+Arguments: the workspace, and what happens: ``lost`` (killed for good), ``killed`` (killed once), ``died`` (the whole
+program is killed), ``well``.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from urllib.parse import urlsplit
+
+import psutil
+from support.intruder import EVIL, REBOUND, listening, send
+
+from flows import server
+
+
+def end_server() -> None:
+    for child in psutil.Process().children():
+        child.kill()
+    time.sleep(1)  # whoever started it is to see its end, not we
+
+
+def assert_guarded(url: str) -> None:
+    """The server of a run is the only thing that listens, and answers nobody without the secret."""
+    assert listening() == {("127.0.0.1", urlsplit(url).port)}, listening()
+    for headers in ({"Origin": EVIL}, {"Origin": EVIL, "Host": REBOUND}, {}):
+        reply = send(url, "POST", "/api/flow_runs/filter", {}, **headers)
+        assert (reply.status, reply.lets_pages_read) == (401, False), reply
+
+
+def main(workspace: Path, what: str) -> None:
+    logging.basicConfig(level=logging.WARNING)
+    if what == "lost":
+        server._MOST_RESTARTS = 0
+    with server.local_records(workspace):
+        from prefect import task
+        from support.small import CONFIG
+
+        from flows import pipeline
+        from flows.config import load_pipeline
+
+        @task(name="work")
+        def work() -> Any:
+            if what == "well":
+                assert_guarded(os.environ["PREFECT_API_URL"].removesuffix("/api"))
+            if what in ("lost", "killed"):
+                end_server()
+            if what == "died":
+                time.sleep(3)  # until Prefect has sent that the task runs
+                os.kill(os.getpid(), signal.SIGKILL)
+            return pipeline.PipelineResult({}, SimpleNamespace(), 7)
+
+        pipeline._run_chain = lambda config, workspace: work()  # the real chain takes minutes
+        print(pipeline.run_pipeline(load_pipeline(CONFIG), workspace).seconds)  # noqa: T201
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2])
