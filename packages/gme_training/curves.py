@@ -112,7 +112,7 @@ def read_curve(events: Path, *, speed: bool = False) -> Curve:
 
 
 def _is_whole(event: dict[str, Any], wanted: Sequence[str]) -> bool:
-    return all(isinstance(event.get(name), str if name in _WORDS else int | float) for name in wanted)
+    return all(isinstance(event.get(name), (str,) if name in _WORDS else (int, float)) for name in wanted)
 
 
 def write_curves(folder: Path, curve: Curve) -> None:

@@ -95,7 +95,8 @@ def read_training(folder: Path) -> Training:
     Raises:
         FoundryError: Shards are missing or corrupt, or a column is missing or of another type.
     """
-    examples, blank = [], []
+    examples: list[Example] = []
+    blank: list[dict[str, Any]] = []
     for row in read_shards(folder / "train", "examples", SCHEMA):
         try:
             examples.append(Example.from_row(row))

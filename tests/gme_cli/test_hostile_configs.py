@@ -28,7 +28,7 @@ VERBS = {"plan": ("plan",), "own": ("corpus", "import"), "starter": ("starter",)
 def in_time() -> Iterator[None]:
     """What hangs is killed, not waited for."""
     signal.signal(signal.SIGALRM, lambda *_: pytest.fail("it hangs"))
-    signal.alarm(60)
+    signal.alarm(300)
     yield
     signal.alarm(0)
 

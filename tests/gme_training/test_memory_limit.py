@@ -38,7 +38,7 @@ def no_memory_for_a_map() -> None:
     "work", [lambda: torch.empty(2**52), lambda: np.empty(2**52), lambda: bytearray(2**60), no_memory_for_a_map]
 )
 def test_what_python_numpy_and_torch_raise_is_out_of_memory(tmp_path: Path, work: Callable[[], object]) -> None:
-    with pytest.raises(FoundryError, match="^Out of memory: ") as caught, explained(tmp_path):
+    with pytest.raises(FoundryError, match=r"^Out of memory: ") as caught, explained(tmp_path):
         work()
     assert caught.value.exit_code == 1
     assert "smaller batches" in str(caught.value.hint)

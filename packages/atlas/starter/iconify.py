@@ -69,7 +69,7 @@ class Icon:
 
 def read_icons(package: Package, folder: Path) -> Iterator[Icon]:
     """Every visible icon of a package, by name. Raises as `read_members`."""
-    kinds = {"icons.json": IconSet, "chars.json": dict[str, str]}
+    kinds: dict[str, Any] = {"icons.json": IconSet, "chars.json": dict[str, str]}
     files = {
         name: parse_json(data, kinds[name], where=f"{folder / package.file}: {name}", max_bytes=_MAX_BYTES)
         for name, data in read_members(package, folder)
