@@ -21,7 +21,7 @@ from gme_training.config import TrainingConfig
 ROOT = Path(__file__).resolve().parents[2]
 TINY = (ROOT / "configs" / "tiny.yaml").read_text()
 BOMB = "a0: &a0 [x, x, x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 3)}]\n" for n in range(1, 21))
-VERBS = {"plan": ("plan",), "own": ("corpus", "import"), "starter": ("starter",), "study": ("study",)}
+VERBS = {"plan": ("plan",), "own": ("corpus", "import"), "study": ("study",)}
 
 
 @pytest.fixture(autouse=True)
