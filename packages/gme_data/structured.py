@@ -74,7 +74,7 @@ def read_json(path: Path, kind: type[T], *, max_bytes: int = MAX_BYTES, hint: st
         StructureError: It can't be read, is not strict JSON or does not fit `kind`; names the file and the place in it.
         FileNotFoundError: There is no such file.
     """
-    return parse_json(read_regular(path, max_bytes, hint=hint), kind, where=str(path), hint=hint)
+    return parse_json(read_regular(path, max_bytes, hint=hint), kind, where=str(path), max_bytes=max_bytes, hint=hint)
 
 
 def parse_json(
