@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import html
 import itertools
-import json
 import re
 from dataclasses import dataclass
 from functools import cache
@@ -18,6 +17,7 @@ from typing import Any
 from atlas.drawings import STYLES, find_svg
 from atlas.fields import FIELDS, FLAG_PATH
 from gme_data.errors import FoundryError
+from gme_data.structured import read_json
 
 _ISO_OF_DOMAIN = {"uk": "gb"}  # the one domain that is not the ISO 3166 code
 _CORRECTED_NAMES = {"The Dominican": "Dominican Republic", "Gaza, Gaza Strip": "Gaza Strip"}  # slips of the source
@@ -87,7 +87,7 @@ def _folder() -> Path:
 
 
 def _read(path: Path) -> Place | None:
-    raw = json.loads(path.read_text(encoding="utf-8"))
+    raw = read_json(path, dict[str, Any])
     names = _names(raw)
     iso = _iso(_text(raw, ("Communications", "Internet country code")))
     if not names or not iso:

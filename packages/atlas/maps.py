@@ -6,7 +6,6 @@ Equirectangular, longitudes narrowed by the cosine of the latitude in the middle
 from __future__ import annotations
 
 import ast
-import json
 import math
 from functools import cache
 from importlib.resources import files
@@ -14,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageDraw
+
+from gme_data.structured import read_json
 
 Ring = tuple[tuple[float, float], ...]
 """A closed line of (longitude, latitude) in degrees."""
@@ -29,7 +30,7 @@ def read_outlines() -> dict[str, tuple[Ring, ...]]:
     """Outer rings by ISO 3166 alpha-2 code in lower case, for the countries that have a recognisable one."""
     found = {}
     for path in sorted((Path(str(files("countryinfo"))) / "data").glob("*.json")):
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        raw = read_json(path, dict[str, Any])
         iso, rings = raw.get("ISO", {}).get("alpha2", ""), _rings(raw.get("geoJSON"))
         if iso and sum(len(ring) for ring in rings) >= _FEWEST_POINTS:
             found[str(iso).lower()] = rings

@@ -9,13 +9,14 @@ import signal
 import sys
 import traceback
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 from types import FrameType
 
 from cyclopts import App
 
 from gme_data.environment import settle
-from gme_data.errors import EXIT_INTERRUPTED, FoundryError, explain_os_error
+from gme_data.errors import EXIT_INTERRUPTED, FoundryError, explain_memory_error, explain_os_error
 from gme_data.redact import redact
 
 app = App(
@@ -89,7 +90,8 @@ def run(arguments: list[str]) -> int:
         sys.stderr.write("\nInterrupted. What was finished is kept; the same command goes on from there.\n")
         return EXIT_INTERRUPTED
     except Exception as error:  # the last line of defence: a clear line and a log instead of a traceback
-        return _crash(error)
+        memory = explain_memory_error(error)
+        return _complain(memory, arguments) if memory else _crash(error, arguments)
     return result if isinstance(result, int) else 0
 
 
@@ -97,16 +99,16 @@ def _system_error(error: OSError, arguments: list[str]) -> int:
     if isinstance(error, BrokenPipeError):  # whoever read the output has seen enough, such as `head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    explained = explain_os_error(error)
-    return _complain(explained, arguments) if explained else _crash(error)
+    explained = explain_os_error(error) or explain_memory_error(error)
+    return _complain(explained, arguments) if explained else _crash(error, arguments)
 
 
 def _complain(error: FoundryError, arguments: list[str]) -> int:
     if "--json" in arguments:
         sys.stdout.write(json.dumps({"error": str(error), "hint": error.hint, "exit_code": error.exit_code}) + "\n")
-    sys.stderr.write(f"\nError: {error}\n")
-    if error.hint:
-        sys.stderr.write(f"  → {error.hint}\n")
+    hint = f"  → {error.hint}\n" if error.hint else ""
+    # Names of files may hold what no encoding has.
+    sys.stderr.write(f"\nError: {error}\n{hint}".encode(errors="backslashreplace").decode())
     return error.exit_code
 
 
@@ -117,10 +119,10 @@ def _missing_package(error: ModuleNotFoundError) -> FoundryError:
     )
 
 
-def _crash(error: BaseException) -> int:
+def _crash(error: BaseException, arguments: list[str]) -> int:
     """An error that is ours, not the user's: keep the traceback in a file, say where."""
     text = redact("".join(traceback.format_exception(error)))
-    log = Path("runs") / "crash.log"
+    log = _workspace_of(arguments) / "runs" / "crash.log"
     try:
         log.parent.mkdir(exist_ok=True)
         log.write_text(text, encoding="utf-8", errors="backslashreplace")
@@ -132,6 +134,13 @@ def _crash(error: BaseException) -> int:
     said = redact(f"{type(error).__name__}: {error}")
     sys.stderr.write(f"\nInternal error: {said}\n  → {where} Please report it.\n")
     return 70
+
+
+def _workspace_of(arguments: list[str]) -> Path:
+    """The workspace that a command line names; where it runs if it names none."""
+    given = [argument.partition("=")[2] for argument in arguments if argument.startswith("--workspace=")]
+    given += [after for name, after in pairwise(arguments) if name == "--workspace"]
+    return Path(given[-1] if given else "")
 
 
 if __name__ == "__main__":

@@ -11,8 +11,9 @@ from cyclopts import Parameter
 
 from gme_cli.options import Common, print_json, say
 from gme_data.errors import FoundryError
-from gme_data.images import ImageStore, decode_rgb
+from gme_data.images import MAX_BYTES, ImageStore, decode_rgb
 from gme_data.parquet import read_rows
+from gme_data.structured import read_regular
 from gme_data.tasks import Document, RetrievalTask, image_folders, load_task
 
 if TYPE_CHECKING:
@@ -122,10 +123,11 @@ def _caption(document: Document, captions: Mapping[str, str]) -> str:
 
 
 def _read(path: Path) -> bytes:
+    hint = "Give the path of a picture file."
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise FoundryError(f"--image {path}: {error.strerror}", hint="Give the path of a picture file.") from error
+        data = read_regular(path, MAX_BYTES, hint=hint)
+    except FileNotFoundError as error:
+        raise FoundryError(f"--image {path}: {error.strerror}", hint=hint) from error
     decode_rgb(data, str(path))
     return data
 

@@ -12,6 +12,8 @@ from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import Any
 
+from gme_data.errors import FoundryError
+
 FIRST_PARTY = frozenset(
     {
         "atlas",
@@ -44,8 +46,18 @@ def canonical_json(value: Any) -> str:  # noqa: ANN401 - any JSON value
 
 
 def sha256_json(value: Any) -> str:  # noqa: ANN401 - any JSON value
-    """Hex sha256 of the canonical JSON of `value`."""
-    return sha256_bytes(canonical_json(value).encode())
+    """Hex sha256 of the canonical JSON of `value`.
+
+    Raises:
+        FoundryError: It holds a text or a number that JSON has not, as a file name that is not UTF-8.
+    """
+    try:
+        return sha256_bytes(canonical_json(value).encode())
+    except ValueError as error:
+        raise FoundryError(
+            f"A value can't be put on record: {error}",
+            hint="Numbers must be finite, and names of files and all texts valid UTF-8.",
+        ) from error
 
 
 def code_digest(roots: Iterable[str]) -> str:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import difflib
 import errno
+import re
+import resource
 from collections.abc import Iterable
 
 from gme_data.redact import redact
@@ -55,6 +57,30 @@ _DISK_ADVICE = {
     errno.EPERM: ("Operation not permitted", "Make the folder writable for this user, or work in another folder."),
     errno.EROFS: ("The file system is read-only", "Work in a folder on a writable disk."),
 }
+
+
+_NO_MEMORY = re.compile(
+    r"(can.t|cannot|could not|failed to) (allocate|create) (a )?memory|not enough memory|out of memory|bad_alloc|"
+    r"can't start new thread",
+    re.IGNORECASE,
+)
+"""How torch, oneDNN, CUDA and Python, in errors of several kinds, say that they got no memory."""
+
+
+def explain_memory_error(error: BaseException) -> FoundryError | None:
+    """Turn a lack of memory into a `FoundryError`; None for errors that are about something else."""
+    number = error.errno if isinstance(error, OSError) else None
+    if not (isinstance(error, MemoryError) or number == errno.ENOMEM or _NO_MEMORY.search(str(error))):
+        return None
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    bounded = "" if limit == resource.RLIM_INFINITY else f" The process may take {limit / 2**30:.2f} GiB (`ulimit -v`)."
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return FoundryError(
+        f"Out of memory: {reason}.{bounded}",
+        hint="Free memory, raise the limit, or take smaller batches, and run the same command again; finished work is "
+        "kept.",
+        exit_code=1,
+    )
 
 
 def explain_os_error(error: OSError) -> FoundryError | None:

@@ -6,18 +6,19 @@ leaves either the unit or nothing. The folder goes when the step is published.
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from pydantic_core import to_json
+
 from gme_data.structured import StructureError, read_json
 
 
 class Journal:
-    """Results of units by name, as JSON values.
+    """Results of units by name: JSON values, or dataclasses of them.
 
     Args:
         staging: The staging folder of the step.
@@ -31,17 +32,23 @@ class Journal:
     def __len__(self) -> int:
         return sum(1 for _ in self._folder.glob("*.json"))
 
-    def get_or_run(self, unit: str, run: Callable[[], Any]) -> Any:  # noqa: ANN401 - JSON values
-        """The recorded result of `unit`, or the result of `run()`, recorded before it is returned."""
+    def get_or_run(self, unit: str, run: Callable[[], Any], kind: type[Any] = object) -> Any:  # noqa: ANN401
+        """The recorded result of `unit`, or the result of `run()`, recorded before it is returned.
+
+        Args:
+            unit: Its name.
+            run: Does it.
+            kind: What the result is; a record of anything else is damaged, and the unit is done again.
+        """
         path = self._folder / f"{unit}.json"
         try:
-            return read_json(path, object)
+            return read_json(path, kind)
         except FileNotFoundError:
             pass
         except StructureError:
             path.unlink()  # damaged: the unit is done again
         value = run()
-        atomic_write(path, json.dumps(value, ensure_ascii=False).encode())
+        atomic_write(path, to_json(value))
         return value
 
 
@@ -68,3 +75,20 @@ def fsync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def fsync_file(path: Path) -> None:
+    """Put the content of a file on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def fsync_tree(folder: Path) -> None:
+    """Put all files below a folder, and their names, on disk."""
+    for place, _, names in os.walk(folder):
+        for name in names:
+            fsync_file(Path(place) / name)
+        fsync_folder(Path(place))

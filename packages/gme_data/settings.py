@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from gme_data.errors import FoundryError, did_you_mean
 from gme_data.structured import parse_yaml, read_regular
@@ -16,8 +17,31 @@ from gme_data.structured import parse_yaml, read_regular
 class Frozen(BaseModel):
     """Base of every configuration: immutable, strict about unknown fields."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    # A number that is not finite has no place in JSON, so no key of a step could be made of it.
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
+
+HIDDEN = "holds-a-secret"
+"""The type of a problem whose input is not shown."""
+
+
+def _plain_address(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if "@" in url or "?" in url or "#" in url:
+        raise PydanticCustomError(
+            HIDDEN, "an address without user, password and parameters: secrets belong in environment variables"
+        )
+    if not usable or not url.isprintable() or " " in url or "\\" in url:
+        raise PydanticCustomError("address", "an address such as http://localhost:8000/v1")
+    return url
+
+
+Address = Annotated[str, AfterValidator(_plain_address)]
+"""The address of a service. Secrets in it would end in logs and records, so it can't hold any."""
 
 _LONGEST_SHOWN = 80
 
@@ -91,7 +115,7 @@ def _describe(detail: ErrorDetails, model: type[BaseModel]) -> str:
         known = sorted(parent.model_fields) if parent else []
         suggestion = did_you_mean(str(detail["loc"][-1]), known)
         return f"{path}: unknown field.{suggestion}" + (f" Known fields: {', '.join(known)}." if known else "")
-    found = "" if detail["type"] == "missing" else f" (found {_shortened(repr(detail['input']))})"
+    found = "" if detail["type"] in ("missing", HIDDEN) else f" (found {_shortened(repr(detail['input']))})"
     return f"{path}: {detail['msg']}{found}"
 
 

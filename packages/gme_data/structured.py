@@ -28,6 +28,8 @@ MAX_BYTES: Final = 64 * 2**20
 MAX_DEPTH: Final = 64
 MAX_ALIASES: Final = 64
 """Uses of anchors in one YAML file: nine lines of nine aliases each stand for a billion nodes."""
+_MAX_NODES: Final = 100_000
+"""Of a YAML file with its aliases written out, where its text is shorter."""
 _MAX_INTEGER: Final = 2**63
 _SHOWN_PROBLEMS: Final = 5
 
@@ -72,7 +74,7 @@ def read_json(path: Path, kind: type[T], *, max_bytes: int = MAX_BYTES, hint: st
         StructureError: It can't be read, is not strict JSON or does not fit `kind`; names the file and the place in it.
         FileNotFoundError: There is no such file.
     """
-    return parse_json(read_regular(path, max_bytes, hint=hint), kind, where=str(path), hint=hint)
+    return parse_json(read_regular(path, max_bytes, hint=hint), kind, where=str(path), max_bytes=max_bytes, hint=hint)
 
 
 def parse_json(
@@ -131,8 +133,8 @@ def parse_yaml(data: bytes | str, *, where: str, max_bytes: int = MAX_BYTES, hin
         value = yaml.load(text, Loader=_StrictLoader)  # noqa: S506
     except UnicodeDecodeError as error:
         raise StructureError(where, f"not UTF-8: {error.reason} at byte {error.start}", hint=hint) from error
-    # A number of thousands of digits and a date of month 13 are errors of Python, not of the parser.
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    # A number of thousands of digits, a date of month 13 and ``!!int ""`` are errors of Python, not of the parser.
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, RecursionError) as error:
         raise StructureError(where, f"not valid YAML: {error}", hint=hint) from error
     _check_value(value, where, hint)
     return value
@@ -173,7 +175,8 @@ def read_regular(path: Path, max_bytes: int = MAX_BYTES, *, hint: str | None = N
     """
     try:
         with os.fdopen(open_regular(path, hint=hint), "rb") as handle:
-            data = handle.read(max_bytes + 1)
+            # No more than the file has: a buffer of all that is allowed would be made first.
+            data = handle.read(min(os.fstat(handle.fileno()).st_size, max_bytes) + 1)
     except FileNotFoundError:
         raise
     except OSError as error:
@@ -245,6 +248,8 @@ def _check_value(value: object, where: str, hint: str | None) -> None:
 
 
 def _scalar_problem(node: object) -> str | None:
+    if isinstance(node, bytes | set | tuple):
+        return f"a value of the kind {type(node).__name__}, which JSON has not"
     if isinstance(node, float) and not math.isfinite(node):
         return f"the number {node}, which is not finite"
     if isinstance(node, int) and not -_MAX_INTEGER <= node < _MAX_INTEGER:
@@ -257,16 +262,44 @@ def _scalar_problem(node: object) -> str | None:
     return None
 
 
+@dataclass(slots=True)
+class _Node:
+    """A node while its events go by: how many nodes it is with all aliases written out, and how deep."""
+
+    anchor: str | None
+    size: int = 1
+    height: int = 0
+
+    def hold(self, size: int, height: int) -> None:
+        """Take a node below this one."""
+        self.size += size
+        self.height = max(self.height, height + 1)
+
+
 def _check_events(text: str, where: str, hint: str | None) -> None:
-    """Count depth and aliases before anything is built of them."""
-    depth = aliases = 0
+    """Count depth, aliases and what they come to before anything is built of them."""
+    anchored: dict[str | None, _Node] = {}
+    open_nodes, aliases = [_Node(None)], 0
     for event in yaml.parse(text, Loader=_PARSER):
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        aliases += isinstance(event, yaml.AliasEvent)
-        if depth > MAX_DEPTH:
+        if isinstance(event, yaml.CollectionStartEvent):
+            open_nodes.append(_Node(event.anchor))
+        elif isinstance(event, yaml.CollectionEndEvent):
+            done = open_nodes.pop()
+            anchored[done.anchor] = done
+            open_nodes[-1].hold(done.size, done.height)
+        elif isinstance(event, yaml.AliasEvent):
+            aliases += 1
+            if any(node.anchor == event.anchor for node in open_nodes):
+                raise StructureError(where, f"the alias *{event.anchor} inside of what it stands for", hint=hint)
+            meant = anchored.get(event.anchor, _Node(None))
+            open_nodes[-1].hold(meant.size, meant.height)
+        elif isinstance(event, yaml.ScalarEvent):
+            anchored[event.anchor] = _Node(event.anchor)
+            open_nodes[-1].hold(1, 0)
+        if len(open_nodes) + open_nodes[-1].height - 2 > MAX_DEPTH:
             raise StructureError(where, f"nested more than {MAX_DEPTH} deep", hint=hint)
-        if aliases > MAX_ALIASES:
-            raise StructureError(where, f"more than {MAX_ALIASES} aliases", hint=hint)
+        if aliases > MAX_ALIASES or open_nodes[-1].size > max(len(text), _MAX_NODES):
+            raise StructureError(where, f"more than {MAX_ALIASES} aliases, or millions of nodes by them", hint=hint)
 
 
 _PARSER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

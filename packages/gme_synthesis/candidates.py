@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any, Literal, Self
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 Route = Literal["search", "generation"]
 
@@ -83,12 +83,3 @@ class Candidate:
         """What is known besides the text, for a writer by rules."""
         known = {name: getattr(self, name) for name in ("title", "kind", "domain")}
         return {**known, "aliases": list(self.aliases), "facts": dict(self.facts)}
-
-    @classmethod
-    def from_json(cls, row: Mapping[str, Any]) -> Self:
-        """Inverse of `dataclasses.asdict`, after JSON."""
-        values = {each.name: row[each.name] for each in fields(cls)}
-        for name in ("aliases", "marks"):
-            values[name] = tuple(values[name])
-        values["sights"] = tuple(Sight(**sight) for sight in values["sights"])
-        return cls(**values)

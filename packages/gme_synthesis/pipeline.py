@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from gme_synthesis.records import Draft, DraftT, Reject, Stage, Tally
@@ -33,21 +33,6 @@ class ShardResult:
     rejects: list[Reject]
     tallies: list[Tally]
     seconds: dict[str, float] = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, Any]:
-        """For the journal."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> ShardResult:
-        """Inverse of `to_json`."""
-        return cls(
-            named=[Draft(**row) for row in value["named"]],
-            pictured=[Draft(**row) for row in value["pictured"]],
-            rejects=[Reject(**row) for row in value["rejects"]],
-            tallies=[Tally(**row) for row in value["tallies"]],
-            seconds=value["seconds"],
-        )
 
 
 def seconds_by_step(shards: Iterable[Timed]) -> dict[str, float]:

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
 
 from gme_data.events import append_event
 from gme_data.examples import Example, read_examples, write_examples
@@ -128,16 +127,10 @@ def run_shards(
     results = []
     with Progress("write and filter questions", len(shards), "shards") as progress:
         for number, shard in enumerate(shards):
-            value = journal.get_or_run(f"{number:05d}", partial(_shard_json, shard, world, writer, stages))
-            results.append(ShardResult.from_json(value))
+            work = partial(run_shard, shard, world, writer, stages)
+            results.append(journal.get_or_run(f"{number:05d}", work, ShardResult))
             progress.advance()
     return results
-
-
-def _shard_json(
-    facts: Sequence[Fact], world: World, writer: QuestionWriter, stages: Sequence[Stage[Draft]]
-) -> dict[str, Any]:
-    return run_shard(facts, world, writer, stages).to_json()
 
 
 def run_shard(

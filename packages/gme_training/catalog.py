@@ -5,9 +5,7 @@ Memory does not grow with the number of examples: arrays and texts are mapped fi
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import overload
 
@@ -17,20 +15,9 @@ from numpy.typing import NDArray
 
 from gme_data.examples import Example
 from gme_data.items import Item
-from gme_training.index import FACTS, ROWS, load_array
+from gme_training.index import ROWS, Stratum, load_array, read_facts
 
 Ints = NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True)
-class Stratum:
-    """Examples of one source and task type, all with hard negatives or all without: a span of the rows by stratum."""
-
-    source: str
-    task_type: str
-    with_negatives: bool
-    first: int
-    last: int
 
 
 class Rows:
@@ -147,7 +134,7 @@ class Catalog:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.strata = [Stratum(*one) for one in json.loads((folder / FACTS).read_text(encoding="utf-8"))["strata"]]
+        self.strata = read_facts(folder).strata
         self.examples = Examples(folder / ROWS)
         self._starts, self._numbers = load_array(folder, "starts"), load_array(folder, "items")
         self.items = Items(self.examples, self._starts, load_array(folder, "firsts"))

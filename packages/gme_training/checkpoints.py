@@ -7,12 +7,11 @@ files are. Knows engines and files; not what is trained.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shutil
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,28 +20,15 @@ import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from gme_data.digests import sha256_file
 from gme_data.errors import FoundryError
 from gme_data.journal import atomic_write
+from gme_data.structured import StructureError
+from gme_training.checkpoint_files import MANIFEST, ResumePoint, damage, points_in, read_manifest, write_manifest
 from gme_training.room import explained
 
-MANIFEST = "MANIFEST.json"
 POINTER = "newest"
 CARRIED = "carried.safetensors"
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class ResumePoint:
-    """How far a checkpoint got: `step` steps of phase `phase` are done, both counted from 0."""
-
-    phase: int
-    step: int
-
-    @property
-    def tag(self) -> str:
-        """Name of its folder; sorts by age."""
-        return f"phase{self.phase:02d}-step{self.step:06d}"
 
 
 class Checkpoints:
@@ -78,39 +64,52 @@ class Checkpoints:
         dist.barrier()
 
     def _write(self, engine: Any, folder: Path, point: ResumePoint, carried: dict[str, torch.Tensor]) -> None:  # noqa: ANN401
+        if dist.get_rank() == 0:
+            # A run goes on from the newest that is whole, so what is here already was never finished, or is damaged.
+            shutil.rmtree(folder, ignore_errors=True)
+        dist.barrier()
         engine.save_checkpoint(str(self._folder), tag=point.tag, save_latest=False, exclude_frozen_parameters=True)
         if dist.get_rank() == 0:
             save_file({name: tensor.detach().contiguous() for name, tensor in carried.items()}, folder / CARRIED)
             self._seal(folder, point, engine.module)
 
-    def newest(self) -> ResumePoint | None:
+    def newest(self, report: Callable[[str], None] = log.warning) -> ResumePoint | None:
         """The newest checkpoint that is whole; None before the first was finished.
+
+        Args:
+            report: Told of each newer one that is passed over, and why.
 
         Raises:
             FoundryError: There were checkpoints, but none can be used, or they are of another number of ranks: starting
                 over is for the user to decide.
         """
-        for folder in sorted(self._folder.glob("phase*-step*"), reverse=True):
-            manifest = _read_manifest(folder)
-            if manifest is None:
-                log.warning("checkpoint %s was never finished; ignored", folder.name)
-                continue
-            if manifest["ranks"] != self._ranks:
-                raise FoundryError(
-                    f"{folder} was made by {manifest['ranks']} rank(s); this run has {self._ranks}. Optimizer states "
-                    "are divided among ranks, and in-batch negatives depend on their number.",
-                    hint=f"Go on with ranks: {manifest['ranks']}, or delete {self._folder} to begin anew.",
-                )
-            problem = self._problem(folder, manifest)
+        for point in points_in(self._folder):
+            problem = self._problem(self._folder / point.tag)
             if problem is None:
-                return ResumePoint(manifest["point"]["phase"], manifest["point"]["step"])
-            log.warning("checkpoint %s can't be used: %s; trying the one before", folder.name, problem)
+                return point
+            report(f"checkpoint {point.tag} can't be used: {problem}; trying the one before")
         if (self._folder / POINTER).exists():
             raise FoundryError(
                 f"None of the checkpoints in {self._folder} can be used; see the warnings in the rank's log.",
                 hint="Delete that folder to train this stage from its beginning.",
             )
         return None
+
+    def _problem(self, folder: Path) -> str | None:
+        """Why a checkpoint can't be used; None if it can."""
+        try:
+            manifest = read_manifest(folder)
+        except FileNotFoundError:
+            return "it was never finished"
+        except StructureError as error:
+            return f"its manifest is damaged: {error.reason}"
+        if manifest.ranks != self._ranks:
+            raise FoundryError(
+                f"{folder} was made by {manifest.ranks} rank(s); this run has {self._ranks}. Optimizer states "
+                "are divided among ranks, and in-batch negatives depend on their number.",
+                hint=f"Go on with ranks: {manifest.ranks}, or delete {self._folder} to begin anew.",
+            )
+        return damage(folder, manifest)
 
     def load(self, engine: Any, point: ResumePoint, model: nn.Module) -> None:  # noqa: ANN401
         """Bring engine and model to `point`; every rank calls it.
@@ -119,8 +118,7 @@ class Checkpoints:
             FoundryError: The checkpoint is of another set of parameters.
         """
         folder = self._folder / point.tag
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        if manifest["trained"] != _trained(engine.module):
+        if list(read_manifest(folder).trained) != _trained(engine.module):
             raise FoundryError(
                 f"{folder} holds other parameters than this stage trains.",
                 hint="Delete it to train from the beginning.",
@@ -132,25 +130,14 @@ class Checkpoints:
         model.load_state_dict(load_file(folder / CARRIED), strict=False)
 
     def _seal(self, folder: Path, point: ResumePoint, module: nn.Module) -> None:
-        files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST)
-        manifest = {
-            "point": asdict(point),
-            "ranks": self._ranks,
-            "trained": _trained(module),
-            "files": {p.relative_to(folder).as_posix(): [p.stat().st_size, sha256_file(p)] for p in files},
-        }
-        atomic_write(folder / MANIFEST, json.dumps(manifest).encode())
+        """Say that a checkpoint is whole; then those go that it replaces, and what it overtook."""
+        write_manifest(folder, point, self._ranks, _trained(module))
         atomic_write(self._folder / POINTER, point.tag.encode())
-        sealed = [one for one in sorted(self._folder.glob("phase*-step*"), reverse=True) if (one / MANIFEST).exists()]
-        for old in set(self._folder.glob("phase*-step*")) - set(sealed[: self._keep]):
-            shutil.rmtree(old)
-
-    def _problem(self, folder: Path, manifest: dict[str, Any]) -> str | None:
-        for name, (size, digest) in manifest["files"].items():
-            path = folder / name
-            if not path.is_file() or path.stat().st_size != size or sha256_file(path) != digest:
-                return f"{name} is damaged or missing"
-        return None
+        points = points_in(self._folder)
+        # One that is further than the run is damaged: it was passed over when the run went on, and must push out none.
+        sealed = [one for one in points if one <= point and (self._folder / one.tag / MANIFEST).exists()]
+        for old in set(points) - set(sealed[: self._keep]):
+            shutil.rmtree(self._folder / old.tag)
 
 
 def _give_back(folder: Path) -> None:
@@ -159,14 +146,6 @@ def _give_back(folder: Path) -> None:
         with suppress(OSError):
             os.truncate(path, 0)  # torch holds its file open as long as its error is known
     shutil.rmtree(folder, ignore_errors=True)
-
-
-def _read_manifest(folder: Path) -> dict[str, Any] | None:
-    try:
-        found: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError):
-        return None
-    return found
 
 
 def _trained(module: nn.Module) -> list[str]:

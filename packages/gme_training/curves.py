@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
@@ -36,6 +36,7 @@ _MEASURES = (
     "vision_rate",
     "computed_to_real",
 )
+_WORDS = ("phase", "source", "batch")
 _SPEED = ("pairs_per_second", "tokens_per_second", "peak_memory")
 _SMOOTH = 8
 _POINTS = 800
@@ -99,13 +100,19 @@ PANELS = (
 def read_curve(events: Path, *, speed: bool = False) -> Curve:
     """One entry per step, in order. Steps that a resumed run did again count as the last run did them.
 
+    A line that is damaged, or lacks a measure, is no step: whoever knows how many there were sees that one is missing.
+
     Args:
         events: ``events.jsonl``, or the history of a run.
         speed: Also pairs and tokens a second and memory, which differ from run to run.
     """
     wanted = (*_MEASURES, *(_SPEED if speed else ()))
-    by_step = {event["step"]: event for event in read_events(events, "step")}
+    by_step = {event["step"]: event for event in read_events(events, "step") if _is_whole(event, ("step", *wanted))}
     return [{"step": step, **{name: by_step[step][name] for name in wanted}} for step in sorted(by_step)]
+
+
+def _is_whole(event: dict[str, Any], wanted: Sequence[str]) -> bool:
+    return all(isinstance(event.get(name), (str,) if name in _WORDS else (int, float)) for name in wanted)
 
 
 def write_curves(folder: Path, curve: Curve) -> None:

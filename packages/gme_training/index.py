@@ -13,25 +13,52 @@ import json
 import shutil
 from array import array
 from collections.abc import Container, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from pydantic import ConfigDict
 
 from gme_data.errors import FoundryError
 from gme_data.examples import SCHEMA
-from gme_data.journal import atomic_write
+from gme_data.journal import atomic_write, fsync_tree
 from gme_data.parquet import shard_paths
 from gme_data.progress import Progress
+from gme_data.structured import StructureError, read_json
 
 FACTS, ROWS = "index.json", "examples.arrow"
 VERSION = 1
 _AT_ONCE = 16_384
 _DIGEST = 16  # bytes; of 100 million items two would be confused with a probability of 1e-23
 Ints = NDArray[np.int64]
+Mark = tuple[str, int, int]
+"""Name, size and time of change, in nanoseconds, of a shard."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stratum:
+    """Examples of one source and task type, all with hard negatives or all without: a span of the rows by stratum."""
+
+    source: str
+    task_type: str
+    with_negatives: bool
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class IndexFacts:
+    """What an index is of: the shards, and the strata of their examples, ordered."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    version: int
+    shards: tuple[Mark, ...]
+    strata: tuple[Stratum, ...]
 
 
 def ensure_index(examples: Sequence[Path], folder: Path, pictures: Container[str]) -> None:
@@ -46,14 +73,24 @@ def ensure_index(examples: Sequence[Path], folder: Path, pictures: Container[str
         FoundryError: Shards missing, damaged, or without a column; an example with an unknown picture.
     """
     paths = [path for one in examples for path in shard_paths(one, "examples")]
-    marks = [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in paths]
-    if _facts(folder).get("shards") == marks and _facts(folder).get("version") == VERSION:
+    marks = tuple((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in paths)
+    if _describes(folder, marks):
         return
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    strata = _build(paths, folder, pictures)
-    facts = {"version": VERSION, "shards": marks, "strata": strata}
-    atomic_write(folder / FACTS, json.dumps(facts).encode())  # last: without it the folder counts for nothing
+    facts = IndexFacts(VERSION, marks, _build(paths, folder, pictures))
+    fsync_tree(folder)
+    atomic_write(folder / FACTS, json.dumps(asdict(facts)).encode())  # last: without it the folder counts for nothing
+
+
+def read_facts(folder: Path) -> IndexFacts:
+    """What an index is of.
+
+    Raises:
+        StructureError: The file that says it is damaged.
+        FileNotFoundError: The index was never finished.
+    """
+    return read_json(folder / FACTS, IndexFacts, max_bytes=2**30, hint=f"Delete {folder}; it is built again.")
 
 
 def save_arrays(folder: Path, **arrays: NDArray[Any]) -> None:
@@ -63,8 +100,16 @@ def save_arrays(folder: Path, **arrays: NDArray[Any]) -> None:
 
 
 def load_array(folder: Path, name: str) -> Ints:
-    """An array of `save_arrays`, mapped: only what is looked at is read."""
-    return np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
+    """An array of `save_arrays`, mapped: only what is looked at is read.
+
+    Raises:
+        FoundryError: The file is damaged.
+    """
+    path = folder / f"{name}.npy"
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
+    except (ValueError, EOFError) as error:
+        raise FoundryError(f"{path}: damaged: {error}", hint=f"Delete {folder}; it is built again.") from error
 
 
 def write_lookups(
@@ -111,16 +156,17 @@ def write_lookups(
     ]
 
 
-def _facts(folder: Path) -> dict[str, Any]:
+def _describes(folder: Path, marks: tuple[Mark, ...]) -> bool:
+    """Whether a folder holds the index of these shards; one that is damaged is built again."""
     try:
-        facts: dict[str, Any] = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return facts
+        facts = read_facts(folder)
+    except (FileNotFoundError, StructureError):
+        return False
+    return (facts.version, facts.shards) == (VERSION, marks)
 
 
-def _build(paths: list[Path], folder: Path, pictures: Container[str]) -> list[list[Any]]:
-    """Copy and number; [source, task type, whether with negatives, first place, last + 1] of each stratum."""
+def _build(paths: list[Path], folder: Path, pictures: Container[str]) -> tuple[Stratum, ...]:
+    """Copy and number; the strata there are."""
     gathered = _Gathered()
     files = [_opened(path) for path in paths]
     total = sum(file.metadata.num_rows for file in files)
@@ -140,7 +186,7 @@ def _build(paths: list[Path], folder: Path, pictures: Container[str]) -> list[li
     rank = np.array([ordered.index(named) for named in gathered.kinds], dtype=np.int64)
     items, groups, keys = (_numbered(digests) for digests in (gathered.items, gathered.groups, gathered.keys))
     spans = write_lookups(folder, starts, items, groups, keys, rank[np.array(gathered.kind, dtype=np.int64)])
-    return [[*ordered[number], first, last] for number, first, last in spans]
+    return tuple(Stratum(*ordered[number], first, last) for number, first, last in spans)
 
 
 _NUMBERED = ["id", "query", "positive", "negatives", "entity_group", "source", "batch_key", "task_type"]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
+
+from pydantic import ConfigDict, TypeAdapter
 
 from gme_data.journal import atomic_write
+from gme_data.structured import read_json
 from gme_training.config import TrainingConfig
 
 RESUME = ".resume"
@@ -27,6 +30,8 @@ class Job:
         staging: Where the model is saved; scratch files go into hidden folders of it.
         log_dir: Where events and logs go.
     """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     config: TrainingConfig
     examples: tuple[Path, ...]
@@ -67,25 +72,13 @@ class Job:
 
     def write(self, path: Path) -> None:
         """Write the job for `read_job`."""
-        fields = {
-            "config": self.config.model_dump(mode="json"),
-            "examples": [str(folder) for folder in self.examples],
-            "images": [str(folder) for folder in self.images],
-            "start": str(self.start) if self.start else None,
-            "staging": str(self.staging),
-            "log_dir": str(self.log_dir),
-        }
-        atomic_write(path, json.dumps(fields).encode())
+        atomic_write(path, TypeAdapter(Job).dump_json(self))
 
 
 def read_job(path: Path) -> Job:
-    """Inverse of `Job.write`."""
-    fields = json.loads(path.read_text(encoding="utf-8"))
-    return Job(
-        config=TrainingConfig.model_validate(fields["config"]),
-        examples=tuple(Path(folder) for folder in fields["examples"]),
-        images=tuple(Path(folder) for folder in fields["images"]),
-        start=Path(fields["start"]) if fields["start"] else None,
-        staging=Path(fields["staging"]),
-        log_dir=Path(fields["log_dir"]),
-    )
+    """Inverse of `Job.write`.
+
+    Raises:
+        StructureError: The file is damaged; names it and the field.
+    """
+    return read_json(path, Job, hint="Run the same command again: the file is written anew.")

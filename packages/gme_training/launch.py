@@ -6,40 +6,41 @@ the error says what the failing rank said last; if the parent dies, however it d
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Annotated, ClassVar
+
+from pydantic import ConfigDict, Field
 
 from gme_data.errors import FoundryError
-from gme_data.progress import Progress
+from gme_data.structured import StructureError, read_json
 from gme_training.devices import Device
+from gme_training.follow import POLL_SECONDS, Follower, Watch
 from gme_training.stopping import EXIT_STOPPED
 
 PARENT = "GME_PARENT_PID"
-_POLL_SECONDS = 0.2
 _LAST_LINES = 15
 _GRACE_SECONDS = 30.0
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Watch:
-    """Where rank 0 reports and what is shown of it: `total` steps, `events` file, label of the progress."""
+class RankError:
+    """An error for the user that a rank left."""
 
-    label: str
-    total: int
-    events: Path
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    message: str
+    hint: str | None
+    exit_code: Annotated[int, Field(ge=1, le=255)]
 
 
 def error_file(folder: Path, rank: int) -> Path:
@@ -122,28 +123,9 @@ def launched() -> bool:
     return "RANK" in os.environ and "MASTER_ADDR" in os.environ
 
 
-@contextmanager
-def watched(watch: Watch) -> Iterator[None]:
-    """Show the progress of ranks that this process did not start."""
-    done, follower = threading.Event(), _Follower(watch)
-
-    def follow() -> None:
-        while not done.wait(_POLL_SECONDS):
-            follower.look()
-
-    thread = threading.Thread(target=follow, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
-        follower.close()
-
-
 def _wait(children: Sequence[subprocess.Popen[bytes]], watch: Watch) -> int | None:
     """Wait until all ranks are done; the number of the first that failed, if one did."""
-    follower = _Follower(watch)
+    follower = Follower(watch)
     while True:
         codes = [child.poll() for child in children]
         follower.look()
@@ -151,49 +133,7 @@ def _wait(children: Sequence[subprocess.Popen[bytes]], watch: Watch) -> int | No
         if failed is not None or all(code == 0 for code in codes):
             follower.close()
             return failed
-        time.sleep(_POLL_SECONDS)
-
-
-class _Follower:
-    """Shows what is written to a file of events from now on."""
-
-    def __init__(self, watch: Watch) -> None:
-        self._watch = watch
-        self._position = watch.events.stat().st_size if watch.events.exists() else 0
-        self._progress: Progress | None = None
-
-    def look(self) -> None:
-        """Show what is new."""
-        fresh, self._position = _read_from(self._watch.events, self._position)
-        for event in fresh:
-            if event.get("kind") == "start":
-                self._progress = Progress(self._watch.label, self._watch.total, "steps", done=int(event["step"]))
-                self._progress.__enter__()
-            elif event.get("kind") == "step" and self._progress is not None:
-                self._progress.advance(1, f"{event['phase']} · {event['source']} · loss {event['loss']:.3f}")
-
-    def close(self) -> None:
-        """Show the last of it."""
-        self.look()
-        if self._progress is not None:
-            self._progress.__exit__(None, None, None)
-
-
-def _read_from(path: Path, position: int) -> tuple[list[dict[str, Any]], int]:
-    """Whole lines after `position`, and where the next read starts."""
-    if not path.exists():
-        return [], position
-    with path.open("rb") as handle:
-        handle.seek(position)
-        data = handle.read()
-    whole = data.rpartition(b"\n")[0]
-    events = []
-    for line in whole.splitlines():
-        try:
-            events.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue  # the torn last line of an earlier run that was killed
-    return events, position + (len(whole) + 1 if whole else 0)
+        time.sleep(POLL_SECONDS)
 
 
 def _ask_to_stop(children: Sequence[subprocess.Popen[bytes]]) -> None:
@@ -207,7 +147,7 @@ def _ask_to_stop(children: Sequence[subprocess.Popen[bytes]]) -> None:
 def _end(children: Sequence[subprocess.Popen[bytes]]) -> None:
     deadline = time.monotonic() + _GRACE_SECONDS
     while any(child.poll() is None for child in children) and time.monotonic() < deadline:
-        time.sleep(_POLL_SECONDS)
+        time.sleep(POLL_SECONDS)
 
 
 def _stop(children: Sequence[subprocess.Popen[bytes]]) -> None:
@@ -221,8 +161,12 @@ def _stop(children: Sequence[subprocess.Popen[bytes]]) -> None:
 def _explain(rank: int, code: int, scratch: Path, log_dir: Path) -> FoundryError:
     """The user's error if any rank left one, else the last words of the rank that failed first."""
     for path in sorted(scratch.glob(".error-rank*.json")):
-        left = json.loads(path.read_text(encoding="utf-8"))
-        return FoundryError(left["message"], hint=left["hint"], exit_code=left["exit_code"])
+        try:
+            left = read_json(path, RankError)
+        except StructureError as error:
+            log.warning("what a rank left can't be read: %s", error)
+            continue
+        return FoundryError(left.message, hint=left.hint, exit_code=left.exit_code)
     words = (log_dir / f"rank-{rank}.log").read_text(encoding="utf-8", errors="replace").splitlines()
     why = f"was killed by signal {-code}" if code < 0 else f"ended with status {code}"
     hint = (

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from gme_data.errors import FoundryError, explain_os_error
+from gme_data.errors import FoundryError, explain_memory_error, explain_os_error
 from gme_training.config import TrainingConfig
 
 _FLOAT = 4
@@ -76,14 +76,16 @@ def require_room(folder: Path, needed_bytes: int) -> None:
 def explained(folder: Path) -> Iterator[None]:
     """Turn what goes wrong while `folder` is written into an error for the user; anything else passes unchanged.
 
-    Python, safetensors and torch each say in their own way that a disk is full.
+    Python, safetensors and torch each say in their own way that a disk is full, or that there is no memory.
 
     Raises:
         FoundryError: Names the folder, and what to do.
     """
     try:
         yield
-    except (OSError, SafetensorError, RuntimeError) as error:
+    except (OSError, SafetensorError, RuntimeError, MemoryError) as error:
+        if memory := explain_memory_error(error):  # first: a writer that gets none says that it could not write
+            raise memory from error
         found = _number(error)
         if found is None and not (type(error) is RuntimeError and _TORCH_WRITER.search(str(error))):
             raise

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from gme_data.errors import FoundryError
 from gme_data.examples import write_examples
 from gme_data.images import ImageStore
 from gme_data.progress import tell, track
 from gme_data.steps import Counts, Step, StepContext
 from gme_training.catalog import Catalog
 from gme_training.config import MiningConfig, TrainingConfig
-from gme_training.curves import plot_curves, read_curve, write_curves
+from gme_training.curves import Curve, plot_curves, read_curve, write_curves
 from gme_training.devices import choose_device, count_gpus, explain_cpu, local_ranks
+from gme_training.follow import Watch, watched
 from gme_training.index import ensure_index
 from gme_training.job import INDEX, Job
-from gme_training.launch import Watch, launched, run_ranks, watched
+from gme_training.launch import launched, run_ranks
 from gme_training.preflight import require_trainable
 
 EXAMPLES = "train"
@@ -59,11 +60,28 @@ def train(config: TrainingConfig, inputs: Mapping[str, Path], context: StepConte
         arguments = ["gme_training.worker", str(path)]
         device, log_dir = choose_device(ranks, gpus), context.log_dir
         run_ranks(arguments, ranks, device=device, scratch=context.staging, log_dir=log_dir, watch=watch)
-    curve = read_curve(job.history)
+    curve = _whole_curve(job)
     write_curves(context.staging, curve)
     # Speed and memory differ from run to run, so they are no part of the output.
     plot_curves(context.log_dir / "curves.svg", read_curve(job.history, speed=True))
     return {"steps": len(curve), "ranks": config.ranks, "final_loss": round(curve[-1]["loss"], 4)}
+
+
+def _whole_curve(job: Job) -> Curve:
+    """The curve of a stage that is done; steps whose lines are damaged are told.
+
+    Raises:
+        FoundryError: Not one step can be read.
+    """
+    curve = read_curve(job.history)
+    if not curve:
+        raise FoundryError(
+            f"{job.history} has no step that can be read, though the stage is trained.",
+            hint="Run the same command again: it trains from the last checkpoint to the end, and records it.",
+        )
+    if missing := job.config.steps - len(curve):
+        tell("train", f"{missing} of {job.config.steps} steps are missing in the curves: {job.history} is damaged")
+    return curve
 
 
 def mine(config: MiningConfig, inputs: Mapping[str, Path], context: StepContext) -> Counts:
@@ -72,7 +90,7 @@ def mine(config: MiningConfig, inputs: Mapping[str, Path], context: StepContext)
     Args:
         config: Sources and number of negatives.
         inputs: ``corpus`` (pictures), ``synthetic`` (examples) and ``model``.
-        context: Where to write; vectors are kept in a hidden folder, so a kill costs one shard of them.
+        context: Where to write; vectors are in a hidden folder until it is published, so a kill costs a shard of them.
     """
     from gme_embedder.embedder import Embedder
     from gme_embedder.identity import model_digest
@@ -83,12 +101,11 @@ def mine(config: MiningConfig, inputs: Mapping[str, Path], context: StepContext)
     images = ImageStore([inputs["corpus"] / IMAGES])
     ensure_index([inputs["synthetic"] / EXAMPLES], context.staging / INDEX, images)
     catalog = Catalog(context.staging / INDEX)
-    vectors = context.staging / ".vectors"
     miner = Miner(
         Embedder.load(inputs["model"], dtype="bfloat16"),
         model_digest(inputs["model"]),
         images,
-        EmbeddingStore(vectors, chunk=config.shard),
+        EmbeddingStore(context.staging / ".vectors", chunk=config.shard),
         config,
     )
     sources = [source for source in config.sources if source in catalog.sources()]
@@ -96,7 +113,6 @@ def mine(config: MiningConfig, inputs: Mapping[str, Path], context: StepContext)
     examples = list(with_negatives(catalog, [one for found in mined.values() for one in found], config.negatives))
     write_report(context.staging, catalog, mined)
     write_examples(context.staging / EXAMPLES, examples)
-    shutil.rmtree(vectors, ignore_errors=True)
     return {
         "examples": len(examples),
         "with_negatives": sum(bool(example.negatives) for example in examples),

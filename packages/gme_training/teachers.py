@@ -18,6 +18,7 @@ from torch import Tensor
 
 from gme_data.images import ImageStore
 from gme_data.items import Item
+from gme_data.journal import atomic_write, fsync_tree
 from gme_data.progress import Progress
 from gme_training.batches import Batch, BatchPlan
 from gme_training.catalog import Catalog, Ints
@@ -50,8 +51,10 @@ def ensure_teachers(plans: Sequence[BatchPlan], catalog: Catalog, images: ImageS
         vectors = _encoded(kind, [items[place] for place in mine], images, folder / kind)
         made: dict[str, NDArray[Any]] = {f"{kind}_row": row, f"{kind}_vectors": vectors.astype(np.float16)}
         save_arrays(folder, **made)
+    fsync_tree(folder)
+    atomic_write(folder / "done", b"")
+    for kind in KINDS:  # only now: until then they are what a killed run goes on from
         shutil.rmtree(folder / kind, ignore_errors=True)
-    (folder / "done").touch()
 
 
 def kind_of(item: Item) -> Kind | None:

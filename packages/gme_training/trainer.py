@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import resource
 import time
 from functools import partial
@@ -21,7 +22,8 @@ from gme_training.batches import BatchPlan, stage_plans
 from gme_training.blend import blend
 from gme_training.calibrate import calibrate, sample_items
 from gme_training.catalog import Catalog
-from gme_training.checkpoints import Checkpoints, ResumePoint
+from gme_training.checkpoint_files import ResumePoint
+from gme_training.checkpoints import Checkpoints
 from gme_training.config import PhaseConfig
 from gme_training.contrastive import ContrastiveModel, InputMaker, tower_share
 from gme_training.devices import has_bfloat16, rank_device
@@ -36,6 +38,8 @@ from gme_training.schedule import rate_factor
 from gme_training.seeds import mixed
 from gme_training.stopping import StopWish, stopped
 from gme_training.teachers import Teachers, ensure_teachers
+
+log = logging.getLogger(__name__)
 
 
 class Trainer:
@@ -80,7 +84,7 @@ class Trainer:
         Raises:
             FoundryError: No usable checkpoint where there were some, or a loss that is not finite.
         """
-        resume = self._checkpoints.newest()
+        resume = self._checkpoints.newest(self._warn)
         self._announce(resume or ResumePoint(0, 0))
         for number, phase in enumerate(self._config.phases):
             if resume is None or number >= resume.phase:
@@ -212,6 +216,12 @@ class Trainer:
         if self._rank == 0:
             fields = {"steps": self._config.steps, "ranks": self._ranks, "device": rank_device()}
             append_event(self._job.events, "start", step=done, **fields)
+
+    def _warn(self, text: str) -> None:
+        """Say something in the log of this rank and, from rank 0, to whoever follows the run."""
+        log.warning(text)
+        if self._rank == 0:
+            append_event(self._job.events, "warning", text=text)
 
     def _report(self, **fields: float | str) -> None:
         if self._rank == 0:

@@ -9,13 +9,14 @@ import json
 import logging
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 from gme_data.environment import settle
 from gme_data.errors import FoundryError
 from gme_data.journal import atomic_write
 from gme_data.process import die_with_parent
-from gme_training.launch import PARENT, error_file
+from gme_training.launch import PARENT, RankError, error_file
 
 
 def main(arguments: list[str]) -> int:
@@ -24,20 +25,23 @@ def main(arguments: list[str]) -> int:
         die_with_parent(int(parent))
     settle()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    from gme_training.engine import connect, disconnect
-    from gme_training.job import read_job
+    path = Path(arguments[0])
+    scratch = path.parent
     from gme_training.room import explained
-    from gme_training.trainer import Trainer
 
-    job = read_job(Path(arguments[0]))
     try:
-        with explained(job.staging):
+        with explained(scratch):
+            from gme_training.engine import connect, disconnect
+            from gme_training.job import read_job
+            from gme_training.trainer import Trainer
+
+            job = read_job(path)
             connect()
             Trainer(job).run()
             disconnect()
     except FoundryError as error:
-        left = {"message": str(error), "hint": error.hint, "exit_code": error.exit_code}
-        atomic_write(error_file(job.staging, int(os.environ["RANK"])), json.dumps(left).encode())
+        left = RankError(str(error), error.hint, error.exit_code)
+        atomic_write(error_file(scratch, int(os.environ["RANK"])), json.dumps(asdict(left)).encode())
         return error.exit_code
     return 0
 

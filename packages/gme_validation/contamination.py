@@ -52,7 +52,9 @@ def contamination_suites(
 def name_mask(corpus: Corpus) -> Callable[[str], str]:
     """A function that puts a slot for every name of a place and every phrase that points at one, and normalises."""
     names = {words(name) for name in corpus.places["name"].dropna()}
-    names |= {words(alias) for aliases in corpus.places["aliases"] for alias in aliases if len(alias) > 3}
+    names |= {
+        words(alias) for aliases in corpus.places["aliases"].dropna() for alias in aliases if alias and len(alias) > 3
+    }
     alternatives = "|".join(re.escape(name) for name in sorted(names - {""}, key=lambda name: (-len(name), name)))
     pattern = re.compile(rf"\b(?:(?:the )?(?:{alternatives})|{_POINTER})\b")
     return lambda text: pattern.sub(_SLOT, words(text))

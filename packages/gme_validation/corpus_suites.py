@@ -111,7 +111,7 @@ def _wordings(corpus: Corpus) -> Suite:
 
 
 def _pictographs(corpus: Corpus, pictures: Container[str], config: ValidationConfig) -> Suite:
-    frame = corpus.pictographs.drop(columns=["aliases", "names"])
+    frame = corpus.pictographs.drop(columns=["aliases", "names"], errors="ignore")
     frame["pictures_stored"] = _stored(frame, ("twemoji", "openmoji"), pictures)
     frame["base_known"] = frame["base_id"].isin(frame["id"])
     return Suite(

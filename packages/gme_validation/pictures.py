@@ -5,23 +5,29 @@ A picture that can't be decoded is a row that says so, not an exception: the sui
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gme_data.digests import sha256_bytes
 from gme_data.errors import FoundryError
-from gme_data.images import ALLOWED_FORMATS, decode_rgb
+from gme_data.images import ALLOWED_FORMATS, SCHEMA, decode_rgb
 from gme_data.parquet import shard_paths
 from gme_data.progress import track
 from gme_validation.config import ValidationConfig
 from gme_validation.suites import Suite, between, holds, lengths, one_of, unique
 
 _ROWS_AT_ONCE = 128
+_RERUN = "Delete its folder and run its step again."
+_COLUMNS = [
+    *("id", "format", "licence", "source", "width", "height"),
+    *("size_as_recorded", "id_is_digest", "decodes", "std"),
+]
 
 
 def look_at_pictures(folder: Path) -> pd.DataFrame:
@@ -29,22 +35,49 @@ def look_at_pictures(folder: Path) -> pd.DataFrame:
 
     Columns: id, format, licence, source, width, height (as decoded, pixels; 0 if not decodable), size_as_recorded,
     id_is_digest, decodes, std (of the grey values, 0-255).
+
+    Raises:
+        FoundryError: A shard is missing or corrupt, or a column is missing or of another type.
     """
-    paths = shard_paths(folder, "images")
-    total = sum(pq.ParquetFile(path).metadata.num_rows for path in paths)
-    return pd.DataFrame([_look(row) for row in track(_rows(paths), "decode pictures", total, "pictures")])
+    files = {path: _opened(path) for path in shard_paths(folder, "images")}
+    total = sum(file.metadata.num_rows for file in files.values())
+    looks = [_look(row) for row in track(_rows(files), "decode pictures", total, "pictures")]
+    return pd.DataFrame(looks, columns=_COLUMNS)
 
 
-def _rows(paths: list[Path]) -> Iterator[dict[str, Any]]:
-    for path in paths:
-        for batch in pq.ParquetFile(path).iter_batches(batch_size=_ROWS_AT_ONCE):
-            yield from batch.to_pylist()
+def _opened(path: Path) -> pq.ParquetFile:
+    try:
+        file = pq.ParquetFile(path)
+    except (pa.ArrowException, OSError) as error:
+        raise _corrupt(path, error) from error
+    wrong = [field.name for field in SCHEMA if _type_in(file.schema_arrow, field.name) not in (field.type, pa.null())]
+    if wrong:
+        raise FoundryError(f"{path}: column(s) missing or of another type: {', '.join(wrong)}.", hint=_RERUN)
+    return file
+
+
+def _type_in(schema: pa.Schema, name: str) -> pa.DataType | None:
+    return schema.field(name).type if name in schema.names else None
+
+
+def _corrupt(path: Path, error: Exception) -> FoundryError:
+    return FoundryError(f"Corrupt parquet file: {path}: {error}", hint=_RERUN)
+
+
+def _rows(files: Mapping[Path, pq.ParquetFile]) -> Iterator[dict[str, Any]]:
+    for path, file in files.items():
+        try:
+            for batch in file.iter_batches(batch_size=_ROWS_AT_ONCE):
+                yield from batch.to_pylist()
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+            raise _corrupt(path, error) from error
 
 
 def _look(row: dict[str, Any]) -> dict[str, Any]:
     size, std, decodes = (0, 0), 0.0, True
+    data = row["bytes"] or b""
     try:
-        picture = decode_rgb(row["bytes"], row["id"])
+        picture = decode_rgb(data, str(row["id"]))
         size, std = picture.size, float(np.asarray(picture.convert("L"), dtype=np.float32).std())
     except FoundryError:
         decodes = False
@@ -53,7 +86,7 @@ def _look(row: dict[str, Any]) -> dict[str, Any]:
         "width": size[0],
         "height": size[1],
         "size_as_recorded": size == (row["width"], row["height"]),
-        "id_is_digest": sha256_bytes(row["bytes"]) == row["id"],
+        "id_is_digest": sha256_bytes(data) == row["id"],
         "decodes": decodes,
         "std": std,
     }

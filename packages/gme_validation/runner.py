@@ -15,6 +15,7 @@ import pandas as pd
 
 from gme_data import environment
 from gme_data.progress import track
+from gme_validation.docs_pages import NO_TIME, settle_pages
 from gme_validation.suites import Expect, Suite
 
 _SITE = "docs"
@@ -69,6 +70,7 @@ def run_suites(suites: Sequence[Suite], docs: Path, failed_rows: int) -> list[Ju
         for suite in track(suites, "validate", len(suites), "suites")
     ]
     context.build_data_docs(site_names=[_SITE])
+    settle_pages(docs)
     return judged
 
 
@@ -158,6 +160,7 @@ def _evaluate(context: Any, source: Any, suite: Suite, failed_rows: int) -> dict
         batch_parameters={"dataframe": suite.frame},
         # Results carry values from the data: few of them, and never the whole column.
         result_format={"result_format": "SUMMARY", "partial_unexpected_count": failed_rows},
+        run_id=gx.RunIdentifier(run_name="validation", run_time=NO_TIME),
     )
     results = [result.to_json_dict() for result in outcome.results]
     return {int(result["expectation_config"]["meta"]["position"]): result for result in results}

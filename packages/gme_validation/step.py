@@ -52,13 +52,14 @@ def build_suites(config: ValidationConfig, corpus_folder: Path, synthetic: Path)
     looks = look_at_pictures(corpus_folder / "images")
     pictures = frozenset(looks["id"])
     owners = find_owners(corpus)
-    examples = read_training(synthetic)
+    training = read_training(synthetic)
+    examples = training.examples
     tasks = read_tasks(corpus_folder / "tasks")
     return [
         *corpus_suites(corpus, pictures, config),
         picture_suite(looks, config),
-        *training_suites(examples, owners, pictures, config),
-        *funnel_suites(synthetic, len(examples), config),
+        *training_suites(training, owners, pictures, config),
+        *funnel_suites(synthetic, len(examples) + len(training.blank), config),
         *(suite for task in tasks for suite in task_suites(task, owners, pictures, config)),
         *contamination_suites(corpus, examples, tasks, config),
     ]

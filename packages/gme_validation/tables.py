@@ -5,14 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 
-from gme_data.examples import Example, read_examples
-from gme_data.parquet import read_table
+from gme_data.examples import SCHEMA, Example
+from gme_data.parquet import read_shards, read_table
 from gme_data.tasks import CORPUS_SCHEMA, QRELS_SCHEMA, QUERIES_SCHEMA, TaskCard, list_tasks, load_card
 
 _SPLITS = ("train", "dev", "test")
+_LOOKED_AT = {
+    "places": "place_id name entity_group split flag_twemoji flag_openmoji map locator licence",
+    "passages": "id place_id text page entity_group split licence",
+    "facts": "id field value passage_id entity_group split licence",
+    "wordings": "field split kind template",
+    "pictographs": "id base_id gender twemoji openmoji entity_group split licence",
+    "imagined": "place_id name entity_group split flag_flat flag_outlined licence",
+}
+"""Columns of texts that suites are built from; that one is there but null is for the suites to find."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +53,14 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
+class Training:
+    """The training set: its examples, and the rows that are none, since query, positive or a negative is nothing."""
+
+    examples: list[Example]
+    blank: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
 class Owners:
     """Which split owns each entity group and each picture. What several splits share counts as the most held out."""
 
@@ -50,8 +69,18 @@ class Owners:
 
 
 def read_corpus(folder: Path) -> Corpus:
-    """Read ``<folder>/*.parquet``. Raises `FoundryError` for a missing or corrupt table."""
-    frames = {name: read_table(folder / f"{name}.parquet").to_pandas() for name in Corpus.__dataclass_fields__}
+    """Read ``<folder>/*.parquet``.
+
+    Raises:
+        FoundryError: A table is missing or corrupt, or a column is missing or of another type.
+    """
+    schemas = {
+        name: [pa.field(column, pa.string()) for column in columns.split()] for name, columns in _LOOKED_AT.items()
+    }
+    schemas["places"].append(pa.field("aliases", pa.list_(pa.string())))
+    frames = {
+        name: read_table(folder / f"{name}.parquet", pa.schema(fields)).to_pandas() for name, fields in schemas.items()
+    }
     return Corpus(**frames)
 
 
@@ -60,9 +89,20 @@ def read_tasks(folder: Path) -> list[Task]:
     return [_task(path) for split in ("dev", "test") for path in list_tasks(folder / split)]
 
 
-def read_training(folder: Path) -> list[Example]:
-    """The synthetic training set."""
-    return read_examples(folder / "train")
+def read_training(folder: Path) -> Training:
+    """The synthetic training set.
+
+    Raises:
+        FoundryError: Shards are missing or corrupt, or a column is missing or of another type.
+    """
+    examples: list[Example] = []
+    blank: list[dict[str, Any]] = []
+    for row in read_shards(folder / "train", "examples", SCHEMA):
+        try:
+            examples.append(Example.from_row(row))
+        except (TypeError, ValueError):  # an item needs a text or a picture
+            blank.append(row)
+    return Training(examples, blank)
 
 
 def find_owners(corpus: Corpus) -> Owners:

@@ -2,41 +2,47 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Container, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from pydantic import NonNegativeInt
 
 from gme_data.errors import FoundryError
 from gme_data.examples import Example
 from gme_data.items import TASK_TYPES, Item
 from gme_data.parquet import read_shards
+from gme_data.structured import StructureError, read_json
 from gme_validation.config import ValidationConfig
 from gme_validation.suites import Suite, between, covers, holds, lengths, one_of, unique
-from gme_validation.tables import Owners, expected_modalities, modality
+from gme_validation.tables import Owners, Training, expected_modalities, modality
 
+_NAMED = ("id", "task_type", "source", "instruction", "entity_group", "batch_key", "licence", "split")
 _FILTERS = ("consistency", "entity", "picture", "picture-filter", "deduplicate", "decontaminate")
 _NO_FILTERS = ("write", "assemble", "merge")  # they change what is counted, so what goes in is not what comes out
 
 
 def training_suites(
-    examples: Sequence[Example], owners: Owners, pictures: Container[str], config: ValidationConfig
+    training: Training, owners: Owners, pictures: Container[str], config: ValidationConfig
 ) -> list[Suite]:
     """Suites over the examples and over their mix of task types and modalities."""
-    return [_examples(examples, owners, pictures, config), _mix(examples, config)]
+    return [_examples(training, owners, pictures, config), _mix(training.examples, config)]
 
 
-def _examples(examples: Sequence[Example], owners: Owners, pictures: Container[str], config: ValidationConfig) -> Suite:
+def _examples(training: Training, owners: Owners, pictures: Container[str], config: ValidationConfig) -> Suite:
+    rows = [_row(example, owners, pictures) for example in training.examples]
+    blank = [{name: row[name] for name in _NAMED} | {"items_are_something": False} for row in training.blank]
     return Suite(
         "training.examples",
-        pd.DataFrame([_row(example, owners, pictures) for example in examples]),
+        pd.DataFrame([*rows, *blank]),
         (config.min_examples, None),
-        ("id", "task_type", "source", "instruction", "entity_group", "batch_key", "licence", "split"),
+        _NAMED,
         (
             unique("id"),
+            holds("items_are_something", "query, positive and negatives have a text or a picture"),
             one_of("task_type", TASK_TYPES, "the nine task types"),
             covers("task_type", TASK_TYPES, "every task type has examples"),
             one_of("split", ("train",), "only the train part is trained on"),
@@ -67,6 +73,7 @@ def _row(example: Example, owners: Owners, pictures: Container[str]) -> dict[str
         "batch_key": example.batch_key,
         "licence": example.licence,
         "split": example.split,
+        "items_are_something": True,
         "group_split": owners.groups.get(example.entity_group, "unknown"),
         "picture_split": _most_held_out(owners.pictures.get(image, "unknown") for image in images),
         "pictures_stored": all(image in pictures for image in images),
@@ -100,6 +107,21 @@ def _mix(examples: Sequence[Example], config: ValidationConfig) -> Suite:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Step:
+    step: str
+    seen: NonNegativeInt
+    kept: NonNegativeInt
+    rejected: dict[str, NonNegativeInt]
+
+
+@dataclass(frozen=True, slots=True)
+class _Funnel:
+    """What is read of ``funnel.json``."""
+
+    steps: tuple[_Step, ...]
+
+
 def funnel_suites(synthetic: Path, examples: int, config: ValidationConfig) -> list[Suite]:
     """Suites over ``funnel.json`` and ``rejects/``: every loss has a step and a reason, and the numbers agree.
 
@@ -108,9 +130,8 @@ def funnel_suites(synthetic: Path, examples: int, config: ValidationConfig) -> l
     """
     path = synthetic / "funnel.json"
     try:
-        steps: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["steps"]
-        rows = [_funnel_row(step) for step in steps]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        rows = [_funnel_row(step) for step in read_json(path, _Funnel).steps]
+    except (FileNotFoundError, StructureError) as error:
         raise FoundryError(f"{path}: not a funnel: {error}", hint="Run `gme synthesize` again.") from error
     rejects = pd.DataFrame(read_shards(synthetic / "rejects", "rejects"))
     refused = int(sum(row["rejected"] for row in rows))
@@ -119,16 +140,16 @@ def funnel_suites(synthetic: Path, examples: int, config: ValidationConfig) -> l
     return suites + ([_rejects(rejects, refused, [row["step"] for row in rows])] if refused or len(rejects) else [])
 
 
-def _funnel_row(step: dict[str, Any]) -> dict[str, Any]:
-    rejected = sum(step["rejected"].values())
-    counted = step["step"] not in _NO_FILTERS
+def _funnel_row(step: _Step) -> dict[str, Any]:
+    rejected = sum(step.rejected.values())
+    counted = step.step not in _NO_FILTERS
     return {
-        "step": step["step"],
-        "seen": step["seen"],
-        "kept": step["kept"],
+        "step": step.step,
+        "seen": step.seen,
+        "kept": step.kept,
         "rejected": rejected,
-        "unexplained": step["seen"] - step["kept"] - rejected if counted else 0,
-        "filtered_share": rejected / max(step["seen"], 1) if step["step"] in _FILTERS else 0.0,
+        "unexplained": step.seen - step.kept - rejected if counted else 0,
+        "filtered_share": rejected / max(step.seen, 1) if step.step in _FILTERS else 0.0,
     }
 
 

@@ -94,7 +94,7 @@ def test_an_iterator_without_end_is_read_no_further_than_needed() -> None:
         (Answer(400), "status-400"),
         (Answer(body=b"<html>"), "reply-not-json"),
         (Answer(body=b"[" * 100_000), "reply-not-json"),
-        (Answer(body=b'{"choices": []}'), "reply-not-json"),
+        (Answer(body=b'{"choices": []}'), "reply-wrong-fields"),
         (Answer(body=b"x" * 1_000_000), "reply-too-large"),
         (Answer(body=b"", hang=0.5), "timeout"),
     ],
@@ -214,7 +214,7 @@ def test_writers_of_one_journal_read_each_other(tmp_path: Path) -> None:
     one.put("key", {"text": "a"})
     other.put("other", {"text": "b"})
     keys = [*(f"none{n}" for n in range(1200)), "key", "other"]
-    assert RequestJournal(tmp_path, "3").get(keys) == {"key": {"text": "a"}, "other": {"text": "b"}}
+    assert RequestJournal(tmp_path, "3").get(keys, dict[str, str]) == {"key": {"text": "a"}, "other": {"text": "b"}}
 
 
 def test_a_file_that_is_no_journal_is_a_clear_error(tmp_path: Path) -> None:
@@ -234,4 +234,4 @@ def test_a_journal_that_breaks_after_it_was_opened_is_told(tmp_path: Path) -> No
     path.write_bytes(data)
     broken = RequestJournal(tmp_path)
     with pytest.raises(FoundryError, match="can't be used"):
-        broken.get([f"{number:064}" for number in range(2000)])
+        broken.get([f"{number:064}" for number in range(2000)], dict[str, str])

@@ -18,7 +18,8 @@ from PIL import Image
 from gme_data.errors import FoundryError
 from gme_data.images import ImageRecord
 from gme_synthesis.llm.journal import RequestJournal
-from gme_synthesis.steps.fetching import FetchConfig, Fetched, Fetcher, is_public
+from gme_synthesis.steps.addresses import is_public
+from gme_synthesis.steps.fetching import FetchConfig, Fetched, Fetcher, FetchError
 from gme_synthesis.steps.web_search import WebSearch, WebSearchConfig
 
 
@@ -32,6 +33,14 @@ from gme_synthesis.steps.web_search import WebSearch, WebSearchConfig
         ("::ffff:127.0.0.1", False), ("::ffff:8.8.8.8", True), ("64:ff9b::7f00:1", False), ("64:ff9b::808:808", True),
         ("2002:7f00:1::", False), ("ff02::1", False), ("::127.0.0.1", False),
         ("64:ff9b:1::7f00:1", False), ("::ffff:0:7f00:1", False), ("fec0::1", False), ("fd00:ec2::254", False),
+        ("192.88.99.1", False), ("192.88.99.2", False), ("192.0.0.8", False), ("192.0.0.170", False),
+        ("192.0.0.9", True), ("192.0.0.10", True), ("192.0.1.1", True), ("192.0.2.1", False), ("198.18.0.1", False),
+        ("192.31.196.1", False), ("192.52.193.1", False), ("192.175.48.1", False), ("240.0.0.1", False),
+        ("3fff::1", False), ("3fff:fff::1", False), ("2620:4f:8000::1", False), ("2620:4f:8001::1", True),
+        ("2001::1", False), ("2001:1::1", False), ("2001:20::1", False), ("2001:1ff::1", False), ("2001:200::1", True),
+        ("2001:0:808:808::808:808", False), ("2002:808:808::1", False), ("2001:db8::1", False), ("5f00::1", False),
+        ("2000::5efe:7f00:1", False), ("2000::200:5efe:a00:1", False), ("2a00::5efe:808:808", True), ("100::1", False),
+        ("64:ff9b:1::808:808", False), ("::ffff:192.0.0.8", False), ("64:ff9b::c058:6301", False), ("4000::1", False),
     ],
 )  # fmt: skip
 def test_public_addresses(address: str, public: bool) -> None:
@@ -117,6 +126,36 @@ def test_a_redirect_is_followed_and_judged_again() -> None:
     with fetching(reply) as (fetcher, stub):
         found = fetcher.fetch([f"{stub.url}{path}" for path in targets])
     assert found == [Fetched(b"here", f"{stub.url}/there"), "private-address", "private-address", "too-many-redirects"]
+
+
+def test_a_redirect_asks_the_robots_of_the_next_host_and_never_leaves_encryption() -> None:
+    def refusing(asked: Asked) -> Answer:
+        return Answer(body=b"User-agent: *\nDisallow: /" if path_of(asked) == "/robots.txt" else b"x")
+
+    with serve(refusing) as other:
+
+        def moved(asked: Asked) -> Answer:
+            to = {"Location": f"http://127.0.0.1:{other.port}/picture.png"}
+            return Answer(404) if path_of(asked) == "/robots.txt" else Answer(302, headers=to)
+
+        with fetching(moved, heed_robots=True) as (fetcher, stub):
+            assert fetcher.fetch([f"{stub.url}/a.png"]) == ["robots"]
+        assert [path_of(asked) for asked in other.asked] == ["/robots.txt"]
+    fetcher = Fetcher(FetchConfig(), same_origin=True)
+    for url, to, fits in (
+        ("https://a/x", "https://a:443/y", True),
+        ("https://a/x", "http://a/y", False),
+        ("http://a/x", "http://a:81/y", False),
+        ("http://a/x", "//b/y", False),
+    ):
+        if fits:
+            assert fetcher._redirected(url, to) == to
+        else:
+            with pytest.raises(FetchError, match="redirect-elsewhere"):
+                fetcher._redirected(url, to)
+    with pytest.raises(FetchError, match="redirect-to-plain-http"):
+        Fetcher(FetchConfig())._redirected("https://a/x", "http://b/y")
+    fetcher.close()
 
 
 def test_bytes_time_and_status_are_bounded() -> None:

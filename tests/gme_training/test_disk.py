@@ -15,7 +15,8 @@ from gme_data.errors import FoundryError
 from gme_data.events import read_events
 from gme_data.steps import StepContext
 from gme_embedder.embedder import Embedder
-from gme_training.checkpoints import POINTER, Checkpoints, ResumePoint
+from gme_training.checkpoint_files import ResumePoint
+from gme_training.checkpoints import POINTER, Checkpoints
 from gme_training.config import TrainingConfig
 from gme_training.room import checkpoint_bytes, require_room, stage_bytes
 from gme_training.step import train

@@ -20,7 +20,6 @@ from support.catalogs import Everything, catalog_of
 from gme_data.errors import FoundryError
 from gme_data.examples import SCHEMA, write_examples
 from gme_data.items import Item
-from gme_training import index
 from gme_training.index import FACTS, ROWS, VERSION, ensure_index, write_lookups
 from gme_training.shuffle import shuffled, shuffled_all
 
@@ -118,7 +117,7 @@ def test_bad_examples_are_named(examples, tmp_path: Path):
     shard.write_bytes(shard.read_bytes()[: shard.stat().st_size // 2])
     with pytest.raises(FoundryError, match="Corrupt parquet file"):
         ensure_index([tmp_path / "train"], tmp_path / "index", set())
-    assert index._facts(tmp_path / "index") == {}
+    assert not (tmp_path / "index" / FACTS).exists()
 
 
 OPEN = """
@@ -161,8 +160,12 @@ def synthetic(folder: Path, count: int) -> None:
     strata = write_lookups(
         folder, 2 * np.arange(count + 1), items.reshape(-1).astype(np.int64), rows // 4, rows // 64, (rows % 5 == 0) * 1
     )
-    names = [["pairs", "T->T", False], ["more", "T->T", False]]
-    facts = {"version": VERSION, "shards": [], "strata": [[*names[number], a, b] for number, a, b in strata]}
+    names = [{"source": name, "task_type": "T->T", "with_negatives": False} for name in ("pairs", "more")]
+    facts = {
+        "version": VERSION,
+        "shards": [],
+        "strata": [{**names[number], "first": a, "last": b} for number, a, b in strata],
+    }
     with pa.OSFile(str(folder / ROWS), "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
         for start in range(0, count, 65_536):
             some = rows[start : start + 65_536]

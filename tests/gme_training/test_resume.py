@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ from support.ranks import run_ranks_of
 
 from gme_data.errors import FoundryError
 from gme_data.events import read_events
+from gme_data.manifest import damage, read_manifest
+from gme_training.checkpoint_files import MANIFEST
 from gme_training.checkpoints import Checkpoints
 
 
@@ -40,6 +43,32 @@ def test_a_run_that_was_killed_three_times_ends_bit_for_bit_the_same(
     whole = {path.name: path.read_bytes() for path in untouched.glob("*.safetensors")}
     assert whole
     assert whole == {path.name: path.read_bytes() for path in folder.glob("*.safetensors")}
+
+
+def test_a_kill_between_the_end_of_training_and_its_place_loses_no_checkpoint(
+    world: dict[str, Path], untouched: Path, tmp_path: Path
+):
+    def publish(*killed_at: str) -> None:
+        code = -signal.SIGKILL if killed_at else 0
+        run_ranks_of("support.killed_publish", 1, str(world["corpus"].parent), str(tmp_path), *killed_at, code=code)
+
+    def resumable() -> list[str]:
+        return [path.parent.name for path in tmp_path.glob(f"checkpoints/.staging/*/.resume/*/{MANIFEST}")]
+
+    publish("write_manifest")  # all is trained, and nothing says so
+    assert resumable()
+    publish("_drop_scratch")  # its manifest is there, and so are the checkpoints
+    assert resumable()
+    publish()  # nothing is left to do but the rename
+    log = tmp_path / "runs" / "steps" / "train-1" / "events.jsonl"
+    assert [event["step"] for event in read_events(log, "start")] == [0, 12]
+    published = tmp_path / "checkpoints" / "stage1"
+    manifest = read_manifest(published)
+    assert manifest is not None
+    assert not damage(published, manifest)
+    assert not resumable()
+    for path in untouched.glob("*.safetensors"):
+        assert (published / path.name).read_bytes() == path.read_bytes()
 
 
 def test_another_number_of_ranks_is_refused_with_what_to_do(untouched: Path):

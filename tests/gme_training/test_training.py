@@ -21,7 +21,8 @@ from gme_data.images import ImageStore
 from gme_data.steps import StepContext
 from gme_embedder.config import RELEASED
 from gme_embedder.embedder import Embedder
-from gme_training.checkpoints import MANIFEST, Checkpoints
+from gme_training.checkpoint_files import MANIFEST
+from gme_training.checkpoints import Checkpoints
 from gme_training.config import LoraConfig, PhaseConfig, SourceShare, TrainingConfig
 from gme_training.job import Job
 from gme_training.step import train

@@ -64,3 +64,24 @@ def test_suites_need_distinct_names(tmp_path: Path) -> None:
     suite = Suite("t", TABLE, (1, None), ("a",), (unique("a"),))
     with pytest.raises(ValueError, match="distinct names"):
         run_suites([suite, suite], tmp_path, failed_rows=1)
+
+
+def test_equal_tables_give_equal_pages(tmp_path: Path) -> None:
+    stamp = "20240131T010203.000004Z"
+    table = TABLE.assign(id=["0e0f3a4e-1111-4222-8333-123456789abc", "?d=" + stamp, stamp])
+    suites = [
+        Suite(name, table, (1, None), ("a",), (between("a", 9, None, "large"), one_of("id", ("x",), "w")))
+        for name in ("one", "two.b")
+    ]
+    for folder in ("first", "second"):
+        run_suites(suites, tmp_path / folder, failed_rows=3)
+    pages = [
+        {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        for folder in (tmp_path / "first", tmp_path / "second")
+    ]
+    assert pages[0].keys() == pages[1].keys()
+    assert len(pages[0]) > 4
+    assert [name for name in pages[0] if pages[0][name] != pages[1][name]] == []
+    shown = b"".join(page for name, page in pages[0].items() if name.suffix == ".html")
+    assert b"0e0f3a4e-1111-4222-8333-123456789abc" in shown  # what the data holds stays as it is
+    assert stamp.encode() in shown

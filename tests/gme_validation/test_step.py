@@ -8,10 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from gme_data.errors import FoundryError
 from gme_data.items import Item
+from gme_validation.config import ValidationConfig
+from gme_validation.step import build_suites
 
 World = Any  # conftest's TinyWorld; conftest files can't be imported by name
 
@@ -177,3 +181,61 @@ def test_a_failure_stops_the_chain_and_leaves_rows_and_docs(world: World, check:
     assert (report / "docs/index.html").is_file()
     saved = [json.loads(path.read_text()) for path in (report / "failures").iterdir()]
     assert any(row["doc_id"] == "nobody" for failure in saved for row in failure["rows"])
+
+
+@pytest.mark.parametrize(
+    ("table", "change", "suite", "expectation"),
+    [
+        ("corpus/passages", blank_out("text"), "corpus.passages", "ExpectColumnValuesToNotBeNull(column=text"),
+        ("corpus/facts", blank_out("value"), "corpus.facts", "ExpectColumnValuesToNotBeNull(column=value"),
+        ("corpus/places", blank_out("aliases"), "", ""),
+        (IMAGES, blank_out("bytes"), "corpus.images", "decodes"),
+        (IMAGES, empty, "corpus.images", "not vacuous"),
+        (f"{TASK}/corpus", blank_out("text"), "test.place-question-t2t.corpus", "modality"),
+        (f"{TASK}/queries", blank_out("text"), "test.place-question-t2t.queries", "modality"),
+    ],
+)
+def test_a_column_of_nothing_is_a_failed_expectation(
+    world: World, judge: Callable[[str], Any], table: str, change: Any, suite: str, expectation: str
+) -> None:
+    world.edit(table, change)
+    if suite:
+        assert_found(judge, suite, expectation)
+    else:
+        assert not judge("contamination.test").failures
+
+
+def test_examples_of_nothing_are_a_failed_expectation(world: World, judge: Callable[[str], Any]) -> None:
+    shard = next((world.synthetic / "train").glob("*.parquet"))
+    schema, rows = pq.read_schema(shard), pq.read_table(shard).to_pylist()
+    for blank in (rows[:1], rows):
+        for row in blank:
+            row["query"] = {"text": None, "image": None}
+        pq.write_table(pa.Table.from_pylist(rows, schema=schema), shard)
+        (failure,) = (one for one in judge("training.examples").failures if "items_are_something" in one.expectation)
+        assert failure.count == len(blank)
+        assert failure.rows[0]["id"] == blank[0]["id"]
+
+
+@pytest.mark.parametrize(("table", "column"), [("corpus/facts", "value"), ("corpus/places", "aliases"), (IMAGES, "id")])
+@pytest.mark.parametrize("values", [None, 7])
+def test_a_column_that_is_not_there_or_of_another_type_names_file_and_column(
+    world: World, table: str, column: str, values: int | None
+) -> None:
+    path = world.corpus / f"{table}.parquet"
+    rows = pq.read_table(path)
+    left = rows.drop_columns([column])
+    pq.write_table(left if values is None else left.append_column(column, pa.array([values] * len(rows))), path)
+    with pytest.raises(FoundryError, match=rf"{path.name}: column.*{column}"):
+        build_suites(ValidationConfig(), world.corpus, world.synthetic)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", '{"steps": [{"step": "write"}]}', '{"steps": [{"step": "w", "seen": NaN, "kept": 1, "rejected": {}}]}',
+     '{"steps": [{"step": "w", "seen": 1, "kept": -1, "rejected": {}}]}', "[" * 100_000],
+)  # fmt: skip
+def test_a_damaged_funnel_names_its_file(world: World, text: str) -> None:
+    (world.synthetic / "funnel.json").write_text(text)
+    with pytest.raises(FoundryError, match=r"funnel\.json: not a funnel"):
+        build_suites(ValidationConfig(), world.corpus, world.synthetic)

@@ -14,12 +14,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-import yaml
-
 from gme_data.digests import sha256_file
 from gme_data.errors import FoundryError
 from gme_data.progress import track
 from gme_data.settings import Frozen
+from gme_data.structured import read_yaml
 
 _TABLE = Path(__file__).with_name("packages.yaml")
 
@@ -57,7 +56,7 @@ class Package(Frozen):
 
 def read_table() -> tuple[Package, ...]:
     """The pinned packages in the order of the table."""
-    return tuple(Package(**row) for row in yaml.safe_load(_TABLE.read_text(encoding="utf-8")))
+    return read_yaml(_TABLE, tuple[Package, ...])
 
 
 def fetch(packages: tuple[Package, ...], folder: Path) -> None:

@@ -23,6 +23,7 @@ from gme_data.parquet import write_shards
 from gme_data.progress import Progress
 from gme_data.settings import Frozen
 from gme_data.steps import Counts, Step, StepContext
+from gme_data.structured import read_json
 from gme_data.tables import Row, RowError, Table, count_by_suffix, open_table
 from gme_synthesis.candidates import Candidate
 from gme_synthesis.corpus.import_index import ImportIndex, ReasonCount
@@ -91,6 +92,21 @@ class ImportConfig(Frozen):
 
 
 @dataclass(frozen=True, slots=True)
+class _ReasonRow:
+    reason: str
+    rows: int
+    first: str
+
+
+@dataclass(frozen=True, slots=True)
+class _SummaryFile:
+    """What ``summary.json`` holds."""
+
+    rejects: tuple[_ReasonRow, ...]
+    passed_over: str
+
+
+@dataclass(frozen=True, slots=True)
 class ImportSummary:
     """What an import left out.
 
@@ -109,9 +125,14 @@ class ImportSummary:
 
     @classmethod
     def read(cls, folder: Path) -> ImportSummary:
-        """Read what `write` wrote."""
-        facts = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
-        return cls(tuple(ReasonCount(**reason) for reason in facts["rejects"]), facts["passed_over"])
+        """Read what `write` wrote.
+
+        Raises:
+            FoundryError: It is damaged.
+        """
+        facts = read_json(folder / SUMMARY, _SummaryFile, max_bytes=2**30, hint="Import the corpus again.")
+        reasons = (ReasonCount(row.reason, row.rows, row.first) for row in facts.rejects)
+        return cls(tuple(reasons), facts.passed_over)
 
     def lines(self) -> list[str]:
         """For people: a line for each reason."""

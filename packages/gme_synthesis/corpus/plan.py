@@ -6,16 +6,16 @@ earlier run; speeds are assumptions that can be replaced. No formula knows a ven
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, NonNegativeInt
 
 from gme_data.errors import FoundryError
 from gme_data.settings import Frozen
+from gme_data.structured import StructureError, read_json
 from gme_synthesis.corpus.chain import second_stretch
 from gme_synthesis.corpus.config import CorpusSynthesisConfig
 from gme_synthesis.llm.prompts import Prompt, load_prompt
@@ -86,6 +86,20 @@ class Plan:
         return asdict(self)
 
 
+@dataclass(frozen=True, slots=True)
+class _Step:
+    step: str
+    seen: NonNegativeInt
+    kept: NonNegativeInt
+
+
+@dataclass(frozen=True, slots=True)
+class _Funnel:
+    """What is read of a ``funnel.json``."""
+
+    steps: tuple[_Step, ...]
+
+
 def measured(funnel: Path) -> dict[str, float]:
     """Share that each step of an earlier run kept, from its ``funnel.json``.
 
@@ -93,10 +107,10 @@ def measured(funnel: Path) -> dict[str, float]:
         FoundryError: Not a funnel.
     """
     try:
-        steps = json.loads(funnel.read_text(encoding="utf-8"))["steps"]
-        return {one["step"]: one["kept"] / one["seen"] for one in steps if one["seen"]}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        steps = read_json(funnel, _Funnel).steps
+    except (FileNotFoundError, StructureError) as error:
         raise FoundryError(f"{funnel}: no funnel of an earlier run: {error}") from error
+    return {one.step: one.kept / one.seen for one in steps if one.seen}
 
 
 def make_plan(config: CorpusSynthesisConfig, passages: int, given: Assumptions, kept: Mapping[str, float]) -> Plan:

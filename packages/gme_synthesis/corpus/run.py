@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from gme_data.errors import FoundryError
 from gme_data.events import append_event
 from gme_data.examples import write_examples
-from gme_data.journal import atomic_write
+from gme_data.journal import atomic_write, fsync_file
 from gme_data.parquet import write_shards
 from gme_data.progress import Progress
 from gme_data.steps import Counts, Step, StepContext
@@ -106,6 +106,7 @@ def _stretch(
     """All shards through some steps; those in the journal are not done again."""
     config = tools.config
     journal = ShardJournal(tools.places.scratch / name)
+    journal.drop_damaged()
     total = -(-passages // config.shard)
     waiting = [number for number in range(total) if not journal.has(number)]
     limit = _RejectLimit(config, journal)
@@ -202,6 +203,7 @@ def _encode_pool(tools: Tools, first: ShardJournal, pool: Collection[str], vecto
             row += len(chunk)
             progress.advance(len(chunk))
     del mapped  # closes the file
+    fsync_file(scratch / POOL)
     atomic_write(scratch / POOL_IDS, json.dumps(list(pool)).encode())
 
 

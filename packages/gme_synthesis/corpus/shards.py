@@ -5,17 +5,23 @@ A unit is two files, pictures first and then what says that it is whole, both wr
 
 from __future__ import annotations
 
-import json
+import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import ClassVar
+
+from pydantic import ConfigDict, TypeAdapter
 
 from gme_data.images import ImageRecord, write_images
-from gme_data.journal import atomic_write
+from gme_data.journal import atomic_write, fsync_folder
+from gme_data.structured import StructureError, read_json
 from gme_synthesis.candidates import Candidate
 from gme_synthesis.llm.asking import Usage
 from gme_synthesis.records import Reject, Tally
+
+_MAX_BYTES = 2**32
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,23 +48,20 @@ class Shard:
     seconds: Mapping[str, float] = field(default_factory=dict)
     pictures: list[ImageRecord] = field(default_factory=list)
 
-    def to_json(self) -> dict[str, Any]:
-        """All but the bytes of pictures."""
-        names = ("number", "candidates", "named", "rejects", "tallies", "usage", "seconds")
-        return {name: _plain(getattr(self, name)) for name in names}
 
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Self:
-        """Inverse of `to_json`; without pictures."""
-        return cls(
-            number=value["number"],
-            candidates=[Candidate.from_json(row) for row in value["candidates"]],
-            named=[Candidate.from_json(row) for row in value["named"]],
-            rejects=[Reject(**row) for row in value["rejects"]],
-            tallies=[Tally(**row) for row in value["tallies"]],
-            usage={step: Usage(**row) for step, row in value["usage"].items()},
-            seconds=value["seconds"],
-        )
+@dataclass(frozen=True, slots=True)
+class ShardFile:
+    """A shard on disk: all but the bytes of pictures."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    number: int
+    candidates: list[Candidate]
+    named: list[Candidate]
+    rejects: list[Reject]
+    tallies: list[Tally]
+    usage: dict[str, Usage]
+    seconds: dict[str, float]
 
 
 class ShardJournal:
@@ -80,12 +83,29 @@ class ShardJournal:
     def put(self, shard: Shard) -> None:
         """Keep a finished shard."""
         if shard.pictures:
-            write_images(self._path(shard.number).with_suffix(".pictures"), shard.pictures)
-        atomic_write(self._path(shard.number), json.dumps(shard.to_json(), ensure_ascii=False).encode())
+            folder = self._path(shard.number).with_suffix(".pictures")
+            write_images(folder, shard.pictures)
+            fsync_folder(folder)
+        atomic_write(self._path(shard.number), _FILE.dump_json(_file_of(shard)))
 
     def get(self, number: int) -> Shard:
-        """A finished shard, without its pictures."""
-        return Shard.from_json(json.loads(self._path(number).read_text(encoding="utf-8")))
+        """A finished shard, without its pictures.
+
+        Raises:
+            StructureError: Its file is damaged.
+        """
+        path = self._path(number)
+        found = read_json(path, ShardFile, max_bytes=_MAX_BYTES, hint="Run the same command again: it is done anew.")
+        return Shard(**{each.name: getattr(found, each.name) for each in fields(ShardFile)})
+
+    def drop_damaged(self) -> None:
+        """Forget shards whose files are damaged: they are done again."""
+        for path in sorted(self._folder.glob("*.json")):
+            try:
+                self.get(int(path.stem))
+            except StructureError as error:
+                log.warning("a finished shard is done again: %s", error)
+                path.unlink()
 
     def shards(self) -> Iterator[Shard]:
         """All finished shards in order, one in memory at a time."""
@@ -95,9 +115,9 @@ class ShardJournal:
         return self._folder / f"{number:06d}.json"
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401 - dataclasses, and lists and mappings of them
-    if isinstance(value, list):
-        return [asdict(one) for one in value]
-    if isinstance(value, Mapping):
-        return {name: asdict(one) if isinstance(one, Usage) else one for name, one in value.items()}
-    return value
+_FILE = TypeAdapter(ShardFile)
+
+
+def _file_of(shard: Shard) -> ShardFile:
+    parts = {each.name: getattr(shard, each.name) for each in fields(ShardFile)}
+    return ShardFile(**{**parts, "usage": dict(shard.usage), "seconds": dict(shard.seconds)})

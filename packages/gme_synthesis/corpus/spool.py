@@ -16,6 +16,7 @@ from typing import Any
 from gme_data.digests import sha256_json
 from gme_data.examples import Example
 from gme_data.images import ImageRecord
+from gme_data.structured import parse_json
 from gme_synthesis.records import Reject
 
 _CACHE_KIB = 64 * 1024
@@ -197,4 +198,4 @@ def _content(example: Example) -> str:
 
 
 def _example(row: tuple[str]) -> Example:
-    return Example.from_row(json.loads(row[0]))
+    return Example.from_row(parse_json(row[0], dict[str, Any], where="the spool"))

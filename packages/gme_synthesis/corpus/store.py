@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from operator import attrgetter
 from pathlib import Path
@@ -17,7 +18,8 @@ import pyarrow.parquet as pq
 
 from gme_data.errors import FoundryError
 from gme_data.images import ImageStore
-from gme_data.parquet import shard_paths, write_shards
+from gme_data.parquet import read_shards, shard_paths, write_shards
+from gme_data.structured import parse_json
 from gme_synthesis.candidates import Candidate
 
 IMAGES = "images"
@@ -62,7 +64,11 @@ class Corpus:
     images: ImageStore
 
     def __len__(self) -> int:
-        return sum(int(pq.ParquetFile(path).metadata.num_rows) for path in shard_paths(self.folder, "passages"))
+        total = 0
+        for path in shard_paths(self.folder, "passages"):
+            with _whole(path):
+                total += int(pq.ParquetFile(path).metadata.num_rows)
+        return total
 
     def passages(self) -> Iterator[Candidate]:
         """All passages, in order.
@@ -71,24 +77,24 @@ class Corpus:
             FoundryError: A shard is damaged.
         """
         for path in shard_paths(self.folder, "passages"):
-            try:
+            with _whole(path):
                 file = pq.ParquetFile(path)
                 for group in range(file.num_row_groups):
-                    yield from map(_candidate, file.read_row_group(group, columns=PASSAGES_SCHEMA.names).to_pylist())
-            except (pa.ArrowInvalid, OSError, KeyError) as error:
-                raise FoundryError(f"{path}: damaged: {error}", hint="Import the corpus again.") from error
+                    rows = file.read_row_group(group, columns=PASSAGES_SCHEMA.names).to_pylist()
+                    yield from (_candidate(row, path) for row in rows)
 
 
 def open_corpus(folder: Path) -> Corpus:
     """Open a corpus.
 
     Raises:
-        FoundryError: There is none.
+        FoundryError: There is none, or its captions are damaged.
     """
     if not list(folder.glob("passages-*.parquet")):
         raise FoundryError(f"{folder} is no corpus.", hint="Make one by `gme corpus import`.")
-    rows = [row for path in shard_paths(folder, "captions") for row in pq.read_table(path).to_pylist()]
-    return Corpus(folder, {row["image"]: Caption(**row) for row in rows}, ImageStore([folder / IMAGES]))
+    rows = read_shards(folder, "captions", CAPTIONS_SCHEMA)
+    captions = [Caption(*(row[name] for name in CAPTIONS_SCHEMA.names)) for row in rows]
+    return Corpus(folder, {one.image: one for one in captions}, ImageStore([folder / IMAGES]))
 
 
 def write_passages(folder: Path, passages: Iterable[Candidate]) -> None:
@@ -108,5 +114,18 @@ def _row(passage: Candidate) -> dict[str, Any]:
     return row
 
 
-def _candidate(row: dict[str, Any]) -> Candidate:
-    return Candidate(**{**row, "aliases": tuple(row["aliases"]), "facts": json.loads(row["facts"])})
+def _candidate(row: dict[str, Any], path: Path) -> Candidate:
+    for name in _TEXTS:
+        if not isinstance(row[name], str):
+            raise TypeError(f"column {name!r} of passage {row['id']!r} is no text")
+    facts = parse_json(row["facts"], dict[str, str], where=f"{path}, facts of passage {row['id']!r}")
+    return Candidate(**{**row, "aliases": tuple(map(str, row["aliases"])), "facts": facts})
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[None]:
+    """Turn what a damaged shard raises into an error that names it."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, LookupError, ValueError, TypeError, AttributeError, OverflowError) as error:
+        raise FoundryError(f"{path}: damaged: {error}", hint="Import the corpus again.") from error

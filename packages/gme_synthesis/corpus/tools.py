@@ -5,7 +5,6 @@ A rerun that finds every shard finished needs none of them, so it loads no model
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gme_data.images import ImageRecord, decode_rgb
+from gme_data.structured import read_json
 from gme_synthesis.corpus.config import CorpusSynthesisConfig
 from gme_synthesis.corpus.store import Corpus, open_corpus
 from gme_synthesis.encoders import TextEncoder, load_encoder
@@ -101,7 +101,8 @@ class Tools:
     @cached_property
     def pool_rows(self) -> Mapping[str, int]:
         """Row in `pool` by passage."""
-        ids = json.loads((self.places.scratch / POOL_IDS).read_text(encoding="utf-8"))
+        path = self.places.scratch / POOL_IDS
+        ids = read_json(path, list[str], max_bytes=2**40, hint=f"Delete {path}; the pool is encoded again.")
         return {id_: row for row, id_ in enumerate(ids)}
 
     @cached_property
@@ -110,7 +111,8 @@ class Tools:
         search = self.config.search
         if search.by == "web" and search.web is not None:
             # The service is the user's choice and may stand in a private network; what it points to may not.
-            service = Fetcher(search.web.fetch.model_copy(update={"heed_robots": False}), allowed=lambda _: True)
+            unbound = search.web.fetch.model_copy(update={"heed_robots": False})
+            service = Fetcher(unbound, allowed=lambda _: True, same_origin=True)
             fetcher = Fetcher(search.web.fetch)
             self._open.callback(service.close)
             self._open.callback(fetcher.close)

@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
+from collections.abc import Iterable
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
 
 from gme_data.settings import Frozen
+from gme_data.structured import StructureError, parse_json
+from gme_synthesis.steps.markup import mentions_markup
 
 Domain = Literal[
     "animal", "plant", "architecture", "artwork", "currency", "entertainment", "event", "food",
@@ -78,7 +82,7 @@ ANSWERS: dict[str, type[Answer]] = {
 def parse_answer(text: str, kind: type[Answer]) -> Answer | str:
     """The first JSON object in `text` as an answer of its kind, or why there is none.
 
-    Reasons: ``empty-answer``, ``refusal``, ``invalid-json``, ``wrong-fields``.
+    Reasons: ``empty-answer``, ``refusal``, ``invalid-json``, ``wrong-fields``, ``control-characters``, ``markup``.
     """
     start = text.find("{")
     if start < 0:
@@ -86,10 +90,20 @@ def parse_answer(text: str, kind: type[Answer]) -> Answer | str:
             return "empty-answer"
         return "refusal" if _REFUSAL.search(text) else "invalid-json"
     try:
-        value, _ = json.JSONDecoder().raw_decode(text, start)
-    except (ValueError, RecursionError):
+        _, end = json.JSONDecoder().raw_decode(text, start)
+        value = parse_json(text[start:end], dict[str, Any], where="answer")
+    except (ValueError, RecursionError, StructureError):
         return "invalid-json"
     try:
-        return kind.model_validate(value)
+        answer = kind.model_validate(value)
     except ValidationError:
         return "wrong-fields"
+    return _unfit([value[name] for name in kind.model_fields]) or answer
+
+
+def _unfit(values: Iterable[object]) -> str:
+    """Why texts are none that a person wrote; empty if they are."""
+    texts = [value for value in values if isinstance(value, str)]
+    if any(unicodedata.category(letter) == "Cc" and letter not in "\t\n\r" for text in texts for letter in text):
+        return "control-characters"
+    return "markup" if any(map(mentions_markup, texts)) else ""

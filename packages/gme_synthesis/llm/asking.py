@@ -88,8 +88,7 @@ class Asker:
 
     def _replies(self, requests: Sequence[Request]) -> list[Reply]:
         keys = [self._key(request) for request in requests]
-        recorded = self._journal.get(list(dict.fromkeys(keys))) if self._journal is not None else {}
-        known = {key: Reply(**value) for key, value in recorded.items()}
+        known = self._journal.get(list(dict.fromkeys(keys)), Reply) if self._journal is not None else {}
         for key in dict.fromkeys(keys):
             if key in known:
                 self._account(known[key])

@@ -12,28 +12,58 @@ import os
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Annotated, Any
+from urllib.parse import urljoin, urlsplit
 
 import aiohttp
 from pydantic import Field
 
 from gme_data.digests import canonical_json
 from gme_data.errors import FoundryError
-from gme_data.settings import Frozen
+from gme_data.settings import Address, Frozen
+from gme_data.structured import StructureError, parse_json
 from gme_synthesis.llm.asking import Prices
 from gme_synthesis.llm.protocol import Answered, Reply, Request
 
+_MOVED = frozenset({301, 302, 303, 307, 308})
 _SLOWED, _BROKEN = {429, 503}, 500
 _FATAL = {401: "the key was refused", 403: "access was refused", 404: "there is no such address or model"}
 _CHARS_PER_TOKEN = 4
 Numbered = tuple[int, Request]
+Tokens = Annotated[int, Field(ge=0, lt=2**31)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Message:
+    content: str | None = None
+    refusal: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    message: _Message
+
+
+@dataclass(frozen=True, slots=True)
+class _Usage:
+    prompt_tokens: Tokens | None = None
+    completion_tokens: Tokens | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Completion:
+    """What is read of a reply; other fields are passed over."""
+
+    choices: Annotated[tuple[_Choice, ...], Field(min_length=1)]
+    usage: _Usage | None = None
 
 
 class EndpointConfig(Frozen):
     """Where the language model is and how it is asked."""
 
-    url: str = Field(pattern=r"^https?://")
+    url: Address
     """Base address, such as ``http://localhost:8000/v1``."""
     model: str = "Qwen/Qwen2.5-72B-Instruct"
     """Name of the model at the endpoint."""
@@ -124,7 +154,7 @@ class Endpoint:
                     reply, wait = await self._post(body)
             except TimeoutError:
                 reply, wait = Reply("", problem="timeout"), None
-            except aiohttp.ClientError:
+            except (aiohttp.ClientError, OSError, ValueError):
                 reply, wait = Reply("", problem="no-answer"), None
             if reply.problem not in _WORTH_A_RETRY:
                 self._tokens += reply.tokens_in + reply.tokens_out
@@ -138,7 +168,15 @@ class Endpoint:
     async def _post(self, body: bytes) -> tuple[Reply, float | None]:
         """The reply, and how long the endpoint asks to be left alone."""
         url = f"{self._config.url.rstrip('/')}/chat/completions"
-        async with self._connected().post(url, data=body) as response:
+        # A redirect with status 307 would carry the passage to whomever it names.
+        async with self._connected().post(url, data=body, allow_redirects=False) as response:
+            if response.status in _MOVED:
+                to = urlsplit(urljoin(url, response.headers.get("Location", "")))
+                raise FoundryError(
+                    f"{self._config.url} redirects to {to.scheme}://{to.hostname or ''} (status {response.status}); "
+                    "passages are sent to the address in the config and to no other.",
+                    hint="Set `url` to the address that answers, if you trust it.",
+                )
             if response.status in _FATAL:
                 raise FoundryError(
                     f"{self._config.url}: {_FATAL[response.status]} (status {response.status}).",
@@ -179,10 +217,16 @@ class Endpoint:
 
     def _connected(self) -> aiohttp.ClientSession:
         if self._session is None:
-            key = os.environ.get(self._config.key_variable, "")
-            headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
-            connector = aiohttp.TCPConnector(limit=self._config.concurrency, loop=self._loop)
-            self._session = aiohttp.ClientSession(connector=connector, headers=headers)
+            key = _key(self._config.key_variable)
+            # Nothing is unpacked, so what is counted is what arrives.
+            headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=self._config.concurrency, loop=self._loop),
+                headers={**headers, **({"Authorization": f"Bearer {key}"} if key else {})},
+                auto_decompress=False,
+                cookie_jar=aiohttp.DummyCookieJar(loop=self._loop),
+                trust_env=False,
+            )
         return self._session
 
     def _check_budget(self) -> None:
@@ -206,21 +250,38 @@ class Endpoint:
             await asyncio.sleep(wait)
 
 
-_WORTH_A_RETRY = frozenset({"slowed-down", "server-error", "timeout", "no-answer", "reply-not-json"})
+_WORTH_A_RETRY = frozenset(
+    {"slowed-down", "server-error", "timeout", "no-answer", "reply-not-json", "reply-wrong-fields"}
+)
 
 
 def _reply(data: bytes, body: bytes) -> Reply:
     """What a body of status 200 says; tokens are estimated where it doesn't say."""
     try:
-        value = json.loads(data)
-        message = value["choices"][0]["message"]
-        text = str(message.get("content") or message.get("refusal") or "")
-        usage = value.get("usage") or {}
-        tokens_in = int(usage.get("prompt_tokens") or len(body) // _CHARS_PER_TOKEN)
-        tokens_out = int(usage.get("completion_tokens") or len(text) // _CHARS_PER_TOKEN)
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
+        parse_json(data, object, where="reply")
+    except StructureError:
         return Reply("", problem="reply-not-json")
+    try:
+        value = parse_json(data, _Completion, where="reply")
+    except StructureError:
+        return Reply("", problem="reply-wrong-fields")
+    message, usage = value.choices[0].message, value.usage or _Usage()
+    text = message.content or message.refusal or ""
+    tokens_in = usage.prompt_tokens or len(body) // _CHARS_PER_TOKEN
+    tokens_out = usage.completion_tokens or len(text) // _CHARS_PER_TOKEN
     return Reply(text, tokens_in, tokens_out)
+
+
+def _key(variable: str) -> str:
+    """The key in an environment variable, without white space around it; empty if there is none.
+
+    Raises:
+        FoundryError: No header can hold it.
+    """
+    key = os.environ.get(variable, "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise FoundryError(f"The key in {variable} has characters that no key has.", hint="Copy it once more.")
+    return key
 
 
 def _seconds(header: str | None) -> float | None:
@@ -230,6 +291,6 @@ def _seconds(header: str | None) -> float | None:
     try:
         return max(0.0, float(header))
     except ValueError:
-        with suppress(ValueError, TypeError):
+        with suppress(ValueError, TypeError, OverflowError):
             return max(0.0, parsedate_to_datetime(header).timestamp() - time.time())
     return None

@@ -7,14 +7,18 @@ sees it, so a process that is killed loses the requests in flight and no other. 
 from __future__ import annotations
 
 import json
+import logging
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from gme_data.errors import FoundryError
+from gme_data.structured import StructureError, parse_json
 
+T = TypeVar("T")
+log = logging.getLogger(__name__)
 _BATCH = 500
 """Keys looked up in one statement."""
 
@@ -40,20 +44,27 @@ class RequestJournal:
     def __len__(self) -> int:
         return sum(int(one.execute("SELECT COUNT(*) FROM answers").fetchone()[0]) for one in self._all)
 
-    def get(self, keys: Sequence[str]) -> dict[str, Any]:
-        """What is on record of `keys`.
+    def get(self, keys: Sequence[str], kind: type[T]) -> dict[str, T]:
+        """What is on record of `keys`, as `kind`; an answer that is damaged is none, and is asked for again.
 
         Raises:
             FoundryError: A file is damaged.
         """
-        found: dict[str, Any] = {}
+        found: dict[str, T] = {}
+        damaged = 0
         for start in range(0, len(keys), _BATCH):
             part = list(keys[start : start + _BATCH])
             marks = ",".join("?" * len(part))
             for one in self._all:
                 with self._told():
                     rows = one.execute(f"SELECT key, value FROM answers WHERE key IN ({marks})", part)  # noqa: S608 - marks only
-                    found.update((key, json.loads(value)) for key, value in rows)
+                    for key, value in rows.fetchall():
+                        try:
+                            found[key.decode()] = parse_json(value, kind, where=str(self._folder))
+                        except StructureError:
+                            damaged += 1
+        if damaged:
+            log.warning("%d answer(s) in %s are damaged and asked for again", damaged, self._folder)
         return found
 
     def put(self, key: str, value: Any) -> None:  # noqa: ANN401 - any JSON value
@@ -64,7 +75,7 @@ class RequestJournal:
         """
         with self._told():
             self._own.execute(
-                "INSERT OR IGNORE INTO answers VALUES (?, ?)", (key, json.dumps(value, ensure_ascii=False))
+                "INSERT OR REPLACE INTO answers VALUES (?, ?)", (key, json.dumps(value, ensure_ascii=False))
             )
 
     def close(self) -> None:
@@ -87,6 +98,7 @@ class RequestJournal:
     def _open(path: Path) -> sqlite3.Connection:
         try:
             connection = sqlite3.connect(path, isolation_level=None, timeout=60)
+            connection.text_factory = bytes  # a flipped bit costs the answer it is in, not the whole file
             # A write-ahead log without a sync at each commit survives the death of the process, if not of the machine.
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=NORMAL")

@@ -12,11 +12,10 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Self
 
-import yaml
 from pydantic import Field
 
 from gme_data.digests import sha256_json
-from gme_data.settings import Frozen, parse_config
+from gme_data.settings import Frozen, load_config
 from gme_synthesis.llm.answers import ANSWERS, Answer
 
 _FOLDER = Path(__file__).parent / "prompts"
@@ -112,7 +111,7 @@ class Prompt(Frozen):
 def load_prompt(name: str) -> Prompt:
     """The prompt file ``prompts/<name>.yaml`` of this package."""
     path = _FOLDER / f"{name}.yaml"
-    return parse_config(yaml.safe_load(path.read_text(encoding="utf-8")), Prompt, where=str(path))
+    return load_config(path, Prompt)
 
 
 def _cut(value: Any) -> str:  # noqa: ANN401 - text, or what has one

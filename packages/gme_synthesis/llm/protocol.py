@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
+
+from pydantic import ConfigDict
 
 from gme_synthesis.llm.prompts import Prompt
 
@@ -29,6 +31,8 @@ class Request:
 @dataclass(frozen=True, slots=True)
 class Reply:
     """What came back. With a `problem` there is no text, nothing was paid for, and it may be asked again."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     text: str
     tokens_in: int = 0

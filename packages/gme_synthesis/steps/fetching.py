@@ -19,15 +19,12 @@ import aiohttp
 from pydantic import Field
 
 from gme_data.settings import Frozen
+from gme_synthesis.steps.addresses import Address, is_public
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _ROBOTS_BYTES = 512 * 1024
 _HOSTS_REMEMBERED = 1000
 """Whose robots.txt is kept; the oldest goes first."""
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
-_REACHABLE_V6 = ipaddress.ip_network("2000::/3")
-"""All global unicast addresses; what embeds others outside of it (compatible, translated, site-local) is no host."""
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 class FetchConfig(Frozen):
@@ -59,29 +56,19 @@ class Fetched:
     url: str
 
 
-def is_public(address: Address) -> bool:
-    """Whether an address belongs to the public internet, also where another one is wrapped inside it."""
-    if isinstance(address, ipaddress.IPv6Address):
-        inner = address.ipv4_mapped or address.sixtofour or (address.teredo[1] if address.teredo else None)
-        if inner is None and address in _NAT64:
-            inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-        if inner is not None:
-            return is_public(inner)
-        if address not in _REACHABLE_V6:
-            return False
-    return address.is_global and not address.is_multicast
-
-
 class Fetcher:
     """Fetches files within `config`. Close it when done.
 
     Args:
         config: Bounds.
         allowed: Which addresses may be connected to.
+        same_origin: Follow no redirect to another scheme, host or port: what is asked is not for others.
     """
 
-    def __init__(self, config: FetchConfig, allowed: Callable[[Address], bool] = is_public) -> None:
-        self._config, self._allowed = config, allowed
+    def __init__(
+        self, config: FetchConfig, allowed: Callable[[Address], bool] = is_public, *, same_origin: bool = False
+    ) -> None:
+        self._config, self._allowed, self._same_origin = config, allowed, same_origin
         self._loop = asyncio.new_event_loop()
         self._session: aiohttp.ClientSession | None = None
         self._robots: dict[str, RobotFileParser] = {}
@@ -108,9 +95,7 @@ class Fetcher:
     async def _fetch(self, url: str) -> Fetched | str:
         try:
             async with asyncio.timeout(self._config.timeout_seconds):
-                if self._config.heed_robots and not await self._welcome(url):
-                    return "robots"
-                return await self._follow(url, self._config.max_bytes)
+                return await self._follow(url, self._config.max_bytes, heed_robots=self._config.heed_robots)
         except FetchError as error:
             return str(error)
         except TimeoutError:
@@ -120,12 +105,14 @@ class Fetcher:
         except (aiohttp.ClientError, OSError, ValueError):
             return "no-answer"
 
-    async def _follow(self, url: str, most: int) -> Fetched:
+    async def _follow(self, url: str, most: int, *, heed_robots: bool) -> Fetched:
         for _ in range(self._config.max_redirects + 1):
             self._check(url)
+            if heed_robots and not await self._welcome(url):
+                raise FetchError("robots")
             async with self._connected().get(url, allow_redirects=False) as response:
                 if response.status in _REDIRECTS and "Location" in response.headers:
-                    url = urljoin(url, response.headers["Location"])
+                    url = self._redirected(url, response.headers["Location"])
                     continue
                 if response.status != 200:
                     raise FetchError(f"status-{response.status}")
@@ -137,13 +124,23 @@ class Fetcher:
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.password:
             raise FetchError("bad-address")
 
+    def _redirected(self, url: str, location: str) -> str:
+        to = urljoin(url, location)
+        if self._same_origin and _origin(to) != _origin(url):
+            raise FetchError("redirect-elsewhere")
+        if urlsplit(url).scheme == "https" and urlsplit(to).scheme == "http":
+            raise FetchError("redirect-to-plain-http")
+        return to
+
     async def _welcome(self, url: str) -> bool:
         """What the host's robots.txt says; a host without one welcomes everybody."""
         home = "{0.scheme}://{0.netloc}".format(urlsplit(url))
         if home not in self._robots:
             rules = RobotFileParser()
             try:
-                text = (await self._follow(f"{home}/robots.txt", _ROBOTS_BYTES)).data.decode("utf-8", "replace")
+                text = (await self._follow(f"{home}/robots.txt", _ROBOTS_BYTES, heed_robots=False)).data.decode(
+                    "utf-8", "replace"
+                )
             except FetchError as error:
                 if not str(error).startswith("status-4"):
                     raise
@@ -176,6 +173,11 @@ class Fetcher:
                 trust_env=False,
             )
         return self._session
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
 
 
 async def _read(response: aiohttp.ClientResponse, most: int) -> bytes:

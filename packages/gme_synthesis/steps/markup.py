@@ -70,6 +70,8 @@ _OF_PAGES = re.compile(
     re.IGNORECASE,
 )
 _FIRST = re.compile(rf"\s*+(?:<[?!][a-zA-Z][^<>]*+>\s*+)*+<({_NAME})[\s>]")
+_UNCLOSED = re.compile(rf"</?(?:{'|'.join(sorted(name for name in _KNOWN if len(name) > 1))})\b", re.IGNORECASE)
+"""A browser reads on to the next ``>``, wherever it is. Of one letter are ``a <b`` and others that are text."""
 _ENTITY = re.compile(r"&(?:#(?:[0-9]{1,7}|[xX][0-9a-fA-F]{1,6})|[a-zA-Z][a-zA-Z0-9]{1,31});")
 _OF_PROSE = frozenset(["apos", "trade", *(name for name, code in name2codepoint.items() if code < 0x2100)])
 """Entities that are unescaped in plain text too: letters, spaces, punctuation. ``&sum;`` and ``&int;`` may be C."""
@@ -90,6 +92,21 @@ def without_markup(text: str) -> tuple[str, bool]:
     seen = text if kind == "text" else _seen(text, tokens, kind)
     plain = _ENTITY.sub(lambda entity: _character(entity[0], kind), seen) if "&" in seen else seen
     return plain, plain != text
+
+
+def mentions_markup(text: str) -> bool:
+    """Whether a text holds a tag of HTML, a comment or an entity, be it only mentioned or never closed.
+
+    For short texts that should hold none, such as questions; of prose it says too much.
+    """
+    if "<" not in text and "&" not in text:
+        return False
+    tags = (token for token in _TOKEN.finditer(text) if token[0] not in ("-->", "]]>"))
+    return (
+        bool(_UNCLOSED.search(text))
+        or any(_html_name(token) or not _is_tag(token) for token in tags)
+        or without_markup(text)[1]
+    )
 
 
 def _kind(text: str, tokens: list[re.Match[str]]) -> Kind:

@@ -6,7 +6,6 @@ text, on scales of their own.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gme_data.errors import FoundryError
+from gme_data.structured import StructureError, read_json
 from gme_synthesis.candidates import Candidate, Route, Sight
 from gme_synthesis.pictures import picture_problem
 from gme_synthesis.records import Reject, Stage
@@ -88,8 +88,8 @@ def load_scorer(folder: Path, device: str = "cpu") -> PictureTextScorer:
         FoundryError: Not a model folder.
     """
     try:
-        kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
-    except (OSError, ValueError, AttributeError) as error:
+        kind = read_json(folder / "config.json", dict[str, Any]).get("model_type")
+    except (FileNotFoundError, StructureError) as error:
         raise FoundryError(
             f"{folder}: no model to judge pictures by: {error}", hint="Give the folder of a CLIP model or an embedder."
         ) from error
