@@ -24,7 +24,16 @@ from pydantic import BaseModel
 from gme_data.digests import code_digest, sha256_json
 from gme_data.errors import FoundryError
 from gme_data.journal import fsync_folder
-from gme_data.manifest import FileEntry, Manifest, content_digest, damage, list_files, read_manifest, write_manifest
+from gme_data.manifest import (
+    FileEntry,
+    Manifest,
+    content_digest,
+    damage,
+    list_files,
+    read_manifest,
+    require_no_strays,
+    write_manifest,
+)
 
 STAGING = ".staging"
 _REPLACED = ".old"
@@ -86,11 +95,16 @@ def step_key(step: Step, config: BaseModel, inputs: Mapping[str, Manifest]) -> t
 
 
 def find_done(step: Step, key: str, workspace: Path) -> Outcome | None:
-    """The published output of `key`, if it is there and undamaged."""
+    """The published output of `key`, if it is there and undamaged.
+
+    Raises:
+        FoundryError: Something lies in it that the step did not make, and that making it anew would delete.
+    """
     folder = workspace / step.output
     manifest = read_manifest(folder)
     if manifest is None or manifest.key != key or damage(folder, manifest):
         return None
+    require_no_strays(folder, manifest)
     return Outcome(step.name, folder, manifest, reused=True)
 
 

@@ -50,11 +50,9 @@ def load_encoder(which: str, device: str = "cpu") -> TextEncoder:
     if not folder.is_dir():
         raise FoundryError(f"No text encoder at {which!r}.", hint="Give 'minilm' or the folder of a model.")
     from gme_embedder.embedder import Embedder
-    from gme_embedder.identity import model_digest
-    from gme_embedder.locate import locate
 
     embedder = Embedder.load(folder, device=device)
-    return TextEncoder(model_digest(locate(folder)), embedder.encode, embedder.encode)
+    return TextEncoder(embedder.source.digest, embedder.encode, embedder.encode)
 
 
 def _sentence_transformer(folder: Path, device: str) -> TextEncoder:

@@ -75,7 +75,6 @@ def mine(config: MiningConfig, inputs: Mapping[str, Path], context: StepContext)
         context: Where to write; vectors are kept in a hidden folder, so a kill costs one shard of them.
     """
     from gme_embedder.embedder import Embedder
-    from gme_embedder.identity import model_digest
     from gme_embedder.store import EmbeddingStore
     from gme_training.mining import Miner, with_negatives
     from gme_training.mining_report import write_report
@@ -84,9 +83,10 @@ def mine(config: MiningConfig, inputs: Mapping[str, Path], context: StepContext)
     ensure_index([inputs["synthetic"] / EXAMPLES], context.staging / INDEX, images)
     catalog = Catalog(context.staging / INDEX)
     vectors = context.staging / ".vectors"
+    student = Embedder.load(inputs["model"], dtype="bfloat16")
     miner = Miner(
-        Embedder.load(inputs["model"], dtype="bfloat16"),
-        model_digest(inputs["model"]),
+        student,
+        student.source.digest,
         images,
         EmbeddingStore(vectors, chunk=config.shard),
         config,
