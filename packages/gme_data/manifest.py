@@ -124,19 +124,9 @@ def read_manifest(folder: Path) -> Manifest | None:
     return manifest
 
 
-def damage(folder: Path, manifest: Manifest, *, across_runs: bool = False) -> list[str]:
-    """What is not as the manifest says of the files that it names, one line a file; empty if nothing is.
-
-    Args:
-        folder: The output.
-        manifest: What it should hold.
-        across_runs: Whether a digest that an earlier run computed may be taken; see `gme_data.file_digests`.
-    """
-    return [
-        f"{entry.path}: {problem}"
-        for entry in manifest.files
-        if (problem := _problem(folder / entry.path, entry, across_runs=across_runs))
-    ]
+def damage(folder: Path, manifest: Manifest) -> list[str]:
+    """What is not as the manifest says, one line a file: missing, changed, or not named by it; empty if nothing is."""
+    return [*_changes(folder, manifest, across_runs=False), *strays(folder, manifest)]
 
 
 def strays(folder: Path, manifest: Manifest) -> list[str]:
@@ -144,6 +134,8 @@ def strays(folder: Path, manifest: Manifest) -> list[str]:
 
     Hidden files are scratch: neither named nor read.
     """
+    if not folder.is_dir():
+        return []
     named = {entry.path for entry in manifest.files}
     lines = [
         f"{path}: {'a link' if is_link else 'not named by the manifest'}"
@@ -165,7 +157,7 @@ def require(folder: Path, made_by: str, *, across_runs: bool = False) -> Manifes
     Args:
         folder: The output.
         made_by: The command that makes it.
-        across_runs: See `damage`.
+        across_runs: Whether a digest that an earlier run computed may be taken; see `gme_data.file_digests`.
 
     Raises:
         FoundryError: The output is missing or damaged; names the step that makes it. A file lies in it that the
@@ -176,7 +168,7 @@ def require(folder: Path, made_by: str, *, across_runs: bool = False) -> Manifes
         raise FoundryError(
             f"Missing input: {folder} has not been made.", hint=f"Run `gme {made_by}` first, or `gme pipeline`."
         )
-    problems = damage(folder, manifest, across_runs=across_runs)
+    problems = _changes(folder, manifest, across_runs=across_runs)
     if problems:
         raise FoundryError(
             f"Damaged input in {folder}: {'; '.join(problems[:_SHOWN])}", hint=f"Run `gme {made_by}` to rebuild it."
@@ -197,6 +189,14 @@ def require_no_strays(folder: Path, manifest: Manifest) -> None:
             f"{folder} holds what its manifest does not name: {'; '.join(lines[:_SHOWN])}",
             hint="Move it elsewhere, or delete it: an output is read by its manifest, and by nothing else.",
         )
+
+
+def _changes(folder: Path, manifest: Manifest, *, across_runs: bool) -> list[str]:
+    return [
+        f"{entry.path}: {problem}"
+        for entry in manifest.files
+        if (problem := _problem(folder / entry.path, entry, across_runs=across_runs))
+    ]
 
 
 def _problem(path: Path, entry: FileEntry, *, across_runs: bool) -> str | None:

@@ -102,10 +102,10 @@ def find_done(step: Step, key: str, workspace: Path) -> Outcome | None:
     """
     folder = workspace / step.output
     manifest = read_manifest(folder)
-    if manifest is None or manifest.key != key or damage(folder, manifest):
+    if manifest is None or manifest.key != key:
         return None
     require_no_strays(folder, manifest)
-    return Outcome(step.name, folder, manifest, reused=True)
+    return None if damage(folder, manifest) else Outcome(step.name, folder, manifest, reused=True)
 
 
 def execute(step: Step, config: BaseModel, inputs: Mapping[str, Outcome], workspace: Path) -> Outcome:

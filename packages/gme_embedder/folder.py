@@ -21,7 +21,7 @@ from gme_data.errors import FoundryError
 from gme_data.settings import Frozen
 from gme_data.structured import StructureError, read_json
 from gme_embedder.job import JOB, Job, read_job
-from gme_embedder.npy import open_npy
+from gme_embedder.npy import open_npy, require_regular
 
 Vectors = NDArray[np.float16] | NDArray[np.float32]
 
@@ -165,6 +165,7 @@ def _job_digest(folder: Path, number: int) -> str:
     """Digest of the job that made a shard; raises as `read_ids`."""
     path = ids_path(folder, number)
     try:
+        require_regular(path)
         metadata = pq.read_schema(path).metadata or {}
     except FileNotFoundError as error:
         raise FoundryError(f"{path} is missing.", hint=_AGAIN) from error

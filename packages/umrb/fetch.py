@@ -10,19 +10,21 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from gme_data.digests import sha256_file
 from gme_data.errors import FoundryError, explain_os_error
 from gme_data.journal import atomic_write
 from gme_data.manifest import FileEntry, list_files
 from gme_data.progress import Progress
+from gme_data.structured import read_json
 from umrb.hub import HUB_ERRORS, in_one_line
 from umrb.loading import load_unit, units
 from umrb.mteb_data import local_copy, mteb_task
 from umrb.registry import Dataset
 
 LOCK = "umrb.lock.json"
+_LARGEST_LOCK = 2**30
+"""Bytes: it names every picture that is a file of its own."""
 _BY_HAND = {
     "disk": "Its tasks are files of your own already.",
     "dci": "Its photos are part of SA-1B, whose terms each user accepts: see the DCI repository, then docs/umrb.md.",
@@ -47,6 +49,15 @@ class Repository:
     revision: str | None
     licence: str
     tasks: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Fetched:
+    """What the lock says of a repository."""
+
+    revision: str
+    licence: str
+    files: tuple[FileEntry, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +117,7 @@ def verify(datasets: Sequence[Dataset], data: Path) -> Iterator[Finding]:
             yield Finding(task, checked=False, problems=(f"{folder} is not there",))
             continue
         of_hub = dataset.source not in _BY_HAND
-        problems = list(_file_problems(folder, locked.get(_origin(dataset, task)[0], {}))) if of_hub else []
+        problems = list(_file_problems(folder, locked.get(_origin(dataset, task)[0]))) if of_hub else []
         try:
             problems += load_unit(dataset, task, data).defects
         except FoundryError as error:
@@ -134,12 +145,12 @@ def _home(repository: str, data: Path) -> Path:
 
 def _is_there(repository: Repository, data: Path) -> bool:
     """Whether the record says so, and the files have the sizes that they came with."""
-    record = _locked(data).get(repository.name, {})
-    files = [FileEntry(**raw) for raw in record.get("files", ())]
-    folder = _home(repository.name, data)
-    paths = [folder / entry.path for entry in files]
-    whole = all(path.is_file() and path.stat().st_size == entry.bytes for path, entry in zip(paths, files, strict=True))
-    return bool(files) and whole and repository.revision in (None, record["revision"])
+    record = _locked(data).get(repository.name)
+    if record is None or not record.files:
+        return False
+    paths = [(_home(repository.name, data) / entry.path, entry) for entry in record.files]
+    whole = all(path.is_file() and path.stat().st_size == entry.bytes for path, entry in paths)
+    return whole and repository.revision in (None, record.revision)
 
 
 def _fetch(repository: Repository, data: Path) -> Repository:
@@ -156,17 +167,16 @@ def _fetch(repository: Repository, data: Path) -> Repository:
             f"{repository.name} can't be fetched at {repository.revision or 'its newest'}: {in_one_line(error)}",
             hint="Check the network and HF_HUB_OFFLINE, then run the same command again; what is there is kept.",
         ) from error
-    files = [entry for entry in list_files(folder) if not entry.path.startswith(".")]
-    record = {"revision": revision, "licence": repository.licence, "files": [asdict(entry) for entry in files]}
+    record = _Fetched(str(revision), repository.licence, list_files(folder))
     _write_lock(data, {**_locked(data), repository.name: record})
     return Repository(repository.name, revision, repository.licence, repository.tasks)
 
 
-def _file_problems(folder: Path, record: dict[str, Any]) -> Iterator[str]:
-    if not record:
+def _file_problems(folder: Path, record: _Fetched | None) -> Iterator[str]:
+    if record is None:
         yield f"{folder} was not fetched by `gme umrb fetch`: its revision is not known"
-    for raw in record.get("files", ()):
-        entry = FileEntry(**raw)
+        return
+    for entry in record.files:
         path = folder / entry.path
         if not path.is_file():
             yield f"{path} is missing"
@@ -174,16 +184,14 @@ def _file_problems(folder: Path, record: dict[str, Any]) -> Iterator[str]:
             yield f"{path} has changed since it was fetched"
 
 
-def _locked(data: Path) -> dict[str, dict[str, Any]]:
-    path = data / LOCK
-    if not path.exists():
-        return {}
+def _locked(data: Path) -> dict[str, _Fetched]:
     try:
-        found: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
-        return found
-    except ValueError as error:
-        raise FoundryError(f"{path} is no JSON: {error}", hint="Delete it and run `gme umrb fetch` again.") from error
+        hint = "Delete it and run `gme umrb fetch` again."
+        return read_json(data / LOCK, dict[str, _Fetched], max_bytes=_LARGEST_LOCK, hint=hint)
+    except FileNotFoundError:
+        return {}
 
 
-def _write_lock(data: Path, record: dict[str, Any]) -> None:
-    atomic_write(data / LOCK, (json.dumps(record, indent=1, sort_keys=True) + "\n").encode())
+def _write_lock(data: Path, record: dict[str, _Fetched]) -> None:
+    raw = {name: asdict(fetched) for name, fetched in record.items()}
+    atomic_write(data / LOCK, (json.dumps(raw, indent=1, sort_keys=True) + "\n").encode())

@@ -95,7 +95,7 @@ class MtebEmbedder(AbsEncoder):
         Raises:
             FoundryError: See `Embedder.load` and the class.
         """
-        embedder = Embedder.load(folder, device, dtype, **inputs)
+        embedder = Embedder.load(folder.absolute(), device, dtype, **inputs)
         variant = inputs if dtype == "float32" else {"dtype": dtype, **inputs}
         return cls(
             embedder,
