@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from gme_data.errors import FoundryError
 from gme_data.structured import read_json
+from gme_data.verified import VerifiedFolder
 from gme_embedder.layout import ADAPTER_CONFIG, CONFIG, NO_LIMIT, PROCESSOR, SETTINGS, is_adapter
 
 Inputs = Literal["gme"]
@@ -60,10 +61,11 @@ def require_gme(folder: Path, inputs: Inputs | None = None, *, above: Sequence[P
 
     Raises:
         FoundryError: The folder says that it is of another family, or nothing and `inputs` is None; a file can't be
-            read, or adapters whose base is not there.
+            read, or is not named by the manifest of the folder; adapters whose base is not there, or is built on them.
     """
     if inputs not in (None, "gme"):
         raise FoundryError(f"Unknown inputs '{inputs}'.", hint="The only value is gme.")
+    VerifiedFolder.containing(folder)
     family = read_family(folder)
     if family.is_gme is False:
         raise _of_another_family(str(folder), family.evidence)
