@@ -6,7 +6,7 @@ import json
 import os
 import stat
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Annotated, Any, ClassVar
@@ -134,14 +134,8 @@ def strays(folder: Path, manifest: Manifest) -> list[str]:
 
     Hidden files are scratch: neither named nor read.
     """
-    if not folder.is_dir():
-        return []
     named = {entry.path for entry in manifest.files}
-    lines = [
-        f"{path}: {'a link' if is_link else 'not named by the manifest'}"
-        for path, is_link in _lying(folder)
-        if is_link or path not in named
-    ]
+    lines = unnamed(folder, named)
     # On a file system that does not tell case or accents apart, one of two such names would be read for the other.
     spellings: dict[str, str] = {}
     for name in sorted(named):
@@ -149,6 +143,17 @@ def strays(folder: Path, manifest: Manifest) -> list[str]:
         lines += [f"{name}: another spelling of {other}"] if other != name else []
         lines += [f"{name}: hidden, and so no part of an output"] if _hidden(PurePosixPath(name)) else []
     return lines
+
+
+def unnamed(folder: Path, named: Set[str]) -> list[str]:
+    """Links, and all that is not among the paths `named`, one line a file; hidden files are not looked at."""
+    if not folder.is_dir():
+        return []
+    return [
+        f"{path}: {'a link' if is_link else 'not named by the manifest'}"
+        for path, is_link in _lying(folder)
+        if is_link or path not in named
+    ]
 
 
 def require(folder: Path, made_by: str, *, across_runs: bool = False) -> Manifest:

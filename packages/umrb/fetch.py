@@ -6,25 +6,20 @@ it came: revision, bytes, sha256. The whole folder may be versioned by DVC. Know
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from gme_data.digests import sha256_file
 from gme_data.errors import FoundryError, explain_os_error
-from gme_data.journal import atomic_write
-from gme_data.manifest import FileEntry, list_files
+from gme_data.manifest import list_files
 from gme_data.progress import Progress
-from gme_data.structured import read_json
+from umrb.fetched import Fetched, read_lock, write_lock
 from umrb.hub import HUB_ERRORS, in_one_line
 from umrb.loading import load_unit, units
 from umrb.mteb_data import local_copy, mteb_task
 from umrb.registry import Dataset
 
-LOCK = "umrb.lock.json"
-_LARGEST_LOCK = 2**30
-"""Bytes: it names every picture that is a file of its own."""
 _BY_HAND = {
     "disk": "Its tasks are files of your own already.",
     "dci": "Its photos are part of SA-1B, whose terms each user accepts: see the DCI repository, then docs/umrb.md.",
@@ -49,15 +44,6 @@ class Repository:
     revision: str | None
     licence: str
     tasks: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Fetched:
-    """What the lock says of a repository."""
-
-    revision: str
-    licence: str
-    files: tuple[FileEntry, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +96,7 @@ def fetch(datasets: Sequence[Dataset], data: Path) -> list[Repository]:
 
 def verify(datasets: Sequence[Dataset], data: Path) -> Iterator[Finding]:
     """Check files against the record of their coming, and tasks for integrity and expected sizes."""
-    locked = _locked(data)
+    locked = read_lock(data)
     for dataset, task in units(datasets):
         folder = _folder(dataset, task, data)
         if not folder.exists():
@@ -145,7 +131,7 @@ def _home(repository: str, data: Path) -> Path:
 
 def _is_there(repository: Repository, data: Path) -> bool:
     """Whether the record says so, and the files have the sizes that they came with."""
-    record = _locked(data).get(repository.name)
+    record = read_lock(data).get(repository.name)
     if record is None or not record.files:
         return False
     paths = [(_home(repository.name, data) / entry.path, entry) for entry in record.files]
@@ -167,12 +153,12 @@ def _fetch(repository: Repository, data: Path) -> Repository:
             f"{repository.name} can't be fetched at {repository.revision or 'its newest'}: {in_one_line(error)}",
             hint="Check the network and HF_HUB_OFFLINE, then run the same command again; what is there is kept.",
         ) from error
-    record = _Fetched(str(revision), repository.licence, list_files(folder))
-    _write_lock(data, {**_locked(data), repository.name: record})
+    record = Fetched(str(revision), repository.licence, list_files(folder))
+    write_lock(data, {**read_lock(data), repository.name: record})
     return Repository(repository.name, revision, repository.licence, repository.tasks)
 
 
-def _file_problems(folder: Path, record: _Fetched | None) -> Iterator[str]:
+def _file_problems(folder: Path, record: Fetched | None) -> Iterator[str]:
     if record is None:
         yield f"{folder} was not fetched by `gme umrb fetch`: its revision is not known"
         return
@@ -182,16 +168,3 @@ def _file_problems(folder: Path, record: _Fetched | None) -> Iterator[str]:
             yield f"{path} is missing"
         elif path.stat().st_size != entry.bytes or sha256_file(path) != entry.sha256:
             yield f"{path} has changed since it was fetched"
-
-
-def _locked(data: Path) -> dict[str, _Fetched]:
-    try:
-        hint = "Delete it and run `gme umrb fetch` again."
-        return read_json(data / LOCK, dict[str, _Fetched], max_bytes=_LARGEST_LOCK, hint=hint)
-    except FileNotFoundError:
-        return {}
-
-
-def _write_lock(data: Path, record: dict[str, _Fetched]) -> None:
-    raw = {name: asdict(fetched) for name, fetched in record.items()}
-    atomic_write(data / LOCK, (json.dumps(raw, indent=1, sort_keys=True) + "\n").encode())
