@@ -111,7 +111,7 @@ def test_fetch_takes_the_pinned_revision_and_records_it(hub: type[Hub], tmp_path
     # The readers of `datasets` take every file of a split.
     (path.parent / "corpus").mkdir(exist_ok=True)
     (path.parent / "corpus" / "planted.jsonl").write_text("{}")
-    with pytest.raises(FoundryError, match="did not come with mteb/scifact: corpus/planted.jsonl"):
+    with pytest.raises(FoundryError, match=r"did not come with mteb/scifact: corpus/planted\.jsonl"):
         load_unit(scifact[0], "SciFact", tmp_path / "data")
 
 
