@@ -38,8 +38,12 @@ _DIGESTS: dict[FileVersion, str] = {}
 
 def file_version(path: Path) -> FileVersion:
     """The state of a file, or of what a link leads to. Raises OSError as `Path.stat`."""
-    status = path.stat()
-    return FileVersion(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    return _version_of(path.stat())
+
+
+def digest_known(status: os.stat_result) -> str | None:
+    """The digest of a file in a state that this process has hashed it in; None if it has not."""
+    return _DIGESTS.get(_version_of(status))
 
 
 def is_settled(version: FileVersion) -> bool:
@@ -70,6 +74,10 @@ def file_digest(path: Path, *, across_runs: bool = False) -> str:
         if entry and not known and time.time_ns() - version.ctime_ns > _COARSE_TICK_SECONDS * 1e9:
             _write_entry(entry, digest)
     return digest
+
+
+def _version_of(status: os.stat_result) -> FileVersion:
+    return FileVersion(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 def _tick_seconds(version: FileVersion) -> float:

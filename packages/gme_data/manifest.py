@@ -16,7 +16,7 @@ from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
 
 from gme_data.digests import sha256_file, sha256_json
 from gme_data.errors import FoundryError
-from gme_data.file_digests import FileVersion, file_digest, file_version, is_settled
+from gme_data.file_digests import FileVersion, digest_known, file_digest, file_version, is_settled
 from gme_data.journal import atomic_write
 from gme_data.structured import StructureError, read_json
 
@@ -141,7 +141,7 @@ def strays(folder: Path, manifest: Manifest) -> list[str]:
     for name in sorted(named):
         other = spellings.setdefault(unicodedata.normalize("NFKC", name).casefold(), name)
         lines += [f"{name}: another spelling of {other}"] if other != name else []
-        lines += [f"{name}: hidden, and so no part of an output"] if _hidden(PurePosixPath(name)) else []
+        lines += [f"{name}: hidden, and so no part of an output"] if f"/{name}".count("/.") else []
     return lines
 
 
@@ -200,20 +200,21 @@ def _changes(folder: Path, manifest: Manifest, *, across_runs: bool) -> list[str
     return [
         f"{entry.path}: {problem}"
         for entry in manifest.files
-        if (problem := _problem(folder / entry.path, entry, across_runs=across_runs))
+        if (problem := _problem(f"{folder}/{entry.path}", entry, across_runs=across_runs))
     ]
 
 
-def _problem(path: Path, entry: FileEntry, *, across_runs: bool) -> str | None:
+def _problem(path: str, entry: FileEntry, *, across_runs: bool) -> str | None:
     try:
-        status = path.lstat()
+        status = os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
         return "missing"
     if not stat.S_ISREG(status.st_mode):
         return "no regular file"
     if status.st_size != entry.bytes:
         return f"{status.st_size} bytes, expected {entry.bytes}"
-    return None if file_digest(path, across_runs=across_runs) == entry.sha256 else "content changed"
+    digest = digest_known(status) or file_digest(Path(path), across_runs=across_runs)
+    return None if digest == entry.sha256 else "content changed"
 
 
 def _lying(folder: Path) -> Iterator[tuple[str, bool]]:

@@ -8,7 +8,7 @@ lies. Knows manifests; not what the files are.
 from __future__ import annotations
 
 import os
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Self
 
 from gme_data.errors import FoundryError, did_you_mean
@@ -48,7 +48,7 @@ class VerifiedFolder:
         Raises:
             FoundryError: It has no manifest, a file is missing or damaged, or something else lies in it.
         """
-        return cls._of(folder, require(folder, made_by, across_runs=across_runs), PurePosixPath())
+        return cls._of(folder, require(folder, made_by, across_runs=across_runs), "")
 
     @classmethod
     def containing(cls, folder: Path) -> Self | None:
@@ -65,17 +65,15 @@ class VerifiedFolder:
             home = next((home for home in reversed(homes) if (home / NAME).exists()), None)
             if home is not None:
                 manifest = require(home, "pipeline", across_runs=True)
-                return cls._of(folder, manifest, PurePosixPath(below.relative_to(home).as_posix()))
+                return cls._of(folder, manifest, "" if below == home else f"{below.relative_to(home).as_posix()}/")
         return None
 
     @classmethod
-    def _of(cls, folder: Path, manifest: Manifest, part: PurePosixPath) -> Self:
+    def _of(cls, folder: Path, manifest: Manifest, part: str) -> Self:
         made = cls.__new__(cls)
         made.folder, made.manifest = folder, manifest
         made._digests = {
-            PurePosixPath(entry.path).relative_to(part).as_posix(): entry.sha256
-            for entry in manifest.files
-            if PurePosixPath(entry.path).is_relative_to(part)
+            entry.path.removeprefix(part): entry.sha256 for entry in manifest.files if entry.path.startswith(part)
         }
         return made
 
@@ -126,6 +124,6 @@ def folders_with(folder: Path, name: str) -> list[str]:
     """
     verified = VerifiedFolder.containing(folder)
     if verified is not None:
-        paths = map(PurePosixPath, verified.names)
-        return sorted(path.parts[0] for path in paths if len(path.parts) == 2 and path.name == name)
+        parts = (path.split("/") for path in verified.names)
+        return sorted(one[0] for one in parts if one[1:] == [name])
     return sorted(path.parent.name for path in folder.glob(f"*/{name}") if not path.parent.name.startswith("."))
