@@ -157,11 +157,16 @@ DATA_DOORS: dict[str, Door] = {
     "train": lambda home: verb(home, "train", "--stage", "1"),
     "validate": lambda home: verb(home, "validate"),
     "baselines": lambda home: verb(home, "baselines"),
+    "embed": lambda home: embed_or_raise(home, home / TASKS / "squares" / "corpus.parquet"),
     "atlas show": lambda home: verb(home, "atlas", "show", "--task", "T->I", "--out", str(home / "sheet.html")),
     "the loader of tasks": lambda home: load_tasks(home / TASKS),
     "tasks of one's own": lambda home: disk_datasets(home / TASKS),
     "the store of pictures": lambda home: ImageStore([home / "data" / "atlas" / "images"]),
 }
+
+
+def embed_or_raise(home: Path, source: Path) -> None:
+    verb(home, "embed", "--input", str(source), "--output", str(home / "out"), "--model", str(home / STAGE_1))
 
 
 def other_weights(folder: Path) -> None:
