@@ -82,7 +82,7 @@ def embed(
     embedder.preparer.check_instruction(instruction)
     job = Job(
         corpus=corpus,
-        model=identify_model(embedder, model, folder),
+        model=identify_model(embedder, model),
         precision=dtype,
         instruction=instruction,
         shard_rows=shard_rows,

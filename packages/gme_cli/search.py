@@ -97,7 +97,7 @@ def search(
         say(f"Would search {len(task.corpus)} {pool} with {champion.label} and write {out}.")
         return
     embedder = Embedder.load(champion.folder)
-    corpus = _encode_pool(embedder, champion.digest, task, images, common.workspace)
+    corpus = _encode_pool(embedder, embedder.source.digest, task, images, common.workspace)
     hits = _rank(embedder, task, corpus, {"text": text, "image": picture}, top, _captions(folder))
     write_page(out, text, picture, hits, images)
     if common.json:

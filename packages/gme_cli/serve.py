@@ -98,7 +98,7 @@ def serve(
     embedder = Embedder.load(located, device=device, dtype=dtype, inputs=inputs)
     found = None
     if corpus:
-        found = _open_corpus(embedder, identify_model(embedder, model, located), corpus, source, images)
+        found = _open_corpus(embedder, identify_model(embedder, model), corpus, source, images)
         for note in precision_notes(found.job.precision, dtype):
             sys.stderr.write(f"{note}\n")
     service = Service(served, embedder, limits, batching)

@@ -7,7 +7,6 @@ which would put ``['a', 'b']``, ``None`` or ``1.0`` into passages and ids. Knows
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -17,6 +16,8 @@ from typing import Any
 from uuid import UUID
 
 import numpy as np
+
+from gme_data.structured import StructureError, parse_json
 
 _EXACT_INTEGERS = 2**53
 """Whole numbers up to here are exact as float64; beyond it a table that stored an id as a float has lost digits."""
@@ -119,9 +120,9 @@ def facts_cell(value: object) -> dict[str, str]:
     if is_missing(value) or (isinstance(value, str) and not value.strip()):
         return {}
     try:
-        loaded = json.loads(value) if isinstance(value, str) else value
-    except (ValueError, RecursionError) as error:
-        raise CellError("bad-facts", f"expected a JSON object of field: value: {error}") from error
+        loaded = parse_json(value, object, where="the cell") if isinstance(value, str) else value
+    except StructureError as error:
+        raise CellError("bad-facts", f"expected a JSON object of field: value: {error.reason}") from error
     if not isinstance(loaded, dict):
         loaded = _as_mapping(loaded)
     return {_fact_text(name): text for name, fact in loaded.items() if (text := _fact_text(fact).strip())}

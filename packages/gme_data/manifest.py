@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
+import unicodedata
+from collections.abc import Iterator, Set
 from dataclasses import asdict, dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Annotated, Any, ClassVar
 
 import pyarrow.parquet as pq
@@ -12,6 +16,7 @@ from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
 
 from gme_data.digests import sha256_file, sha256_json
 from gme_data.errors import FoundryError
+from gme_data.file_digests import FileVersion, digest_known, file_digest, file_version, is_settled
 from gme_data.journal import atomic_write
 from gme_data.structured import StructureError, read_json
 
@@ -69,10 +74,15 @@ class Manifest:
     schema: int = SCHEMA_VERSION
 
 
+_PARSED: dict[FileVersion, Manifest] = {}
+_MAX_PARSED = 16
+_SHOWN = 5
+
+
 def list_files(folder: Path) -> tuple[FileEntry, ...]:
     """Entries of every file below `folder` but the manifest, sorted by path. Hidden files are scratch, not output."""
     paths = sorted(
-        p for p in folder.rglob("*") if p.is_file() and p.name != NAME and not _hidden(p.relative_to(folder))
+        p for p in folder.rglob("*") if p.is_file() and p != folder / NAME and not _hidden(p.relative_to(folder))
     )
     return tuple(FileEntry(p.relative_to(folder).as_posix(), sha256_file(p), p.stat().st_size, _rows(p)) for p in paths)
 
@@ -95,56 +105,137 @@ def read_manifest(folder: Path) -> Manifest | None:
         FoundryError: It is there but unreadable.
     """
     path = folder / NAME
+    hint = f"Delete {folder} and run the step again."
     try:
+        version = file_version(path)
+        if version in _PARSED:
+            return _PARSED[version]
         manifest = read_json(path, Manifest, max_bytes=_MAX_BYTES)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except StructureError as error:
-        raise FoundryError(f"Unreadable manifest: {error}", hint=f"Delete {folder} and run the step again.") from error
+        raise FoundryError(f"Unreadable manifest: {error}", hint=hint) from error
     if manifest.content != content_digest(manifest.files):
-        raise FoundryError(
-            f"Unreadable manifest: {path}: its digest is not that of its files.",
-            hint=f"Delete {folder} and run the step again.",
-        )
+        raise FoundryError(f"Unreadable manifest: {path}: its digest is not that of its files.", hint=hint)
+    if is_settled(version):
+        _PARSED[version] = manifest
+        if len(_PARSED) > _MAX_PARSED:
+            del _PARSED[next(iter(_PARSED))]
     return manifest
 
 
 def damage(folder: Path, manifest: Manifest) -> list[str]:
-    """What differs between the files on disk and the manifest, one line a file; empty if nothing does."""
-    problems = []
-    for entry in manifest.files:
-        path = folder / entry.path
-        if not path.is_file():
-            problems.append(f"{entry.path}: missing")
-        elif path.stat().st_size != entry.bytes:
-            problems.append(f"{entry.path}: {path.stat().st_size} bytes, expected {entry.bytes}")
-        elif sha256_file(path) != entry.sha256:
-            problems.append(f"{entry.path}: content changed")
-    return problems
+    """What is not as the manifest says, one line a file: missing, changed, or not named by it; empty if nothing is."""
+    return [*_changes(folder, manifest, across_runs=False), *strays(folder, manifest)]
 
 
-def require(folder: Path, made_by: str) -> Manifest:
-    """The manifest of a whole, undamaged output.
+def strays(folder: Path, manifest: Manifest) -> list[str]:
+    """What lies in a folder that its manifest does not name, one line a file; empty if nothing does.
+
+    Hidden files are scratch: neither named nor read.
+    """
+    named = {entry.path for entry in manifest.files}
+    lines = unnamed(folder, named)
+    # On a file system that does not tell case or accents apart, one of two such names would be read for the other.
+    spellings: dict[str, str] = {}
+    for name in sorted(named):
+        other = spellings.setdefault(unicodedata.normalize("NFKC", name).casefold(), name)
+        lines += [f"{name}: another spelling of {other}"] if other != name else []
+        lines += [f"{name}: hidden, and so no part of an output"] if f"/{name}".count("/.") else []
+    return lines
+
+
+def unnamed(folder: Path, named: Set[str]) -> list[str]:
+    """Links, and all that is not among the paths `named`, one line a file; hidden files are not looked at."""
+    if not folder.is_dir():
+        return []
+    return [
+        f"{path}: {'a link' if is_link else 'not named by the manifest'}"
+        for path, is_link in _lying(folder)
+        if is_link or path not in named
+    ]
+
+
+def require(folder: Path, made_by: str, *, across_runs: bool = False) -> Manifest:
+    """The manifest of a whole, undamaged output that holds nothing else.
+
+    Args:
+        folder: The output.
+        made_by: The command that makes it.
+        across_runs: Whether a digest that an earlier run computed may be taken; see `gme_data.file_digests`.
 
     Raises:
-        FoundryError: The output is missing or damaged; names the step that makes it.
+        FoundryError: The output is missing or damaged; names the step that makes it. A file lies in it that the
+            manifest does not name.
     """
     manifest = read_manifest(folder)
     if manifest is None:
         raise FoundryError(
             f"Missing input: {folder} has not been made.", hint=f"Run `gme {made_by}` first, or `gme pipeline`."
         )
-    problems = damage(folder, manifest)
+    problems = _changes(folder, manifest, across_runs=across_runs)
     if problems:
         raise FoundryError(
-            f"Damaged input in {folder}: {'; '.join(problems[:5])}", hint=f"Run `gme {made_by}` to rebuild it."
+            f"Damaged input in {folder}: {'; '.join(problems[:_SHOWN])}", hint=f"Run `gme {made_by}` to rebuild it."
         )
+    require_no_strays(folder, manifest)
     return manifest
+
+
+def require_no_strays(folder: Path, manifest: Manifest) -> None:
+    """Refuse an output in which something lies that nobody made it with.
+
+    Raises:
+        FoundryError: See `strays`; names the first of them.
+    """
+    lines = strays(folder, manifest)
+    if lines:
+        raise FoundryError(
+            f"{folder} holds what its manifest does not name: {'; '.join(lines[:_SHOWN])}",
+            hint="Move it elsewhere, or delete it: an output is read by its manifest, and by nothing else.",
+        )
+
+
+def _changes(folder: Path, manifest: Manifest, *, across_runs: bool) -> list[str]:
+    return [
+        f"{entry.path}: {problem}"
+        for entry in manifest.files
+        if (problem := _problem(f"{folder}/{entry.path}", entry, across_runs=across_runs))
+    ]
+
+
+def _problem(path: str, entry: FileEntry, *, across_runs: bool) -> str | None:
+    try:
+        status = os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return "missing"
+    if not stat.S_ISREG(status.st_mode):
+        return "no regular file"
+    if status.st_size != entry.bytes:
+        return f"{status.st_size} bytes, expected {entry.bytes}"
+    digest = digest_known(status) or file_digest(Path(path), across_runs=across_runs)
+    return None if digest == entry.sha256 else "content changed"
+
+
+def _lying(folder: Path) -> Iterator[tuple[str, bool]]:
+    """Path of all that is visible below a folder but folders and the manifest, and whether it is a link."""
+    waiting = [""]
+    while waiting:
+        below = waiting.pop()
+        with os.scandir(folder / below) as entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                path = f"{below}{entry.name}"
+                if entry.name.startswith(".") or path == NAME:
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(f"{path}/")
+                else:
+                    yield path, entry.is_symlink()
 
 
 def _rows(path: Path) -> int | None:
     return int(pq.ParquetFile(path).metadata.num_rows) if path.suffix == ".parquet" else None
 
 
-def _hidden(path: Path) -> bool:
+def _hidden(path: PurePath) -> bool:
     return any(part.startswith(".") for part in path.parts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from gme_data.errors import FoundryError
+from gme_data.verified import files_in
 
 SHARD_BYTES = 256 * 2**20
 ROW_GROUP_ROWS = 1024
@@ -127,12 +129,12 @@ def write_shards(
 
 
 def shard_paths(folder: Path, stem: str) -> list[Path]:
-    """The shards of `stem` in order.
+    """The shards of `stem` in order; where a manifest speaks, those that it names.
 
     Raises:
-        FoundryError: There is none, or one of the ``of`` count is missing.
+        FoundryError: There is none, or one of the ``of`` count is missing; the folder is not as its manifest says.
     """
-    paths = sorted(folder.glob(f"{stem}-*-of-*.parquet"))
+    paths = [folder / name for name in files_in(folder) if fnmatchcase(name, f"{stem}-*-of-*.parquet")]
     if not paths:
         raise FoundryError(f"No {stem} shards in {folder}", hint="Run the step that makes them, or `gme pipeline`.")
     expected = int(paths[0].stem.rpartition("-")[2])

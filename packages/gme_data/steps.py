@@ -25,7 +25,16 @@ from gme_data.digests import code_digest, sha256_json
 from gme_data.errors import FoundryError
 from gme_data.events import append_event
 from gme_data.journal import fsync_folder
-from gme_data.manifest import FileEntry, Manifest, content_digest, damage, list_files, read_manifest, write_manifest
+from gme_data.manifest import (
+    FileEntry,
+    Manifest,
+    content_digest,
+    damage,
+    list_files,
+    read_manifest,
+    require_no_strays,
+    write_manifest,
+)
 
 STAGING = ".staging"
 HISTORY = "history.jsonl"
@@ -89,12 +98,17 @@ def step_key(step: Step, config: BaseModel, inputs: Mapping[str, Manifest]) -> t
 
 
 def find_done(step: Step, key: str, workspace: Path) -> Outcome | None:
-    """The published output of `key`, if it is there and undamaged."""
+    """The published output of `key`, if it is there and undamaged.
+
+    Raises:
+        FoundryError: Something lies in it that the step did not make, and that making it anew would delete.
+    """
     folder = workspace / step.output
     manifest = read_manifest(folder)
-    if manifest is None or manifest.key != key or damage(folder, manifest):
+    if manifest is None or manifest.key != key:
         return None
-    return Outcome(step.name, folder, manifest, reused=True)
+    require_no_strays(folder, manifest)
+    return None if damage(folder, manifest) else Outcome(step.name, folder, manifest, reused=True)
 
 
 def execute(step: Step, config: BaseModel, inputs: Mapping[str, Outcome], workspace: Path) -> Outcome:

@@ -30,7 +30,7 @@ MAX_ALIASES: Final = 64
 """Uses of anchors in one YAML file: nine lines of nine aliases each stand for a billion nodes."""
 _MAX_NODES: Final = 100_000
 """Of a YAML file with its aliases written out, where its text is shorter."""
-_MAX_INTEGER: Final = 2**63
+MAX_INTEGER: Final = 2**63
 _SHOWN_PROBLEMS: Final = 5
 
 
@@ -61,24 +61,34 @@ class BadLine:
     reason: str
 
 
-def read_json(path: Path, kind: type[T], *, max_bytes: int = MAX_BYTES, hint: str | None = None) -> T:
+def read_json(
+    path: Path, kind: type[T], *, max_bytes: int = MAX_BYTES, max_integer: int = MAX_INTEGER, hint: str | None = None
+) -> T:
     """A JSON file as `kind`: a pydantic model, dataclass, TypedDict or a type such as ``dict[str, float]``.
 
     Args:
         path: A regular file.
         kind: What it is validated as, strictly: a text is no number.
         max_bytes: A larger file is refused.
+        max_integer: Whole numbers lie below it, and not below its negative. Some libraries write 10**30 for no limit.
         hint: What to do about a file that can't be read.
 
     Raises:
         StructureError: It can't be read, is not strict JSON or does not fit `kind`; names the file and the place in it.
         FileNotFoundError: There is no such file.
     """
-    return parse_json(read_regular(path, max_bytes, hint=hint), kind, where=str(path), max_bytes=max_bytes, hint=hint)
+    data = read_regular(path, max_bytes, hint=hint)
+    return parse_json(data, kind, where=str(path), max_bytes=max_bytes, max_integer=max_integer, hint=hint)
 
 
 def parse_json(
-    data: bytes | str, kind: type[T], *, where: str, max_bytes: int = MAX_BYTES, hint: str | None = None
+    data: bytes | str,
+    kind: type[T],
+    *,
+    where: str,
+    max_bytes: int = MAX_BYTES,
+    max_integer: int = MAX_INTEGER,
+    hint: str | None = None,
 ) -> T:
     """JSON in memory as `kind`; see `read_json`.
 
@@ -86,11 +96,18 @@ def parse_json(
         StructureError: See `read_json`; `where` is what it calls the data.
     """
     raw = _encoded(data, where, hint)
-    load_json(raw, where=where, max_bytes=max_bytes, hint=hint)
+    load_json(raw, where=where, max_bytes=max_bytes, max_integer=max_integer, hint=hint)
     return _validate(raw, kind, where, hint)
 
 
-def load_json(data: bytes | str, *, where: str, max_bytes: int = MAX_BYTES, hint: str | None = None) -> Any:  # noqa: ANN401 - any JSON value
+def load_json(
+    data: bytes | str,
+    *,
+    where: str,
+    max_bytes: int = MAX_BYTES,
+    max_integer: int = MAX_INTEGER,
+    hint: str | None = None,
+) -> Any:  # noqa: ANN401 - any JSON value
     """The value of a JSON text, not validated further.
 
     Raises:
@@ -103,7 +120,7 @@ def load_json(data: bytes | str, *, where: str, max_bytes: int = MAX_BYTES, hint
         value = from_json(raw, allow_inf_nan=False)
     except ValueError as error:
         raise StructureError(where, f"not valid JSON: {error}", hint=hint) from error
-    _check_value(value, where, hint)
+    _check_value(value, where, hint, max_integer)
     return value
 
 
@@ -227,7 +244,7 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:  # noqa: ANN401 - types have no com
     return TypeAdapter(kind)
 
 
-def _check_value(value: object, where: str, hint: str | None) -> None:
+def _check_value(value: object, where: str, hint: str | None, max_integer: int = MAX_INTEGER) -> None:
     """Refuse numbers that JSON has not, texts that UTF-8 has not, and depth; shared nodes are looked at once."""
     seen: set[int] = set()
     waiting: list[tuple[object, int]] = [(value, 0)]
@@ -242,18 +259,18 @@ def _check_value(value: object, where: str, hint: str | None) -> None:
             members = (part for pair in node.items() for part in pair) if isinstance(node, dict) else node
             waiting.extend((member, depth + 1) for member in members)
         else:
-            reason = _scalar_problem(node)
+            reason = _scalar_problem(node, max_integer)
             if reason:
                 raise StructureError(where, reason, hint=hint)
 
 
-def _scalar_problem(node: object) -> str | None:
+def _scalar_problem(node: object, max_integer: int) -> str | None:
     if isinstance(node, bytes | set | tuple):
         return f"a value of the kind {type(node).__name__}, which JSON has not"
     if isinstance(node, float) and not math.isfinite(node):
         return f"the number {node}, which is not finite"
-    if isinstance(node, int) and not -_MAX_INTEGER <= node < _MAX_INTEGER:
-        return "a whole number beyond 64 bits"
+    if isinstance(node, int) and not -max_integer <= node < max_integer:
+        return "a whole number beyond 64 bits" if max_integer == MAX_INTEGER else f"a whole number beyond {max_integer}"
     if isinstance(node, str) and not node.isascii():
         try:
             node.encode()

@@ -6,6 +6,7 @@ Embedded and official benchmarks take this one shape. Knows no model and no metr
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from gme_data.items import TASK_TYPES, Item
 from gme_data.parquet import write_table
 from gme_data.settings import Frozen, load_config
 from gme_data.task_tables import read_items, read_judgements
+from gme_data.verified import VerifiedFolder, folders_with
 
 CARD = "task.yaml"
 TABLES = ("corpus", "queries", "qrels")
@@ -145,8 +147,10 @@ def load_task(folder: Path) -> RetrievalTask:
     It is not checked for integrity here: see gme_validation, and umrb for tasks that somebody brings.
 
     Raises:
-        FoundryError: A file is missing, corrupt, or holds rows that can't be taken.
+        FoundryError: A file is missing, corrupt, not named by the manifest of the folder, or holds rows that can't be
+            taken.
     """
+    VerifiedFolder.containing(folder)
     card = load_card(folder)
     qrels: dict[str, dict[str, int]] = {}
     repeated: list[tuple[str, str]] = []
@@ -173,9 +177,9 @@ def list_tasks(folder: Path) -> list[Path]:
     """Folders below `folder` that hold a task, in the order of the task types, then by name.
 
     Raises:
-        FoundryError: There is none.
+        FoundryError: There is none; something lies there that the manifest of the folder does not name.
     """
-    found = sorted(path.parent for path in folder.glob(f"*/{CARD}"))
+    found = [folder / name for name in folders_with(folder, CARD)]
     if not found:
         raise FoundryError(f"No tasks in {folder}", hint="Run `gme atlas build` first, or `gme pipeline`.")
     return sorted(found, key=lambda path: (TASK_TYPES.index(load_card(path).task_type), path.name))
@@ -183,7 +187,8 @@ def list_tasks(folder: Path) -> list[Path]:
 
 def image_folders(tasks: Sequence[Path]) -> list[Path]:
     """The picture folders that the tasks name, each once."""
-    folders = [(path / card.images).resolve() for path in tasks if (card := load_card(path)).images]
+    # By name alone: a folder of pictures that is a link is no part of the output that the task is of.
+    folders = [Path(os.path.normpath(path / card.images)) for path in tasks if (card := load_card(path)).images]
     return list(dict.fromkeys(folders))
 
 

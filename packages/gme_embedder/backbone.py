@@ -5,15 +5,18 @@ All have a `language_model` and a `visual`; what differs inside is known to `pac
 
 from __future__ import annotations
 
-from pathlib import Path
+from contextlib import ExitStack
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from transformers import Qwen2_5_VLModel, Qwen2VLModel, Qwen3VLModel
 from transformers.utils import is_flash_attn_2_available, logging
 
 from gme_data.errors import FoundryError, did_you_mean
-from gme_embedder.layout import CONFIG, read_json
+from gme_data.structured import read_json
+from gme_embedder.layout import CONFIG
+from gme_embedder.model_folder import ModelFolder
 
 Backbone = Qwen2VLModel | Qwen2_5_VLModel | Qwen3VLModel
 
@@ -26,24 +29,39 @@ _WITH_HEAD = {r"^model\.(language_model|visual)\.": r"\1."}
 """Names that transformers >= 4.52 writes beside a language head, to ours; the older ones it maps by itself."""
 
 
-def read_backbone(folder: Path, dtype: torch.dtype) -> tuple[Backbone, dict[str, object]]:
-    """A model from its folder, and transformers' report of names of weights that did not fit.
+def read_backbone(source: ModelFolder, dtype: torch.dtype) -> tuple[Backbone, dict[str, object]]:
+    """A model from its files, and transformers' report of names of weights that did not fit.
 
     Raises:
         FoundryError: config.json is of another kind of model.
     """
     logging.disable_progress_bar()  # type: ignore[no-untyped-call] # transformers is untyped here
-    loaded: Any = backbone_class(folder).from_pretrained(
-        folder,
-        dtype=dtype,
-        local_files_only=True,
-        use_safetensors=True,
-        output_loading_info=True,
-        key_mapping=_WITH_HEAD,
-    )
-    # It is typed as the model alone, whatever is asked for.
-    model, report = loaded
+    kind: Any = backbone_class(source)
+    config = kind.config_class.from_dict(_config(source))
+    with ExitStack() as files:
+        # It is given no folder: in one it would choose among the files by rules of its own.
+        model, report = kind.from_pretrained(
+            None,
+            config=config,
+            state_dict=_slices(source, files),
+            dtype=dtype,
+            output_loading_info=True,
+            key_mapping=_WITH_HEAD,
+        )
+    model.config.name_or_path = str(source.folder)
     return model, report
+
+
+def _slices(source: ModelFolder, files: ExitStack) -> dict[str, Any]:
+    """Each weight by its name, to be read when it is asked for, as long as `files` are open."""
+    slices: dict[str, Any] = {}
+    for name in source.weights:
+        shard = files.enter_context(safe_open(source.path(name), framework="pt", device="cpu"))
+        found = {weight: shard.get_slice(weight) for weight in shard.keys()}  # noqa: SIM118 - it is no mapping
+        if twice := sorted(slices.keys() & found.keys()):
+            raise FoundryError(f"{source.path(name)}: the weight {twice[0]} lies in another file too.")
+        slices |= found
+    return slices
 
 
 def to_precision(backbone: Backbone, dtype: torch.dtype) -> None:
@@ -77,17 +95,21 @@ def choose_kernel(backbone: Backbone, device: str, name: str | None) -> str | No
     return name
 
 
-def backbone_class(folder: Path) -> type[Backbone]:
+def backbone_class(source: ModelFolder) -> type[Backbone]:
     """The class that config.json names.
 
     Raises:
         FoundryError: No JSON, or of another kind of model.
     """
-    kind = str(read_json(folder / CONFIG).get("model_type"))
+    kind = str(_config(source).get("model_type"))
     if kind not in _CLASSES:
         known = ", ".join(_CLASSES)
         raise FoundryError(
-            f"{folder / CONFIG} is of a model of type '{kind}'.{did_you_mean(kind, _CLASSES)}",
+            f"{source.path(CONFIG)} is of a model of type '{kind}'.{did_you_mean(kind, _CLASSES)}",
             hint=f"Types that can be loaded: {known}.",
         )
     return _CLASSES[kind]
+
+
+def _config(source: ModelFolder) -> dict[str, Any]:
+    return read_json(source.path(CONFIG), dict[str, Any])

@@ -18,11 +18,13 @@ from transformers import PreTrainedTokenizerFast
 
 from gme_data.errors import FoundryError
 from gme_data.settings import Frozen, parse_config
-from gme_embedder.adapter import base_folder, fold_in, read_adapter
+from gme_data.structured import read_json
+from gme_embedder.adapter import fold_in
 from gme_embedder.backbone import Backbone, backbone_class, read_backbone
 from gme_embedder.config import RELEASED, EmbeddingDtype, InputConfig
 from gme_embedder.family import Inputs, require_gme
-from gme_embedder.layout import CONFIG, INDEX, PROCESSOR, SETTINGS, TOKENIZER, is_adapter, read_json
+from gme_embedder.layout import CONFIG, INDEX, PROCESSOR, SETTINGS, TOKENIZER, WEIGHTS
+from gme_embedder.model_folder import ModelFolder
 from gme_embedder.prompt import END, VISION_TOKENS
 
 _TABLE = "language_model.embed_tokens.weight"
@@ -56,16 +58,16 @@ def save_model(folder: Path, model: Backbone, tokenizer: Tokenizer, settings: Se
 
 
 def load_model(
-    folder: Path, dtype: torch.dtype = torch.float32, inputs: Inputs | None = None
+    source: ModelFolder, dtype: torch.dtype = torch.float32, inputs: Inputs | None = None
 ) -> tuple[Backbone, Tokenizer, Settings, str]:
-    """Read a model folder.
+    """Read a model.
 
     It may be ours; a Qwen2-VL, Qwen2.5-VL or Qwen3-VL checkpoint without ``gme.json`` (settings as the released GME
-    models), that says of itself that it is a GME model or of which `inputs` says so; or a folder of LoRA adapters,
-    which are folded into the base that they name.
+    models), that says of itself that it is a GME model or of which `inputs` says so; or LoRA adapters, which are folded
+    into the base that they name.
 
     Args:
-        folder: The files.
+        source: The files.
         dtype: Of the weights in memory.
         inputs: See `family.require_gme`.
 
@@ -73,33 +75,35 @@ def load_model(
         The model, its tokenizer, its settings, and what says that its inputs are made as GME's.
 
     Raises:
-        FoundryError: A file is missing or damaged, or names of weights are missing or unknown; lists them. The folder
-            is of another family; see `family.require_gme`.
+        FoundryError: A file is missing, damaged or was changed meanwhile, or names of weights are missing or unknown;
+            lists them. The folder is of another family; see `family.require_gme`.
     """
-    _check_files(folder)
-    evidence = require_gme(folder, inputs)
-    return *_read(folder, dtype), evidence
+    _check_files(source)
+    evidence = require_gme(source.folder, inputs)
+    read = _read(source, dtype)
+    source.require_unchanged()
+    return *read, evidence
 
 
-def _check_files(folder: Path) -> None:
+def _check_files(source: ModelFolder) -> None:
     """Whether a model is there at all, and of a kind that can be loaded; of adapters, their base is looked at."""
-    if is_adapter(folder):
-        return _check_files(base_folder(read_adapter(folder)))
+    if source.base:
+        return _check_files(source.base)
     for name in (CONFIG, TOKENIZER):
-        if not (folder / name).is_file():
-            raise FoundryError(
-                f"Not a model folder: {folder} has no {name}.", hint="Give the folder of a trained or released model."
-            )
-    backbone_class(folder)
+        source.path(name)
+    backbone_class(source)
+    if not source.weights:
+        source.path(WEIGHTS)
     return None
 
 
-def _read(folder: Path, dtype: torch.dtype) -> tuple[Backbone, Tokenizer, Settings]:
-    if is_adapter(folder):
-        return _read_adapted(folder, dtype)
+def _read(source: ModelFolder, dtype: torch.dtype) -> tuple[Backbone, Tokenizer, Settings]:
+    if source.base:
+        return _read_adapted(source, source.base, dtype)
+    folder = source.folder
     try:
-        model, report = read_backbone(folder, dtype)
-        tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
+        model, report = read_backbone(source, dtype)
+        tokenizer = Tokenizer.from_file(str(source.path(TOKENIZER)))
     except FoundryError:
         raise
     # The tokenizer's library raises the bare Exception for a damaged file.
@@ -109,32 +113,30 @@ def _read(folder: Path, dtype: torch.dtype) -> tuple[Backbone, Tokenizer, Settin
         ) from error
     _check(folder, report)
     _check_finite(folder, model)
-    settings = read_settings(folder)
+    settings = read_settings(source)
     _check_patch(folder, model, settings)
     return model, tokenizer, settings
 
 
-def _read_adapted(folder: Path, dtype: torch.dtype) -> tuple[Backbone, Tokenizer, Settings]:
-    adapter = read_adapter(folder)
-    model, tokenizer, settings = _read(base_folder(adapter), dtype)
-    fold_in(adapter, model)
-    return model, tokenizer, read_settings(folder) if (folder / SETTINGS).exists() else settings
+def _read_adapted(source: ModelFolder, base: ModelFolder, dtype: torch.dtype) -> tuple[Backbone, Tokenizer, Settings]:
+    model, tokenizer, settings = _read(base, dtype)
+    fold_in(source, model)
+    return model, tokenizer, read_settings(source) if source.has(SETTINGS) else settings
 
 
-def read_settings(folder: Path) -> Settings:
-    """The settings of a model folder; where it has none, those of the released models, for its kind of pictures.
+def read_settings(source: ModelFolder) -> Settings:
+    """The settings of a model; where it has none, those of the released models, for its kind of pictures.
 
     Raises:
         FoundryError: ``gme.json`` or ``preprocessor_config.json`` is no JSON or has bad fields.
     """
-    path = folder / SETTINGS
-    if path.exists():
-        return parse_config(read_json(path), Settings, where=str(path))
-    path = folder / PROCESSOR
-    processor = read_json(path) if path.exists() else {}
+    if source.has(SETTINGS):
+        path = source.path(SETTINGS)
+        return parse_config(read_json(path, dict[str, Any]), Settings, where=str(path))
+    processor = read_json(source.path(PROCESSOR), dict[str, Any]) if source.has(PROCESSOR) else {}
     names = {"patch_size": "patch", "image_mean": "mean", "image_std": "std"}
     given = {field: processor[name] for name, field in names.items() if name in processor}
-    return with_inputs(Settings(), given, where=str(path))
+    return with_inputs(Settings(), given, where=str(source.folder / PROCESSOR))
 
 
 def with_inputs(settings: Settings, changes: dict[str, Any], where: str = "Embedder.load") -> Settings:
@@ -152,7 +154,7 @@ def with_inputs(settings: Settings, changes: dict[str, Any], where: str = "Embed
 def _save_config(folder: Path, model: Backbone) -> None:
     """With one dtype for all: transformers would take that of the first shard, the token table."""
     model.config.save_pretrained(folder)
-    raw = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    raw = read_json(folder / CONFIG, dict[str, Any])
     for part in (raw["text_config"], raw["vision_config"]):
         part.pop("dtype", None)
     raw["dtype"] = str(model.dtype).removeprefix("torch.")

@@ -7,12 +7,15 @@ arXiv:2001.08361, section 2.1). Does not know how a model is trained, on what, o
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+
 from gme_data.errors import FoundryError, did_you_mean
+from gme_data.settings import parse_config
+from gme_data.structured import read_json
 from gme_embedder.config import ModelConfig
 
 MERGE = 4
@@ -183,34 +186,54 @@ def tiny_architecture(config: ModelConfig) -> Architecture:
     )
 
 
+class _Text(BaseModel):
+    """The fields of the language part; a config.json has many others."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    vocab_size: PositiveInt
+    hidden_size: PositiveInt
+    intermediate_size: PositiveInt
+    num_hidden_layers: PositiveInt
+    num_attention_heads: PositiveInt
+    num_key_value_heads: PositiveInt
+    head_dim: PositiveInt | None = None
+
+
+class _Vision(BaseModel):
+    """The fields of the tower, with what transformers takes where one is left out."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    embed_dim: PositiveInt = 1280
+    mlp_ratio: float = Field(default=4, gt=0, le=64)
+    depth: PositiveInt = 32
+    num_heads: PositiveInt = 16
+    patch_size: PositiveInt = 14
+
+
 def _read(path: Path) -> Architecture:
-    try:
-        raw: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if raw.get("model_type") != _KIND:
-            raise FoundryError(
-                f"{path} is of a model of type '{raw.get('model_type')}'.",
-                hint=f"Costs are known for models of type {_KIND}.",
-            )
-        # Files of before transformers 4.52 have the language part's fields at the top.
-        text, vision = raw.get("text_config", raw), raw["vision_config"]
-        width, heads = text["hidden_size"], text["num_attention_heads"]
-        language = LanguageShape(
-            text["vocab_size"],
-            width,
-            text["intermediate_size"],
-            text["num_hidden_layers"],
-            heads,
-            text["num_key_value_heads"],
-            text.get("head_dim") or width // heads,
+    raw = read_json(path, dict[str, Any])
+    if raw.get("model_type") != _KIND:
+        raise FoundryError(
+            f"{path} is of a model of type '{raw.get('model_type')}'.",
+            hint=f"Costs are known for models of type {_KIND}.",
         )
-        size = vision.get("embed_dim", 1280)
-        inner = int(size * vision.get("mlp_ratio", 4))
-        blocks, vision_heads, patch = (
-            vision.get(name, default) for name, default in (("depth", 32), ("num_heads", 16), ("patch_size", 14))
-        )
-        return Architecture(language, TowerShape(blocks, size, inner, vision_heads, patch, width))
-    except (ValueError, KeyError, TypeError) as error:
-        raise FoundryError(f"{path} does not describe a model: {error!r}.") from error
+    # Files of before transformers 4.52 have the language part's fields at the top.
+    text = parse_config(raw.get("text_config", raw), _Text, where=f"{path} does not describe a model: text_config")
+    vision = parse_config(raw.get("vision_config"), _Vision, where=f"{path} does not describe a model: vision_config")
+    language = LanguageShape(
+        text.vocab_size,
+        text.hidden_size,
+        text.intermediate_size,
+        text.num_hidden_layers,
+        text.num_attention_heads,
+        text.num_key_value_heads,
+        text.head_dim or text.hidden_size // text.num_attention_heads,
+    )
+    inner = int(vision.embed_dim * vision.mlp_ratio)
+    tower = TowerShape(vision.depth, vision.embed_dim, inner, vision.num_heads, vision.patch_size, text.hidden_size)
+    return Architecture(language, tower)
 
 
 @dataclass(frozen=True, slots=True)

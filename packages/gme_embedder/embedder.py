@@ -30,6 +30,7 @@ from gme_embedder.family import Inputs
 from gme_embedder.layout import SETTINGS
 from gme_embedder.locate import locate
 from gme_embedder.model import EmbedderModel, Prefixes
+from gme_embedder.model_folder import ModelFolder
 from gme_embedder.prepare import OnError, Planned, Preparer, raise_error
 from gme_embedder.sources import EmbedderInput
 from gme_embedder.starter.weights import apply_starter
@@ -61,8 +62,9 @@ class Embedder:
         dtype: str = "float32",
         attention: str | None = None,
         family_evidence: str = SETTINGS,
+        source: ModelFolder | None = None,
     ) -> None:
-        self.settings, self.family_evidence = settings, family_evidence
+        self.settings, self.family_evidence, self._source = settings, family_evidence, source
         to_precision(backbone, _dtype(dtype))
         kernel = choose_kernel(backbone, device, attention)
         self.model = EmbedderModel(backbone, settings.inputs.pictures, kernel).to(device).eval()
@@ -99,7 +101,8 @@ class Embedder:
             FoundryError: Not a model folder, of another family, damaged, or weights that do not fit; an unknown dtype
                 or setting, an attention kernel that is not installed.
         """
-        backbone, tokenizer, settings, evidence = load_model(locate(path, revision), _dtype(dtype), inputs)
+        source = ModelFolder.open(locate(path, revision))
+        backbone, tokenizer, settings, evidence = load_model(source, _dtype(dtype), inputs)
         return cls(
             backbone,
             tokenizer,
@@ -108,6 +111,7 @@ class Embedder:
             dtype=dtype,
             attention=attention,
             family_evidence=evidence,
+            source=source,
         )
 
     @classmethod
@@ -121,6 +125,17 @@ class Embedder:
         if config.starter:
             apply_starter(qwen, config.starter)
         return cls(qwen, tokenizer, Settings(inputs=config.inputs, embedding_dtype=config.embedding_dtype))
+
+    @property
+    def source(self) -> ModelFolder:
+        """What it was loaded from: the files that were read, and their digest, which records name the model by.
+
+        Raises:
+            FoundryError: It was not loaded, but made.
+        """
+        if self._source is None:
+            raise FoundryError("A model that was not loaded from a folder has no digest.", hint="Save and load it.")
+        return self._source
 
     @property
     def dimension(self) -> int:

@@ -19,6 +19,7 @@ from gme_embedder.checkpoint import load_model, save_model
 from gme_embedder.embedder import Embedder
 from gme_embedder.layout import ADAPTER_CONFIG, ADAPTER_WEIGHTS, SETTINGS
 from gme_embedder.locate import locate
+from gme_embedder.model_folder import ModelFolder
 from gme_embedder.staging import check_precision, compare, probes, staged, write_json
 
 _BASE = "base"
@@ -46,7 +47,7 @@ def export_adapter(embedder: Embedder, base: str | Path, folder: Path, *, rank: 
             written gives other vectors; nothing is left behind then.
     """
     check_precision(embedder)
-    start, tokenizer, settings, _ = load_model(locate(base), inputs="gme")
+    start, tokenizer, settings, _ = load_model(ModelFolder.open(locate(base)), inputs="gme")
     pairs, others = _changes(embedder, start, rank)
     if not pairs:
         raise FoundryError(f"The language part of the model is that of its base {base}: there is nothing to adapt.")

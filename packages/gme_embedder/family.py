@@ -7,13 +7,15 @@ right and are not. What a folder says of itself stands in a handful of JSON file
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from gme_data.errors import FoundryError
-from gme_embedder.layout import ADAPTER_CONFIG, CONFIG, PROCESSOR, SETTINGS, is_adapter, read_json
+from gme_data.structured import read_json
+from gme_data.verified import VerifiedFolder
+from gme_embedder.layout import ADAPTER_CONFIG, CONFIG, NO_LIMIT, PROCESSOR, SETTINGS, is_adapter
 
 Inputs = Literal["gme"]
 """How to make the inputs of a model that does not say it."""
@@ -46,29 +48,32 @@ class Family:
     evidence: str = ""
 
 
-def require_gme(folder: Path, inputs: Inputs | None = None) -> str:
+def require_gme(folder: Path, inputs: Inputs | None = None, *, above: Sequence[Path] = ()) -> str:
     """Make sure that inputs made as GME's are right for a model.
 
     Args:
         folder: As `locate` returns it. Of adapters, what their own folder says and what their base says count.
         inputs: ``gme`` decides for a folder that says nothing; one that says something else is refused all the same.
+        above: Folders of the adapters that it is the base of.
 
     Returns:
         What says so, for records.
 
     Raises:
         FoundryError: The folder says that it is of another family, or nothing and `inputs` is None; a file can't be
-            read, or adapters whose base is not there.
+            read, or is not named by the manifest of the folder; adapters whose base is not there, or is built on them.
     """
     if inputs not in (None, "gme"):
         raise FoundryError(f"Unknown inputs '{inputs}'.", hint="The only value is gme.")
+    VerifiedFolder.containing(folder)
     family = read_family(folder)
     if family.is_gme is False:
         raise _of_another_family(str(folder), family.evidence)
     if is_adapter(folder):
-        from gme_embedder.adapter import base_folder, read_adapter
+        from gme_embedder.adapter_config import base_folder, read_adapter
 
-        evidence = require_gme(base_folder(read_adapter(folder)), "gme" if family.is_gme else inputs)
+        base = base_folder(read_adapter(folder), above)
+        evidence = require_gme(base, "gme" if family.is_gme else inputs, above=[*above, folder])
         return family.evidence or evidence
     if family.is_gme is None and inputs is None:
         raise FoundryError(
@@ -125,7 +130,7 @@ def _names(folder: Path) -> Iterator[Family]:
     snapshot = _SNAPSHOT.search(folder.as_posix())
     hub_names = [snapshot["name"].replace("--", "/")] if snapshot else []
     for file, field in ((CONFIG, "_name_or_path"), (ADAPTER_CONFIG, "base_model_name_or_path")):
-        name = read_json(folder / file).get(field) if (folder / file).is_file() else None
+        name = _fields(folder / file).get(field)
         if isinstance(name, str) and re.fullmatch(r"[\w.-]+/[\w.-]+", name):
             hub_names.append(name)
     for name in hub_names:
@@ -143,7 +148,7 @@ def _names(folder: Path) -> Iterator[Family]:
 def _classes(folder: Path) -> Iterator[Family]:
     """By the names of classes that the files ask for, other than those of the backbones."""
     for file in _CLASS_FILES:
-        fields = read_json(folder / file) if (folder / file).is_file() else {}
+        fields = _fields(folder / file)
         for field in ("architectures", "auto_map", "processor_class"):
             for name in _strings(fields.get(field)):
                 if _GME.search(name):
@@ -155,14 +160,19 @@ def _classes(folder: Path) -> Iterator[Family]:
 def _sentence_transformers(folder: Path) -> Iterator[str]:
     """What makes the folder an embedder of sentence-transformers: its modules, and prompts that are not empty."""
     if (folder / _MODULES).is_file():
-        modules = read_json(folder / _MODULES, kind=list)
+        modules = read_json(folder / _MODULES, list[Any])
         yield f"{_MODULES}: " + ", ".join(
             str(module.get("type")) if isinstance(module, dict) else str(module) for module in modules
         )
     if (folder / _PROMPTS).is_file():
-        prompts = read_json(folder / _PROMPTS).get("prompts")
+        prompts = _fields(folder / _PROMPTS).get("prompts")
         if texts := [text for text in _strings(prompts) if text]:
             yield f"{_PROMPTS}: prompts " + ", ".join(f"'{text[:100]}'" for text in texts)
+
+
+def _fields(path: Path) -> dict[str, Any]:
+    """The fields of a JSON file; {} where there is none."""
+    return read_json(path, dict[str, Any], max_integer=NO_LIMIT) if path.is_file() else {}
 
 
 def _strings(value: Any) -> Iterator[str]:  # noqa: ANN401 - any JSON value

@@ -15,12 +15,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from gme_data.errors import FoundryError
 from gme_data.settings import Frozen
+from gme_data.structured import StructureError, read_json
 from gme_embedder.job import JOB, Job, read_job
-from gme_embedder.npy import open_npy
+from gme_embedder.npy import open_npy, require_regular
 
 Vectors = NDArray[np.float16] | NDArray[np.float32]
 
@@ -106,10 +107,13 @@ def open_vectors(folder: Path) -> Iterator[tuple[list[str], Vectors]]:
 def open_shards(folder: Path) -> Iterator[Shard]:
     """All shards of a folder. As `open_vectors`."""
     job = read_job(folder)
-    missing = [number for number in range(shard_count(job)) if not vectors_path(folder, number).exists()]
-    if missing:
+    there = sum(1 for _ in folder.glob("vectors-*.npy"))
+    # The first that is missing ends the search: a damaged record may speak of any number of shards.
+    first = next((number for number in range(shard_count(job)) if not vectors_path(folder, number).exists()), None)
+    if first is not None:
         raise FoundryError(
-            f"{folder}: shards are missing: {len(missing)} of {shard_count(job)}, the first is number {missing[0]}.",
+            f"{folder}: shards are missing: {there} of {shard_count(job)} are there, the first that is not is number "
+            f"{first}.",
             hint=_AGAIN,
         )
     for number in range(shard_count(job)):
@@ -161,6 +165,7 @@ def _job_digest(folder: Path, number: int) -> str:
     """Digest of the job that made a shard; raises as `read_ids`."""
     path = ids_path(folder, number)
     try:
+        require_regular(path)
         metadata = pq.read_schema(path).metadata or {}
     except FileNotFoundError as error:
         raise FoundryError(f"{path} is missing.", hint=_AGAIN) from error
@@ -194,11 +199,11 @@ def read_skipped(folder: Path, number: int) -> list[SkippedRow]:
     """
     path = skipped_path(folder, number)
     try:
-        return _SKIPPED.validate_json(path.read_bytes(), strict=True)
+        return read_json(path, list[SkippedRow])
     except FileNotFoundError:
         return []
-    except ValidationError as error:
-        raise FoundryError(f"{path} is damaged: {error.errors()[0]['msg']}", hint=_AGAIN) from error
+    except StructureError as error:
+        raise FoundryError(f"{path} is damaged: {error.reason}", hint=_AGAIN) from error
 
 
 def skipped_json(rows: Sequence[SkippedRow]) -> bytes:

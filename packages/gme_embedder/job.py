@@ -7,15 +7,15 @@ called. What decides none is no part of it: the device, what happens at a bad ro
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import ValidationError
+from pydantic import Field
 
 from gme_data.digests import sha256_json
 from gme_data.errors import FoundryError
 from gme_data.settings import Frozen
+from gme_data.structured import StructureError, read_json
 from gme_embedder.config import InputConfig
-from gme_embedder.identity import model_digest
 from gme_embedder.locate import hub_commit
 
 if TYPE_CHECKING:
@@ -36,10 +36,10 @@ class ModelIdentity(Frozen):
     revision: str | None = None
     """The commit on the hub that the name stood for. Never compared: the digest covers it."""
     digest: str
-    """Of its folder; see `gme_embedder.identity.model_digest`."""
+    """Of the files that were loaded; see `gme_embedder.identity.model_digest`."""
     inputs: InputConfig
     """Input settings that were in force, whether they came from the folder or from the call."""
-    dimension: int
+    dimension: int = Field(ge=1)
     """Size of a vector, d."""
     family: str = ""
     """What says that its inputs are made as GME's, such as ``gme.json`` or ``--inputs gme``. Never compared."""
@@ -50,7 +50,7 @@ class CorpusIdentity(Frozen):
 
     files: dict[str, str]
     """sha256 by path below the folder, which orders the rows; a single file is ``.``, however it is called."""
-    rows: int
+    rows: int = Field(ge=0)
     """Of all files."""
 
 
@@ -67,7 +67,7 @@ class Job(Frozen):
     """Of the computation."""
     instruction: str | None = None
     """Of queries; None for documents."""
-    shard_rows: int = 8192
+    shard_rows: int = Field(default=8192, ge=1)
     """Rows of a shard."""
     dtype: StoredDtype = "float32"
     """Of the vectors on disk."""
@@ -83,21 +83,20 @@ class Job(Frozen):
         return self.model.digest != noted.model.digest and renamed == noted
 
 
-def identify_model(embedder: Embedder, name: str, folder: Path) -> ModelIdentity:
+def identify_model(embedder: Embedder, name: str) -> ModelIdentity:
     """What vectors note of the model that makes them.
 
     Args:
         embedder: The model, loaded.
         name: What the user called it.
-        folder: What it was loaded from; see `gme_embedder.locate.locate`.
 
     Raises:
-        FoundryError: The folder holds no model.
+        FoundryError: It was not loaded from a folder.
     """
     return ModelIdentity(
         name=name,
-        revision=hub_commit(folder),
-        digest=model_digest(folder),
+        revision=hub_commit(embedder.source.folder),
+        digest=embedder.source.digest,
         inputs=embedder.settings.inputs,
         dimension=embedder.dimension,
         family=embedder.family_evidence,
@@ -114,17 +113,16 @@ def read_job(folder: Path) -> Job:
     if not path.is_file():
         raise FoundryError(f"{folder} holds no vectors.", hint="Make them with `gme embed`.")
     try:
-        return Job.model_validate_json(path.read_bytes(), strict=True)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"]))
+        raw = read_json(path, dict[str, Any])
         # The records of earlier versions have neither a format nor a corpus.
-        if field == "format" or (field == "corpus" and first["type"] == "missing"):
+        if raw.get("format", 2) != 2 or "corpus" not in raw:
             raise FoundryError(
                 f"{path} was written by another version of GME Foundry: it does not say which model made the vectors.",
                 hint=_EMBED_AGAIN,
-            ) from error
-        raise FoundryError(f"{path} is damaged: {field or 'the file'}: {first['msg']}", hint=_EMBED_AGAIN) from error
+            )
+        return read_json(path, Job)
+    except StructureError as error:
+        raise FoundryError(f"{path} is damaged: {error.reason}", hint=_EMBED_AGAIN) from error
 
 
 def require_same_job(folder: Path, noted: Job, job: Job) -> None:

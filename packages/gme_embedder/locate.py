@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-
-import yaml
+from typing import Any
 
 from gme_data.errors import FoundryError
+from gme_data.structured import StructureError, read_yaml
 from gme_embedder.family import refuse_other_name
 
 _HUB_NAME = re.compile(r"^(?P<name>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?$")
@@ -62,11 +62,12 @@ def hub_commit(folder: Path) -> str | None:
 
 def _inside_mlflow(folder: Path) -> Path:
     """The weights that a logged model carries as its artifact ``model``."""
+    hint = "Give a model that GME Foundry logged, or the folder of its weights."
     try:
-        described = yaml.safe_load((folder / _MLFLOW).read_text(encoding="utf-8"))
-        return folder / str(described["flavors"]["python_function"]["artifacts"]["model"]["path"])
-    except (yaml.YAMLError, KeyError, TypeError) as error:
-        raise FoundryError(
-            f"{folder / _MLFLOW} describes no model with an artifact 'model'.",
-            hint="Give a model that GME Foundry logged, or the folder of its weights.",
-        ) from error
+        described = read_yaml(folder / _MLFLOW, dict[str, Any])
+        weights = Path(described["flavors"]["python_function"]["artifacts"]["model"]["path"])
+    except (StructureError, KeyError, TypeError) as error:
+        raise FoundryError(f"{folder / _MLFLOW} describes no model with an artifact 'model'.", hint=hint) from error
+    if weights.is_absolute() or ".." in weights.parts:
+        raise FoundryError(f"{folder / _MLFLOW} names the weights {weights}, outside of its folder.", hint=hint)
+    return folder / weights

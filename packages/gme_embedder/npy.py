@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import stat
 import tokenize
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,26 @@ def open_npy(path: Path) -> NDArray[Any]:
     """The array of a file, memory-mapped and read-only.
 
     Raises:
-        FoundryError: The file is cut off, or no array of plain numbers: its header is damaged, or it holds objects.
+        FoundryError: The file is cut off, or no array of plain numbers: its header is damaged, or it holds objects. It
+            is no regular file; see `require_regular`.
         OSError: The file can't be read at all, which says nothing of its content.
     """
+    require_regular(path)
     # np.load would take an archive or a pickle for what it looks like. Header parsers raise whatever they stumble on.
     try:
         return np.lib.format.open_memmap(path, mode="r")
     except (ValueError, TypeError, SyntaxError, OverflowError, EOFError, tokenize.TokenError) as error:
         raise FoundryError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
+
+
+def require_regular(path: Path) -> None:
+    """Refuse what only stands where a file should be: a link, which may lead anywhere, or a pipe, which never ends.
+
+    Raises:
+        FoundryError: It is no regular file.
+        OSError: It is not there.
+    """
+    mode = path.lstat().st_mode
+    if not stat.S_ISREG(mode):
+        what = "a link" if stat.S_ISLNK(mode) else "no regular file"
+        raise FoundryError(f"{path} is {what}; expected a file in its folder.")

@@ -28,6 +28,7 @@ from gme_embedder.containers import several
 from gme_embedder.family import require_gme
 from gme_embedder.layout import SETTINGS, TOKENIZER
 from gme_embedder.locate import locate
+from gme_embedder.model_folder import ModelFolder
 from gme_embedder.picture import MERGE
 from gme_embedder.prepare import Preparer
 from gme_embedder.prompt import PAD
@@ -78,12 +79,12 @@ class GmeProcessor(ProcessorMixin):
         Raises:
             FoundryError: No such folder, one that is not of a GME model, or damaged settings.
         """
-        folder = locate(pretrained_model_name_or_path, revision)
-        require_gme(folder)
+        source = ModelFolder.open(locate(pretrained_model_name_or_path, revision))
+        require_gme(source.folder)
         kept = {name: value for name, value in options.items() if name in _TOKENIZER_OPTIONS}
         tokenizer = AutoTokenizer.from_pretrained(pretrained_model_name_or_path, revision=revision, **kept)
-        backend = Tokenizer.from_file(str(folder / TOKENIZER))
-        return cls(tokenizer, read_settings(folder), backend, tokenizer.chat_template)
+        backend = Tokenizer.from_file(str(source.path(TOKENIZER)))
+        return cls(tokenizer, read_settings(source), backend, tokenizer.chat_template)
 
     def __call__(self, images: object = None, text: Any = None, **options: Any) -> Any:  # noqa: ANN401 - as transformers hands over
         """Tokenise prompts as they stand, as processors do; items go through `apply_chat_template` or `inputs`.

@@ -20,7 +20,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gme_data.errors import FoundryError
+from gme_data.structured import read_json
 from gme_embedder.embedder import Embedder
+from gme_embedder.layout import NO_LIMIT
 
 COSINE = 0.9999
 """Lowest similarity of a vector and the same one of the written folder."""
@@ -86,7 +88,7 @@ def compare(
 
 def update_json(path: Path, **changes: object) -> None:
     """Change some fields of a JSON file."""
-    write_json(path, json.loads(path.read_text(encoding="utf-8")) | changes)
+    write_json(path, read_json(path, dict[str, Any], max_integer=NO_LIMIT) | changes)
 
 
 def write_json(path: Path, content: object) -> None:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from gme_data.errors import FoundryError
 from gme_data.manifest import content_digest, list_files
+from gme_data.verified import VerifiedFolder
 from gme_synthesis.consistency import Encode
 
 MINILM = "minilm"
@@ -50,16 +51,15 @@ def load_encoder(which: str, device: str = "cpu") -> TextEncoder:
     if not folder.is_dir():
         raise FoundryError(f"No text encoder at {which!r}.", hint="Give 'minilm' or the folder of a model.")
     from gme_embedder.embedder import Embedder
-    from gme_embedder.identity import model_digest
-    from gme_embedder.locate import locate
 
     embedder = Embedder.load(folder, device=device)
-    return TextEncoder(model_digest(locate(folder)), embedder.encode, embedder.encode)
+    return TextEncoder(embedder.source.digest, embedder.encode, embedder.encode)
 
 
 def _sentence_transformer(folder: Path, device: str) -> TextEncoder:
     from sentence_transformers import SentenceTransformer
 
+    VerifiedFolder.containing(folder)
     model = SentenceTransformer(str(folder), device=device, local_files_only=True)
     prompt = "query" if "query" in (model.prompts or {}) else None
     name = content_digest(list_files(folder))  # its vectors are kept by its name, and a path says nothing of them

@@ -21,9 +21,7 @@ from gme_data.examples import Example
 from gme_data.images import ImageStore
 from gme_data.items import Item
 from gme_embedder.embedder import Embedder
-from gme_embedder.identity import model_digest
 from gme_embedder.index import search
-from gme_embedder.locate import locate
 from gme_embedder.store import EmbeddingStore
 from gme_training.catalog import Catalog, Ints
 from gme_training.config import MiningConfig, TeacherConfig
@@ -130,7 +128,7 @@ class Miner:
         self._teacher: Encoder | None = None
         if config.teacher:
             teacher = _load_teacher(config.teacher)
-            self._teacher = Encoder(teacher, _name_of(config.teacher), images, store, config.batch_tokens)
+            self._teacher = Encoder(teacher, _name_of(teacher), images, store, config.batch_tokens)
 
     def mine(self, catalog: Catalog, source: str) -> list[Mined]:
         """What was found for drawn examples of a source."""
@@ -209,9 +207,9 @@ def _load_teacher(config: TeacherConfig) -> Embedder:
         raise FoundryError(f"mining.teacher.model: {error}", hint=error.hint, exit_code=error.exit_code) from error
 
 
-def _name_of(config: TeacherConfig) -> str:
+def _name_of(teacher: Embedder) -> str:
     """What its vectors are kept under: a run that goes on must not mix those of two models."""
-    return sha256_json(["teacher", model_digest(locate(config.model, config.revision))])
+    return sha256_json(["teacher", teacher.source.digest])
 
 
 def with_negatives(catalog: Catalog, mined: Sequence[Mined], negatives: int) -> Iterator[Example]:

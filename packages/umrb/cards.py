@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +16,8 @@ from PIL import Image
 
 from gme_data.images import ImageStore
 from gme_data.items import Item
+from gme_data.structured import read_json
+from gme_embedder.npy import open_npy
 
 EXAMPLES = "examples"
 """Folder of both, beside the results."""
@@ -85,27 +86,25 @@ def make_card(item: Item, images: ImageStore | None, size: tuple[int, int] = THU
 
 
 def read_examples(path: Path) -> list[Example]:
-    """Inverse of `write_examples`; empty if nothing was written."""
+    """Inverse of `write_examples`; empty if nothing was written.
+
+    Raises:
+        FoundryError: It is damaged.
+    """
     if not path.exists():
         return []
-    raw = json.loads(path.read_text(encoding="utf-8"))
-    return [
-        Example(
-            task=one["task"],
-            query=Card(**one["query"]),
-            found=[Found(Card(**found["card"]), found["score"], found["relevant"]) for found in one["found"]],
-            rank=one["rank"],
-            answer=Card(**one["answer"]) if one["answer"] else None,
-        )
-        for one in raw
-    ]
+    return read_json(path, list[Example], hint="Run the step that wrote it again.")
 
 
 def read_sample(folder: Path, task: str, task_type: str) -> Sample | None:
-    """Vectors kept of a task; None if there are none."""
+    """Vectors kept of a task; None if there are none.
+
+    Raises:
+        FoundryError: They are damaged, or no numbers.
+    """
     paths = [folder / f"{task}.{side}.npy" for side in SIDES]
     if not all(path.exists() for path in paths):
         return None
-    queries, docs = (np.load(path, allow_pickle=False).astype(np.float32) for path in paths)
+    queries, docs = (open_npy(path).astype(np.float32) for path in paths)
     query, _, doc = task_type.replace("VD", "I").partition("->")
     return Sample(task, queries, docs, (query, doc))

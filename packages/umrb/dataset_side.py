@@ -26,6 +26,7 @@ from gme_data.images import ImageStore, decode_rgb, open_image
 from gme_data.items import Item
 from gme_data.journal import atomic_write
 from gme_data.locks import taken
+from gme_embedder.npy import open_npy
 from umrb.sides import DIGEST, Digests, Row_co, View, Window, as_digests, as_given, blocks, digest
 from umrb.video import frames_of
 
@@ -156,7 +157,7 @@ class DatasetSide(Generic[Row_co]):
             return self._digest(as_given)
         self.cache.parent.mkdir(parents=True, exist_ok=True)
         with taken(self.cache.with_suffix(".lock"), wait=True):  # of several processes one reads the data
-            kept = _load_digests(self.cache, len(self))
+            kept = load_digests(self.cache, len(self))
             if kept is None:
                 kept = self._digest(as_given)
                 buffer = io.BytesIO()
@@ -224,13 +225,13 @@ class DatasetSide(Generic[Row_co]):
         return Window(items, HeldImages(pictures), self.frames)
 
 
-def _load_digests(path: Path, rows: int) -> Digests | None:
-    """None if there are none, or what is there is damaged."""
+def load_digests(path: Path, rows: int | None = None) -> Digests | None:
+    """None if there are none, or what is there is damaged, or of another number of rows."""
     try:
-        found = np.load(path, allow_pickle=False)
-    except (FileNotFoundError, EOFError, ValueError):
+        found = np.array(open_npy(path))
+    except (FileNotFoundError, FoundryError):
         return None
-    return np.asarray(found) if found.dtype == DIGEST and len(found) == rows else None
+    return found if found.dtype == DIGEST and found.ndim == 1 and rows in (None, len(found)) else None
 
 
 def _item(text: str | None, image: str | None) -> Item:

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from gme_data.journal import Journal
-from gme_data.manifest import require
 from gme_data.steps import StepContext
 from gme_data.tasks import TaskCard
 from umrb.cards import EXAMPLES
@@ -53,7 +52,7 @@ def _trained(config: EvaluationConfig, model: Path) -> Encoder:
     from gme_embedder.embedder import Embedder
 
     embedder = Embedder.load(model, device=config.device, dtype=config.dtype)
-    return Encoder(require(model, "train").content + config.dtype, encode_with(embedder, config.batch_tokens))
+    return Encoder(embedder.source.digest + config.dtype, encode_with(embedder, config.batch_tokens))
 
 
 def _fused(card: TaskCard) -> bool:

@@ -6,23 +6,20 @@ it came: revision, bytes, sha256. The whole folder may be versioned by DVC. Know
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from gme_data.digests import sha256_file
 from gme_data.errors import FoundryError, explain_os_error
-from gme_data.journal import atomic_write
-from gme_data.manifest import FileEntry, list_files
+from gme_data.manifest import list_files
 from gme_data.progress import Progress
+from umrb.fetched import Fetched, read_lock, write_lock
 from umrb.hub import HUB_ERRORS, in_one_line
 from umrb.loading import load_unit, units
 from umrb.mteb_data import local_copy, mteb_task
 from umrb.registry import Dataset
 
-LOCK = "umrb.lock.json"
 _BY_HAND = {
     "disk": "Its tasks are files of your own already.",
     "dci": "Its photos are part of SA-1B, whose terms each user accepts: see the DCI repository, then docs/umrb.md.",
@@ -99,14 +96,14 @@ def fetch(datasets: Sequence[Dataset], data: Path) -> list[Repository]:
 
 def verify(datasets: Sequence[Dataset], data: Path) -> Iterator[Finding]:
     """Check files against the record of their coming, and tasks for integrity and expected sizes."""
-    locked = _locked(data)
+    locked = read_lock(data)
     for dataset, task in units(datasets):
         folder = _folder(dataset, task, data)
         if not folder.exists():
             yield Finding(task, checked=False, problems=(f"{folder} is not there",))
             continue
         of_hub = dataset.source not in _BY_HAND
-        problems = list(_file_problems(folder, locked.get(_origin(dataset, task)[0], {}))) if of_hub else []
+        problems = list(_file_problems(folder, locked.get(_origin(dataset, task)[0]))) if of_hub else []
         try:
             problems += load_unit(dataset, task, data).defects
         except FoundryError as error:
@@ -134,12 +131,12 @@ def _home(repository: str, data: Path) -> Path:
 
 def _is_there(repository: Repository, data: Path) -> bool:
     """Whether the record says so, and the files have the sizes that they came with."""
-    record = _locked(data).get(repository.name, {})
-    files = [FileEntry(**raw) for raw in record.get("files", ())]
-    folder = _home(repository.name, data)
-    paths = [folder / entry.path for entry in files]
-    whole = all(path.is_file() and path.stat().st_size == entry.bytes for path, entry in zip(paths, files, strict=True))
-    return bool(files) and whole and repository.revision in (None, record["revision"])
+    record = read_lock(data).get(repository.name)
+    if record is None or not record.files:
+        return False
+    paths = [(_home(repository.name, data) / entry.path, entry) for entry in record.files]
+    whole = all(path.is_file() and path.stat().st_size == entry.bytes for path, entry in paths)
+    return whole and repository.revision in (None, record.revision)
 
 
 def _fetch(repository: Repository, data: Path) -> Repository:
@@ -156,34 +153,18 @@ def _fetch(repository: Repository, data: Path) -> Repository:
             f"{repository.name} can't be fetched at {repository.revision or 'its newest'}: {in_one_line(error)}",
             hint="Check the network and HF_HUB_OFFLINE, then run the same command again; what is there is kept.",
         ) from error
-    files = [entry for entry in list_files(folder) if not entry.path.startswith(".")]
-    record = {"revision": revision, "licence": repository.licence, "files": [asdict(entry) for entry in files]}
-    _write_lock(data, {**_locked(data), repository.name: record})
+    record = Fetched(str(revision), repository.licence, list_files(folder))
+    write_lock(data, {**read_lock(data), repository.name: record})
     return Repository(repository.name, revision, repository.licence, repository.tasks)
 
 
-def _file_problems(folder: Path, record: dict[str, Any]) -> Iterator[str]:
-    if not record:
+def _file_problems(folder: Path, record: Fetched | None) -> Iterator[str]:
+    if record is None:
         yield f"{folder} was not fetched by `gme umrb fetch`: its revision is not known"
-    for raw in record.get("files", ()):
-        entry = FileEntry(**raw)
+        return
+    for entry in record.files:
         path = folder / entry.path
         if not path.is_file():
             yield f"{path} is missing"
         elif path.stat().st_size != entry.bytes or sha256_file(path) != entry.sha256:
             yield f"{path} has changed since it was fetched"
-
-
-def _locked(data: Path) -> dict[str, dict[str, Any]]:
-    path = data / LOCK
-    if not path.exists():
-        return {}
-    try:
-        found: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
-        return found
-    except ValueError as error:
-        raise FoundryError(f"{path} is no JSON: {error}", hint="Delete it and run `gme umrb fetch` again.") from error
-
-
-def _write_lock(data: Path, record: dict[str, Any]) -> None:
-    atomic_write(data / LOCK, (json.dumps(record, indent=1, sort_keys=True) + "\n").encode())

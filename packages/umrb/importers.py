@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import re
+from codecs import BOM_UTF8
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -27,6 +27,7 @@ from gme_data.cells import CellError, id_cell, text_cell
 from gme_data.digests import sha256_file
 from gme_data.errors import FoundryError, did_you_mean
 from gme_data.parquet import read_rows
+from gme_data.structured import StructureError, parse_json, read_regular
 from gme_data.tables import Row as TableRow
 from gme_data.tables import open_table
 from gme_data.tables.textfile import Lines
@@ -41,6 +42,8 @@ _LICENCES = {"flickr30k-cn": "research only (Flickr)", "dci": "cc-by-nc-4.0", "m
 Row = TypeVar("Row", Query, Document)
 Value = TypeVar("Value")
 _AS_PUBLISHED = "Fetch the files again as they are published; docs/umrb.md shows where."
+_LARGEST = 2**31
+"""Bytes of a JSON file that is read at once."""
 _IMAGE_TOKEN = re.compile(r"<\|image_\d+\|>\s*")
 
 Contents = list[tuple[str, dict[str, Any]]]
@@ -269,14 +272,12 @@ def _inside(where: str, folder: Path, name: object) -> Path:
 def _json(path: Path) -> dict[str, Any]:
     """The object that a file holds."""
     try:
-        found = json.loads(path.read_bytes().decode("utf-8-sig"))
+        data = read_regular(path, _LARGEST)
+        return parse_json(data.removeprefix(BOM_UTF8), dict[str, Any], where=str(path), max_bytes=_LARGEST)
     except FileNotFoundError as error:
         raise FoundryError(f"Missing file: {path}.", hint="docs/umrb.md shows the layout of each dataset.") from error
-    except (ValueError, RecursionError) as error:  # bytes that are no UTF-8 too
-        raise FoundryError(f"{path} is not the JSON that is published: {error}", hint=_AS_PUBLISHED) from error
-    if not isinstance(found, dict):
-        raise FoundryError(f"{path}: expected an object, found {type(found).__name__}.", hint=_AS_PUBLISHED)
-    return found
+    except StructureError as error:
+        raise FoundryError(f"{path} is not the JSON that is published: {error.reason}", hint=_AS_PUBLISHED) from error
 
 
 def _field(where: str, row: Mapping[str, Any], name: str, read: Callable[[object], Value]) -> Value:

@@ -8,11 +8,13 @@ from pathlib import Path
 
 from mteb.abstasks.retrieval import AbsTaskRetrieval
 
-from gme_data.digests import sha256_file, sha256_json
+from gme_data.digests import sha256_json
 from gme_data.errors import FoundryError
+from gme_data.file_digests import file_digest
 from gme_data.images import ImageStore
 from gme_data.items import TASK_TYPES
 from gme_data.tasks import CARD, TABLES, TaskCard, image_folders, load_card, load_task
+from gme_data.verified import VerifiedFolder
 from umrb.importers import files_version, import_task
 from umrb.mteb_data import expected_sizes, load_mteb, local_version, mteb_task
 from umrb.registry import Dataset
@@ -51,7 +53,7 @@ def disk_datasets(folder: Path) -> tuple[Dataset, ...]:
     """The tasks below a folder, in the shape of Atlas' tasks, as datasets of a suite. See `unusable_tasks` for others.
 
     Raises:
-        FoundryError: There is none whose card can be read.
+        FoundryError: There is none whose card can be read; something lies there that a manifest does not name.
     """
     cards, unusable = _cards(folder)
     if not cards:
@@ -74,6 +76,7 @@ def unusable_tasks(folder: Path) -> dict[str, str]:
 def _cards(folder: Path) -> tuple[list[TaskCard], dict[str, str]]:
     cards: list[TaskCard] = []
     unusable: dict[str, str] = {}
+    VerifiedFolder.containing(folder)
     for path in sorted(path for path in folder.glob("*") if path.is_dir() and not path.name.startswith(".")):
         if not (path / CARD).is_file():
             if any(True for stem in TABLES for _ in path.glob(f"{stem}*")):
@@ -158,4 +161,4 @@ def data_version(dataset: Dataset, name: str, data: Path | None) -> str | None:
 def _files_digest(folder: Path) -> str:
     """Of names and bytes below the folder of a task; its pictures are named by their own digests."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return sha256_json([[path.relative_to(folder).as_posix(), sha256_file(path)] for path in files])
+    return sha256_json([[path.relative_to(folder).as_posix(), file_digest(path)] for path in files])

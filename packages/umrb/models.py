@@ -18,7 +18,6 @@ from mteb.models.models_protocols import EncoderProtocol
 
 from gme_data.digests import sha256_json
 from gme_data.errors import FoundryError
-from gme_embedder.identity import model_digest
 from umrb.hub import HUB_ERRORS, in_one_line
 from umrb.loading import Loaded
 from umrb.mteb_meta import describe
@@ -100,12 +99,11 @@ def score_mteb_model(model: EncoderProtocol, vectors: Path) -> Model:
 
 def _ours(source: str, name: str, store: VectorStore, options: Options) -> Model:
     from gme_embedder.embedder import Embedder
-    from gme_embedder.locate import hub_commit, locate
+    from gme_embedder.locate import hub_commit
 
-    folder = locate(source, None)
-    digest = model_digest(folder)
-    revision = hub_commit(folder) or digest  # mteb files what is on the hub by its commit
-    embedder = Embedder.load(folder, _device(options.device), options.dtype, **dict(options.inputs))
+    embedder = Embedder.load(source, _device(options.device), options.dtype, **dict(options.inputs))
+    digest = embedder.source.digest
+    revision = hub_commit(embedder.source.folder) or digest  # mteb files what is on the hub by its commit
     meta = describe(embedder, name, revision, variant_of(options))
     encoder = Encoder(encoder_digest(digest, options), encode_with(embedder, options.batch_tokens))
     system = DenseSystem(name, encoder, store)

@@ -26,6 +26,7 @@ from gme_data.errors import FoundryError
 from gme_data.items import Item
 from gme_data.tasks import Document, Query, TaskCard
 from umrb.dataset_side import DatasetSide
+from umrb.fetched import require_as_fetched
 from umrb.metrics import Ints
 from umrb.registry import Dataset, load_suite
 from umrb.tasks import NumberedTask, Qrels, number
@@ -57,7 +58,7 @@ def mteb_task(name: str, folder: Path | None = None) -> AbsTaskRetrieval:
     """A task of mteb, reading from a local copy below `folder` if there is one.
 
     Raises:
-        FoundryError: mteb has no such retrieval task.
+        FoundryError: mteb has no such retrieval task; something lies in the copy that was not fetched.
     """
     try:
         task = type(mteb.get_task(name))()  # mteb hands out one instance, with the data that it holds
@@ -66,7 +67,8 @@ def mteb_task(name: str, folder: Path | None = None) -> AbsTaskRetrieval:
     if not isinstance(task, AbsTaskRetrieval) or task.skip_first_result:
         raise FoundryError(f"The task {name} of mteb is no retrieval task that can be run here.")
     copy = local_copy(folder, task.metadata.dataset["path"]) if folder else None
-    if copy is not None and copy.is_dir():
+    if folder is not None and copy is not None and copy.is_dir():
+        require_as_fetched(folder, task.metadata.dataset["path"], copy)
         source = {**task.metadata.dataset, "path": str(copy)}
         task.metadata = task.metadata.model_copy(update={"dataset": source})
         task.load_data = _apart(copy, task.load_data)  # type: ignore[method-assign] # of this instance alone

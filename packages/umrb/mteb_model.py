@@ -24,7 +24,6 @@ from gme_data.digests import sha256_json
 from gme_data.errors import FoundryError
 from gme_data.progress import Progress
 from gme_embedder.embedder import Embedder
-from gme_embedder.identity import model_digest
 from umrb.mteb_meta import describe
 from umrb.systems import BadItemsError
 
@@ -96,13 +95,12 @@ class MtebEmbedder(AbsEncoder):
         Raises:
             FoundryError: See `Embedder.load` and the class.
         """
-        revision = model_digest(folder)
-        embedder = Embedder.load(folder, device, dtype, **inputs)
+        embedder = Embedder.load(folder.absolute(), device, dtype, **inputs)
         variant = inputs if dtype == "float32" else {"dtype": dtype, **inputs}
         return cls(
             embedder,
             name=name,
-            revision=revision,
+            revision=embedder.source.digest,
             instructions=instructions,
             variant=variant,
             batch_tokens=batch_tokens,

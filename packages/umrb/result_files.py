@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import mteb
 from mteb.abstasks.abstask import AbsTask
 from mteb.models.model_meta import ModelMeta
 from mteb.results import TaskResult
+from pydantic import BaseModel, ConfigDict
 
 from gme_data.errors import FoundryError
 from gme_data.journal import atomic_write
-from gme_data.settings import Frozen, parse_config
+from gme_data.settings import Frozen
+from gme_data.structured import StructureError, parse_json, read_regular
 from umrb.results import TaskScore
 
 CUTOFFS = (1, 3, 5, 10, 20, 100, 1000)
@@ -63,6 +65,14 @@ class TaskRecord(Frozen):
     """Of the libraries."""
 
 
+class _File(BaseModel):
+    """A result file; its other fields are mteb's."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    umrb: TaskRecord | None = None
+
+
 def versions() -> dict[str, str]:
     """Of the libraries that a score depends on."""
     return {name: importlib.metadata.version(name) for name in _VERSIONS}
@@ -85,7 +95,12 @@ def write_result(path: Path, task: AbsTask | None, record: TaskRecord, split: st
     """
     score = record.score
     values = {name: score.scores[name] for name in MTEB_METRICS if name in score.scores}
-    values |= {**naucs, "accuracy": score.scores["recall_at_1"], "main_score": score.value}
+    # Where all queries are equally sure there is none: NaN, which is no JSON.
+    values |= {
+        **{name: value for name, value in naucs.items() if math.isfinite(value)},
+        "accuracy": score.scores["recall_at_1"],
+        "main_score": score.value,
+    }
     if task is not None:
         values["main_score"] = score.scores.get(task.metadata.main_score, score.value)
         result = TaskResult.from_task_results(task, {split: {"default": values}}, record.seconds)
@@ -116,13 +131,14 @@ def read_result(path: Path) -> TaskRecord | None:
     Raises:
         FoundryError: It is there but unreadable.
     """
-    if not path.exists():
-        return None
     try:
-        raw: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise FoundryError(f"Unreadable result: {path}: {error}", hint="Delete it and run the task again.") from error
-    return parse_config(dict(raw["umrb"]), TaskRecord, where=str(path)) if "umrb" in raw else None
+        data = read_regular(path)
+        # Those that mteb wrote may hold NaN, which is no JSON.
+        return None if b'"umrb"' not in data else parse_json(data, _File, where=str(path)).umrb
+    except FileNotFoundError:
+        return None
+    except StructureError as error:
+        raise FoundryError(f"Unreadable result: {error}", hint="Delete it and run the task again.") from error
 
 
 def read_results(folder: Path) -> list[TaskRecord]:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from gme_data.errors import FoundryError
 from gme_data.items import TASK_TYPES
-from gme_data.settings import Frozen, parse_config
+from gme_data.settings import Frozen
+from gme_data.structured import StructureError, read_json
 
 SCORES = "scores.json"
 """Name of the file in the folders of baselines, evaluation and report."""
@@ -64,6 +65,17 @@ class SystemScores(Frozen):
         return {task.name: task for task in self.tasks}
 
 
+class _WrittenSystem(SystemScores):
+    """As a file has it: with means, which a reader recomputes and does not trust."""
+
+    types: dict[str, float]
+    overall: float
+
+
+class _Written(Frozen):
+    systems: tuple[_WrittenSystem, ...]
+
+
 def by_task_type(tasks: Iterable[TaskScore]) -> dict[str, list[TaskScore]]:
     """Tasks of each task type that has any, in the order of the paper's table."""
     listed = list(tasks)
@@ -93,15 +105,13 @@ def read_scores(path: Path) -> list[SystemScores]:
     Raises:
         FoundryError: The file is missing or has not the expected fields.
     """
+    hint = "Run `gme evaluate` again."
     try:
-        systems = json.loads(path.read_text(encoding="utf-8"))["systems"]
-    except (OSError, ValueError, KeyError) as error:
-        raise FoundryError(f"No readable scores in {path}: {error}", hint="Run `gme evaluate` again.") from error
-    known = set(SystemScores.model_fields)
-    return [
-        parse_config({k: v for k, v in system.items() if k in known}, SystemScores, where=str(path))
-        for system in systems
-    ]
+        written = read_json(path, _Written, hint=hint)
+    except (FileNotFoundError, StructureError) as error:
+        raise FoundryError(f"No readable scores in {path}: {error}", hint=hint) from error
+    fields = set(_WrittenSystem.model_fields) - set(SystemScores.model_fields)
+    return [SystemScores.model_validate(system.model_dump(exclude=fields)) for system in written.systems]
 
 
 def _with_means(system: SystemScores) -> Mapping[str, object]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from gme_data.journal import atomic_write
 from gme_data.locks import taken
+from gme_data.structured import read_json
 
 
 @contextmanager
@@ -47,7 +48,7 @@ class Tally:
         with taken(self._path.with_name(f"{self._path.name}.lock"), wait=True):
             if not self._path.exists():
                 atomic_write(self._path, str(count()).encode())
-            return int(self._path.read_text(encoding="utf-8"))
+            return read_json(self._path, int, hint=f"Delete {self._path}.")
 
     def forget(self) -> None:
         """The work is done."""

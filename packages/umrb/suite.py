@@ -24,6 +24,7 @@ from gme_data.settings import Frozen
 from umrb.abstention import nauc_of
 from umrb.cards import EXAMPLES
 from umrb.config import ScoringConfig
+from umrb.dataset_side import load_digests
 from umrb.examples import write_examples, write_sample
 from umrb.loading import Loaded, data_version, disk_datasets, load_unit, units, unusable_tasks
 from umrb.mteb_data import instruction_of
@@ -107,7 +108,8 @@ def kept_contents(config: SuiteConfig, encoder: str) -> dict[str, tuple[int, int
         known = []
         for side, instruction in (("query", instruction_of(dataset)), ("document", None)):
             files = sorted((config.output / DIGESTS).glob(f"{task}-*-{dataset.split}-{side}-*.npy"))
-            digests = np.load(files[-1], allow_pickle=False) if files else np.zeros(0, DIGEST)
+            kept = load_digests(files[-1]) if files else None
+            digests = np.zeros(0, DIGEST) if kept is None else kept
             missing = len(store.space(encoder, instruction).missing(digests))
             known.append(len(np.unique(digests)) - missing)
         if any(known):

@@ -10,7 +10,6 @@ In memory are 24 bytes a vector. Knows neither encoders nor items.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -20,8 +19,8 @@ from numpy.typing import NDArray
 
 from gme_data.digests import sha256_bytes, sha256_json
 from gme_data.errors import FoundryError
-from gme_data.journal import atomic_write
 from gme_data.locks import taken
+from gme_embedder.npy import open_npy, write_npy
 from umrb.sides import DIGEST, WINDOW, Digests, blocks
 
 Vectors: TypeAlias = NDArray[np.float32]
@@ -136,7 +135,7 @@ class Space:
         found = np.empty((len(keys), self._width or 0), np.float32)
         for chunk in np.unique(chunks):
             wanted = np.flatnonzero(chunks == chunk)
-            found[wanted] = np.load(self._files[chunk], mmap_mode="r")[places[wanted] & 0xFFFFFFFF]
+            found[wanted] = open_npy(self._files[chunk])[places[wanted] & 0xFFFFFFFF]
         return found
 
     def stream(self, keys: Digests) -> Iterator[Vectors]:
@@ -152,8 +151,8 @@ class Space:
             if (self._folder / f"{name}{_KEYS}").exists():
                 return 0
             vectors = self._checked(compute(rows), len(rows))
-            _write(self._folder / f"{name}{_VECTORS}", vectors)
-            _write(self._folder / f"{name}{_KEYS}", keys[rows])
+            write_npy(self._folder / f"{name}{_VECTORS}", vectors)
+            write_npy(self._folder / f"{name}{_KEYS}", keys[rows])
         return len(rows)
 
     def _checked(self, vectors: Vectors, wanted: int) -> NDArray[Any]:
@@ -180,12 +179,6 @@ class Space:
         return kept
 
 
-def _write(path: Path, array: NDArray[Any]) -> None:
-    buffer = io.BytesIO()
-    np.save(buffer, array, allow_pickle=False)
-    atomic_write(path, buffer.getvalue())
-
-
 def _vectors_of(keys: Path) -> Path:
     return keys.with_name(keys.name.removesuffix(_KEYS) + _VECTORS)
 
@@ -196,11 +189,11 @@ def _open(path: Path) -> tuple[Digests, NDArray[Any]] | None:
     An error of the system says nothing of the chunk, and is raised.
     """
     try:
-        keys = np.load(path, allow_pickle=False)
-        vectors = np.load(_vectors_of(path), mmap_mode="r", allow_pickle=False)
-    except (FileNotFoundError, EOFError, ValueError):
+        keys, vectors = np.array(open_npy(path)), open_npy(_vectors_of(path))
+    except (FileNotFoundError, FoundryError):
         keys, vectors = np.zeros(0, DIGEST), np.zeros((1, 0))
-    if keys.dtype == DIGEST and vectors.ndim == 2 and len(keys) == len(vectors):
+    fit = keys.ndim == 1 and vectors.ndim == 2 and np.issubdtype(vectors.dtype, np.floating)
+    if keys.dtype == DIGEST and fit and len(keys) == len(vectors):
         return keys, vectors
     path.unlink(missing_ok=True)
     return None

@@ -134,7 +134,7 @@ def test_a_folder_without_settings_is_read_as_released(copied):
 
 
 def test_no_model_folder(tmp_path):
-    with pytest.raises(FoundryError, match=r"has no config\.json"):
+    with pytest.raises(FoundryError, match=r"No model folder '.*nowhere'"):
         Embedder.load(tmp_path / "nowhere")
 
 

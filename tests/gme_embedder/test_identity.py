@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from gme_data import file_digests
 from gme_data.errors import FoundryError
-from gme_embedder import identity
-from gme_embedder.adapter import Adapter, base_folder
+from gme_embedder.adapter_config import Adapter, base_folder
 from gme_embedder.embedder import Embedder
 from gme_embedder.identity import model_digest
-from gme_embedder.layout import deciding_files
 from gme_embedder.locate import hub_commit
+from gme_embedder.model_folder import ModelFolder
 
 COMMIT = "ce765ae71b8cdb208203cd8fb64a170b1b84293a"
 
@@ -59,7 +59,6 @@ def test_the_digest_is_of_the_content_and_not_of_where_it_lies(model: Path, tmp_
     before = model_digest(model)
     (model / "README.md").write_text("read me")
     (model / "curves.json").write_text("{}")
-    (model / "_manifest.json").write_text("{}")
     shutil.copytree(model, tmp_path / "elsewhere")
     (tmp_path / "linked").symlink_to(model)
     assert {model_digest(folder) for folder in (model, tmp_path / "elsewhere", tmp_path / "linked")} == {before}
@@ -67,7 +66,7 @@ def test_the_digest_is_of_the_content_and_not_of_where_it_lies(model: Path, tmp_
 
 def test_all_files_of_a_saved_model_that_loading_reads_count(embedder: Embedder, tmp_path: Path) -> None:
     embedder.save(tmp_path / "model")
-    counted = {path.name for path in deciding_files(tmp_path / "model")}
+    counted = set(ModelFolder.open(tmp_path / "model").digests)
     assert {path.name for path in (tmp_path / "model").iterdir()} - counted == {"tokenizer_config.json"}
     (tmp_path / "model" / "tokenizer_config.json").unlink()
     assert Embedder.load(tmp_path / "model").encode(["a"]).shape == (1, embedder.dimension)
@@ -101,15 +100,16 @@ def test_a_folder_without_a_model_has_no_digest(tmp_path: Path, name: str) -> No
 @pytest.fixture
 def large(model: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A model whose files all count as large, and as written long ago."""
-    monkeypatch.setattr(identity, "_LARGE", 1)
-    monkeypatch.setattr(identity, "_SETTLED_SECONDS", -1.0)
+    monkeypatch.setattr(file_digests, "_LARGE", 1)
+    monkeypatch.setattr(file_digests, "_TICK_SECONDS", -1.0)
+    monkeypatch.setattr(file_digests, "_COARSE_TICK_SECONDS", -1.0)
     return model
 
 
 def test_weights_are_read_once_until_they_change(large: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
-    hash_file = identity.sha256_file
-    monkeypatch.setattr(identity, "sha256_file", lambda path: (read.append(path.name), hash_file(path))[1])
+    hash_file = file_digests.sha256_file
+    monkeypatch.setattr(file_digests, "sha256_file", lambda path: (read.append(path.name), hash_file(path))[1])
     before = model_digest(large)
     assert "model.safetensors" in read
     read.clear()
@@ -125,7 +125,7 @@ def test_weights_are_read_once_until_they_change(large: Path, monkeypatch: pytes
 
 
 def test_a_file_written_just_now_is_not_kept(model: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(identity, "_LARGE", 1)
+    monkeypatch.setattr(file_digests, "_LARGE", 1)
     model_digest(model)
     assert not cache.exists()
 

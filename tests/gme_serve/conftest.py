@@ -33,6 +33,7 @@ def home(tmp_path_factory) -> Path:
     home = tmp_path_factory.mktemp("serve")
     embedder = Embedder.fresh(ModelConfig(text_layers=1), seed=1)
     embedder.save(home / "model")
+    embedder = Embedder.load(home / "model")
     names = ("id", "title", "text", "image")
     rows = [dict(zip(names, (f"text-{n}", None, text, None), strict=True)) for n, text in enumerate(TEXTS)]
     rows += [dict(zip(names, (f"picture-{n}", None, None, png(n)), strict=True)) for n in range(6)]
@@ -40,7 +41,7 @@ def home(tmp_path_factory) -> Path:
     kinds = zip(names, (pa.string(), pa.string(), pa.string(), pa.binary()), strict=True)
     pq.write_table(pa.Table.from_pylist(rows, schema=pa.schema(list(kinds))), home / "corpus.parquet", row_group_size=5)
     table = open_corpus(home / "corpus.parquet")
-    model = identify_model(embedder, "./model", home / "model")
+    model = identify_model(embedder, "./model")
     embed_corpus(embedder, table, home / "vectors", Job(corpus=identify_corpus(table), model=model, shard_rows=7))
     return home
 

@@ -99,7 +99,7 @@ def test_a_corpus_without_its_source_shows_ids(home):
 def embed(embedder, home, source, output, *, images=None, on_error="raise", **changes):
     table = open_corpus(source)
     known = identify_corpus(table, skip_bad_rows=on_error == "skip")
-    job = Job(corpus=known, model=identify_model(embedder, "model", home / "model"), **changes)
+    job = Job(corpus=known, model=identify_model(embedder, "model"), **changes)
     return embed_corpus(embedder, table, output, job, images=images, on_error=on_error)
 
 
@@ -224,11 +224,11 @@ def test_vectors_of_another_model_are_refused(monkeypatch, home, capsys, tmp_pat
 def test_a_model_is_known_by_its_content_and_settings(home, embedder, tmp_path):
     shutil.copytree(home / "model", tmp_path / "elsewhere")
     job = read_job(home / "vectors")
-    require_model(home / "vectors", job, identify_model(embedder, "elsewhere", tmp_path / "elsewhere"))
+    require_model(home / "vectors", job, identify_model(Embedder.load(tmp_path / "elsewhere"), "elsewhere"))
     settings = json.loads((tmp_path / "elsewhere" / "gme.json").read_text())
     settings["inputs"]["max_tokens"] = 64
     (tmp_path / "elsewhere" / "gme.json").write_text(json.dumps(settings))
-    other = identify_model(Embedder.load(tmp_path / "elsewhere"), "model", tmp_path / "elsewhere")
+    other = identify_model(Embedder.load(tmp_path / "elsewhere"), "model")
     with pytest.raises(FoundryError, match=r"(?s)model: .* in the folder, now .*max_tokens: 256 in the folder, now 64"):
         require_model(home / "vectors", job, other)
 

@@ -18,8 +18,9 @@ from upstream import write_task
 
 from gme_cli.main import run as gme
 from gme_data.errors import FoundryError
-from umrb.fetch import LOCK, by_hand, fetch, repositories, verify
-from umrb.loading import disk_datasets
+from umrb.fetch import by_hand, fetch, repositories, verify
+from umrb.fetched import LOCK
+from umrb.loading import disk_datasets, load_unit
 from umrb.mteb_data import local_copy
 from umrb.registry import choose
 
@@ -106,6 +107,12 @@ def test_fetch_takes_the_pinned_revision_and_records_it(hub: type[Hub], tmp_path
     path.write_text(path.read_text() + "\n")
     (finding,) = verify(scifact, tmp_path / "data")
     assert any("README.md has changed since it was fetched" in problem for problem in finding.problems)
+
+    # The readers of `datasets` take every file of a split.
+    (path.parent / "corpus").mkdir(exist_ok=True)
+    (path.parent / "corpus" / "planted.jsonl").write_text("{}")
+    with pytest.raises(FoundryError, match=r"did not come with mteb/scifact: corpus/planted\.jsonl"):
+        load_unit(scifact[0], "SciFact", tmp_path / "data")
 
 
 def test_a_repository_that_is_not_there(hub: type[Hub], tmp_path: Path) -> None:

@@ -271,7 +271,7 @@ def annotated(**fields: object) -> str:
         ("DCI-T2I", f"{DCI}/splits.json", '{"test": ["../../secret.json"]}', "no path of a file below"),
         ("DCI-T2I", f"{DCI}/splits.json", '{"test": ["/etc/passwd"]}', "no path of a file below"),
         ("DCI-T2I", f"{DCI}/splits.json", '{"test": "sa_red.json"}', "expected a list of names for each split"),
-        ("DCI-T2I", f"{DCI}/splits.json", '["sa_red.json"]', "expected an object, found list"),
+        ("DCI-T2I", f"{DCI}/splits.json", '["sa_red.json"]', "the whole: Input should be an object"),
         ("DCI-T2I", f"{DCI}/annotations/sa_red.json", annotated(short_caption={"a": 1}),
          r"sa_red\.json, field 'short_caption': expected a text, found an object"),
         ("DCI-T2I", f"{DCI}/annotations/sa_red.json", annotated(image="../splits.json"), "no path of a file below"),

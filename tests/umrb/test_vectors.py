@@ -11,6 +11,7 @@ import pytest
 
 from gme_data.errors import FoundryError, explain_os_error
 from gme_data.items import Item
+from gme_embedder import npy
 from umrb import vectors
 from umrb.sides import as_digests, digest
 from umrb.vectors import VectorStore
@@ -107,7 +108,7 @@ def test_an_error_of_the_system_takes_no_chunk_away(tmp_path: Path, monkeypatch:
         raise OSError(errno.EMFILE, "Too many open files")
 
     with monkeypatch.context() as broken, pytest.raises(OSError, match="Too many open files"):
-        broken.setattr(np, "load", no_more_files)
+        broken.setattr(vectors, "open_npy", no_more_files)
         VectorStore(tmp_path, chunk=4).space("model", None)
     assert len(VectorStore(tmp_path, chunk=4).space("model", None).missing(keys(range(8)))) == 0
 
@@ -142,7 +143,7 @@ def test_what_is_no_vector_is_refused_and_what_was_written_stays(compute, messag
 
 def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written = 0
-    real = vectors.atomic_write
+    real = npy.atomic_write
 
     def fills_up(path: Path, data: bytes) -> None:
         nonlocal written
@@ -151,11 +152,11 @@ def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
         real(path, data)
 
-    monkeypatch.setattr(vectors, "atomic_write", fills_up)
+    monkeypatch.setattr(npy, "atomic_write", fills_up)
     with pytest.raises(OSError, match="No space left") as caught:
         VectorStore(tmp_path, chunk=3).space("model", None).fill(keys(range(12)), Compute())
     assert "finished work is kept" in (explain_os_error(caught.value).hint or "")
-    monkeypatch.setattr(vectors, "atomic_write", real)
+    monkeypatch.setattr(npy, "atomic_write", real)
     rest = Compute()
     space = VectorStore(tmp_path, chunk=3).space("model", None)
     assert space.fill(keys(range(12)), rest) == 6  # two chunks were whole, the third had its vectors but no keys

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,12 +9,28 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.ipc
 import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict, Field
 
 from gme_data.errors import FoundryError
+from gme_data.structured import StructureError, read_json
 from gme_data.tables.rows import Row, RowError
 
 _BATCH_ROWS = 1024
 DATASET_STATE, DATASET_SPLITS = "state.json", "dataset_dict.json"
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    filename: str
+
+
+class _State(BaseModel):
+    """The files of a `datasets` folder, in their order."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    data_files: tuple[_File, ...] = Field(alias="_data_files")
 
 
 def parquet_columns(path: Path) -> tuple[str, ...]:
@@ -95,9 +110,9 @@ def dataset_files(folder: Path) -> list[Path]:
         )
     state = folder / DATASET_STATE
     try:
-        names = [str(entry["filename"]) for entry in json.loads(state.read_text(encoding="utf-8"))["_data_files"]]
-    except (ValueError, KeyError, TypeError) as error:
-        raise FoundryError(f"{state}: damaged: {error!r}", hint="Save the dataset again.") from error
+        names = [entry.filename for entry in read_json(state, _State).data_files]
+    except StructureError as error:
+        raise FoundryError(f"{state}: damaged: {error.reason}", hint="Save the dataset again.") from error
     files = [folder / name for name in names]
     for file in files:
         if file.parent != folder or not file.is_file():

@@ -24,6 +24,7 @@ from gme_data.tables.columnar import (
 from gme_data.tables.delimited import delimited_columns, delimited_rows
 from gme_data.tables.jsonl import json_lines_rows
 from gme_data.tables.rows import Row, RowError
+from gme_data.verified import VerifiedFolder
 
 __all__ = ["Row", "RowError", "Table", "TableFile", "count_by_suffix", "open_table"]
 
@@ -168,12 +169,15 @@ def open_table(path: Path, encoding: str = "utf-8") -> Table:
         encoding: Of text formats, as Python names it.
 
     Raises:
-        FoundryError: Nothing is there, nothing there is a table, or the encoding is not known.
+        FoundryError: Nothing is there, nothing there is a table, it lies in an output that is not as its manifest says,
+            or the encoding is not known.
     """
     try:
         codecs.lookup(encoding)
     except LookupError as error:
         raise FoundryError(f"Unknown encoding {encoding!r}.", hint="Such as utf-8, cp1252, latin-1, utf-16.") from error
+    # A table may be part of an output, which is read by its manifest.
+    VerifiedFolder.containing(path)
     if path.is_dir():
         if is_dataset(path):
             files = tuple(TableFile(file, file.name, "arrow", encoding) for file in dataset_files(path))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from gme_data.errors import FoundryError
 from gme_data.manifest import Manifest, require
+from gme_data.structured import read_json
 from umrb.cards import EXAMPLES, Sample, read_sample
 from umrb.results import SCORES, SystemScores, read_scores
 from umrb.runner import slug
@@ -121,12 +121,9 @@ def _list(path: Path, field: str) -> list[dict[str, Any]]:
     """A list of objects in a JSON file that a run may not have written."""
     if not path.exists():
         return []
-    try:
-        payload = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise FoundryError(f"{path} is no JSON: {error}", hint="Run the step that wrote it again.") from error
+    payload = read_json(path, object, hint="Run the step that wrote it again.")
     rows = payload.get(field, []) if isinstance(payload, dict) else payload
-    return [row for row in rows if isinstance(row, dict)]
+    return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
 
 
 def _stage(row: dict[str, Any]) -> FunnelStage:
