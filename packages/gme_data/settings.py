@@ -87,7 +87,7 @@ def _set(raw: dict[str, Any], override: str) -> None:
         raise FoundryError(f"--set {override}: there is no such field to set.") from error
 
 
-def parse_config(raw: dict[str, Any], model: type[ConfigT], *, where: str) -> ConfigT:
+def parse_config(raw: object, model: type[ConfigT], *, where: str) -> ConfigT:
     """Validate `raw` as `model`.
 
     Raises:

@@ -10,11 +10,11 @@ from __future__ import annotations
 import math
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
@@ -231,8 +231,9 @@ def _encoded(data: bytes | str, where: str, hint: str | None) -> bytes:
 
 
 def _validate(raw: bytes, kind: type[T], where: str, hint: str | None) -> T:
+    adapter: TypeAdapter[T] = _adapter(cast("Hashable", kind))
     try:
-        return _adapter(kind).validate_json(raw, strict=True)
+        return adapter.validate_json(raw, strict=True)
     except ValidationError as error:
         problems = [f"{'.'.join(map(str, detail['loc'])) or 'the whole'}: {detail['msg']}" for detail in error.errors()]
         more = f" ... and {len(problems) - _SHOWN_PROBLEMS} more" if len(problems) > _SHOWN_PROBLEMS else ""
