@@ -52,6 +52,7 @@ def test_a_whole_one_is_left_as_it_is(tmp_path: Path) -> None:
     ],
     ids=["garbage", "zeros", "half", "page"],
 )
+@pytest.mark.hardening("faults", "F27", "Prefect's database damaged or locked")
 def test_a_damaged_one_is_put_aside(tmp_path: Path, damage: object, caplog: pytest.LogCaptureFixture) -> None:
     path = make(tmp_path / "prefect.db")
     data = damage(path.read_bytes())  # type: ignore[operator]
@@ -64,6 +65,7 @@ def test_a_damaged_one_is_put_aside(tmp_path: Path, damage: object, caplog: pyte
     assert "was damaged and is put aside" in caplog.text
 
 
+@pytest.mark.hardening("faults", "F27", "Prefect's database damaged or locked")
 def test_a_locked_one_is_told_within_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert flows.database.WAIT_SECONDS <= 10
     monkeypatch.setattr(flows.database, "WAIT_SECONDS", 0.5)

@@ -69,6 +69,7 @@ def test_what_is_done_counts_and_what_is_not_is_told(told: list[Any], caplog: py
 
 
 @pytest.mark.slow
+@pytest.mark.hardening("faults", "F28", "Prefect's server killed in the middle")
 def test_the_result_counts_and_the_next_run_closes_what_was_left_open(tmp_path: Path) -> None:
     lost = run(tmp_path, "lost", **QUICK)
     assert (lost.returncode, lost.stdout) == (0, "7\n"), lost.stderr[-3000:]
@@ -81,6 +82,7 @@ def test_the_result_counts_and_the_next_run_closes_what_was_left_open(tmp_path: 
 
 
 @pytest.mark.slow
+@pytest.mark.hardening("faults", "F28", "Prefect's server killed in the middle")
 def test_a_killed_server_is_started_again_and_told_the_end(tmp_path: Path) -> None:
     done = run(tmp_path, "killed")
     assert (done.returncode, done.stdout) == (0, "7\n"), done.stderr[-3000:]
@@ -89,6 +91,7 @@ def test_a_killed_server_is_started_again_and_told_the_end(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
+@pytest.mark.hardening("faults", "F16", "Prefect runs of a killed pipeline")
 def test_what_a_killed_run_left_open_is_closed_with_its_tasks(tmp_path: Path) -> None:
     assert run(tmp_path, "died").returncode == -9
     assert states(tmp_path) == [("flow", "RUNNING"), ("task", "RUNNING")]

@@ -112,6 +112,7 @@ def test_datasets_are_rebuilt_byte_for_byte(finished: Finished, tmp_path: Path) 
         assert other.json(*verb)["content"] == result["steps"][name]["content"]
 
 
+@pytest.mark.hardening("faults", "F1", "kill -9 in synthesis")
 def test_kill_in_synthesis(finished: Finished, tmp_path: Path) -> None:
     small, result = finished
     other = small.copy(tmp_path / "w", "data/atlas")
@@ -125,6 +126,7 @@ def test_kill_in_synthesis(finished: Finished, tmp_path: Path) -> None:
     assert again["content"] == result["steps"]["synthesize"]["content"]
 
 
+@pytest.mark.hardening("faults", "F3", "kill -9 in training, of the tree")
 def test_kill_in_training_goes_on_from_the_checkpoint(finished: Finished, tmp_path: Path) -> None:
     small, _ = finished
     other = small.copy(tmp_path / "w", "data/atlas", "data/synthetic")
@@ -146,6 +148,7 @@ def test_kill_in_training_goes_on_from_the_checkpoint(finished: Finished, tmp_pa
     assert redone[0] >= 2, f"started again at step {redone[0]}"
 
 
+@pytest.mark.hardening("faults", "F9", "kill -9 between the model and its record")
 def test_kill_between_save_and_register(finished: Finished, tmp_path: Path) -> None:
     small, result = finished
     runs = [f"runs/{name}" for name in ("validation", "baselines", "evaluation", "report", "prefect")]
@@ -162,6 +165,7 @@ def test_kill_between_save_and_register(finished: Finished, tmp_path: Path) -> N
     assert again["types"] == result["types"]
 
 
+@pytest.mark.hardening("faults", "F23", "a dataset damaged, a shard of vectors damaged")
 def test_a_damaged_dataset_is_made_again(finished: Finished, tmp_path: Path) -> None:
     small, result = finished
     other = small.copy(tmp_path / "w", "data")

@@ -68,6 +68,7 @@ def test_a_process_is_known_by_more_than_its_number() -> None:
         assert is_gone(no_sign) is None
 
 
+@pytest.mark.hardening("attacks", "A1", "A web page, or anyone without the secret, asks the local Prefect for a run")
 def test_a_pool_leaves_a_run_nothing_to_choose() -> None:
     """As the server and the worker read the template."""
     template = json.loads(POOL_TEMPLATE.read_text())
@@ -118,6 +119,7 @@ def worker_log(workspace: Path) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.hardening("attacks", "A1", "A web page, or anyone without the secret, asks the local Prefect for a run")
 def test_a_schedule_fires_and_its_run_closes_what_is_dead(tmp_path: Path) -> None:
     file = ROOT / "flows" / "prefect.yaml"
     every_minute = tmp_path / "prefect.yaml"

@@ -114,6 +114,7 @@ def test_a_slot_of_the_future_is_refused_and_one_of_the_next_seconds_awaited(wor
     assert world.clock.waited == [5.0]
 
 
+@pytest.mark.hardening("faults", "F29", "a clock a year ahead, a clock set back")
 def test_a_clock_set_back_undoes_nothing(world: World) -> None:
     world.at(2)
     world.fire(2)
@@ -126,6 +127,7 @@ def test_a_clock_set_back_undoes_nothing(world: World) -> None:
     assert world.done == [2]
 
 
+@pytest.mark.hardening("faults", "F29", "a clock a year ahead, a clock set back")
 def test_a_clock_that_was_a_year_ahead_stops_no_slot_once_it_is_right(world: World) -> None:
     world.fire(0)
     world.at(365)

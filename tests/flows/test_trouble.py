@@ -16,6 +16,7 @@ import pytest
 from support.small import GME, HERE, Small
 
 
+@pytest.mark.hardening("faults", "F17", "Ctrl-C, SIGTERM to the pipeline")
 def test_ctrl_c_says_so_and_the_rerun_goes_on(tmp_path: Path) -> None:
     small = Small(tmp_path)
     process = subprocess.Popen(
@@ -39,6 +40,7 @@ def test_ctrl_c_says_so_and_the_rerun_goes_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.xdist_group("pipeline")
+@pytest.mark.hardening("faults", "F17", "Ctrl-C, SIGTERM to the pipeline")
 def test_sigterm_ends_the_pipeline_and_all_it_started_within_seconds(
     finished: tuple[Small, dict[str, Any]], tmp_path: Path
 ) -> None:
@@ -67,6 +69,7 @@ def run_on_a_disk_of(size: str, workspace: Path, *arguments: str) -> subprocess.
     return subprocess.run([unshare, "-rm", "sh", "-c", script], capture_output=True, text=True, check=False)
 
 
+@pytest.mark.hardening("faults", "F18", "full disk in building data, before a pipeline")
 def test_a_full_disk_is_explained(tmp_path: Path) -> None:
     done = run_on_a_disk_of("1m", tmp_path, "atlas", "build")
     assert done.returncode == 1, done.stderr
@@ -74,6 +77,7 @@ def test_a_full_disk_is_explained(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.hardening("faults", "F18", "full disk in building data, before a pipeline")
 def test_a_nearly_full_disk_is_refused_before_the_pipeline_starts(tmp_path: Path) -> None:
     done = run_on_a_disk_of("64m", tmp_path, "pipeline")
     assert done.returncode == 1, done.stderr

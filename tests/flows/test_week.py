@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from support import week
 from support.week import START, fire_day
 
@@ -22,6 +23,7 @@ def fire_and_be_killed(workspace: Path, day: int) -> None:
     assert done.returncode == -signal.SIGKILL, done.stderr[-3000:]
 
 
+@pytest.mark.hardening("faults", "F14", "a week of a schedule with a kill, a closed gate and missed slots")
 def test_a_week(tmp_path: Path) -> None:
     assert fire_day(tmp_path, 0, today=0).record.result["version"] == "1"
 

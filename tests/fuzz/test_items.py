@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
 from fuzz.harness import fuzzed
 from fuzz.mutator import mutated
 from fuzz.values import JSON_VALUES, TEXTS
@@ -48,6 +49,7 @@ def tokenised(preparer: Preparer, item: Any) -> TokenisedItem | None:
 
 @fuzzed()
 @given(item=ITEMS)
+@pytest.mark.hardening("fuzz", "Z3", "items")
 def test_a_text_stands_in_the_prompt_as_it_was_given(preparer: Preparer, item: Any) -> None:
     ready = tokenised(preparer, item)
     if ready is None:
@@ -66,6 +68,7 @@ def test_a_text_stands_in_the_prompt_as_it_was_given(preparer: Preparer, item: A
 @given(
     texts=st.lists(TEXTS, max_size=4), kind=st.sampled_from(["list", "tuple", "iterator", "array", "series", "frame"])
 )
+@pytest.mark.hardening("fuzz", "Z3", "items")
 def test_a_container_gives_its_members(texts: list[str], kind: str) -> None:
     containers: dict[str, Any] = {
         "list": texts,
@@ -83,6 +86,7 @@ def test_a_container_gives_its_members(texts: list[str], kind: str) -> None:
 
 @fuzzed()
 @given(value=JSON_VALUES)
+@pytest.mark.hardening("fuzz", "Z3", "items")
 def test_any_value_is_one_item_or_several_or_refused(preparer: Preparer, value: Any) -> None:
     if is_single(value):
         tokenised(preparer, value)

@@ -47,6 +47,7 @@ def saved(image: Image.Image, kind: str) -> bytes:
 
 @fuzzed()
 @given(kind_and_mode=KINDS, seed=st.integers(0, 2**32))
+@pytest.mark.hardening("fuzz", "Z2", "pictures")
 def test_whole_and_damaged_pictures(kind_and_mode: tuple[str, str], seed: int) -> None:
     kind, mode = kind_and_mode
     rng = random.Random(seed)
@@ -75,6 +76,7 @@ ARRAYS = st.sampled_from(["bool", "uint8", "uint16", "int32", "int64", "float32"
     scale=st.sampled_from([0.0, 1.0, 255.0, 65535.0, -1.0, float("nan"), 1e30]),
     seed=st.integers(0, 2**32),
 )
+@pytest.mark.hardening("fuzz", "Z2", "pictures")
 def test_arrays(kind: str, shape: list[int], scale: float, seed: int) -> None:
     with np.errstate(all="ignore"):
         array = np.asarray(np.random.default_rng(seed).random(shape) * scale).astype(kind)

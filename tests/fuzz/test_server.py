@@ -56,12 +56,14 @@ def answer(client: TestClient, path: str, body: bytes) -> dict[str, Any]:
 
 @fuzzed()
 @given(path=PATHS, body=JSON_VALUES | st.dictionaries(st.sampled_from(FIELDS), JSON_VALUES, max_size=4))
+@pytest.mark.hardening("fuzz", "Z4", "bodies of the server")
 def test_any_json(client: TestClient, path: str, body: Any) -> None:
     answer(client, path, json.dumps(body).encode())
 
 
 @fuzzed()
 @given(items=st.lists(ITEMS, min_size=1, max_size=3), extra=st.dictionaries(TEXTS, JSON_VALUES, max_size=2))
+@pytest.mark.hardening("fuzz", "Z4", "bodies of the server")
 def test_texts_arrive_as_they_were_sent(
     client: TestClient, encoder: ConstantEncoder, items: list[Any], extra: dict[str, Any]
 ) -> None:
@@ -106,6 +108,7 @@ FRAMES = st.sampled_from(
 
 @fuzzed(5)
 @given(path=PATHS, frame=FRAMES, piece=PIECES, between=st.sampled_from([b",", b":", b"", b" , "]), of=st.integers(1, 5))
+@pytest.mark.hardening("fuzz", "Z4", "bodies of the server")
 def test_bodies_of_many_small_things(
     client: TestClient, path: str, frame: tuple[bytes, bytes], piece: bytes, between: bytes, of: int
 ) -> None:
@@ -116,6 +119,7 @@ def test_bodies_of_many_small_things(
 
 @fuzzed()
 @given(name=st.binary(max_size=600), value=JSON_VALUES, before=st.binary(max_size=20))
+@pytest.mark.hardening("fuzz", "Z4", "bodies of the server")
 def test_names_of_any_length_and_bytes(client: TestClient, name: bytes, value: Any, before: bytes) -> None:
     body = b'{"input":"x",' + before + b'"' + name * 9 + b'":' + json.dumps(value).encode() + b"}"
     answer(client, "/v1/embeddings", body)
@@ -123,5 +127,6 @@ def test_names_of_any_length_and_bytes(client: TestClient, name: bytes, value: A
 
 @fuzzed()
 @given(path=PATHS, good=st.sampled_from(GOOD), seed=st.integers(0, 2**32))
+@pytest.mark.hardening("fuzz", "Z4", "bodies of the server")
 def test_damaged_bodies(client: TestClient, path: str, good: str, seed: int) -> None:
     answer(client, path, mutated(good.encode(), random.Random(seed)))

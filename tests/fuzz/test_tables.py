@@ -56,6 +56,7 @@ def same(a: Any, b: Any) -> bool:
 
 @fuzzed(inputs=5)
 @given(rows=st.lists(st.dictionaries(TEXTS, JSON_VALUES, max_size=3), min_size=5, max_size=8))
+@pytest.mark.hardening("fuzz", "Z1", "tables")
 def test_json_lines_round_trip(folder: Path, rows: list[dict[str, Any]]) -> None:
     (folder / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     read_back = read(folder / "p.jsonl")
@@ -71,6 +72,7 @@ def test_json_lines_round_trip(folder: Path, rows: list[dict[str, Any]]) -> None
         st.lists(TEXTS.filter(lambda text: text.isprintable() or max(text) < "\ud800"), min_size=2, max_size=2)
     )
 )
+@pytest.mark.hardening("fuzz", "Z1", "tables")
 def test_csv_round_trip(folder: Path, rows: list[list[str]]) -> None:
     rows = [[text.encode("utf-8", "ignore").decode() for text in row] for row in rows]
     with (folder / "p.csv").open("w", newline="", encoding="utf-8") as handle:
@@ -102,6 +104,7 @@ FILES = {name: written(name) for name in ("p.parquet", "p.jsonl", "p.csv", "p.ts
 
 @fuzzed()
 @given(name=st.sampled_from(sorted(FILES)), seed=st.integers(0, 2**32))
+@pytest.mark.hardening("fuzz", "Z1", "tables")
 def test_damaged_tables_are_refused_or_read_as_they_stand(folder: Path, name: str, seed: int) -> None:
     data = mutated(FILES[name], random.Random(seed))
     path = folder / name
@@ -162,6 +165,7 @@ def check_delimited_row(row: Row, lines: list[str], delimiter: str) -> None:
         max_size=30,
     )
 )
+@pytest.mark.hardening("fuzz", "Z1", "tables")
 def test_every_row_of_an_import_is_a_passage_or_a_reject(folder: Path, rows: list[dict[str, Any]]) -> None:
     """Many rows an example, since a row costs less than an import."""
     rows = [{"id": "first", "text": "A passage."}, *rows]

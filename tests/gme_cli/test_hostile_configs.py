@@ -66,6 +66,7 @@ def refused(capsys: pytest.CaptureFixture[str], path: Path, *arguments: str) -> 
         ("name: \0", "not valid YAML"),
     ],
 )
+@pytest.mark.hardening("attacks", "A16", "Hostile configs: alias bombs, pipes, depth, huge numbers")
 def test_a_hostile_file_ends_with_2_and_its_name(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, why: str
 ) -> None:
@@ -76,6 +77,7 @@ def test_a_hostile_file_ends_with_2_and_its_name(
 
 @pytest.mark.parametrize("verb", VERBS)
 @pytest.mark.parametrize("kind", ["fifo", "device", "folder", "not utf-8"])
+@pytest.mark.hardening("attacks", "A16", "Hostile configs: alias bombs, pipes, depth, huge numbers")
 def test_what_is_no_regular_file_of_text_is_refused_by_every_reader_of_configs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], verb: str, kind: str
 ) -> None:
@@ -108,6 +110,7 @@ def test_what_is_no_regular_file_of_text_is_refused_by_every_reader_of_configs(
         "stage_1.seed.x=1",
     ],
 )
+@pytest.mark.hardening("attacks", "A16", "Hostile configs: alias bombs, pipes, depth, huge numbers")
 def test_a_hostile_override_ends_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str], override: str) -> None:
     config = str(ROOT / "configs" / "tiny.yaml")
     code = run(["plan", "--workspace", str(tmp_path), "--config", config, "--set", override])
@@ -116,6 +119,7 @@ def test_a_hostile_override_ends_with_2(tmp_path: Path, capsys: pytest.CaptureFi
     assert "Internal error" not in said
 
 
+@pytest.mark.hardening("fuzz", "Z6", "configs")
 def test_mutated_configs_are_refused_or_can_be_digested() -> None:
     draw = random.Random(16)
     text = re.search(r"(?ms)^stage_1:\n(.*?)^\S", TINY)

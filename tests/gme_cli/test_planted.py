@@ -183,6 +183,7 @@ MODEL_PLANTS: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("name", MODEL_PLANTS)
+@pytest.mark.hardening("attacks", "A8", "Weights and files that no manifest names")
 def test_no_verb_takes_a_model_with_a_planted_file(home: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     MODEL_PLANTS[name](home / STAGE_2)
     for door, read in MODEL_DOORS.items():
@@ -190,6 +191,7 @@ def test_no_verb_takes_a_model_with_a_planted_file(home: Path, name: str, capsys
     refused(lambda: verb(home, "evaluate"), name, "evaluate", capsys)
 
 
+@pytest.mark.hardening("attacks", "A8", "Weights and files that no manifest names")
 def test_nor_adapters_or_the_model_below_them(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     base = json.loads((home / ADAPTERS / "adapter_config.json").read_text())["base_model_name_or_path"]
     assert Path(base).parents[1].name == "workspace"
@@ -217,6 +219,7 @@ DATA_PLANTS: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("name", DATA_PLANTS)
+@pytest.mark.hardening("attacks", "A8", "Weights and files that no manifest names")
 def test_no_verb_reads_data_with_a_planted_file(home: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     DATA_PLANTS[name](home / "data" / "atlas")
     for door, read in DATA_DOORS.items():
@@ -266,6 +269,7 @@ def test_what_lies_beside_vectors_is_not_seen(made: Path, home: Path) -> None:
 
 
 @pytest.mark.parametrize("plant", ["objects", "a link"])
+@pytest.mark.hardening("attacks", "A9", "Adapters on themselves; objects and pipes among vectors")
 def test_what_stands_in_place_of_vectors_is_refused_by_name(
     home: Path, plant: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -117,6 +117,7 @@ class Died(Exception):
     pass
 
 
+@pytest.mark.hardening("faults", "F7", "death before each rename and deletion of a publication")
 def test_a_death_at_any_rename_or_deletion_of_a_publication_loses_no_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -161,6 +162,7 @@ def test_a_death_at_any_rename_or_deletion_of_a_publication_loses_no_work(
     assert survived >= 5
 
 
+@pytest.mark.hardening("faults", "F8", "power cut: files, names and the rename are on disk in that order")
 def test_files_their_names_and_the_rename_are_on_disk_in_that_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

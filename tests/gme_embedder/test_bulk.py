@@ -246,6 +246,7 @@ def test_another_model_corpus_or_picture_id_is_another_job(embedder, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["ids-00001.parquet", "vectors-00001.npy"])
+@pytest.mark.hardening("faults", "F23", "a dataset damaged, a shard of vectors damaged")
 def test_a_damaged_shard_is_made_again(embedder, corpus, tmp_path, name, caplog):
     out = tmp_path / "out"
     embed(embedder, corpus, out)
@@ -348,6 +349,7 @@ def test_reasons_are_counted_whatever_they_name():
     assert counted["no text"].first == "c.csv, line 2, id 'r2': no text"
 
 
+@pytest.mark.hardening("faults", "F12", "kill -9 of gme embed")
 def test_killed_and_run_again_it_ends_with_the_same_bytes(embedder, tmp_path, inputs):
     """The real command, killed once its first shard is there."""
     embedder.save(tmp_path / "model")

@@ -71,6 +71,7 @@ def adapters_of(base: str, folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.hardening("attacks", "A8", "Weights and files that no manifest names")
 def test_weights_that_no_index_names_are_not_loaded(original: Path, model: Path) -> None:
     expected, digest = Embedder.load(original), model_digest(original)
     other_weights(model, "another.safetensors")
@@ -113,6 +114,7 @@ def add_to_index(folder: Path, file: str) -> None:
 
 
 @pytest.mark.parametrize("case", TWO_MODELS)
+@pytest.mark.hardening("attacks", "A8", "Weights and files that no manifest names")
 def test_a_folder_that_leaves_open_what_is_loaded_is_refused(model: Path, tmp_path: Path, case: str) -> None:
     message, change = TWO_MODELS[case]
     (tmp_path / "elsewhere").mkdir()
@@ -149,6 +151,7 @@ def test_links_out_of_a_folder_are_refused(model: Path, original: Path, tmp_path
         Embedder.load(model)
 
 
+@pytest.mark.hardening("attacks", "A9", "Adapters on themselves; objects and pipes among vectors")
 def test_adapters_on_adapters_end(tmp_path: Path) -> None:
     ring = [adapters_of(f"../{n % 3}", tmp_path / str(n - 1)) for n in (1, 2, 3)]
     ladder = [adapters_of(f"../{n + 1}", tmp_path / "ladder" / str(n)) for n in range(9)]

@@ -71,6 +71,7 @@ def move_cache_away(workspace: Path) -> None:
     ],
     ids=["remote", "cache", "listing", "object", "cache-dir", "pointer", "empty-pointer", "no-pointer", "a-file"],
 )
+@pytest.mark.hardening("faults", "F24", "bytes lost or flipped in DVC's cache and remote")
 def test_what_is_lost_is_named(
     workspace: Path, lose: Callable[[Path], object], place: str, told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

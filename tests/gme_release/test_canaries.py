@@ -39,6 +39,9 @@ def secret_variables(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("secret_variables")
+@pytest.mark.hardening(
+    "attacks", "A15", "Credentials in addresses and variables, looked for wherever something is shown or kept"
+)
 def test_nothing_that_is_recorded_holds_it(facts: RunFacts, config: ReleaseConfig) -> None:
     """In a configuration and a tag that somebody smuggled it into, in a step's counts, in a verdict's reasons."""
     workspace = facts.workspace
@@ -62,6 +65,9 @@ def test_nothing_that_is_recorded_holds_it(facts: RunFacts, config: ReleaseConfi
 
 
 @pytest.mark.usefixtures("secret_variables")
+@pytest.mark.hardening(
+    "attacks", "A15", "Credentials in addresses and variables, looked for wherever something is shown or kept"
+)
 def test_nothing_that_is_shown_holds_it(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -89,6 +95,9 @@ def test_nothing_that_is_shown_holds_it(
 
 @pytest.mark.parametrize("address", ADDRESSES)
 @pytest.mark.parametrize("name", ["GME_MLFLOW_URI", "GME_DVC_REMOTE", "GME_ARTIFACT_ROOT"])
+@pytest.mark.hardening(
+    "attacks", "A15", "Credentials in addresses and variables, looked for wherever something is shown or kept"
+)
 def test_addresses_of_the_environment_are_refused(monkeypatch: pytest.MonkeyPatch, name: str, address: str) -> None:
     monkeypatch.setenv(
         name, address if name == "GME_MLFLOW_URI" else address.replace("https", "s3").replace("http", "s3")
@@ -99,6 +108,9 @@ def test_addresses_of_the_environment_are_refused(monkeypatch: pytest.MonkeyPatc
     assert CANARY not in f"{refused.value} {refused.value.hint} {refused.value.__cause__}"
 
 
+@pytest.mark.hardening(
+    "attacks", "A15", "Credentials in addresses and variables, looked for wherever something is shown or kept"
+)
 def test_addresses_of_files_are_refused(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -124,6 +136,9 @@ def test_addresses_of_files_are_refused(
 
 
 @pytest.mark.usefixtures("secret_variables")
+@pytest.mark.hardening(
+    "attacks", "A15", "Credentials in addresses and variables, looked for wherever something is shown or kept"
+)
 def test_a_tracker_that_does_not_answer_is_named_without_it(
     facts: RunFacts, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

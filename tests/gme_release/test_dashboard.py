@@ -79,6 +79,7 @@ def test_both_show_what_was_recorded(served: Served) -> None:
     assert send(prefect.url, "POST", "/api/flow_runs/filter", {}, secret=prefect.secret).json() == []
 
 
+@pytest.mark.hardening("attacks", "A1", "A web page, or anyone without the secret, asks the local Prefect for a run")
 def test_prefect_obeys_nobody_without_the_secret(served: Served) -> None:
     server = served.shown.prefect
     for secret in (None, "", "gme:", server.secret[:-1], f"{server.secret}x"):
@@ -97,6 +98,7 @@ def test_prefect_obeys_nobody_without_the_secret(served: Served) -> None:
     assert send(server.url, "POST", "/api/flows/filter", {}, secret=server.secret).json() == []
 
 
+@pytest.mark.hardening("attacks", "A1", "A web page, or anyone without the secret, asks the local Prefect for a run")
 def test_no_page_of_another_origin_reads_prefect(served: Served) -> None:
     server = served.shown.prefect
     asked = {"Access_Control_Request_Method": "POST", "Access_Control_Request_Headers": "authorization,content-type"}
@@ -114,6 +116,7 @@ def test_no_page_of_another_origin_reads_prefect(served: Served) -> None:
     assert send(server.url, "OPTIONS", "/api/flow_runs/filter", Origin=server.url, **asked).status == 200
 
 
+@pytest.mark.hardening("attacks", "A2", "A name of the attacker's that points at this machine (DNS rebinding)")
 def test_a_rebound_name_gets_nothing_of_prefect(served: Served) -> None:
     url = served.shown.prefect.url
     host = f"{REBOUND}:{urlsplit(url).port}"
@@ -122,6 +125,7 @@ def test_a_rebound_name_gets_nothing_of_prefect(served: Served) -> None:
 
 
 @pytest.mark.parametrize("path", ["events/in", "events/out", "logs/out", "task_runs/subscriptions/scheduled"])
+@pytest.mark.hardening("attacks", "A1", "A web page, or anyone without the secret, asks the local Prefect for a run")
 def test_no_socket_opens_without_the_secret(served: Served, path: str) -> None:
     url = f"{served.shown.prefect.url}/api/{path}".replace("http://", "ws://")
     with pytest.raises(WebSocketException), connect(url, origin=EVIL) as one:  # type: ignore[arg-type]
@@ -139,6 +143,7 @@ def test_the_secret_stands_in_its_file_alone(served: Served) -> None:
     assert holders == [secret_path(workspace)]
 
 
+@pytest.mark.hardening("attacks", "A3", "Foreign hosts and origins at MLflow")
 def test_mlflow_answers_to_its_own_names_alone(served: Served) -> None:
     url = served.shown.mlflow
     port = urlsplit(url).port

@@ -48,6 +48,7 @@ def test_messages_come_back_as_they_were(box: Outbox) -> None:
         assert decode(encode(message).encode(), "x") == message
 
 
+@pytest.mark.hardening("faults", "F21", "outbox torn anywhere, every byte flipped")
 def test_a_line_torn_anywhere_is_passed_over_and_counted(box: Outbox) -> None:
     lines = box.folder / "outbox.jsonl"
     whole = lines.read_bytes()
@@ -69,6 +70,7 @@ def test_a_line_torn_anywhere_is_passed_over_and_counted(box: Outbox) -> None:
     assert whole in lines.read_bytes()
 
 
+@pytest.mark.hardening("faults", "F21", "outbox torn anywhere, every byte flipped")
 def test_every_byte_flipped_raises_nothing_and_loses_no_other_message(box: Outbox) -> None:
     """A third of the bytes and each line's end in turn, one bit of it; some cut away or made zero; then the header."""
     lines = box.folder / "outbox.jsonl"
@@ -145,6 +147,7 @@ def unsent(facts: RunFacts, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize(
     "holds", ['"key":"kkkk', '"name":"4 train-1"', '"step":2', '"step":5', "counts/examples", '"kind":"end"']
 )
+@pytest.mark.hardening("faults", "F21", "outbox torn anywhere, every byte flipped")
 def test_each_lost_message_is_made_up_for(
     facts: RunFacts, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], holds: str
 ) -> None:
@@ -182,6 +185,7 @@ def test_a_damaged_end_is_closed_by_the_next_run(facts: RunFacts, monkeypatch: p
     assert "RUNNING" not in {run.info.status for run in runs_of(facts.workspace).values()}
 
 
+@pytest.mark.hardening("fuzz", "Z7", "releases and outboxes")
 def test_mutated_outboxes_of_dead_runs_are_told_by_the_next(facts: RunFacts) -> None:
     """What can be read of each reaches the tracker; nothing raises, and nothing is left running."""
     random_, home, left = random.Random(21), facts.workspace / HOME, {}
@@ -223,6 +227,7 @@ def test_mutated_outboxes_of_dead_runs_are_told_by_the_next(facts: RunFacts) -> 
     )
 
 
+@pytest.mark.hardening("faults", "F20", "disk full for a moment at the tracker's outbox")
 def test_a_full_disk_for_a_moment_loses_nothing(facts: RunFacts, monkeypatch: pytest.MonkeyPatch) -> None:
     workspace = facts.workspace
     append, full = outbox_module.append_line, [True]
@@ -267,6 +272,7 @@ def test_events_that_are_damaged_cost_themselves(facts: RunFacts) -> None:
 
 
 @pytest.mark.parametrize("left", [lambda folder: None, shutil.rmtree])
+@pytest.mark.hardening("faults", "F15", "MLflow runs of a killed process")
 def test_runs_of_a_killed_process_are_closed_by_the_next(
     facts: RunFacts, left: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -81,6 +81,7 @@ def test_wrong_settings_are_named_without_their_passwords(
         ("f00000000000", "newer version", "Install the MLflow"),
     ],
 )
+@pytest.mark.hardening("faults", "F26", "tracker's database damaged, of another version")
 def test_a_database_of_another_version_is_left_alone(
     tmp_path: Path, empty_database: Path, revision: str, said: str, hint: str
 ) -> None:

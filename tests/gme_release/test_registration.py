@@ -147,6 +147,7 @@ def die(workspace: Path, method: str, when: str) -> None:
     assert process.exitcode == -9, f"{method}: the process ended with {process.exitcode}"
 
 
+@pytest.mark.hardening("faults", "F26", "tracker's database damaged, of another version")
 def test_a_damaged_database_is_named(facts: RunFacts, config: ReleaseConfig) -> None:
     path = database(facts.workspace)
     path.write_bytes(b"not a database" * 100)
@@ -168,6 +169,7 @@ _DEATHS = [
 ]
 
 
+@pytest.mark.hardening("faults", "F10", "kill -9 in registration, at every point")
 def test_killed_at_every_point_registers_once(tmp_path: Path, config: ReleaseConfig) -> None:
     build_workspace(tmp_path)
     for method, when in _DEATHS:
@@ -180,6 +182,7 @@ def test_killed_at_every_point_registers_once(tmp_path: Path, config: ReleaseCon
     assert resolve(tmp_path, NAME).digest == found.verdict.model_digest
 
 
+@pytest.mark.hardening("faults", "F10", "kill -9 in registration, at every point")
 def test_a_victim_between_the_two_aliases(facts: RunFacts, config: ReleaseConfig) -> None:
     register(facts.workspace, config, facts)
     build_workspace(facts.workspace, seed=1)

@@ -87,12 +87,14 @@ def renamed(name: str, other: str) -> Callable[[Path], object]:
         (lambda copy: (copy / "weights").symlink_to(copy / "model"), "weights: extra"),
     ],
 )  # fmt: skip
+@pytest.mark.hardening("attacks", "A10", "A signed release, changed")
 def test_it_is_told_by_its_name(copy: Path, change: Callable[[Path], object], told: str) -> None:
     change(copy)
     assert told in complaint(copy)
     assert run(["release", "verify", str(copy)]) in (1, 2)
 
 
+@pytest.mark.hardening("attacks", "A10", "A signed release, changed")
 def test_what_somebody_signed_himself(copy: Path, finished: Finished, capsys: pytest.CaptureFixture[str]) -> None:
     """Without a key to expect anyone can sign; what he signs may still not fall."""
     lock = copy / "requirements.txt"
@@ -116,6 +118,7 @@ def test_what_somebody_signed_himself(copy: Path, finished: Finished, capsys: py
     assert "Internal error" not in capsys.readouterr().err
 
 
+@pytest.mark.hardening("attacks", "A10", "A signed release, changed")
 def test_what_is_published_is_what_was_verified(copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file put among the others, and one changed, after the check and before the copy."""
 
@@ -139,6 +142,7 @@ def test_what_is_published_is_what_was_verified(copy: Path, tmp_path: Path, monk
     assert not list(tmp_path.glob("*hub2*"))
 
 
+@pytest.mark.hardening("attacks", "A10", "A signed release, changed")
 def test_mutations_of_what_is_read(copy: Path) -> None:
     """No changed byte passes, and none ends as an error of ours."""
     random_ = random.Random(21)

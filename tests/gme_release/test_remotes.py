@@ -82,6 +82,7 @@ def test_s3_by_the_environment_alone(
     assert not any(audit(workspace, config).values())
 
 
+@pytest.mark.hardening("faults", "F25", "remote unreachable or read-only")
 def test_unreachable_loses_nothing_and_points_at_nothing(
     facts: RunFacts, config: ReleaseConfig, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -110,6 +111,7 @@ def test_unreachable_loses_nothing_and_points_at_nothing(
     assert (facts.workspace / "data.dvc").read_text() != pointer
 
 
+@pytest.mark.hardening("faults", "F25", "remote unreachable or read-only")
 def test_a_remote_that_may_only_be_read(
     facts: RunFacts, config: ReleaseConfig, bucket: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -70,6 +70,7 @@ def test_what_is_returned_is_in_the_remote(versioned: Path, config: ReleaseConfi
     assert data.size == sum(p.stat().st_size for p in versioned.glob("data/*/*") if p.name != "_manifest.json")
 
 
+@pytest.mark.hardening("faults", "F11", "kill -9 between dvc add and push")
 def test_killed_between_add_and_push(facts: RunFacts, config: ReleaseConfig) -> None:
     """By an older release, whose cache was hard-linked to the workspace: a byte that flipped in one flipped in both."""
     prepare(facts.workspace, config)
@@ -91,6 +92,7 @@ def test_killed_between_add_and_push(facts: RunFacts, config: ReleaseConfig) -> 
     assert len(objects(facts.workspace / "dvc-store")) == len(objects(facts.workspace / ".dvc" / "cache"))
 
 
+@pytest.mark.hardening("faults", "F24", "bytes lost or flipped in DVC's cache and remote")
 def test_objects_missing_or_damaged_in_cache_and_remote_are_written_again(
     versioned: Path, config: ReleaseConfig
 ) -> None:
@@ -128,6 +130,7 @@ def test_a_clone_fetches_the_bytes(versioned: Path, config: ReleaseConfig, tmp_p
     assert not list(clone.rglob("_manifest.json"))
 
 
+@pytest.mark.hardening("faults", "F24", "bytes lost or flipped in DVC's cache and remote")
 def test_a_flipped_byte_in_the_remote_is_refused(versioned: Path, config: ReleaseConfig, tmp_path: Path) -> None:
     clone = fresh_clone(versioned, tmp_path / "clone", config)
     flip_a_byte(object_of(versioned / "dvc-store", 40_000))

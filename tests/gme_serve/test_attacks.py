@@ -151,6 +151,11 @@ def send(client: httpx.Client, body: bytes) -> httpx.Response:
 
 
 @pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.hardening(
+    "attacks",
+    "A4-A5",
+    "Bodies that cost more than they weigh: millions of values, long names and instructions, huge pictures",
+)
 def test_an_attack_is_refused_and_nobody_waits_for_it(attacked, client, at_start, name):
     code, body = ATTACKS[name]
     content = body()
@@ -163,6 +168,11 @@ def test_an_attack_is_refused_and_nobody_waits_for_it(attacked, client, at_start
     until(lambda: memory(attacked) - at_start < 100 * MIB, 5)
 
 
+@pytest.mark.hardening(
+    "attacks",
+    "A4-A5",
+    "Bodies that cost more than they weigh: millions of values, long names and instructions, huge pictures",
+)
 def test_what_takes_too_long_is_told_so(attacked, client):
     """The model is at it for longer than a request may take; meanwhile a body does not come."""
     url, began = httpx.URL(attacked.url), time.monotonic()
@@ -178,6 +188,7 @@ def test_what_takes_too_long_is_told_so(attacked, client):
     assert client.post("/v1/embeddings", json={"input": "x"}).status_code == 200, "the next one is computed"
 
 
+@pytest.mark.hardening("attacks", "A6", "SIGTERM with 50 requests in flight")
 def test_it_ends_within_its_grace_whatever_the_model_does(attacked, client):
     """The last test: a batch that nothing can end is left, and what waited is told to come again."""
     with ThreadPoolExecutor(4) as pool:

@@ -155,6 +155,7 @@ def test_an_end_is_told_to_who_waits_and_later_to_all():
     assert admitted(Limits(), scenario) == [("computed", 200), ("late", 503), ("waits", 503)]
 
 
+@pytest.mark.hardening("attacks", "A7", "One client's flood")
 def test_a_flood_over_http_does_not_starve_another(embedder):
     """By address: 127.0.0.2 fills the room, then 127.0.0.1 comes; it gets in, and is computed with the next batch."""
     encoder = ConstantEncoder(embedder.preparer)

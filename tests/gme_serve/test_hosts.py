@@ -50,6 +50,7 @@ def test_names_of_this_machine(host):
      "127.0.0.1.evil.example:8000", "192.168.1.1.evil.example:8000", "127.0.0.2:8000", "localhost.:8000",
      "evil.localhost:8000", "10.0.0.1:8000"],
 )  # fmt: skip
+@pytest.mark.hardening("attacks", "A2", "A name of the attacker's that points at this machine (DNS rebinding)")
 def test_names_of_others(host):
     for method in ("GET", "POST", "OPTIONS", "DELETE"):
         assert status({"Host": host}, method=method) == 403
@@ -78,6 +79,7 @@ def test_a_server_for_others_is_known_by_its_address_and_by_what_it_is_told():
      {"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "no-cors"}],
 )  # fmt: skip
 @pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS", "PUT"])
+@pytest.mark.hardening("attacks", "A2", "A name of the attacker's that points at this machine (DNS rebinding)")
 def test_pages_of_others(headers, method):
     assert status({"Host": "127.0.0.1:8000", **headers}, method=method) == 403
 

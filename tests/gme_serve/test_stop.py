@@ -17,6 +17,7 @@ TEXTS = ["a river of words " * 100] * 4
 """A quarter of a batch."""
 
 
+@pytest.mark.hardening("attacks", "A6", "SIGTERM with 50 requests in flight")
 def test_told_to_stop_it_answers_what_it_computes_and_sends_the_rest_elsewhere(servers):
     server = servers["stopping"]
     with client_of(server.url, KEY) as client, ThreadPoolExecutor(REQUESTS) as pool:

@@ -170,6 +170,7 @@ def test_a_finished_synthesis_is_done_in_no_time_and_asks_nobody(corpus: Outcome
     assert {"question", "entity", "consistency"} <= set(events[0]["seconds"])
 
 
+@pytest.mark.hardening("faults", "F2", "kill -9 in synthesis of an own corpus, at five points")
 def test_killed_at_five_points_it_ends_the_same_and_pays_for_nothing_twice(corpus: Outcome, tmp_path: Path) -> None:
     running: list[ForkServerProcess] = []
     points = [1, 20, 45, 70, 95]
@@ -229,6 +230,7 @@ def test_too_many_rejects_stop_the_run_early(corpus: Outcome, tmp_path: Path) ->
         assert len(stub.asked) == 2 * 16
 
 
+@pytest.mark.hardening("attacks", "A13-A14", "Orders and markup hidden in a corpus")
 def test_a_hostile_corpus_is_cleaned_counted_and_reported(tmp_path: Path) -> None:
     good = (EXAMPLE / "passages.jsonl").read_text().splitlines()
     evil = [

@@ -43,6 +43,7 @@ from gme_synthesis.steps.web_search import WebSearch, WebSearchConfig
         ("64:ff9b:1::808:808", False), ("::ffff:192.0.0.8", False), ("64:ff9b::c058:6301", False), ("4000::1", False),
     ],
 )  # fmt: skip
+@pytest.mark.hardening("attacks", "A11", "Addresses of pictures that lead inside")
 def test_public_addresses(address: str, public: bool) -> None:
     assert is_public(ipaddress.ip_address(address)) is public
 
@@ -71,6 +72,7 @@ def test_public_addresses(address: str, public: bool) -> None:
         ("http://[", "no-answer"),
     ],
 )
+@pytest.mark.hardening("attacks", "A11", "Addresses of pictures that lead inside")
 def test_nothing_private_is_asked(url: str, reason: str) -> None:
     with serve(lambda _: Answer(body=b"secret")) as stub:
         fetcher = Fetcher(FetchConfig(heed_robots=False, timeout_seconds=5))
@@ -91,6 +93,7 @@ def fetching(reply: Reply, **config: Any) -> Iterator[tuple[Fetcher, Stub]]:
             fetcher.close()
 
 
+@pytest.mark.hardening("attacks", "A11", "Addresses of pictures that lead inside")
 def test_the_address_that_is_judged_is_the_one_that_is_connected_to(monkeypatch: pytest.MonkeyPatch) -> None:
     """A name that resolves to a public address for whoever checks it and to a private one for whoever connects."""
     answers = ["8.8.8.8", "127.0.0.1", "127.0.0.1"]

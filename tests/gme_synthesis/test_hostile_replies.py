@@ -48,6 +48,7 @@ WHOLE = chat(GOOD, prompt_tokens=7, completion_tokens=3).body
         (b'"content": "', b'"content": 7, "x": "', "reply-wrong-fields"),
     ],
 )
+@pytest.mark.hardening("attacks", "A12", "Replies of a language model")
 def test_a_reply_of_the_wrong_shape_is_a_reject(old: bytes, new: bytes, problem: str) -> None:
     assert old in WHOLE
     assert _reply(WHOLE.replace(old, new), b"") == Reply("", problem=problem)
@@ -69,6 +70,7 @@ def test_a_reply_of_the_wrong_shape_is_a_reject(old: bytes, new: bytes, problem:
         ("What is the \ud800capital of Norway?", "invalid-json"),
     ],
 )
+@pytest.mark.hardening("attacks", "A12", "Replies of a language model")
 def test_an_answer_with_markup_or_controls_is_a_reject(question: str, problem: str) -> None:
     assert parse_answer(json.dumps({"answer": "Oslo", "question": question}), QuestionAnswer) == problem
 
@@ -99,6 +101,7 @@ def test_a_question_of_plain_text_is_none(question: str) -> None:
         '{"entity": "Oslo", "question": "Where is this city?", "n": ' + "[" * 90 + "]" * 90 + "}",
     ],
 )
+@pytest.mark.hardening("attacks", "A12", "Replies of a language model")
 def test_json_that_is_not_strict_is_a_reject(text: str) -> None:
     assert parse_answer(text, EntityAnswer) == "invalid-json"
 
@@ -122,6 +125,7 @@ def mutated(whole: bytes, count: int) -> Iterator[bytes]:
         yield bytes(data)
 
 
+@pytest.mark.hardening("fuzz", "Z5", "replies of models and search services")
 def test_no_mutated_reply_raises_and_what_passes_can_be_put_on_record() -> None:
     for data in mutated(WHOLE, 4000):
         reply = _reply(data, b"x" * 100)
@@ -141,6 +145,7 @@ def test_a_wait_is_never_an_error(header: str) -> None:
     assert wait is None or wait >= 0
 
 
+@pytest.mark.hardening("attacks", "A12", "Replies of a language model")
 def test_hostile_replies_are_counted_and_the_others_go_on(tmp_path: Path) -> None:
     hostile = {
         "Passage 1": WHOLE.replace(b"7", b"Infinity"),
@@ -165,6 +170,7 @@ def test_hostile_replies_are_counted_and_the_others_go_on(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize("to", ["http://127.0.0.1:{port}/v1/chat/completions", "/elsewhere", "https://evil.example/x"])
+@pytest.mark.hardening("attacks", "A12", "Replies of a language model")
 def test_no_passage_follows_a_redirect(status: int, to: str) -> None:
     with serve(lambda _: Answer(body=WHOLE)) as other:
         moved = Answer(status, headers={"Location": to.format(port=other.port)})
@@ -220,6 +226,9 @@ SERVICES = ("writer.endpoint.url", "search.web.url")
         "http://host.example:80@canary.example/",
     ],
 )
+@pytest.mark.hardening(
+    "attacks", "A15", "Credentials in addresses and variables, looked for wherever something is shown or kept"
+)
 def test_credentials_in_an_address_are_refused_when_the_config_is_read_and_not_shown(field: str, address: str) -> None:
     section = {"writer.endpoint.url": {"kind": "endpoint", "endpoint": {"url": address}}}.get(field)
     raw = {"writer": section} if section else {"search": {"by": "web", "web": {"url": address}}}
@@ -255,6 +264,7 @@ def test_a_search_service_that_redirects_elsewhere_gets_no_key(tmp_path: Path, m
         assert not other.asked
 
 
+@pytest.mark.hardening("fuzz", "Z5", "replies of models and search services")
 def test_no_mutated_answer_of_a_search_service_raises(tmp_path: Path) -> None:
     item = {"link": "http://192.0.2.1/a.png", "licence": "CC0-1.0", "robots": "index"}
     whole = json.dumps({"items": [item, {**item, "licence": None}]}).encode()

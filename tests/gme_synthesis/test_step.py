@@ -74,6 +74,7 @@ def test_only_the_train_part_is_used_and_no_fused_question_names_its_place(made:
         assert not any(name in str(example.query.text).casefold() for name in names)
 
 
+@pytest.mark.hardening("faults", "F1", "kill -9 in synthesis")
 def test_a_killed_run_goes_on_where_it_was_and_ends_the_same(made: Path, small_atlas: Path, tmp_path: Path) -> None:
     staging = tmp_path / "killed"
     staging.mkdir()

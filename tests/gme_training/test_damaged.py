@@ -75,6 +75,7 @@ def another(old: bytes, new: bytes) -> Callable[[bytes], bytes]:
         another(b'["a", "b"]', b'["\\ud800"]'),
     ],
 )
+@pytest.mark.hardening("faults", "F22", "checkpoint damaged in any of its files")
 def test_a_damaged_manifest_means_the_checkpoint_before_and_a_line_that_says_so(
     resume: Path, change: Callable[[bytes], bytes]
 ) -> None:
@@ -86,6 +87,7 @@ def test_a_damaged_manifest_means_the_checkpoint_before_and_a_line_that_says_so(
     assert told.startswith(f"checkpoint {NEWER.tag} can't be used: its manifest is damaged")
 
 
+@pytest.mark.hardening("faults", "F22", "checkpoint damaged in any of its files")
 def test_no_flipped_bit_of_a_checkpoint_is_believed(resume: Path) -> None:
     random.seed(3)
     for name in (MANIFEST, "weights.pt", "optimizer.pt"):
@@ -119,6 +121,7 @@ def test_a_checkpoint_that_was_passed_over_pushes_none_out(resume: Path, monkeyp
     assert [path.name for path in resume.glob("phase*")] == [point.tag]
 
 
+@pytest.mark.hardening("faults", "F8", "power cut: files, names and the rename are on disk in that order")
 def test_a_manifest_is_on_disk_after_the_files_it_names(resume: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[str] = []
     real = __import__("os").fsync

@@ -101,6 +101,7 @@ def test_a_file_in_the_way_is_named(tmp_path: Path, place: str) -> None:
         require_room(tmp_path / place, 1)
 
 
+@pytest.mark.hardening("faults", "F19", "full disk, read-only disk and file limit in training")
 def test_a_disk_that_can_not_be_written_is_named(tmp_path: Path) -> None:
     done = name_space('mount -t tmpfs -o ro tmpfs "$1" && exec "$2" -c "$3" "$1" 1', str(tmp_path), sys.executable, ASK)
     assert done.returncode == 1, done.stderr
@@ -118,6 +119,7 @@ def test_what_a_stopped_run_left_counts_as_room(tmp_path: Path) -> None:
     assert re.match(rf"Too little room on the disk of {tmp_path}: .* 0\.03 GiB, 0\.02 GiB are free", little.stdout)
 
 
+@pytest.mark.hardening("faults", "F19", "full disk, read-only disk and file limit in training")
 def test_a_checkpoint_that_is_too_large_for_a_file_stops_the_stage_and_the_next_run_goes_on(
     config: TrainingConfig, world: dict[str, Path], home: Path
 ) -> None:
@@ -150,6 +152,7 @@ def test_a_checkpoint_that_is_too_large_for_a_file_stops_the_stage_and_the_next_
     assert stage_bytes(config, trained, every) >= 3 * max(measured) * 0.98 + saved
 
 
+@pytest.mark.hardening("faults", "F19", "full disk, read-only disk and file limit in training")
 def test_a_full_disk_stops_the_stage_before_it_trains_or_at_its_next_checkpoint_and_no_work_is_lost(
     config: TrainingConfig, world: dict[str, Path], home: Path
 ) -> None:

@@ -37,6 +37,7 @@ def no_memory_for_a_map() -> None:
 @pytest.mark.parametrize(
     "work", [lambda: torch.empty(2**52), lambda: np.empty(2**52), lambda: bytearray(2**60), no_memory_for_a_map]
 )
+@pytest.mark.hardening("faults", "F30", "a limit on memory")
 def test_what_python_numpy_and_torch_raise_is_out_of_memory(tmp_path: Path, work: Callable[[], object]) -> None:
     with pytest.raises(FoundryError, match=r"^Out of memory: ") as caught, explained(tmp_path):
         work()
@@ -44,6 +45,7 @@ def test_what_python_numpy_and_torch_raise_is_out_of_memory(tmp_path: Path, work
     assert "smaller batches" in str(caught.value.hint)
 
 
+@pytest.mark.hardening("faults", "F30", "a limit on memory")
 def test_a_limit_on_the_process_is_named(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", LIMITED, str(tmp_path)], capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stderr

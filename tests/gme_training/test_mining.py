@@ -186,6 +186,7 @@ def test_a_teacher_that_is_not_there_is_named_before_anything_is_encoded(mine_qu
 
 
 @pytest.mark.parametrize("taught", [False, True])
+@pytest.mark.hardening("faults", "F6", "kill -9 in mining")
 def test_a_killed_mining_goes_on_from_its_vectors(
     model: Path, teacher: Path, world: dict[str, Path], tmp_path: Path, monkeypatch, taught: bool
 ):

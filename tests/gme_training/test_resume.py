@@ -29,6 +29,7 @@ def untouched(world: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) 
     return folder
 
 
+@pytest.mark.hardening("faults", "F4", "kill -9 of a rank three times, in the middle of a checkpoint too")
 def test_a_run_that_was_killed_three_times_ends_bit_for_bit_the_same(
     world: dict[str, Path], untouched: Path, tmp_path: Path
 ):
@@ -45,6 +46,7 @@ def test_a_run_that_was_killed_three_times_ends_bit_for_bit_the_same(
     assert whole == {path.name: path.read_bytes() for path in folder.glob("*.safetensors")}
 
 
+@pytest.mark.hardening("faults", "F5", "kill -9 between the end of training and its manifest")
 def test_a_kill_between_the_end_of_training_and_its_place_loses_no_checkpoint(
     world: dict[str, Path], untouched: Path, tmp_path: Path
 ):

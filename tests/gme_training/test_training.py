@@ -97,6 +97,7 @@ def test_only_the_tower_moves_in_a_tower_phase(small_config, world: dict[str, Pa
     assert all(".visual." in name for name in moved)
 
 
+@pytest.mark.hardening("faults", "F3", "kill -9 in training, of the tree")
 def test_a_killed_stage_goes_on_and_ends_the_same(small_config, whole: Path, world: dict[str, Path], tmp_path: Path):
     config = small_config()
     history = tmp_path / "staging" / ".history.jsonl"

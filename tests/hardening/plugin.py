@@ -61,6 +61,7 @@ def source_digest() -> str:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--part", choices=PARTS, required=True, help="the part of `make hardening` to run")
+    parser.addoption("--results", type=Path, default=RESULTS, help="where results are added")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -78,7 +79,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     part, run = config.getoption("--part"), config.stash[_RUN]
     passed = {
         event["test"]
-        for event in read_events(RESULTS, "row")
+        for event in read_events(config.getoption("--results"), "row")
         if event["outcome"] == "passed" and all(event[name] == value for name, value in run.items())
     }
     chosen = [item for item in items if (row := row_of(item)) and row.part == part]
@@ -96,7 +97,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     row = row_of(item)
     if row is not None and (call.when == "call" or report.outcome != "passed"):
         append_event(
-            RESULTS,
+            item.config.getoption("--results"),
             "row",
             part=row.part,
             row=row.name,

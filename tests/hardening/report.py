@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable
 from itertools import groupby
@@ -28,32 +29,34 @@ def latest(events: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(by_test.values(), key=lambda event: (PARTS.index(event["part"]), _natural(event["row"])))
 
 
-def _natural(name: str) -> tuple[str, int, str]:
+def _natural(name: str) -> tuple[int, str]:
     """A2 before A10."""
-    letters = name.rstrip("0123456789")
-    return letters, int(name[len(letters) :] or 0), name
+    number = re.search(r"\d+", name)
+    return int(number[0]) if number else 0, name
 
 
 def render(results: list[dict[str, Any]]) -> str:
-    """The tables as Markdown, one a part."""
-    parts = []
-    for part, rows in groupby(results, lambda event: event["part"]):
-        lines = [
-            f"### {HEADINGS[part]}",
-            "",
-            "| row | what is done | outcome | seconds | measured |",
-            "|---|---|---|--:|---|",
-        ]
-        for event in rows:
-            measured = ", ".join(f"{name.replace('_', ' ')}: {value}" for name, value in event["measured"].items())
-            outcome = {"passed": "holds", "skipped": "not run here"}.get(event["outcome"], "**fell**")
-            lines.append(
-                f"| {event['row']} | {event['title']} | {outcome} | {event['seconds']} | {measured.replace('|', '/')} |"
-            )
-        parts.append("\n".join(lines))
+    """The tables as Markdown, one a part; a row may have several tests."""
+    tables = []
+    for part, of_part in groupby(results, lambda event: event["part"]):
+        columns = "| row | what is done | tests | outcome | seconds | measured |"
+        lines = [f"### {HEADINGS[part]}", "", columns, "|---|---|--:|---|--:|---|"]
+        for row, of_row in groupby(of_part, lambda event: event["row"]):
+            lines.append(_line(row, list(of_row)))
+        tables.append("\n".join(lines))
     runs = sorted({(event["date"], event["seed"], "whole" if event["all"] else "sample") for event in results})
-    told = "; ".join(f"{date}, seed {seed}, {extent}" for date, seed, extent in runs)
-    return "\n\n".join([f"Run: {told}.", *parts]) + "\n"
+    when = "; ".join(f"{date}, seed {seed}, {extent}" for date, seed, extent in runs)
+    return "\n\n".join([f"Run: {when}.", *tables]) + "\n"
+
+
+def _line(row: str, events: list[dict[str, Any]]) -> str:
+    outcomes = {event["outcome"] for event in events}
+    outcome = "**fell**" if "failed" in outcomes else "holds" if "passed" in outcomes else "not run here"
+    measured = {name.replace("_", " "): value for event in events for name, value in event["measured"].items()}
+    told = ", ".join(f"{name}: {value}" for name, value in measured.items()).replace("|", "/")
+    seconds = sum(event["seconds"] for event in events)
+    title = events[0]["title"].replace("|", "/")
+    return f"| {row} | {title} | {len(events)} | {outcome} | {seconds:.1f} | {told} |"
 
 
 def main() -> int:

@@ -36,6 +36,7 @@ def comparable(records: Sequence[TaskRecord]) -> list[Any]:
     return [record.score.model_dump() for record in records]
 
 
+@pytest.mark.hardening("faults", "F13", "kill -9 of one of several that share a benchmark run")
 def test_processes_share_a_run_and_a_killed_one_costs_nothing(tmp_path: Path) -> None:
     for name in TASKS:
         write_task(tmp_path / "data", name)
