@@ -17,6 +17,7 @@ from gme_data.steps import StepContext
 from gme_embedder.embedder import Embedder
 from gme_training.calibrate import calibrate, sample_items
 from gme_training.config import MiningConfig
+from gme_training.devices import has_bfloat16
 from gme_training.mining_report import PLOT, REPORT, SCORES
 from gme_training.step import mine
 
@@ -51,7 +52,8 @@ def test_negatives_are_of_the_source_and_never_positives(mined: Path, examples):
 
 def test_negatives_are_the_nearest_by_the_model(mined: Path, model: Path, world: dict[str, Path]):
     questions = [example for example in read_examples(mined / "train") if example.source == "question"]
-    embedder, images = Embedder.load(model, dtype="bfloat16"), ImageStore([world["corpus"] / "images"])
+    dtype = "bfloat16" if has_bfloat16("cpu") else "float32"
+    embedder, images = Embedder.load(model, dtype=dtype), ImageStore([world["corpus"] / "images"])
     queries = embedder.encode([e.query for e in questions], questions[0].instruction, images)
     pool = embedder.encode([e.positive for e in questions], None, images)
     scores = queries @ pool.T
@@ -163,7 +165,6 @@ def test_the_scores_of_the_teacher_are_those_of_its_model(mine_questions: Mine, 
         found = embedder.encode([example.positive, *example.negatives], None, images) @ query
         np.testing.assert_allclose([row["teacher_positive_score"], *row["teacher_scores"]], found, atol=0.02)
         assert all(score <= 0.95 * row["teacher_positive_score"] for score in row["teacher_scores"])
-    assert not list(folder.glob(".vectors"))
 
 
 def test_without_a_teacher_nothing_is_added_and_one_that_drops_nothing_changes_nothing(
