@@ -37,13 +37,6 @@ def rank_device() -> Device:
     return choose_device(local_ranks(), count_gpus())
 
 
-def has_bfloat16(device: Device) -> bool:
-    """Whether a device multiplies bfloat16 itself; a processor that does not is ten times slower than in float32."""
-    import torch
-
-    return device == "cuda" or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-
-
 def explain_cpu(ranks: int, gpus: int) -> str | None:
     """Why a machine's GPUs are not used, and what would use them; None if they are used, or if there are none."""
     if not gpus or choose_device(ranks, gpus) == "cuda":

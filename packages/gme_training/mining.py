@@ -22,6 +22,7 @@ from gme_data.images import ImageStore
 from gme_data.items import Item
 from gme_embedder.embedder import Embedder
 from gme_embedder.index import search
+from gme_embedder.precision import native_precision
 from gme_embedder.store import EmbeddingStore
 from gme_training.catalog import Catalog, Ints
 from gme_training.config import MiningConfig, TeacherConfig
@@ -202,7 +203,7 @@ class Miner:
 
 def _load_teacher(config: TeacherConfig) -> Embedder:
     try:
-        return Embedder.load(config.model, dtype="bfloat16", revision=config.revision)
+        return Embedder.load(config.model, dtype=native_precision("bfloat16", "cpu"), revision=config.revision)
     except FoundryError as error:
         raise FoundryError(f"mining.teacher.model: {error}", hint=error.hint, exit_code=error.exit_code) from error
 

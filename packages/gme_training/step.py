@@ -13,7 +13,7 @@ from gme_data.steps import Counts, Step, StepContext
 from gme_training.catalog import Catalog
 from gme_training.config import MiningConfig, TrainingConfig
 from gme_training.curves import Curve, plot_curves, read_curve, write_curves
-from gme_training.devices import choose_device, count_gpus, explain_cpu, has_bfloat16, local_ranks
+from gme_training.devices import choose_device, count_gpus, explain_cpu, local_ranks
 from gme_training.follow import Watch, watched
 from gme_training.index import ensure_index
 from gme_training.job import INDEX, Job
@@ -93,6 +93,7 @@ def mine(config: MiningConfig, inputs: Mapping[str, Path], context: StepContext)
         context: Where to write; vectors are in a hidden folder until it is published, so a kill costs a shard of them.
     """
     from gme_embedder.embedder import Embedder
+    from gme_embedder.precision import native_precision
     from gme_embedder.store import EmbeddingStore
     from gme_training.mining import Miner, with_negatives
     from gme_training.mining_report import write_report
@@ -100,7 +101,7 @@ def mine(config: MiningConfig, inputs: Mapping[str, Path], context: StepContext)
     images = ImageStore([inputs["corpus"] / IMAGES])
     ensure_index([inputs["synthetic"] / EXAMPLES], context.staging / INDEX, images)
     catalog = Catalog(context.staging / INDEX)
-    student = Embedder.load(inputs["model"], dtype="bfloat16" if has_bfloat16("cpu") else "float32")
+    student = Embedder.load(inputs["model"], dtype=native_precision("bfloat16", "cpu"))
     miner = Miner(
         student,
         student.source.digest,

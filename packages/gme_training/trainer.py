@@ -17,6 +17,7 @@ from gme_data.events import append_event
 from gme_data.images import ImageStore
 from gme_embedder.ahead import ahead
 from gme_embedder.embedder import Embedder
+from gme_embedder.precision import has_bfloat16
 from gme_training import engine as engines
 from gme_training.batches import BatchPlan, stage_plans
 from gme_training.blend import blend
@@ -26,7 +27,7 @@ from gme_training.checkpoint_files import ResumePoint
 from gme_training.checkpoints import Checkpoints
 from gme_training.config import PhaseConfig
 from gme_training.contrastive import ContrastiveModel, InputMaker, tower_share
-from gme_training.devices import has_bfloat16, rank_device
+from gme_training.devices import rank_device
 from gme_training.frozen import to_float32, to_half
 from gme_training.guards import Guards, StepFacts
 from gme_training.index import ensure_index

@@ -19,6 +19,7 @@ from gme_data.journal import Journal
 from gme_data.steps import StepContext
 from gme_data.tasks import TaskCard
 from gme_embedder.config import ModelConfig
+from gme_embedder.precision import native_precision
 from umrb.chance import ChanceSystem
 from umrb.config import BaselineConfig
 from umrb.heads import TASK_TYPES, trained_heads
@@ -59,7 +60,7 @@ def build_baselines(config: BaselineConfig, store: VectorStore, corpus: Path) ->
         "random": ChanceSystem,
         "untrained": lambda: DenseSystem("untrained", fresh(config.model, config), store),
         "bm25": LexicalSystem,
-        "minilm": lambda: DenseSystem("MiniLM", minilm(config.dtype), store),
+        "minilm": lambda: DenseSystem("MiniLM", minilm(native_precision(config.dtype, "cpu")), store),
         "pixels": lambda: DenseSystem("pixels", raw_pixels(config.pixels), store),
         "efficientnet": lambda: DenseSystem("EfficientNet", efficientnet(config.efficientnet_pixels), store),
         "heads": lambda: DenseSystem("heads", trained_heads(corpus, config.heads), store, _for_heads),
@@ -77,9 +78,9 @@ def fresh(model: ModelConfig, config: BaselineConfig) -> Encoder:
     """The tiny model as training finds it: language layers and a vision tower drawn at random, or the starter."""
     from gme_embedder.embedder import Embedder
 
-    found = Embedder.fresh(model, config.seed)
-    embedder = Embedder(found.model.qwen, found.preparer.tokenizer, found.settings, dtype=config.dtype)
-    digest = sha256_json(["fresh", model.model_dump(mode="json"), config.seed, config.dtype])
+    found, dtype = Embedder.fresh(model, config.seed), native_precision(config.dtype, "cpu")
+    embedder = Embedder(found.model.qwen, found.preparer.tokenizer, found.settings, dtype=dtype)
+    digest = sha256_json(["fresh", model.model_dump(mode="json"), config.seed, dtype])
     return Encoder(digest, encode_with(embedder, config.batch_tokens))
 
 

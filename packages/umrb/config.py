@@ -40,8 +40,8 @@ class EvaluationConfig(Frozen):
     device: str = "cpu"
     """Where the model runs."""
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
-    """Precision of the computation. bfloat16 takes half the time where the processor has it, and is how training
-    computes."""
+    """Precision of the computation. bfloat16 takes half the time and is how training computes; where a processor has
+    none, both compute in float32."""
     batch_tokens: int = Field(4096, ge=64)
     """Token budget of an encoding batch."""
     shuffled_control: tuple[TaskType, ...] = ("IT->T",)

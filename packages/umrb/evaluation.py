@@ -50,9 +50,11 @@ def run_evaluation(config: EvaluationConfig, inputs: Mapping[str, Path], context
 
 def _trained(config: EvaluationConfig, model: Path) -> Encoder:
     from gme_embedder.embedder import Embedder
+    from gme_embedder.precision import native_precision
 
-    embedder = Embedder.load(model, device=config.device, dtype=config.dtype)
-    return Encoder(embedder.source.digest + config.dtype, encode_with(embedder, config.batch_tokens))
+    dtype = native_precision(config.dtype, config.device)
+    embedder = Embedder.load(model, device=config.device, dtype=dtype)
+    return Encoder(embedder.source.digest + dtype, encode_with(embedder, config.batch_tokens))
 
 
 def _fused(card: TaskCard) -> bool:

@@ -15,9 +15,9 @@ from gme_data.images import ImageStore
 from gme_data.parquet import read_table
 from gme_data.steps import StepContext
 from gme_embedder.embedder import Embedder
+from gme_embedder.precision import native_precision
 from gme_training.calibrate import calibrate, sample_items
 from gme_training.config import MiningConfig
-from gme_training.devices import has_bfloat16
 from gme_training.mining_report import PLOT, REPORT, SCORES
 from gme_training.step import mine
 
@@ -52,7 +52,7 @@ def test_negatives_are_of_the_source_and_never_positives(mined: Path, examples):
 
 def test_negatives_are_the_nearest_by_the_model(mined: Path, model: Path, world: dict[str, Path]):
     questions = [example for example in read_examples(mined / "train") if example.source == "question"]
-    dtype = "bfloat16" if has_bfloat16("cpu") else "float32"
+    dtype = native_precision("bfloat16", "cpu")
     embedder, images = Embedder.load(model, dtype=dtype), ImageStore([world["corpus"] / "images"])
     queries = embedder.encode([e.query for e in questions], questions[0].instruction, images)
     pool = embedder.encode([e.positive for e in questions], None, images)

@@ -30,6 +30,7 @@ from gme_embedder.batch import PreparedBatch, TokenisedItem, pack
 from gme_embedder.config import RELEASED
 from gme_embedder.costs import Architecture, LanguageShape, TowerShape
 from gme_embedder.model import EmbedderModel
+from gme_embedder.precision import has_bfloat16
 from gme_training import engine as engines
 from gme_training import gradient_cache, loss
 from gme_training.batches import Batch
@@ -213,7 +214,7 @@ CASES = [
 
 def too_slow_here(case: dict) -> bool:
     """A processor that has no bfloat16 multiplies it thirty times slower than float32: minutes a case."""
-    return bool(case.get("autocast")) and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return bool(case.get("autocast")) and not has_bfloat16("cpu")
 
 
 @cache
