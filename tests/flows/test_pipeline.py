@@ -30,6 +30,7 @@ def test_the_chain_ends_with_a_champion(finished: Finished) -> None:
     assert set(result["types"]) == set(TASK_TYPES)
 
 
+@pytest.mark.slow
 def test_the_recipe_for_the_large_model_takes_two_steps_on_a_small_one(finished: Finished, tmp_path: Path) -> None:
     small, _ = finished
     other = small.copy(tmp_path / "recipe", "data")

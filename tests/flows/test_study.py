@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from support.small import CONFIG, GME, Small
+
+from flows.study import Run, table
 
 STUDY = """
 name: two
@@ -26,6 +29,7 @@ def gme_study(file: Path, workspace: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*command, *overrides], capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("pipeline")
 def test_a_study_writes_mean_and_spread_and_reuses_what_is_done(finished: tuple[Small, dict[str, Any]], tmp_path: Path):
     small = finished[0].copy(tmp_path / "workspace", "data")
@@ -40,6 +44,21 @@ def test_a_study_writes_mean_and_spread_and_reuses_what_is_done(finished: tuple[
     assert again.stdout == done.stdout
     assert "files verified" in again.stderr
     assert "✓" not in again.stderr
+
+
+def test_the_table_has_mean_and_spread_of_each_variant() -> None:
+    def scored(variant: str, seed: int, hits: float, seconds: float) -> Run:
+        task = SimpleNamespace(task_type="I->I", scores={"hit_rate_at_10": hits})
+        return Run(variant, seed, {"flag-i2i": task}, seconds)  # type: ignore[dict-item] # what the table reads of it
+
+    runs = [
+        scored("base", 5, 0.5, 60),
+        scored("base", 6, 0.7, 180),
+        scored("short", 5, 0.25, 30),
+        scored("short", 6, 0.25, 30),
+    ]
+    assert "| I->I | flag-i2i | 0.600 ± 0.141 | 0.250 ± 0.000 |" in table(runs)
+    assert "| | minutes of training and evaluation | 2.0 ± 1.4 | 0.5 ± 0.0 |" in table(runs)
 
 
 def test_a_bad_variant_is_told_before_anything_runs(tmp_path: Path):
