@@ -68,7 +68,7 @@ def test_scores_and_report_say_what_was_kept_and_passed_over(mined: Path, model:
     table = read_table(mined / SCORES).to_pylist()
     kept = {e.id: e for e in read_examples(mined / "train") if e.negatives}
     assert {row["example"] for row in table} == kept.keys()
-    embedder, images = Embedder.load(model, dtype="bfloat16"), ImageStore([world["corpus"] / "images"])
+    embedder, images = Embedder.load(model, dtype=native_precision("bfloat16", "cpu")), ImageStore([world["corpus"] / "images"])
     first = kept[table[0]["example"]]
     query = embedder.encode([first.query], first.instruction, images)
     found = embedder.encode([first.positive, *first.negatives], None, images) @ query[0]
@@ -157,7 +157,7 @@ def test_what_the_teacher_finds_nearly_as_good_as_the_positive_is_left_out(
 
 def test_the_scores_of_the_teacher_are_those_of_its_model(mine_questions: Mine, teacher: Path, world: dict[str, Path]):
     folder = mine_questions("rated", teacher={"model": str(teacher)}, negatives=3)
-    embedder, images = Embedder.load(teacher, dtype="bfloat16"), ImageStore([world["corpus"] / "images"])
+    embedder, images = Embedder.load(teacher, dtype=native_precision("bfloat16", "cpu")), ImageStore([world["corpus"] / "images"])
     by_id = {example.id: example for example in read_examples(folder / "train")}
     for row in read_table(folder / SCORES).to_pylist():
         example = by_id[row["example"]]
