@@ -21,6 +21,8 @@ from gme_training.config import MiningConfig
 from gme_training.mining_report import PLOT, REPORT, SCORES
 from gme_training.step import mine
 
+PRECISION = native_precision("bfloat16", "cpu")  # what mining scores in
+
 
 @pytest.fixture(scope="module")
 def model(small_config, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -52,8 +54,7 @@ def test_negatives_are_of_the_source_and_never_positives(mined: Path, examples):
 
 def test_negatives_are_the_nearest_by_the_model(mined: Path, model: Path, world: dict[str, Path]):
     questions = [example for example in read_examples(mined / "train") if example.source == "question"]
-    dtype = native_precision("bfloat16", "cpu")
-    embedder, images = Embedder.load(model, dtype=dtype), ImageStore([world["corpus"] / "images"])
+    embedder, images = Embedder.load(model, dtype=PRECISION), ImageStore([world["corpus"] / "images"])
     queries = embedder.encode([e.query for e in questions], questions[0].instruction, images)
     pool = embedder.encode([e.positive for e in questions], None, images)
     scores = queries @ pool.T
@@ -68,7 +69,7 @@ def test_scores_and_report_say_what_was_kept_and_passed_over(mined: Path, model:
     table = read_table(mined / SCORES).to_pylist()
     kept = {e.id: e for e in read_examples(mined / "train") if e.negatives}
     assert {row["example"] for row in table} == kept.keys()
-    embedder, images = Embedder.load(model, dtype=native_precision("bfloat16", "cpu")), ImageStore([world["corpus"] / "images"])
+    embedder, images = Embedder.load(model, dtype=PRECISION), ImageStore([world["corpus"] / "images"])
     first = kept[table[0]["example"]]
     query = embedder.encode([first.query], first.instruction, images)
     found = embedder.encode([first.positive, *first.negatives], None, images) @ query[0]
@@ -157,7 +158,7 @@ def test_what_the_teacher_finds_nearly_as_good_as_the_positive_is_left_out(
 
 def test_the_scores_of_the_teacher_are_those_of_its_model(mine_questions: Mine, teacher: Path, world: dict[str, Path]):
     folder = mine_questions("rated", teacher={"model": str(teacher)}, negatives=3)
-    embedder, images = Embedder.load(teacher, dtype=native_precision("bfloat16", "cpu")), ImageStore([world["corpus"] / "images"])
+    embedder, images = Embedder.load(teacher, dtype=PRECISION), ImageStore([world["corpus"] / "images"])
     by_id = {example.id: example for example in read_examples(folder / "train")}
     for row in read_table(folder / SCORES).to_pylist():
         example = by_id[row["example"]]
