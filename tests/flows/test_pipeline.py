@@ -81,16 +81,16 @@ def test_a_second_run_does_nothing(finished: Finished) -> None:
 
 def test_the_plan_agrees(finished: Finished) -> None:
     small, _ = finished
-    assert {item["state"] for item in small.json("plan")} == {"done"}
-    planned = {item["name"]: item["state"] for item in small.json("pipeline", "--new-run", "--dry-run")}
+    assert {item["state"] for item in small.json_here("plan")} == {"done"}
+    planned = {item["name"]: item["state"] for item in small.json_here("pipeline", "--new-run", "--dry-run")}
     assert (planned["corpus"], planned["synthesize"], planned["train-1"]) == ("done", "run", "run")
-    assert {item["state"] for item in small.json("plan")} == {"done"}, "saying so changed nothing"
+    assert {item["state"] for item in small.json_here("plan")} == {"done"}, "saying so changed nothing"
 
 
 def test_search_with_the_champion(finished: Finished, tmp_path: Path) -> None:
     small, result = finished
     page = tmp_path / "hits.html"
-    found = small.json("search", "a flag with a red disc", "--in", "flags", "--top", "3", "--out", str(page))
+    found = small.json_here("search", "a flag with a red disc", "--in", "flags", "--top", "3", "--out", str(page))
     assert found["model"] == f"small v{result['version']} (champion)"
     assert len(found["hits"]) == 3
     assert found["hits"][0]["score"] >= found["hits"][2]["score"]
@@ -99,13 +99,14 @@ def test_search_with_the_champion(finished: Finished, tmp_path: Path) -> None:
     from PIL import Image
 
     Image.new("RGB", (60, 40), "red").save(picture)
-    by_picture = small.json("search", "--image", str(picture), "--in", "pictographs", "--top", "2", "--out", str(page))
-    assert len(by_picture["hits"]) == 2
+    of_pictures = ("--in", "pictographs", "--top", "2", "--out", str(page))
+    assert len(small.json_here("search", "--image", str(picture), *of_pictures)["hits"]) == 2
     refused = small.run("search", "--image", str(tmp_path / "none.png"))
     assert refused.returncode == 2
     assert "none.png" in refused.stderr
 
 
+@pytest.mark.slow
 def test_datasets_are_rebuilt_byte_for_byte(finished: Finished, tmp_path: Path) -> None:
     _, result = finished
     other = Small(tmp_path)
@@ -114,6 +115,7 @@ def test_datasets_are_rebuilt_byte_for_byte(finished: Finished, tmp_path: Path) 
 
 
 @pytest.mark.hardening("faults", "F1", "kill -9 in synthesis")
+@pytest.mark.slow
 def test_kill_in_synthesis(finished: Finished, tmp_path: Path) -> None:
     small, result = finished
     other = small.copy(tmp_path / "w", "data/atlas")
@@ -128,6 +130,7 @@ def test_kill_in_synthesis(finished: Finished, tmp_path: Path) -> None:
 
 
 @pytest.mark.hardening("faults", "F3", "kill -9 in training, of the tree")
+@pytest.mark.slow
 def test_kill_in_training_goes_on_from_the_checkpoint(finished: Finished, tmp_path: Path) -> None:
     small, _ = finished
     other = small.copy(tmp_path / "w", "data/atlas", "data/synthetic")
@@ -150,6 +153,7 @@ def test_kill_in_training_goes_on_from_the_checkpoint(finished: Finished, tmp_pa
 
 
 @pytest.mark.hardening("faults", "F9", "kill -9 between the model and its record")
+@pytest.mark.slow
 def test_kill_between_save_and_register(finished: Finished, tmp_path: Path) -> None:
     small, result = finished
     runs = [f"runs/{name}" for name in ("validation", "baselines", "evaluation", "report", "prefect")]
@@ -167,6 +171,7 @@ def test_kill_between_save_and_register(finished: Finished, tmp_path: Path) -> N
 
 
 @pytest.mark.hardening("faults", "F23", "a dataset damaged, a shard of vectors damaged")
+@pytest.mark.slow
 def test_a_damaged_dataset_is_made_again(finished: Finished, tmp_path: Path) -> None:
     small, result = finished
     other = small.copy(tmp_path / "w", "data")
@@ -180,6 +185,7 @@ def test_a_damaged_dataset_is_made_again(finished: Finished, tmp_path: Path) -> 
     assert other.json("synthesize")["content"] == result["steps"]["synthesize"]["content"]
 
 
+@pytest.mark.slow
 def test_the_champion_judges_the_pictures_of_the_next_run(finished: Finished, tmp_path: Path) -> None:
     small, result = finished
     first = json.loads((small.workspace / "data/synthetic/funnel.json").read_text())

@@ -60,6 +60,7 @@ def write_shapes(config: object, inputs: Mapping[str, Path], context: StepContex
 
 
 @pytest.mark.xdist_group("pipeline")
+@pytest.mark.slow
 def test_stage_0_ends_in_a_file_that_makes_a_fresh_model_the_trained_one(
     finished: tuple[Small, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

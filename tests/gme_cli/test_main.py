@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -37,8 +39,22 @@ VERBS = [
 ]
 
 
-def gme(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([str(GME), *arguments], cwd=cwd, capture_output=True, text=True, check=False)
+def gme(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """What the command says and ends with; in this process, since the start of another takes seconds."""
+    with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as errors:
+        try:
+            status = run(list(arguments))
+        except SystemExit as exit_:
+            status = int(exit_.code or 0)
+    return subprocess.CompletedProcess(arguments, status, out.getvalue(), errors.getvalue())
+
+
+def test_the_command_ends_with_the_status_of_its_error(tmp_path: Path) -> None:
+    command = [GME, "plan", "--json", "--config", tmp_path / "none.yaml"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "none.yaml" in json.loads(done.stdout)["error"]
+    assert "none.yaml" in done.stderr
 
 
 def test_help_lists_every_verb_and_imports_nothing_heavy() -> None:

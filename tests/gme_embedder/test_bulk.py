@@ -99,18 +99,28 @@ def test_a_shard_that_another_process_is_at_is_left_to_it(embedder, corpus, tmp_
     assert sum(len(ids) for ids, _ in open_vectors(out)) == 20
 
 
-def test_processes_share_a_folder(embedder, tmp_path, inputs):
+@pytest.fixture(scope="module")
+def by_one_command(embedder, tmp_path_factory):
+    """A folder with ``corpus.parquet``, ``model`` and, of one command that nothing disturbed, ``alone``.
+
+    By a process of its own: within this one, other code decides alignment and threads, and with them last bits.
+    """
+    folder = tmp_path_factory.mktemp("command")
+    embedder.save(folder / "model")
+    rows = {"id": [str(n) for n in range(60)], "text": [f"row {n}" + " and more" * (n % 20) for n in range(60)]}
+    pq.write_table(pa.table(rows), folder / "corpus.parquet")
+    subprocess.run(command(folder, "alone"), check=True)
+    return folder
+
+
+def test_processes_share_a_folder(by_one_command):
     """Two real commands at once: every shard is made once, and the bytes are those of one command alone."""
-    embedder.save(tmp_path / "model")
-    rows = {"id": [str(n) for n in range(60)], "text": [inputs.text(1 + n % 40) for n in range(60)]}
-    pq.write_table(pa.table(rows), tmp_path / "corpus.parquet")
-    both = [subprocess.Popen(command(tmp_path, "out", "--json"), stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    folder = by_one_command
+    both = [subprocess.Popen(command(folder, "out", "--json"), stdout=subprocess.PIPE, text=True) for _ in range(2)]
     reports = [json.loads(process.communicate()[0]) for process in both]
     assert [process.returncode for process in both] == [0, 0]
     assert sum(report["made"] for report in reports) == 60
-    # In a process of its own too: within this one, other code decides alignment and threads, and with them last bits.
-    subprocess.run(command(tmp_path, "alone"), check=True)
-    assert vector_files(tmp_path / "out") == vector_files(tmp_path / "alone")
+    assert vector_files(folder / "out") == vector_files(folder / "alone")
 
 
 def command(folder: Path, output: str, *more: str) -> list[str]:
@@ -350,13 +360,10 @@ def test_reasons_are_counted_whatever_they_name():
 
 
 @pytest.mark.hardening("faults", "F12", "kill -9 of gme embed")
-def test_killed_and_run_again_it_ends_with_the_same_bytes(embedder, tmp_path, inputs):
+def test_killed_and_run_again_it_ends_with_the_same_bytes(by_one_command):
     """The real command, killed once its first shard is there."""
-    embedder.save(tmp_path / "model")
-    rows = {"id": [str(n) for n in range(60)], "text": [inputs.text(20) for _ in range(60)]}
-    pq.write_table(pa.table(rows), tmp_path / "corpus.parquet")
-    out = tmp_path / "out"
-    process = subprocess.Popen(command(tmp_path, "out"), stderr=subprocess.PIPE)
+    out = by_one_command / "killed"
+    process = subprocess.Popen(command(by_one_command, "killed"), stderr=subprocess.PIPE)
     while not (out / "vectors-00001.npy").exists():
         assert process.poll() is None
         time.sleep(0.01)
@@ -364,11 +371,10 @@ def test_killed_and_run_again_it_ends_with_the_same_bytes(embedder, tmp_path, in
     process.communicate()
     assert len(list(out.glob("vectors-*.npy"))) < 12
     stamp = (out / "vectors-00001.npy").stat().st_mtime_ns
-    for name in ("out", "alone"):
-        done = subprocess.run(command(tmp_path, name), capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
+    done = subprocess.run(command(by_one_command, "killed"), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
     assert (out / "vectors-00001.npy").stat().st_mtime_ns == stamp
-    assert vector_files(out) == vector_files(tmp_path / "alone")
+    assert vector_files(out) == vector_files(by_one_command / "alone")
 
 
 @pytest.mark.parametrize("k", [1, 7, 40])

@@ -171,9 +171,12 @@ def test_a_finished_synthesis_is_done_in_no_time_and_asks_nobody(corpus: Outcome
 
 
 @pytest.mark.hardening("faults", "F2", "kill -9 in synthesis of an own corpus, at five points")
-def test_killed_at_five_points_it_ends_the_same_and_pays_for_nothing_twice(corpus: Outcome, tmp_path: Path) -> None:
+@pytest.mark.parametrize("at", [(45,), pytest.param((1, 20, 45, 70, 95), marks=pytest.mark.slow)])
+def test_killed_it_ends_the_same_and_pays_for_nothing_twice(
+    corpus: Outcome, tmp_path: Path, at: tuple[int, ...]
+) -> None:
     running: list[ForkServerProcess] = []
-    points = [1, 20, 45, 70, 95]
+    points = list(at)
 
     def reply(asked: Asked) -> Answer:
         if points and asked.number + 1 == points[0]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch.distributed as dist
+from support.ranks import free_port
 from support.shapes import make_examples
 
 from gme_data.examples import Example, write_examples
@@ -62,3 +64,19 @@ def make_config(**changes: object) -> TrainingConfig:
 @pytest.fixture(scope="session")
 def small_config() -> Callable[..., TrainingConfig]:
     return make_config
+
+
+@pytest.fixture(scope="session")
+def rank_environment() -> Iterator[dict[str, str]]:
+    """What a launcher tells its only rank. DeepSpeed joins one process group in the life of a process, so it stays."""
+    launcher = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}
+    yield {**launcher, "MASTER_PORT": str(free_port()), "TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1"}
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+@pytest.fixture
+def only_rank(rank_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stage of one rank trains in this process, as under torchrun: starting another takes longer than its steps."""
+    for name, value in rank_environment.items():
+        monkeypatch.setenv(name, value)

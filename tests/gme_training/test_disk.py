@@ -153,6 +153,7 @@ def test_a_checkpoint_that_is_too_large_for_a_file_stops_the_stage_and_the_next_
 
 
 @pytest.mark.hardening("faults", "F19", "full disk, read-only disk and file limit in training")
+@pytest.mark.slow
 def test_a_full_disk_stops_the_stage_before_it_trains_or_at_its_next_checkpoint_and_no_work_is_lost(
     config: TrainingConfig, world: dict[str, Path], home: Path
 ) -> None:

@@ -149,10 +149,11 @@ def trained(config: TrainingConfig, inputs: dict[str, Path], folder: Path) -> di
     return dict(train(config, inputs, StepContext(folder, "key", folder / "log")))
 
 
+@pytest.mark.usefixtures("only_rank")
 def test_a_stage_learns_from_teachers(small_config, world: dict[str, Path], tmp_path: Path):
     for name, distill in (("taught", DistillConfig(weight=2.0)), ("alone", None)):
         changed = small_config().phases[1].model_copy(update={"distill": distill, "steps": 3})
-        trained(small_config(phases=(changed,)), world, tmp_path / name)
+        trained(small_config(phases=(changed,), ranks=1), world, tmp_path / name)
     taught, alone = (
         [path.read_bytes() for path in sorted((tmp_path / name).glob("*.safetensors"))] for name in ("taught", "alone")
     )
@@ -161,6 +162,7 @@ def test_a_stage_learns_from_teachers(small_config, world: dict[str, Path], tmp_
     assert not (tmp_path / "alone" / ".teachers").exists()
 
 
+@pytest.mark.usefixtures("only_rank")
 def test_a_stage_learns_from_extra_examples_and_their_pictures(small_config, world: dict[str, Path], tmp_path: Path):
     shapes = [replace(one, source="extra-shape") for one in make_examples()[0] if one.source == "shape"]
     write_examples(tmp_path / "extra" / "train", shapes)
@@ -170,6 +172,8 @@ def test_a_stage_learns_from_extra_examples_and_their_pictures(small_config, wor
     write_examples(tmp_path / "synthetic" / "train", texts)
     write_images(tmp_path / "corpus" / "images", [draw("pink", "bar", outlined=False)])
     mixture = tuple(SourceShare(source=source, batch_size=8, grouped=0) for source in ("extra-shape", "question"))
-    config = small_config(phases=(small_config().phases[1].model_copy(update={"mixture": mixture, "steps": 4}),))
+    config = small_config(
+        phases=(small_config().phases[1].model_copy(update={"mixture": mixture, "steps": 4}),), ranks=1
+    )
     counts = trained(config, {name: tmp_path / name for name in ("corpus", "synthetic", "extra")}, tmp_path / "out")
     assert counts["steps"] == 4

@@ -183,6 +183,7 @@ def synthetic(folder: Path, count: int) -> None:
     (folder / FACTS).write_text(json.dumps(facts))
 
 
+@pytest.mark.slow
 def test_eight_million_examples_open_at_once_and_take_no_more_memory(tmp_path: Path):
     found = {}
     for count in (80_000, 8_000_000):

@@ -233,6 +233,7 @@ def measured() -> dict[int, dict[str, int]]:
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peaks are read from Linux's /proc")
 @pytest.mark.parametrize("number", range(len(CASES)), ids=[str(case) for case in CASES])
+@pytest.mark.slow
 def test_a_real_step_takes_so_much_memory(number: int) -> None:
     if too_slow_here(CASES[number]):
         pytest.skip("this processor has no bfloat16, so that the step would take minutes")

@@ -14,6 +14,7 @@ import numpy as np
 import psutil
 import pytest
 from safetensors.numpy import load_file
+from support.ranks import run_ranks_of
 
 from gme_data.errors import FoundryError
 from gme_data.events import read_events
@@ -21,6 +22,7 @@ from gme_data.images import ImageStore
 from gme_data.steps import StepContext
 from gme_embedder.config import RELEASED
 from gme_embedder.embedder import Embedder
+from gme_training import step
 from gme_training.checkpoint_files import MANIFEST
 from gme_training.checkpoints import Checkpoints
 from gme_training.config import LoraConfig, PhaseConfig, SourceShare, TrainingConfig
@@ -56,11 +58,18 @@ def weights(folder: Path) -> dict[str, np.ndarray]:
     }
 
 
+def train_forked(config: TrainingConfig, inputs: dict[str, Path], context: StepContext) -> dict[str, float]:
+    """`train`, whose ranks are forked from a process that has imported everything: it takes seconds to do that."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(step, "run_ranks", lambda module, ranks, **_: run_ranks_of(module[0], ranks, *module[1:]))
+        return dict(train(config, inputs, context))
+
+
 @pytest.fixture(scope="module")
 def whole(small_config, world: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A stage that nothing interrupted."""
     folder = tmp_path_factory.mktemp("whole")
-    counts = train(small_config(), world, context(folder))
+    counts = train_forked(small_config(), world, context(folder))
     assert counts["steps"] == small_config().steps
     return folder
 
@@ -84,6 +93,7 @@ def test_a_stage_leaves_a_model_curves_and_events(small_config, whole: Path, wor
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
 
 
+@pytest.mark.usefixtures("only_rank")
 def test_only_the_tower_moves_in_a_tower_phase(small_config, world: dict[str, Path], tmp_path: Path):
     config = small_config(phases=small_config().phases[:1], ranks=1)
     train(config, world, context(tmp_path))
@@ -98,6 +108,7 @@ def test_only_the_tower_moves_in_a_tower_phase(small_config, world: dict[str, Pa
 
 
 @pytest.mark.hardening("faults", "F3", "kill -9 in training, of the tree")
+@pytest.mark.slow
 def test_a_killed_stage_goes_on_and_ends_the_same(small_config, whole: Path, world: dict[str, Path], tmp_path: Path):
     config = small_config()
     history = tmp_path / "staging" / ".history.jsonl"
@@ -143,7 +154,7 @@ def test_a_rank_that_is_told_to_stop_saves_with_the_others_and_the_next_run_goes
     done = sum(1 for _ in read_events(history, "step"))
     point = Checkpoints(tmp_path / "staging" / ".resume", keep=2, ranks=2).newest()
     assert small_config().phases[0].steps * point.phase + point.step == done
-    train(config, world, context(tmp_path))
+    train_forked(config, world, context(tmp_path))
     assert [event["step"] for event in read_events(tmp_path / "log" / "events.jsonl", "start")] == [0, done]
     want, got = weights(whole), weights(tmp_path)
     for name in want:
@@ -174,8 +185,10 @@ def test_checkpoints_fall_back_and_never_start_over_in_silence(whole: Path, tmp_
 
 @pytest.mark.parametrize(("zero_stage", "ranks"), [(0, 1), pytest.param(2, 2, marks=pytest.mark.slow)])
 def test_adapters_learn_and_leave_a_plain_model(
-    small_config, world: dict[str, Path], tmp_path: Path, zero_stage: int, ranks: int
+    small_config, world: dict[str, Path], tmp_path: Path, zero_stage: int, ranks: int, request: pytest.FixtureRequest
 ):
+    if ranks == 1:
+        request.getfixturevalue("only_rank")
     share = SourceShare(source="question", batch_size=24, group_size=4)
     phase = PhaseConfig(name="text", steps=6, mixture=(share,), text_learning_rate=5e-3, vision_learning_rate=0)
     config = small_config(phases=(phase,), lora=LoraConfig(rank=4), zero_stage=zero_stage, ranks=ranks)
@@ -191,16 +204,17 @@ def test_adapters_learn_and_leave_a_plain_model(
 
 
 def test_frozen_weights_in_half_precision_and_layers_computed_again(
-    small_config, world: dict[str, Path], tmp_path: Path
+    small_config, world: dict[str, Path], tmp_path: Path, request: pytest.FixtureRequest
 ):
     share = SourceShare(source="question", batch_size=24, group_size=4)
     phase = PhaseConfig(name="text", steps=6, mixture=(share,), text_learning_rate=5e-3, vision_learning_rate=0)
     config = small_config(
         phases=(phase,), lora=LoraConfig(rank=4), zero_stage=2, frozen_weights="bfloat16", activation_checkpointing=True
     )
-    train(config, world, context(tmp_path))
+    train_forked(config, world, context(tmp_path))
     plain = small_config(phases=(phase,), lora=LoraConfig(rank=4), ranks=1)
     (tmp_path / "plain").mkdir()
+    request.getfixturevalue("only_rank")
     train(plain, world, context(tmp_path / "plain"))
     halved, whole = (
         json.loads((folder / "staging" / "curves.json").read_text())["series"]
@@ -226,6 +240,7 @@ def test_a_base_to_train_from_need_not_say_what_its_inputs_are(small_config, tmp
         first_model(job)
 
 
+@pytest.mark.usefixtures("only_rank")
 def test_a_stage_starts_from_a_pretrained_folder_within_its_limits(
     small_config, world: dict[str, Path], tmp_path: Path
 ):
@@ -245,6 +260,7 @@ def test_a_stage_starts_from_a_pretrained_folder_within_its_limits(
     "lora",
     [pytest.param(None, marks=pytest.mark.slow, id="whole"), pytest.param(LoraConfig(rank=4), id="adapters")],
 )
+@pytest.mark.usefixtures("only_rank")
 def test_a_share_of_the_start_is_kept(small_config, whole: Path, world: dict[str, Path], tmp_path: Path, lora):
     start = whole / "staging"
     share = SourceShare(source="question", batch_size=24)

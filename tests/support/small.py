@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import shutil
@@ -13,6 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from gme_cli.main import run
 
 HERE = Path(__file__).resolve().parents[1] / "flows"
 CONFIG = HERE / "small.yaml"
@@ -36,6 +40,12 @@ class Small:
         done = self.run(*arguments, "--json")
         assert done.returncode == 0, done.stderr[-3000:]
         return json.loads(done.stdout)
+
+    def json_here(self, *arguments: str) -> Any:
+        """What the command prints, run in this process: the start of another takes longer than a short command."""
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            assert run([*self.command(*arguments)[1:], "--json"]) == 0, printed.getvalue()
+        return json.loads(printed.getvalue())
 
     def kill_when(self, ready: Callable[[], bool], *arguments: str) -> None:
         """Start the command, wait until `ready`, and kill -9 its whole process group."""

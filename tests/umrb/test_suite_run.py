@@ -57,6 +57,7 @@ def test_processes_share_a_run_and_a_killed_one_costs_nothing(tmp_path: Path) ->
     assert len(asked) <= len(set(asked)) + 4  # the chunk of the one that died
 
 
+@pytest.mark.slow
 def test_ranks_of_torchrun_share_a_run(tmp_path: Path) -> None:
     names = TASKS[:3]
     for name in names:
