@@ -29,6 +29,8 @@ def png(colour: str) -> bytes:
     return buffer.getvalue()
 
 
+NO_TOKEN = frozenset(b"\x04\x06\x13\x14\x16\x1d\xf1\xf2\xf3\xf4")
+"""Bytes for which SmolLM's vocabulary, unlike Qwen's, has no token: some controls, and the first of planes 4 to 16."""
 PICTURES = st.sampled_from([png("red"), png("blue")])
 DAMAGED = st.builds(lambda data, seed: mutated(data, random.Random(seed)), PICTURES, st.integers(0, 2**32))
 IMAGES = PICTURES | DAMAGED | st.sampled_from([Image.new("L", (9, 9)), Image.new("P", (1, 1)), "nowhere.png"])
@@ -55,10 +57,11 @@ def test_a_text_stands_in_the_prompt_as_it_was_given(preparer: Preparer, item: A
     if ready is None:
         return
     text = item if isinstance(item, str) else item.get("text") if isinstance(item, dict) else getattr(item, "text", "")
+    if isinstance(item, dict) and isinstance(item.get("title"), str) and isinstance(text, str):
+        text = text.strip()  # title and text are joined as mteb joins them, and stripped together
     pictured = ready.pixels is not None
     assert pictured == (isinstance(item, Image.Image | bytes) or (isinstance(item, dict) and bool(item.get("image"))))
-    # The vocabulary of the tiny model has no token for the first byte of planes 4 to 16.
-    if len(ready.ids) < preparer.config.max_tokens and isinstance(text, str) and max(text, default="") < "\U00040000":
+    if len(ready.ids) < preparer.config.max_tokens and isinstance(text, str) and not NO_TOKEN & set(text.encode()):
         prompt = preparer.tokenizer.decode(ready.ids.tolist(), skip_special_tokens=False)
         # A control token in a text is written with a space in it, so that it is text.
         assert text.replace(" ", "") in prompt.replace(" ", "")
