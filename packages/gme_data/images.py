@@ -24,7 +24,7 @@ from PIL import Image, UnidentifiedImageError
 
 from gme_data.digests import sha256_bytes
 from gme_data.errors import FoundryError
-from gme_data.parquet import shard_paths, write_shards
+from gme_data.parquet import UNREADABLE, shard_paths, write_shards
 from gme_data.pixels import array_levels, before_decoding, rgb_on_white
 
 MAX_PIXELS = 64 * 2**20
@@ -246,7 +246,7 @@ class ImageStore:
             ]
             if missing := {"id", "bytes", "width", "height"} - set(file.schema_arrow.names):
                 raise FoundryError(f"No image shard: {path}: without {', '.join(sorted(missing))}.", hint=_RERUN_HINT)
-        except (pa.ArrowException, OSError) as error:
+        except UNREADABLE as error:
             raise FoundryError(f"Corrupt image shard: {path}: {error}", hint=_RERUN_HINT) from error
         self._files.append(file)
         self._paths.append(path)
@@ -298,7 +298,7 @@ class ImageStore:
         if key not in self._cache:
             try:
                 table = self._files[file].read_row_group(group, columns=["bytes"])
-            except (pa.ArrowException, OSError) as error:
+            except UNREADABLE as error:
                 raise FoundryError(f"Corrupt image shard: {self._paths[file]}: {error}", hint=_RERUN_HINT) from error
             self._cache[key] = table.column("bytes").to_pylist()
             if len(self._cache) > _CACHED_ROW_GROUPS:

@@ -19,6 +19,8 @@ SHARD_BYTES = 256 * 2**20
 ROW_GROUP_ROWS = 1024
 
 Row = Mapping[str, Any]
+UNREADABLE = (pa.ArrowException, OSError, UnicodeDecodeError)
+"""What pyarrow raises for a file that is damaged or is none of its own; the last for names that are not UTF-8."""
 _UNFIT = (UnicodeEncodeError, OverflowError, TypeError, ValueError)
 """What pyarrow raises for a value that a column can't hold, beside errors of its own."""
 
@@ -51,13 +53,14 @@ def read_table(path: Path, schema: pa.Schema | None = None) -> pa.Table:
     """
     try:
         table = pq.read_table(path)
+        names = table.column_names
     except FileNotFoundError as error:
         raise FoundryError(f"Missing table: {path}", hint="Run the step that makes it, or `gme pipeline`.") from error
-    except (pa.ArrowInvalid, OSError) as error:
+    except UNREADABLE as error:
         raise FoundryError(
             f"Corrupt parquet file: {path}: {error}", hint="Delete its folder and run its step again."
         ) from error
-    return table if schema is None else _fitted(table, schema, path)
+    return table if schema is None else _fitted(table, names, schema, path)
 
 
 def read_rows(path: Path, schema: pa.Schema | None = None) -> list[dict[str, Any]]:
@@ -165,18 +168,18 @@ def _to_table(rows: Sequence[Row], schema: pa.Schema, path: Path) -> pa.Table:
     return table
 
 
-def _fitted(table: pa.Table, schema: pa.Schema, path: Path) -> pa.Table:
-    """The table with the columns of `schema` in its types, as `read_table` tells."""
-    missing = sorted(set(schema.names) - set(table.column_names))
+def _fitted(table: pa.Table, names: Sequence[str], schema: pa.Schema, path: Path) -> pa.Table:
+    """The table with the columns of `schema` in its types, as `read_table` tells; `names` are those of its columns."""
+    missing = sorted(set(schema.names) - set(names))
     if missing:
-        raise FoundryError(f"{path}: column(s) missing: {', '.join(missing)}; found {', '.join(table.column_names)}.")
+        raise FoundryError(f"{path}: column(s) missing: {', '.join(missing)}; found {', '.join(names)}.")
     for field in schema:
-        if table.column_names.count(field.name) > 1:
+        if names.count(field.name) > 1:
             raise FoundryError(f"{path}: column '{field.name}' is there more than once.")
         column = table.column(field.name)
         if column.type != field.type:
             column = _cast(column, field, path)
-            table = table.set_column(table.column_names.index(field.name), field, column)
+            table = table.set_column(names.index(field.name), field, column)
         if not field.nullable and column.null_count:
             row = pc.index(pc.is_null(column), value=True).as_py()
             raise FoundryError(

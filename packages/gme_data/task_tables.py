@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from gme_data.cells import CellError, id_cell, is_missing, picture_cell, text_cell
 from gme_data.errors import FoundryError, did_you_mean
 from gme_data.items import Item
-from gme_data.parquet import read_rows
+from gme_data.parquet import UNREADABLE, read_rows
 from gme_data.tables import Row, Table, open_table
 
 _ID, _QUERY, _DOC, _RELEVANCE = (
@@ -193,10 +193,10 @@ def _is_ours(path: Path, schema: pa.Schema, apart_from: set[str] | None = None) 
     if path.suffix != ".parquet" or not path.is_file():
         return False
     try:
-        actual = pq.read_schema(path)
-    except (pa.ArrowException, OSError):
+        actual = [(field.name, field.type) for field in pq.read_schema(path)]
+    except UNREADABLE:
         return False  # `open_table` says what is wrong with it
-    of_name = {field.name: field.type for field in actual}
+    of_name = dict(actual)
     same = all(of_name.get(field.name) == field.type for field in schema)
     return same and len(of_name) == len(actual) and not (apart_from or set()) & set(of_name)
 

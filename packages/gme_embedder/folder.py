@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from gme_data.errors import FoundryError
+from gme_data.parquet import UNREADABLE
 from gme_data.settings import Frozen
 from gme_data.structured import StructureError, read_json
 from gme_embedder.job import JOB, Job, read_job
@@ -169,7 +170,7 @@ def _job_digest(folder: Path, number: int) -> str:
         metadata = pq.read_schema(path).metadata or {}
     except FileNotFoundError as error:
         raise FoundryError(f"{path} is missing.", hint=_AGAIN) from error
-    except (pa.ArrowException, OSError) as error:
+    except UNREADABLE as error:
         raise FoundryError(f"{path} is damaged: {str(error).splitlines()[0]}", hint=_AGAIN) from error
     return str(metadata.get(_JOB_KEY, b"").decode("utf-8", "replace"))
 

@@ -26,7 +26,7 @@ from pydantic import ConfigDict
 from gme_data.errors import FoundryError
 from gme_data.examples import SCHEMA
 from gme_data.journal import atomic_write, fsync_tree
-from gme_data.parquet import shard_paths
+from gme_data.parquet import UNREADABLE, shard_paths
 from gme_data.progress import Progress
 from gme_data.structured import StructureError, read_json
 
@@ -222,7 +222,7 @@ class _Gathered:
 def _opened(path: Path) -> pq.ParquetFile:
     try:
         file = pq.ParquetFile(path)
-    except (pa.ArrowInvalid, OSError) as error:
+    except UNREADABLE as error:
         raise _corrupt(path, error) from error
     missing = sorted(set(SCHEMA.names) - set(file.schema_arrow.names))
     if missing:
@@ -234,7 +234,7 @@ def _batches(path: Path, file: pq.ParquetFile) -> Iterator[pa.RecordBatch]:
     try:
         for batch in file.iter_batches(_AT_ONCE, columns=SCHEMA.names):
             yield pa.RecordBatch.from_arrays([batch.column(name) for name in SCHEMA.names], schema=SCHEMA)
-    except (pa.ArrowInvalid, OSError) as error:
+    except UNREADABLE as error:
         raise _corrupt(path, error) from error
 
 

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from gme_data.digests import sha256_bytes
 from gme_data.errors import FoundryError
 from gme_data.images import ALLOWED_FORMATS, SCHEMA, decode_rgb
-from gme_data.parquet import shard_paths
+from gme_data.parquet import UNREADABLE, shard_paths
 from gme_data.progress import track
 from gme_validation.config import ValidationConfig
 from gme_validation.suites import Suite, between, holds, lengths, one_of, unique
@@ -48,7 +48,7 @@ def look_at_pictures(folder: Path) -> pd.DataFrame:
 def _opened(path: Path) -> pq.ParquetFile:
     try:
         file = pq.ParquetFile(path)
-    except (pa.ArrowException, OSError) as error:
+    except UNREADABLE as error:
         raise _corrupt(path, error) from error
     wrong = [field.name for field in SCHEMA if _type_in(file.schema_arrow, field.name) not in (field.type, pa.null())]
     if wrong:
@@ -69,7 +69,7 @@ def _rows(files: Mapping[Path, pq.ParquetFile]) -> Iterator[dict[str, Any]]:
         try:
             for batch in file.iter_batches(batch_size=_ROWS_AT_ONCE):
                 yield from batch.to_pylist()
-        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             raise _corrupt(path, error) from error
 
 

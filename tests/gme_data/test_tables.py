@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gme_data.errors import FoundryError
+from gme_data.images import ImageStore
+from gme_data.parquet import read_rows, read_table
 from gme_data.tables import Row, RowError, Table, count_by_suffix, open_table
+from gme_data.task_tables import read_items
+from gme_data.tasks import CORPUS_SCHEMA
 
 ROWS = [
     {"id": "1", "text": "Alpha."},
@@ -223,6 +228,27 @@ def test_a_packed_file_that_is_cut_off_is_named(tmp_path: Path) -> None:
     path.write_bytes(gzip.compress("".join(f'{{"id": {n}}}\n' for n in range(10_000)).encode())[:-500])
     with pytest.raises(FoundryError, match=r"p\.jsonl\.gz, after line"):
         list(open_table(path).rows())
+
+
+def test_a_parquet_file_whose_column_is_not_called_by_utf_8_is_named(tmp_path: Path) -> None:
+    """By whoever reads tables: pyarrow tells of it when the file is opened, or only when the names are asked for."""
+    path = tmp_path / "images-00000-of-00001.parquet"
+    pq.write_table(pa.table({"id": ["a"], "quelle": ["b"]}), path, store_schema=False)
+    path.write_bytes(path.read_bytes().replace(b"quelle", b"\x94uelle"))
+    (tmp_path / "corpus.parquet").write_bytes(path.read_bytes())
+    schema = pa.schema([pa.field("id", pa.string())])
+    doors: list[Callable[[], object]] = [
+        lambda: list(open_table(path).rows()),
+        lambda: open_table(path).count(),
+        lambda: read_table(path),
+        lambda: read_table(path, schema),
+        lambda: read_rows(path),
+        lambda: ImageStore([tmp_path]),
+        lambda: read_items(tmp_path, "corpus", CORPUS_SCHEMA, titled=True),
+    ]
+    for door in doors:
+        with pytest.raises(FoundryError, match=r"images-00000-of-00001\.parquet|corpus\.parquet"):
+            door()
 
 
 def test_parquet_damaged_in_the_middle_names_file_and_row(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field
 
 from gme_data.errors import FoundryError
+from gme_data.parquet import UNREADABLE
 from gme_data.structured import StructureError, read_json
 from gme_data.tables.rows import Row, RowError
 
@@ -69,7 +70,7 @@ def arrow_columns(path: Path) -> tuple[str, ...]:
     try:
         with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as reader:
             return _distinct(path, reader.schema.names)
-    except (pa.ArrowException, OSError) as error:
+    except UNREADABLE as error:
         raise FoundryError(f"{path}: not a readable Arrow file: {error}") from error
 
 
@@ -78,7 +79,7 @@ def arrow_count(path: Path) -> int:
     try:
         with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as reader:
             return sum(len(batch) for batch in reader)
-    except (pa.ArrowException, OSError) as error:
+    except UNREADABLE as error:
         raise FoundryError(f"{path}: not a readable Arrow file: {error}") from error
 
 
@@ -141,7 +142,7 @@ def _rows_of_batches(
                 else:
                     yield Row(name, "row", number, values if columns else {})
                 number += 1
-    except (pa.ArrowException, OSError) as error:
+    except UNREADABLE as error:
         raise FoundryError(f"{path}, after row {number}: not readable: {error}", hint="Is the file whole?") from error
 
 
@@ -162,7 +163,7 @@ def _python_rows(batch: pa.RecordBatch) -> Iterator[dict[str, Any] | str]:
 def _open_parquet(path: Path) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(path)
-    except (pa.ArrowException, OSError) as error:
+    except UNREADABLE as error:
         raise FoundryError(f"{path}: not a readable Parquet file: {error}") from error
 
 
