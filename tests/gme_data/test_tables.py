@@ -212,12 +212,15 @@ def test_lines_that_are_no_objects_are_refused_by_line(tmp_path: Path) -> None:
         ("p.csv", "id,text,id\n1,a,2\n", "names the column 'id' twice"),
         ("p.tsv", "id\tid\n1\ta\n", "names the column 'id' twice"),
         ("p.csv", "", "the file is empty"),
+        ("p.csv", "id,te\rxt\n1,a\n", "the header can't be read"),
+        ("p.csv", '"id,text\n1,a\n', "the header can't be read"),
+        ("p.csv", 'id,"te"xt\n1,a\n', "the header can't be read"),
         ("p.csv.gz", "not gzip", "damaged|can't be read"),
         ("p.parquet", "x", "not a readable Parquet file"),
     ],
 )
 def test_files_that_can_not_be_read_are_named(tmp_path: Path, name: str, text: str, message: str) -> None:
-    (tmp_path / name).write_text(text)
+    (tmp_path / name).write_text(text, newline="")
     with pytest.raises(FoundryError, match=message) as raised:
         list(open_table(tmp_path / name).rows())
     assert name in str(raised.value)

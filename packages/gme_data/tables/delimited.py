@@ -27,7 +27,7 @@ def delimited_columns(path: Path, encoding: str) -> tuple[str, ...]:
     """Names of the columns, from the header.
 
     Raises:
-        FoundryError: The file is empty, can't be read or decoded, or its header names a column twice.
+        FoundryError: The file is empty, can't be read or decoded, or its header is broken or names a column twice.
     """
     with Lines(path, encoding) as lines:
         return _read_header(path, lines)[0]
@@ -69,7 +69,12 @@ def _read_header(path: Path, lines: Lines) -> tuple[tuple[str, ...], str]:
     delimiter = "\t" if _is_tsv(path) else ","
     if delimiter not in text and not _is_tsv(path):
         delimiter = next((other for other in _OTHER_DELIMITERS if other in text), delimiter)
-    names = text.split("\t") if _is_tsv(path) else next(csv.reader([text], delimiter=delimiter))
+    try:
+        names = text.split("\t") if _is_tsv(path) else next(csv.reader([text], delimiter=delimiter, strict=True))
+    except csv.Error as error:
+        raise FoundryError(
+            f"{path}: the header can't be read: {error}.", hint="Its first line names the columns; quotes end in it."
+        ) from error
     header = tuple(name.strip() for name in names)
     twice = sorted({name for name in header if header.count(name) > 1})
     if twice:
