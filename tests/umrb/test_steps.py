@@ -216,6 +216,17 @@ def test_two_reports_of_the_same_inputs_have_the_same_bytes(finished: Inputs, re
         assert (tmp_path / path.relative_to(report)).read_bytes() == path.read_bytes(), path.name
 
 
+def test_how_long_a_step_took_is_no_part_of_the_report(finished: Inputs, report: Path, tmp_path: Path) -> None:
+    slower = {}
+    for name, folder in finished.items():
+        slower[name] = tmp_path / name
+        shutil.copytree(folder, slower[name])
+        manifest = json.loads((folder / "_manifest.json").read_text())
+        (slower[name] / "_manifest.json").write_text(json.dumps({**manifest, "seconds": manifest["seconds"] + 100}))
+    REPORT.run(ReportConfig(), slower, context(tmp_path / "report"))
+    assert (tmp_path / "report" / "report.html").read_bytes() == (report / "report.html").read_bytes()
+
+
 def test_a_model_without_curves_still_gets_a_report(finished: Inputs, publish: Publish, tmp_path: Path) -> None:
     shutil.copytree(finished["model"], tmp_path / "model")
     (tmp_path / "model" / "curves.json").unlink()
