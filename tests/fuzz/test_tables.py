@@ -118,7 +118,9 @@ def test_damaged_tables_are_refused_or_read_as_they_stand(folder: Path, name: st
         try:
             table = pq.read_table(path)
         except pa.ArrowException:
-            return  # columns of unequal length: by batches they are read as far as all of them go
+            # The reader of whole tables stumbles over a length that the reader of batches does not need: all is there.
+            assert [row.values for row in rows if isinstance(row, Row)] == GOOD
+            return
         assert [row.number for row in rows] == list(range(len(table)))
         for row in rows:
             if isinstance(row, Row):  # a row that Python can't hold is told, and pyarrow can't give it either
