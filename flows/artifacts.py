@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from flows.records import Record
 from gme_data.steps import Outcome
+from gme_data.structured import read_json
 
 
 def funnel(outcome: Outcome) -> None:
     """What synthesis kept and rejected, step by step."""
-    create_table_artifact(table=_read(outcome.folder / "funnel.json")["steps"], key="funnel", description="Synthesis")
+    create_table_artifact(
+        table=read_json(outcome.folder / "funnel.json", dict[str, Any])["steps"], key="funnel", description="Synthesis"
+    )
 
 
 def validation(outcome: Outcome) -> None:
     """Which suites were checked, and where their pages are."""
-    verdict = _read(outcome.folder / "verdict.json")
+    verdict = read_json(outcome.folder / "verdict.json", dict[str, Any])
     docs = (outcome.folder / verdict["docs"]).resolve()
     create_table_artifact(
         table=verdict["results"],
@@ -41,7 +42,7 @@ def training(outcome: Outcome) -> None:
 
 def scores(outcome: Outcome) -> None:
     """The score table of all tasks, baselines beside."""
-    found = _read(outcome.folder / "scores.json")
+    found = read_json(outcome.folder / "scores.json", dict[str, Any])
     rows = [
         {
             "type": task["task_type"],
@@ -79,8 +80,3 @@ def links(record: Record) -> None:
     }
     table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
     create_markdown_artifact(markdown=f"| | |\n|---|---|\n{table}\n", key="links", description="Where to look next")
-
-
-def _read(path: Path) -> dict[str, Any]:
-    value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return value

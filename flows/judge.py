@@ -16,6 +16,7 @@ from gme_data.errors import FoundryError
 from gme_data.journal import atomic_write
 from gme_data.manifest import require
 from gme_data.steps import Outcome
+from gme_data.structured import read_json
 from gme_release.champion import find
 from gme_release.trouble import TrackerError
 
@@ -74,11 +75,7 @@ def _opened(folder: Path) -> Outcome:
 
 def _read(workspace: Path) -> dict[str, str]:
     """Folder of the judge, relative to the workspace, by run; empty if nobody judged."""
-    path = workspace / _KEPT
-    if not path.exists():
-        return {}
     try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        return {str(run): str(folder) for run, folder in kept.items()}
-    except (ValueError, AttributeError) as error:
-        raise FoundryError(f"{path}: unreadable: {error}", hint="Delete it; the next run is a new one.") from error
+        return read_json(workspace / _KEPT, dict[str, str], hint="Delete it; the next run is a new one.")
+    except FileNotFoundError:
+        return {}

@@ -5,7 +5,6 @@ Runs other verbs as processes of their own, in folders of their own: nothing in 
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,8 @@ from gme_data.manifest import read_manifest
 from gme_release.release.bundle import copy_model
 from gme_release.release.publish import require_new
 from gme_release.release.record import ReleaseRecord
+from gme_release.report_scores import read_report_scores
+from umrb.results import read_scores
 
 RESCORE_TOLERANCE = 0.005
 """Of a score: the same weights and data in another environment."""
@@ -87,8 +88,8 @@ def rescore(folder: Path, record: ReleaseRecord, task: str, workspace: Path) -> 
         (home / "checkpoints").mkdir()
         copy_model(folder, record, home / CHAIN["train-2"].load().output)
         _gme(home, record, "evaluate", "--set", f"evaluation.scoring.tasks=[{task}]")
-        scores = json.loads((home / CHAIN["evaluate"].load().output / "scores.json").read_text(encoding="utf-8"))
-    value = scores["systems"][0]["tasks"][0]["value"]
+        (system,) = read_scores(home / CHAIN["evaluate"].load().output / "scores.json")
+    value = system.by_name[task].value
     return _agreed([Compared(task, known[task].value, value, RESCORE_TOLERANCE)])[0]
 
 
@@ -119,8 +120,8 @@ def reproduce(record: ReleaseRecord, target: Path) -> list[Compared]:
     # Mined negatives depend on trained weights, which are equal only where threads add in the same order.
     if unlike := [path for path in different if path != CHAIN["mine"].load().output]:
         raise FoundryError(f"The data differ from the release's: {', '.join(unlike)}.", exit_code=1)
-    scores = json.loads((target / CHAIN["report"].load().output / "scores.json").read_text(encoding="utf-8"))
-    return _agreed([Compared("overall", record.overall, scores["overall"], REPRODUCE_TOLERANCE)])
+    overall = read_report_scores(target / CHAIN["report"].load().output / "scores.json")["overall"]
+    return _agreed([Compared("overall", record.overall, overall, REPRODUCE_TOLERANCE)])
 
 
 def _agreed(found: list[Compared]) -> list[Compared]:

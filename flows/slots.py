@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from filelock import FileLock, Timeout
-from pydantic import AwareDatetime, BaseModel, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, Field
 
 from flows.clock import Clock
 from flows.schedule import Schedule
@@ -25,6 +25,7 @@ from gme_data.digests import sha256_json
 from gme_data.errors import FoundryError
 from gme_data.journal import atomic_write
 from gme_data.settings import Frozen
+from gme_data.structured import StructureError, read_json
 
 State = Literal["running", "done", "gate-closed", "failed", "skipped"]
 _SETTLED: tuple[State, ...] = ("done", "gate-closed")
@@ -234,10 +235,11 @@ def _write(record: SlotRecord, workspace: Path) -> SlotRecord:
 
 def _read(path: Path) -> SlotRecord:
     try:
-        return SlotRecord.model_validate_json(path.read_text(encoding="utf-8"))
-    except (ValidationError, UnicodeDecodeError) as error:
+        return read_json(path, SlotRecord)
+    except StructureError as error:
         raise FoundryError(
-            f"{path} is no record of a slot.", hint="Delete it: the slot will then count as never fired."
+            f"{path} is no record of a slot: {error.reason}",
+            hint="Delete it: the slot will then count as never fired.",
         ) from error
 
 

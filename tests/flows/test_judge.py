@@ -73,7 +73,7 @@ def test_a_damaged_judge_or_memory_is_explained(
         judge.judge_of(RUN, config, tmp_path)
     assert "--new-run" in str(caught.value.hint)
     (tmp_path / "runs/steps/synthesize/judges.json").write_text("[")
-    with pytest.raises(FoundryError, match=r"judges\.json: unreadable"):
+    with pytest.raises(FoundryError, match=r"judges\.json: not valid JSON"):
         judge.judge_of(RUN, config, tmp_path)
 
 

@@ -15,6 +15,7 @@ from pydantic import Field, ValidationError, field_validator
 
 from gme_data.settings import Frozen
 from gme_data.structured import StructureError, parse_json
+from gme_synthesis.steps.characters import readable
 from gme_synthesis.steps.markup import mentions_markup
 
 Domain = Literal[
@@ -29,12 +30,15 @@ _REFUSAL = re.compile(
 
 
 class Answer(Frozen, extra="ignore"):
-    """Base of all answers; fields beyond the schema are dropped, white space is single, and nothing but it is empty."""
+    """Base of all answers; fields beyond the schema are dropped, white space is single, and nothing but it is empty.
+
+    Texts are as a reader sees them, as those of passages are: what is invisible would hide from every check.
+    """
 
     @field_validator("*", mode="before")
     @classmethod
-    def _single_spaced(cls, value: Any) -> Any:  # noqa: ANN401 - any JSON value
-        return " ".join(value.split()) if isinstance(value, str) else value
+    def _as_read(cls, value: Any) -> Any:  # noqa: ANN401 - any JSON value
+        return " ".join(readable(value).split()) if isinstance(value, str) else value
 
 
 class QuestionAnswer(Answer):
