@@ -48,6 +48,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 _DISK_ADVICE = {
+    errno.ENAMETOOLONG: ("A name is longer than the file system takes", "Give a shorter one."),
     errno.ENOSPC: ("The disk is full", "Free some space and run the same command again; finished work is kept."),
     errno.EDQUOT: (
         "The disk quota is used up",
@@ -89,4 +90,6 @@ def explain_os_error(error: OSError) -> FoundryError | None:
         return None
     what, hint = _DISK_ADVICE[error.errno]
     where = f": {error.filename}" if error.filename else ""
-    return FoundryError(f"{what}{where}", hint=hint, exit_code=1)
+    # Whoever gave the name can give another; of the disk it says nothing.
+    code = EXIT_BAD_INPUT if error.errno == errno.ENAMETOOLONG else 1
+    return FoundryError(f"{what}{where}", hint=hint, exit_code=code)

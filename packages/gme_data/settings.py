@@ -68,7 +68,19 @@ def load_config(path: Path, model: type[ConfigT], overrides: Sequence[str] = ())
         raise FoundryError(f"{path}: expected a mapping of fields at the top level, found {type(raw).__name__}.")
     for override in overrides:
         _set(raw, override)
-    return parse_config(raw, model, where=" ".join([str(path), *overrides]))
+    where = " ".join([str(path), *overrides])
+    if (field := _with_nul(raw)) is not None:
+        raise FoundryError(f"{where}: {field} holds a NUL character, which no name of a file and no text of ours has.")
+    return parse_config(raw, model, where=where)
+
+
+def _with_nul(value: object, name: str = "") -> str | None:
+    """The first field that holds a NUL; None if none does."""
+    if isinstance(value, dict | list):
+        members = value.items() if isinstance(value, dict) else enumerate(value)
+        found = (_with_nul(member, f"{name}.{key}" if name else str(key)) for key, member in members)
+        return next((field for field in found if field is not None), None)
+    return name if isinstance(value, str) and "\0" in value else None
 
 
 def _set(raw: dict[str, Any], override: str) -> None:

@@ -6,6 +6,7 @@ A torch-free module, as a folder is looked at before the slow imports. `gme_embe
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -89,7 +90,8 @@ def base_folder(adapter: Adapter, above: Sequence[Path] = ()) -> Path:
         FoundryError: No such folder or model; the adapters name themselves or one of `above`; too many of them.
     """
     inside = adapter.folder / adapter.base
-    folder = locate(inside if inside.is_dir() else adapter.base)
+    # Unlike pathlib's, this one says no of what is too long for a name.
+    folder = locate(inside if os.path.isdir(inside) else adapter.base)  # noqa: PTH112
     chain = [*above, adapter.folder]
     if folder.resolve() in [one.resolve() for one in chain]:
         is_itself = folder.resolve() == adapter.folder.resolve()

@@ -18,6 +18,7 @@ _HUB_NAME = re.compile(r"^(?P<name>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?$")
 _SNAPSHOT = re.compile(r"models--[^/]+/snapshots/(?P<commit>[0-9a-f]{40})$")
 _FILES = ("*.json", "*.safetensors")
 _MLFLOW = "MLmodel"
+_LONGEST_SHOWN = 80
 
 
 def locate(name: str | Path, revision: str | None = None) -> Path:
@@ -33,6 +34,13 @@ def locate(name: str | Path, revision: str | None = None) -> Path:
             is out of reach and nothing is cached.
     """
     folder = Path(name)
+    try:
+        (folder / _MLFLOW).lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except (OSError, ValueError) as error:  # longer than any name of a file, or with NUL in it
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise FoundryError(f"No model has the name {str(name)[:_LONGEST_SHOWN]!r}: {reason}.") from error
     if (folder / _MLFLOW).is_file():
         return _inside_mlflow(folder)
     on_hub = _HUB_NAME.match(str(name))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import random
 import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fuzz.harness import EXAMPLES, try_damaged
 
 from gme_cli.main import run
 from gme_data.digests import canonical_json, sha256_json
@@ -119,29 +119,37 @@ def test_a_hostile_override_ends_with_2(tmp_path: Path, capsys: pytest.CaptureFi
     assert "Internal error" not in said
 
 
+@pytest.mark.parametrize("name", ["x" * 300, "/".join(["y" * 200] * 30)])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "embed --model NAME --input NAME --output out", "search --image NAME", "plan --config NAME",
+        "plan --workspace NAME", "corpus import --passages NAME", "serve --corpus NAME", "umrb run --model NAME",
+        "promote 1 --workspace NAME", "release verify NAME", "study NAME", "export --model NAME --output out",
+        "doctor --workspace NAME", "pipeline --config NAME",
+    ],
+)  # fmt: skip
+@pytest.mark.hardening("attacks", "A16", "Hostile configs: alias bombs, pipes, depth, huge numbers")
+def test_a_name_that_no_file_can_have_ends_with_2(capsys: pytest.CaptureFixture[str], command: str, name: str) -> None:
+    code = run(command.replace("NAME", name).split())
+    said = capsys.readouterr().err
+    assert code == 2, said
+    assert "Internal error" not in said
+
+
 @pytest.mark.hardening("fuzz", "Z6", "configs")
 def test_mutated_configs_are_refused_or_can_be_digested() -> None:
-    draw = random.Random(16)
     text = re.search(r"(?ms)^stage_1:\n(.*?)^\S", TINY)
     assert text
     whole = re.sub(r"(?m)^  ", "", text[1]).encode()
-    tokens = (b".nan", b".inf", b"&a ", b"*a", b"[" * 80, b"9" * 400, b"'", b'"\\ud800"', b"!!binary ", b": ", b"\xff")
-    accepted = 0
-    for _ in range(250):
-        data = bytearray(whole)
-        for _ in range(draw.randrange(1, 3)):
-            place = draw.randrange(len(data))
-            data[place : place + draw.randrange(3)] = draw.choice(
-                (*tokens, bytes([data[place] ^ 1 << draw.randrange(8)]))
-            )
-        try:
-            value = parse_yaml(bytes(data), where="mutated")
-            config = parse_config(value, TrainingConfig, where="mutated")
-        except FoundryError:
-            continue
-        accepted += 1
-        assert sha256_json(config.model_dump(mode="json"))
-    assert 0 < accepted < 250
+
+    def read(data: bytes) -> None:
+        value = parse_yaml(data, where="mutated")
+        assert sha256_json(parse_config(value, TrainingConfig, where="mutated").model_dump(mode="json"))
+
+    tokens = (b".nan", b".inf", b"&a ", b"*a", b"[" * 80, b'"\\ud800"', b"!!binary ", b": ")
+    refused = try_damaged(whole, read, share=0.5, tokens=tokens, fields=True)
+    assert 0 < refused < 0.5 * EXAMPLES
 
 
 @pytest.mark.parametrize("value", ["\ud800", float("nan"), float("inf")])

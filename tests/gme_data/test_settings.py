@@ -99,3 +99,13 @@ def test_disk_errors_become_advice() -> None:
     assert explained is not None
     assert "disk is full: data/x" in str(explained)
     assert explain_os_error(OSError(errno.ENOENT, "nope")) is None
+    too_long = explain_os_error(OSError(errno.ENAMETOOLONG, "File name too long", "x" * 300))
+    assert too_long is not None
+    assert (too_long.exit_code, explained.exit_code) == (2, 1), "another name helps, another disk does not"
+
+
+def test_a_nul_is_no_part_of_a_config(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text('training: {}\nfolders: [a, "b\\0c"]\n')
+    with pytest.raises(FoundryError, match=r"c\.yaml: folders\.1 holds a NUL"):
+        load_config(path, Outer)

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from fuzz.harness import try_damaged
 from test_follower import PLAN, begin, history, log_steps, runs_of
 
 from gme_data.errors import FoundryError
@@ -18,7 +19,7 @@ from gme_release import outbox as outbox_module
 from gme_release.delivery import FOLLOWED, LOST
 from gme_release.follower import HOME, Follower, settle_leftovers
 from gme_release.messages import Begin, End, Metrics, Tags, decode, encode
-from gme_release.outbox import Header, Outbox, outboxes
+from gme_release.outbox import LINES, Header, Outbox, outboxes
 from gme_release.records import RunFacts
 from gme_release.refill import complete
 from gme_release.tracking import open_client
@@ -183,6 +184,18 @@ def test_a_damaged_end_is_closed_by_the_next_run(facts: RunFacts, monkeypatch: p
     other.settle()
     other.close("FAILED")
     assert "RUNNING" not in {run.info.status for run in runs_of(facts.workspace).values()}
+
+
+@pytest.mark.hardening("fuzz", "Z7", "releases and outboxes")
+def test_no_mutated_outbox_raises_or_changes_a_message(box: Outbox) -> None:
+    def read(data: bytes) -> None:
+        (box.folder / LINES).write_bytes(data)
+        messages = list(box.messages())
+        assert all(message in MESSAGES for message in messages)
+        assert len(messages) == len(MESSAGES) or box.damaged or len(messages) > len(MESSAGES)
+        complete(messages, box.folder)
+
+    assert try_damaged((box.folder / LINES).read_bytes(), read, fields=True) == 0
 
 
 @pytest.mark.hardening("fuzz", "Z7", "releases and outboxes")

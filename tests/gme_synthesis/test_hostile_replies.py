@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import random
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from bad_server import Answer, Asked, asked_for, chat, serve
+from fuzz.harness import try_damaged
 from pydantic import ValidationError
 
 from gme_data.errors import FoundryError
@@ -21,6 +20,7 @@ from gme_synthesis.llm.endpoint import Endpoint, EndpointConfig, _reply, _second
 from gme_synthesis.llm.journal import RequestJournal
 from gme_synthesis.llm.prompts import load_prompt
 from gme_synthesis.llm.protocol import Reply, Request
+from gme_synthesis.steps.characters import readable
 from gme_synthesis.steps.fetching import FetchConfig, Fetcher
 from gme_synthesis.steps.web_search import WebSearch, WebSearchConfig
 
@@ -106,34 +106,33 @@ def test_json_that_is_not_strict_is_a_reject(text: str) -> None:
     assert parse_answer(text, EntityAnswer) == "invalid-json"
 
 
-def mutated(whole: bytes, count: int) -> Iterator[bytes]:
-    """`whole` with some bytes changed, cut, doubled or replaced by what parsers stumble over."""
-    draw = random.Random(21)
-    tokens = (b"NaN", b"Infinity", b"\\ud800", b"\\u0000", b"[" * 70, b"9" * 400, b"null", b"-", b"\xff", b'"', b"{}")
-    for _ in range(count):
-        data = bytearray(whole)
-        for _ in range(draw.randrange(1, 4)):
-            place = draw.randrange(len(data))
-            kind = draw.randrange(4)
-            if kind == 0:
-                data[place] ^= 1 << draw.randrange(8)
-            elif kind == 1:
-                del data[place : place + draw.randrange(1, 20)]
-            else:
-                data[place : place + draw.randrange(0, 4)] = draw.choice(tokens)
-            data = data or bytearray(b"x")
-        yield bytes(data)
+@pytest.mark.parametrize(
+    ("question", "as_read"),
+    [
+        ("What is the cap\ufeffital of Nor\u00adway?", "What is the capital of Norway?"),
+        ("What is the \u202ecapital\u202c of Norway?", "What is the capital of Norway?"),
+        ("What is\u200bthe capital of\ue000 Norway?", "What is the capital of Norway?"),
+        ("\u0646\u0645\u06cc\u200c\u062f\u0627\u0646\u0645?", "\u0646\u0645\u06cc\u200c\u062f\u0627\u0646\u0645?"),
+    ],
+)
+@pytest.mark.hardening("attacks", "A12", "Replies of a language model")
+def test_what_is_invisible_in_an_answer_goes_and_joiners_that_spell_words_stay(question: str, as_read: str) -> None:
+    answer = parse_answer(json.dumps({"question": question, "answer": "Oslo"}), QuestionAnswer)
+    assert isinstance(answer, QuestionAnswer)
+    assert answer.question == as_read
 
 
 @pytest.mark.hardening("fuzz", "Z5", "replies of models and search services")
 def test_no_mutated_reply_raises_and_what_passes_can_be_put_on_record() -> None:
-    for data in mutated(WHOLE, 4000):
+    def read(data: bytes) -> None:
         reply = _reply(data, b"x" * 100)
         assert reply.problem or 0 <= reply.tokens_in < 2**31
         answer = parse_answer(reply.text, QuestionAnswer)
         if isinstance(answer, QuestionAnswer):
             assert answer.model_dump_json().encode()
-            assert answer.question.isprintable()
+            assert readable(answer.question) == answer.question
+
+    assert try_damaged(WHOLE, read, share=10, fields=True) == 0, "what does not fit is counted, not raised"
 
 
 @pytest.mark.parametrize(
@@ -272,9 +271,11 @@ def test_no_mutated_answer_of_a_search_service_raises(tmp_path: Path) -> None:
     search = WebSearch(WebSearchConfig(url="http://host"), RequestJournal(tmp_path), fetcher, fetcher, lambda _: None)
     from gme_synthesis.steps.fetching import Fetched
 
-    for data in mutated(whole, 3000):
-        for one in search._parsed(Fetched(data, "http://host")) or ():
-            assert one.picture.isprintable()
-            assert json.dumps([one.picture, one.licence, one.robots], ensure_ascii=False).encode()
+    def read(data: bytes) -> None:
+        for hit in search._parsed(Fetched(data, "http://host")) or ():
+            assert hit.picture.isprintable()
+            assert json.dumps([hit.picture, hit.licence, hit.robots], ensure_ascii=False).encode()
+
+    assert try_damaged(whole, read, share=4, fields=True) == 0
     assert search.problems.keys() == {"search-not-json", "search-wrong-fields"}
     fetcher.close()

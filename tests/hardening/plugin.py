@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fuzz.harness import tried
 
 from gme_data.events import append_event, read_events
 
@@ -88,13 +89,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = left
     if len(left) < len(chosen):
         passed_before = len(chosen) - len(left)
-        config.get_terminal_writer().line(f"{passed_before} rows of '{part}' passed before and are not run again.")
+        if reporter := config.pluginmanager.get_plugin("terminalreporter"):  # which a worker of xdist has not
+            reporter.write_line(f"{passed_before} rows of '{part}' passed before and are not run again.")
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
     report: pytest.TestReport = yield
     row = row_of(item)
+    if call.when == "call" and (inputs := tried.pop(item.nodeid, 0)):
+        item.user_properties.append(("inputs", inputs))
     if row is not None and (call.when == "call" or report.outcome != "passed"):
         append_event(
             item.config.getoption("--results"),

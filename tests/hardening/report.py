@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import groupby
 from typing import Any
 
@@ -38,25 +38,39 @@ def _natural(name: str) -> tuple[int, str]:
 def render(results: list[dict[str, Any]]) -> str:
     """The tables as Markdown, one a part; a row may have several tests."""
     tables = []
-    for part, of_part in groupby(results, lambda event: event["part"]):
+    for part, events in groupby(results, lambda event: event["part"]):
+        of_part = list(events)
         columns = "| row | what is done | tests | outcome | seconds | measured |"
-        lines = [f"### {HEADINGS[part]}", "", columns, "|---|---|--:|---|--:|---|"]
+        lines = [f"### {HEADINGS[part]}", "", *_when(of_part), "", columns, "|---|---|--:|---|--:|---|"]
         for row, of_row in groupby(of_part, lambda event: event["row"]):
             lines.append(_line(row, list(of_row)))
         tables.append("\n".join(lines))
-    runs = sorted({(event["date"], event["seed"], "whole" if event["all"] else "sample") for event in results})
+    return "\n\n".join(tables) + "\n"
+
+
+def _when(events: list[dict[str, Any]]) -> Iterator[str]:
+    """When a part ran, with what seed, and how many inputs it had."""
+    runs = sorted({(event["date"], event["seed"], "whole" if event["all"] else "sample") for event in events})
     when = "; ".join(f"{date}, seed {seed}, {extent}" for date, seed, extent in runs)
-    return "\n\n".join([f"Run: {when}.", *tables]) + "\n"
+    inputs = f" {_inputs(events):,} inputs." if _inputs(events) else ""
+    yield f"{when[0].upper()}{when[1:]}.{inputs}"
 
 
 def _line(row: str, events: list[dict[str, Any]]) -> str:
     outcomes = {event["outcome"] for event in events}
     outcome = "**fell**" if "failed" in outcomes else "holds" if "passed" in outcomes else "not run here"
     measured = {name.replace("_", " "): value for event in events for name, value in event["measured"].items()}
+    if inputs := _inputs(events):
+        measured["inputs"] = f"{inputs:,}"
     told = ", ".join(f"{name}: {value}" for name, value in measured.items()).replace("|", "/")
     seconds = sum(event["seconds"] for event in events)
     title = events[0]["title"].replace("|", "/")
     return f"| {row} | {title} | {len(events)} | {outcome} | {seconds:.1f} | {told} |"
+
+
+def _inputs(events: list[dict[str, Any]]) -> int:
+    """Mutated inputs that the tests of a row or a part had together."""
+    return sum(event["measured"].get("inputs", 0) for event in events)
 
 
 def main() -> int:
