@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
 import pytest
 from bad_server import Answer, Asked, Reply, Stub, path_of, serve
@@ -126,7 +127,7 @@ def test_a_redirect_is_followed_and_judged_again() -> None:
         path = path_of(asked)
         return Answer(302, headers={"Location": targets[path]}) if path in targets else Answer(body=b"here")
 
-    with fetching(reply) as (fetcher, stub):
+    with fetching(reply, other_hosts=True) as (fetcher, stub):
         found = fetcher.fetch([f"{stub.url}{path}" for path in targets])
     assert found == [Fetched(b"here", f"{stub.url}/there"), "private-address", "private-address", "too-many-redirects"]
 
@@ -142,22 +143,39 @@ def test_a_redirect_asks_the_robots_of_the_next_host_and_never_leaves_encryption
             return Answer(404) if path_of(asked) == "/robots.txt" else Answer(302, headers=to)
 
         with fetching(moved, heed_robots=True) as (fetcher, stub):
+            assert fetcher.fetch([f"{stub.url}/a.png"]) == ["redirect-elsewhere"]
+        assert not other.asked, "nobody else is asked unless the config says so"
+        with fetching(moved, heed_robots=True, other_hosts=True) as (fetcher, stub):
             assert fetcher.fetch([f"{stub.url}/a.png"]) == ["robots"]
         assert [path_of(asked) for asked in other.asked] == ["/robots.txt"]
-    fetcher = Fetcher(FetchConfig(), same_origin=True)
-    for url, to, fits in (
-        ("https://a/x", "https://a:443/y", True),
-        ("https://a/x", "http://a/y", False),
-        ("http://a/x", "http://a:81/y", False),
-        ("http://a/x", "//b/y", False),
-    ):
-        if fits:
-            assert fetcher._redirected(url, to) == to
-        else:
-            with pytest.raises(FetchError, match="redirect-elsewhere"):
-                fetcher._redirected(url, to)
+
+
+@pytest.mark.parametrize(
+    ("url", "to", "reason"),
+    [
+        ("https://a/x", "https://a:443/y", None),
+        ("http://a/x", "/y", None),
+        ("http://a/x", "https://a/x", None),
+        ("http://a:80/x", "https://a:443/x", None),
+        ("http://a/x", "https://a:8443/x", "redirect-elsewhere"),
+        ("http://a:8080/x", "https://a/x", "redirect-elsewhere"),
+        ("http://a/x", "http://a:81/y", "redirect-elsewhere"),
+        ("http://a/x", "//b/y", "redirect-elsewhere"),
+        ("http://a/x", "https://b/x", "redirect-elsewhere"),
+        ("https://a/x", "https://a@b/x", "redirect-elsewhere"),
+        ("https://a/x", "http://a/y", "redirect-to-plain-http"),
+    ],
+)
+@pytest.mark.hardening("attacks", "A11", "Addresses of pictures that lead inside")
+def test_a_redirect_stays_within_its_origin_unless_told(url: str, to: str, reason: str | None) -> None:
+    fetcher = Fetcher(FetchConfig())
+    if reason is None:
+        assert fetcher._redirected(url, to) == urljoin(url, to)
+    else:
+        with pytest.raises(FetchError, match=reason):
+            fetcher._redirected(url, to)
     with pytest.raises(FetchError, match="redirect-to-plain-http"):
-        Fetcher(FetchConfig())._redirected("https://a/x", "http://b/y")
+        Fetcher(FetchConfig(other_hosts=True))._redirected("https://a/x", "http://b/y")
     fetcher.close()
 
 

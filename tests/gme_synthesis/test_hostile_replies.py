@@ -254,7 +254,7 @@ def test_a_search_service_that_redirects_elsewhere_gets_no_key(tmp_path: Path, m
     with serve(lambda _: Answer(body=b'{"items": []}')) as other:
         moved = Answer(307, headers={"Location": f"{other.url}/search"})
         with serve(lambda _: moved) as stub:
-            service = Fetcher(FetchConfig(heed_robots=False), allowed=lambda _: True, same_origin=True)
+            service = Fetcher(FetchConfig(heed_robots=False), allowed=lambda _: True)
             config = WebSearchConfig(url=f"{stub.url}/search")
             search = WebSearch(config, RequestJournal(tmp_path), service, service, lambda _: None)
             assert search.find(["Alfa"], 5) == [[]]

@@ -111,8 +111,8 @@ class Tools:
         search = self.config.search
         if search.by == "web" and search.web is not None:
             # The service is the user's choice and may stand in a private network; what it points to may not.
-            unbound = search.web.fetch.model_copy(update={"heed_robots": False})
-            service = Fetcher(unbound, allowed=lambda _: True, same_origin=True)
+            unbound = search.web.fetch.model_copy(update={"heed_robots": False, "other_hosts": False})
+            service = Fetcher(unbound, allowed=lambda _: True)
             fetcher = Fetcher(search.web.fetch)
             self._open.callback(service.close)
             self._open.callback(fetcher.close)

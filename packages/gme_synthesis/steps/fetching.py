@@ -36,6 +36,9 @@ class FetchConfig(Frozen):
     """For one file, redirects included."""
     max_redirects: int = Field(default=5, ge=0)
     """Followed at most."""
+    other_hosts: bool = False
+    """Follow redirects to other hosts and ports as well: to public ones, each judged anew. Otherwise only within the
+    origin that was named, and from http to https of the same host."""
     concurrency: int = Field(default=16, ge=1)
     """Files fetched at a time."""
     heed_robots: bool = True
@@ -62,13 +65,10 @@ class Fetcher:
     Args:
         config: Bounds.
         allowed: Which addresses may be connected to.
-        same_origin: Follow no redirect to another scheme, host or port: what is asked is not for others.
     """
 
-    def __init__(
-        self, config: FetchConfig, allowed: Callable[[Address], bool] = is_public, *, same_origin: bool = False
-    ) -> None:
-        self._config, self._allowed, self._same_origin = config, allowed, same_origin
+    def __init__(self, config: FetchConfig, allowed: Callable[[Address], bool] = is_public) -> None:
+        self._config, self._allowed = config, allowed
         self._loop = asyncio.new_event_loop()
         self._session: aiohttp.ClientSession | None = None
         self._robots: dict[str, RobotFileParser] = {}
@@ -126,10 +126,12 @@ class Fetcher:
 
     def _redirected(self, url: str, location: str) -> str:
         to = urljoin(url, location)
-        if self._same_origin and _origin(to) != _origin(url):
-            raise FetchError("redirect-elsewhere")
-        if urlsplit(url).scheme == "https" and urlsplit(to).scheme == "http":
+        before, after = _origin(url), _origin(to)
+        if before[0] == "https" and after[0] == "http":
             raise FetchError("redirect-to-plain-http")
+        is_upgrade = before == ("http", after[1], 80) and after[0] == "https" and after[2] == 443
+        if not self._config.other_hosts and before != after and not is_upgrade:
+            raise FetchError("redirect-elsewhere")
         return to
 
     async def _welcome(self, url: str) -> bool:
