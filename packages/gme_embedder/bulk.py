@@ -7,6 +7,7 @@ has, by a lock that the kernel frees when its holder dies. Knows rows and files;
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import re
 import time
@@ -42,7 +43,7 @@ from gme_embedder.folder import (
     vectors_path,
 )
 from gme_embedder.job import JOB, Job, read_job, require_same_job
-from gme_embedder.npy import write_npy
+from gme_embedder.npy import npy_bytes
 from gme_embedder.pictures_read import PictureFile, changed_files, read_picture_files
 from gme_embedder.sources import EmbedderInput
 
@@ -252,9 +253,10 @@ class _Work:
         # A shard that is made again must not look whole while its parts are replaced.
         vectors_path(self.output, number).unlink(missing_ok=True)
         self._write_skipped(number, rows, bad)
-        self._write_ids(number, [rows[place] for place in good], pictures)
+        content = npy_bytes(vectors[good].astype(self.job.dtype))
+        self._write_ids(number, [rows[place] for place in good], pictures, hashlib.sha256(content).hexdigest())
         # Last: its presence says that the shard is done.
-        write_npy(vectors_path(self.output, number), vectors[good].astype(self.job.dtype))
+        atomic_write(vectors_path(self.output, number), content)
         return len(good)
 
     def _encode(self, rows: Sequence[CorpusRow], bad: dict[int, str], meter: Meter) -> NDArray[np.float32]:
@@ -319,9 +321,11 @@ class _Work:
         notes = [SkippedRow(row=rows[place].location, id=rows[place].id, reason=bad[place]) for place in sorted(bad)]
         atomic_write(path, skipped_json(notes))
 
-    def _write_ids(self, number: int, rows: Sequence[CorpusRow], pictures: dict[Path, PictureFile]) -> None:
+    def _write_ids(
+        self, number: int, rows: Sequence[CorpusRow], pictures: dict[Path, PictureFile], vectors: str
+    ) -> None:
         part = self.output / f".ids-{number:05d}.part"
-        write_table(part, [_ids_row(row, pictures) for row in rows], ids_schema(self.job))
+        write_table(part, [_ids_row(row, pictures) for row in rows], ids_schema(self.job, vectors))
         part.replace(ids_path(self.output, number))
 
     def _noted_pictures(self, number: int, rows: Sequence[CorpusRow]) -> dict[Path, tuple[PictureFile, CorpusRow]]:

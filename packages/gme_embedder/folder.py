@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from gme_data.errors import FoundryError
+from gme_data.file_digests import file_digest
 from gme_data.parquet import UNREADABLE
 from gme_data.settings import Frozen
 from gme_data.structured import StructureError, read_json
@@ -37,6 +38,7 @@ IDS_SCHEMA = pa.schema(
 )
 """The ids of a shard, and of each row whose picture is a file of its own what that file was when it was read."""
 _JOB_KEY = b"job"
+_VECTORS_KEY = b"vectors"
 _AGAIN = "Run the same `gme embed` again: it makes what is missing or damaged, and nothing else."
 
 
@@ -128,7 +130,8 @@ def open_shard(folder: Path, job: Job, number: int) -> Shard:
         FoundryError: One of its files is damaged, or they do not fit each other or the `job`.
     """
     path = vectors_path(folder, number)
-    if _job_digest(folder, number) != job.digest():
+    noted = _noted(folder, number)
+    if noted.get(_JOB_KEY) != job.digest():
         raise FoundryError(f"{path} was made by another job than {folder / JOB} says.", hint=_AGAIN)
     try:
         vectors = open_npy(path)
@@ -154,16 +157,22 @@ def open_shard(folder: Path, job: Job, number: int) -> Shard:
             f"{path} is of another corpus: {len(ids)} vectors and {skipped} skipped rows, expected {rows} rows.",
             hint=_AGAIN,
         )
+    # Folders of earlier versions have no digest of their vectors.
+    if noted.get(_VECTORS_KEY, "") not in ("", file_digest(path, across_runs=True)):
+        raise FoundryError(
+            f"{path} is damaged or another file: it has not the digest that {ids_path(folder, number).name} notes.",
+            hint=_AGAIN,
+        )
     return Shard(path, ids, vectors)
 
 
-def ids_schema(job: Job) -> pa.Schema:
-    """`IDS_SCHEMA` with the digest of the job that makes the shard."""
-    return IDS_SCHEMA.with_metadata({_JOB_KEY: job.digest()})
+def ids_schema(job: Job, vectors: str) -> pa.Schema:
+    """`IDS_SCHEMA` with the digests of the job that makes the shard and of its file of vectors."""
+    return IDS_SCHEMA.with_metadata({_JOB_KEY: job.digest(), _VECTORS_KEY: vectors})
 
 
-def _job_digest(folder: Path, number: int) -> str:
-    """Digest of the job that made a shard; raises as `read_ids`."""
+def _noted(folder: Path, number: int) -> dict[bytes, str]:
+    """The digests that are noted with the ids of a shard; raises as `read_ids`."""
     path = ids_path(folder, number)
     try:
         require_regular(path)
@@ -172,7 +181,7 @@ def _job_digest(folder: Path, number: int) -> str:
         raise FoundryError(f"{path} is missing.", hint=_AGAIN) from error
     except UNREADABLE as error:
         raise FoundryError(f"{path} is damaged: {str(error).splitlines()[0]}", hint=_AGAIN) from error
-    return str(metadata.get(_JOB_KEY, b"").decode("utf-8", "replace"))
+    return {name: value.decode("utf-8", "replace") for name, value in metadata.items()}
 
 
 def read_ids(folder: Path, number: int, columns: Sequence[str]) -> pa.Table:

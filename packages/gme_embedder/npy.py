@@ -17,9 +17,14 @@ from gme_data.journal import atomic_write
 
 def write_npy(path: Path, array: NDArray[Any]) -> None:
     """Write an array; the file is on disk, or not there, when the call returns or is killed."""
+    atomic_write(path, npy_bytes(array))
+
+
+def npy_bytes(array: NDArray[Any]) -> bytes:
+    """An array as the content of a file."""
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
-    atomic_write(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def open_npy(path: Path) -> NDArray[Any]:

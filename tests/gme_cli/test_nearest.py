@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from support.old_vectors import forget_digests
 
 from gme_cli.main import run
 from gme_embedder.config import ModelConfig
@@ -111,6 +112,7 @@ def test_a_damaged_vector_is_named(
     vectors = np.load(path)
     vectors[2] = np.nan
     np.save(path, vectors)
+    forget_digests(tmp_path / "corpus")
     arguments = ["-q", str(folder / "queries"), "--corpus", str(tmp_path / "corpus"), "-o", str(tmp_path / "hits")]
     assert run(["nearest", *arguments, "--index", index]) == 2
     assert "vectors-00001.npy is damaged: the vector of 'd18' is not finite" in capsys.readouterr().err

@@ -9,7 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from support.old_vectors import forget_digests
 
+from gme_data.digests import sha256_file
 from gme_data.errors import FoundryError
 from gme_embedder.config import InputConfig
 from gme_embedder.folder import ids_schema, open_shards, open_vectors
@@ -23,7 +25,8 @@ JOB_OF_FIVE = Job(corpus=CorpusIdentity(files={".": "1" * 64}, rows=5), model=MO
 
 
 def write_ids(path: Path, ids: list[str], job: Job = JOB_OF_FIVE) -> None:
-    pq.write_table(pa.Table.from_pylist([{"id": row_id} for row_id in ids], ids_schema(job)), path)
+    digest = sha256_file(path.with_name(path.stem.replace("ids", "vectors") + ".npy"))
+    pq.write_table(pa.Table.from_pylist([{"id": row_id} for row_id in ids], ids_schema(job, digest)), path)
 
 
 @pytest.fixture
@@ -31,8 +34,8 @@ def folder(tmp_path) -> Path:
     """Five rows in shards of two, the fourth of them skipped."""
     (tmp_path / JOB).write_text(JOB_OF_FIVE.model_dump_json())
     for number, ids in enumerate((["a", "b"], ["c"], ["e"])):
+        write_npy(tmp_path / f"vectors-{number:05d}.npy", np.eye(len(ids), 4, dtype=np.float32) + number)
         write_ids(tmp_path / f"ids-{number:05d}.parquet", ids)
-        write_npy(tmp_path / f"vectors-{number:05d}.npy", np.eye(len(ids), 4, dtype=np.float32))
     note = {"row": "corpus.parquet, row 3", "id": "d", "reason": "no text"}
     (tmp_path / "skipped-00001.json").write_text(json.dumps([note]))
     return tmp_path
@@ -49,6 +52,20 @@ def test_a_shard_of_another_job_is_not_taken_for_one_of_this(folder):
     other = JOB_OF_FIVE.model_copy(update={"model": MODEL.model_copy(update={"digest": "b" * 64})})
     write_ids(folder / "ids-00002.parquet", ["e"], other)
     with pytest.raises(FoundryError, match=r"vectors-00002\.npy was made by another job"):
+        list(open_vectors(folder))
+
+
+def test_vectors_of_the_same_shape_are_not_taken_for_those_that_were_made(folder):
+    """Two shards exchanged, one number changed: shape, type and job are as they should be."""
+    first, second = (folder / f"vectors-{number:05d}.npy" for number in (1, 2))
+    exchanged = first.read_bytes(), second.read_bytes()
+    second.write_bytes(exchanged[0])
+    first.write_bytes(exchanged[1])
+    with pytest.raises(FoundryError, match=r"vectors-00001\.npy is damaged or another file"):
+        list(open_vectors(folder))
+    first.write_bytes(exchanged[0])
+    second.write_bytes(exchanged[1][:-1] + b"\x3f")
+    with pytest.raises(FoundryError, match=r"vectors-00002\.npy is damaged or another file"):
         list(open_vectors(folder))
 
 
@@ -108,6 +125,7 @@ def test_damage_is_named(folder, name, damage):
 
 
 def test_a_vector_that_is_not_finite_is_named(folder):
+    forget_digests(folder)
     write_npy(folder / "vectors-00000.npy", np.array([[1, 0, 0, 0], [0, np.nan, 0, 0]], np.float32))
     first, *_ = open_shards(folder)
     with pytest.raises(FoundryError, match=r"vectors-00000.npy is damaged: the vector of 'b' is not finite"):

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from serving import TEXTS, data_uri, error_of, png
+from support.old_vectors import forget_digests
 
 from gme_cli.main import run
 from gme_data.errors import FoundryError
@@ -234,11 +235,14 @@ def test_a_model_is_known_by_its_content_and_settings(home, embedder, tmp_path):
 
 
 def test_vectors_that_are_damaged_are_found_out(home, embedder, tmp_path):
-    """By the first row where the source is there; by themselves where they are not finite."""
+    """By their digest; in a folder without, by the first row where the source is there, and if they are not finite."""
     shutil.copytree(home / "vectors", tmp_path / "vectors")
     path = tmp_path / "vectors" / "vectors-00000.npy"
     vectors = np.load(path)
     np.save(path, np.roll(vectors, 1, axis=1))
+    with pytest.raises(FoundryError, match="damaged or another file"):
+        Corpus.open(tmp_path / "vectors")
+    forget_digests(tmp_path / "vectors")
     with pytest.raises(FoundryError, match="gives 'text-0' another vector"):
         Corpus.open(tmp_path / "vectors", home / "corpus.parquet").check_made_by(embedder)
     np.save(path, np.where(np.arange(len(vectors))[:, None] == 2, np.float32(np.nan), vectors))
