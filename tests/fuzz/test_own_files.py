@@ -139,7 +139,7 @@ def test_a_damaged_file_is_read_as_what_it_is_or_refused(home: Path, name: str) 
         read(home)
 
     try:
-        refused = try_damaged(whole, door, share=1 / 2, fields=True)
+        refused = try_damaged(whole, door, share=1 / 4, fields=True)
     finally:
         path.write_bytes(whole)
     assert (refused == 0) == (name in ALWAYS_READ)
