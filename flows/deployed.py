@@ -24,6 +24,7 @@ from flows.schedule import Schedule
 from flows.server import hold_workspace
 from flows.settings import FlowSettings
 from flows.slots import Slot, State, fire
+from gme_data.redact import redacted_errors
 from gme_data.settings import Frozen, load_config
 
 
@@ -79,6 +80,7 @@ class StudyRequest(Frozen):
 
 
 @flow(name="gme-scheduled", on_failure=[on_failure], on_crashed=[on_crashed])
+@redacted_errors()
 def scheduled_pipeline(request: PipelineRequest) -> dict[str, Any]:
     """The whole chain for one slot, at most once; returns the slot's record."""
     begin_run()
@@ -95,6 +97,7 @@ def scheduled_pipeline(request: PipelineRequest) -> dict[str, Any]:
 
 
 @flow(name="gme-step", on_failure=[on_failure], on_crashed=[on_crashed])
+@redacted_errors()
 def one_step(request: StepRequest) -> dict[str, Any]:
     """One step on what the workspace holds."""
     begin_run()
@@ -105,6 +108,7 @@ def one_step(request: StepRequest) -> dict[str, Any]:
 
 
 @flow(name="gme-starter", on_failure=[on_failure], on_crashed=[on_crashed])
+@redacted_errors()
 def stage_zero(request: StarterRequest) -> dict[str, str]:
     """Stage 0; returns where the small model and its scores lie. Ships nothing: that changes the checkout."""
     from flows.starter import StageZeroConfig, make_starter
@@ -118,6 +122,7 @@ def stage_zero(request: StarterRequest) -> dict[str, str]:
 
 
 @flow(name="gme-study", on_failure=[on_failure], on_crashed=[on_crashed])
+@redacted_errors()
 def one_study(request: StudyRequest) -> str:
     """A study; returns its table."""
     from flows.study import StudyConfig, study, table

@@ -28,7 +28,7 @@ from flows.server import is_passing
 from flows.tracking import run_followed, tracked
 from flows.transient import is_of_prefect, retry_transient
 from gme_data.errors import FoundryError
-from gme_data.redact import redact_error
+from gme_data.redact import redacted_errors
 from gme_data.steps import Outcome
 
 _LOGGER = logging.getLogger(__name__)
@@ -83,14 +83,13 @@ def pipeline(config: PipelineConfig, workspace: Path) -> PipelineResult:
     """
     sign_run()
     try:
-        with tracked(config, workspace, _flow_run()):
+        with redacted_errors(), tracked(config, workspace, _flow_run()):
             result = _run_chain(config, workspace)
         _ended.append(result)
     except BaseException as error:
         _ended.append(error)
         # A step that another thread waits for would hold up the end of the flow until it is done.
         end_running()
-        redact_error(error)  # Prefect keeps what it is told
         raise
     return result
 
@@ -139,6 +138,7 @@ def _step(name: str) -> Any:  # noqa: ANN401 - a Prefect task, whose type depend
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
+@redacted_errors()
 def _run_step(name: str, config: PipelineConfig, done: dict[str, Outcome], workspace: Path) -> Outcome:
     with announce(name) as line:
         outcome = find_made(name, config, done, workspace) or run_followed(name, config, done, workspace)
@@ -154,6 +154,7 @@ def _run_step(name: str, config: PipelineConfig, done: dict[str, Outcome], works
     retry_delay_seconds=[10, 60, 300],
     retry_condition_fn=retry_transient,
 )
+@redacted_errors()
 def _record(config: PipelineConfig, done: dict[str, Outcome], workspace: Path) -> Record:
     with announce("register") as line:
         released = record(config, done, workspace)

@@ -14,7 +14,8 @@ import re
 import sys
 import threading
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache
 from types import TracebackType
 from typing import Any, Final
@@ -176,6 +177,22 @@ def redact_error(error: BaseException) -> BaseException:
             one.__notes__ = [redact(note) for note in notes]
         todo += [one.__cause__, one.__context__]
     return error
+
+
+@contextmanager
+def redacted_errors() -> Iterator[None]:
+    """Take credentials out of the errors of a block, also as a decorator: for those who keep what they are told.
+
+    Raises:
+        RuntimeError: In place of an error that has its text from elsewhere than its arguments, and credentials in it.
+    """
+    try:
+        yield
+    except Exception as error:
+        redact_error(error)
+        if (text := redact(str(error))) != str(error):
+            raise RuntimeError(f"{type(error).__name__}: {text}") from None
+        raise
 
 
 def install() -> None:

@@ -91,6 +91,21 @@ def test_a_killed_server_is_started_again_and_told_the_end(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
+@pytest.mark.hardening(
+    "attacks", "A15", "Credentials in addresses and variables, looked for wherever something is shown or kept"
+)
+def test_what_a_failing_step_says_is_kept_by_prefect_without_its_password(tmp_path: Path) -> None:
+    failed = run(tmp_path, "leaks")
+    assert failed.returncode == 1
+    assert "ValueError: can't connect to postgresql+asyncpg://me:***@db/prefect" in failed.stderr
+    assert states(tmp_path) == [("flow", "FAILED"), ("task", "FAILED")]
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert any(b"me:***@db/prefect" in path.read_bytes() for path in files), "Prefect was told of it"
+    assert [str(path) for path in files if lost_server.CANARY.encode() in path.read_bytes()] == []
+    assert lost_server.CANARY not in failed.stdout + failed.stderr
+
+
+@pytest.mark.slow
 @pytest.mark.hardening("faults", "F16", "Prefect runs of a killed pipeline")
 def test_what_a_killed_run_left_open_is_closed_with_its_tasks(tmp_path: Path) -> None:
     assert run(tmp_path, "died").returncode == -9

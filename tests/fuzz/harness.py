@@ -1,8 +1,8 @@
 """How many inputs each door is tried with, which ones, and how they are counted.
 
 500 to a property in every run; `make hardening` takes 3,800, and 38,000 with ``ALL=1``: 200,000 and 2,000,000 inputs
-over all doors, most of them to those that cost least. They are always the same ones, unless ``HARDENING_SEED`` chooses others. To try a door harder:
-``FUZZ_EXAMPLES=200000 pytest tests/fuzz``.
+over all doors, most of them to those that cost least. They are always the same ones, unless ``HARDENING_SEED`` chooses
+others. To try a door harder: ``FUZZ_EXAMPLES=200000 pytest tests/fuzz``.
 """
 
 from __future__ import annotations

@@ -8,11 +8,12 @@ import logging
 import pickle
 import subprocess
 import sys
+import traceback
 
 import pytest
 
 from gme_data.errors import FoundryError
-from gme_data.redact import has_credentials, install, redact, redact_error, redact_value, secrets_of
+from gme_data.redact import has_credentials, install, redact, redact_error, redact_value, redacted_errors, secrets_of
 
 CANARY = "c4nary-0f-a-secret"
 
@@ -144,3 +145,29 @@ def test_what_nobody_caught() -> None:
     assert done.returncode == 1
     assert done.stderr.count("ValueError: http://***@host") == 2
     assert CANARY not in done.stderr.replace(code, "")
+
+
+class Elsewhere(Exception):
+    """Its text is made of what it holds, as those of validators and clients are."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__()
+        self.address = address
+
+    def __str__(self) -> str:
+        return f"no route to {self.address}"
+
+
+def test_errors_lose_their_credentials_before_they_leave() -> None:
+    address = "postgresql://me:c4nary0fasecret@db/x"
+
+    @redacted_errors()
+    def falls(error: Exception) -> None:
+        raise error from OSError(2, "no route", address)
+
+    with pytest.raises(ValueError, match=r"no route to postgresql://me:\*\*\*@db/x"):
+        falls(ValueError(f"no route to {address}"))
+    with pytest.raises(RuntimeError, match=r"Elsewhere: no route to postgresql://me:\*\*\*@db/x") as told:
+        falls(Elsewhere(address))
+    assert "c4nary" not in "".join(traceback.format_exception(told.value))
+    assert falls.__name__ == "falls", "Prefect reads names and parameters"

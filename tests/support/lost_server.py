@@ -1,7 +1,7 @@
 """Run as a program: a pipeline whose chain is one small task, and whose Prefect server is killed meanwhile.
 
 Arguments: the workspace, and what happens: ``lost`` (killed for good), ``killed`` (killed once), ``died`` (the whole
-program is killed), ``well``.
+program is killed), ``leaks`` (a step fails, and says its address with the password), ``well``.
 """
 
 from __future__ import annotations
@@ -20,6 +20,10 @@ import psutil
 from support.intruder import EVIL, REBOUND, listening, send
 
 from flows import server
+from gme_data import redact
+
+CANARY = "c4nary0fasecret"
+LEAK = f"postgresql+asyncpg://me:{CANARY}@db/prefect"
 
 
 def end_server() -> None:
@@ -37,6 +41,7 @@ def assert_guarded(url: str) -> None:
 
 
 def main(workspace: Path, what: str) -> None:
+    redact.install()  # as `gme` does
     logging.basicConfig(level=logging.WARNING)
     if what == "lost":
         server._MOST_RESTARTS = 0
@@ -58,7 +63,14 @@ def main(workspace: Path, what: str) -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
             return pipeline.PipelineResult({}, SimpleNamespace(), 7)
 
+        def leak(*_: object) -> None:
+            logging.getLogger("alembic").warning("no route to %s", LEAK)
+            raise ValueError(f"can't connect to {LEAK}") from OSError(LEAK)
+
         pipeline._run_chain = lambda config, workspace: work()  # the real chain takes minutes
+        if what == "leaks":
+            pipeline.record = leak
+            pipeline._run_chain = lambda config, workspace: pipeline._record(config, {}, workspace)
         print(pipeline.run_pipeline(load_pipeline(CONFIG), workspace).seconds)  # noqa: T201
 
 
