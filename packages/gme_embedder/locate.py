@@ -33,14 +33,7 @@ def locate(name: str | Path, revision: str | None = None) -> Path:
         FoundryError: No such folder or model on the hub, a name of another family than GME, two revisions, or the hub
             is out of reach and nothing is cached.
     """
-    folder = Path(name)
-    try:
-        (folder / _MLFLOW).lstat()
-    except (FileNotFoundError, NotADirectoryError):
-        pass
-    except (OSError, ValueError) as error:  # longer than any name of a file, or with NUL in it
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise FoundryError(f"No model has the name {str(name)[:_LONGEST_SHOWN]!r}: {reason}.") from error
+    folder = _possible(Path(name))
     if (folder / _MLFLOW).is_file():
         return _inside_mlflow(folder)
     on_hub = _HUB_NAME.match(str(name))
@@ -78,4 +71,16 @@ def _inside_mlflow(folder: Path) -> Path:
         raise FoundryError(f"{folder / _MLFLOW} describes no model with an artifact 'model'.", hint=hint) from error
     if weights.is_absolute() or ".." in weights.parts:
         raise FoundryError(f"{folder / _MLFLOW} names the weights {weights}, outside of its folder.", hint=hint)
-    return folder / weights
+    return _possible(folder / weights)
+
+
+def _possible(folder: Path) -> Path:
+    """A folder that may be there or not; refused is what can't be: a name that is too long, or has NUL in it."""
+    try:
+        (folder / _MLFLOW).lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise FoundryError(f"No model has the name {str(folder)[:_LONGEST_SHOWN]!r}: {reason}.") from error
+    return folder

@@ -7,6 +7,7 @@ beside a `model.safetensors` would leave it to each library which. Reads files; 
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -132,7 +133,8 @@ class ModelFolder:
 
 
 def _is_there(folder: Path, name: str, verified: VerifiedFolder | None) -> bool:
-    return name in verified if verified else (folder / name).is_file()
+    # An index may name anything; unlike pathlib's, this one says no of what is too long for a name.
+    return name in verified if verified else os.path.isfile(folder / name)  # noqa: PTH113
 
 
 def _weights(folder: Path, there: Sequence[str], verified: VerifiedFolder | None) -> tuple[str, ...]:

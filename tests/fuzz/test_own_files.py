@@ -71,7 +71,7 @@ DOORS: dict[str, Callable[[Path], object]] = {
     "model/config.json": look_at_model,
     "model/model.safetensors.index.json": lambda home: ModelFolder.open(home / "model"),
     "adapter/adapter_config.json": lambda home: base_folder(read_adapter(home / "adapter")),
-    "logged/MLmodel": lambda home: locate(home / "logged"),
+    "logged/MLmodel": lambda home: locate(home / "logged").is_dir(),
     "vectors/job.json": lambda home: list(open_vectors(home / "vectors")),
     "vectors/skipped-00000.json": lambda home: list(open_vectors(home / "vectors")),
     f"{RESUME.tag}/{MANIFEST}": lambda home: read_checkpoint(home / RESUME.tag),

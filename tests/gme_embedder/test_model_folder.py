@@ -96,6 +96,10 @@ TWO_MODELS: dict[str, tuple[str, Change]] = {
     "an index that leaves the folder": ("no file of weights", lambda home: point(home, f"../elsewhere/{SHARD}")),
     "an index with a whole path": ("no file of weights", lambda home: point(home, str(home / SHARD))),
     "an index that names a pickle": ("no file of weights", lambda home: point(home, "pytorch_model.bin")),
+    "an index that names what no file can be called": (
+        "which is not there",
+        lambda home: point(home, f"{'x' * 300}.safetensors"),
+    ),
     "an index that names scratch": ("no file of weights", lambda home: point(home, ".new.safetensors")),
     "an index of what is not there": ("not there", lambda home: point(home, "model-00009-of-00009.safetensors")),
     "an index that is none": ("weight_map", lambda home: [(home / INDEX).unlink(), (home / INDEX).write_text("{}")]),
