@@ -8,16 +8,17 @@ import stat
 import unicodedata
 from collections.abc import Iterator, Set
 from dataclasses import asdict, dataclass, field
-from pathlib import Path, PurePath, PurePosixPath
+from pathlib import Path, PurePath
 from typing import Annotated, Any, ClassVar
 
 import pyarrow.parquet as pq
-from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
+from pydantic import ConfigDict, Field, StringConstraints
 
 from gme_data.digests import sha256_file, sha256_json
 from gme_data.errors import FoundryError
 from gme_data.file_digests import FileVersion, digest_known, file_digest, file_version, is_settled
 from gme_data.journal import atomic_write
+from gme_data.paths import BelowPath
 from gme_data.structured import StructureError, read_json
 
 NAME = "_manifest.json"
@@ -26,21 +27,13 @@ _MAX_BYTES = 2**30
 """A manifest of millions of files has hundreds of megabytes."""
 
 
-def _inside(path: str) -> str:
-    """A manifest may come from elsewhere: what it names is below its own folder."""
-    parts = PurePosixPath(path).parts
-    if not parts or path.startswith("/") or ".." in parts or "\0" in path or PurePosixPath(path).as_posix() != path:
-        raise ValueError(f"{path!r} is no path below the folder")
-    return path
-
-
 @dataclass(frozen=True, slots=True)
 class FileEntry:
     """One file of an output; `path` is relative to its folder, `rows` is None for what is no table."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
-    path: Annotated[str, AfterValidator(_inside)]
+    path: BelowPath
     sha256: Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
     bytes: Annotated[int, Field(ge=0)]
     rows: Annotated[int, Field(ge=0)] | None

@@ -10,8 +10,9 @@ import re
 import zlib
 from typing import Annotated, Final, Literal
 
-from pydantic import BeforeValidator, Field, RootModel, StringConstraints, field_validator
+from pydantic import BeforeValidator, Field, RootModel, StringConstraints
 
+from gme_data.paths import BelowPath
 from gme_data.redact import redact
 from gme_data.settings import Frozen
 from gme_data.structured import StructureError, parse_json
@@ -77,17 +78,10 @@ class File(Frozen):
 
     kind: Literal["file"] = "file"
     run: RunName
-    path: str
+    path: BelowPath
     """Relative to the outbox."""
     to: str
     """Folder of the run's artifacts; empty for the top."""
-
-    @field_validator("path")
-    @classmethod
-    def _is_below(cls, path: str) -> str:
-        if path.startswith("/") or ".." in path.split("/") or "\0" in path:
-            raise ValueError("expected a path below the outbox")
-        return path
 
 
 class End(Frozen):

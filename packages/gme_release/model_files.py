@@ -12,10 +12,11 @@ from urllib.parse import urlsplit
 
 import mlflow.artifacts
 from mlflow.entities import LoggedModel
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import BaseModel, ConfigDict
 
 from gme_data.errors import FoundryError
 from gme_data.manifest import NAME, Manifest, damage, read_manifest
+from gme_data.paths import BelowPath
 from gme_data.structured import StructureError, read_yaml
 from gme_data.urls import file_url_path
 
@@ -32,14 +33,8 @@ class _Part(BaseModel):
 
 
 class _Artifact(_Part):
-    path: str
-
-    @field_validator("path")
-    @classmethod
-    def _is_below(cls, path: str) -> str:
-        if path.startswith("/") or ".." in path.split("/") or "\0" in path or "://" in path:
-            raise ValueError("expected a path below the model's artifacts")
-        return path
+    path: BelowPath
+    """Below the model's artifacts."""
 
 
 class _Function(_Part):

@@ -119,8 +119,9 @@ class Outbox:
 
     @property
     def damaged(self) -> int:
-        """How many lines can't be read, the last one included if it is torn."""
-        return sum(self._decoded(line) is None for line in self._read(0, torn=True))
+        """How many lines can't be read, the last one included if it is torn: it may lack more than its end."""
+        whole = self._read(0)
+        return sum(self._decoded(line) is None for line in whole) + len(self._read(0, torn=True)) - len(whole)
 
     def waiting(self, most: int) -> Batch:
         """The next messages, at most `most` lines.

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from gme_data.errors import FoundryError
+from gme_data.paths import FileName
 from gme_data.structured import StructureError, read_json
 
 _AGAIN = "Run `gme report` again."
@@ -20,7 +21,7 @@ class _Open(BaseModel):
 
 
 class _Task(_Open):
-    name: Annotated[str, StringConstraints(pattern=r"^[^/\x00]+$")]
+    name: Annotated[FileName, StringConstraints(max_length=200)]
     """Also names the file of its queries' values."""
     task_type: str
     metric: str

@@ -27,6 +27,7 @@ from gme_data.cells import CellError, id_cell, text_cell
 from gme_data.digests import sha256_file
 from gme_data.errors import FoundryError, did_you_mean
 from gme_data.parquet import read_rows
+from gme_data.paths import check_below
 from gme_data.structured import StructureError, parse_json, read_regular
 from gme_data.tables import Row as TableRow
 from gme_data.tables import open_table
@@ -263,10 +264,10 @@ def _existing(path: Path) -> Path:
 
 def _inside(where: str, folder: Path, name: object) -> Path:
     """A file below `folder`, by the name that a table gives it."""
-    parts = PurePosixPath(name).parts if isinstance(name, str) else ()
-    if not parts or parts[0] == "/" or ".." in parts:
-        raise FoundryError(f"{where}: {name!r} is no path of a file below {folder}.", hint=_AS_PUBLISHED)
-    return folder.joinpath(*parts)
+    try:
+        return folder / check_below(PurePosixPath(name).as_posix() if isinstance(name, str) else "")
+    except ValueError as error:
+        raise FoundryError(f"{where}: {name!r} is no path of a file below {folder}.", hint=_AS_PUBLISHED) from error
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -266,6 +266,13 @@ def test_parquet_damaged_in_the_middle_names_file_and_row(tmp_path: Path) -> Non
         rows.extend(open_table(path).rows())
 
 
+def test_parquet_with_a_column_that_ends_before_its_time_is_refused() -> None:
+    """Found by 29,453 damaged files: the reader of batches gave 16 of 20 rows without a word."""
+    path = Path(__file__).with_name("short_column.parquet")
+    with pytest.raises(FoundryError, match=r"short_column\.parquet: damaged: 16 rows can be read of the 20"):
+        values(open_table(path))
+
+
 def test_parquet_cells_that_python_can_not_hold_cost_their_row(tmp_path: Path) -> None:
     texts = pa.Array.from_buffers(
         pa.string(), 3, [None, pa.py_buffer(b"\0\0\0\0\1\0\0\0\2\0\0\0\3\0\0\0"), pa.py_buffer(b"a\xffb")]

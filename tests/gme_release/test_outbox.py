@@ -192,7 +192,6 @@ def test_no_mutated_outbox_raises_or_changes_a_message(box: Outbox) -> None:
         (box.folder / LINES).write_bytes(data)
         messages = list(box.messages())
         assert all(message in MESSAGES for message in messages)
-        assert len(messages) == len(MESSAGES) or box.damaged or len(messages) > len(MESSAGES)
         complete(messages, box.folder)
 
     assert try_damaged((box.folder / LINES).read_bytes(), read, fields=True) == 0

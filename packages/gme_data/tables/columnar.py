@@ -61,8 +61,18 @@ def parquet_rows(path: Path, name: str, columns: Sequence[str] | None) -> Iterat
     """
     wanted = [column for column in parquet_columns(path) if columns is None or column in columns]
     # An empty projection would lose the number of rows.
-    batches = _open_parquet(path).iter_batches(_BATCH_ROWS, columns=wanted if wanted else None)
-    yield from _rows_of_batches(batches, path, name, wanted)
+    file = _open_parquet(path)
+    batches = file.iter_batches(_BATCH_ROWS, columns=wanted if wanted else None)
+    read = 0
+    for row in _rows_of_batches(batches, path, name, wanted):
+        read += 1
+        yield row
+    # The reader of batches says nothing of a column that ends before its time.
+    if read != file.metadata.num_rows:
+        raise FoundryError(
+            f"{path}: damaged: {read} rows can be read of the {file.metadata.num_rows} that it should have.",
+            hint="Is the file whole?",
+        )
 
 
 def arrow_columns(path: Path) -> tuple[str, ...]:

@@ -5,13 +5,14 @@ Knows neither where the facts come from nor what else lies in the folder.
 
 from __future__ import annotations
 
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from pydantic import Field, field_validator
 
 from gme_data.digests import canonical_json, sha256_bytes
 from gme_data.errors import FoundryError
+from gme_data.paths import BelowPath
 from gme_data.settings import Frozen
 from gme_data.structured import StructureError, read_json, read_regular
 
@@ -26,7 +27,7 @@ _LARGEST = 2**28
 class BundleFile(Frozen):
     """A file of the bundle that is not made from the record."""
 
-    path: str
+    path: BelowPath
     """Relative to the bundle, and below it."""
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
     """Of its bytes."""
@@ -36,10 +37,8 @@ class BundleFile(Frozen):
     @field_validator("path")
     @classmethod
     def _is_below(cls, path: str) -> str:
-        # A record may come from anywhere, and what it names is opened.
-        plain = PurePosixPath(path).as_posix() == path and ".." not in path.split("/")
-        if not plain or path in ("", ".") or path.startswith("/") or not path.isprintable():
-            raise ValueError(f"expected a path below the release, found {path!r}")
+        if not path.isprintable():
+            raise ValueError(f"{path!r} can't be printed")
         return path
 
 
