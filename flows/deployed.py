@@ -80,10 +80,14 @@ class StudyRequest(Frozen):
 
 
 @flow(name="gme-scheduled", on_failure=[on_failure], on_crashed=[on_crashed])
-@redacted_errors()
 def scheduled_pipeline(request: PipelineRequest) -> dict[str, Any]:
     """The whole chain for one slot, at most once; returns the slot's record."""
     begin_run()
+    with redacted_errors():
+        return _scheduled(request)
+
+
+def _scheduled(request: PipelineRequest) -> dict[str, Any]:
     config = request.load()
     workspace = _workspace(request.workspace)
     date, schedule = _logical_date(request)
@@ -97,18 +101,16 @@ def scheduled_pipeline(request: PipelineRequest) -> dict[str, Any]:
 
 
 @flow(name="gme-step", on_failure=[on_failure], on_crashed=[on_crashed])
-@redacted_errors()
 def one_step(request: StepRequest) -> dict[str, Any]:
     """One step on what the workspace holds."""
     begin_run()
     workspace = _workspace(request.workspace)
-    with hold_workspace(workspace):
+    with redacted_errors(), hold_workspace(workspace):
         outcome = run_alone(request.step, request.load(), workspace)
     return {"step": outcome.step, "reused": outcome.reused, "content": outcome.manifest.content}
 
 
 @flow(name="gme-starter", on_failure=[on_failure], on_crashed=[on_crashed])
-@redacted_errors()
 def stage_zero(request: StarterRequest) -> dict[str, str]:
     """Stage 0; returns where the small model and its scores lie. Ships nothing: that changes the checkout."""
     from flows.starter import StageZeroConfig, make_starter
@@ -116,20 +118,19 @@ def stage_zero(request: StarterRequest) -> dict[str, str]:
     begin_run()
     workspace = _workspace(request.workspace)
     recipe = load_config(request.config, StageZeroConfig, request.overrides)
-    with hold_workspace(workspace):
+    with redacted_errors(), hold_workspace(workspace):
         made = make_starter(recipe, workspace, workspace / "data" / "packages")
     return {"starter": str(made.starter.folder), "scores": str(made.scores.folder)}
 
 
 @flow(name="gme-study", on_failure=[on_failure], on_crashed=[on_crashed])
-@redacted_errors()
 def one_study(request: StudyRequest) -> str:
     """A study; returns its table."""
     from flows.study import StudyConfig, study, table
 
     begin_run()
     workspace = _workspace(request.workspace)
-    with hold_workspace(workspace):
+    with redacted_errors(), hold_workspace(workspace):
         return table(study(load_config(request.study, StudyConfig), workspace))
 
 

@@ -138,9 +138,8 @@ def _step(name: str) -> Any:  # noqa: ANN401 - a Prefect task, whose type depend
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
-@redacted_errors()
 def _run_step(name: str, config: PipelineConfig, done: dict[str, Outcome], workspace: Path) -> Outcome:
-    with announce(name) as line:
+    with redacted_errors(), announce(name) as line:
         outcome = find_made(name, config, done, workspace) or run_followed(name, config, done, workspace)
         line.finish(outcome)
     return outcome
@@ -154,9 +153,8 @@ def _run_step(name: str, config: PipelineConfig, done: dict[str, Outcome], works
     retry_delay_seconds=[10, 60, 300],
     retry_condition_fn=retry_transient,
 )
-@redacted_errors()
 def _record(config: PipelineConfig, done: dict[str, Outcome], workspace: Path) -> Record:
-    with announce("register") as line:
+    with redacted_errors(), announce("register") as line:
         released = record(config, done, workspace)
         line.finish_record(released.summary())
     return released

@@ -181,7 +181,7 @@ def redact_error(error: BaseException) -> BaseException:
 
 @contextmanager
 def redacted_errors() -> Iterator[None]:
-    """Take credentials out of the errors of a block, also as a decorator: for those who keep what they are told.
+    """Take credentials out of the errors of a block, before they reach somebody who keeps what he is told, as Prefect.
 
     Raises:
         RuntimeError: In place of an error that has its text from elsewhere than its arguments, and credentials in it.
