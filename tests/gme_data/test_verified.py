@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from gme_data import file_digests
-from gme_data.digests import sha256_file
+from gme_data.digests import sha256_bytes, sha256_file
 from gme_data.errors import FoundryError
 from gme_data.manifest import (
     NAME,
@@ -46,6 +46,17 @@ def output(tmp_path: Path) -> Path:
     (folder / ".journal").mkdir()
     (folder / ".journal" / "scratch").write_text("nobody reads it")
     return publish(folder)
+
+
+def test_a_manifest_whose_digest_is_not_that_of_its_files_is_refused(output: Path) -> None:
+    """What it says of a file was changed with the file: its own digest, by which others know the output, was not."""
+    text = (output / NAME).read_text()
+    (output / "model.bin").write_text("WEIGHTS")
+    changed = text.replace(sha256_bytes(b"weights"), sha256_bytes(b"WEIGHTS"))
+    assert changed != text
+    (output / NAME).write_text(changed)
+    with pytest.raises(FoundryError, match="its digest is not that of its files"):
+        VerifiedFolder.open(output, "make")
 
 
 def test_it_gives_the_files_that_are_named_and_no_others(output: Path) -> None:

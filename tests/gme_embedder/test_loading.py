@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from transformers import Qwen2VLConfig, Qwen2VLModel
 
 from gme_data.errors import FoundryError
+from gme_embedder import checkpoint
 from gme_embedder.config import ModelConfig
 from gme_embedder.embedder import Embedder
 
@@ -152,6 +153,29 @@ def test_a_model_that_mlflow_logged_loads_by_its_folder(small, saved, tmp_path):
     (tmp_path / "MLmodel").write_text("flavors: {}")
     with pytest.raises(FoundryError, match="artifact 'model'"):
         Embedder.load(tmp_path)
+
+
+@pytest.mark.parametrize("path", ["../elsewhere", "/etc", "artifacts/../../elsewhere"])
+def test_a_logged_model_whose_weights_lie_elsewhere_is_refused(tmp_path, path):
+    logged = {"flavors": {"python_function": {"artifacts": {"model": {"path": path}}}}}
+    (tmp_path / "MLmodel").write_text(json.dumps(logged))
+    with pytest.raises(FoundryError, match="outside of its folder"):
+        Embedder.load(tmp_path)
+
+
+def test_a_model_that_changes_while_it_is_read_is_refused(saved, tmp_path, monkeypatch):
+    """What was hashed and what was loaded would be two models."""
+    folder = shutil.copytree(saved, tmp_path / "model")
+    read = checkpoint._read
+
+    def exchanged(source, dtype):
+        loaded = read(source, dtype)
+        (folder / "config.json").write_text((folder / "config.json").read_text() + " ")
+        return loaded
+
+    monkeypatch.setattr(checkpoint, "_read", exchanged)
+    with pytest.raises(FoundryError, match=r"config\.json was changed while it was read"):
+        Embedder.load(folder)
 
 
 def test_a_name_that_is_nowhere_is_explained(monkeypatch, tmp_path):

@@ -319,6 +319,10 @@ def test_a_request_is_priced_by_its_tokens(encoder):
             error = error_of(client.post("/v1/embeddings", json={"input": texts}))
             assert (error["code"], error["param"]) == ("max_tokens_per_request", "input")
             assert "this server takes 5000 in one request" in error["message"]
+        long = {"input": ["a river"] * 100, "instruction": "Find the river. " * 20}
+        assert error_of(client.post("/v1/embeddings", json=long))["code"] == "max_tokens_per_request", (
+            "it goes with each"
+        )
         assert not encoder.calls
         assert client.post("/v1/embeddings", json={"input": ["a river"] * 100}).status_code == 200
 
