@@ -62,7 +62,7 @@ def _line(row: str, events: list[dict[str, Any]]) -> str:
     measured = {name.replace("_", " "): value for event in events for name, value in event["measured"].items()}
     if inputs := _inputs(events):
         measured["inputs"] = f"{inputs:,}"
-    told = ", ".join(f"{name}: {value}" for name, value in measured.items()).replace("|", "/")
+    told = "; ".join(f"{name}: {value}" for name, value in measured.items()).replace("|", "/")
     seconds = sum(event["seconds"] for event in events)
     title = events[0]["title"].replace("|", "/")
     return f"| {row} | {title} | {len(events)} | {outcome} | {seconds:.1f} | {told} |"
