@@ -88,8 +88,8 @@ def rescore(folder: Path, record: ReleaseRecord, task: str, workspace: Path) -> 
         (home / "checkpoints").mkdir()
         copy_model(folder, record, home / CHAIN["train-2"].load().output)
         _gme(home, record, "evaluate", "--set", f"evaluation.scoring.tasks=[{task}]")
-        (system,) = read_scores(home / CHAIN["evaluate"].load().output / "scores.json")
-    value = system.by_name[task].value
+        model, *_ = read_scores(home / CHAIN["evaluate"].load().output / "scores.json")
+    value = model.by_name[task].value
     return _agreed([Compared(task, known[task].value, value, RESCORE_TOLERANCE)])[0]
 
 

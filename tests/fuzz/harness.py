@@ -12,6 +12,7 @@ import os
 import random
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import hypothesis
@@ -102,3 +103,17 @@ def try_damaged(
             error.add_note(f"input {number} of seed {SEED}, {len(data)} bytes: {data[:_SHOWN_BYTES]!r}")
             raise
     return refused
+
+
+def try_damaged_file(path: Path, door: Callable[[], object], *, share: float, tokens: tuple[bytes, ...] = ()) -> int:
+    """As `try_damaged`, of a file of JSON or YAML in its place, which is as it was in the end."""
+    whole = path.read_bytes()
+
+    def read(data: bytes) -> None:
+        path.write_bytes(data)
+        door()
+
+    try:
+        return try_damaged(whole, read, share=share, tokens=tokens, fields=True)
+    finally:
+        path.write_bytes(whole)

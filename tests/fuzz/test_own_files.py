@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from fuzz.harness import try_damaged
+from fuzz.harness import try_damaged_file
 
 from flows.slots import Slot, read_record
 from gme_data.events import append_event, read_events
@@ -131,15 +131,5 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("name", DOORS)
 @pytest.mark.hardening("fuzz", "Z8", "files of its own: manifests, pointers, jobs, records")
 def test_a_damaged_file_is_read_as_what_it_is_or_refused(home: Path, name: str) -> None:
-    path, read = home / name, DOORS[name]
-    whole = path.read_bytes()
-
-    def door(data: bytes) -> None:
-        path.write_bytes(data)
-        read(home)
-
-    try:
-        refused = try_damaged(whole, door, share=1 / 4, fields=True)
-    finally:
-        path.write_bytes(whole)
+    refused = try_damaged_file(home / name, lambda: DOORS[name](home), share=1 / 4)
     assert (refused == 0) == (name in ALWAYS_READ)

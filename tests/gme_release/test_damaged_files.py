@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from fuzz.harness import try_damaged
+from fuzz.harness import try_damaged_file
 from release_miniature import OUTPUTS, build_workspace, load_facts
 
 from gme_data.errors import FoundryError
@@ -83,14 +83,15 @@ READERS: dict[str, Callable[[Path], object]] = {
 @pytest.mark.hardening("fuzz", "Z8", "files of its own: manifests, pointers, jobs, records")
 def test_no_damage_ends_as_an_error_of_ours(workspace: Path, name: str) -> None:
     path, read = workspace / name, READERS[name]
+    refused = try_damaged_file(path, lambda: read(workspace), share=1 / 12, tokens=(b"&a *a",))
+    assert refused or name == "runs/locks/pointers-before.json"
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_pipe_in_the_place_of_a_file_is_named(workspace: Path, name: str) -> None:
+    path, read = workspace / name, READERS[name]
     whole = path.read_bytes()
-
-    def read_damaged(data: bytes) -> None:
-        path.write_bytes(data)
-        read(workspace)
-
     try:
-        refused = try_damaged(whole, read_damaged, share=1 / 12, tokens=(b"&a *a",), fields=True)
         path.unlink()
         os.mkfifo(path)
         try:
@@ -100,7 +101,6 @@ def test_no_damage_ends_as_an_error_of_ours(workspace: Path, name: str) -> None:
     finally:
         path.unlink(missing_ok=True)
         path.write_bytes(whole)
-    assert refused or name == "runs/locks/pointers-before.json"
 
 
 def test_a_pointer_names_nothing_outside_of_the_stores(workspace: Path) -> None:
