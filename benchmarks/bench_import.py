@@ -72,12 +72,13 @@ def write(path: Path, rows: int) -> None:
 
 def measure(folder: Path) -> None:
     """Import, and print CPU seconds, wall seconds and the peak of resident memory in MiB."""
-    from gme_data.steps import execute
-    from gme_synthesis.corpus.importing import CORPUS_IMPORT, ImportConfig
+    from flows.chains import IMPORT
+    from gme_data.steps import PlannedStep, execute
+    from gme_synthesis.corpus.import_config import ImportConfig
 
     started, before = time.monotonic(), time.process_time()
     config = ImportConfig(passages=folder / "passages.jsonl", licence="CC0-1.0").sealed()
-    execute(CORPUS_IMPORT, config, {}, folder / "work")
+    execute(PlannedStep(IMPORT, config, {}), folder / "work")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(json.dumps([time.process_time() - before, time.monotonic() - started, peak]))
 

@@ -21,10 +21,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from flows.chain import CHAIN, run_link
+from flows.chain import run_in_order
+from flows.chains import pipeline_chain
 from flows.config import load_pipeline
 from gme_data.environment import settle
-from gme_data.steps import Outcome
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = ROOT / "tests" / "flows" / "small.yaml"
@@ -33,10 +33,7 @@ EXACT = ("corpus", "synthesize")  # training is compared by nothing: a later run
 
 def plain(config: Path, workspace: Path) -> None:
     """The steps alone; prints the content of each."""
-    done: dict[str, Outcome] = {}
-    resolved = load_pipeline(config)
-    for name in CHAIN:
-        done[name] = run_link(name, resolved, done, workspace)
+    done = run_in_order(pipeline_chain(load_pipeline(config)), workspace)
     sys.stdout.write(json.dumps({name: outcome.manifest.content for name, outcome in done.items()}))
 
 

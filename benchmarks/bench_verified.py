@@ -19,7 +19,8 @@ from pathlib import Path
 
 from timing import interleaved_minimum
 
-from flows.chain import CHAIN
+from flows.chains import pipeline_chain
+from flows.config import load_pipeline
 from gme_data import file_digests, manifest
 from gme_data.manifest import NAME, require
 from gme_data.structured import load_json
@@ -30,8 +31,9 @@ ROUNDS = 5
 
 def main() -> None:
     workspace = Path(sys.argv[1] if len(sys.argv) > 1 else ".")
-    folders = {name: workspace / link.load().output for name, link in CHAIN.items()}
-    taken = [folders[made_by] for link in CHAIN.values() for made_by in link.inputs.values()]
+    chain = pipeline_chain(load_pipeline(Path("configs/tiny.yaml")))
+    folders = {step.name: workspace / step.output for step in chain}
+    taken = [folders[made_by] for step in chain for made_by in step.inputs.values()]
     steps = sum(require(folder, "gme pipeline").seconds for folder in folders.values())
     run, outputs, looked_at = interleaved_minimum(
         [lambda: verify(taken), lambda: verify(folders.values()), lambda: look_at(folders.values())], ROUNDS

@@ -8,18 +8,18 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from flows.chain import run_link
-from flows.config import PipelineConfig
 from gme_data.environment import settle
 from gme_data.errors import FoundryError
 from gme_data.process import die_with_parent
+from gme_data.progress import listen
 from gme_data.redact import redact_error
-from gme_data.steps import Outcome
+from gme_data.steps import Outcome, PlannedStep, execute
 
 _RUNNING: set[BaseProcess] = set()
 
@@ -30,25 +30,27 @@ def end_running() -> None:
         process.kill()
 
 
-def run_apart(name: str, config: PipelineConfig, inputs: Mapping[str, Outcome], workspace: Path) -> Outcome:
-    """`flows.chain.run_link` in a new process.
+def run_apart(planned: PlannedStep, workspace: Path, on_line: Callable[[str], None] = lambda _: None) -> Outcome:
+    """`gme_data.steps.execute` in a new process; `on_line` is called with every line of its progress.
 
     Raises:
         FoundryError: What the step raises, or that its process was killed.
     """
     context = multiprocessing.get_context("spawn")  # a fork would copy the threads' locks of torch and Prefect
+    result: Outcome | Exception | str
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_work, args=(sender, os.getpid(), name, config, dict(inputs), workspace))
+    process = context.Process(target=_work, args=(sender, os.getpid(), planned, workspace))
     process.start()
     _RUNNING.add(process)
     sender.close()  # or the end of the child would not be seen
     try:
-        result: Outcome | Exception = receiver.recv()
+        while isinstance(result := receiver.recv(), str):
+            on_line(result)
         process.join()  # it has nothing left to do but to tidy up
     except EOFError:
         process.join()
         result = FoundryError(
-            f"The process of the step '{name}' ended with code {process.exitcode}.",
+            f"The process of the step '{planned.step.name}' ended with code {process.exitcode}.",
             hint="If the machine ran out of memory, free some; then run the same command again.",
             exit_code=1,
         )
@@ -56,21 +58,26 @@ def run_apart(name: str, config: PipelineConfig, inputs: Mapping[str, Outcome], 
         process.kill()  # where we were interrupted, it must not go on behind our back
         process.join()
         _RUNNING.discard(process)
-    if isinstance(result, Exception):
-        raise result
-    return result
+    if isinstance(result, Outcome):
+        return result
+    raise result
 
 
-def _work(
-    sender: Connection, parent: int, name: str, config: PipelineConfig, inputs: dict[str, Outcome], workspace: Path
-) -> None:
+def _work(sender: Connection, parent: int, planned: PlannedStep, workspace: Path) -> None:
     die_with_parent(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent answers it
     settle()
+    lock = threading.Lock()  # threads tell of their progress too
+
+    def send(message: Outcome | Exception | str) -> None:
+        with lock:
+            sender.send(message)
+
+    listen(send)
     try:
-        sender.send(run_link(name, config, inputs, workspace))
+        send(execute(planned, workspace))
     except Exception as error:
-        sender.send(_told(error))
+        send(_told(error))
 
 
 def _told(error: Exception) -> Exception:

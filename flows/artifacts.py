@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from flows.records import Record
-from gme_data.steps import Outcome
+from gme_data.steps import Outcome, Step
 from gme_data.structured import read_json
+
+
+def artifact_of(step: Step) -> Callable[[Outcome], None] | None:
+    """What shows the output of a step, by what it is; None if nothing does."""
+    if step.role == "dataset":
+        return funnel if step.section == "synthesis" else None
+    return {"validation": validation, "model": training, "report": scores}.get(step.role)
 
 
 def funnel(outcome: Outcome) -> None:

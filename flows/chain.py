@@ -1,208 +1,188 @@
-"""The chain: which steps there are and what each takes from which. Knows no orchestrator.
+"""A chain: steps as one value, from which order, plan, keys and graph follow. Knows no orchestrator and no package.
 
-`gme <verb>` runs one link, `flows.pipeline` runs them all; both go through `run_link`.
+Which chains there are stands in `flows.chains`. `gme <verb>` runs one step of one, `flows.pipeline` all of it.
 """
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
-from flows.config import PipelineConfig
-from flows.judge import judge_of, keep
+from flows.console import announce
+from flows.judge import choose_judge
 from gme_data.errors import FoundryError, did_you_mean
 from gme_data.manifest import read_manifest, require
 from gme_data.settings import Frozen
-from gme_data.steps import Outcome, Step, execute, find_done, step_key
+from gme_data.steps import Outcome, PlannedStep, Role, Step, execute, find_done
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
-    """One step in the chain.
+@runtime_checkable
+class Sealable(Protocol):
+    """A configuration that speaks of files outside of the workspace."""
+
+    def sealed(self) -> Frozen:
+        """The same with the digest of what is in them now."""
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Steps in an order in which they can run, and the configuration whose sections they read.
 
     Attributes:
-        step: Import path ``module:CONSTANT`` of the `Step`; imported when it is needed, since some bring torch along.
-        section: The field of `PipelineConfig` that configures it.
-        inputs: Input name of the step -> name of the link that makes it.
-        verb: What a user types to run it alone.
-        judged: Whether a champion judges in it, as a further input ``judge``; see `flows.judge`.
+        config: The configuration.
+        steps: Each after those whose outputs it takes.
     """
 
-    step: str
-    section: str
-    inputs: Mapping[str, str]
-    verb: str
-    judged: bool = False
+    config: Frozen
+    steps: tuple[Step, ...]
 
-    def load(self) -> Step:
-        """Import the step."""
-        module, _, constant = self.step.partition(":")
-        step = getattr(importlib.import_module(module), constant)
-        if not isinstance(step, Step):
-            raise TypeError(f"{self.step} is not a Step")
-        return step
+    def __post_init__(self) -> None:
+        """Refuse what could not run.
+
+        Raises:
+            ValueError: A name or an output stands twice, an input is made by no earlier step, or a section is missing.
+        """
+        names: set[str] = set()
+        for step in self.steps:
+            if missing := {*step.inputs.values(), *step.after} - names:
+                raise ValueError(f"{step.name} needs {', '.join(sorted(missing))}, which no earlier step makes")
+            if step.section not in type(self.config).model_fields:
+                raise ValueError(f"{step.name}: the configuration has no section '{step.section}'")
+            names.add(step.name)
+        if len(names) < len(self.steps) or len({step.output for step in self.steps}) < len(self.steps):
+            raise ValueError("two steps have one name or one output")
+
+    def __iter__(self) -> Iterator[Step]:
+        return iter(self.steps)
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the steps, in order."""
+        return [step.name for step in self.steps]
+
+    def __getitem__(self, name: str) -> Step:
+        """A step by name.
+
+        Raises:
+            FoundryError: There is none of that name.
+        """
+        for step in self.steps:
+            if step.name == name:
+                return step
+        raise FoundryError(f"No step named '{name}'.{did_you_mean(name, self.names)} Steps: {', '.join(self.names)}.")
+
+    def section(self, step: Step) -> Frozen:
+        """The configuration of a step; one that speaks of files outside of the workspace holds a digest of them.
+
+        Raises:
+            FoundryError: Such a file is missing, or of no kind that is read.
+        """
+        part: Frozen = getattr(self.config, step.section)
+        return part.sealed() if isinstance(part, Sealable) else part
+
+    def last(self, role: Role) -> Step:
+        """The last step whose output is a `role`: the model that is released, the evaluation that judged it.
+
+        Raises:
+            FoundryError: No step makes one.
+        """
+        for step in reversed(self.steps):
+            if step.role == role:
+                return step
+        raise FoundryError(f"No step of this chain makes a {role}. Steps: {', '.join(self.names)}.")
+
+    def uses(self, name: str) -> str:
+        """What a dataset is used for: ``training``, ``evaluation`` or both, by the steps that take it."""
+        roles = {step.role for step in self.steps if name in step.inputs.values()}
+        uses = {"model": "training", "evaluation": "evaluation"}
+        return ", ".join(use for role, use in uses.items() if role in roles)
 
 
-CHAIN: Mapping[str, Link] = MappingProxyType(
-    {
-        "corpus": Link("atlas.step:CORPUS", "corpus", {}, "atlas build"),
-        "synthesize": Link(
-            "gme_synthesis.step:SYNTHESIZE", "synthesis", {"corpus": "corpus"}, "synthesize", judged=True
-        ),
-        "validate": Link(
-            "gme_validation.step:VALIDATE", "validation", {"corpus": "corpus", "synthetic": "synthesize"}, "validate"
-        ),
-        "train-1": Link(
-            "gme_training.step:TRAIN_STAGE_1",
-            "stage_1",
-            {"corpus": "corpus", "synthetic": "synthesize"},
-            "train --stage 1",
-        ),
-        "mine": Link(
-            "gme_training.step:MINE",
-            "mining",
-            {"corpus": "corpus", "synthetic": "synthesize", "model": "train-1"},
-            "mine",
-        ),
-        "train-2": Link(
-            "gme_training.step:TRAIN_STAGE_2",
-            "stage_2",
-            {"corpus": "corpus", "synthetic": "mine", "model": "train-1"},
-            "train --stage 2",
-        ),
-        "baselines": Link("umrb.step:BASELINES", "baselines", {"corpus": "corpus"}, "baselines"),
-        "evaluate": Link("umrb.step:EVALUATE", "evaluation", {"corpus": "corpus", "model": "train-2"}, "evaluate"),
-        "report": Link(
-            "umrb.step:REPORT",
-            "report",
-            {
-                "corpus": "corpus",
-                "synthetic": "synthesize",
-                "baselines": "baselines",
-                "evaluation": "evaluate",
-                "stage1": "train-1",  # for its curves; before the model, so that they come first
-                "model": "train-2",
-            },
-            "report",
-        ),
-    }
-)
+def plan_step(
+    chain: Chain, step: Step, made: Mapping[str, Outcome], workspace: Path, *, new_run: bool = False
+) -> PlannedStep:
+    """A step with its config and the outcomes of its inputs; `made` is keyed by step name and may hold more.
 
-
-def link(name: str) -> Link:
-    """A link by name.
-
-    Raises:
-        FoundryError: There is no such link.
+    With `new_run` the present champion judges in it, whoever judged before.
     """
-    if name not in CHAIN:
-        raise FoundryError(f"No step named '{name}'.{did_you_mean(name, CHAIN)} Steps: {', '.join(CHAIN)}.")
-    return CHAIN[name]
+    inputs = {name: made[source] for name, source in step.inputs.items()}
+    planned = PlannedStep(step, chain.section(step), inputs)
+    return choose_judge(planned, chain.config, workspace, new_run=new_run) if step.judged else planned
 
 
-def section(config: PipelineConfig, name: str) -> Frozen:
-    """The configuration of a link."""
-    part: Frozen = getattr(config, CHAIN[name].section)
-    return part
-
-
-def run_link(name: str, config: PipelineConfig, made: Mapping[str, Outcome], workspace: Path) -> Outcome:
-    """Run a link on the outcomes of the links it needs; `made` is keyed by link name and may hold more."""
-    inputs = _inputs(name, config, made, workspace)
-    if link(name).judged:
-        keep(_run_key(name, config, made), inputs.get("judge"), workspace)
-    return execute(link(name).load(), section(config, name), inputs, workspace)
-
-
-def find_made(
-    name: str, config: PipelineConfig, made: Mapping[str, Outcome], workspace: Path, *, new_run: bool = False
-) -> Outcome | None:
-    """The undamaged output of a link, if it was made from just this config, these inputs and this code."""
-    return find_done(link(name).load(), step_key_of(name, config, made, workspace, new_run=new_run), workspace)
-
-
-def step_key_of(
-    name: str, config: PipelineConfig, made: Mapping[str, Outcome], workspace: Path, *, new_run: bool = False
-) -> str:
-    """The key that a link has with just this config, these inputs and this code."""
-    inputs = _inputs(name, config, made, workspace, new_run=new_run)
-    manifests = {source: outcome.manifest for source, outcome in inputs.items()}
-    return step_key(link(name).load(), section(config, name), manifests)[0]
-
-
-def _inputs(
-    name: str, config: PipelineConfig, made: Mapping[str, Outcome], workspace: Path, *, new_run: bool = False
-) -> dict[str, Outcome]:
-    inputs = _made_inputs(name, made)
-    judged = link(name).judged
-    judge = judge_of(_run_key(name, config, made), config, workspace, anew=new_run) if judged else None
-    return {**inputs, "judge": judge} if judge else inputs
-
-
-def _made_inputs(name: str, made: Mapping[str, Outcome]) -> dict[str, Outcome]:
-    return {input_name: made[source] for input_name, source in link(name).inputs.items()}
-
-
-def _run_key(name: str, config: PipelineConfig, made: Mapping[str, Outcome]) -> str:
-    """What a judged link would have as its key if nobody judged."""
-    manifests = {source: outcome.manifest for source, outcome in _made_inputs(name, made).items()}
-    return step_key(link(name).load(), section(config, name), manifests)[0]
-
-
-def run_alone(name: str, config: PipelineConfig, workspace: Path) -> Outcome:
-    """Run a link on what earlier runs left on disk.
+def run_alone(chain: Chain, name: str, workspace: Path) -> Outcome:
+    """Run a step on what earlier runs left on disk.
 
     Raises:
         FoundryError: An input has not been made, or is damaged; names the command that makes it.
     """
-    made = {source: published(source, workspace) for source in link(name).inputs.values()}
-    return run_link(name, config, made, workspace)
+    step = chain[name]
+    made = {source: published(chain[source], workspace) for source in step.inputs.values()}
+    return execute(plan_step(chain, step, made, workspace), workspace)
 
 
-def published(name: str, workspace: Path) -> Outcome:
-    """The undamaged output of a link.
+def run_in_order(
+    chain: Chain, workspace: Path, *, label: str = "", run: Callable[[PlannedStep, Path], Outcome] = execute
+) -> dict[str, Outcome]:
+    """Run what is not done yet, one step after the other; returns outcomes by step name.
+
+    Args:
+        chain: The steps.
+        workspace: Where they work.
+        label: Stands before the name of each step in what is printed.
+        run: How a step runs: in this process, or as `flows.apart.run_apart`.
+
+    Raises:
+        FoundryError: What the failing step says; the steps before it stay done.
+    """
+    made: dict[str, Outcome] = {}
+    for step in chain:
+        with announce(f"{label} {step.name}".strip()) as line:
+            planned = plan_step(chain, step, made, workspace)
+            made[step.name] = find_done(planned, workspace) or run(planned, workspace)
+            line.finish(made[step.name])
+    return made
+
+
+def published(step: Step, workspace: Path) -> Outcome:
+    """The undamaged output of a step.
 
     Raises:
         FoundryError: It has not been made, or is damaged.
     """
-    folder = workspace / link(name).load().output
-    return Outcome(name, folder, require(folder, link(name).verb), reused=True)
+    folder = workspace / step.output
+    return Outcome(step.name, folder, require(folder, step.verb), reused=True)
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
-    """What a run would do with a link: nothing (``done``) or run it (``run``), and why."""
+class StepState:
+    """What a run would do with a step: nothing (``done``) or run it (``run``), and why."""
 
     name: str
     state: Literal["done", "run"]
     reason: str
     seconds_last_time: float | None
+    inputs: tuple[str, ...]
 
 
-def plan(config: PipelineConfig, workspace: Path, *, new_run: bool = False) -> list[Planned]:
-    """What `flows.pipeline` would do now, without doing it; with `new_run`, as if `flows.judge.forget` came first."""
+def plan(chain: Chain, workspace: Path, *, new_run: bool = False) -> list[StepState]:
+    """What a run of the chain would do now, without doing it; see `plan_step` for `new_run`."""
     done: dict[str, Outcome] = {}
-    planned = []
-    for name in CHAIN:
-        planned.append(_plan_link(name, config, workspace, done, new_run=new_run))
-    return planned
+    return [_state(chain, step, workspace, done, new_run=new_run) for step in chain]
 
 
-def _plan_link(
-    name: str, config: PipelineConfig, workspace: Path, done: dict[str, Outcome], *, new_run: bool
-) -> Planned:
-    step = link(name).load()
+def _state(chain: Chain, step: Step, workspace: Path, done: dict[str, Outcome], *, new_run: bool) -> StepState:
     last = read_manifest(workspace / step.output)
     seconds = last.seconds if last else None
-    waiting = [source for source in link(name).inputs.values() if source not in done]
-    if waiting:
-        return Planned(name, "run", f"after {', '.join(waiting)}", seconds)
-    found = find_made(name, config, done, workspace, new_run=new_run)
-    if found is None:
-        return Planned(name, "run", "never made" if last is None else "config, input or code changed", seconds)
-    done[name] = found
-    return Planned(name, "done", "same key, files verified", seconds)
+    sources = tuple(dict.fromkeys(step.inputs.values()))
+    if waiting := [source for source in sources if source not in done]:
+        return StepState(step.name, "run", f"after {', '.join(waiting)}", seconds, sources)
+    outcome = find_done(plan_step(chain, step, done, workspace, new_run=new_run), workspace)
+    if outcome is None:
+        return StepState(
+            step.name, "run", "never made" if last is None else "config, input or code changed", seconds, sources
+        )
+    done[step.name] = outcome
+    return StepState(step.name, "done", "same key, files verified", seconds, sources)

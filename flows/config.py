@@ -1,18 +1,22 @@
-"""One pipeline, one file: the configuration of every step, composed."""
+"""One pipeline, one file: the configuration of every step, composed; the kind of the corpus decides its fields."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, Self
 
-from pydantic import Field
+from pydantic import Field, TypeAdapter, model_validator
 
 from atlas.config import AtlasConfig
-from gme_data.settings import Frozen, load_config
+from gme_data.errors import FoundryError, did_you_mean
+from gme_data.settings import Frozen, parse_config, read_raw
 from gme_release.config import ReleaseConfig
 from gme_synthesis.config import SynthesisConfig
+from gme_synthesis.corpus.config import CorpusSynthesisConfig
+from gme_synthesis.corpus.import_config import ImportConfig
 from gme_training.config import MiningConfig, TrainingConfig
-from gme_validation.config import ValidationConfig
+from gme_validation.config import AtlasValidationConfig, ValidationConfig
 from umrb.config import BaselineConfig, EvaluationConfig, ReportConfig
 
 NAME = r"^[a-z0-9][a-z0-9.-]*$"
@@ -21,22 +25,18 @@ LONGEST_NAME = 100
 
 
 class PipelineConfig(Frozen):
-    """What a file in ``configs/`` says. A section that is left out has its defaults."""
+    """What every pipeline file says. A section that is left out has its defaults."""
 
     name: str = Field(pattern=NAME, max_length=LONGEST_NAME)
     """Names the run, its report and its records."""
-    corpus: AtlasConfig = AtlasConfig()
-    """The embedded world."""
-    synthesis: SynthesisConfig = SynthesisConfig()
-    """Passages, facts and pictures to training examples."""
     validation: ValidationConfig = ValidationConfig()
     """What must hold before anything is trained."""
     stage_1: TrainingConfig
     """Training with in-batch negatives."""
     mining: MiningConfig = MiningConfig()
     """Hard negatives, found by the model of stage 1."""
-    stage_2: TrainingConfig
-    """Training goes on with the hard negatives."""
+    stage_2: TrainingConfig | None = None
+    """Training goes on with the hard negatives; without it the model of stage 1 is the last, and nothing is mined."""
     baselines: BaselineConfig = BaselineConfig()
     """What the model is compared with."""
     evaluation: EvaluationConfig = EvaluationConfig()
@@ -46,11 +46,95 @@ class PipelineConfig(Frozen):
     release: ReleaseConfig = ReleaseConfig()
     """Where versions, runs and models are recorded, and the gate."""
 
+    def sealed(self) -> Self:
+        """The same with the digests of all files outside of the workspace that it speaks of, as they are now.
+
+        Raises:
+            FoundryError: One is missing, of no kind that is read, or not what a sealed configuration says.
+        """
+        return self
+
+    @model_validator(mode="after")
+    def _is_recorded_under_its_name(self) -> Self:
+        """A model and an experiment that are not named are named after the pipeline."""
+        named = self.name if self.name.startswith("gme-") else f"gme-{self.name}"
+        given = self.release.model_fields_set
+        names = {field: named for field in ("experiment", "model_name") if field not in given}
+        if names:
+            object.__setattr__(self, "release", self.release.model_copy(update=names))
+        return self
+
+
+class AtlasPipeline(PipelineConfig):
+    """A pipeline over the embedded world."""
+
+    corpus: AtlasConfig = AtlasConfig()
+    """The embedded world."""
+    synthesis: SynthesisConfig = SynthesisConfig()
+    """Passages, facts and pictures to training examples."""
+    validation: AtlasValidationConfig = AtlasValidationConfig()
+    """What must hold before anything is trained."""
+
+
+class FilesPipeline(PipelineConfig):
+    """A pipeline over passages and pictures of one's own."""
+
+    corpus: ImportConfig
+    """Where passages and pictures are; relative paths start at the folder of the pipeline file."""
+    synthesis: CorpusSynthesisConfig = CorpusSynthesisConfig()
+    """Passages to training examples and held-out tasks."""
+
+    def sealed(self) -> Self:
+        """See `PipelineConfig.sealed`."""
+        now = self.corpus.model_copy(update={"digest": ""}).sealed()
+        if self.corpus.digest not in ("", now.digest):
+            files = f"{now.passages} or {now.pictures}" if now.pictures else str(now.passages)
+            raise FoundryError(
+                f"{files} changed: the digest was {self.corpus.digest[:12]}, found {now.digest[:12]}.",
+                hint="Bring back the files of then, or leave `corpus.digest` out to take these.",
+            )
+        return self.model_copy(update={"corpus": now})
+
+
+KINDS: Mapping[str, type[PipelineConfig]] = {"atlas": AtlasPipeline, "files": FilesPipeline}
+"""Kinds of corpora, as ``corpus.kind`` names them."""
+
+
+def pipeline_schema() -> dict[str, Any]:
+    """The JSON schema of a pipeline file: of each kind of corpus."""
+    return TypeAdapter(AtlasPipeline | FilesPipeline).json_schema()
+
 
 def load_pipeline(path: Path, overrides: Sequence[str] = ()) -> PipelineConfig:
     """Read a pipeline file; `overrides` as in `load_config`.
 
     Raises:
-        FoundryError: Missing file, bad YAML, unknown or bad field (with a suggestion).
+        FoundryError: Missing file, bad YAML, unknown kind of corpus, unknown or bad field (with a suggestion).
     """
-    return load_config(path, PipelineConfig, overrides)
+    raw, where = read_raw(path, overrides)
+    config = parse_pipeline(raw, where=where)
+    if not isinstance(config, FilesPipeline):
+        return config
+    corpus = config.corpus
+    paths = {"passages": path.parent / corpus.passages, "pictures": corpus.pictures and path.parent / corpus.pictures}
+    return config.model_copy(update={"corpus": corpus.model_copy(update=paths)})
+
+
+def parse_pipeline(raw: Mapping[str, Any], *, where: str) -> PipelineConfig:
+    """Validate what a pipeline file or a record says.
+
+    Raises:
+        FoundryError: Unknown kind of corpus, unknown or bad field (with a suggestion).
+    """
+    corpus = raw.get("corpus")
+    fields = corpus if isinstance(corpus, Mapping) else {}
+    kind = fields.get("kind", "atlas")
+    if "kind" not in fields and fields.keys() & {"passages", "pictures", "columns"}:
+        raise FoundryError(
+            f"{where}: corpus: passages of one's own need `kind: files`.",
+            hint="Add it under `corpus:`; the file then goes through `gme pipeline` like any other.",
+        )
+    if not isinstance(kind, str) or kind not in KINDS:
+        near = did_you_mean(str(kind), KINDS)
+        raise FoundryError(f"{where}: corpus.kind: there is no kind '{kind}'.{near} Kinds: {', '.join(KINDS)}.")
+    return parse_config(raw, KINDS[kind], where=where)

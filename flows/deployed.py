@@ -7,7 +7,7 @@ anything to do; `flows.pipeline` does it.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from prefect import flow
 from prefect.context import FlowRunContext
@@ -15,6 +15,7 @@ from pydantic import AwareDatetime
 
 from flows.begin import begin_run
 from flows.chain import run_alone
+from flows.chains import pipeline_chain
 from flows.clock import SystemClock
 from flows.config import PipelineConfig, load_pipeline
 from flows.notify import on_crashed, on_failure, tell
@@ -55,8 +56,8 @@ class PipelineRequest(Request):
 class StepRequest(Request):
     """What a flow of one step is told."""
 
-    step: Literal["corpus", "synthesize", "validate", "train-1", "mine", "train-2", "baselines", "evaluate", "report"]
-    """The step."""
+    step: str
+    """The step, such as train-1; `gme plan` names those of a pipeline file."""
 
 
 class StarterRequest(Frozen):
@@ -106,7 +107,7 @@ def one_step(request: StepRequest) -> dict[str, Any]:
     begin_run()
     workspace = _workspace(request.workspace)
     with redacted_errors(), hold_workspace(workspace):
-        outcome = run_alone(request.step, request.load(), workspace)
+        outcome = run_alone(pipeline_chain(request.load()), request.step, workspace)
     return {"step": outcome.step, "reused": outcome.reused, "content": outcome.manifest.content}
 
 

@@ -1,4 +1,4 @@
-"""The weekly run, in the order of the README's figure. Every task calls one link of `flows.chain`; results are on disk.
+"""A chain as a Prefect flow: a task a step, whose arrows are the step's inputs; results are on disk.
 
 Prefect orders, shows and records. Its caches decide nothing: whether a step is done is told by its key and its files.
 """
@@ -12,24 +12,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from prefect import flow, task
+from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
+from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+from prefect.utilities.annotations import quote
 
 from flows import artifacts
 from flows.apart import end_running
 from flows.begin import sign_run
-from flows.chain import find_made
+from flows.chain import Chain, plan_step
+from flows.chains import pipeline_chain
 from flows.config import PipelineConfig
 from flows.console import announce
 from flows.records import Record, record
 from flows.server import is_passing
-from flows.tracking import run_followed, tracked
+from flows.tracking import run_followed, run_name, tracked
 from flows.transient import is_of_prefect, retry_transient
 from gme_data.errors import FoundryError
 from gme_data.redact import redacted_errors
-from gme_data.steps import Outcome
+from gme_data.steps import Outcome, find_done
 
 _LOGGER = logging.getLogger(__name__)
 _TWO_AT_A_TIME: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=2)
@@ -47,7 +50,7 @@ class PipelineResult:
 _ended: list[PipelineResult | BaseException] = []  # one pipeline at a time in a process, see `flows.server`
 
 
-def run_pipeline(config: PipelineConfig, workspace: Path) -> PipelineResult:
+def run_pipeline(config: PipelineConfig, workspace: Path, *, new_run: bool = False) -> PipelineResult:
     """`pipeline`, whose result counts even if Prefect can't be told of it any more.
 
     Raises:
@@ -55,7 +58,7 @@ def run_pipeline(config: PipelineConfig, workspace: Path) -> PipelineResult:
     """
     _ended.clear()
     try:
-        return pipeline(config, workspace)
+        return pipeline(config, workspace, new_run=new_run)
     except Exception as error:
         end = _ended.pop() if _ended else error
         if end is not error:
@@ -74,17 +77,25 @@ def run_pipeline(config: PipelineConfig, workspace: Path) -> PipelineResult:
         raise
 
 
-@flow(name="gme-pipeline", task_runner=_TWO_AT_A_TIME, validate_parameters=False)
-def pipeline(config: PipelineConfig, workspace: Path) -> PipelineResult:
-    """Data to registered model.
+def _run_name() -> str:
+    """After pipeline and date, as in MLflow."""
+    return run_name(flow_run.parameters["config"].name)
+
+
+@flow(name="gme-pipeline", flow_run_name=_run_name, task_runner=_TWO_AT_A_TIME, validate_parameters=False)
+def pipeline(config: PipelineConfig, workspace: Path, *, new_run: bool = False) -> PipelineResult:
+    """Data to registered model; with `new_run` the present champion judges pictures, whoever judged before.
 
     Raises:
         FoundryError: What the failing step says; the steps before it stay done.
     """
     sign_run()
     try:
-        with redacted_errors(), tracked(config, workspace, _flow_run()):
-            result = _run_chain(config, workspace)
+        with redacted_errors():
+            config = config.sealed()
+            chain = pipeline_chain(config)
+            with tracked(config, chain, workspace, _flow_run()):
+                result = _run_chain(config, chain, workspace, new_run=new_run)
         _ended.append(result)
     except BaseException as error:
         _ended.append(error)
@@ -100,27 +111,23 @@ def _flow_run() -> dict[str, str]:
     return {"id": str(flow_run.id), "url": url if url.startswith("http") else ""}
 
 
-def _run_chain(config: PipelineConfig, workspace: Path) -> PipelineResult:
+def _run_chain(config: PipelineConfig, chain: Chain, workspace: Path, *, new_run: bool) -> PipelineResult:
+    """Submit every step when what it needs is done; its arrows in Prefect's graph are its inputs."""
     started = time.monotonic()
-    done: dict[str, Outcome] = {}
-
-    def run(name: str, show: Callable[[Outcome], None] | None = None) -> None:
-        done[name] = _step(name).with_options(name=name)(name, config, dict(done), workspace)
-        if show:
-            _show(show, done[name])
-
-    run("corpus")
-    # The baselines need the corpus alone, so they use the core that the single-threaded steps leave free.
-    baselines = _step("baselines").submit("baselines", config, dict(done), workspace)
-    run("synthesize", artifacts.funnel)
-    run("validate", artifacts.validation)
-    done["baselines"] = baselines.result()
-    run("train-1", artifacts.training)
-    run("mine")
-    run("train-2", artifacts.training)
-    run("evaluate")
-    run("report", artifacts.scores)
-    released = _record(config, done, workspace)
+    futures: dict[str, PrefectFuture[Outcome]] = {}
+    for number, step in enumerate(chain, start=1):
+        for name in chain.names[: number - 1] if step.alone else (*step.inputs.values(), *step.after):
+            futures[name].result()
+        inputs = {source: futures[source] for source in step.inputs.values()}
+        gates = [futures[name] for name in step.after]
+        task: Any = _run_step.with_options(name=step.name)  # whose types do not know what Prefect unwraps
+        futures[step.name] = task.submit(quote(chain), number, inputs, workspace, new_run=new_run, wait_for=gates)
+        if step.alone:
+            futures[step.name].wait()
+    done = {name: future.result() for name, future in futures.items()}
+    judged: Any = _record
+    last = [futures[chain.last(role).name] for role in ("model", "report")]
+    released: Record = judged(config, quote(chain), quote(done), workspace, wait_for=last)
     _show(artifacts.verdict, released)
     return PipelineResult(done, released, time.monotonic() - started)
 
@@ -133,15 +140,16 @@ def _show(show: Callable[[Any], None], what: Outcome | Record) -> None:
         _LOGGER.warning("The artifact '%s' could not be made.", show.__name__, exc_info=True)
 
 
-def _step(name: str) -> Any:  # noqa: ANN401 - a Prefect task, whose type depends on the wrapped function
-    return _run_step.with_options(name=name)
-
-
 @task(cache_policy=NO_CACHE, persist_result=False)
-def _run_step(name: str, config: PipelineConfig, done: dict[str, Outcome], workspace: Path) -> Outcome:
-    with redacted_errors(), announce(name) as line:
-        outcome = find_made(name, config, done, workspace) or run_followed(name, config, done, workspace)
+def _run_step(chain: Chain, number: int, inputs: dict[str, Outcome], workspace: Path, *, new_run: bool) -> Outcome:
+    """Run the step of that number in the chain, from 1, unless its output is there."""
+    step = chain.steps[number - 1]
+    with redacted_errors(), announce(step.name) as line:
+        planned = plan_step(chain, step, inputs, workspace, new_run=new_run)
+        outcome = find_done(planned, workspace) or run_followed(planned, number, workspace, get_run_logger().info)
         line.finish(outcome)
+    if show := artifacts.artifact_of(step):
+        _show(show, outcome)
     return outcome
 
 
@@ -153,8 +161,8 @@ def _run_step(name: str, config: PipelineConfig, done: dict[str, Outcome], works
     retry_delay_seconds=[10, 60, 300],
     retry_condition_fn=retry_transient,
 )
-def _record(config: PipelineConfig, done: dict[str, Outcome], workspace: Path) -> Record:
+def _record(config: PipelineConfig, chain: Chain, done: dict[str, Outcome], workspace: Path) -> Record:
     with redacted_errors(), announce("register") as line:
-        released = record(config, done, workspace)
+        released = record(config, chain, done, workspace)
         line.finish_record(released.summary())
     return released

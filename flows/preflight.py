@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from flows.chain import CHAIN, link
+from flows.chains import pipeline_chain
 from flows.config import PipelineConfig
 from gme_data.errors import EXIT_BAD_INPUT, FoundryError
 from gme_release.preflight import Readiness, check_release
@@ -34,7 +34,7 @@ def require_ready(config: PipelineConfig, workspace: Path) -> None:
 
 def _tracked(config: PipelineConfig, workspace: Path) -> Readiness:
     """A folder to be versioned is there already, or a step writes into it."""
-    outputs = [PurePosixPath(link(name).load().output) for name in CHAIN]
+    outputs = [PurePosixPath(step.output) for step in pipeline_chain(config)]
     tracked = config.release.tracked
     unknown = [
         folder

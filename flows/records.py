@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flows.chain import link
-from flows.config import PipelineConfig
+from flows.chain import Chain
+from flows.config import FilesPipeline, PipelineConfig
 from flows.tracking import settled
 from gme_data.steps import Outcome
+from gme_data.tasks import list_tasks
 from gme_release.diffable import write_diffable
 from gme_release.records import RunFacts
 from gme_release.registration import Registration, register
 from gme_release.versioning import version_outputs
+from umrb.config import EvaluationConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,26 +73,48 @@ class Record:
         }
 
 
-def record(config: PipelineConfig, outcomes: Mapping[str, Outcome], workspace: Path) -> Record:
+def record(config: PipelineConfig, chain: Chain, outcomes: Mapping[str, Outcome], workspace: Path) -> Record:
     """Publish the report, push data and checkpoints, then judge and register the model. Idempotent.
 
     Raises:
         FoundryError: Bytes could not be pushed, or the registry could not be written.
     """
-    report = publish_report(config.name, outcomes["report"], workspace)
+    report = publish_report(config.name, outcomes[chain.last("report").name], workspace)
     facts = RunFacts(
         name=config.name,
         workspace=workspace,
-        config=config.model_dump(mode="json"),
+        config=_as_read(config, outcomes).model_dump(mode="json"),
         manifests={name: outcome.manifest for name, outcome in outcomes.items()},
         outputs={name: outcome.folder.relative_to(workspace).as_posix() for name, outcome in outcomes.items()},
         versions=version_outputs(workspace, config.release),
-        sections={name: link(name).section for name in outcomes},
-        sources={name: link(name).inputs for name in outcomes},
+        model_step=chain.last("model").name,
+        evaluate_step=chain.last("evaluation").name,
+        report_step=chain.last("report").name,
+        dataset_steps={step.name: uses for step in chain if step.role == "dataset" and (uses := chain.uses(step.name))},
+        tasks=_tasks_of(config.evaluation, outcomes[chain.last("evaluation").inputs["corpus"]]),
+        sections={step.name: step.section for step in chain},
+        sources={step.name: step.inputs for step in chain},
     )
-    write_diffable(workspace, report.parent)
+    # Beside the default run's, as the outputs of a pipeline that shares its workspace lie.
+    shared = Path(chain.last("report").output).parent.relative_to("runs").as_posix()
+    write_diffable(workspace, report.parent, "" if shared == "." else shared)
     facts = settled(facts, workspace)
     return Record(config.release.model_name, register(workspace, config.release, facts), facts.scores, report)
+
+
+def _tasks_of(evaluation: EvaluationConfig, corpus: Outcome) -> tuple[str, ...]:
+    """Names of the tasks that the evaluation is over, whether it scored them or not."""
+    scoring = evaluation.scoring
+    paths = list_tasks(corpus.folder / "tasks" / scoring.split)
+    return tuple(sorted(path.name for path in paths if not scoring.tasks or path.name in scoring.tasks))
+
+
+def _as_read(config: PipelineConfig, outcomes: Mapping[str, Outcome]) -> PipelineConfig:
+    """The configuration with the digest of the files that the corpus was read from."""
+    if not isinstance(config, FilesPipeline):
+        return config
+    digest = outcomes["corpus"].manifest.config["digest"]
+    return config.model_copy(update={"corpus": config.corpus.model_copy(update={"digest": digest})})
 
 
 def publish_report(name: str, report: Outcome, workspace: Path) -> Path:

@@ -1,12 +1,10 @@
 """What a release promises beyond its bytes: its code is this commit's, a task scores the same, the run can be repeated.
 
-Runs other verbs as processes of their own, in folders of their own: nothing in the workspace changes.
+Runs steps and pipelines in folders of their own: nothing in the workspace changes.
 """
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,16 +13,18 @@ from typing import Any
 
 import yaml
 
-from flows.chain import CHAIN
+from flows.chain import Chain, run_alone
+from flows.chains import pipeline_chain
+from flows.config import PipelineConfig, parse_pipeline
 from gme_data.digests import code_digest
 from gme_data.errors import FoundryError
 from gme_data.manifest import read_manifest
 from gme_release.release.bundle import copy_model
 from gme_release.release.publish import require_new
 from gme_release.release.record import ReleaseRecord
-from gme_release.report_scores import read_report_scores
 from umrb.results import read_scores
 
+_POLICY = "reproduce-policy.yaml"
 RESCORE_TOLERANCE = 0.005
 """Of a score: the same weights and data in another environment."""
 REPRODUCE_TOLERANCE = 0.05
@@ -46,18 +46,13 @@ class Compared:
         return abs(self.found - self.recorded) <= self.tolerance
 
 
-def require_same_code(steps: Mapping[str, str]) -> None:
-    """Refuse a release whose run was made by other code than is here.
+def require_same_code(chain: Chain, steps: Mapping[str, str]) -> None:
+    """Refuse a release whose run was made by other code than is here; `steps` is the recorded digest by step.
 
     Raises:
         FoundryError: Names the steps.
     """
-    changed = []
-    for name, recorded in steps.items():
-        if name in CHAIN:
-            step = CHAIN[name].load()
-            if code_digest([step.run.__module__, *step.code]) != recorded:
-                changed.append(name)
+    changed = [step.name for step in chain if step.name in steps and code_digest(step.modules) != steps[step.name]]
     if changed:
         raise FoundryError(
             f"The run was made by other code than this checkout's: {', '.join(changed)}",
@@ -74,7 +69,9 @@ def rescore(folder: Path, record: ReleaseRecord, task: str, workspace: Path) -> 
     known = {one.name: one for one in record.tasks}
     if task not in known:
         raise FoundryError(f"The release has no task '{task}'.", hint=f"Tasks: {', '.join(known)}.")
-    corpus = next(one for one in record.datasets if one.step == "corpus")
+    chain = pipeline_chain(_recorded(record, "evaluation", scoring={"tasks": [task]}))
+    model, evaluate = chain.last("model"), chain.last("evaluation")
+    corpus = next(one for one in record.datasets if one.step == evaluate.inputs["corpus"])
     manifest = read_manifest(workspace / corpus.path)
     if manifest is None or manifest.content != corpus.content:
         raise FoundryError(
@@ -85,11 +82,10 @@ def rescore(folder: Path, record: ReleaseRecord, task: str, workspace: Path) -> 
         home = Path(scratch)
         (home / corpus.path).parent.mkdir(parents=True)
         (home / corpus.path).symlink_to((workspace / corpus.path).resolve())
-        (home / "checkpoints").mkdir()
-        copy_model(folder, record, home / CHAIN["train-2"].load().output)
-        _gme(home, record, "evaluate", "--set", f"evaluation.scoring.tasks=[{task}]")
-        model, *_ = read_scores(home / CHAIN["evaluate"].load().output / "scores.json")
-    value = model.by_name[task].value
+        (home / model.output).parent.mkdir(parents=True, exist_ok=True)
+        copy_model(folder, record, home / model.output)
+        scores = read_scores(run_alone(chain, evaluate.name, home).folder / "scores.json")[0]
+    value = scores.by_name[task].value
     return _agreed([Compared(task, known[task].value, value, RESCORE_TOLERANCE)])[0]
 
 
@@ -100,6 +96,8 @@ def reproduce(record: ReleaseRecord, target: Path) -> list[Compared]:
         FoundryError: `target` is not empty, a champion judged the recorded run's pictures, the pipeline fails, or data
             or scores differ.
     """
+    from flows.server import local_records
+
     if not (target / "pipeline.yaml").is_file():  # of an attempt that was cut off, which goes on
         require_new(target)
     if "judge" in record.inputs.get("synthesize", {}):
@@ -107,21 +105,28 @@ def reproduce(record: ReleaseRecord, target: Path) -> list[Compared]:
             "A champion judged the pictures of this run, and its weights are not in the bundle.",
             hint="Reproduce a run that began without a champion, or with synthesis.picture_filter=none.",
         )
-    require_same_code(record.source.steps)
+    config = _recorded(record, "release", promotion=_POLICY, floors=[], type_floors=[])
+    chain = pipeline_chain(config)
+    require_same_code(chain, record.source.steps)
     target.mkdir(parents=True, exist_ok=True)
-    policy = {"required_tasks": [task.name for task in record.tasks]}
-    (target / "reproduce-policy.yaml").write_text(yaml.safe_dump(policy), encoding="utf-8")
-    _gme(target, record, "pipeline", "--set", "release.promotion=reproduce-policy.yaml")
+    # That all tasks are scored is asked of any run; how well, is compared with the record.
+    (target / _POLICY).write_text(yaml.safe_dump({"above_baselines": []}), encoding="utf-8")
+    (target / "pipeline.yaml").write_text(yaml.safe_dump(dict(record.config), sort_keys=False), encoding="utf-8")
+    with local_records(target):
+        from flows.pipeline import run_pipeline  # Prefect reads its settings when it is imported
+
+        made = run_pipeline(config, target).record
+    if not made.passed:
+        raise FoundryError(f"The gate stayed closed: {'; '.join(made.reasons)}", exit_code=1)
     different = [
         dataset.path
         for dataset in record.datasets
         if (found := read_manifest(target / dataset.path)) is None or found.content != dataset.content
     ]
     # Mined negatives depend on trained weights, which are equal only where threads add in the same order.
-    if unlike := [path for path in different if path != CHAIN["mine"].load().output]:
+    if unlike := [path for path in different if path not in {step.output for step in chain if step.name == "mine"}]:
         raise FoundryError(f"The data differ from the release's: {', '.join(unlike)}.", exit_code=1)
-    overall = read_report_scores(target / CHAIN["report"].load().output / "scores.json")["overall"]
-    return _agreed([Compared("overall", record.overall, overall, REPRODUCE_TOLERANCE)])
+    return _agreed([Compared("overall", record.overall, made.scores["overall"], REPRODUCE_TOLERANCE)])
 
 
 def _agreed(found: list[Compared]) -> list[Compared]:
@@ -131,13 +136,10 @@ def _agreed(found: list[Compared]) -> list[Compared]:
     return found
 
 
-def _gme(workspace: Path, record: ReleaseRecord, verb: str, *arguments: str) -> None:
-    """Run a verb on the record's configuration in `workspace`."""
-    config: dict[str, Any] = record.config
-    (workspace / "pipeline.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
-    command = [sys.executable, "-m", "gme_cli.main", verb, "--config", str(workspace / "pipeline.yaml")]
-    done = subprocess.run(
-        [*command, "--workspace", str(workspace), *arguments], stdout=subprocess.PIPE, text=True, check=False
-    )
-    if done.returncode != 0:
-        raise FoundryError(f"`gme {verb}` ended with status {done.returncode}; its output is above.", exit_code=1)
+def _recorded(record: ReleaseRecord, section: str, **fields: Any) -> PipelineConfig:  # noqa: ANN401 - any JSON value
+    """The configuration of the record with some fields of a section set; of a mapping, those that are named."""
+    raw = dict(record.config)
+    part = dict(raw.get(section, {}))
+    for name, value in fields.items():
+        part[name] = {**part.get(name, {}), **value} if isinstance(value, dict) else value
+    return parse_pipeline({**raw, section: part}, where="the release's configuration")

@@ -6,24 +6,19 @@ that is done is not done again, and a killed one goes on where it was.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from atlas.config import AtlasConfig
 from atlas.starter.config import StarterConfig
-from atlas.starter.step import make_step as data_step
-from flows.chain import link
-from flows.console import announce
+from flows.chain import Chain, run_in_order
+from flows.chains import ATLAS, SYNTHESIZE, train_step
 from gme_data.settings import Frozen
-from gme_data.steps import Outcome, Step, execute
-from gme_embedder.starter.shrink import SHRINK, ShrinkConfig
+from gme_data.steps import Outcome, Step
+from gme_embedder.starter.config import ShrinkConfig
 from gme_synthesis.config import SynthesisConfig
 from gme_training.config import TrainingConfig
-from gme_training.step import TRAIN_STAGE_0
 from umrb.config import EvaluationConfig
-from umrb.evaluation import run_evaluation
-
-SCORE = Step("starter-scores", "runs/starter-evaluation", run_evaluation)
 
 
 class StageZeroConfig(Frozen):
@@ -66,17 +61,43 @@ def make_starter(config: StageZeroConfig, workspace: Path, downloads: Path) -> S
     Raises:
         FoundryError: What the failing step says; the steps before it stay done.
     """
+    extra = config.extra.model_copy(update={"downloads": downloads})
+    made = run_in_order(stage_zero_chain(config.model_copy(update={"extra": extra})), workspace)
+    return Starter(made["starter-data"], made["train-0"], made["starter"], made["starter-scores"])
 
-    def run(step: Step, part: Frozen, **inputs: Outcome) -> Outcome:
-        with announce(step.name) as line:
-            outcome = execute(step, part, inputs, workspace)
-            line.finish(outcome)
-        return outcome
 
-    corpus = run(link("corpus").load(), config.corpus)
-    synthetic = run(link("synthesize").load(), config.synthesis, corpus=corpus)
-    extra = run(data_step(downloads), config.extra, corpus=corpus)
-    trained = run(TRAIN_STAGE_0, config.stage_0, corpus=corpus, synthetic=synthetic, extra=extra)
-    starter = run(SHRINK, config.shrink, model=trained)
-    scores = run(SCORE, config.evaluation, corpus=corpus, model=starter)
-    return Starter(extra, trained, starter, scores)
+def stage_zero_chain(config: StageZeroConfig) -> Chain:
+    """The chain of stage 0: no champion judges in it, since its own model is the first of all."""
+    data = {"corpus": "corpus", "synthetic": "synthesize", "extra": "starter-data"}
+    return Chain(
+        config,
+        (
+            ATLAS,
+            replace(SYNTHESIZE, judged=False),
+            Step(
+                "starter-data",
+                "atlas.starter.step:run",
+                "data/starter",
+                section="extra",
+                inputs={"corpus": "corpus"},
+                role="dataset",
+            ),
+            train_step("train-0", "stage_0", "checkpoints/stage0", data),
+            Step(
+                "starter",
+                "gme_embedder.starter.shrink:shrink",
+                "checkpoints/starter",
+                section="shrink",
+                inputs={"model": "train-0"},
+                role="model",
+            ),
+            Step(
+                "starter-scores",
+                "umrb.evaluation:run_evaluation",
+                "runs/starter-evaluation",
+                section="evaluation",
+                inputs={"corpus": "corpus", "model": "starter"},
+                role="evaluation",
+            ),
+        ),
+    )

@@ -15,17 +15,14 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from flows.apart import run_apart
-from flows.chain import find_made, run_link
+from flows.chain import run_in_order
+from flows.chains import study_chain
 from flows.config import LONGEST_NAME, NAME, PipelineConfig, load_pipeline
-from flows.console import announce
 from gme_data.settings import Frozen
-from gme_data.steps import Outcome
 from umrb.results import SCORES, TaskScore, read_scores
 
 VariantName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.+=-]*$", max_length=LONGEST_NAME)]
 """Names the folder of a run."""
-_SHARED = ("corpus", "synthesize")
-_TRAINED = ("train-1", "mine", "train-2", "evaluate")
 _METRIC = "hit_rate_at_10"
 
 
@@ -74,17 +71,11 @@ def _recipe(config: StudyConfig, overrides: Sequence[str], seed: int) -> Pipelin
 
 
 def _run(study_name: str, variant: str, seed: int, recipe: PipelineConfig, workspace: Path) -> Run:
-    folder = workspace / "runs" / "studies" / study_name / f"{variant}-{seed}"
-    folder.mkdir(parents=True, exist_ok=True)
-    made: dict[str, Outcome] = {}
-    for name in _SHARED:
-        made[name] = run_link(name, recipe, made, workspace)
-    for name in _TRAINED:
-        with announce(f"{variant}-{seed} {name}") as line:
-            made[name] = find_made(name, recipe, made, folder) or run_apart(name, recipe, made, folder)
-            line.finish(made[name])
+    chain = study_chain(recipe, f"runs/studies/{study_name}/{variant}-{seed}")
+    made = run_in_order(chain, workspace, label=f"{variant}-{seed}", run=run_apart)
     scores = read_scores(made["evaluate"].folder / SCORES)[0]  # the others see a part of each item
-    return Run(variant, seed, scores.by_name, sum(made[name].manifest.seconds for name in _TRAINED))
+    seconds = sum(made[step.name].manifest.seconds for step in chain if step.role != "dataset" or step.alone)
+    return Run(variant, seed, scores.by_name, seconds)
 
 
 def table(runs: Sequence[Run]) -> str:

@@ -9,17 +9,17 @@ import getpass
 import importlib.metadata
 import platform
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from flows.apart import run_apart
-from flows.chain import CHAIN, link, section, step_key_of
+from flows.chain import Chain
 from flows.config import PipelineConfig
 from gme_data.digests import code_digest, sha256_json
-from gme_data.steps import Outcome
+from gme_data.steps import Outcome, PlannedStep
 from gme_release.follower import Follower, RunPlan, settle_leftovers
 from gme_release.records import FLOW_RUN, RunFacts
 
@@ -29,15 +29,16 @@ _current: list[Follower] = []  # one pipeline at a time in a process, see `flows
 
 
 @contextmanager
-def tracked(config: PipelineConfig, workspace: Path, flow_run: Mapping[str, str]) -> Iterator[None]:
+def tracked(config: PipelineConfig, chain: Chain, workspace: Path, flow_run: Mapping[str, str]) -> Iterator[None]:
     """Mirror what happens inside the block.
 
     Args:
         config: The pipeline.
+        chain: Its steps.
         workspace: Where it works.
         flow_run: ``id`` and perhaps ``url`` of the orchestrator's run.
     """
-    follower = Follower(workspace, _plan(config, flow_run))
+    follower = Follower(workspace, _plan(config, chain, flow_run))
     _current.append(follower)
     status: str | None = "FAILED"
     try:
@@ -51,19 +52,20 @@ def tracked(config: PipelineConfig, workspace: Path, flow_run: Mapping[str, str]
         follower.close(status)
 
 
-def run_followed(name: str, config: PipelineConfig, done: Mapping[str, Outcome], workspace: Path) -> Outcome:
-    """`flows.apart.run_apart`, as a run of its own inside the pipeline's."""
+def run_followed(planned: PlannedStep, number: int, workspace: Path, on_line: Callable[[str], None]) -> Outcome:
+    """`flows.apart.run_apart`, as a run inside the pipeline's; `number` is the step's place in the chain, from 1."""
     if not _current:
-        return run_apart(name, config, done, workspace)
-    follower = _current[-1]
-    settings = section(config, name).model_dump(mode="json")
-    follower.begin_step(name, _title(name), step_key_of(name, config, done, workspace), settings)
+        return run_apart(planned, workspace, on_line)
+    follower, name = _current[-1], planned.step.log_name
+    # Numbered, so that the steps of a run stand in the order of the chain.
+    title = f"{number} {planned.step.name}"
+    follower.begin_step(name, title, planned.key, planned.config.model_dump(mode="json"))
     try:
-        outcome = run_apart(name, config, done, workspace)
+        outcome = run_apart(planned, workspace, on_line)
     except BaseException:
         follower.end_step(name, "FAILED")
         raise
-    plots = [path for path in sorted((outcome.folder / "plots").glob("*.svg")) if name == "report"]
+    plots = [path for path in sorted((outcome.folder / "plots").glob("*.svg")) if planned.step.role == "report"]
     files = [*(outcome.folder / shown for shown in _SHOWN), *plots]
     follower.end_step(name, "FINISHED", counts=outcome.manifest.counts, files=files)
     return outcome
@@ -83,28 +85,28 @@ def settled(facts: RunFacts, workspace: Path) -> RunFacts:
     return replace(facts, tags={**facts.tags, "gme.followed": follower.name})
 
 
-def _title(name: str) -> str:
-    """Numbered, so that the steps of a run stand in the order of the chain."""
-    return f"{list(CHAIN).index(name) + 1} {name}"
-
-
-def _plan(config: PipelineConfig, flow_run: Mapping[str, str]) -> RunPlan:
+def _plan(config: PipelineConfig, chain: Chain, flow_run: Mapping[str, str]) -> RunPlan:
     values = config.model_dump(mode="json")
     return RunPlan(
         key=sha256_json([config.name, values]),
-        name=f"{config.name} {datetime.now(UTC):%Y-%m-%d %H:%M}",
+        name=run_name(config.name),
         experiment=config.release.experiment,
         config=values,
-        tags={**_code_tags(), **_flow_tags(flow_run), **_place_tags()},
+        tags={**_code_tags(chain), **_flow_tags(flow_run), **_place_tags()},
     )
+
+
+def run_name(pipeline: str) -> str:
+    """What a run of a pipeline that begins now is called."""
+    return f"{pipeline} {datetime.now(UTC):%Y-%m-%d %H:%M}"
 
 
 def _flow_tags(flow_run: Mapping[str, str]) -> dict[str, str]:
     return {f"{FLOW_RUN}{name}": value for name, value in flow_run.items() if value}
 
 
-def _code_tags() -> dict[str, str]:
-    modules = {part.step.partition(":")[0] for part in map(link, CHAIN)}
+def _code_tags(chain: Chain) -> dict[str, str]:
+    modules = {module for step in chain for module in step.modules}
     tags = {"gme.code": code_digest(sorted(modules)), **_git_tags()}
     return {**tags, **{f"gme.version.{name}": version for name in _VERSIONS if (version := _version(name))}}
 

@@ -10,13 +10,11 @@ from typing import Literal, cast
 from atlas.choice import sample
 from atlas.config import AtlasConfig
 from atlas.instructions import INSTRUCTIONS
-from gme_data.items import Item
+from gme_data.items import Item, TaskType
 from gme_data.tasks import Document, Query, RetrievalTask, TaskCard
 
 IMAGES = "../../../images"
 """The picture shards as seen from a task's folder."""
-
-TaskType = Literal["T->T", "I->I", "T->I", "T->VD", "I->T", "T->IT", "IT->T", "IT->I", "IT->IT"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -29,6 +29,8 @@ class SplitShares(Frozen):
 class AtlasConfig(Frozen):
     """One Atlas. The defaults are the world of the default run."""
 
+    kind: Literal["atlas"] = "atlas"
+    """The embedded world."""
     seed: int = 17
     """Decides splits, which queries are drawn, and which wording each gets."""
     shares: SplitShares = SplitShares()

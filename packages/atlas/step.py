@@ -7,12 +7,9 @@ from pathlib import Path
 
 from atlas.build import build
 from atlas.config import AtlasConfig
-from gme_data.steps import Step, StepContext
+from gme_data.steps import StepContext
 
 
 def run(config: AtlasConfig, _inputs: Mapping[str, Path], context: StepContext) -> dict[str, float]:
     """Build into the staging folder."""
     return build(config, context.staging)
-
-
-CORPUS = Step("corpus", "data/atlas", run)

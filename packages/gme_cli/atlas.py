@@ -44,7 +44,8 @@ def show(
     """
     from atlas.show import contact_sheet
     from flows.chain import published
+    from flows.chains import ATLAS
 
-    folder = published("corpus", common.workspace).folder
+    folder = published(ATLAS, common.workspace).folder
     contact_sheet(folder, task, out, count, split=split)
     say(f"{out}")

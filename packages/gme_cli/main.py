@@ -31,8 +31,9 @@ app = App(
 _VERBS = {
     "pipeline": ("gme_cli.pipeline:pipeline", "Run the whole chain: data, training, evaluation, registration, report."),
     "plan": ("gme_cli.pipeline:show_plan", "Say what `gme pipeline` would do now, or with --gpus what training needs."),
+    "init": ("gme_cli.init:init", "Write a pipeline file for passages and pictures of your own."),
     "atlas": ("gme_cli.atlas:app", "Build the embedded world, or look at it."),
-    "corpus": ("gme_cli.corpus:app", "Bring a corpus of your own: import it, synthesise from it, train on it."),
+    "corpus": ("gme_cli.corpus:app", "Bring a corpus of your own: read it, judge who writes about it."),
     "synthesize": ("gme_cli.synthesize:synthesize", "Make training examples from passages, facts and pictures."),
     "validate": ("gme_cli.steps:validate", "Check every dataset; stop if one is bad."),
     "train": ("gme_cli.steps:train", "Train stage 1 or stage 2."),

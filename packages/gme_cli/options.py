@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 if TYPE_CHECKING:
-    from flows.config import PipelineConfig
+    from flows.config import FilesPipeline, PipelineConfig
 
 DEFAULT_CONFIG = Path("configs/tiny.yaml")
 Inputs = Literal["gme"]
@@ -39,6 +39,23 @@ class Common:
         from flows.config import load_pipeline
 
         return load_pipeline(self.config, self.overrides)
+
+    def files_pipeline(self) -> FilesPipeline:
+        """The same, where a corpus of one's own is expected.
+
+        Raises:
+            FoundryError: The file is over another kind of corpus.
+        """
+        from flows.config import FilesPipeline
+        from gme_data.errors import FoundryError
+
+        config = self.pipeline()
+        if not isinstance(config, FilesPipeline):
+            raise FoundryError(
+                f"{self.config}: expected a corpus of your own, `corpus: {{kind: files, passages: ...}}`.",
+                hint="Give its pipeline file with --config, such as examples/own-corpus/own.yaml.",
+            )
+        return config
 
 
 def say(text: str) -> None:

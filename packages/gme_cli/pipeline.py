@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,8 +10,10 @@ from cyclopts import Parameter
 
 from gme_cli.options import Common, print_json, say
 from gme_cli.plan import Hardware, show_hardware
+from gme_cli.states import show_states
 
 if TYPE_CHECKING:
+    from flows.config import PipelineConfig
     from flows.pipeline import PipelineResult
 
 _COMMON = Common()
@@ -28,7 +29,6 @@ def pipeline(*, new_run: Annotated[bool, Parameter(negative="")] = False, common
         Let the present champion judge the pictures of the training data, which are then made anew if it is another
         than before. Without it a rerun keeps the judge that its run began with.
     """
-    from flows.judge import forget
     from flows.preflight import require_ready
     from gme_cli.doctor import require_workspace
     from gme_data.errors import EXIT_GATE_CLOSED
@@ -40,13 +40,11 @@ def pipeline(*, new_run: Annotated[bool, Parameter(negative="")] = False, common
     if common.dry_run:
         _show_steps(common, new_run=new_run)
         return 0
-    if new_run:
-        forget(common.workspace)
-    result = _run_flow(common.workspace.resolve(), common)
+    result = _run_flow(config, common.workspace.resolve(), new_run=new_run)
     if common.json:
         print_json(_as_dict(result))
     else:
-        _tell(config.name, result)
+        _tell(config, common.config, result)
     return 0 if result.record.passed else EXIT_GATE_CLOSED
 
 
@@ -60,14 +58,9 @@ def show_plan(*, common: Common = _COMMON, hardware: Hardware = _HARDWARE) -> No
 
 def _show_steps(common: Common, *, new_run: bool) -> None:
     from flows.chain import plan
+    from flows.chains import pipeline_chain
 
-    planned = plan(common.pipeline(), common.workspace, new_run=new_run)
-    if common.json:
-        print_json([asdict(item) for item in planned])
-        return
-    for item in planned:
-        last = f"  (took {item.seconds_last_time:.0f} s last time)" if item.seconds_last_time is not None else ""
-        say(f"{item.name:<12} {item.state:<5} {item.reason}{last}")
+    show_states(plan(pipeline_chain(common.pipeline()), common.workspace, new_run=new_run), json=common.json)
 
 
 def schema(*, out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None) -> None:
@@ -80,38 +73,46 @@ def schema(*, out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = Non
     """
     import json
 
-    from flows.config import PipelineConfig
+    from flows.config import pipeline_schema
 
-    text = json.dumps(PipelineConfig.model_json_schema(), indent=1)
+    text = json.dumps(pipeline_schema(), indent=1)
     if out is None:
         say(text)
     else:
         out.write_text(text + "\n", encoding="utf-8")
 
 
-def _run_flow(workspace: Path, common: Common) -> PipelineResult:
+def _run_flow(config: PipelineConfig, workspace: Path, *, new_run: bool) -> PipelineResult:
     from flows.server import local_records
 
-    config = common.pipeline()
     with local_records(workspace):
         from flows.console import quiet_orchestrator
         from flows.pipeline import run_pipeline
 
         if not os.environ.get("GME_DEBUG"):
             quiet_orchestrator()
-        return run_pipeline(config, workspace)
+        return run_pipeline(config, workspace, new_run=new_run)
 
 
-def _tell(name: str, result: PipelineResult) -> None:
+def _tell(config: PipelineConfig, path: Path, result: PipelineResult) -> None:
     scores = result.record.scores
     say("")
-    say(f"{name}: {result.record.summary()}")
+    say(f"{config.name}: {result.record.summary()}")
     width = max(len(task_type) for task_type in scores["types"])
     say("  ".join(f"{task_type:<{width}} {value:.3f}" for task_type, value in scores["types"].items()))
     say(f"{result.seconds / 60:.1f} minutes. Report: {result.record.report}")
     for reason in result.record.reasons:
         say(f"  gate: {reason}")
-    say('Next: `make dashboard`; `gme search "a flag with a red disc" --in flags`.')
+    say(f"Next: `make dashboard`; `{_next(config, path)}`.")
+
+
+def _next(config: PipelineConfig, path: Path) -> str:
+    """A command to try the model with; the embedded world alone has flags to search."""
+    from flows.config import FilesPipeline
+
+    if isinstance(config, FilesPipeline):
+        return f"gme embed --config {path} --input {config.corpus.passages}"
+    return 'gme search "a flag with a red disc" --in flags'
 
 
 def _as_dict(result: PipelineResult) -> dict[str, object]:

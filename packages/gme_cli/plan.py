@@ -69,7 +69,7 @@ def show_hardware(common: Common, hardware: Hardware) -> None:
     count, device = parse_fleet(hardware.gpus or "")
     site = Site(stage_architecture(config.stage_1), count, device, _assumptions(hardware))
     # Stage 2 goes on from the model of stage 1, whatever its own section says.
-    stages = {"stage_1": config.stage_1, "stage_2": config.stage_2}
+    stages = {"stage_1": config.stage_1, **({"stage_2": config.stage_2} if config.stage_2 else {})}
     plans = {name: plan_stage(stage, site) for name, stage in stages.items()}
     if common.json:
         print_json(_as_dict(config.name, site, plans))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -47,10 +48,12 @@ def create(
     licence
         SPDX expression for the weights.
     """
+    from flows.chains import pipeline_chain
     from flows.release import require_same_code
     from gme_release.release.create import create_release
 
-    config = common.pipeline().release
+    pipeline = common.pipeline()
+    config = pipeline.release
     if common.dry_run:
         say(f"Would release {config.model_name} {'v' + version if version else '(champion)'} as {tag}.")
         return
@@ -62,7 +65,7 @@ def create(
         key,
         version=number,
         licence=licence,
-        same_code=require_same_code,
+        same_code=partial(require_same_code, pipeline_chain(pipeline)),
     )
     if common.json:
         print_json({"folder": made.folder, "id": made.id, "git_tag": made.git_tag, "overall": made.record.overall})

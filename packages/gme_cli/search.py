@@ -80,6 +80,7 @@ def search(
         Which registered model.
     """
     from flows.chain import published
+    from flows.chains import ATLAS
     from gme_cli.search_page import write_page
     from gme_embedder.embedder import Embedder
     from gme_release.champion import resolve
@@ -91,7 +92,7 @@ def search(
     picture = _read(image) if image else None
     config = common.pipeline()
     champion = resolve(common.workspace, config.release.model_name, alias)
-    folder = published("corpus", common.workspace).folder
+    folder = published(ATLAS, common.workspace).folder
     task, images = _load_pool(folder, pool, text, image)
     if common.dry_run:
         say(f"Would search {len(task.corpus)} {pool} with {champion.label} and write {out}.")

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 from gme_cli.options import Common, print_json, say
+
+if TYPE_CHECKING:
+    from gme_data.steps import Outcome
 
 _COMMON = Common()
 
@@ -59,18 +62,20 @@ def report(*, common: Common = _COMMON) -> None:
 
 def register(*, common: Common = _COMMON) -> int:
     """Version the data, judge the model by the gate, register it. Exits with 3 if the gate stays closed."""
-    from flows.chain import CHAIN, published
+    from flows.chain import published
+    from flows.chains import pipeline_chain
     from flows.preflight import require_ready
     from flows.records import record
     from gme_data.errors import EXIT_GATE_CLOSED
 
     config = common.pipeline()
     require_ready(config, common.workspace.resolve())
-    outcomes = {name: published(name, common.workspace) for name in CHAIN}
+    chain = pipeline_chain(config)
+    outcomes = {step.name: published(step, common.workspace) for step in chain}
     if common.dry_run:
         say("Would version the data, judge the model and register it.")
         return 0
-    released = record(config, outcomes, common.workspace)
+    released = record(config, chain, outcomes, common.workspace)
     if common.json:
         print_json(released.as_dict())
     else:
@@ -79,20 +84,36 @@ def register(*, common: Common = _COMMON) -> int:
 
 
 def run_verb(name: str, common: Common) -> None:
-    """Run a link of the chain alone and print what it made."""
-    from flows.chain import plan, run_alone
+    """Run a step of the chain alone and print what it made."""
+    from flows.chain import plan
+    from flows.chains import pipeline_chain
 
-    config = common.pipeline()
     if common.dry_run:
-        planned = next(item for item in plan(config, common.workspace) if item.name == name)
-        print_json(asdict(planned)) if common.json else say(f"{name}: {planned.state} ({planned.reason})")
+        chain = pipeline_chain(common.pipeline())
+        state = next(state for state in plan(chain, common.workspace) if state.name == chain[name].name)
+        print_json(asdict(state)) if common.json else say(f"{name}: {state.state} ({state.reason})")
         return
-    outcome = run_alone(name, config, common.workspace)
+    outcome = run_step(name, common)
+    print_json(facts_of(outcome)) if common.json else say(line_of(outcome))
+
+
+def run_step(name: str, common: Common) -> Outcome:
+    """Run a step of the chain alone, on what earlier steps left in the workspace."""
+    from flows.chain import run_alone
+    from flows.chains import pipeline_chain
+
+    return run_alone(pipeline_chain(common.pipeline()), name, common.workspace)
+
+
+def facts_of(outcome: Outcome) -> dict[str, object]:
+    """What a step made, for programs."""
+    facts = {field: getattr(outcome.manifest, field) for field in ("key", "content", "counts", "seconds")}
+    return {"step": outcome.step, "folder": outcome.folder, "reused": outcome.reused, **facts}
+
+
+def line_of(outcome: Outcome) -> str:
+    """What a step made, for people."""
     manifest = outcome.manifest
-    if common.json:
-        facts = {field: getattr(manifest, field) for field in ("key", "content", "counts", "seconds")}
-        print_json({"step": name, "folder": outcome.folder, "reused": outcome.reused, **facts})
-        return
     counts = ", ".join(f"{value:,.10g} {label.replace('_', ' ')}" for label, value in manifest.counts.items())
     state = "was there already" if outcome.reused else f"made in {manifest.seconds:.0f} s"
-    say(f"{name}: {outcome.folder} {state}" + (f": {counts}" if counts else ""))
+    return f"{outcome.step}: {outcome.folder} {state}" + (f": {counts}" if counts else "")

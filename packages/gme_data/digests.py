@@ -18,9 +18,11 @@ FIRST_PARTY = frozenset(
     {
         "atlas",
         "flows",
+        "gme_cli",
         "gme_data",
         "gme_embedder",
         "gme_release",
+        "gme_serve",
         "gme_synthesis",
         "gme_training",
         "gme_validation",

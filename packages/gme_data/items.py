@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Literal, get_args
 
 
 class Modality(StrEnum):
@@ -14,8 +15,9 @@ class Modality(StrEnum):
     FUSED = "IT"
 
 
-TASK_TYPES = ("T->T", "I->I", "T->I", "T->VD", "I->T", "T->IT", "IT->T", "IT->I", "IT->IT")
+TaskType = Literal["T->T", "I->I", "T->I", "T->VD", "I->T", "T->IT", "IT->T", "IT->I", "IT->IT"]
 """The nine task types of UMRB, in the order of the paper's table."""
+TASK_TYPES: tuple[TaskType, ...] = get_args(TaskType)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,3 +45,9 @@ class Item:
         if self.image is None:
             return Modality.TEXT
         return Modality.IMAGE if self.text is None else Modality.FUSED
+
+
+def modalities_of(task_type: str) -> tuple[str, str]:
+    """Modalities of query and document of a task type: ``T``, ``I`` or ``IT``; a visual document is a picture."""
+    query, _, document = task_type.partition("->")
+    return query.replace("VD", "I"), document.replace("VD", "I")

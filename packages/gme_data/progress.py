@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Never, Self, TypeVar
 
@@ -13,7 +13,13 @@ from tqdm import tqdm
 from gme_data.redact import redact
 
 _LINE_EVERY_SECONDS = 5.0
+_listeners: list[Callable[[str], None]] = []
 T = TypeVar("T")
+
+
+def listen(listener: Callable[[str], None]) -> None:
+    """Have `listener` called with every line of this process too, which on a terminal a bar stands for."""
+    _listeners.append(listener)
 
 
 class Progress:
@@ -47,7 +53,7 @@ class Progress:
     ) -> None:
         if self._bar is not None:
             self._bar.close()
-        elif kind is None:
+        if kind is None:
             self._line()
 
     def advance(self, units: int = 1, note: str = "") -> None:
@@ -57,7 +63,7 @@ class Progress:
             if note:
                 self._bar.set_postfix_str(note, refresh=False)
             self._bar.update(units)
-        elif time.monotonic() - self._last_line >= _LINE_EVERY_SECONDS:
+        if time.monotonic() - self._last_line >= _LINE_EVERY_SECONDS:
             self._line(note)
 
     def _line(self, note: str = "") -> None:
@@ -72,14 +78,20 @@ class Progress:
         )
         tail = f" · {note}" if note else ""
         count = f"{self._done}{'' if self._total is None else f'/{self._total}'} {self._unit}"
-        sys.stderr.write(f"  {self._label}: {count} in {elapsed:.0f} s{speed}{left}{tail}\n")
-        sys.stderr.flush()
+        _write(f"{self._label}: {count} in {elapsed:.0f} s{speed}{left}{tail}", shown=self._bar is None)
 
 
 def tell(label: str, text: str) -> None:
     """One line on standard error about the job that `label` names, where its progress is shown too."""
-    sys.stderr.write(redact(f"  {label}: {text}\n"))
-    sys.stderr.flush()
+    _write(redact(f"{label}: {text}"))
+
+
+def _write(line: str, *, shown: bool = True) -> None:
+    if shown:
+        sys.stderr.write(f"  {line}\n")
+        sys.stderr.flush()
+    for listener in _listeners:
+        listener(line)
 
 
 def track(items: Iterable[T], label: str, total: int, unit: str = "items") -> Iterator[T]:

@@ -59,6 +59,16 @@ def load_config(path: Path, model: type[ConfigT], overrides: Sequence[str] = ())
     Raises:
         FoundryError: The file is missing, is not YAML, or a field is unknown or out of range; names file and field.
     """
+    raw, where = read_raw(path, overrides)
+    return parse_config(raw, model, where=where)
+
+
+def read_raw(path: Path, overrides: Sequence[str] = ()) -> tuple[dict[str, Any], str]:
+    """The fields of a YAML file with `overrides` set, not yet validated, and what to call them in an error.
+
+    Raises:
+        FoundryError: The file is missing or is not YAML, or an override names no field.
+    """
     try:
         raw = parse_yaml(read_regular(path), where=str(path))
     except FileNotFoundError as error:
@@ -71,7 +81,7 @@ def load_config(path: Path, model: type[ConfigT], overrides: Sequence[str] = ())
     where = " ".join([str(path), *overrides])
     if (field := _with_nul(raw)) is not None:
         raise FoundryError(f"{where}: {field} holds a NUL character, which no name of a file and no text of ours has.")
-    return parse_config(raw, model, where=where)
+    return raw, where
 
 
 def _with_nul(value: object, name: str = "") -> str | None:

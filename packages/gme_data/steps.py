@@ -1,5 +1,8 @@
 """Steps: plain functions that write a folder, run once per key, published by one rename.
 
+A `Step` says what it takes and where it writes, so that order, plan and graph of a chain follow from its steps. With a
+config and the outcomes of its inputs it is a `PlannedStep`, whose key is computed once and carried from there.
+
 A step writes into a staging folder that belongs to its key. If the process dies, the next run finds the same folder and
 goes on from what is in it. When the step returns, the files are listed, hashed and put on disk, the manifest is written
 last, the scratch goes, and the folder is renamed into place. Same key and undamaged files: nothing is done. Knows no
@@ -8,15 +11,17 @@ orchestrator.
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 from pydantic import BaseModel
@@ -63,21 +68,65 @@ Counts = Mapping[str, float]
 Run = Callable[[Any, Mapping[str, Path], StepContext], Counts]
 
 
+Role = Literal["", "dataset", "validation", "model", "baselines", "evaluation", "report"]
+"""What the output of a step is, for what follows a run: versions, records, registration, pages."""
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step of the chain.
+    """One step of a chain.
 
     Attributes:
-        name: Unique in a pipeline; also names its log folder.
+        name: Unique in its chain.
+        run: ``(config, input folders by name, context) -> counts``: the function, or its import path
+            ``module:function``, which is imported where the step runs: planning imports no torch.
         output: Folder of its output, relative to the workspace.
-        run: ``(config, input folders by name, context) -> counts``.
+        section: Field of the pipeline's configuration that configures it.
+        inputs: Input name of `run` -> name of the step that makes it.
+        after: Steps that must have ended before, though nothing of theirs is read.
+        role: What the output is.
+        verb: What a user types to run it alone.
+        alone: Whether it takes the whole machine, so that nothing runs beside it.
+        judged: Whether a champion scores pictures in it, as a further input ``judge``; see `flows.judge`.
         code: Further modules whose source the output depends on, for code that is started and not imported.
+        logs: Name of its log folder in ``runs/steps``, where that is not `name`.
     """
 
     name: str
+    run: Run | str
     output: str
-    run: Run
+    section: str = ""
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    after: tuple[str, ...] = ()
+    role: Role = ""
+    verb: str = "pipeline"
+    alone: bool = False
+    judged: bool = False
     code: tuple[str, ...] = ()
+    logs: str = ""
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """Modules whose source, with all that they import, is the code of the step."""
+        own = self.run.partition(":")[0] if isinstance(self.run, str) else self.run.__module__
+        return own, *self.code
+
+    def load(self) -> Run:
+        """The function, imported if need be."""
+        if not isinstance(self.run, str):
+            return self.run
+        module, _, function = self.run.partition(":")
+        run: Run = getattr(importlib.import_module(module), function)
+        return run
+
+    @property
+    def log_name(self) -> str:
+        """Name of its log folder."""
+        return self.logs or self.name
+
+    def log_dir(self, workspace: Path) -> Path:
+        """Folder of its logs."""
+        return workspace / "runs" / "steps" / self.log_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,45 +139,67 @@ class Outcome:
     reused: bool
 
 
-def step_key(step: Step, config: BaseModel, inputs: Mapping[str, Manifest]) -> tuple[str, str]:
-    """``(key, code digest)``: the key covers step name, config, contents of the inputs and source code."""
-    code = code_digest([step.run.__module__, *step.code])
-    contents = {name: manifest.content for name, manifest in inputs.items()}
-    return sha256_json([step.name, config.model_dump(mode="json"), contents, code]), code
+@dataclass(frozen=True)
+class PlannedStep:
+    """A step with all that its output depends on.
+
+    Attributes:
+        step: The step.
+        config: Its resolved configuration.
+        inputs: Outcomes by input name.
+        notes: What the history of the step records beside the key when it begins.
+    """
+
+    step: Step
+    config: BaseModel
+    inputs: Mapping[str, Outcome]
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def code(self) -> str:
+        """Digest of the source that the output depends on."""
+        return code_digest(self.step.modules)
+
+    @cached_property
+    def key(self) -> str:
+        """Covers step name, config, contents of the inputs and source code."""
+        contents = {name: outcome.manifest.content for name, outcome in self.inputs.items()}
+        return sha256_json([self.step.name, self.config.model_dump(mode="json"), contents, self.code])
 
 
-def find_done(step: Step, key: str, workspace: Path) -> Outcome | None:
-    """The published output of `key`, if it is there and undamaged.
+def find_done(planned: PlannedStep, workspace: Path) -> Outcome | None:
+    """The published output of the planned step, if it is there and undamaged.
 
     Raises:
         FoundryError: Something lies in it that the step did not make, and that making it anew would delete.
     """
+    step = planned.step
     folder = workspace / step.output
     manifest = read_manifest(folder)
-    if manifest is None or manifest.key != key:
+    if manifest is None or manifest.key != planned.key:
         return None
     require_no_strays(folder, manifest)
     return None if damage(folder, manifest) else Outcome(step.name, folder, manifest, reused=True)
 
 
-def execute(step: Step, config: BaseModel, inputs: Mapping[str, Outcome], workspace: Path) -> Outcome:
+def execute(planned: PlannedStep, workspace: Path) -> Outcome:
     """Run a step unless its output is there; see the module's docstring.
 
     Raises:
         FoundryError: Another process is at this step, or the step itself raises it.
     """
-    key, code = step_key(step, config, {name: outcome.manifest for name, outcome in inputs.items()})
-    log_dir = workspace / "runs" / "steps" / step.name
+    step, config, inputs, key = planned.step, planned.config, planned.inputs, planned.key
+    log_dir = step.log_dir(workspace)
     log_dir.mkdir(parents=True, exist_ok=True)
     with _only_writer(log_dir / "lock", step.name):
-        done = find_done(step, key, workspace) or _adopt(step, key, workspace)
+        done = find_done(planned, workspace) or _adopt(step, key, workspace)
         if done:
             _drop_replaced(step, workspace)
             return done
         staging = _staging(step, key, workspace)
-        append_event(log_dir / HISTORY, "begun", key=key)
+        append_event(log_dir / HISTORY, "begun", key=key, **planned.notes)
         started = time.monotonic()
-        counts = step.run(
+        counts = step.load()(
             config, {name: outcome.folder for name, outcome in inputs.items()}, StepContext(staging, key, log_dir)
         )
         files = list_files(staging)
@@ -136,7 +207,7 @@ def execute(step: Step, config: BaseModel, inputs: Mapping[str, Outcome], worksp
             step=step.name,
             key=key,
             config=config.model_dump(mode="json"),
-            code=code,
+            code=planned.code,
             inputs={name: outcome.manifest.content for name, outcome in inputs.items()},
             files=files,
             content=content_digest(files),

@@ -16,7 +16,7 @@ import pyarrow as pa
 import yaml
 
 from gme_data.errors import FoundryError
-from gme_data.items import TASK_TYPES, Item
+from gme_data.items import TASK_TYPES, Item, TaskType
 from gme_data.parquet import write_table
 from gme_data.settings import Frozen, load_config
 from gme_data.task_tables import read_items, read_judgements
@@ -58,7 +58,7 @@ class TaskCard(Frozen):
 
     name: str
     """Unique within a benchmark, e.g. ``place-question-t2t``."""
-    task_type: Literal["T->T", "I->I", "T->I", "T->VD", "I->T", "T->IT", "IT->T", "IT->I", "IT->IT"]
+    task_type: TaskType
     """One of the nine task types of UMRB."""
     metric: str
     """The headline metric, e.g. ``ndcg_at_10`` or ``hit_rate_at_5``."""

@@ -12,6 +12,26 @@ from gme_release.names import Alias, ExperimentName, ModelName, RemoteName, Trac
 from gme_release.settings import check_store
 
 
+class Floor(Frozen):
+    """An absolute floor."""
+
+    task: str
+    """Name of a task, as in ``task.yaml``."""
+    metric: str
+    """Name of one of its scores, e.g. ``hit_rate_at_10``."""
+    min: float
+    """The score must be at least this."""
+
+
+class TypeFloor(Frozen):
+    """An absolute floor under the mean of a task type."""
+
+    task_type: str
+    """One of the nine, e.g. ``T->IT``."""
+    min: float
+    """The mean of the headline metrics of its tasks must be at least this."""
+
+
 class ReleaseConfig(Frozen):
     """Where a run is recorded and what decides whether its model is registered. Paths are relative to the workspace."""
 
@@ -20,7 +40,11 @@ class ReleaseConfig(Frozen):
     model_name: ModelName = "gme-tiny"
     """Name in the model registry."""
     promotion: Path = Path("mlflow/promotion.yaml")
-    """The promotion policy; looked for in the workspace, then in the source checkout."""
+    """The rules that hold of any pipeline; looked for in the workspace, then in the source checkout."""
+    floors: tuple[Floor, ...] = ()
+    """Absolute floors of this pipeline's tasks."""
+    type_floors: tuple[TypeFloor, ...] = ()
+    """Absolute floors of its task types."""
     tracked: tuple[TrackedFolderName, ...] = Field(("data", "checkpoints"), min_length=1)
     """Folders whose bytes DVC keeps, each behind the pointer file ``<folder>.dvc``."""
     remote: RemoteName = "store"

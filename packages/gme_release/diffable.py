@@ -18,10 +18,13 @@ HOME = Path("metrics")
 _PLOTS = ("curves.csv", "tasks.csv", "types.csv", "funnel.csv")
 
 
-def write_diffable(workspace: Path, report: Path) -> Path:
-    """Write ``metrics/scores.json`` and the plots' data from a report; returns the folder."""
-    home = workspace / HOME
-    home.mkdir(exist_ok=True)
+def write_diffable(workspace: Path, report: Path, pipeline: str = "") -> Path:
+    """Write ``metrics/scores.json`` and the plots' data from a report; returns the folder.
+
+    `pipeline` is a folder in ``metrics/`` for a pipeline that shares its workspace, such as ``pipelines/own``.
+    """
+    home = workspace / HOME / pipeline
+    home.mkdir(parents=True, exist_ok=True)
     scores = read_report_scores(report / "scores.json")
     atomic_write(home / "scores.json", (json.dumps(_plain(scores), indent=1, ensure_ascii=False) + "\n").encode())
     for name in _PLOTS:

@@ -9,45 +9,27 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
+from gme_data.errors import FoundryError
 from gme_data.redact import redact
-from gme_data.settings import Frozen, load_config
+from gme_data.settings import Frozen, parse_config, read_raw
+from gme_release.config import Floor, ReleaseConfig, TypeFloor
 from gme_release.query_scores import ModelScores
 from gme_release.records import RunFacts
 from gme_release.regression import NoRegression, compare
 from gme_release.verdict import Check, Verdict
 
-__all__ = ["Check", "Cost", "PromotionPolicy", "Verdict", "cost_of", "judge", "load_policy"]
+__all__ = ["Check", "Cost", "Gate", "PromotionPolicy", "Verdict", "cost_of", "judge", "load_policy"]
 
 _LOGGER = logging.getLogger(__name__)
 Comparison = Callable[[], tuple[ModelScores, ModelScores] | None]
 _CHECKOUT = Path(__file__).resolve().parents[2]
-
-
-class Floor(Frozen):
-    """An absolute floor."""
-
-    task: str
-    """Name of a task, as in ``task.yaml``."""
-    metric: str
-    """Name of one of its scores, e.g. ``hit_rate_at_10``."""
-    min: float
-    """The score must be at least this."""
-
-
-class TypeFloor(Frozen):
-    """An absolute floor under the mean of a task type."""
-
-    task_type: str
-    """One of the nine, e.g. ``T->IT``."""
-    min: float
-    """The mean of the headline metrics of its tasks must be at least this."""
 
 
 class Limits(Frozen):
@@ -61,7 +43,24 @@ class Limits(Frozen):
 
 
 class PromotionPolicy(Frozen):
-    """What a model must show before it is registered (``mlflow/promotion.yaml``)."""
+    """What the model of any pipeline must show before it is registered (``mlflow/promotion.yaml``).
+
+    Every task of its evaluation must be scored besides, every number finite; floors stand in the pipeline's own file.
+    """
+
+    no_regression: NoRegression | None = NoRegression()
+    """How far below the champion it may be; null does not compare."""
+    limits: Limits = Limits()
+    """Size and speed."""
+    above_baselines: tuple[str, ...] = ()
+    """Baselines that must be exceeded on the headline metric: by the mean over all tasks, and by that of every task
+    type with `min_type_queries` queries."""
+    min_type_queries: int = Field(50, ge=1)
+    """A task type of fewer queries is not compared with baselines by itself: one query more would turn it."""
+
+
+class Gate(PromotionPolicy):
+    """All that one pipeline's model is judged by: the rules of any, its own floors, the tasks of its evaluation."""
 
     required_tasks: tuple[str, ...] = Field(min_length=1)
     """Tasks that must have been scored, every score finite."""
@@ -69,12 +68,16 @@ class PromotionPolicy(Frozen):
     """Absolute floors of tasks."""
     type_floors: tuple[TypeFloor, ...] = ()
     """Absolute floors of task types."""
-    no_regression: NoRegression | None = NoRegression()
-    """How far below the champion it may be; null does not compare."""
-    limits: Limits = Limits()
-    """Size and speed."""
-    above_baselines: tuple[str, ...] = ()
-    """Baselines that the mean of every task type must exceed, on the headline metric."""
+
+    @classmethod
+    def of(cls, policy: PromotionPolicy, config: ReleaseConfig, tasks: Iterable[str]) -> Gate:
+        """The gate of a pipeline.
+
+        Raises:
+            FoundryError: Its evaluation has no task.
+        """
+        own = {"required_tasks": tuple(tasks), "floors": config.floors, "type_floors": config.type_floors}
+        return parse_config({**dict(policy), **own}, cls, where="the gate")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +110,18 @@ def load_policy(path: Path, workspace: Path) -> PromotionPolicy:
         FoundryError: It is in neither place, or a field is bad.
     """
     candidates = [workspace / path, _CHECKOUT / path]
-    return load_config(next((found for found in candidates if found.is_file()), candidates[0]), PromotionPolicy)
+    raw, where = read_raw(next((found for found in candidates if found.is_file()), candidates[0]))
+    if moved := sorted(raw.keys() & {"required_tasks", "floors", "type_floors"}):
+        raise FoundryError(
+            f"{where}: {', '.join(moved)}: what holds of one pipeline stands in its own file now.",
+            hint="Put floors under `release:` of the pipeline file; all tasks of an evaluation are required anyway.",
+        )
+    return parse_config(raw, PromotionPolicy, where=where)
 
 
 def judge(
     scores: Mapping[str, Any],
-    policy: PromotionPolicy,
+    policy: Gate,
     *,
     model_digest: str,
     scored_digest: str,
@@ -138,7 +147,7 @@ def judge(
             *_completeness(scores, policy.required_tasks),
             *_floors(scores, policy.floors),
             *_type_floors(scores, policy.type_floors),
-            *_above_baselines(scores, policy.above_baselines),
+            *_above_baselines(scores, policy.above_baselines, policy.min_type_queries),
             *_limits(cost, policy.limits),
         ]
     except Exception as error:  # whatever goes wrong, the answer is no
@@ -213,14 +222,19 @@ def _floors(scores: Mapping[str, Any], floors: Iterable[Floor]) -> list[Check]:
     return checks
 
 
-def _above_baselines(scores: Mapping[str, Any], names: Iterable[str]) -> list[Check]:
-    types = sorted({task["task_type"] for task in scores["tasks"]})
-    return [_above_baseline(task_type, name, scores) for name in names for task_type in types]
+def _above_baselines(scores: Mapping[str, Any], names: Iterable[str], min_queries: int) -> list[Check]:
+    by_type: dict[str, list[Mapping[str, Any]]] = {}
+    for task in scores["tasks"]:
+        by_type.setdefault(task["task_type"], []).append(task)
+    compared = {"all tasks": list(scores["tasks"])} if by_type else {}
+    compared |= {
+        name: tasks for name, tasks in sorted(by_type.items()) if sum(task["queries"] for task in tasks) >= min_queries
+    }
+    return [_above_baseline(group, name, tasks) for name in names for group, tasks in compared.items()]
 
 
-def _above_baseline(task_type: str, baseline: str, scores: Mapping[str, Any]) -> Check:
-    name = f"above {baseline}/{task_type}"
-    tasks = [task for task in scores["tasks"] if task["task_type"] == task_type]
+def _above_baseline(group: str, baseline: str, tasks: Sequence[Mapping[str, Any]]) -> Check:
+    name = f"above {baseline}/{group}"
     missing = sorted(task["name"] for task in tasks if baseline not in task["baselines"])
     if missing:
         return Check(name, False, f"no such baseline for {', '.join(missing)}")

@@ -166,8 +166,8 @@ def _policy(workspace: Path, config: ReleaseConfig) -> str:
     Raises:
         FoundryError: The policy is missing, or a field is bad.
     """
-    tasks = len(load_policy(config.promotion, workspace).required_tasks)
-    return f"{config.promotion}: {tasks} tasks required"
+    load_policy(config.promotion, workspace)
+    return f"{config.promotion}, {len(config.floors) + len(config.type_floors)} floors of its own"
 
 
 def require_room(folder: Path, what: str) -> None:

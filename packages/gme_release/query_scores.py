@@ -87,12 +87,17 @@ class _Summary(Frozen):
     tasks: tuple[_TaskSummary, ...]
 
 
-def evaluation_digest(corpus: Manifest, evaluate: Manifest) -> str:
-    """Digest of what was asked: the tables of the scored tasks, and how they were scored.
+def evaluation_digest(manifests: Mapping[str, Manifest], step: str) -> str:
+    """Digest of what the evaluation `step` asked: the tables of the scored tasks, and how they were scored.
+
+    The tasks lie in the output that the evaluation took as its corpus: that of the corpus' own step, or of synthesis.
 
     The pictures are covered, because the tables name each by the sha256 of its bytes. Training data lie in the same
     dataset and are no part of it: another training set does not make two evaluations incomparable.
     """
+    evaluate = manifests[step]
+    taken = evaluate.inputs.get("corpus")
+    corpus = next((made for made in manifests.values() if made.content == taken), manifests["corpus"])
     scoring = dict(evaluate.config.get("scoring", {}))
     home = f"tasks/{scoring.get('split', 'test')}/"
     tables = [[entry.path, entry.sha256] for entry in corpus.files if entry.path.startswith(home)]
@@ -111,7 +116,7 @@ def scores_of(facts: RunFacts) -> ModelScores:
         tasks = {task["name"]: _task_scores(task, folder) for task in facts.scores["tasks"]}
     except (KeyError, TypeError, ValueError) as error:
         raise FoundryError(f"The scores are not as expected: {error!r}", hint="Run `gme report` again.") from error
-    digest = evaluation_digest(facts.manifests["corpus"], facts.manifests[facts.evaluate_step])
+    digest = evaluation_digest(facts.manifests, facts.evaluate_step)
     return ModelScores("this run", facts.model_digest, digest, tasks)
 
 

@@ -53,6 +53,7 @@ class RunFacts:
         tags: Further tags of the run, e.g. the id of the flow run; no part of its identity.
         sections: The field of `config` that configures a step, by its name.
         sources: For each step the step that makes an input, by the input's name.
+        tasks: Names of the tasks that the evaluation is over; the gate asks for all of them.
     """
 
     name: str
@@ -70,6 +71,7 @@ class RunFacts:
     tags: Mapping[str, str] = field(default_factory=dict)
     sections: Mapping[str, str] = field(default_factory=dict)
     sources: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    tasks: tuple[str, ...] = ()
 
     def folder(self, step: str) -> Path:
         """Output folder of a step."""

@@ -20,7 +20,7 @@ from gme_data.manifest import damage
 from gme_data.redact import redact, redact_value
 from gme_data.structured import read_json
 from gme_release.config import ReleaseConfig
-from gme_release.gate import PromotionPolicy, cost_of, judge, load_policy
+from gme_release.gate import Gate, cost_of, judge, load_policy
 from gme_release.locks import writer_lock
 from gme_release.provenance import with_used_config
 from gme_release.query_scores import ModelScores, scores_of
@@ -68,7 +68,7 @@ def register(workspace: Path, config: ReleaseConfig, facts: RunFacts) -> Registr
     facts, differences = with_used_config(facts)
     for difference in differences:
         _LOGGER.warning("Recorded is what the model was made with: %s", difference)
-    policy = load_policy(config.promotion, workspace)
+    policy = Gate.of(load_policy(config.promotion, workspace), config, facts.tasks)
     from gme_release.tracking import (
         explained,  # MLflow takes more than a second to import; only who records pays for it
     )
@@ -77,9 +77,7 @@ def register(workspace: Path, config: ReleaseConfig, facts: RunFacts) -> Registr
         return _record_and_register(workspace, config, facts, policy)
 
 
-def _record_and_register(
-    workspace: Path, config: ReleaseConfig, facts: RunFacts, policy: PromotionPolicy
-) -> Registration:
+def _record_and_register(workspace: Path, config: ReleaseConfig, facts: RunFacts, policy: Gate) -> Registration:
     from gme_release.baseline import keep_scores
     from gme_release.registry import ensure_logged_model, link_model, version_of
     from gme_release.tracking import adopt_run, experiment_of, fill_run, open_client
@@ -108,7 +106,7 @@ def _record_and_register(
     return Registration(run.info.run_id, verdict, version, created, crowned)
 
 
-def _judge(client: MlflowClient, config: ReleaseConfig, facts: RunFacts, policy: PromotionPolicy) -> Verdict:
+def _judge(client: MlflowClient, config: ReleaseConfig, facts: RunFacts, policy: Gate) -> Verdict:
     from gme_release.baseline import find_baseline, read_baseline
     from gme_release.tracking import MODEL_DIGEST
 
@@ -130,9 +128,7 @@ def _judge(client: MlflowClient, config: ReleaseConfig, facts: RunFacts, policy:
     )
 
 
-def _verdict(
-    client: MlflowClient, run: Run, config: ReleaseConfig, facts: RunFacts, policy: PromotionPolicy
-) -> Verdict:
+def _verdict(client: MlflowClient, run: Run, config: ReleaseConfig, facts: RunFacts, policy: Gate) -> Verdict:
     """The verdict that the run ended with; reached anew if it can't be read, or says open and nothing is registered."""
     from gme_release.registry import find_version
 

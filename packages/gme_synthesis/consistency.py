@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from gme_embedder.index import search
 from gme_synthesis.records import Draft, Fact, Passage, Reject
 
 Encode = Callable[[Sequence[str]], NDArray[np.float32]]
@@ -63,5 +62,7 @@ def lead_back(
     """Whether row ``own[i]`` of `vectors` is among the `top_k` nearest to ``questions[i]``, for each of them."""
     if not questions:
         return []
+    from gme_embedder.index import search  # torch, which who reads a config alone does not need
+
     _, rows = search(encode(questions), vectors, min(top_k, len(vectors)))
     return [bool(hit) for hit in (rows == np.asarray(own)[:, None]).any(axis=1)]

@@ -17,7 +17,7 @@ from gme_data.examples import Example, read_examples, write_examples
 from gme_data.images import ImageStore
 from gme_data.journal import Journal
 from gme_data.progress import Progress
-from gme_data.steps import Counts, Step, StepContext
+from gme_data.steps import Counts, StepContext
 from gme_embedder.frozen import MiniLM
 from gme_embedder.store import EmbeddingStore
 from gme_synthesis.assembly import NAMED_RECIPES, PICTURED_RECIPES, assemble
@@ -186,6 +186,3 @@ def skipped(config: SynthesisConfig, judge: Path | None) -> dict[str, str]:
         return {}
     none = config.picture_filter == "none"
     return {"picture-score": "picture_filter is none" if none else "no champion is registered yet to judge by"}
-
-
-SYNTHESIZE = Step("synthesize", "data/synthetic", synthesize)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from gme_data.errors import FoundryError
-from gme_data.examples import write_examples
+from gme_data.examples import read_examples, write_examples
 from gme_data.images import ImageStore
 from gme_data.progress import tell, track
-from gme_data.steps import Counts, Step, StepContext
+from gme_data.steps import Counts, StepContext
 from gme_training.catalog import Catalog
 from gme_training.config import MiningConfig, TrainingConfig
 from gme_training.curves import Curve, plot_curves, read_curve, write_curves
@@ -67,6 +67,32 @@ def train(config: TrainingConfig, inputs: Mapping[str, Path], context: StepConte
     return {"steps": len(curve), "ranks": config.ranks, "final_loss": round(curve[-1]["loss"], 4)}
 
 
+def train_on_present(config: TrainingConfig, inputs: Mapping[str, Path], context: StepContext) -> Counts:
+    """As `train`, with only those shares of the mixtures that have examples: the others get their steps.
+
+    Raises:
+        FoundryError: As `train`, and if a phase is left without any share.
+    """
+    folders = [inputs[name] / EXAMPLES for name in ("synthetic", "extra") if name in inputs]
+    present = {example.source for folder in folders for example in read_examples(folder)}
+    return train(restrict(config, present), inputs, context)
+
+
+def restrict(stage: TrainingConfig, sources: Collection[str]) -> TrainingConfig:
+    """The stage with only the shares of these sources.
+
+    Raises:
+        FoundryError: A phase is left without any.
+    """
+    phases = []
+    for phase in stage.phases:
+        mixture = tuple(share for share in phase.mixture if share.source in sources)
+        if not mixture:
+            raise FoundryError(f"Phase {phase.name!r} has no source left that has examples.")
+        phases.append(phase.model_copy(update={"mixture": mixture}))
+    return stage.model_copy(update={"phases": tuple(phases)})
+
+
 def _whole_curve(job: Job) -> Curve:
     """The curve of a stage that is done; steps whose lines are damaged are told.
 
@@ -119,10 +145,3 @@ def mine(config: MiningConfig, inputs: Mapping[str, Path], context: StepContext)
         "with_negatives": sum(bool(example.negatives) for example in examples),
         "negatives": sum(len(example.negatives) for example in examples),
     }
-
-
-TRAIN_STAGE_0 = Step("train-0", "checkpoints/stage0", train, code=("gme_training.worker", "gme_training.trainer"))
-"""Stage 0 of training, which the shipped starter comes from."""
-TRAIN_STAGE_1 = Step("train-1", "checkpoints/stage1", train, code=("gme_training.worker", "gme_training.trainer"))
-MINE = Step("mine", "checkpoints/mined", mine)
-TRAIN_STAGE_2 = Step("train-2", "checkpoints/stage2", train, code=("gme_training.worker", "gme_training.trainer"))

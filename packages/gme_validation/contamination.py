@@ -37,19 +37,22 @@ class Trained:
     pictures: frozenset[str]
 
 
+Mask = Callable[[str], str]
+"""Puts a slot for every name in a text and normalises it."""
+
+
 def contamination_suites(
-    corpus: Corpus, examples: Sequence[Example], tasks: Sequence[Task], config: ValidationConfig
+    mask: Mask, examples: Sequence[Example], tasks: Sequence[Task], config: ValidationConfig
 ) -> list[Suite]:
-    """One suite for dev and one for test, a row for each query of each task."""
-    mask = name_mask(corpus)
+    """One suite for each split that has tasks, a row for each query of each task."""
     trained = gather(examples, mask, config.ngram)
+    splits = dict.fromkeys(task.card.split for task in tasks)
     return [
-        _suite(split, [task for task in tasks if task.card.split == split], trained, mask, config)
-        for split in ("dev", "test")
+        _suite(split, [task for task in tasks if task.card.split == split], trained, mask, config) for split in splits
     ]
 
 
-def name_mask(corpus: Corpus) -> Callable[[str], str]:
+def name_mask(corpus: Corpus) -> Mask:
     """A function that puts a slot for every name of a place and every phrase that points at one, and normalises."""
     names = {words(name) for name in corpus.places["name"].dropna()}
     names |= {
@@ -60,7 +63,7 @@ def name_mask(corpus: Corpus) -> Callable[[str], str]:
     return lambda text: pattern.sub(_SLOT, words(text))
 
 
-def gather(examples: Sequence[Example], mask: Callable[[str], str], ngram: int) -> Trained:
+def gather(examples: Sequence[Example], mask: Mask, ngram: int) -> Trained:
     """Index the training set once; where several examples match, the first is named."""
     queries: dict[tuple[str, str | None], str] = {}
     wordings: dict[str, str] = {}
@@ -86,9 +89,7 @@ def ngrams(text: str, n: int) -> Ngrams:
     return frozenset(tuple(parts[i : i + n]) for i in range(len(parts) - n + 1))
 
 
-def _suite(
-    split: str, tasks: Iterable[Task], trained: Trained, mask: Callable[[str], str], config: ValidationConfig
-) -> Suite:
+def _suite(split: str, tasks: Iterable[Task], trained: Trained, mask: Mask, config: ValidationConfig) -> Suite:
     rows = [
         _row(task, query, trained, mask, config.ngram)
         for task in tasks
@@ -108,7 +109,7 @@ def _suite(
     )
 
 
-def _row(task: Task, query: dict[Any, Any], trained: Trained, mask: Callable[[str], str], n: int) -> dict[str, Any]:
+def _row(task: Task, query: dict[Any, Any], trained: Trained, mask: Mask, n: int) -> dict[str, Any]:
     text = words(query["text"]) if isinstance(query["text"], str) else ""
     image = query["image"] if isinstance(query["image"], str) else None
     same = trained.queries.get((text, image))

@@ -6,14 +6,14 @@ from collections.abc import Container
 
 import pandas as pd
 
-from gme_validation.config import ValidationConfig
+from gme_validation.config import AtlasValidationConfig
 from gme_validation.suites import Expect, Suite, covers, holds, lengths, one_of, unique
 from gme_validation.tables import Corpus
 
 SPLITS = ("train", "dev", "test")
 
 
-def corpus_suites(corpus: Corpus, pictures: Container[str], config: ValidationConfig) -> list[Suite]:
+def corpus_suites(corpus: Corpus, pictures: Container[str], config: AtlasValidationConfig) -> list[Suite]:
     """Suites over places, passages, facts, wordings, pictographs, imagined places and entity groups.
 
     Args:
@@ -32,7 +32,7 @@ def corpus_suites(corpus: Corpus, pictures: Container[str], config: ValidationCo
     ]
 
 
-def _places(corpus: Corpus, pictures: Container[str], config: ValidationConfig) -> Suite:
+def _places(corpus: Corpus, pictures: Container[str], config: AtlasValidationConfig) -> Suite:
     frame = corpus.places.drop(columns="aliases")
     images = ("flag_twemoji", "flag_openmoji", "map", "locator")
     frame["pictures_stored"] = _stored(frame, images, pictures)
@@ -45,7 +45,7 @@ def _places(corpus: Corpus, pictures: Container[str], config: ValidationConfig) 
     )
 
 
-def _passages(corpus: Corpus, pictures: Container[str], config: ValidationConfig) -> Suite:
+def _passages(corpus: Corpus, pictures: Container[str], config: AtlasValidationConfig) -> Suite:
     split_of = dict(zip(corpus.places["place_id"], corpus.places["split"], strict=True))
     frame = corpus.passages.copy()
     frame["split_of_place"] = frame["place_id"].map(split_of) == frame["split"]
@@ -110,7 +110,7 @@ def _wordings(corpus: Corpus) -> Suite:
     )
 
 
-def _pictographs(corpus: Corpus, pictures: Container[str], config: ValidationConfig) -> Suite:
+def _pictographs(corpus: Corpus, pictures: Container[str], config: AtlasValidationConfig) -> Suite:
     frame = corpus.pictographs.drop(columns=["aliases", "names"], errors="ignore")
     frame["pictures_stored"] = _stored(frame, ("twemoji", "openmoji"), pictures)
     frame["base_known"] = frame["base_id"].isin(frame["id"])

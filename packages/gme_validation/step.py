@@ -6,31 +6,50 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from gme_data.steps import Counts, Step, StepContext
-from gme_validation.config import ValidationConfig
-from gme_validation.contamination import contamination_suites
-from gme_validation.corpus_suites import corpus_suites
+from gme_data.errors import FoundryError
+from gme_data.items import TASK_TYPES
+from gme_data.steps import Counts, StepContext
+from gme_validation.config import AtlasValidationConfig, ValidationConfig
+from gme_validation.contamination import contamination_suites, name_mask, words
+from gme_validation.corpus_suites import SPLITS, corpus_suites
+from gme_validation.imported_suites import imported_suites
 from gme_validation.pictures import look_at_pictures, picture_suite
 from gme_validation.runner import run_suites
 from gme_validation.suites import Suite
-from gme_validation.tables import find_owners, read_corpus, read_tasks, read_training
+from gme_validation.tables import find_held_out, find_owners, read_corpus, read_tasks, read_training
 from gme_validation.task_suites import task_suites
-from gme_validation.training_suites import funnel_suites, training_suites
+from gme_validation.training_suites import (
+    ATLAS_FILTERS,
+    FILES_FILTERS,
+    examples_suite,
+    funnel_suites,
+    mix_suite,
+    read_splits,
+)
 from gme_validation.verdict import refuse, write_verdict
 
 REFUSED = "refused"
 """Folder in the step's log folder that keeps verdict, rows and Data Docs of a failed validation."""
 
 
-def validate(config: ValidationConfig, inputs: Mapping[str, Path], context: StepContext) -> Counts:
-    """Judge the inputs `corpus` and `synthetic`; write ``verdict.json``, ``docs/`` and ``failures/``.
+def validate(config: AtlasValidationConfig, inputs: Mapping[str, Path], context: StepContext) -> Counts:
+    """Judge the inputs `corpus`, an Atlas, and `synthetic`; see `judge`."""
+    return judge(atlas_suites(config, inputs["corpus"], inputs["synthetic"]), config, context)
+
+
+def validate_files(config: ValidationConfig, inputs: Mapping[str, Path], context: StepContext) -> Counts:
+    """Judge the inputs `corpus`, an imported one, and `synthetic`; see `judge`."""
+    return judge(files_suites(config, inputs["corpus"], inputs["synthetic"]), config, context)
+
+
+def judge(suites: Sequence[Suite], config: ValidationConfig, context: StepContext) -> Counts:
+    """Run the suites; write ``verdict.json``, ``docs/`` and ``failures/``.
 
     Raises:
         FoundryError: Something expected does not hold; names suite, expectation and the first rows that failed.
     """
     for leftover in ("docs", "failures"):  # pages of a killed run would stand among those of this one
         shutil.rmtree(context.staging / leftover, ignore_errors=True)
-    suites = build_suites(config, inputs["corpus"], inputs["synthetic"])
     judged = run_suites(suites, context.staging / "docs", config.failed_rows)
     write_verdict(context.staging, judged)
     failures = [failure for one in judged for failure in one.failures]
@@ -46,8 +65,8 @@ def validate(config: ValidationConfig, inputs: Mapping[str, Path], context: Step
     }
 
 
-def build_suites(config: ValidationConfig, corpus_folder: Path, synthetic: Path) -> Sequence[Suite]:
-    """All suites: corpus, pictures, training set, funnel, every task, contamination."""
+def atlas_suites(config: AtlasValidationConfig, corpus_folder: Path, synthetic: Path) -> Sequence[Suite]:
+    """All suites over Atlas: corpus, pictures, training set, funnel, every task, contamination."""
     corpus = read_corpus(corpus_folder / "corpus")
     looks = look_at_pictures(corpus_folder / "images")
     pictures = frozenset(looks["id"])
@@ -55,14 +74,53 @@ def build_suites(config: ValidationConfig, corpus_folder: Path, synthetic: Path)
     training = read_training(synthetic)
     examples = training.examples
     tasks = read_tasks(corpus_folder / "tasks")
+    # A dev pool must not show a test entity: recipes are chosen on dev.
+    pools = {"dev": SPLITS[:2], "test": SPLITS}
     return [
         *corpus_suites(corpus, pictures, config),
         picture_suite(looks, config),
-        *training_suites(training, owners, pictures, config),
-        *funnel_suites(synthetic, len(examples) + len(training.blank), config),
-        *(suite for task in tasks for suite in task_suites(task, owners, pictures, config)),
-        *contamination_suites(corpus, examples, tasks, config),
+        examples_suite(training, owners, pictures, config, TASK_TYPES),
+        mix_suite(examples, config),
+        *funnel_suites(synthetic, len(examples) + len(training.blank), ATLAS_FILTERS, config),
+        *(suite for task in tasks for suite in task_suites(task, owners, pictures, config, pools[task.card.split])),
+        *contamination_suites(name_mask(corpus), examples, tasks, config),
     ]
+
+
+def files_suites(config: ValidationConfig, corpus_folder: Path, synthetic: Path) -> Sequence[Suite]:
+    """All suites over a corpus of one's own: passages, captions, and the same for what was made of them.
+
+    A dev pool may show test entities here: it is all that was imported.
+    """
+    looks = look_at_pictures(synthetic / "images")
+    pictures = frozenset(looks["id"])
+    training = read_training(synthetic)
+    examples = training.examples
+    tasks = read_tasks(synthetic / "tasks", _splits_held_out(synthetic / "tasks"))
+    owners = find_held_out(tasks, examples)
+    made = sum(read_splits(synthetic).values()) + len(training.blank)
+    return [
+        *imported_suites(corpus_folder),
+        *([picture_suite(looks, config)] if len(looks) else []),  # of texts alone no task has a picture
+        examples_suite(training, owners, pictures, config),
+        *funnel_suites(synthetic, made, FILES_FILTERS, config),
+        *(suite for task in tasks for suite in task_suites(task, owners, pictures, config, SPLITS)),
+        *contamination_suites(words, examples, tasks, config),
+    ]
+
+
+def _splits_held_out(tasks: Path) -> list[str]:
+    """The splits that there are tasks of; a small corpus may have none for dev.
+
+    Raises:
+        FoundryError: There is none for test, so nothing could judge a model.
+    """
+    if not (tasks / "test").is_dir():
+        raise FoundryError(
+            f"{tasks}: no task was held out for test: too few entities, or too few questions about them.",
+            hint="Raise `synthesis.test`, or bring more passages.",
+        )
+    return [split for split in SPLITS if (tasks / split).is_dir()]
 
 
 def _move(source: Path, target: Path) -> None:
@@ -70,6 +128,3 @@ def _move(source: Path, target: Path) -> None:
     target.mkdir(parents=True)
     for path in sorted(source.iterdir()):
         shutil.move(path, target / path.name)
-
-
-VALIDATE = Step("validate", "runs/validation", validate)

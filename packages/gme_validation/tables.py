@@ -84,9 +84,9 @@ def read_corpus(folder: Path) -> Corpus:
     return Corpus(**frames)
 
 
-def read_tasks(folder: Path) -> list[Task]:
-    """All tasks of ``<folder>/<split>/<name>``, dev before test."""
-    return [_task(path) for split in ("dev", "test") for path in list_tasks(folder / split)]
+def read_tasks(folder: Path, splits: Iterable[str] = ("dev", "test")) -> list[Task]:
+    """All tasks of ``<folder>/<split>/<name>``, in the order of the splits."""
+    return [_task(path) for split in splits for path in list_tasks(folder / split)]
 
 
 def read_training(folder: Path) -> Training:
@@ -114,6 +114,27 @@ def find_owners(corpus: Corpus) -> Owners:
     for frame, columns in _pictured(corpus):
         for column in columns:
             _claim(pictures, zip(frame[column], frame["split"], strict=True))
+    return Owners(groups, pictures)
+
+
+def find_held_out(tasks: Iterable[Task], examples: Iterable[Example]) -> Owners:
+    """Owners where only tasks and examples say so: what a query of a task is about is held out, all else is trained on.
+
+    A picture belongs to the entities that it stands for in a query, or as the answer to one.
+    """
+    groups: dict[str, str] = {}
+    pictures: dict[str, str] = {}
+    for example in examples:
+        _claim(groups, [(example.entity_group, "train")])
+        items = (example.query, example.positive, *example.negatives)
+        _claim(pictures, [(item.image, "train") for item in items])
+    for task in tasks:
+        split = task.card.split
+        _claim(groups, [(group, "train") for group in task.corpus["entity_group"]])
+        _claim(groups, [(group, split) for group in task.queries["entity_group"]])
+        answers = task.corpus["id"].isin(set(task.qrels["doc_id"]))
+        _claim(pictures, [(image, "train") for image in task.corpus["image"][~answers]])
+        _claim(pictures, [(image, split) for image in (*task.queries["image"], *task.corpus["image"][answers])])
     return Owners(groups, pictures)
 
 
@@ -146,9 +167,3 @@ def modality(text: object, image: object) -> str:
     has_text = isinstance(text, str) and bool(text.strip())
     has_image = isinstance(image, str) and bool(image)
     return ("I" if has_image else "") + ("T" if has_text else "") or "empty"
-
-
-def expected_modalities(task_type: str) -> tuple[str, str]:
-    """Modalities of query and document of a task type; a visual document is a picture."""
-    query, _, document = task_type.partition("->")
-    return query, "I" if document == "VD" else document

@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Sequence
 
 import pandas as pd
 
+from gme_data.items import modalities_of
 from gme_validation.config import ValidationConfig
 from gme_validation.suites import Suite, between, holds, lengths, one_of, unique
-from gme_validation.tables import Owners, Task, expected_modalities, modality
+from gme_validation.tables import Owners, Task, modality
 
 
-def task_suites(task: Task, owners: Owners, pictures: Container[str], config: ValidationConfig) -> list[Suite]:
-    """Suites ``<split>.<task>.corpus``, ``.queries`` and ``.qrels``."""
+def task_suites(
+    task: Task, owners: Owners, pictures: Container[str], config: ValidationConfig, pool: Sequence[str]
+) -> list[Suite]:
+    """Suites ``<split>.<task>.corpus``, ``.queries`` and ``.qrels``; entities in the pool are of the splits `pool`."""
     name = f"{task.card.split}.{task.card.name}"
     return [
-        _documents(f"{name}.corpus", task, owners, pictures, config),
+        _documents(f"{name}.corpus", task, owners, pictures, config, pool),
         _queries(f"{name}.queries", task, owners, pictures, config),
         _qrels(f"{name}.qrels", task),
     ]
 
 
-def _documents(name: str, task: Task, owners: Owners, pictures: Container[str], config: ValidationConfig) -> Suite:
+def _documents(
+    name: str, task: Task, owners: Owners, pictures: Container[str], config: ValidationConfig, pool: Sequence[str]
+) -> Suite:
     frame = _with_items(task.corpus, owners, pictures)
-    # A dev pool must not show a test entity: recipes are chosen on dev.
-    allowed = ("train", "dev") if task.card.split == "dev" else ("train", "dev", "test")
     return Suite(
         name,
         frame,
@@ -32,9 +35,9 @@ def _documents(name: str, task: Task, owners: Owners, pictures: Container[str], 
         ("id", "entity_group", "licence"),
         (
             unique("id"),
-            one_of("modality", (expected_modalities(task.card.task_type)[1],), "documents of the task's type"),
+            one_of("modality", (modalities_of(task.card.task_type)[1],), "documents of the task's type"),
             holds("picture_stored", "a document's picture is in the store"),
-            one_of("owner", allowed, "split of the entities in the pool"),
+            one_of("owner", pool, "split of the entities in the pool"),
             lengths("said", 0, config.max_text_chars, "length of the text"),
         ),
     )
@@ -51,7 +54,7 @@ def _queries(name: str, task: Task, owners: Owners, pictures: Container[str], co
         ("id", "entity_group", "subset", "licence"),
         (
             unique("id"),
-            one_of("modality", (expected_modalities(task.card.task_type)[0],), "queries of the task's type"),
+            one_of("modality", (modalities_of(task.card.task_type)[0],), "queries of the task's type"),
             holds("picture_stored", "a query's picture is in the store"),
             one_of("owner", (owner,), f"entities of the queries are {task.card.subset}"),
             between("relevant", 1, None, "every query has a relevant document"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,26 +13,30 @@ from pydantic import NonNegativeInt
 
 from gme_data.errors import FoundryError
 from gme_data.examples import Example
-from gme_data.items import TASK_TYPES, Item
+from gme_data.items import TASK_TYPES, Item, modalities_of
 from gme_data.parquet import read_shards
 from gme_data.structured import StructureError, read_json
-from gme_validation.config import ValidationConfig
+from gme_validation.config import AtlasValidationConfig, ValidationConfig
 from gme_validation.suites import Suite, between, covers, holds, lengths, one_of, unique
-from gme_validation.tables import Owners, Training, expected_modalities, modality
+from gme_validation.tables import Owners, Training, modality
 
 _NAMED = ("id", "task_type", "source", "instruction", "entity_group", "batch_key", "licence", "split")
-_FILTERS = ("consistency", "entity", "picture", "picture-filter", "deduplicate", "decontaminate")
+ATLAS_FILTERS = ("consistency", "entity", "picture", "picture-filter", "deduplicate", "decontaminate")
+FILES_FILTERS = (
+    *("clean", "near-duplicate", "question", "consistency", "entity", "leak", "pictures", "picture-filter"),
+    *("deduplicate", "decontaminate"),
+)
 _NO_FILTERS = ("write", "assemble", "merge")  # they change what is counted, so what goes in is not what comes out
 
 
-def training_suites(
-    training: Training, owners: Owners, pictures: Container[str], config: ValidationConfig
-) -> list[Suite]:
-    """Suites over the examples and over their mix of task types and modalities."""
-    return [_examples(training, owners, pictures, config), _mix(training.examples, config)]
-
-
-def _examples(training: Training, owners: Owners, pictures: Container[str], config: ValidationConfig) -> Suite:
+def examples_suite(
+    training: Training,
+    owners: Owners,
+    pictures: Container[str],
+    config: ValidationConfig,
+    task_types: Sequence[str] = (),
+) -> Suite:
+    """The suite over the training examples; each of `task_types` must have some."""
     rows = [_row(example, owners, pictures) for example in training.examples]
     blank = [{name: row[name] for name in _NAMED} | {"items_are_something": False} for row in training.blank]
     return Suite(
@@ -44,7 +48,7 @@ def _examples(training: Training, owners: Owners, pictures: Container[str], conf
             unique("id"),
             holds("items_are_something", "query, positive and negatives have a text or a picture"),
             one_of("task_type", TASK_TYPES, "the nine task types"),
-            covers("task_type", TASK_TYPES, "every task type has examples"),
+            *([covers("task_type", task_types, "every task type has examples")] if task_types else []),
             one_of("split", ("train",), "only the train part is trained on"),
             one_of("group_split", ("train",), "no entity group of dev or test is trained on"),
             one_of("picture_split", ("train",), "no picture of a dev or test entity is trained on"),
@@ -61,7 +65,7 @@ def _examples(training: Training, owners: Owners, pictures: Container[str], conf
 def _row(example: Example, owners: Owners, pictures: Container[str]) -> dict[str, Any]:
     items = (example.query, example.positive, *example.negatives)
     images = [item.image for item in items if item.image]
-    query, document = expected_modalities(example.task_type)
+    query, document = modalities_of(example.task_type)
     return {
         "id": example.id,
         "task_type": example.task_type,
@@ -93,7 +97,8 @@ def _modality(item: Item) -> str:
     return modality(item.text, item.image)
 
 
-def _mix(examples: Sequence[Example], config: ValidationConfig) -> Suite:
+def mix_suite(examples: Sequence[Example], config: AtlasValidationConfig) -> Suite:
+    """The suite over the shares of the nine task types."""
     counts = Counter(example.task_type for example in examples)
     total = max(len(examples), 1)
     rows = [{"task_type": name, "examples": counts[name], "share": counts[name] / total} for name in TASK_TYPES]
@@ -122,25 +127,51 @@ class _Funnel:
     steps: tuple[_Step, ...]
 
 
-def funnel_suites(synthetic: Path, examples: int, config: ValidationConfig) -> list[Suite]:
+@dataclass(frozen=True, slots=True)
+class _Splits:
+    """What is read of it besides, where examples of all splits come out of one funnel."""
+
+    splits: dict[str, NonNegativeInt]
+
+
+def funnel_suites(synthetic: Path, examples: int, filters: Sequence[str], config: ValidationConfig) -> list[Suite]:
     """Suites over ``funnel.json`` and ``rejects/``: every loss has a step and a reason, and the numbers agree.
+
+    Args:
+        synthetic: Folder of the training set.
+        examples: Examples of all splits, which the funnel must end in.
+        filters: Steps that must have run, and may not refuse too much.
+        config: How much that is.
 
     Raises:
         FoundryError: ``funnel.json`` or the rejects are missing or unreadable.
     """
     path = synthetic / "funnel.json"
     try:
-        rows = [_funnel_row(step) for step in read_json(path, _Funnel).steps]
+        rows = [_funnel_row(step, filters) for step in read_json(path, _Funnel).steps]
     except (FileNotFoundError, StructureError) as error:
         raise FoundryError(f"{path}: not a funnel: {error}", hint="Run `gme synthesize` again.") from error
     rejects = pd.DataFrame(read_shards(synthetic / "rejects", "rejects"))
     refused = int(sum(row["rejected"] for row in rows))
-    suites = [_funnel(pd.DataFrame(rows), examples, config)]
+    suites = [_funnel(pd.DataFrame(rows), examples, filters, config)]
     # A funnel without a single reject is allowed; then there is no table of rejects to judge.
     return suites + ([_rejects(rejects, refused, [row["step"] for row in rows])] if refused or len(rejects) else [])
 
 
-def _funnel_row(step: _Step) -> dict[str, Any]:
+def read_splits(synthetic: Path) -> Mapping[str, int]:
+    """Examples by split, as the funnel of a corpus of one's own tells.
+
+    Raises:
+        FoundryError: ``funnel.json`` is missing or unreadable.
+    """
+    path = synthetic / "funnel.json"
+    try:
+        return read_json(path, _Splits).splits
+    except (FileNotFoundError, StructureError) as error:
+        raise FoundryError(f"{path}: not a funnel: {error}", hint="Run `gme synthesize` again.") from error
+
+
+def _funnel_row(step: _Step, filters: Sequence[str]) -> dict[str, Any]:
     rejected = sum(step.rejected.values())
     counted = step.step not in _NO_FILTERS
     return {
@@ -149,21 +180,21 @@ def _funnel_row(step: _Step) -> dict[str, Any]:
         "kept": step.kept,
         "rejected": rejected,
         "unexplained": step.seen - step.kept - rejected if counted else 0,
-        "filtered_share": rejected / max(step.seen, 1) if step.step in _FILTERS else 0.0,
+        "filtered_share": rejected / max(step.seen, 1) if step.step in filters else 0.0,
     }
 
 
-def _funnel(frame: pd.DataFrame, examples: int, config: ValidationConfig) -> Suite:
+def _funnel(frame: pd.DataFrame, examples: int, filters: Sequence[str], config: ValidationConfig) -> Suite:
     last = frame.index == len(frame) - 1
     frame["agrees_with_examples"] = ~last | (frame["kept"] == examples)
     return Suite(
         "synthesis.funnel",
         frame,
-        (len(_FILTERS), None),
+        (len(filters), None),
         ("step", "seen", "kept", "rejected"),
         (
             unique("step"),
-            covers("step", _FILTERS, "every filter ran"),
+            covers("step", filters, "every filter ran"),
             between("kept", 1, None, "no step loses everything"),
             between("unexplained", 0, 0, "what is lost has a reason"),
             between("filtered_share", 0, config.max_reject_share, "no filter refuses too much"),

@@ -22,7 +22,7 @@ from gme_embedder.config import ModelConfig
 from gme_embedder.precision import native_precision
 from umrb.chance import ChanceSystem
 from umrb.config import BaselineConfig
-from umrb.heads import TASK_TYPES, trained_heads
+from umrb.heads import SINGLE_MODALITY_TYPES, trained_heads
 from umrb.lexical import LexicalSystem
 from umrb.results import SCORES, write_scores
 from umrb.runner import VECTORS, Runner
@@ -42,6 +42,8 @@ def run_baselines(config: BaselineConfig, inputs: Mapping[str, Path], context: S
     folder = inputs["corpus"] / "tasks" / config.scoring.split
     tasks = load_tasks(folder, config.scoring.tasks)
     runner = Runner(context.staging, Journal(context.staging, "scores"), config.scoring)
+    if not any(_for_heads(task.card) for task in tasks):
+        config = config.model_copy(update={"systems": tuple(name for name in config.systems if name != "heads")})
     makers = build_baselines(config, VectorStore(context.staging / VECTORS), inputs["corpus"])
     systems = [runner.score(make(), tasks) for make in makers]
     write_scores(context.staging / SCORES, systems)
@@ -54,7 +56,7 @@ def build_baselines(config: BaselineConfig, store: VectorStore, corpus: Path) ->
     Args:
         config: Which, and how they are made.
         store: Where vectors are kept.
-        corpus: Atlas, whose train part some learn from.
+        corpus: Its train part is what heads learn from.
     """
     makers: dict[str, Callable[[], System]] = {
         "random": ChanceSystem,
@@ -71,7 +73,7 @@ def build_baselines(config: BaselineConfig, store: VectorStore, corpus: Path) ->
 
 
 def _for_heads(card: TaskCard) -> bool:
-    return card.task_type in TASK_TYPES
+    return card.task_type in SINGLE_MODALITY_TYPES
 
 
 def fresh(model: ModelConfig, config: BaselineConfig) -> Encoder:

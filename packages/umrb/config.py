@@ -6,13 +6,12 @@ from typing import Literal
 
 from pydantic import Field
 
+from gme_data.items import TaskType
 from gme_data.settings import Frozen
 from gme_embedder.config import ModelConfig
 
 REPORTED = ("hit_rate_at_1", "hit_rate_at_5", "hit_rate_at_10", "ndcg_at_5", "ndcg_at_10", "mrr_at_10")
 """Metrics of every task, beside its headline metric."""
-
-TaskType = Literal["T->T", "I->I", "T->I", "T->VD", "I->T", "T->IT", "IT->T", "IT->I", "IT->IT"]
 
 
 class ScoringConfig(Frozen):
@@ -52,8 +51,8 @@ class EvaluationConfig(Frozen):
 class HeadsConfig(Frozen):
     """Heads on frozen encoders. Rates and lengths were chosen on the dev part."""
 
-    sources: tuple[str, ...] = ("pictograph", "pictograph-name", "flag", "flag-description")
-    """Sources of Atlas's training examples that they learn from; each between single pictures and single texts."""
+    sources: tuple[str, ...] = ()
+    """Sources of training examples that they learn from; empty means all between single pictures and single texts."""
     dimension: int = Field(256, ge=1)
     """Numbers of a vector."""
     pixels: int = Field(112, ge=32)

@@ -1,4 +1,4 @@
-"""Heads: a linear map, trained on Atlas's train part, from what two frozen encoders see into one space.
+"""Heads: a linear map, trained on the corpus's train part, from what two frozen encoders see into one space.
 
 What half a minute of training buys without touching an encoder: EfficientNet-lite0 for pictures, MiniLM for texts,
 between them the symmetric contrastive loss of CLIP (Radford et al. 2021, figure 3), in which other examples of the same
@@ -27,7 +27,7 @@ from umrb.config import HeadsConfig
 from umrb.systems import Encoder
 from umrb.vectors import Vectors
 
-TASK_TYPES = frozenset({"I->I", "T->I", "I->T"})
+SINGLE_MODALITY_TYPES = frozenset({"I->I", "T->I", "I->T"})
 """Between single pictures and single texts; of texts alone MiniLM needs no head."""
 
 
@@ -56,13 +56,23 @@ class FrozenPair:
 def trained_heads(corpus: Path, config: HeadsConfig) -> Encoder:
     """Train, and encode by what came of it.
 
+    Args:
+        corpus: Has examples in ``examples/train``, as Atlas brings along, or in ``train``, as synthesis writes them.
+        config: Which of them.
+
     Raises:
         FoundryError: The corpus has no training examples of the configured sources.
     """
-    examples = [one for one in read_examples(corpus / "examples" / "train") if one.source in config.sources]
+    own = corpus / "examples" / "train"
+    examples = [
+        example
+        for example in read_examples(own if own.is_dir() else corpus / "train")
+        if example.task_type in SINGLE_MODALITY_TYPES and (not config.sources or example.source in config.sources)
+    ]
     if not examples:
         raise FoundryError(
-            f"{corpus} has no training examples of {', '.join(config.sources)}.",
+            f"{corpus} has no training examples between single pictures and texts"
+            f"{' of ' + ', '.join(config.sources) if config.sources else ''}.",
             hint="See baselines.heads.sources; or leave `heads` out of baselines.systems.",
         )
     frozen = FrozenPair(config.pixels)

@@ -51,7 +51,7 @@ def edit(name: str, old: str, new: str) -> Callable[[Path], object]:
         (append("flows/chain.py", "#\n" * MAX_LINES), f"flows/chain.py: {MAX_LINES + 1} lines, more than {MAX_LINES}"),
         (append("packages/atlas/world.py", "WORLD = 1\n"), "packages/atlas/world.py: a module opens with a docstring"),
         (
-            append("flows/chain.py", "import json\nCHAIN = json.loads('{}')\n"),
+            append("flows/chain.py", "import json\nNOTHING = json.loads('{}')\n"),
             "flows/chain.py:3: reads with json.loads, and not by the door in packages/gme_data/structured.py",
         ),
         (append("flows/chain.py", "Kind.model_validate_json(text)\n"), "reads with Kind.model_validate_json"),

@@ -15,14 +15,13 @@ from support.ranks import free_port
 from support.shapes import make_examples
 from support.zero_steps import STEPS, config_of
 
-from atlas.step import CORPUS
+from flows.chains import ATLAS, SYNTHESIZE
 from gme_cli.main import run as run_command
 from gme_data.errors import FoundryError
 from gme_data.examples import write_examples
 from gme_data.images import write_images
 from gme_data.settings import Frozen
-from gme_data.steps import Step, StepContext, execute
-from gme_synthesis.step import SYNTHESIZE
+from gme_data.steps import PlannedStep, Step, StepContext, execute
 from gme_training.job import Job
 from gme_training.launched import lead
 
@@ -51,8 +50,8 @@ def workspace(tmp_path: Path) -> Path:
         write_examples(context.staging / "train", examples)
         return {}
 
-    for step, run in ((CORPUS, draw), (SYNTHESIZE, ask)):
-        execute(Step(step.name, step.output, run), Nothing(), {}, tmp_path)
+    for step, run in ((ATLAS, draw), (SYNTHESIZE, ask)):
+        execute(PlannedStep(Step(step.name, run, step.output), Nothing(), {}), tmp_path)
     stage = config_of("lora", 1).model_dump(mode="json")
     (tmp_path / "pipeline.yaml").write_text(yaml.safe_dump({"name": "shapes", "stage_1": stage, "stage_2": stage}))
     return tmp_path

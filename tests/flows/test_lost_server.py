@@ -43,7 +43,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What Prefect does in place of a pipeline; the last thing is raised."""
     does: list[Any] = []
 
-    def pipeline(*_: object) -> None:
+    def pipeline(*_: object, **__: object) -> None:
         flows.pipeline._ended.extend(does[:-1])
         raise does[-1]
 

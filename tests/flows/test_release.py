@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import subprocess
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -12,7 +13,7 @@ from uuid import UUID
 import pytest
 from support.small import CONFIG, HERE, Small
 
-from flows.chain import CHAIN
+from flows.chains import pipeline_chain
 from flows.config import load_pipeline
 from flows.release import reproduce, require_same_code, rescore
 from gme_data.errors import FoundryError
@@ -34,8 +35,9 @@ def released(finished: tuple[Small, dict[str, Any]], tmp_path_factory: pytest.Te
         subprocess.run(["git", *command], cwd=home, check=True)
     key = tmp_path_factory.mktemp("keys") / "release.pem"
     make_key(key)
-    config = load_pipeline(CONFIG).release
-    return workspace, create_release(workspace, config, "v1", key, checkout=home, same_code=require_same_code)
+    config = load_pipeline(CONFIG)
+    same_code = partial(require_same_code, pipeline_chain(config))
+    return workspace, create_release(workspace, config.release, "v1", key, checkout=home, same_code=same_code)
 
 
 def test_a_task_scores_the_same(released: tuple[Path, Release], tmp_path: Path) -> None:
@@ -59,7 +61,7 @@ def test_the_record_is_of_the_run(released: tuple[Path, Release]) -> None:
     assert {dataset.step for dataset in record.datasets} == {"corpus", "synthesize", "mine"}
     assert all(dataset.licences for dataset in record.datasets)
     assert record.instructions["place-question-t2t"]
-    assert set(record.source.steps) == set(CHAIN)
+    assert set(record.source.steps) == set(pipeline_chain(load_pipeline(CONFIG)).names)
     assert record.seeds["stage_1.seed"] == 17
     assert released[1].git_tag == "small@v1.0.0"
     with sqlite3.connect(released[0] / "runs" / "prefect" / "prefect.db") as database:
@@ -69,10 +71,10 @@ def test_the_record_is_of_the_run(released: tuple[Path, Release]) -> None:
 
 
 def test_other_code_is_refused(released: tuple[Path, Release]) -> None:
-    steps = released[1].record.source.steps
-    require_same_code(steps)
+    steps, chain = released[1].record.source.steps, pipeline_chain(load_pipeline(CONFIG))
+    require_same_code(chain, steps)
     with pytest.raises(FoundryError, match="other code than this checkout's: report"):
-        require_same_code({**steps, "report": "0" * 64})
+        require_same_code(chain, {**steps, "report": "0" * 64})
 
 
 @pytest.mark.slow

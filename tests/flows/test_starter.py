@@ -12,7 +12,6 @@ import yaml
 from support.shapes import make_examples
 from support.small import CONFIG, Small
 
-import flows.starter
 from flows.ship import LARGEST, ship
 from flows.starter import StageZeroConfig, make_starter
 from gme_data.digests import sha256_file
@@ -21,7 +20,7 @@ from gme_data.examples import write_examples
 from gme_data.images import ImageStore, write_images
 from gme_data.items import Item
 from gme_data.settings import load_config
-from gme_data.steps import Step, StepContext
+from gme_data.steps import StepContext
 from gme_embedder.config import ModelConfig
 from gme_embedder.embedder import Embedder
 from gme_embedder.starter import WEIGHTS, shipped_digest
@@ -65,7 +64,7 @@ def test_stage_0_ends_in_a_file_that_makes_a_fresh_model_the_trained_one(
     finished: tuple[Small, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     finished[0].copy(tmp_path, "data/atlas", "data/synthetic")  # the same recipe makes the same data
-    monkeypatch.setattr(flows.starter, "data_step", lambda _: Step("starter-data", "data/starter", write_shapes))
+    monkeypatch.setattr("atlas.starter.step.run", write_shapes)
     config = StageZeroConfig.model_validate(RECIPE)
     made = make_starter(config, tmp_path, tmp_path / "downloads")
     package = tmp_path / "package"

@@ -36,7 +36,7 @@ def test_a_week(tmp_path: Path) -> None:
 
     closed = fire_day(tmp_path, 5, today=5, good=False)
     assert (closed.record.state, closed.record.result["version"]) == ("gate-closed", None)
-    assert "hit_rate_at_10" in closed.record.detail
+    assert "above untrained" in closed.record.detail
 
     fire_and_be_killed(tmp_path, 6)
     last = records(tmp_path)[-1]

@@ -124,7 +124,7 @@ def test_a_hostile_override_ends_with_2(tmp_path: Path, capsys: pytest.CaptureFi
     "command",
     [
         "embed --model NAME --input NAME --output out", "search --image NAME", "plan --config NAME",
-        "plan --workspace NAME", "corpus import --passages NAME", "serve --corpus NAME", "umrb run --model NAME",
+        "plan --workspace NAME", "corpus import --config NAME", "serve --corpus NAME", "umrb run --model NAME",
         "promote 1 --workspace NAME", "release verify NAME", "study NAME", "export --model NAME --output out",
         "doctor --workspace NAME", "pipeline --config NAME",
     ],
@@ -168,8 +168,9 @@ def test_a_pipe_as_picture_or_funnel_or_table_is_refused(tmp_path: Path, capsys:
     with pytest.raises(FoundryError, match="no regular file"):
         _read(pipe)
     refused(capsys, pipe, "synthesize", "--plan", "--funnel")
-    own = str(ROOT / "examples" / "own-corpus" / "own.yaml")
-    refused(capsys, pipe, "corpus", "import", "--workspace", str(tmp_path / "ws"), "--config", own, "--passages")
+    own = ["--config", str(ROOT / "examples" / "own-corpus" / "own.yaml"), "--workspace", str(tmp_path / "ws")]
+    assert run(["corpus", "import", *own, "--set", f"corpus.passages={pipe}"]) == 2
+    assert pipe.name in capsys.readouterr().err
 
 
 def test_a_defect_of_ours_is_told_below_the_workspace_and_want_of_memory_is_none(

@@ -21,7 +21,7 @@ from gme_data.errors import FoundryError
 from gme_data.journal import Journal
 from gme_data.manifest import NAME, damage, read_manifest, require
 from gme_data.settings import Frozen
-from gme_data.steps import STAGING, Step, StepContext, execute, find_done, step_key
+from gme_data.steps import STAGING, PlannedStep, Step, StepContext, execute, find_done
 
 
 class Config(Frozen):
@@ -44,7 +44,7 @@ def _work(context: StepContext, number: int, sleep: float) -> int:
     return number
 
 
-STEP = Step("write", "out/units", _write_units)
+STEP = Step("write", _write_units, "out/units")
 
 
 def worked(workspace: Path) -> list[int]:
@@ -52,8 +52,8 @@ def worked(workspace: Path) -> list[int]:
 
 
 def test_second_run_does_nothing(tmp_path: Path) -> None:
-    first = execute(STEP, Config(), {}, tmp_path)
-    second = execute(STEP, Config(), {}, tmp_path)
+    first = execute(PlannedStep(STEP, Config(), {}), tmp_path)
+    second = execute(PlannedStep(STEP, Config(), {}), tmp_path)
     assert not first.reused
     assert second.reused
     assert second.manifest == first.manifest
@@ -61,34 +61,36 @@ def test_second_run_does_nothing(tmp_path: Path) -> None:
 
 
 def test_config_change_redoes(tmp_path: Path) -> None:
-    execute(STEP, Config(), {}, tmp_path)
-    again = execute(STEP, Config(units=4), {}, tmp_path)
+    execute(PlannedStep(STEP, Config(), {}), tmp_path)
+    again = execute(PlannedStep(STEP, Config(units=4), {}), tmp_path)
     assert not again.reused
     assert json.loads((again.folder / "out.json").read_text()) == [0, 1, 2, 3]
     assert not list((tmp_path / "out" / STAGING).iterdir())
 
 
 def test_damaged_output_is_redone(tmp_path: Path) -> None:
-    first = execute(STEP, Config(), {}, tmp_path)
+    first = execute(PlannedStep(STEP, Config(), {}), tmp_path)
     (first.folder / "out.json").write_text("[9, 9, 9]")
     assert damage(first.folder, first.manifest) == ["out.json: content changed"]
     with pytest.raises(FoundryError, match="Damaged input"):
         require(first.folder, "write")
-    assert not execute(STEP, Config(), {}, tmp_path).reused
+    assert not execute(PlannedStep(STEP, Config(), {}), tmp_path).reused
     assert json.loads((first.folder / "out.json").read_text()) == [0, 1, 2]
 
 
 def test_input_content_is_in_the_key(tmp_path: Path) -> None:
-    one = execute(STEP, Config(), {}, tmp_path / "a")
-    other = execute(STEP, Config(units=5), {}, tmp_path / "b")
-    key_of = lambda outcome: step_key(STEP, Config(), {"up": outcome.manifest})[0]  # noqa: E731
-    assert key_of(one) != key_of(other)
-    assert find_done(STEP, key_of(one), tmp_path / "a") is None
+    one = execute(PlannedStep(STEP, Config(), {}), tmp_path / "a")
+    other = execute(PlannedStep(STEP, Config(units=5), {}), tmp_path / "b")
+    after = lambda outcome: PlannedStep(STEP, Config(), {"up": outcome})  # noqa: E731
+    assert after(one).key != after(other).key
+    assert find_done(after(one), tmp_path / "a") is None
 
 
 def test_kill_then_rerun_redoes_only_what_was_lost(tmp_path: Path) -> None:
     config = Config(units=6, sleep=0.3)
-    process = multiprocessing.get_context("fork").Process(target=execute, args=(STEP, config, {}, tmp_path))
+    process = multiprocessing.get_context("fork").Process(
+        target=execute, args=(PlannedStep(STEP, config, {}), tmp_path)
+    )
     process.start()
     log = tmp_path / "runs/steps/write/work.log"
     while not (log.exists() and len(worked(tmp_path)) >= 3):
@@ -96,7 +98,7 @@ def test_kill_then_rerun_redoes_only_what_was_lost(tmp_path: Path) -> None:
     os.kill(process.pid or 0, signal.SIGKILL)
     process.join()
     assert not (tmp_path / STEP.output).exists()
-    execute(STEP, config, {}, tmp_path)
+    execute(PlannedStep(STEP, config, {}), tmp_path)
     done = worked(tmp_path)
     assert sorted(set(done)) == list(range(6))
     assert len(done) <= 7  # at most the unit in flight was done twice
@@ -104,10 +106,10 @@ def test_kill_then_rerun_redoes_only_what_was_lost(tmp_path: Path) -> None:
 
 
 def test_publication_cut_short_is_finished_without_work(tmp_path: Path) -> None:
-    first = execute(STEP, Config(), {}, tmp_path)
+    first = execute(PlannedStep(STEP, Config(), {}), tmp_path)
     staged = tmp_path / "out" / STAGING / f"units-{first.manifest.key[:16]}"
     first.folder.rename(staged)
-    again = execute(STEP, Config(), {}, tmp_path)
+    again = execute(PlannedStep(STEP, Config(), {}), tmp_path)
     assert again.reused
     assert worked(tmp_path) == [0, 1, 2]
     assert read_manifest(tmp_path / STEP.output) == first.manifest
@@ -139,7 +141,7 @@ def test_a_death_at_any_rename_or_deletion_of_a_publication_loses_no_work(
             for name in ("rename", "replace", "unlink", "rmdir"):
                 patch.setattr(Path, name, lambda self, *rest, name=name, **_: getattr(os, name)(self, *rest))
             try:
-                execute(STEP, config, {}, workspace)
+                execute(PlannedStep(STEP, config, {}), workspace)
             except Died:
                 return False
         return True
@@ -147,11 +149,11 @@ def test_a_death_at_any_rename_or_deletion_of_a_publication_loses_no_work(
     survived = 0
     while True:
         workspace = tmp_path / str(survived)
-        execute(STEP, Config(units=1), {}, workspace)
+        execute(PlannedStep(STEP, Config(units=1), {}), workspace)
         ended = run_until_death(workspace, Config(units=2), survived)
         published = (workspace / STEP.output, *(workspace / "out" / STAGING).glob("*"))
         assert any((folder / "out.json").exists() for folder in published)
-        again = execute(STEP, Config(units=2), {}, workspace)
+        again = execute(PlannedStep(STEP, Config(units=2), {}), workspace)
         assert json.loads((again.folder / "out.json").read_text()) == [0, 1]
         assert worked(workspace).count(1) == 1 or survived < 2, "a unit in the journal was done again"
         assert not list((workspace / "out" / STAGING).iterdir())
@@ -179,7 +181,7 @@ def test_files_their_names_and_the_rename_are_on_disk_in_that_order(
 
     monkeypatch.setattr(os, "fsync", fsync)
     monkeypatch.setattr(Path, "rename", rename)
-    folder = execute(STEP, Config(), {}, tmp_path).folder
+    folder = execute(PlannedStep(STEP, Config(), {}), tmp_path).folder
     renamed = done.index(f"rename {folder}")
     before = [line for line in done[:renamed] if STAGING in line and ".journal" not in line]
     assert Path(before[0]).name == "out.json"
@@ -190,13 +192,13 @@ def test_files_their_names_and_the_rename_are_on_disk_in_that_order(
 
 def test_a_second_writer_is_refused(tmp_path: Path) -> None:
     process = multiprocessing.get_context("fork").Process(
-        target=execute, args=(STEP, Config(units=4, sleep=0.5), {}, tmp_path)
+        target=execute, args=(PlannedStep(STEP, Config(units=4, sleep=0.5), {}), tmp_path)
     )
     process.start()
     while not list(tmp_path.rglob(".journal-units")):
         time.sleep(0.02)
     with pytest.raises(FoundryError, match="Another process is running the step 'write'"):
-        execute(STEP, Config(units=4, sleep=0.5), {}, tmp_path)
+        execute(PlannedStep(STEP, Config(units=4, sleep=0.5), {}), tmp_path)
     process.join()
 
 
@@ -227,7 +229,7 @@ def test_code_digest_follows_imports(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_code_digest_imports_nothing_that_it_digests() -> None:
     """Or every rerun would wait for torch before it could say that nothing is to be done."""
-    asked = "from gme_data.digests import code_digest; code_digest(['gme_embedder.embedder', 'umrb.step'])"
+    asked = "from gme_data.digests import code_digest; code_digest(['gme_embedder.embedder', 'umrb.evaluation'])"
     told = "; import sys; print(sorted({'torch', 'umrb', 'gme_embedder'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", asked + told], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

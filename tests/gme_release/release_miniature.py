@@ -24,11 +24,14 @@ OUTPUTS = {
     "evaluate": "runs/evaluation",
     "report": "runs/report",
 }
+RULES = {"above_baselines": ["untrained"], "min_type_queries": 20}
+"""Of any pipeline."""
 POLICY = {
+    **RULES,
     "required_tasks": ["flag-i2i", "place-question-t2t"],
     "floors": [{"task": "place-question-t2t", "metric": "hit_rate_at_10", "min": 0.5}],
-    "above_baselines": ["untrained"],
 }
+"""With what holds of one."""
 
 
 def task_score(name: str, task_type: str, metric: str, value: float) -> dict[str, object]:
@@ -113,7 +116,7 @@ def build_workspace(root: Path, seed: int = 0, scores: dict[str, object] | None 
     manifests["report"] = seal(report, "report", {"evaluation": manifests["evaluate"].content, "model": model})
     policy = root / "mlflow" / "promotion.yaml"
     policy.parent.mkdir(exist_ok=True)
-    policy.write_text(yaml.safe_dump(POLICY))
+    policy.write_text(yaml.safe_dump(RULES))
     return facts_of(root, manifests)
 
 
@@ -126,6 +129,7 @@ def facts_of(root: Path, manifests: dict[str, Manifest]) -> RunFacts:
         outputs=OUTPUTS,
         workspace=root,
         versions=VersionedOutputs(folders, "../dvc-store"),
+        tasks=("flag-i2i", "place-question-t2t"),
     )
 
 

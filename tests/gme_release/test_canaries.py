@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from release_miniature import POLICY
 from test_follower import begin
 
 from gme_cli.main import run
@@ -54,11 +52,8 @@ def test_nothing_that_is_recorded_holds_it(facts: RunFacts, config: ReleaseConfi
     follower.settle()
     told_facts = replace(facts, config=smuggled, tags={"gme.followed": follower.name, "gme.x": ADDRESSES[0]})
     manifests = {name: replace(manifest, config=smuggled) for name, manifest in facts.manifests.items()}
-    policy = workspace / "mlflow" / "promotion.yaml"
-    policy.write_text(json.dumps({**POLICY, "required_tasks": [ADDRESSES[0]]}))
-    found = register(workspace, config, replace(told_facts, manifests=manifests))
+    found = register(workspace, config, replace(told_facts, manifests=manifests, tasks=(ADDRESSES[0],)))
     assert not found.verdict.passed
-    policy.unlink()
     follower.close("FAILED")
     assert files_that_hold(workspace, CANARY) == []
     assert files_that_hold(workspace, "https://***@host/x")

@@ -10,14 +10,15 @@ from release_miniature import POLICY, good_scores
 
 from gme_data.errors import FoundryError
 from gme_data.settings import parse_config
-from gme_release.gate import PromotionPolicy, Verdict, judge, load_policy
+from gme_release.config import Floor, ReleaseConfig
+from gme_release.gate import Gate, Verdict, judge, load_policy
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 DIGEST = "d" * 64
 
 
 def judged(scores: dict[str, Any], scored: str = DIGEST) -> Verdict:
-    policy = parse_config(POLICY, PromotionPolicy, where="policy")
+    policy = parse_config(POLICY, Gate, where="policy")
     return judge(scores, policy, model_digest=DIGEST, scored_digest=scored, policy_digest="p")
 
 
@@ -26,7 +27,7 @@ def test_open() -> None:
     assert verdict.passed
     assert verdict.reasons == []
     assert verdict.to_json()["passed"] is True
-    assert len(verdict.checks) == 1 + 2 + 1 + 2
+    assert len(verdict.checks) == 1 + 2 + 1 + 3
 
 
 def _set(task: int, *keys: str, value: object) -> Callable[[dict[str, Any]], None]:
@@ -73,22 +74,36 @@ def test_a_verdict_without_checks_is_closed() -> None:
     assert not Verdict(DIGEST, "p", ()).passed
 
 
-def test_committed_policy_names_every_task_type(tmp_path: Path) -> None:
+def test_a_gate_is_the_rules_of_any_pipeline_with_what_holds_of_one(tmp_path: Path) -> None:
     policy = load_policy(Path("mlflow/promotion.yaml"), tmp_path)
-    assert {name.rpartition("-")[2] for name in policy.required_tasks} == {
-        "t2t", "i2i", "t2i", "i2t", "t2vd", "t2it", "it2t", "it2i", "it2it",
-    }  # fmt: skip
-    assert {floor.task for floor in policy.floors} <= set(policy.required_tasks)
+    floor = Floor(task="flag-i2i", metric="hit_rate_at_10", min=0.5)
+    gate = Gate.of(policy, ReleaseConfig(floors=(floor,)), ["flag-i2i", "look-i2i"])
+    assert (gate.required_tasks, gate.floors) == (("flag-i2i", "look-i2i"), (floor,))
+    assert (gate.above_baselines, gate.no_regression) == (policy.above_baselines, policy.no_regression)
+    with pytest.raises(FoundryError, match="required_tasks"):
+        Gate.of(policy, ReleaseConfig(), [])
+
+
+def test_a_type_of_few_queries_is_compared_only_within_the_whole() -> None:
+    scores = good_scores()
+    scores["tasks"][0]["baselines"]["untrained"] = 0.7  # type: ignore[index]
+    scores["tasks"][0]["queries"] = 19  # type: ignore[index]
+    assert judged(scores).passed, "19 queries are too few, and the mean over all tasks is above"
+    scores["tasks"][0]["queries"] = 20  # type: ignore[index]
+    assert judged(scores).reasons == ["above untrained/T->T: 0.600, baseline 0.700"]
+    scores["tasks"][1]["baselines"]["untrained"] = 0.9  # type: ignore[index]
+    assert "above untrained/all tasks: 0.700, baseline 0.800" in judged(scores).reasons
 
 
 def test_policy_of_the_workspace_comes_first_and_typos_are_named(tmp_path: Path) -> None:
     path = tmp_path / "mlflow" / "promotion.yaml"
     path.parent.mkdir()
-    path.write_text("required_tasks: [flag-i2i]\nfloor: []\n")
-    with pytest.raises(FoundryError, match="Did you mean 'floors'"):
+    path.write_text("limit: {}\n")
+    with pytest.raises(FoundryError, match="Did you mean 'limits'"):
         load_policy(Path("mlflow/promotion.yaml"), tmp_path)
-    path.write_text("required_tasks: []\n")
-    with pytest.raises(FoundryError, match="required_tasks"):
+    path.write_text("required_tasks: [flag-i2i]\nfloors: []\n")
+    with pytest.raises(FoundryError, match="floors, required_tasks: what holds of one pipeline") as old:
         load_policy(Path("mlflow/promotion.yaml"), tmp_path)
+    assert "under `release:`" in str(old.value.hint)
     with pytest.raises(FoundryError, match="not found"):
         load_policy(Path("mlflow/none.yaml"), tmp_path)

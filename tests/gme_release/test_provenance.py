@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 from mlflow import MlflowClient
-from release_miniature import POLICY, good_scores, write_model
+from release_miniature import RULES, good_scores, write_model
 
 from gme_data.errors import FoundryError
 from gme_data.manifest import Manifest, content_digest, list_files, write_manifest
@@ -68,15 +68,16 @@ def test_gme_register_with_another_seed(
     tmp_path: Path, empty_database: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The command as it is typed, over a chain of outputs that were made with seed 17."""
-    from flows.chain import CHAIN, link, section
+    from flows.chains import pipeline_chain
     from flows.config import load_pipeline
     from gme_cli.main import run
 
     tiny = Path(__file__).resolve().parents[2] / "configs" / "tiny.yaml"
     config = load_pipeline(tiny, ["stage_1.seed=17"])
     made: dict[str, Manifest] = {}
-    for name in CHAIN:
-        folder = tmp_path / link(name).load().output
+    chain = pipeline_chain(config)
+    for step in chain:
+        name, folder = step.name, tmp_path / step.output
         if name.startswith("train"):
             write_model(folder, seed=len(made))
         folder.mkdir(parents=True, exist_ok=True)
@@ -85,15 +86,15 @@ def test_gme_register_with_another_seed(
             (folder / "scores.json").write_text(json.dumps(good_scores()))
             (folder / "report.html").write_text("<h1>Report</h1>")
         files = list_files(folder)
-        inputs = {key: made[source].content for key, source in link(name).inputs.items()}
-        values = section(config, name).model_dump(mode="json")
+        inputs = {key: made[source].content for key, source in step.inputs.items()}
+        values = chain.section(step).model_dump(mode="json")
         content = content_digest(files)
         made[name] = Manifest(name, name, values, "0" * 64, inputs, files, content, {"queries": 20.0}, 1.0)
         write_manifest(folder, made[name])
     database(tmp_path).parent.mkdir(parents=True)
     shutil.copy(empty_database, database(tmp_path))
     (tmp_path / "mlflow").mkdir()
-    (tmp_path / "mlflow" / "promotion.yaml").write_text(yaml.safe_dump(POLICY))
+    (tmp_path / "mlflow" / "promotion.yaml").write_text(yaml.safe_dump(RULES))
     asked = ["--config", str(tiny), "--workspace", str(tmp_path), "--set", "stage_1.seed=99"]
     assert run(["register", *asked]) in (0, 3), capsys.readouterr().err
     client = open_client(tmp_path)

@@ -11,7 +11,7 @@ from release_miniature import POLICY, good_scores
 
 from gme_data.errors import FoundryError
 from gme_data.settings import parse_config
-from gme_release.gate import Cost, PromotionPolicy, judge
+from gme_release.gate import Cost, Gate, judge
 from gme_release.query_scores import ModelScores, TaskScores, read_scores, write_scores
 from gme_release.regression import NoRegression, compare
 
@@ -84,7 +84,7 @@ def test_a_record_that_cannot_be_read_closes_the_gate(tmp_path: Path) -> None:
     again = read_scores(tmp_path, "c")
     assert compare(measured("m"), again, RULE) == compare(measured("m"), measured("c"), RULE)
     (tmp_path / "queries.parquet").write_bytes(b"PAR1")
-    policy = parse_config(POLICY, PromotionPolicy, where="policy")
+    policy = parse_config(POLICY, Gate, where="policy")
     verdict = judge(
         good_scores(), policy, model_digest="d", scored_digest="d", policy_digest="p",
         comparison=lambda: (measured("m"), read_scores(tmp_path, "c")),
@@ -99,7 +99,7 @@ def test_a_record_that_cannot_be_read_closes_the_gate(tmp_path: Path) -> None:
 def test_limits_and_floors_of_types() -> None:
     raw = {**POLICY, "limits": {"max_megabytes": 10, "max_seconds_per_query": 0.5},
            "type_floors": [{"task_type": "T->T", "min": 0.7}, {"task_type": "T->VD", "min": 0.1}]}  # fmt: skip
-    policy = parse_config(raw, PromotionPolicy, where="policy")
+    policy = parse_config(raw, Gate, where="policy")
 
     def reasons(cost: Cost) -> list[str]:
         return judge(

@@ -9,9 +9,10 @@ from typing import Any
 
 from bad_server import Answer, Asked, asked_for, chat
 
-from gme_data.steps import Outcome, execute
+from flows.chains import IMPORT
+from gme_data.steps import Outcome, PlannedStep, execute
 from gme_synthesis.corpus.config import CorpusSynthesisConfig
-from gme_synthesis.corpus.importing import CORPUS_IMPORT, ImportConfig
+from gme_synthesis.corpus.import_config import ImportConfig
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "own-corpus"
 
@@ -24,7 +25,7 @@ def import_flags(workspace: Path, passages: Path = EXAMPLE / "passages.jsonl") -
         licence="CC0-1.0",
         source="signal-flags",
     )
-    return execute(CORPUS_IMPORT, config.sealed(), {}, workspace)
+    return execute(PlannedStep(IMPORT, config.sealed(), {}), workspace)
 
 
 def config(url: str = "", **changes: Any) -> CorpusSynthesisConfig:

@@ -16,12 +16,14 @@ import pytest
 from PIL import Image
 from signal_flags import EXAMPLE, import_flags
 
+from flows.chains import IMPORT
 from gme_cli.main import run
 from gme_data.errors import FoundryError
 from gme_data.parquet import read_shards
 from gme_data.settings import parse_config
-from gme_data.steps import execute
-from gme_synthesis.corpus.importing import CORPUS_IMPORT, ImportConfig, ImportSummary
+from gme_data.steps import PlannedStep, execute
+from gme_synthesis.corpus.import_config import ImportConfig
+from gme_synthesis.corpus.importing import ImportSummary
 from gme_synthesis.corpus.store import Corpus, open_corpus
 
 ROWS: list[dict[str, Any]] = [
@@ -35,7 +37,7 @@ ROWS: list[dict[str, Any]] = [
 
 def imported(workspace: Path, passages: Path, **config: Any) -> tuple[Corpus, Counter[str]]:
     given = {"passages": passages, "pictures": EXAMPLE / "pictures", "licence": "CC0-1.0", **config}
-    folder = execute(CORPUS_IMPORT, ImportConfig.model_validate(given).sealed(), {}, workspace).folder
+    folder = execute(PlannedStep(IMPORT, ImportConfig.model_validate(given).sealed(), {}), workspace).folder
     return open_corpus(folder), Counter(row["reason"] for row in read_shards(folder / "rejects", "rejects"))
 
 
@@ -158,10 +160,10 @@ def test_a_megabyte_passage_passes_through_csv(tmp_path: Path) -> None:
 def test_changed_files_are_imported_again_and_equal_ones_are_not(tmp_path: Path) -> None:
     path = write_rows(tmp_path / "p.jsonl", ROWS)
     config = ImportConfig(passages=path)
-    first = execute(CORPUS_IMPORT, config.sealed(), {}, tmp_path)
-    assert execute(CORPUS_IMPORT, config.sealed(), {}, tmp_path).reused
+    first = execute(PlannedStep(IMPORT, config.sealed(), {}), tmp_path)
+    assert execute(PlannedStep(IMPORT, config.sealed(), {}), tmp_path).reused
     write_rows(path, ROWS[:1])
-    again = execute(CORPUS_IMPORT, config.sealed(), {}, tmp_path)
+    again = execute(PlannedStep(IMPORT, config.sealed(), {}), tmp_path)
     assert not again.reused
     assert again.manifest.content != first.manifest.content
 
@@ -339,7 +341,8 @@ def test_two_pictures_of_a_table_with_one_name_are_told(tmp_path: Path) -> None:
 def test_the_command_tells_what_was_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_lines(tmp_path / "p.jsonl", [{"id": "1", "text": "One."}, {"id": "1", "text": "Two."}, "x"])
     (tmp_path / "own.yaml").write_text(
-        "corpus: {passages: p.jsonl}\nstage_1: {ranks: 1, phases: [{name: m, steps: 1, mixture: [{source: question, "
+        "name: own\ncorpus: {kind: files, passages: p.jsonl}\n"
+        "stage_1: {ranks: 1, phases: [{name: m, steps: 1, mixture: [{source: question, "
         "batch_size: 4, grouped: 0}]}]}\n"
     )
     command = ["corpus", "import", "--config", str(tmp_path / "own.yaml"), "--workspace", str(tmp_path / "work")]
@@ -355,10 +358,10 @@ def test_the_command_tells_what_was_refused(tmp_path: Path, capsys: pytest.Captu
 def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
     """Passages of the second import alone are larger than what it may take more than the first."""
     script = (
-        "import json, resource, sys; from pathlib import Path; from gme_data.steps import execute\n"
-        "from gme_synthesis.corpus.importing import CORPUS_IMPORT, ImportConfig\n"
+        "import json, resource, sys; from pathlib import Path; from gme_data.steps import PlannedStep, execute\n"
+        "from flows.chains import IMPORT; from gme_synthesis.corpus.import_config import ImportConfig\n"
         "folder = Path(sys.argv[1])\n"
-        "execute(CORPUS_IMPORT, ImportConfig(passages=folder / 'p.jsonl').sealed(), {}, folder)\n"
+        "execute(PlannedStep(IMPORT, ImportConfig(passages=folder / 'p.jsonl').sealed(), {}), folder)\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)\n"
     )
     peaks = []

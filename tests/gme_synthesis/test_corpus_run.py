@@ -16,16 +16,17 @@ import pytest
 from bad_server import Answer, Asked, asked_for, chat, serve
 from signal_flags import EXAMPLE, config, import_flags, write
 
+from flows.chains import SYNTHESIZE_CORPUS
 from gme_data.errors import FoundryError
 from gme_data.examples import Example, read_examples
 from gme_data.images import ImageStore
 from gme_data.items import TASK_TYPES
 from gme_data.manifest import content_digest, list_files
 from gme_data.parquet import read_shards
-from gme_data.steps import Outcome, StepContext, execute
+from gme_data.steps import Outcome, PlannedStep, StepContext, execute
 from gme_data.tasks import RetrievalTask, list_tasks, load_card, load_task, save_task
 from gme_synthesis.corpus.config import CorpusSynthesisConfig
-from gme_synthesis.corpus.run import SYNTHESIZE_CORPUS, synthesize_corpus
+from gme_synthesis.corpus.run import synthesize_corpus
 
 
 @pytest.fixture(scope="module")
@@ -150,23 +151,23 @@ def test_ray_gives_the_same_errors(with_ray: dict[str, Any], corpus: Outcome, tm
 def test_a_finished_synthesis_is_done_in_no_time_and_asks_nobody(corpus: Outcome, tmp_path: Path) -> None:
     with serve(write) as stub:
         settings = config(stub.url)
-        first = execute(SYNTHESIZE_CORPUS, settings, {"corpus": corpus}, tmp_path)
+        first = execute(PlannedStep(SYNTHESIZE_CORPUS, settings, {"corpus": corpus}), tmp_path)
         asked = len(stub.asked)
         assert asked > 90
         started = time.monotonic()
-        again = execute(SYNTHESIZE_CORPUS, settings, {"corpus": corpus}, tmp_path)
+        again = execute(PlannedStep(SYNTHESIZE_CORPUS, settings, {"corpus": corpus}), tmp_path)
         assert again.reused
         assert time.monotonic() - started < 5
         # Another config is another key, but every answer is on record.
-        changed = execute(SYNTHESIZE_CORPUS, config(stub.url, seed=1, test=0.3), {"corpus": corpus}, tmp_path)
+        changed = execute(
+            PlannedStep(SYNTHESIZE_CORPUS, config(stub.url, seed=1, test=0.3), {"corpus": corpus}), tmp_path
+        )
         assert changed.manifest.content != first.manifest.content
         assert len(stub.asked) == asked
         usage = funnel(first.folder)["usage"]
         assert usage["all"] == {"requests": asked, "tokens_in": 100 * asked, "tokens_out": 20 * asked, "dollars": 0.0}
         assert funnel(changed.folder)["usage"] == usage
-    events = [
-        json.loads(line) for line in (tmp_path / "runs/steps/synthesize-corpus/events.jsonl").read_text().splitlines()
-    ]
+    events = [json.loads(line) for line in (tmp_path / "runs/steps/synthesize/events.jsonl").read_text().splitlines()]
     assert {"question", "entity", "consistency"} <= set(events[0]["seconds"])
 
 

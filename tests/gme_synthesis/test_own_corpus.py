@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from gme_cli.main import run
-from gme_embedder.embedder import Embedder
 
 ROOT = Path(__file__).parents[2]
 
@@ -23,46 +22,64 @@ def commands(page: str) -> list[list[str]]:
     return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("gme ")]
 
 
-def test_the_commands_of_the_page_lead_to_a_model(
+def own(workspace: Path) -> list[str]:
+    return ["--config", str(ROOT / "examples" / "own-corpus" / "own.yaml"), "--workspace", str(workspace)]
+
+
+def test_the_steps_of_the_page_run_alone_and_are_found_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     monkeypatch.chdir(tmp_path)
-    said = commands("own-corpus.md")
-    assert [line[:2] for line in said[:3]] == [["corpus", verb] for verb in ("import", "synthesize", "train")]
-    for line in said[:3]:
-        assert run(line) == 0, capsys.readouterr().err
-    shown = capsys.readouterr().out
-    assert "51 passages, 52 pictures" in shown
-    assert re.search(r"picture-question-it2t +hit_rate_at_5 +0\.\d{3}", shown)
-    vectors = Embedder.load(tmp_path / "work" / "checkpoints" / "own").encode(["Which flag is red?"])
-    assert vectors.shape[0] == 1
-    assert run([*said[1], "--json"]) == 0
+    whole, *steps = commands("own-corpus.md")[:4]
+    assert whole[0] == "pipeline"
+    assert [step[:2] for step in steps] == [["corpus", "import"], ["synthesize", "--config"], ["validate", "--config"]]
+    for step in steps:
+        assert run(step) == 0, capsys.readouterr().err
+    assert "51 passages, 52 pictures" in capsys.readouterr().out
+    assert run([*steps[1], "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["reused"] is True
-    for line, steps in ((said[1], ["synthesize-corpus"]), (said[2], ["own-train-1", "own-evaluate"])):
-        assert run([*line, "--dry-run", "--json"]) == 0
-        planned = json.loads(capsys.readouterr().out)
-        assert {one["state"] for one in planned} == {"done"}
-        assert [one["name"] for one in planned if one["name"] in steps] == steps
+    assert run([*whole, "--dry-run", "--json"]) == 0
+    states = {state["name"]: state["state"] for state in json.loads(capsys.readouterr().out)}
+    assert {name for name, state in states.items() if state == "done"} == {"corpus", "synthesize", "validate"}
 
 
-def test_mistakes_of_a_stranger_end_in_clear_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    own = str(ROOT / "examples" / "own-corpus" / "own.yaml")
-    work = ["--workspace", str(tmp_path)]
-    assert run(["corpus", "synthesize", "--config", own, *work]) == 2
-    assert "gme corpus import" in capsys.readouterr().err
-    assert run(["corpus", "import", "--config", own, "--passages", str(tmp_path / "x.jsonl"), *work]) == 2
-    assert "No such file" in capsys.readouterr().err
-    assert run(["corpus", "import", "--config", own, "--set", "synthesis.writer.kind=endpoint", *work]) == 2
-    assert "needs a section `endpoint`" in capsys.readouterr().err
-    assert run(["corpus", "import", "--config", own, "--set", "synthesis.serach.by=none", *work]) == 2
-    assert "Did you mean 'search'" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["synthesize"], "gme corpus import"),
+        (["corpus", "import", "--set", "corpus.passages=/none/x.jsonl"], "No such file"),
+        (["corpus", "import", "--set", "synthesis.writer.kind=endpoint"], "needs a section `endpoint`"),
+        (["pipeline", "--set", "synthesis.serach.by=none"], "Did you mean 'search'"),
+        (["corpus", "import", "--set", "corpus.kind=atlas"], "corpus.passages: unknown field"),
+    ],
+)
+def test_mistakes_of_a_stranger_end_in_clear_errors(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: list[str], message: str
+) -> None:
+    assert run([*command, *own(tmp_path)]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "data").exists()
+
+
+def test_the_default_world_is_not_imported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["corpus", "import", "--workspace", str(tmp_path)]) == 2
+    assert "expected a corpus of your own" in capsys.readouterr().err
+
+
+def test_a_corpus_of_which_nothing_is_held_out_is_refused_before_it_is_trained_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    none = [*own(tmp_path), "--set", "synthesis.test=0", "--set", "synthesis.dev=0"]
+    for step in (["corpus", "import"], ["synthesize"]):
+        assert run([*step, *none]) == 0, capsys.readouterr().err
+    assert run(["validate", *none]) == 2
+    assert "no task was held out for test" in capsys.readouterr().err
 
 
 def test_a_dry_run_says_what_would_be_done_and_does_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    own = str(ROOT / "examples" / "own-corpus" / "own.yaml")
-    assert run(["corpus", "import", "--config", own, "--workspace", str(tmp_path), "--dry-run"]) == 0
-    assert re.search(r"corpus-import +run +never made", capsys.readouterr().out)
+    assert run(["corpus", "import", *own(tmp_path), "--dry-run"]) == 0
+    assert "corpus: run (never made)" in capsys.readouterr().out
     assert not list(tmp_path.iterdir())
 
 

@@ -12,7 +12,6 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from gme_cli.data_value import restrict
 from gme_cli.main import run
 from gme_data.errors import FoundryError
 from gme_data.examples import Example
@@ -33,6 +32,7 @@ from gme_synthesis.steps.generation import GenerationConfig
 from gme_synthesis.value import as_default_sources
 from gme_synthesis.world import World, read_world
 from gme_training.config import PhaseConfig, SourceShare, TrainingConfig
+from gme_training.step import restrict
 
 PAPER = CorpusSynthesisConfig(generation=GenerationConfig(path="flux"))
 
@@ -182,11 +182,9 @@ def test_the_champion_refuses_flags_that_look_wrong_and_is_asked_once(
 def test_what_data_is_worth_is_measured_by_one_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     small = ["--config", str(Path(__file__).parents[1] / "flows" / "small.yaml"), "--workspace", str(tmp_path)]
     own = ["--config", str(Path(__file__).parents[2] / "examples" / "own-corpus" / "own.yaml"), *small[2:]]
-    for command in (["atlas", "build", *small], ["synthesize", *small], ["corpus", "import", "--atlas", *own]):
-        assert run(command) == 0, capsys.readouterr().err
-    assert run(["corpus", "synthesize", *own]) == 0, capsys.readouterr().err
-    capsys.readouterr()
-    study = ["corpus", "value", "--synthetic", str(tmp_path / "data" / "own"), "--pipeline", small[1], *small[2:]]
+    study = ["corpus", "value", "--pipeline", small[1], *own]
+    assert run([*study, "--dry-run", "--json"]) == 0, capsys.readouterr().err
+    assert {state["state"] for state in json.loads(capsys.readouterr().out)} == {"run"}
     assert run([*study, "--json"]) == 0, capsys.readouterr().err
     rows = {row["variant"]: row for row in json.loads(capsys.readouterr().out)}
     assert list(rows) == ["none", "template", "synthetic", "both"]

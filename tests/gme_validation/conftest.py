@@ -20,9 +20,9 @@ from gme_data.items import TASK_TYPES, Item
 from gme_data.parquet import write_shards
 from gme_data.steps import StepContext
 from gme_data.tasks import Document, Query, RetrievalTask, TaskCard, save_task
-from gme_validation.config import ValidationConfig
+from gme_validation.config import AtlasValidationConfig
 from gme_validation.runner import Judged, run_suites
-from gme_validation.step import build_suites, validate
+from gme_validation.step import atlas_suites, validate
 
 LICENCE = "CC0-1.0"
 SPLITS = ("train", "dev", "test")
@@ -203,7 +203,7 @@ def world(tmp_path: Path) -> TinyWorld:
     return TinyWorld(tmp_path)
 
 
-CONFIG = ValidationConfig(
+CONFIG = AtlasValidationConfig(
     min_places=3, min_pictographs=3, min_examples=9, min_queries=2, min_pool=4, min_picture_side=16
 )
 
@@ -213,7 +213,7 @@ def judge(world: TinyWorld, tmp_path: Path) -> Callable[[str], Judged]:
     """Judge one suite over the world as it is on disk."""
 
     def run(name: str) -> Judged:
-        suites = {suite.name: suite for suite in build_suites(CONFIG, world.corpus, world.synthetic)}
+        suites = {suite.name: suite for suite in atlas_suites(CONFIG, world.corpus, world.synthetic)}
         return run_suites([suites[name]], tmp_path / "docs", failed_rows=3)[0]
 
     return run

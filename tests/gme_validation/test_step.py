@@ -14,8 +14,8 @@ import pytest
 
 from gme_data.errors import FoundryError
 from gme_data.items import Item
-from gme_validation.config import ValidationConfig
-from gme_validation.step import build_suites
+from gme_validation.config import AtlasValidationConfig
+from gme_validation.step import atlas_suites
 
 World = Any  # conftest's TinyWorld; conftest files can't be imported by name
 
@@ -227,7 +227,7 @@ def test_a_column_that_is_not_there_or_of_another_type_names_file_and_column(
     left = rows.drop_columns([column])
     pq.write_table(left if values is None else left.append_column(column, pa.array([values] * len(rows))), path)
     with pytest.raises(FoundryError, match=rf"{path.name}: column.*{column}"):
-        build_suites(ValidationConfig(), world.corpus, world.synthetic)
+        atlas_suites(AtlasValidationConfig(), world.corpus, world.synthetic)
 
 
 @pytest.mark.parametrize(
@@ -238,4 +238,4 @@ def test_a_column_that_is_not_there_or_of_another_type_names_file_and_column(
 def test_a_damaged_funnel_names_its_file(world: World, text: str) -> None:
     (world.synthetic / "funnel.json").write_text(text)
     with pytest.raises(FoundryError, match=r"funnel\.json: not a funnel"):
-        build_suites(ValidationConfig(), world.corpus, world.synthetic)
+        atlas_suites(AtlasValidationConfig(), world.corpus, world.synthetic)

@@ -13,9 +13,9 @@ from typing import Never
 
 from support.killed_run import CONFIG
 
+from flows.chains import train_step
 from gme_data import steps
 from gme_data.manifest import Manifest
-from gme_training.step import TRAIN_STAGE_1
 
 
 def die(*_: object) -> Never:
@@ -33,7 +33,8 @@ def main(world: Path, workspace: Path, functions: list[str]) -> None:
         assert callable(getattr(steps, name))
         setattr(steps, name, die)
     inputs = {name: given(world / name) for name in ("corpus", "synthetic")}
-    steps.execute(TRAIN_STAGE_1, CONFIG, inputs, workspace)
+    stage = train_step("train-1", "stage_1", "checkpoints/stage1", {})
+    steps.execute(steps.PlannedStep(stage, CONFIG, inputs), workspace)
 
 
 if __name__ == "__main__":

@@ -67,10 +67,10 @@ def main(workspace: Path, what: str) -> None:
             logging.getLogger("alembic").warning("no route to %s", LEAK)
             raise ValueError(f"can't connect to {LEAK}") from OSError(LEAK)
 
-        pipeline._run_chain = lambda config, workspace: work()  # the real chain takes minutes
+        pipeline._run_chain = lambda *_, **__: work()  # the real chain takes minutes
         if what == "leaks":
             pipeline.record = leak
-            pipeline._run_chain = lambda config, workspace: pipeline._record(config, {}, workspace)
+            pipeline._run_chain = lambda config, chain, workspace, **_: pipeline._record(config, chain, {}, workspace)
         print(pipeline.run_pipeline(load_pipeline(CONFIG), workspace).seconds)  # noqa: T201
 
 

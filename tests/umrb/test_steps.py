@@ -17,9 +17,11 @@ from gme_data.errors import FoundryError
 from gme_data.steps import StepContext
 from gme_embedder.config import ModelConfig
 from gme_embedder.embedder import Embedder
+from umrb.baselines import run_baselines
 from umrb.config import BaselineConfig, EvaluationConfig, HeadsConfig, ReportConfig, ScoringConfig
+from umrb.evaluation import run_evaluation
+from umrb.report.build import build_report
 from umrb.results import read_scores
-from umrb.step import BASELINES, EVALUATE, REPORT
 
 SCORING = ScoringConfig(resamples=100)
 MODEL = ModelConfig(text_layers=1)
@@ -50,10 +52,10 @@ def finished(corpus: Path, publish: Publish, tmp_path_factory: pytest.TempPathFa
     inputs = {"corpus": corpus, "model": publish(home / "model", "train-2")}
     inputs["synthetic"] = publish(home / "synthetic", "synthesize")
     config = EvaluationConfig(scoring=SCORING)
-    EVALUATE.run(config, inputs, context(home / "evaluation"))
+    run_evaluation(config, inputs, context(home / "evaluation"))
     inputs["evaluation"] = publish(home / "evaluation", "evaluate", config.model_dump(mode="json"))
     heads = HeadsConfig(steps=100, batch_size=16)
-    BASELINES.run(BaselineConfig(scoring=SCORING, model=MODEL, heads=heads), inputs, context(home / "baselines"))
+    run_baselines(BaselineConfig(scoring=SCORING, model=MODEL, heads=heads), inputs, context(home / "baselines"))
     inputs["baselines"] = publish(home / "baselines", "baselines")
     return inputs
 
@@ -61,7 +63,7 @@ def finished(corpus: Path, publish: Publish, tmp_path_factory: pytest.TempPathFa
 @pytest.fixture(scope="module")
 def report(finished: Inputs, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report")
-    REPORT.run(ReportConfig(), finished, context(folder))
+    build_report(ReportConfig(), finished, context(folder))
     return folder
 
 
@@ -211,7 +213,7 @@ def test_every_plot_has_its_data_beside_it(report: Path) -> None:
 
 
 def test_two_reports_of_the_same_inputs_have_the_same_bytes(finished: Inputs, report: Path, tmp_path: Path) -> None:
-    REPORT.run(ReportConfig(), finished, context(tmp_path))
+    build_report(ReportConfig(), finished, context(tmp_path))
     for path in sorted(p for p in report.rglob("*") if p.is_file()):
         assert (tmp_path / path.relative_to(report)).read_bytes() == path.read_bytes(), path.name
 
@@ -223,7 +225,7 @@ def test_how_long_a_step_took_is_no_part_of_the_report(finished: Inputs, report:
         shutil.copytree(folder, slower[name])
         manifest = json.loads((folder / "_manifest.json").read_text())
         (slower[name] / "_manifest.json").write_text(json.dumps({**manifest, "seconds": manifest["seconds"] + 100}))
-    REPORT.run(ReportConfig(), slower, context(tmp_path / "report"))
+    build_report(ReportConfig(), slower, context(tmp_path / "report"))
     assert (tmp_path / "report" / "report.html").read_bytes() == (report / "report.html").read_bytes()
 
 
@@ -231,13 +233,13 @@ def test_a_model_without_curves_still_gets_a_report(finished: Inputs, publish: P
     shutil.copytree(finished["model"], tmp_path / "model")
     (tmp_path / "model" / "curves.json").unlink()
     inputs = {**finished, "model": publish(tmp_path / "model", "train-2")}
-    REPORT.run(ReportConfig(), inputs, context(tmp_path / "report"))
+    build_report(ReportConfig(), inputs, context(tmp_path / "report"))
     assert "without training curves" in (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
 
 
 def test_a_missing_input_is_told_with_the_step_that_makes_it(finished: Inputs, tmp_path: Path) -> None:
     with pytest.raises(FoundryError, match="has not been made") as caught:
-        REPORT.run(ReportConfig(), {**finished, "baselines": tmp_path}, context(tmp_path / "report"))
+        build_report(ReportConfig(), {**finished, "baselines": tmp_path}, context(tmp_path / "report"))
     assert "gme baselines" in (caught.value.hint or "")
 
 
@@ -248,7 +250,7 @@ def test_scores_of_different_task_versions_are_not_put_side_by_side(
     scores = (tmp_path / "baselines" / "scores.json").read_text().replace('"pool": 12', '"pool": 13')
     (tmp_path / "baselines" / "scores.json").write_text(scores)
     with pytest.raises(FoundryError, match="another version of the task"):
-        REPORT.run(
+        build_report(
             ReportConfig(),
             {**finished, "baselines": publish(tmp_path / "baselines", "baselines")},
             context(tmp_path / "report"),

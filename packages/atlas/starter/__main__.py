@@ -7,8 +7,12 @@ import sys
 from pathlib import Path
 
 from atlas.starter.config import StarterConfig
-from atlas.starter.step import publish
+from atlas.starter.step import run
 from gme_data.errors import FoundryError
+from gme_data.manifest import require
+from gme_data.steps import Outcome, PlannedStep, Step, execute
+
+CORPUS = "data/atlas"
 
 
 def main() -> int:
@@ -19,8 +23,13 @@ def main() -> int:
     parser.add_argument("--pictures", type=int, default=StarterConfig().pictures, help="at most so many pictures")
     given = parser.parse_args()
     downloads = given.downloads or given.workspace / "data" / "packages"
+    folder = given.workspace / CORPUS
     try:
-        outcome = publish(StarterConfig(pictures=given.pictures), downloads.absolute(), given.workspace)
+        atlas = Outcome("corpus", folder, require(folder, "atlas build"), reused=True)
+        config = StarterConfig(pictures=given.pictures, downloads=downloads.absolute())
+        outcome = execute(
+            PlannedStep(Step("starter-data", run, "data/starter"), config, {"corpus": atlas}), given.workspace
+        )
     except FoundryError as error:
         sys.stderr.write(f"error: {error}\n" + (f"hint: {error.hint}\n" if error.hint else ""))
         return error.exit_code

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import Field
 
 from gme_data.settings import Frozen
@@ -30,3 +32,5 @@ class StarterConfig(Frozen):
     """Under so many other names each trained passage about a place is asked for."""
     languages: tuple[str, ...] = ("de", "es", "fr")
     """Languages besides English of names and captions; those that Atlas trains on."""
+    downloads: Path = Field(Path("data/packages"), exclude=True)
+    """Where package files are kept; changes no byte of the output, so it is no part of the step's key."""

@@ -148,7 +148,7 @@ def _record(
         datasets=facts.datasets,
         instructions=facts.instructions,
         environment={**machine(), **made_by.versions},
-        evaluation=evaluation_digest(manifests["corpus"], manifests["evaluate"]),
+        evaluation=evaluation_digest(manifests, "evaluate"),
         overall=facts.scores["overall"],
         types=facts.scores["types"],
         tasks=tuple(_task(task) for task in facts.scores["tasks"]),

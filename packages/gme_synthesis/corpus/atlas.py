@@ -10,21 +10,14 @@ from collections.abc import Iterator, Mapping
 from operator import attrgetter
 from pathlib import Path
 
-from gme_data.settings import Frozen
-from gme_data.steps import Counts, Step, StepContext
+from gme_data.steps import Counts, StepContext
 from gme_synthesis.candidates import Candidate
 from gme_synthesis.corpus.store import IMAGES, Caption, write_captions, write_passages
+from gme_synthesis.value_config import AtlasPassagesConfig
 from gme_synthesis.world import World, read_world
 
 
-class AtlasCorpusConfig(Frozen):
-    """Which part of Atlas."""
-
-    split: str = "train"
-    """``train`` for examples; ``dev`` and ``test`` only to judge writers by."""
-
-
-def import_atlas(config: AtlasCorpusConfig, inputs: Mapping[str, Path], context: StepContext) -> Counts:
+def import_atlas(config: AtlasPassagesConfig, inputs: Mapping[str, Path], context: StepContext) -> Counts:
     """Write a split of the input `atlas` as a corpus; see `gme_synthesis.corpus.store`.
 
     Raises:
@@ -68,6 +61,3 @@ def captions_of(world: World) -> Iterator[Caption]:
     for place in world.places.values():
         for image in place.flags.values():
             yield Caption(image, place.name, place.entity_group, world.picture_licences[image])
-
-
-CORPUS_ATLAS = Step("corpus-import", "data/corpus", import_atlas)

@@ -49,7 +49,7 @@ class ClassifierConfig(Frozen):
 
 
 class SearchConfig(Frozen):
-    """Pictures by search."""
+    """How pictures are found: by search among those of the corpus or on the web."""
 
     by: Literal["none", "bank", "web"] = "bank"
     """``bank`` is the pictures of the corpus."""

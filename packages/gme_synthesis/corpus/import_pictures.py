@@ -61,6 +61,10 @@ class PictureSource:
             else:
                 self.passed_over.append(relative.as_posix())
 
+    def count(self) -> int | None:
+        """Number of pictures, where it is known without reading them."""
+        return len(self.files) if self._table is None else self._table.count()
+
     def identity(self) -> list[list[str]]:
         """Path below the folder and sha256 of every file; what a picture is called decides which rows find it."""
         if self._table is not None:

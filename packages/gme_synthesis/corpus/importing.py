@@ -13,19 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from pydantic import Field, field_validator
-
 from gme_data.cells import CellError, facts_cell, id_cell, list_cell, text_cell
-from gme_data.digests import sha256_json
-from gme_data.errors import FoundryError, did_you_mean
+from gme_data.errors import FoundryError
 from gme_data.images import ROW_GROUP_ROWS, SCHEMA
 from gme_data.parquet import write_shards
 from gme_data.progress import Progress
-from gme_data.settings import Frozen
-from gme_data.steps import Counts, Step, StepContext
+from gme_data.steps import Counts, StepContext
 from gme_data.structured import read_json
 from gme_data.tables import Row, RowError, Table, count_by_suffix, open_table
 from gme_synthesis.candidates import Candidate
+from gme_synthesis.corpus.import_config import COLUMNS, ImportConfig
 from gme_synthesis.corpus.import_index import ImportIndex, ReasonCount
 from gme_synthesis.corpus.import_pictures import PictureSource
 from gme_synthesis.corpus.store import IMAGES, write_captions, write_passages
@@ -33,62 +30,8 @@ from gme_synthesis.funnel import write_rejects
 from gme_synthesis.steps.cleaning import plain_label
 
 SUMMARY = "summary.json"
-COLUMNS = (
-    "id",
-    "text",
-    "title",
-    "aliases",
-    "kind",
-    "domain",
-    "entity_group",
-    "facts",
-    "picture",
-    "page",
-    "licence",
-    "source",
-)
-"""What a passage may say; only `text` must be there."""
 _BATCH_ROWS = 1000
 _TEXT_COLUMNS = ("text", "title", "kind", "domain", "entity_group", "picture", "page", "licence", "source")
-
-
-class ImportConfig(Frozen):
-    """Where passages and pictures are, and what their columns mean."""
-
-    passages: Path = Path("passages.jsonl")
-    """A .parquet, .jsonl, .csv or .tsv file (text formats also as .gz), a folder of them, or one of `datasets`."""
-    pictures: Path | None = None
-    """A folder of pictures, or a table with `bytes` (or `image`), `name` and perhaps `caption`."""
-    columns: dict[str, str] = Field(default={})
-    """Our name of a column -> theirs, where it differs, such as ``{text: body, title: heading}``."""
-    encoding: str = "utf-8"
-    """Of text formats, where it is not UTF-8: ``cp1252``, ``latin-1``, ``utf-16`` ..."""
-    licence: str = Field(default="LicenseRef-unknown", min_length=1)
-    """SPDX expression of passages and pictures that say none themselves."""
-    source: str = "own"
-    """What the corpus is called in the records."""
-    digest: str = ""
-    """Of the files; worked out by `sealed`, so that a change of them is a change of the step's key."""
-
-    @field_validator("columns")
-    @classmethod
-    def _are_known(cls, columns: dict[str, str]) -> dict[str, str]:
-        for name in columns:
-            if name not in COLUMNS:
-                near = did_you_mean(name, COLUMNS)
-                raise ValueError(f"passages have no {name!r}.{near} One of {', '.join(COLUMNS)}")
-        return columns
-
-    def sealed(self) -> ImportConfig:
-        """The same with the digest of what is there now: paths below the folders, and contents.
-
-        Raises:
-            FoundryError: A file or folder is missing, or of no kind that is read.
-        """
-        table = open_table(self.passages, self.encoding)
-        pictures = PictureSource(self.pictures)
-        read = [table.digest(), pictures.identity(), list(table.passed_over), pictures.passed_over]
-        return self.model_copy(update={"digest": sha256_json(read)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,6 +231,3 @@ def _picture_of(column: str, name: str, id_: str, row: Row, index: ImportIndex) 
     if match.problem:
         index.reject(f"{column}-{match.problem}", id_, row.location, match.detail)
     return match.image
-
-
-CORPUS_IMPORT = Step("corpus-import", "data/corpus", import_corpus)

@@ -27,7 +27,7 @@ from gme_data.examples import write_examples
 from gme_data.journal import atomic_write, fsync_file
 from gme_data.parquet import write_shards
 from gme_data.progress import Progress
-from gme_data.steps import Counts, Step, StepContext
+from gme_data.steps import Counts, StepContext
 from gme_embedder.store import EmbeddingStore
 from gme_synthesis.candidates import Candidate
 from gme_synthesis.corpus.chain import JUDGES, first_stretch, second_stretch
@@ -219,6 +219,3 @@ def _chunks(rows: Iterator[RowT], size: int) -> Iterator[list[RowT]]:
 def _worst(spool: Spool) -> str:
     reasons = spool.commonest(2)
     return f"Most was refused for {', '.join(reasons)}." if reasons else ""
-
-
-SYNTHESIZE_CORPUS = Step("synthesize-corpus", "data/own", synthesize_corpus)

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import cache, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from pydantic import Field
 
 from gme_data.digests import canonical_json
 from gme_data.errors import FoundryError
 from gme_data.settings import Frozen
-from gme_embedder import smollm
 from gme_synthesis.llm.protocol import Answered, Reply, Request
+
+if TYPE_CHECKING:
+    import torch
 
 _LAYERS, _VOCABULARY = 30, 49152
 
@@ -56,13 +57,12 @@ class LocalModel:
             for (number, _), reply in zip(batch, replies, strict=True):
                 answered(number, reply)
 
-    @torch.inference_mode()
     def _complete(self, requests: list[Request]) -> list[Reply]:
         model, tokenizer = _load(self._config.path, self._config.device)
         texts = [request.prompt.completion(request.given) for request in requests]
         inputs = tokenizer(texts, return_tensors="pt", padding=True).to(self._config.device)
         length = inputs["input_ids"].shape[1]
-        made = model.generate(
+        made = model.generate(  # which computes without gradients
             **inputs,
             max_new_tokens=max(request.prompt.max_tokens for request in requests),
             do_sample=False,
@@ -85,6 +85,8 @@ def _ended(
     _: Any,  # noqa: ANN401 - scores, which it is given as well
 ) -> torch.Tensor:
     """Which rows have a line for each field, or came to the end of their block, bool [b]; prompts end at `start`."""
+    import torch
+
     texts = tokenizer.batch_decode(tokens[:, start:])
     ended = [
         "\n\n" in text or text.count("\n") >= len(request.prompt.fields)
@@ -122,7 +124,10 @@ def _load(path: str, device: str) -> tuple[Any, Any]:
 
 
 def _smollm(device: str) -> tuple[Any, Any]:
+    import torch
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    from gme_embedder import smollm
 
     config = LlamaConfig(
         vocab_size=_VOCABULARY,

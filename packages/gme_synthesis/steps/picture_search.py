@@ -11,7 +11,6 @@ from dataclasses import replace
 from typing import Protocol
 
 from gme_data.images import ImageRecord
-from gme_embedder.index import search
 from gme_synthesis.candidates import Candidate, Sight
 from gme_synthesis.consistency import Encode
 from gme_synthesis.records import Reject, Stage
@@ -46,6 +45,8 @@ class PictureBank:
         if not names or not self._ids:
             return [[] for _ in names]
         distinct = sorted(set(names))
+        from gme_embedder.index import search  # torch, which who reads a config alone does not need
+
         scores, rows = search(self._encode(distinct), self._vectors, count)
         found = {
             name: [Sight(self._ids[row], "search", "bank") for row in nearest[score >= self._least]]

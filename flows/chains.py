@@ -1,0 +1,157 @@
+"""Every chain there is: what its steps are called, which function each runs, what it takes and where it writes.
+
+Functions are named by import path, so that a plan imports no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from flows.chain import Chain
+from flows.config import FilesPipeline, PipelineConfig
+from gme_data.steps import Step
+
+Outputs = Callable[[str], str]
+"""Where an output of the default run lies in another one."""
+_RANKS = ("gme_training.worker", "gme_training.trainer")
+"""Code of training that is started and not imported."""
+
+ATLAS = Step("corpus", "atlas.step:run", "data/atlas", section="corpus", role="dataset", verb="atlas build")
+SYNTHESIZE = Step(
+    "synthesize",
+    "gme_synthesis.step:synthesize",
+    "data/synthetic",
+    section="synthesis",
+    inputs={"corpus": "corpus"},
+    role="dataset",
+    verb="synthesize",
+    judged=True,
+)
+IMPORT = Step(
+    "corpus",
+    "gme_synthesis.corpus.importing:import_corpus",
+    "data/corpus",
+    section="corpus",
+    role="dataset",
+    verb="corpus import",
+)
+SYNTHESIZE_CORPUS = Step(
+    "synthesize",
+    "gme_synthesis.corpus.run:synthesize_corpus",
+    "data/synthetic",
+    section="synthesis",
+    inputs={"corpus": "corpus"},
+    role="dataset",
+    verb="synthesize",
+)
+
+
+def pipeline_chain(config: PipelineConfig) -> Chain:
+    """The chain of a pipeline file, from its corpus to its report."""
+    if isinstance(config, FilesPipeline):
+        steps = (IMPORT, SYNTHESIZE_CORPUS, *_learn_and_judge(config, pictures="synthesize"))
+        return Chain(config, tuple(_in_folder_of(config.name, step) for step in steps))
+    return Chain(config, (ATLAS, SYNTHESIZE, *_learn_and_judge(config, pictures="corpus")))
+
+
+def _learn_and_judge(config: PipelineConfig, pictures: str) -> tuple[Step, ...]:
+    """The steps after the data.
+
+    Args:
+        config: Whether it has a second stage decides about mining.
+        pictures: The step whose output has the pictures and the tasks.
+    """
+    first = train_step("train-1", "stage_1", "checkpoints/stage1", {"corpus": pictures, "synthetic": "synthesize"})
+    first = replace(first, verb="train --stage 1", after=("validate",))
+    models = [first]
+    steps = [
+        Step(
+            "baselines",
+            "umrb.baselines:run_baselines",
+            "runs/baselines",
+            section="baselines",
+            inputs={"corpus": pictures},
+            role="baselines",
+            verb="baselines",
+        ),
+        Step(
+            "validate",
+            f"gme_validation.step:{'validate_files' if isinstance(config, FilesPipeline) else 'validate'}",
+            "runs/validation",
+            section="validation",
+            inputs={"corpus": "corpus", "synthetic": "synthesize"},
+            role="validation",
+            verb="validate",
+        ),
+        first,
+    ]
+    if config.stage_2 is not None:
+        mine = Step(
+            "mine",
+            "gme_training.step:mine",
+            "checkpoints/mined",
+            section="mining",
+            inputs={"corpus": pictures, "synthetic": "synthesize", "model": "train-1"},
+            role="dataset",
+            verb="mine",
+            alone=True,
+        )
+        inputs = {"corpus": pictures, "synthetic": "mine", "model": "train-1"}
+        second = replace(train_step("train-2", "stage_2", "checkpoints/stage2", inputs), verb="train --stage 2")
+        models.append(second)
+        steps += [mine, second]
+    last = models[-1].name
+    evaluate = Step(
+        "evaluate",
+        "umrb.evaluation:run_evaluation",
+        "runs/evaluation",
+        section="evaluation",
+        inputs={"corpus": pictures, "model": last},
+        role="evaluation",
+        verb="evaluate",
+        alone=True,
+    )
+    earlier = {f"stage{number}": step.name for number, step in enumerate(models[:-1], start=1)}
+    report = Step(
+        "report",
+        "umrb.report.build:build_report",
+        "runs/report",
+        section="report",
+        inputs={
+            "corpus": pictures,
+            "synthetic": "synthesize",
+            "baselines": "baselines",
+            "evaluation": "evaluate",
+            **earlier,  # for their curves; before the model, so that they come first
+            "model": last,
+        },
+        role="report",
+        verb="report",
+    )
+    return (*steps, evaluate, report)
+
+
+def study_chain(config: PipelineConfig, folder: str) -> Chain:
+    """One variant of a study: its data are the pipeline's own, what it trains and scores lies in `folder`."""
+    chain = pipeline_chain(config)
+    shared = [step for step in chain if step.name in ("corpus", "synthesize")]
+    own = [step for step in chain if step.role in ("model", "evaluation") or step.name == "mine"]
+    moved = (replace(step, output=f"{folder}/{step.output}", after=(), logs=_log_name(folder, step)) for step in own)
+    return Chain(chain.config, (*shared, *moved))
+
+
+def _log_name(folder: str, step: Step) -> str:
+    return f"{folder.removeprefix('runs/').replace('/', '.')}.{step.name}"
+
+
+def train_step(name: str, section: str, output: str, inputs: dict[str, str]) -> Step:
+    """A stage of training."""
+    run = "gme_training.step:train"
+    return Step(name, run, output, section=section, inputs=inputs, role="model", alone=True, code=_RANKS)
+
+
+def _in_folder_of(name: str, step: Step) -> Step:
+    """The step with its output in a folder of the pipeline's own, so that several fit one workspace."""
+    home, _, rest = step.output.partition("/")
+    return replace(step, output=f"{home}/pipelines/{name}/{rest}", logs=f"{name}.{step.name}")

@@ -1,0 +1,194 @@
+"""`gme init`: a pipeline file for a folder of data, after a look at it."""
+
+from __future__ import annotations
+
+import json as json_module
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from gme_cli.options import print_json, say
+from gme_data.errors import FoundryError
+
+if TYPE_CHECKING:
+    from gme_synthesis.corpus.survey import Survey
+
+_FILE = """\
+# {name}: from passages{and_pictures} to a registered model.
+#   gme pipeline --config {path}          (`--dry-run` says what it would do)
+# Written by `gme init` after a look at the data; a field that is left out has its default (`gme schema`).
+name: "{name}"
+corpus:
+  kind: files
+  passages: {passages}
+{pictures}{columns}  # An SPDX expression for passages and pictures that say none themselves.
+  licence: {licence}
+  source: "{name}"
+{seen}
+synthesis:
+{writer}  # Shares of the entities that are held out: the model is judged by questions about them.
+  dev: 0.05
+  test: 0.15
+
+# From the starter, which runs on a laptop. For a real corpus take a pretrained model and a GPU instead of `model`:
+#   base: {{model: Qwen/Qwen2-VL-2B-Instruct}}
+#   lora: {{rank: 8}}
+stage_1: &stage
+  model: {{starter: shipped}}
+  start_share: 0.5
+  ranks: 1
+  checkpoint_every: 50
+  loss: {{symmetric: true}}
+  phases:
+    - name: mix
+      steps: 200
+      text_learning_rate: 1.2e-4
+      vision_learning_rate: 0
+      mixture:
+{mixture}
+# Hard negatives, found by the model of stage 1, and a second stage that trains on them:
+# mining: {{sources: [question], top_k: 30, negatives: 2}}
+# stage_2:
+#   ... as stage_1, with `negatives: 1` beside the sources that were mined
+
+baselines: {{starter: {{starter: shipped}}}}
+report:
+  title: "{name}"
+  command: {command}
+"""
+_ENDPOINT = """\
+  #   vllm serve Qwen/Qwen2.5-72B-Instruct --enable-prefix-caching
+  #   writer: {kind: endpoint, endpoint: {url: "http://localhost:8000/v1", model: Qwen/Qwen2.5-72B-Instruct}}
+"""
+_TEXT_SOURCES = ("question",)
+_PICTURE_SOURCES = ("picture-question", "picture-question-illustrated", "illustrated", "name", "look-up", "look")
+
+
+def init(
+    name: str,
+    *,
+    passages: Annotated[Path, Parameter(name=["--passages", "-p"])],
+    pictures: Path | None = None,
+    out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
+    encoding: str = "utf-8",
+    json: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """Write a pipeline file for passages and pictures of your own, with what was seen of them as comments.
+
+    Parameters
+    ----------
+    name
+        Names the pipeline and its model: small letters, digits, dots and hyphens.
+    passages
+        A .parquet, .jsonl, .csv or .tsv file (text formats also as .gz), a folder of them, or one of `datasets`.
+    pictures
+        A folder of pictures, or a table with their bytes.
+    out
+        The file to write; NAME.yaml if not given. One that is there is not overwritten.
+    encoding
+        Of text formats, where it is not UTF-8.
+    json
+        Print what was seen as JSON and nothing else on standard output.
+    """
+    from flows.config import LONGEST_NAME, NAME, load_pipeline
+    from gme_data.journal import atomic_write
+    from gme_synthesis.corpus.survey import survey
+
+    if not re.fullmatch(NAME, name) or len(name) > LONGEST_NAME:
+        raise FoundryError(f"{name!r} can't name a pipeline: small letters, digits, dots and hyphens can.")
+    path = out or Path(f"{name}.yaml")
+    if path.exists():
+        raise FoundryError(f"{path} is there already.", hint="Give another file with --out, or delete it.")
+    seen = survey(passages, pictures, encoding)
+    try:
+        text = pipeline_file(name, path, passages, pictures, encoding, seen).encode()
+    except UnicodeEncodeError as error:
+        raise FoundryError("A name of a file or column is not UTF-8, so no YAML file can hold it.") from error
+    path.parent.mkdir(parents=True, exist_ok=True)
+    atomic_write(path, text)
+    try:
+        load_pipeline(path)
+    except FoundryError:
+        path.unlink()  # a column's name that no file of ours can hold
+        raise
+    if json:
+        print_json({"file": path, **asdict(seen)})
+        return
+    for line in lines_of(seen):
+        say(line)
+    say(f"\n{path} is written. Next: look at it, then gme pipeline --config {path} --dry-run")
+
+
+def pipeline_file(name: str, path: Path, passages: Path, pictures: Path | None, encoding: str, seen: Survey) -> str:
+    """The text of the file; paths in it start at its folder."""
+    home = path.resolve().parent
+    renamed = {ours: theirs for ours, theirs in seen.columns.items() if ours != theirs}
+    columns = f"  columns: {_flow(renamed)}\n" if renamed else ""
+    columns += f"  encoding: {encoding}\n" if encoding != "utf-8" else ""
+    sources = (*_TEXT_SOURCES, *(_PICTURE_SOURCES if pictures else ()))
+    return _FILE.format(
+        name=name,
+        path=path,
+        command=_quoted(f"gme pipeline --config {path}"),
+        and_pictures=" and pictures" if pictures else "",
+        passages=_quoted(os.path.relpath(passages, home)),
+        pictures=f"  pictures: {_quoted(os.path.relpath(pictures, home))}\n" if pictures else "",
+        columns=columns,
+        licence="LicenseRef-unknown",
+        seen="".join(f"{_comment(line)}\n" for line in lines_of(seen)),
+        writer=_writer(seen),
+        mixture="".join(f"        - {{source: {source}, batch_size: 32, grouped: 0}}\n" for source in sources),
+    )
+
+
+def lines_of(seen: Survey) -> list[str]:
+    """What was seen, for people."""
+    rows = f"{seen.rows:,} rows" if seen.rows is not None else f"at least {seen.looked_at:,} rows"
+    median, longest = seen.characters
+    scripts = ", ".join(f"{name.title()} {share:.0%}" for name, share in seen.scripts)
+    lines = [
+        f"{rows} in {seen.files} file{'s' * (seen.files > 1)}; texts of {median:,} characters (longest {longest:,})"
+        f" in {scripts or 'no letters'}"
+    ]
+    lines += [
+        f"{ours:<12} {'' if ours == theirs else f'is {theirs}, '}filled in {seen.filled[ours]:.0%}"
+        for ours, theirs in seen.columns.items()
+    ]
+    missing = [ours for ours in ("title", "picture", "facts") if ours not in seen.columns]
+    lines += [f"not found: {', '.join(missing)}"] * bool(missing)
+    lines += [f"not used: {', '.join(seen.unused)}"] * bool(seen.unused)
+    if seen.pictures is not None:
+        lines.append(f"{seen.pictures:,} pictures")
+    count, first = seen.unreadable
+    lines += [f"{count} of {seen.looked_at} rows can't be read, first {first}"] * bool(count)
+    return lines + [f"passed over: {seen.passed_over}"] * bool(seen.passed_over)
+
+
+def _writer(seen: Survey) -> str:
+    """Rules where passages have title and facts; else a language model must write the questions."""
+    by_rules = {"title", "facts"} <= seen.columns.keys()
+    why = (
+        "By rules, since passages have titles and facts; a large language model writes better questions:"
+        if by_rules
+        else "A language model, since titles or facts are missing; `local` proves the path and no more:"
+    )
+    return f"  # {why}\n{_ENDPOINT}  writer: {{kind: {'rules' if by_rules else 'local'}}}\n"
+
+
+def _flow(mapping: Mapping[str, str]) -> str:
+    return "{" + ", ".join(f"{ours}: {_quoted(theirs)}" for ours, theirs in mapping.items()) + "}"
+
+
+def _quoted(text: str) -> str:
+    """A text of a user's as YAML has it, whatever is in it."""
+    return json_module.dumps(text, ensure_ascii=False)
+
+
+def _comment(line: str) -> str:
+    """A line that can't end early: names of columns may hold anything."""
+    return "  # " + "".join(char if char.isprintable() else "?" for char in line)

@@ -1,0 +1,28 @@
+"""A chain in the terminal: a line for each step, with what it takes, whether it is done, and if not, why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from gme_cli.options import print_json, say
+
+if TYPE_CHECKING:
+    from flows.chain import StepState
+
+
+def show_states(states: Sequence[StepState], *, json: bool) -> None:
+    """Print what a run would do, as a picture of the chain or as JSON."""
+    if json:
+        print_json([asdict(state) for state in states])
+        return
+    names = max(len(state.name) for state in states)
+    arrows = [f"← {', '.join(state.inputs)}" if state.inputs else "" for state in states]
+    inputs = max(map(len, arrows))
+    for state, arrow in zip(states, arrows, strict=True):
+        mark = "=" if state.state == "done" else "▸"
+        last = f"  (took {state.seconds_last_time:.0f} s last time)" if state.seconds_last_time is not None else ""
+        # Inputs that will be made anew stand in the arrow already.
+        reason = "" if state.reason.startswith("after ") else state.reason
+        say(f"{mark} {state.name:<{names}} {arrow:<{inputs}}  {state.state:<4}  {reason}{last}".rstrip())

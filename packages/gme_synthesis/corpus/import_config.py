@@ -1,0 +1,74 @@
+"""What an import may be told: where passages and pictures are, and what their columns mean."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from gme_data.digests import sha256_json
+from gme_data.errors import did_you_mean
+from gme_data.settings import Frozen
+
+COLUMNS = (
+    "id",
+    "text",
+    "title",
+    "aliases",
+    "kind",
+    "domain",
+    "entity_group",
+    "facts",
+    "picture",
+    "page",
+    "licence",
+    "source",
+)
+"""What a passage may say; only `text` must be there."""
+
+
+class ImportConfig(Frozen):
+    """Where passages and pictures are, and what their columns mean."""
+
+    kind: Literal["files"] = "files"
+    """Passages and pictures of one's own."""
+    passages: Path = Path("passages.jsonl")
+    """A .parquet, .jsonl, .csv or .tsv file (text formats also as .gz), a folder of them, or one of `datasets`."""
+    pictures: Path | None = None
+    """A folder of pictures, or a table with `bytes` (or `image`), `name` and perhaps `caption`."""
+    columns: dict[str, str] = Field(default={})
+    """Our name of a column -> theirs, where it differs, such as ``{text: body, title: heading}``."""
+    encoding: str = "utf-8"
+    """Of text formats, where it is not UTF-8: ``cp1252``, ``latin-1``, ``utf-16`` ..."""
+    licence: str = Field(default="LicenseRef-unknown", min_length=1)
+    """SPDX expression of passages and pictures that say none themselves."""
+    source: str = "own"
+    """What the corpus is called in the records."""
+    digest: str = ""
+    """Of the files; worked out by `sealed`, so that a change of them is a change of the step's key."""
+
+    @field_validator("columns")
+    @classmethod
+    def _are_known(cls, columns: dict[str, str]) -> dict[str, str]:
+        for name in columns:
+            if name not in COLUMNS:
+                near = did_you_mean(name, COLUMNS)
+                raise ValueError(f"passages have no {name!r}.{near} One of {', '.join(COLUMNS)}")
+        return columns
+
+    def sealed(self) -> ImportConfig:
+        """The same with the digest of what is there now: paths below the folders, and contents; once sealed it stays.
+
+        Raises:
+            FoundryError: A file or folder is missing, or of no kind that is read.
+        """
+        if self.digest:
+            return self
+        from gme_data.tables import open_table  # who only reads a pipeline file needs no reader of tables
+        from gme_synthesis.corpus.import_pictures import PictureSource
+
+        table = open_table(self.passages, self.encoding)
+        pictures = PictureSource(self.pictures)
+        read = [table.digest(), pictures.identity(), list(table.passed_over), pictures.passed_over]
+        return self.model_copy(update={"digest": sha256_json(read)})
