@@ -5,15 +5,12 @@ Functions are named by import path, so that a plan imports no torch.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 from flows.chain import Chain
-from flows.config import FilesPipeline, PipelineConfig
+from flows.config import FilesPipeline, PairsPipeline, PipelineConfig
 from gme_data.steps import Step
 
-Outputs = Callable[[str], str]
-"""Where an output of the default run lies in another one."""
 _RANKS = ("gme_training.worker", "gme_training.trainer")
 """Code of training that is started and not imported."""
 
@@ -47,22 +44,38 @@ SYNTHESIZE_CORPUS = Step(
 )
 
 
+PAIRS = Step(
+    "corpus",
+    "gme_synthesis.pairs.importing:import_pairs",
+    "data/pairs",
+    section="corpus",
+    role="dataset",
+    verb="corpus import",
+)
+
+
 def pipeline_chain(config: PipelineConfig) -> Chain:
     """The chain of a pipeline file, from its corpus to its report."""
     if isinstance(config, FilesPipeline):
-        steps = (IMPORT, SYNTHESIZE_CORPUS, *_learn_and_judge(config, pictures="synthesize"))
-        return Chain(config, tuple(_in_folder_of(config.name, step) for step in steps))
-    return Chain(config, (ATLAS, SYNTHESIZE, *_learn_and_judge(config, pictures="corpus")))
+        steps = (IMPORT, SYNTHESIZE_CORPUS, *_learn_and_judge(config, "validate_files", "synthesize", "synthesize"))
+    elif isinstance(config, PairsPipeline):
+        steps = (PAIRS, *_learn_and_judge(config, "validate_pairs", "corpus", "corpus"))
+    else:
+        return Chain(config, (ATLAS, SYNTHESIZE, *_learn_and_judge(config, "validate", "corpus", "synthesize")))
+    return Chain(config, tuple(_in_folder_of(config.name, step) for step in steps))
 
 
-def _learn_and_judge(config: PipelineConfig, pictures: str) -> tuple[Step, ...]:
+def _learn_and_judge(config: PipelineConfig, validate: str, tasks: str, examples: str) -> tuple[Step, ...]:
     """The steps after the data.
 
     Args:
         config: Whether it has a second stage decides about mining.
-        pictures: The step whose output has the pictures and the tasks.
+        validate: Function of `gme_validation.step` that knows the kind of the data.
+        tasks: The step whose output has the tasks and the pictures.
+        examples: The step whose output has the training examples.
     """
-    first = train_step("train-1", "stage_1", "checkpoints/stage1", {"corpus": pictures, "synthetic": "synthesize"})
+    data = {"corpus": tasks, "synthetic": examples}
+    first = train_step("train-1", "stage_1", "checkpoints/stage1", data)
     first = replace(first, verb="train --stage 1", after=("validate",))
     models = [first]
     steps = [
@@ -71,16 +84,16 @@ def _learn_and_judge(config: PipelineConfig, pictures: str) -> tuple[Step, ...]:
             "umrb.baselines:run_baselines",
             "runs/baselines",
             section="baselines",
-            inputs={"corpus": pictures},
+            inputs={"corpus": tasks},
             role="baselines",
             verb="baselines",
         ),
         Step(
             "validate",
-            f"gme_validation.step:{'validate_files' if isinstance(config, FilesPipeline) else 'validate'}",
+            f"gme_validation.step:{validate}",
             "runs/validation",
             section="validation",
-            inputs={"corpus": "corpus", "synthetic": "synthesize"},
+            inputs={"corpus": "corpus", "synthetic": examples},
             role="validation",
             verb="validate",
         ),
@@ -92,12 +105,12 @@ def _learn_and_judge(config: PipelineConfig, pictures: str) -> tuple[Step, ...]:
             "gme_training.step:mine",
             "checkpoints/mined",
             section="mining",
-            inputs={"corpus": pictures, "synthetic": "synthesize", "model": "train-1"},
+            inputs={**data, "model": "train-1"},
             role="dataset",
             verb="mine",
             alone=True,
         )
-        inputs = {"corpus": pictures, "synthetic": "mine", "model": "train-1"}
+        inputs = {"corpus": tasks, "synthetic": "mine", "model": "train-1"}
         second = replace(train_step("train-2", "stage_2", "checkpoints/stage2", inputs), verb="train --stage 2")
         models.append(second)
         steps += [mine, second]
@@ -107,7 +120,7 @@ def _learn_and_judge(config: PipelineConfig, pictures: str) -> tuple[Step, ...]:
         "umrb.evaluation:run_evaluation",
         "runs/evaluation",
         section="evaluation",
-        inputs={"corpus": pictures, "model": last},
+        inputs={"corpus": tasks, "model": last},
         role="evaluation",
         verb="evaluate",
         alone=True,
@@ -119,8 +132,8 @@ def _learn_and_judge(config: PipelineConfig, pictures: str) -> tuple[Step, ...]:
         "runs/report",
         section="report",
         inputs={
-            "corpus": pictures,
-            "synthetic": "synthesize",
+            "corpus": tasks,
+            "synthetic": examples,
             "baselines": "baselines",
             "evaluation": "evaluate",
             **earlier,  # for their curves; before the model, so that they come first

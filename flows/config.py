@@ -15,6 +15,7 @@ from gme_release.config import ReleaseConfig
 from gme_synthesis.config import SynthesisConfig
 from gme_synthesis.corpus.config import CorpusSynthesisConfig
 from gme_synthesis.corpus.import_config import ImportConfig
+from gme_synthesis.pairs.config import PairsConfig
 from gme_training.config import MiningConfig, TrainingConfig
 from gme_validation.config import AtlasValidationConfig, ValidationConfig
 from umrb.config import BaselineConfig, EvaluationConfig, ReportConfig
@@ -76,7 +77,24 @@ class AtlasPipeline(PipelineConfig):
     """What must hold before anything is trained."""
 
 
-class FilesPipeline(PipelineConfig):
+class OwnPipeline(PipelineConfig):
+    """A pipeline over data of one's own, whose outputs lie in folders of its name."""
+
+    corpus: ImportConfig | PairsConfig
+    """Where the data are; relative paths start at the folder of the pipeline file."""
+
+    def sealed(self) -> Self:
+        """See `PipelineConfig.sealed`."""
+        now = self.corpus.model_copy(update={"digest": ""}).sealed()
+        if self.corpus.digest not in ("", now.digest):
+            raise FoundryError(
+                f"The files of the corpus changed: the digest was {self.corpus.digest[:12]}, found {now.digest[:12]}.",
+                hint="Bring back the files of then, or leave `corpus.digest` out to take these.",
+            )
+        return self.model_copy(update={"corpus": now})
+
+
+class FilesPipeline(OwnPipeline):
     """A pipeline over passages and pictures of one's own."""
 
     corpus: ImportConfig
@@ -84,25 +102,25 @@ class FilesPipeline(PipelineConfig):
     synthesis: CorpusSynthesisConfig = CorpusSynthesisConfig()
     """Passages to training examples and held-out tasks."""
 
-    def sealed(self) -> Self:
-        """See `PipelineConfig.sealed`."""
-        now = self.corpus.model_copy(update={"digest": ""}).sealed()
-        if self.corpus.digest not in ("", now.digest):
-            files = f"{now.passages} or {now.pictures}" if now.pictures else str(now.passages)
-            raise FoundryError(
-                f"{files} changed: the digest was {self.corpus.digest[:12]}, found {now.digest[:12]}.",
-                hint="Bring back the files of then, or leave `corpus.digest` out to take these.",
-            )
-        return self.model_copy(update={"corpus": now})
+
+class PairsPipeline(OwnPipeline):
+    """A pipeline over pairs that somebody has; nothing is synthesised."""
+
+    corpus: PairsConfig
+    """Where pairs and their pictures are; relative paths start at the folder of the pipeline file."""
 
 
-KINDS: Mapping[str, type[PipelineConfig]] = {"atlas": AtlasPipeline, "files": FilesPipeline}
+KINDS: Mapping[str, type[PipelineConfig]] = {
+    "atlas": AtlasPipeline,
+    "files": FilesPipeline,
+    "pairs": PairsPipeline,
+}
 """Kinds of corpora, as ``corpus.kind`` names them."""
 
 
 def pipeline_schema() -> dict[str, Any]:
     """The JSON schema of a pipeline file: of each kind of corpus."""
-    return TypeAdapter(AtlasPipeline | FilesPipeline).json_schema()
+    return TypeAdapter(AtlasPipeline | FilesPipeline | PairsPipeline).json_schema()
 
 
 def load_pipeline(path: Path, overrides: Sequence[str] = ()) -> PipelineConfig:
@@ -113,11 +131,10 @@ def load_pipeline(path: Path, overrides: Sequence[str] = ()) -> PipelineConfig:
     """
     raw, where = read_raw(path, overrides)
     config = parse_pipeline(raw, where=where)
-    if not isinstance(config, FilesPipeline):
+    if not isinstance(config, OwnPipeline):
         return config
-    corpus = config.corpus
-    paths = {"passages": path.parent / corpus.passages, "pictures": corpus.pictures and path.parent / corpus.pictures}
-    return config.model_copy(update={"corpus": corpus.model_copy(update=paths)})
+    paths = {name: path.parent / value for name, value in config.corpus if isinstance(value, Path)}
+    return config.model_copy(update={"corpus": config.corpus.model_copy(update=paths)})
 
 
 def parse_pipeline(raw: Mapping[str, Any], *, where: str) -> PipelineConfig:
@@ -129,9 +146,9 @@ def parse_pipeline(raw: Mapping[str, Any], *, where: str) -> PipelineConfig:
     corpus = raw.get("corpus")
     fields = corpus if isinstance(corpus, Mapping) else {}
     kind = fields.get("kind", "atlas")
-    if "kind" not in fields and fields.keys() & {"passages", "pictures", "columns"}:
+    if "kind" not in fields and fields.keys() & {"passages", "pairs", "pictures", "columns"}:
         raise FoundryError(
-            f"{where}: corpus: passages of one's own need `kind: files`.",
+            f"{where}: corpus: data of one's own need `kind: files` (passages) or `kind: pairs`.",
             hint="Add it under `corpus:`; the file then goes through `gme pipeline` like any other.",
         )
     if not isinstance(kind, str) or kind not in KINDS:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.chain import Chain
-from flows.config import FilesPipeline, PipelineConfig
+from flows.config import OwnPipeline, PipelineConfig
 from flows.tracking import settled
 from gme_data.steps import Outcome
 from gme_data.tasks import list_tasks
@@ -111,7 +111,7 @@ def _tasks_of(evaluation: EvaluationConfig, corpus: Outcome) -> tuple[str, ...]:
 
 def _as_read(config: PipelineConfig, outcomes: Mapping[str, Outcome]) -> PipelineConfig:
     """The configuration with the digest of the files that the corpus was read from."""
-    if not isinstance(config, FilesPipeline):
+    if not isinstance(config, OwnPipeline):
         return config
     digest = outcomes["corpus"].manifest.config["digest"]
     return config.model_copy(update={"corpus": config.corpus.model_copy(update={"digest": digest})})

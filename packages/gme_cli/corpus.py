@@ -20,7 +20,7 @@ def import_(*, common: Common = _COMMON) -> None:
     """Read the passages and pictures that a pipeline file names; say what was left out and why."""
     from gme_synthesis.corpus.importing import ImportSummary
 
-    common.files_pipeline()
+    common.own_pipeline()
     if common.dry_run:
         run_verb("corpus", common)
         return

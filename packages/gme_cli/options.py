@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 if TYPE_CHECKING:
-    from flows.config import FilesPipeline, PipelineConfig
+    from flows.config import FilesPipeline, OwnPipeline, PipelineConfig
 
 DEFAULT_CONFIG = Path("configs/tiny.yaml")
 Inputs = Literal["gme"]
@@ -40,22 +40,39 @@ class Common:
 
         return load_pipeline(self.config, self.overrides)
 
+    def own_pipeline(self) -> OwnPipeline:
+        """The same, where data of one's own are expected.
+
+        Raises:
+            FoundryError: The file is over another kind of corpus.
+        """
+        from flows.config import OwnPipeline
+
+        config = self.pipeline()
+        if not isinstance(config, OwnPipeline):
+            raise self._of_another_kind("data of your own, `corpus: {kind: files, passages: ...}` or `kind: pairs`")
+        return config
+
     def files_pipeline(self) -> FilesPipeline:
-        """The same, where a corpus of one's own is expected.
+        """The same, where passages of one's own are expected.
 
         Raises:
             FoundryError: The file is over another kind of corpus.
         """
         from flows.config import FilesPipeline
-        from gme_data.errors import FoundryError
 
         config = self.pipeline()
         if not isinstance(config, FilesPipeline):
-            raise FoundryError(
-                f"{self.config}: expected a corpus of your own, `corpus: {{kind: files, passages: ...}}`.",
-                hint="Give its pipeline file with --config, such as examples/own-corpus/own.yaml.",
-            )
+            raise self._of_another_kind("passages of your own, `corpus: {kind: files, passages: ...}`")
         return config
+
+    def _of_another_kind(self, expected: str) -> Exception:
+        from gme_data.errors import FoundryError
+
+        return FoundryError(
+            f"{self.config}: expected {expected}.",
+            hint="Give its pipeline file with --config, such as examples/own-corpus/own.yaml; `gme init` writes one.",
+        )
 
 
 def say(text: str) -> None:

@@ -108,10 +108,11 @@ def _tell(config: PipelineConfig, path: Path, result: PipelineResult) -> None:
 
 def _next(config: PipelineConfig, path: Path) -> str:
     """A command to try the model with; the embedded world alone has flags to search."""
-    from flows.config import FilesPipeline
+    from flows.config import FilesPipeline, OwnPipeline
 
-    if isinstance(config, FilesPipeline):
-        return f"gme embed --config {path} --input {config.corpus.passages}"
+    if isinstance(config, OwnPipeline):
+        passages = config.corpus.passages if isinstance(config, FilesPipeline) else "PASSAGES"
+        return f"gme embed --config {path} --input {passages} --output vectors --model champion"
     return 'gme search "a flag with a red disc" --in flags'
 
 

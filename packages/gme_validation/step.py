@@ -16,7 +16,16 @@ from gme_validation.imported_suites import imported_suites
 from gme_validation.pictures import look_at_pictures, picture_suite
 from gme_validation.runner import run_suites
 from gme_validation.suites import Suite
-from gme_validation.tables import find_held_out, find_owners, read_corpus, read_tasks, read_training
+from gme_validation.tables import (
+    Owners,
+    Task,
+    Training,
+    find_held_out,
+    find_owners,
+    read_corpus,
+    read_tasks,
+    read_training,
+)
 from gme_validation.task_suites import task_suites
 from gme_validation.training_suites import (
     ATLAS_FILTERS,
@@ -40,6 +49,11 @@ def validate(config: AtlasValidationConfig, inputs: Mapping[str, Path], context:
 def validate_files(config: ValidationConfig, inputs: Mapping[str, Path], context: StepContext) -> Counts:
     """Judge the inputs `corpus`, an imported one, and `synthetic`; see `judge`."""
     return judge(files_suites(config, inputs["corpus"], inputs["synthetic"]), config, context)
+
+
+def validate_pairs(config: ValidationConfig, inputs: Mapping[str, Path], context: StepContext) -> Counts:
+    """Judge the input `synthetic`, imported pairs; see `judge`."""
+    return judge(pairs_suites(config, inputs["synthetic"]), config, context)
 
 
 def judge(suites: Sequence[Suite], config: ValidationConfig, context: StepContext) -> Counts:
@@ -74,15 +88,13 @@ def atlas_suites(config: AtlasValidationConfig, corpus_folder: Path, synthetic: 
     training = read_training(synthetic)
     examples = training.examples
     tasks = read_tasks(corpus_folder / "tasks")
-    # A dev pool must not show a test entity: recipes are chosen on dev.
-    pools = {"dev": SPLITS[:2], "test": SPLITS}
     return [
         *corpus_suites(corpus, pictures, config),
         picture_suite(looks, config),
         examples_suite(training, owners, pictures, config, TASK_TYPES),
         mix_suite(examples, config),
         *funnel_suites(synthetic, len(examples) + len(training.blank), ATLAS_FILTERS, config),
-        *(suite for task in tasks for suite in task_suites(task, owners, pictures, config, pools[task.card.split])),
+        *(suite for task in tasks for suite in _atlas_task(task, owners, pictures, config)),
         *contamination_suites(name_mask(corpus), examples, tasks, config),
     ]
 
@@ -104,9 +116,39 @@ def files_suites(config: ValidationConfig, corpus_folder: Path, synthetic: Path)
         *([picture_suite(looks, config)] if len(looks) else []),  # of texts alone no task has a picture
         examples_suite(training, owners, pictures, config),
         *funnel_suites(synthetic, made, FILES_FILTERS, config),
-        *(suite for task in tasks for suite in task_suites(task, owners, pictures, config, SPLITS)),
-        *contamination_suites(words, examples, tasks, config),
+        *held_out_suites(tasks, training, owners, pictures, config),
     ]
+
+
+def pairs_suites(config: ValidationConfig, pairs: Path) -> Sequence[Suite]:
+    """All suites over imported pairs: pictures, examples, held-out tasks, contamination."""
+    looks = look_at_pictures(pairs / "images")
+    pictures = frozenset(looks["id"])
+    training = read_training(pairs)
+    tasks = read_tasks(pairs / "tasks", _splits_held_out(pairs / "tasks"))
+    owners = find_held_out(tasks, training.examples)
+    return [
+        *([picture_suite(looks, config)] if len(looks) else []),
+        examples_suite(training, owners, pictures, config),
+        *held_out_suites(tasks, training, owners, pictures, config),
+    ]
+
+
+def held_out_suites(
+    tasks: Sequence[Task], training: Training, owners: Owners, pictures: frozenset[str], config: ValidationConfig
+) -> list[Suite]:
+    """Suites over tasks that were held out of one's own data, and whether they were trained on after all."""
+    of_tasks = [
+        suite for task in tasks for suite in task_suites(task, owners, pictures, config, task.card.split, SPLITS)
+    ]
+    return [*of_tasks, *contamination_suites(words, training.examples, tasks, config)]
+
+
+def _atlas_task(task: Task, owners: Owners, pictures: frozenset[str], config: AtlasValidationConfig) -> Sequence[Suite]:
+    split = task.card.split
+    asked = "train" if task.card.subset == "seen" else split
+    # A dev pool must not show a test entity: recipes are chosen on dev.
+    return task_suites(task, owners, pictures, config, asked, SPLITS[:2] if split == "dev" else SPLITS)
 
 
 def _splits_held_out(tasks: Path) -> list[str]:
@@ -118,7 +160,7 @@ def _splits_held_out(tasks: Path) -> list[str]:
     if not (tasks / "test").is_dir():
         raise FoundryError(
             f"{tasks}: no task was held out for test: too few entities, or too few questions about them.",
-            hint="Raise `synthesis.test`, or bring more passages.",
+            hint="Raise `synthesis.test` (of pairs `corpus.test`), or bring more data.",
         )
     return [split for split in SPLITS if (tasks / split).is_dir()]
 

@@ -120,7 +120,8 @@ def find_owners(corpus: Corpus) -> Owners:
 def find_held_out(tasks: Iterable[Task], examples: Iterable[Example]) -> Owners:
     """Owners where only tasks and examples say so: what a query of a task is about is held out, all else is trained on.
 
-    A picture belongs to the entities that it stands for in a query, or as the answer to one.
+    A picture belongs to the entities that it stands for in a query, or as the answer to one; where queries are held out
+    alone (subset ``seen``), answers may be trained on.
     """
     groups: dict[str, str] = {}
     pictures: dict[str, str] = {}
@@ -132,7 +133,7 @@ def find_held_out(tasks: Iterable[Task], examples: Iterable[Example]) -> Owners:
         split = task.card.split
         _claim(groups, [(group, "train") for group in task.corpus["entity_group"]])
         _claim(groups, [(group, split) for group in task.queries["entity_group"]])
-        answers = task.corpus["id"].isin(set(task.qrels["doc_id"]))
+        answers = task.corpus["id"].isin(set(task.qrels["doc_id"]) if task.card.subset != "seen" else ())
         _claim(pictures, [(image, "train") for image in task.corpus["image"][~answers]])
         _claim(pictures, [(image, split) for image in (*task.queries["image"], *task.corpus["image"][answers])])
     return Owners(groups, pictures)

@@ -13,13 +13,22 @@ from gme_validation.tables import Owners, Task, modality
 
 
 def task_suites(
-    task: Task, owners: Owners, pictures: Container[str], config: ValidationConfig, pool: Sequence[str]
+    task: Task, owners: Owners, pictures: Container[str], config: ValidationConfig, asked: str, pool: Sequence[str]
 ) -> list[Suite]:
-    """Suites ``<split>.<task>.corpus``, ``.queries`` and ``.qrels``; entities in the pool are of the splits `pool`."""
+    """Suites ``<split>.<task>.corpus``, ``.queries`` and ``.qrels``.
+
+    Args:
+        task: The task.
+        owners: Splits of entities and pictures.
+        pictures: Ids of the stored pictures.
+        config: Floors and limits.
+        asked: Split of the entities that queries are about.
+        pool: Splits of the entities in the pool.
+    """
     name = f"{task.card.split}.{task.card.name}"
     return [
         _documents(f"{name}.corpus", task, owners, pictures, config, pool),
-        _queries(f"{name}.queries", task, owners, pictures, config),
+        _queries(f"{name}.queries", task, owners, pictures, config, asked),
         _qrels(f"{name}.qrels", task),
     ]
 
@@ -43,10 +52,11 @@ def _documents(
     )
 
 
-def _queries(name: str, task: Task, owners: Owners, pictures: Container[str], config: ValidationConfig) -> Suite:
+def _queries(
+    name: str, task: Task, owners: Owners, pictures: Container[str], config: ValidationConfig, asked: str
+) -> Suite:
     frame = _with_items(task.queries, owners, pictures)
     frame["relevant"] = frame["id"].map(task.qrels["query_id"].value_counts()).fillna(0).astype(int)
-    owner = "train" if task.card.subset == "seen" else task.card.split
     return Suite(
         name,
         frame,
@@ -56,7 +66,7 @@ def _queries(name: str, task: Task, owners: Owners, pictures: Container[str], co
             unique("id"),
             one_of("modality", (modalities_of(task.card.task_type)[0],), "queries of the task's type"),
             holds("picture_stored", "a query's picture is in the store"),
-            one_of("owner", (owner,), f"entities of the queries are {task.card.subset}"),
+            one_of("owner", (asked,), f"entities of the queries are {task.card.subset}"),
             between("relevant", 1, None, "every query has a relevant document"),
             lengths("said", 0, config.max_text_chars, "length of the text"),
         ),

@@ -114,7 +114,7 @@ def test_a_plan_of_any_pipeline_imports_no_torch(tmp_path: Path) -> None:
     ("corpus", "message"),
     [
         ({"kind": "fliles"}, "no kind 'fliles'. Did you mean 'files'"),
-        ({"passages": "p.jsonl"}, "need `kind: files`"),
+        ({"passages": "p.jsonl"}, "need `kind: files` (passages) or `kind: pairs`"),
         ({"kind": "files", "passages": "p.jsonl", "places": 3}, "corpus.places: unknown field"),
         ({"kind": 3}, "no kind '3'"),
     ],

@@ -64,7 +64,7 @@ def test_mistakes_of_a_stranger_end_in_clear_errors(
 
 def test_the_default_world_is_not_imported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["corpus", "import", "--workspace", str(tmp_path)]) == 2
-    assert "expected a corpus of your own" in capsys.readouterr().err
+    assert "expected data of your own" in capsys.readouterr().err
 
 
 def test_a_corpus_of_which_nothing_is_held_out_is_refused_before_it_is_trained_on(
