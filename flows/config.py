@@ -25,6 +25,11 @@ LONGEST_NAME = 100
 """With a key and a date behind it, it names folders and runs."""
 
 
+def model_name_of(pipeline: str) -> str:
+    """What the model of a pipeline is registered as, unless its file says otherwise."""
+    return pipeline if pipeline.startswith("gme-") else f"gme-{pipeline}"
+
+
 class PipelineConfig(Frozen):
     """What every pipeline file says. A section that is left out has its defaults."""
 
@@ -58,7 +63,7 @@ class PipelineConfig(Frozen):
     @model_validator(mode="after")
     def _is_recorded_under_its_name(self) -> Self:
         """A model and an experiment that are not named are named after the pipeline."""
-        named = self.name if self.name.startswith("gme-") else f"gme-{self.name}"
+        named = model_name_of(self.name)
         given = self.release.model_fields_set
         names = {field: named for field in ("experiment", "model_name") if field not in given}
         if names:

@@ -53,7 +53,7 @@ _VERBS = {
     "nearest": ("gme_cli.nearest:nearest", "Find the nearest rows of an embedded corpus for embedded queries."),
     "export": ("gme_cli.export:export", "Write a model for sentence-transformers, transformers or peft."),
     "serve": ("gme_cli.serve:serve", "Serve a model: an embeddings API and a page to search a corpus of your own."),
-    "search": ("gme_cli.search:search", "Search the pictures and passages of Atlas with the champion."),
+    "search": ("gme_cli.search:search", "Search the pictures and passages of the test tasks with the champion."),
     "schedules": ("gme_cli.schedules:schedules", "Fire the deployments of flows/prefect.yaml on this machine."),
     "slots": ("gme_cli.schedules:slots", "List what became of the slots of scheduled pipelines."),
     "dashboard": ("gme_cli.dashboard:dashboard", "Open the MLflow and Prefect pages on what the runs wrote."),

@@ -12,6 +12,7 @@ from cyclopts import Parameter
 
 if TYPE_CHECKING:
     from flows.config import FilesPipeline, OwnPipeline, PipelineConfig
+    from gme_release.champion import RegisteredModel
 
 DEFAULT_CONFIG = Path("configs/tiny.yaml")
 Inputs = Literal["gme"]
@@ -93,10 +94,22 @@ def find_model(name: str, common: Common) -> tuple[str, Path | str]:
     """
     if "/" in name or Path(name).is_dir():
         return name, name
+    champion = registered(name, common)
+    return champion.digest, champion.folder
+
+
+def registered(alias: str, common: Common) -> RegisteredModel:
+    """The version that an alias points at: of the pipeline's model, or with ``champion@PIPELINE`` of another's.
+
+    Raises:
+        FoundryError: Nothing is registered under the alias, or the files are not the registered ones.
+    """
+    from flows.config import model_name_of
     from gme_release.champion import resolve
 
-    champion = resolve(common.workspace, common.pipeline().release.model_name, name)
-    return champion.digest, champion.folder
+    alias, _, pipeline = alias.partition("@")
+    name = model_name_of(pipeline) if pipeline else common.pipeline().release.model_name
+    return resolve(common.workspace, name, alias)
 
 
 def tell_inputs(folder: Path | str, inputs: Inputs | None) -> None:

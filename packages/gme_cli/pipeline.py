@@ -108,11 +108,10 @@ def _tell(config: PipelineConfig, path: Path, result: PipelineResult) -> None:
 
 def _next(config: PipelineConfig, path: Path) -> str:
     """A command to try the model with; the embedded world alone has flags to search."""
-    from flows.config import FilesPipeline, OwnPipeline
+    from flows.config import OwnPipeline
 
     if isinstance(config, OwnPipeline):
-        passages = config.corpus.passages if isinstance(config, FilesPipeline) else "PASSAGES"
-        return f"gme embed --config {path} --input {passages} --output vectors --model champion"
+        return f'gme search "what you look for" --config {path}'
     return 'gme search "a flag with a red disc" --in flags'
 
 

@@ -1,20 +1,21 @@
-"""`gme search`: the champion at work. The pools are those of Atlas' test tasks, the instructions too."""
+"""`gme search`: the champion at work. The pools are those of the pipeline's test tasks, the instructions too."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from gme_cli.options import Common, print_json, say
-from gme_data.errors import FoundryError
+from gme_cli.options import Common, print_json, registered, say
+from gme_data.errors import FoundryError, did_you_mean
 from gme_data.images import MAX_BYTES, ImageStore, decode_rgb
-from gme_data.parquet import read_rows
+from gme_data.items import modalities_of
+from gme_data.parquet import read_rows, read_shards
 from gme_data.structured import read_regular
-from gme_data.tasks import Document, RetrievalTask, image_folders, load_task
+from gme_data.tasks import Document, RetrievalTask, image_folders, list_tasks, load_card, load_task
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,10 +23,8 @@ if TYPE_CHECKING:
     from gme_embedder.embedder import Embedder
 
 _COMMON = Common()
-Pool = Literal["flags", "pictographs", "passages", "pages"]
-
 # (pool, what the query is made of) -> the Atlas task that asks just this.
-_TASKS = {
+_ATLAS_TASKS = {
     ("flags", "T"): "flag-description-t2i",
     ("flags", "I"): "flag-i2i",
     ("flags", "IT"): "flag-i2i",
@@ -56,13 +55,13 @@ def search(
     /,
     *,
     image: Path | None = None,
-    pool: Annotated[Pool, Parameter(name="--in")] = "flags",
+    pool: Annotated[str | None, Parameter(name="--in")] = None,
     top: int = 10,
     out: Annotated[Path, Parameter(name=["--out", "-o"])] = Path("reports/search.html"),
     alias: str = "champion",
     common: Common = _COMMON,
 ) -> None:
-    """Search the pictures or passages of Atlas with a registered model; print the hits and write a small page.
+    """Search what the pipeline's test tasks search, with a registered model; print the hits and write a small page.
 
     Parameters
     ----------
@@ -71,19 +70,19 @@ def search(
     image
         A picture to search with.
     pool
-        Where to search.
+        Where to search: flags, pictographs, passages or pages of Atlas, or the name of a test task, such as name-t2i;
+        by default flags, or the first task that takes such a query.
     top
         How many hits.
     out
         The page.
     alias
-        Which registered model.
+        Which registered model: champion, or champion@PIPELINE for that of another pipeline.
     """
     from flows.chain import published
-    from flows.chains import ATLAS
+    from flows.chains import pipeline_chain
     from gme_cli.search_page import write_page
     from gme_embedder.embedder import Embedder
-    from gme_release.champion import resolve
 
     if text is None and image is None:
         raise FoundryError("Nothing to search for.", hint='gme search "a flag with a red disc" --in flags')
@@ -91,15 +90,17 @@ def search(
         raise FoundryError(f"--top {top}: expected 1 or more.")
     picture = _read(image) if image else None
     config = common.pipeline()
-    champion = resolve(common.workspace, config.release.model_name, alias)
-    folder = published(ATLAS, common.workspace).folder
-    task, images = _load_pool(folder, pool, text, image)
+    champion = registered(alias, common)
+    chain = pipeline_chain(config)
+    folder = published(chain[chain.last("evaluation").inputs["corpus"]], common.workspace).folder
+    task, images = _load_pool(folder / "tasks" / "test", pool, text, image)
     if common.dry_run:
-        say(f"Would search {len(task.corpus)} {pool} with {champion.label} and write {out}.")
+        say(f"Would search the {len(task.corpus)} documents of {task.card.name} with {champion.label}, write {out}.")
         return
+    captions = _captions(published(chain["corpus"], common.workspace).folder)
     embedder = Embedder.load(champion.folder)
     corpus = _encode_pool(embedder, embedder.source.digest, task, images, common.workspace)
-    hits = _rank(embedder, task, corpus, {"text": text, "image": picture}, top, _captions(folder))
+    hits = _rank(embedder, task, corpus, {"text": text, "image": picture}, top, captions)
     write_page(out, text, picture, hits, images)
     if common.json:
         print_json({"model": champion.label, "hits": [_as_dict(hit) for hit in hits], "page": out})
@@ -110,7 +111,10 @@ def search(
 
 
 def _captions(folder: Path) -> dict[str, str]:
-    """What each flag and pictograph shows, by image id."""
+    """What pictures show, by image id: flags and pictographs of Atlas, or those of an imported corpus."""
+    if not (folder / "corpus").is_dir():
+        rows = read_shards(folder, "captions") if any(folder.glob("captions-*.parquet")) else []
+        return {row["image"]: row["caption"] for row in rows}
     captions = {}
     for table, columns in (("places", ("flag_twemoji", "flag_openmoji")), ("pictographs", ("twemoji", "openmoji"))):
         for row in read_rows(folder / "corpus" / f"{table}.parquet"):
@@ -133,10 +137,32 @@ def _read(path: Path) -> bytes:
     return data
 
 
-def _load_pool(folder: Path, pool: Pool, text: str | None, image: Path | None) -> tuple[RetrievalTask, ImageStore]:
+def _load_pool(tasks: Path, pool: str | None, text: str | None, image: Path | None) -> tuple[RetrievalTask, ImageStore]:
+    """The task whose documents are searched, and the store of its pictures.
+
+    Raises:
+        FoundryError: There is no such task, or none that takes such a query.
+    """
     modality = "T" if image is None else ("I" if text is None else "IT")
-    path = folder / "tasks" / "test" / _TASKS[(pool, modality)]
-    return load_task(path), ImageStore(image_folders([path]) or [folder / "images"])
+    there = {path.name: path for path in list_tasks(tasks)}
+    name = _ATLAS_TASKS.get((pool or "flags", modality), "")
+    if pool in there:
+        path = there[pool]
+    elif name in there:
+        path = there[name]
+    elif pool is None and (fitting := [path for path in there.values() if _takes(path, modality)]):
+        path = fitting[0]
+    else:
+        raise FoundryError(
+            f"There is nothing to search {f'called {pool!r}' if pool else f'with such a query ({modality})'}."
+            f"{did_you_mean(pool or '', there)}",
+            hint=f"--in takes {', '.join(there)}.",
+        )
+    return load_task(path), ImageStore(image_folders([path]))
+
+
+def _takes(path: Path, modality: str) -> bool:
+    return modalities_of(load_card(path).task_type)[0] == modality
 
 
 def _rank(

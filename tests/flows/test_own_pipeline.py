@@ -1,0 +1,78 @@
+"""A corpus of one's own goes the whole way of the default run: to a registered model that searches it."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from pathlib import Path
+
+import pytest
+from support.small import GME, Small
+
+from gme_cli.main import run
+
+ROOT = Path(__file__).resolve().parents[2]
+OWN = ROOT / "examples" / "own-corpus" / "own.yaml"
+QUICK = [
+    *("--set", "stage_1.phases.0.steps=2", "--set", "baselines.systems=[random, untrained, bm25]"),
+    *("--set", "baselines.starter=null", "--set", "baselines.scoring.resamples=100"),
+    *("--set", "evaluation.scoring.resamples=100", "--set", "release.promotion=promotion.yaml"),
+]
+
+
+class Own(Small):
+    """A workspace for the example corpus."""
+
+    def command(self, *arguments: str) -> list[str]:
+        return [str(GME), *arguments, "--config", str(OWN), "--workspace", str(self.workspace), *QUICK]
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Own:
+    workspace = tmp_path_factory.mktemp("own")
+    (workspace / "promotion.yaml").write_text("above_baselines: []\n")
+    return Own(workspace)
+
+
+def test_it_is_validated_judged_registered_versioned_and_searched(own: Own, capsys: pytest.CaptureFixture[str]) -> None:
+    made = own.json("pipeline")
+    assert (made["passed"], made["model"], made["version"], made["champion"]) == (True, "gme-signal-flags", "1", "1")
+    assert list(made["steps"]) == ["corpus", "synthesize", "baselines", "validate", "train-1", "evaluate", "report"]
+    assert set(made["types"]) == {"T->T", "I->I", "T->I", "T->VD", "I->T", "T->IT", "IT->T", "IT->I", "IT->IT"}
+    folders = {path.relative_to(own.workspace).as_posix() for path in own.workspace.glob("*/pipelines/*")}
+    assert folders == {f"{home}/pipelines/signal-flags" for home in ("data", "checkpoints", "runs", "metrics")}
+    assert (own.workspace / "data.dvc").is_file()
+
+    found = own.json_here("search", "a signal flag", "--in", "name-t2i", "--out", str(own.workspace / "page.html"))
+    assert found["model"] == "gme-signal-flags v1 (champion)"
+    assert any("signal flag" in hit["caption"] for hit in found["hits"])
+    other = ["search", "x", "--alias", "champion@signal-flags", "--config", str(OWN), "--dry-run"]
+    assert run([*other, "--workspace", str(own.workspace)]) == 0
+    assert "question-t2t with gme-signal-flags v1" in capsys.readouterr().out
+    assert run([*other, "--in", "nmae-t2i", "--workspace", str(own.workspace)]) == 2
+    assert "Did you mean 'name-t2i'" in capsys.readouterr().err
+
+
+def test_a_rerun_does_nothing_until_a_file_changes(own: Own) -> None:
+    again = own.json("pipeline")
+    assert all(step["reused"] for step in again["steps"].values())
+    assert (again["created"], again["version"]) == (False, "1")
+    states = own.json_here("plan")
+    assert {state["state"] for state in states} == {"done"}
+    assert {state["name"]: state["inputs"] for state in states}["train-1"] == ["synthesize"]
+
+
+def test_prefect_has_the_graph_the_name_and_the_log(own: Own) -> None:
+    with sqlite3.connect(own.workspace / "runs" / "prefect" / "prefect.db") as database:
+        names = [name for (name,) in database.execute("SELECT name FROM flow_run")]
+        tasks = dict(database.execute("SELECT name, id FROM task_run ORDER BY expected_start_time DESC"))
+        inputs = dict(database.execute("SELECT name, task_inputs FROM task_run"))
+        lines = [line for (line,) in database.execute("SELECT message FROM log")]
+    assert all(name.startswith("signal-flags 20") for name in names)
+    task = {name.rpartition("-")[0]: id_ for name, id_ in tasks.items()}
+    arrows = {name.rpartition("-")[0]: json.loads(value) for name, value in inputs.items()}
+    ids = [{value["id"].replace("-", "") for value in arrows[step]["inputs"]} for step in ("corpus", "evaluate")]
+    assert ids[0] == set()
+    assert len(ids[1]) == 2
+    assert task.keys() == {*arrows}
+    assert any(line.startswith("train: 2/2 steps") for line in lines), "a step's progress is in its log"
