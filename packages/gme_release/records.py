@@ -26,7 +26,6 @@ WORKSPACE = "gme.workspace"
 """Tag of every run: where it works. Runs of other workspaces are none of our business."""
 FLOW_RUN = "gme.prefect.flow_run_"
 """Begin of the tags of ours that name the orchestrator's run: its ``id`` and, where it has a page, its ``url``."""
-_NOT_A_METRIC = ("stage", "phase", "source", "step")
 
 
 class _Curves(BaseModel):
@@ -137,9 +136,10 @@ def flat_params(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 def score_metrics(scores: Mapping[str, Any]) -> dict[str, float]:
     """Metric name -> value. MLflow takes no ``>`` or ``@`` in names: ``umrb/T_to_IT/<task>/hit_rate_at_5``.
 
+    The mean over all tasks is ``score``: a name without a group is what the page of a run opens on, beside ``loss``.
     Values that are not finite are left out; the gate says so.
     """
-    found: dict[str, Any] = {"umrb/overall": scores.get("overall")}
+    found: dict[str, Any] = {"score": scores.get("overall")}
     for task_type, value in scores.get("types", {}).items():
         found[f"umrb/{_plain(task_type)}/mean"] = value
     for task in scores.get("tasks", []):
@@ -151,16 +151,18 @@ def score_metrics(scores: Mapping[str, Any]) -> dict[str, float]:
 
 
 def training_curves(facts: RunFacts) -> Iterator[tuple[str, int, float]]:
-    """``(metric name, step, value)`` of every ``curves.json`` that a step left, in the order it stands there.
+    """``(metric name, step, value)``: the loss over all sources and stages, one step after the other.
+
+    Curves by source stand at the steps' own runs, which `event_points` names.
 
     Raises:
-        FoundryError: One is there and is none.
+        FoundryError: A ``curves.json`` is there and is none.
     """
-    for name in sorted(facts.outputs):
-        path = facts.folder(name) / "curves.json"
-        if path.is_file():
-            for point in read_json(path, _Curves).series:
-                yield from _points(name, point)
+    paths = (facts.folder(name) / "curves.json" for name in sorted(facts.outputs))
+    points = (point for path in paths if path.is_file() for point in read_json(path, _Curves).series)
+    losses = (point["loss"] for point in points if _is_finite(point.get("loss")))
+    for step, loss in enumerate(losses, start=1):
+        yield "loss", step, float(loss)
 
 
 _OF_SOURCES = ("loss", "accuracy")
@@ -190,17 +192,6 @@ def event_points(event: Mapping[str, Any]) -> list[list[Any]]:
     if _SOURCE.fullmatch(str(event.get("source") or "")):
         found.update({f"{field}/{event['source']}": event[field] for field in _OF_SOURCES if field in event})
     return [[name, float(value), when, step] for name, value in found.items() if _is_finite(value)]
-
-
-def _points(step_name: str, point: Mapping[str, Any]) -> Iterator[tuple[str, int, float]]:
-    home = "/".join([step_name, *(str(point[key]) for key in ("phase", "source") if point.get(key))])
-    for metric, value in sorted(point.items()):
-        if metric not in _NOT_A_METRIC and _is_finite(value):
-            yield f"{home}/{metric}", _whole(point.get("step")), float(value)
-
-
-def _whole(step: object) -> int:
-    return step if isinstance(step, int) else 0
 
 
 def _plain(task_type: str) -> str:

@@ -33,7 +33,7 @@ DESCRIPTION = """Runs of the weekly pipeline: passages and pictures to a registe
 
 A **pipeline run** holds the whole configuration, the scores, the gate's verdict and the report; unfold it to see its
 **steps**, each with its own configuration, curves and plots. `Datasets used` names the bytes by their DVC digests.
-Compare runs by `umrb/overall`; the model that a run ended with is under `Models`.
+Compare runs by `score`, the mean over all tasks; the model that a run ended with is under `Models`.
 """
 
 

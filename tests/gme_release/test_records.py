@@ -7,7 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 import pytest
-from release_miniature import build_workspace, good_scores
+from release_miniature import build_workspace, good_scores, load_facts
 
 from gme_data.errors import FoundryError
 from gme_release.records import flat_params, record_key, score_metrics, training_curves
@@ -40,10 +40,15 @@ def test_metric_names_fit_mlflow_and_values_are_finite() -> None:
     assert not any(mark in name for name in metrics for mark in ">@,")
 
 
-def test_curves_are_read_from_the_model_folder(tmp_path: Path) -> None:
+def test_the_curve_of_a_run_is_the_loss_of_all_its_steps(tmp_path: Path) -> None:
     points = list(training_curves(build_workspace(tmp_path)))
-    assert points[0] == ("train-2/mix/flag/loss", 1, 3.0)
-    assert len(points) == 5
+    assert points == [("loss", n, 3.0 / n) for n in range(1, 6)]
+    earlier = tmp_path / "checkpoints" / "stage1"  # whose steps come first
+    earlier.mkdir()
+    (earlier / "curves.json").write_text('{"series": [{"source": "flag", "step": 1, "loss": 9.0}, {"step": 2}]}')
+    facts = load_facts(tmp_path)
+    facts = replace(facts, outputs={**facts.outputs, "train-1": "checkpoints/stage1"})
+    assert list(training_curves(facts)) == [("loss", 1, 9.0), *(("loss", n + 1, 3.0 / n) for n in range(1, 6))]
 
 
 def test_record_key_is_about_content_and_not_about_the_clock(tmp_path: Path) -> None:
