@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from prefect import flow, get_run_logger, task
+from prefect.assets import add_asset_metadata, materialize
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
@@ -32,7 +33,7 @@ from flows.tracking import run_followed, run_name, tracked
 from flows.transient import is_of_prefect, retry_transient
 from gme_data.errors import FoundryError
 from gme_data.redact import redacted_errors
-from gme_data.steps import Outcome, find_done
+from gme_data.steps import Outcome, Step, find_done
 
 _LOGGER = logging.getLogger(__name__)
 _TWO_AT_A_TIME: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=2)
@@ -120,8 +121,9 @@ def _run_chain(config: PipelineConfig, chain: Chain, workspace: Path, *, new_run
             futures[name].result()
         inputs = {source: futures[source] for source in step.inputs.values()}
         gates = [futures[name] for name in step.after]
-        task: Any = _run_step.with_options(name=step.name)  # whose types do not know what Prefect unwraps
-        futures[step.name] = task.submit(quote(chain), number, inputs, workspace, new_run=new_run, wait_for=gates)
+        asset = f"gme://{config.name}/{step.output}" if step.role in ("dataset", "model") else ""
+        task = _task_of(step, asset)
+        futures[step.name] = task.submit(quote(chain), number, inputs, workspace, asset, new_run, wait_for=gates)
         if step.alone:
             futures[step.name].wait()
     done = {name: future.result() for name, future in futures.items()}
@@ -140,8 +142,15 @@ def _show(show: Callable[[Any], None], what: Outcome | Record) -> None:
         _LOGGER.warning("The artifact '%s' could not be made.", show.__name__, exc_info=True)
 
 
-@task(cache_policy=NO_CACHE, persist_result=False)
-def _run_step(chain: Chain, number: int, inputs: dict[str, Outcome], workspace: Path, *, new_run: bool) -> Outcome:
+def _task_of(step: Step, asset: str) -> Any:  # noqa: ANN401 - its types do not know what Prefect unwraps
+    """The task that runs a step; data and models are assets, which Prefect knows by key."""
+    options: Any = {"name": step.name, "cache_policy": NO_CACHE, "persist_result": False}
+    return materialize(asset, **options)(_run_step) if asset else task(**options)(_run_step)
+
+
+def _run_step(
+    chain: Chain, number: int, inputs: dict[str, Outcome], workspace: Path, asset: str, new_run: bool
+) -> Outcome:
     """Run the step of that number in the chain, from 1, unless its output is there."""
     step = chain.steps[number - 1]
     with redacted_errors(), announce(step.name) as line:
@@ -150,6 +159,10 @@ def _run_step(chain: Chain, number: int, inputs: dict[str, Outcome], workspace: 
         line.finish(outcome)
     if show := artifacts.artifact_of(step):
         _show(show, outcome)
+    if asset:
+        files = outcome.manifest.files
+        size = sum(entry.bytes for entry in files)
+        add_asset_metadata(asset, {"sha256": outcome.manifest.content, "files": len(files), "bytes": size})
     return outcome
 
 

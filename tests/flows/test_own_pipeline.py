@@ -76,3 +76,14 @@ def test_prefect_has_the_graph_the_name_and_the_log(own: Own) -> None:
     assert len(ids[1]) == 2
     assert task.keys() == {*arrows}
     assert any(line.startswith("train: 2/2 steps") for line in lines), "a step's progress is in its log"
+
+
+def test_data_and_model_are_assets_with_their_digests(own: Own) -> None:
+    with sqlite3.connect(own.workspace / "runs" / "prefect" / "prefect.db") as database:
+        succeeded = "SELECT resource, payload FROM events WHERE event = 'prefect.asset.materialization.succeeded'"
+        rows = database.execute(succeeded).fetchall()
+    found = {json.loads(resource)["prefect.resource.id"]: json.loads(payload) for resource, payload in rows}
+    home = own.workspace / "checkpoints/pipelines/signal-flags/stage1"
+    assert found.keys() >= {"gme://signal-flags/data/pipelines/signal-flags/synthetic"}
+    digest = found["gme://signal-flags/checkpoints/pipelines/signal-flags/stage1"]["sha256"]
+    assert digest == json.loads((home / "_manifest.json").read_text())["content"]
