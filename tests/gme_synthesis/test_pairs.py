@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from PIL import Image
 
 from flows.chains import PAIRS
 from gme_cli.main import run
+from gme_data.cells import CellError
 from gme_data.errors import FoundryError
 from gme_data.examples import read_examples
 from gme_data.images import ImageStore
@@ -22,6 +25,7 @@ from gme_data.items import Item
 from gme_data.steps import PlannedStep, execute
 from gme_data.tasks import list_tasks, load_task
 from gme_synthesis.pairs.config import PairsConfig
+from gme_synthesis.pairs.layouts import Part, layout_of, reader_of
 
 TEVATRON = {
     "query_id": "1",
@@ -44,6 +48,14 @@ MMEB = {
     "pos_image_path": "blue.png",
     "neg_text": "",
     "neg_image_path": "",
+}
+M_BEIR = {
+    "qid": "1:9",
+    "query_txt": "a red thing",
+    "query_img_path": None,
+    "query_modality": "text",
+    "pos_cand_list": [{"did": "1:1"}],
+    "neg_cand_list": [{"did": "1:2"}],
 }
 COLUMNS = {"anchor": "capital of France", "positive": "Paris", "negative_1": "Rome", "negative_2": ""}
 
@@ -94,8 +106,7 @@ def test_m_beir_names_documents_of_a_pool(tmp_path: Path, pictures: Path) -> Non
         {"did": "1:1", "txt": None, "img_path": "red.png", "modality": "image"},
         {"did": "1:2", "txt": "a tale", "img_path": "blue.png", "modality": "image,text"},
     ]
-    query = {"qid": "1:9", "query_txt": "a red thing", "query_img_path": None, "query_modality": "text"}
-    query |= {"pos_cand_list": [{"did": "1:1"}], "neg_cand_list": [{"did": "1:2"}]}
+    query: dict[str, Any] = dict(M_BEIR)
     given = {"pairs": write_lines(tmp_path / "q.jsonl", [query]), "pictures": pictures}
     candidates = write_lines(tmp_path / "pool.jsonl", pool)
     (example,) = read_examples(imported(tmp_path, **given, layout="m-beir", candidates=candidates) / "train")
@@ -147,6 +158,38 @@ def test_a_bad_row_stops_the_import_by_file_and_line_or_is_counted(
     assert told["rows"] == 1
     if reason != "wrong-shape":
         assert told["reason"] == reason
+
+
+HOSTILE = [None, [], {}, 0, -1, 1.5, True, float("nan"), "", " ", [[]], [None], {"a": {}}, [{"content": 3}], 10**30]
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Every place in a nested value."""
+    yield path
+    members = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, member in members:
+        yield from places(member, (*path, key))
+
+
+def replaced(value: Any, path: tuple[Any, ...], by: Any) -> Any:
+    if not path:
+        return by
+    copied = dict(value) if isinstance(value, dict) else list(value)
+    copied[path[0]] = replaced(value[path[0]], path[1:], by)
+    return copied
+
+
+@pytest.mark.parametrize("row", [COLUMNS, TEVATRON, SWIFT, MMEB, {**M_BEIR, "score": 1}], ids=str)
+def test_a_value_of_any_kind_in_any_place_is_a_pair_or_a_bad_cell(row: Any) -> None:
+    tried = 0
+    reader = reader_of(layout_of(row), {}, {"1:1": Part("x", None), "1:2": Part("y", None)})
+    for path in list(places(row))[1:]:
+        for value in HOSTILE:
+            tried += 1
+            with contextlib.suppress(CellError):
+                pair = reader(replaced(row, path, value))
+                assert all(isinstance(part.text, str) for part in (pair.query, *pair.positives, *pair.negatives))
+    assert tried > 40
 
 
 def test_what_is_held_out_is_not_trained_on_and_stays_held_out_as_pairs_are_added(tmp_path: Path) -> None:

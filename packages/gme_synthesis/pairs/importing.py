@@ -226,9 +226,10 @@ def _examples(config: PairsConfig, spool: Path, held_out: _HeldOut) -> Iterator[
     """Rows of the training examples; what is held out goes to `held_out`."""
     for batch in pq.ParquetFile(spool).iter_batches(batch_size=_BATCH):
         for row in batch.to_pylist():
-            split = _split_of(row["group"], config)
+            split, asked = _split_of(row["group"], config), _modality(row["query"])
             for positive, score in zip(row["positives"], row["scores"], strict=True):
-                task_type = f"{_modality(row['query'])}->{_modality(positive)}"
+                modality = _modality(positive)
+                task_type = f"{asked}->{modality}"
                 if task_type not in TASK_TYPES:
                     raise FoundryError(f"A pair asks for a document of {task_type}, which is no task type.")
                 held_out.see(row, positive, score, task_type, split)
@@ -240,7 +241,7 @@ def _examples(config: PairsConfig, spool: Path, held_out: _HeldOut) -> Iterator[
                         "instruction": row["instruction"] or config.instruction,
                         "query": row["query"],
                         "positive": positive,
-                        "negatives": [item for item in row["negatives"] if _modality(item) == _modality(positive)],
+                        "negatives": [item for item in row["negatives"] if _modality(item) == modality],
                         "entity_group": row["group"],
                         "batch_key": row["group"],
                         "answer": None,

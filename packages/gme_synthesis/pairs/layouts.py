@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from gme_data.cells import CellError, is_missing, picture_cell, text_cell
 
@@ -37,8 +37,7 @@ _NEGATIVE = re.compile(r"neg(?:ative)?s?(?:_\d+)?")
 _NEGATIVE_PICTURE = re.compile(r"negative_(?:picture|image)s?(?:_\d+)?")
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(NamedTuple):
     """A side of a pair before its picture is looked up.
 
     Attributes:
@@ -52,11 +51,10 @@ class Part:
     score: int = 1
 
     def __bool__(self) -> bool:
-        return bool(self.text.strip()) or self.picture is not None
+        return self.picture is not None or bool(self.text.strip())
 
 
-@dataclass(frozen=True, slots=True)
-class Pair:
+class Pair(NamedTuple):
     """A row: the query, one or several positives, negatives, and what it is about if somebody says so."""
 
     query: Part
@@ -169,9 +167,10 @@ def _tevatron(values: Values) -> Pair:
 
 def _ms_swift(values: Values) -> Pair:
     def several(name: str, pictures: str) -> tuple[Part, ...]:
-        shown = values.get(pictures) or []
-        said = values.get(name) or []
-        return tuple(_spoken(said[row], shown[row] if row < len(shown) else []) for row in range(len(said)))
+        said, shown = (_listed(values.get(column)) for column in (name, pictures))
+        if len(shown) > len(said):
+            raise CellError("uneven", f"`{pictures}` has {len(shown)} members, `{name}` {len(said)}")
+        return tuple(map(_spoken, said, [*shown, *([] for _ in said[len(shown) :])]))
 
     return Pair(
         _spoken(values.get("messages"), values.get("images")),
