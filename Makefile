@@ -80,7 +80,7 @@ test-slow: $(SLOW_READY) ## Run the tests that take long, with what they need be
 hardening: $(SLOW_READY) ## Faults, attacks, mutated inputs, kills and load into docs/hardening.md (PART=kills SEED=1 ALL=1)
 	@failed=0; for part in $(or $(PART),$(HARDENING_PARTS)); do \
 	  HARDENING_SEED=$(or $(SEED),0) ALL=$(ALL) FUZZ_EXAMPLES=$(if $(ALL),38000,3800) PYTHONPATH=tests \
-	    $(BIN)/python -m pytest -q -p hardening.plugin --part $$part --timeout 3600 $$([ $$part != fuzz ] || echo -n 2) || [ $$? = 5 ] || failed=1; done; \
+	    $(BIN)/python -m pytest -q -p hardening.plugin --part $$part --timeout 3600 $$([ $$part != fuzz ] || printf %s '-n 2') || [ $$? = 5 ] || failed=1; done; \
 	PYTHONPATH=tests $(BIN)/python -m hardening.report && exit $$failed
 
 # What others ask our server with, in an environment of its own: none of it is needed here. LangChain's tokenizer fetches its
