@@ -60,6 +60,6 @@ def test_texts_need_no_pictures(made: Encoder) -> None:
 
 
 def test_nothing_to_learn_from(corpus: Path) -> None:
-    with pytest.raises(FoundryError, match="no training examples of flags") as caught:
+    with pytest.raises(FoundryError, match="no training examples between single pictures and texts of flags") as caught:
         trained_heads(corpus, HeadsConfig(sources=("flags",)))
     assert "baselines.heads.sources" in str(caught.value.hint)
