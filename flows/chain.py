@@ -8,22 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal
 
 from flows.console import announce
 from flows.judge import choose_judge
 from gme_data.errors import FoundryError, did_you_mean
 from gme_data.manifest import read_manifest, require
-from gme_data.settings import Frozen
+from gme_data.settings import Frozen, Sealable
 from gme_data.steps import Outcome, PlannedStep, Role, Step, execute, find_done
-
-
-@runtime_checkable
-class Sealable(Protocol):
-    """A configuration that speaks of files outside of the workspace."""
-
-    def sealed(self) -> Frozen:
-        """The same with the digest of what is in them now."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from cyclopts import Parameter
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from flows.config import FilesPipeline, OwnPipeline, PipelineConfig
     from gme_release.champion import RegisteredModel
 
+PipelineT = TypeVar("PipelineT", bound="PipelineConfig")
 DEFAULT_CONFIG = Path("configs/tiny.yaml")
 Inputs = Literal["gme"]
 """What --inputs takes: how to make the inputs of a model that does not say it."""
@@ -49,28 +50,21 @@ class Common:
         """
         from flows.config import OwnPipeline
 
-        config = self.pipeline()
-        if not isinstance(config, OwnPipeline):
-            raise self._of_another_kind("data of your own, `corpus: {kind: files, passages: ...}` or `kind: pairs`")
-        return config
+        return self._of_kind(OwnPipeline, "data of your own, `corpus: {kind: files, passages: ...}` or `kind: pairs`")
 
     def files_pipeline(self) -> FilesPipeline:
-        """The same, where passages of one's own are expected.
-
-        Raises:
-            FoundryError: The file is over another kind of corpus.
-        """
+        """As `own_pipeline`, where the data must be passages."""
         from flows.config import FilesPipeline
 
-        config = self.pipeline()
-        if not isinstance(config, FilesPipeline):
-            raise self._of_another_kind("passages of your own, `corpus: {kind: files, passages: ...}`")
-        return config
+        return self._of_kind(FilesPipeline, "passages of your own, `corpus: {kind: files, passages: ...}`")
 
-    def _of_another_kind(self, expected: str) -> Exception:
+    def _of_kind(self, kind: type[PipelineT], expected: str) -> PipelineT:
         from gme_data.errors import FoundryError
 
-        return FoundryError(
+        config = self.pipeline()
+        if isinstance(config, kind):
+            return config
+        raise FoundryError(
             f"{self.config}: expected {expected}.",
             hint="Give its pipeline file with --config, such as examples/own-corpus/own.yaml; `gme init` writes one.",
         )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from gme_data.digests import sha256_json
 from gme_data.errors import FoundryError, did_you_mean
 from gme_data.structured import parse_yaml, read_regular
 
@@ -19,6 +20,25 @@ class Frozen(BaseModel):
 
     # A number that is not finite has no place in JSON, so no key of a step could be made of it.
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+
+
+class Sealable(Frozen):
+    """A configuration that speaks of files outside of the workspace."""
+
+    digest: str = ""
+    """Of the files; worked out by `sealed`, so that a change of them is a change of the step's key."""
+
+    def sealed(self) -> Self:
+        """The same with the digest of what is in the files now; once sealed it stays.
+
+        Raises:
+            FoundryError: A file or folder is missing, or of no kind that is read.
+        """
+        return self if self.digest else self.model_copy(update={"digest": sha256_json(self.contents())})
+
+    def contents(self) -> list[Any]:
+        """What the digest covers: paths below the folders, and contents."""
+        raise NotImplementedError
 
 
 HIDDEN = "holds-a-secret"

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from gme_data.digests import sha256_json
 from gme_data.errors import did_you_mean
-from gme_data.settings import Frozen
+from gme_data.settings import Sealable
 
 COLUMNS = (
     "id",
@@ -28,7 +27,7 @@ COLUMNS = (
 """What a passage may say; only `text` must be there."""
 
 
-class ImportConfig(Frozen):
+class ImportConfig(Sealable):
     """Where passages and pictures are, and what their columns mean."""
 
     kind: Literal["files"] = "files"
@@ -45,8 +44,6 @@ class ImportConfig(Frozen):
     """SPDX expression of passages and pictures that say none themselves."""
     source: str = "own"
     """What the corpus is called in the records."""
-    digest: str = ""
-    """Of the files; worked out by `sealed`, so that a change of them is a change of the step's key."""
 
     @field_validator("columns")
     @classmethod
@@ -57,18 +54,11 @@ class ImportConfig(Frozen):
                 raise ValueError(f"passages have no {name!r}.{near} One of {', '.join(COLUMNS)}")
         return columns
 
-    def sealed(self) -> ImportConfig:
-        """The same with the digest of what is there now: paths below the folders, and contents; once sealed it stays.
-
-        Raises:
-            FoundryError: A file or folder is missing, or of no kind that is read.
-        """
-        if self.digest:
-            return self
+    def contents(self) -> list[Any]:
+        """See `Sealable.contents`."""
         from gme_data.tables import open_table  # who only reads a pipeline file needs no reader of tables
         from gme_synthesis.corpus.import_pictures import PictureSource
 
         table = open_table(self.passages, self.encoding)
         pictures = PictureSource(self.pictures)
-        read = [table.digest(), pictures.identity(), list(table.passed_over), pictures.passed_over]
-        return self.model_copy(update={"digest": sha256_json(read)})
+        return [table.digest(), pictures.identity(), list(table.passed_over), pictures.passed_over]

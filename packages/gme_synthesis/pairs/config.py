@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from gme_data.digests import sha256_file, sha256_json
+from gme_data.digests import sha256_file
 from gme_data.errors import did_you_mean
-from gme_data.settings import Frozen
+from gme_data.settings import Sealable
 
 Layout = Literal["auto", "columns", "tevatron", "ms-swift", "mmeb", "m-beir"]
 COLUMNS = (
@@ -19,7 +19,7 @@ COLUMNS = (
 """What a row of the layout ``columns`` may say; a query and a positive must be there."""
 
 
-class PairsConfig(Frozen):
+class PairsConfig(Sealable):
     """Where pairs and their pictures are, and what their columns mean."""
 
     kind: Literal["pairs"] = "pairs"
@@ -54,8 +54,6 @@ class PairsConfig(Frozen):
     """Most queries of a held-out task; what is held out beyond it is neither asked nor trained on."""
     seed: int = 0
     """Decides what is held out."""
-    digest: str = ""
-    """Of the files; worked out by `sealed`, so that a change of them is a change of the step's key."""
 
     @field_validator("columns")
     @classmethod
@@ -72,18 +70,11 @@ class PairsConfig(Frozen):
             raise ValueError("the layout 'm-beir' names documents by id: `candidates` must say where the pool is")
         return self
 
-    def sealed(self) -> Self:
-        """The same with the digest of what is there now: paths below the folders, and contents; once sealed it stays.
-
-        Raises:
-            FoundryError: A file or folder is missing, or of no kind that is read.
-        """
-        if self.digest:
-            return self
+    def contents(self) -> list[Any]:
+        """See `Sealable.contents`."""
         from gme_data.tables import open_table  # who only reads a pipeline file needs no reader of tables
         from gme_synthesis.corpus.import_pictures import PictureSource
 
         table = open_table(self.pairs, self.encoding)
         pool = [sha256_file(file.path) for file in open_table(self.candidates).files] if self.candidates else []
-        read = [table.digest(), pool, PictureSource(self.pictures).identity()]
-        return self.model_copy(update={"digest": sha256_json(read)})
+        return [table.digest(), pool, PictureSource(self.pictures).identity()]
