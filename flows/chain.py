@@ -171,7 +171,14 @@ def _state(chain: Chain, step: Step, workspace: Path, done: dict[str, Outcome], 
     sources = tuple(dict.fromkeys(step.inputs.values()))
     if waiting := [source for source in sources if source not in done]:
         return StepState(step.name, "run", f"after {', '.join(waiting)}", seconds, sources)
-    outcome = find_done(plan_step(chain, step, done, workspace, new_run=new_run), workspace)
+    try:
+        planned = plan_step(chain, step, done, workspace, new_run=new_run)
+    except FoundryError as error:
+        if step.role not in ("baselines", "evaluation"):
+            raise
+        # The data of a suite are needed at the end: a plan says so and goes on, a run asks for them first.
+        return StepState(step.name, "run", str(error), seconds, sources)
+    outcome = find_done(planned, workspace)
     if outcome is None:
         return StepState(
             step.name, "run", "never made" if last is None else "config, input or code changed", seconds, sources

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from pydantic import Field, TypeAdapter, model_validator
 
 from atlas.config import AtlasConfig
 from gme_data.errors import FoundryError, did_you_mean
-from gme_data.settings import Frozen, parse_config, read_raw
+from gme_data.settings import Frozen, Sealable, parse_config, read_raw
 from gme_release.config import ReleaseConfig
 from gme_synthesis.config import SynthesisConfig
 from gme_synthesis.corpus.config import CorpusSynthesisConfig
@@ -18,7 +18,10 @@ from gme_synthesis.corpus.import_config import ImportConfig
 from gme_synthesis.pairs.config import PairsConfig
 from gme_training.config import MiningConfig, TrainingConfig
 from gme_validation.config import AtlasValidationConfig, ValidationConfig
-from umrb.config import BaselineConfig, EvaluationConfig, ReportConfig
+from umrb.config import BaselineConfig, EvaluationConfig, JudgedBy, ReportConfig
+
+SealableT = TypeVar("SealableT", bound=Sealable)
+JudgedByT = TypeVar("JudgedByT", bound=JudgedBy)
 
 NAME = r"^[a-z0-9][a-z0-9.-]*$"
 LONGEST_NAME = 100
@@ -46,7 +49,7 @@ class PipelineConfig(Frozen):
     baselines: BaselineConfig = BaselineConfig()
     """What the model is compared with."""
     evaluation: EvaluationConfig = EvaluationConfig()
-    """Which tasks judge the model."""
+    """Which suites of tasks judge the model; baselines are judged by the same."""
     report: ReportConfig = ReportConfig()
     """The page that people read."""
     release: ReleaseConfig = ReleaseConfig()
@@ -58,6 +61,16 @@ class PipelineConfig(Frozen):
         Raises:
             FoundryError: One is missing, of no kind that is read, or not what a sealed configuration says.
         """
+        sections = ("evaluation", "baselines")
+        return self.model_copy(update={name: _sealed_now(getattr(self, name), name) for name in sections})
+
+    @model_validator(mode="after")
+    def _baselines_are_judged_by_the_same(self) -> Self:
+        """What is compared is scored on the same tasks, in the same way, unless the file says otherwise."""
+        given = self.baselines.model_fields_set
+        shared = {name: getattr(self.evaluation, name) for name in ("suites", "scoring") if name not in given}
+        if any(getattr(self.baselines, name) != value for name, value in shared.items()):
+            object.__setattr__(self, "baselines", self.baselines.model_copy(update=shared))
         return self
 
     @model_validator(mode="after")
@@ -69,6 +82,21 @@ class PipelineConfig(Frozen):
         if names:
             object.__setattr__(self, "release", self.release.model_copy(update=names))
         return self
+
+
+def _sealed_now(section: SealableT, name: str) -> SealableT:
+    """A section with the digest of its files as they are now.
+
+    Raises:
+        FoundryError: It has a digest already, as a record has, and this is another.
+    """
+    now = section.model_copy(update={"digest": ""}).sealed()
+    if section.digest not in ("", now.digest):
+        raise FoundryError(
+            f"The files of `{name}` changed: the digest was {section.digest[:12]}, found {now.digest[:12]}.",
+            hint=f"Bring back the files of then, or leave `{name}.digest` out to take these.",
+        )
+    return now
 
 
 class AtlasPipeline(PipelineConfig):
@@ -90,13 +118,7 @@ class OwnPipeline(PipelineConfig):
 
     def sealed(self) -> Self:
         """See `PipelineConfig.sealed`."""
-        now = self.corpus.model_copy(update={"digest": ""}).sealed()
-        if self.corpus.digest not in ("", now.digest):
-            raise FoundryError(
-                f"The files of the corpus changed: the digest was {self.corpus.digest[:12]}, found {now.digest[:12]}.",
-                hint="Bring back the files of then, or leave `corpus.digest` out to take these.",
-            )
-        return self.model_copy(update={"corpus": now})
+        return super().sealed().model_copy(update={"corpus": _sealed_now(self.corpus, "corpus")})
 
 
 class FilesPipeline(OwnPipeline):
@@ -136,10 +158,19 @@ def load_pipeline(path: Path, overrides: Sequence[str] = ()) -> PipelineConfig:
     """
     raw, where = read_raw(path, overrides)
     config = parse_pipeline(raw, where=where)
-    if not isinstance(config, OwnPipeline):
-        return config
-    paths = {name: path.parent / value for name, value in config.corpus if isinstance(value, Path)}
-    return config.model_copy(update={"corpus": config.corpus.model_copy(update=paths)})
+    found: dict[str, Frozen] = {name: _from(path.parent, getattr(config, name)) for name in ("evaluation", "baselines")}
+    if isinstance(config, OwnPipeline):
+        paths = {name: path.parent / value for name, value in config.corpus if isinstance(value, Path)}
+        found["corpus"] = config.corpus.model_copy(update=paths)
+    return config.model_copy(update=found)
+
+
+def _from(folder: Path, judged: JudgedByT) -> JudgedByT:
+    """The section with folders of labelled tasks as seen from here, not from the folder of the pipeline file."""
+    suites = [
+        suite.model_copy(update={"tasks": folder / suite.tasks}) if suite.tasks else suite for suite in judged.suites
+    ]
+    return judged.model_copy(update={"suites": tuple(suites)})
 
 
 def parse_pipeline(raw: Mapping[str, Any], *, where: str) -> PipelineConfig:

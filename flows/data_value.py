@@ -18,6 +18,7 @@ from flows.chain import Chain, run_in_order
 from flows.chains import ATLAS, SYNTHESIZE, SYNTHESIZE_CORPUS, train_step
 from flows.config import AtlasPipeline, FilesPipeline
 from gme_data.errors import FoundryError
+from gme_data.scores import read_systems, type_means
 from gme_data.settings import Frozen
 from gme_data.steps import Outcome, Step
 from gme_synthesis.config import SynthesisConfig
@@ -25,7 +26,6 @@ from gme_synthesis.corpus.config import CorpusSynthesisConfig
 from gme_synthesis.value_config import AtlasPassagesConfig, DefaultSourcesConfig, TrainingSetConfig
 from gme_training.config import TrainingConfig
 from umrb.config import EvaluationConfig
-from umrb.results import SCORES, read_scores, type_means
 
 Variant = Literal["none", "template", "synthetic", "both"]
 VARIANTS: tuple[Variant, ...] = ("none", "template", "synthetic", "both")
@@ -125,7 +125,7 @@ def measure_data_value(chain: Chain, workspace: Path) -> list[Worth]:
 
 def _worth(variant: Variant, made: Mapping[str, Outcome]) -> Worth:
     folder = made[f"evaluate-{variant}"].folder
-    means = type_means(read_scores(folder / SCORES)[0].tasks)
+    means = type_means(read_systems(folder)[0].tasks)
     fused = {name: means[name] for name in FUSED if name in means}
     if not fused:
         raise FoundryError(

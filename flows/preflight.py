@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
 
 from flows.chains import pipeline_chain
@@ -15,21 +15,39 @@ def check_ready(config: PipelineConfig, workspace: Path) -> Iterator[Readiness]:
     """Each thing that the end of a run needs, and why it would fail there."""
     yield from check_release(workspace, config.release)
     yield _tracked(config, workspace)
+    yield check_suites(config)
 
 
-def require_ready(config: PipelineConfig, workspace: Path) -> None:
+def require_ready(config: PipelineConfig, workspace: Path, *, passing_over: Collection[str] = ()) -> None:
     """Refuse a run that is certain to fail at its end.
+
+    Args:
+        config: The pipeline.
+        workspace: Where it works.
+        passing_over: Things that are told elsewhere, by `Readiness.what`.
 
     Raises:
         FoundryError: One line a reason; exit code 2 if one of them is in what was asked for, else 1.
     """
-    errors = [found.error for found in check_ready(config, workspace) if found.error]
+    checked = [ready for ready in check_ready(config, workspace) if ready.what not in passing_over]
+    errors = [ready.error for ready in checked if ready.error]
     if errors:
         hints = list(dict.fromkeys(error.hint for error in errors if error.hint))
         asked = any(error.exit_code == EXIT_BAD_INPUT for error in errors)
         raise FoundryError(
             "\n".join(map(str, errors)), hint="\n    ".join(hints) or None, exit_code=EXIT_BAD_INPUT if asked else 1
         )
+
+
+def check_suites(config: PipelineConfig) -> Readiness:
+    """The data of every suite that judges are there: hours of training must not end at tasks that nobody fetched."""
+    labels = ", ".join(suite.label for suite in config.evaluation.suites)
+    try:
+        for judged in (config.evaluation, config.baselines):
+            judged.sealed()
+    except FoundryError as error:
+        return Readiness("suites", str(error), error)
+    return Readiness("suites", labels)
 
 
 def _tracked(config: PipelineConfig, workspace: Path) -> Readiness:

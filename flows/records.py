@@ -12,12 +12,11 @@ from flows.chain import Chain
 from flows.config import OwnPipeline, PipelineConfig
 from flows.tracking import settled
 from gme_data.steps import Outcome
-from gme_data.tasks import list_tasks
 from gme_release.diffable import write_diffable
 from gme_release.records import RunFacts
 from gme_release.registration import Registration, register
 from gme_release.versioning import version_outputs
-from umrb.config import EvaluationConfig
+from umrb.units import judging_units
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +90,12 @@ def record(config: PipelineConfig, chain: Chain, outcomes: Mapping[str, Outcome]
         evaluate_step=chain.last("evaluation").name,
         report_step=chain.last("report").name,
         dataset_steps={step.name: uses for step in chain if step.role == "dataset" and (uses := chain.uses(step.name))},
-        tasks=_tasks_of(config.evaluation, outcomes[chain.last("evaluation").inputs["corpus"]]),
+        tasks=tuple(
+            sorted(
+                unit.name
+                for unit in judging_units(config.evaluation, outcomes[chain.last("evaluation").inputs["corpus"]].folder)
+            )
+        ),
         sections={step.name: step.section for step in chain},
         sources={step.name: step.inputs for step in chain},
     )
@@ -100,13 +104,6 @@ def record(config: PipelineConfig, chain: Chain, outcomes: Mapping[str, Outcome]
     write_diffable(workspace, report.parent, "" if shared == "." else shared)
     facts = settled(facts, workspace)
     return Record(config.release.model_name, register(workspace, config.release, facts), facts.scores, report)
-
-
-def _tasks_of(evaluation: EvaluationConfig, corpus: Outcome) -> tuple[str, ...]:
-    """Names of the tasks that the evaluation is over, whether it scored them or not."""
-    scoring = evaluation.scoring
-    paths = list_tasks(corpus.folder / "tasks" / scoring.split)
-    return tuple(sorted(path.name for path in paths if not scoring.tasks or path.name in scoring.tasks))
 
 
 def _as_read(config: PipelineConfig, outcomes: Mapping[str, Outcome]) -> PipelineConfig:

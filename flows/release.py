@@ -19,10 +19,10 @@ from flows.config import PipelineConfig, parse_pipeline
 from gme_data.digests import code_digest
 from gme_data.errors import FoundryError
 from gme_data.manifest import read_manifest
+from gme_data.scores import read_systems
 from gme_release.release.bundle import copy_model
 from gme_release.release.publish import require_new
 from gme_release.release.record import ReleaseRecord
-from umrb.results import read_scores
 
 _POLICY = "reproduce-policy.yaml"
 RESCORE_TOLERANCE = 0.005
@@ -84,7 +84,7 @@ def rescore(folder: Path, record: ReleaseRecord, task: str, workspace: Path) -> 
         (home / corpus.path).symlink_to((workspace / corpus.path).resolve())
         (home / model.output).parent.mkdir(parents=True, exist_ok=True)
         copy_model(folder, record, home / model.output)
-        scores = read_scores(run_alone(chain, evaluate.name, home).folder / "scores.json")[0]
+        scores = read_systems(run_alone(chain, evaluate.name, home).folder)[0]
     value = scores.by_name[task].value
     return _agreed([Compared(task, known[task].value, value, RESCORE_TOLERANCE)])[0]
 

@@ -11,8 +11,8 @@ import yaml
 from flows.starter import StageZeroConfig, Starter
 from gme_data.digests import sha256_file
 from gme_data.errors import FoundryError
+from gme_data.scores import TaskScore, read_systems
 from gme_embedder.starter.shrink import SHRUNK
-from umrb.results import SCORES, TaskScore, read_scores
 
 LARGEST = 12_000_000  # bytes: what a git repository without LFS carries gladly
 _CARD = """# The starter
@@ -83,7 +83,7 @@ def _card(made: Starter, config: StageZeroConfig, size: int, digest: str) -> str
         examples=int(counts["examples"]),
         pictures=int(counts["pictures"]),
         refused=int(counts["refused"]),
-        scores=_table(read_scores(made.scores.folder / SCORES)[0].tasks),
+        scores=_table(read_systems(made.scores.folder)[0].tasks),
         attribution=attribution.partition("\n")[2].strip(),
     )
 

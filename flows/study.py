@@ -18,8 +18,8 @@ from flows.apart import run_apart
 from flows.chain import run_in_order
 from flows.chains import study_chain
 from flows.config import LONGEST_NAME, NAME, PipelineConfig, load_pipeline
+from gme_data.scores import TaskScore, read_systems
 from gme_data.settings import Frozen
-from umrb.results import SCORES, TaskScore, read_scores
 
 VariantName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.+=-]*$", max_length=LONGEST_NAME)]
 """Names the folder of a run."""
@@ -73,7 +73,7 @@ def _recipe(config: StudyConfig, overrides: Sequence[str], seed: int) -> Pipelin
 def _run(study_name: str, variant: str, seed: int, recipe: PipelineConfig, workspace: Path) -> Run:
     chain = study_chain(recipe, f"runs/studies/{study_name}/{variant}-{seed}")
     made = run_in_order(chain, workspace, label=f"{variant}-{seed}", run=run_apart)
-    scores = read_scores(made["evaluate"].folder / SCORES)[0]  # the others see a part of each item
+    scores = read_systems(made["evaluate"].folder)[0]  # the others see a part of each item
     seconds = sum(made[step.name].manifest.seconds for step in chain if step.role != "dataset" or step.alone)
     return Run(variant, seed, scores.by_name, seconds)
 

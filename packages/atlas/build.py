@@ -53,7 +53,7 @@ def build(config: AtlasConfig, folder: Path) -> dict[str, float]:
         for task in _tasks(world, config, split):
             save_task(folder / "tasks" / split / task.card.name, task)
             counts[f"tasks_{split}"] += 1
-            counts[f"queries_{split}"] += task.card.queries
+            counts[f"queries_{split}"] += len(task.queries)
     (folder / "ATTRIBUTION.md").write_text(ATTRIBUTION, encoding="utf-8")
     return {name: float(count) for name, count in counts.items()}
 

@@ -36,7 +36,8 @@ def pipeline(*, new_run: Annotated[bool, Parameter(negative="")] = False, common
     config = common.pipeline()
     if not common.dry_run:
         require_workspace(common.workspace)
-    require_ready(config, common.workspace.resolve())
+    # A plan tells what must be fetched first; a run refuses to begin without it.
+    require_ready(config, common.workspace.resolve(), passing_over=("suites",) if common.dry_run else ())
     if common.dry_run:
         _show_steps(common, new_run=new_run)
         return 0

@@ -15,7 +15,8 @@ from gme_cli.umrb_plan import Choice, Fleet, show_plan
 
 if TYPE_CHECKING:
     from umrb.compare import Comparison
-    from umrb.suite import SuiteConfig, SuiteRun
+    from umrb.runner import Scored
+    from umrb.suite import SuiteConfig
 
 app = App(name="umrb", help="The benchmark: 47 datasets of nine task types, and the other tables of the paper's page.")
 _COMMON = Common()
@@ -228,11 +229,11 @@ def report(results: Path, *, choice: Choice = _CHOICE, out: Path | None = None, 
     out
         Where the report goes; by default into the folder `report` of the results.
     """
-    from umrb.report.suite import write_suite_report
+    from umrb.report.build import write_suite_report
 
     output = out or results / "report"
     found = write_suite_report(choice.suite, choice.chosen(), results, output)
-    print_json(found) if common.json else say(f"{output / 'report.html'}")
+    print_json(found.model_dump(mode="json")) if common.json else say(f"{output / 'report.html'}")
 
 
 @app.command
@@ -256,14 +257,15 @@ def compare(a: Path, b: Path, *, choice: Choice = _CHOICE, common: Common = _COM
         say(line)
 
 
-def _tell_run(config: SuiteConfig, done: SuiteRun, common: Common) -> None:
-    from umrb.report.suite import write_suite_report
+def _tell_run(config: SuiteConfig, done: Scored, common: Common) -> None:
+    from umrb.report.build import write_suite_report
 
     reports: dict[str, Any] = {}
     if done.records:
         home = done.folder / config.report_name
         whole = config.model_copy(update={"datasets": ()}).chosen()
-        reports = {**write_suite_report(config.label, whole, done.folder, home), "report": home}
+        scores = write_suite_report(config.label, whole, done.folder, home)
+        reports = {**scores.model_dump(mode="json"), "report": home}
     if common.json:
         defects = {record.score.name: record.defects for record in done.records if record.defects}
         print_json({"scored": done.scored, "refused": done.refused, "defects": defects, **reports})

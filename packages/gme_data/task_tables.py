@@ -1,7 +1,8 @@
 """The three tables of a task as people have them: any format of `gme_data.tables`, BEIR's layout and names among them.
 
 ``corpus`` and ``queries`` are a file or a folder of that name; ``qrels`` too, or one file a split in a folder of that
-name, as BEIR has them. A row that can't be taken is told with its file and number. Knows columns; not tasks.
+name, as BEIR has them, or TREC's four columns in a ``.qrels``, ``.qrel``, ``.trec`` or ``.txt`` file. A row that can't
+be taken is told with its file and number. Knows columns; not tasks.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from gme_data.errors import FoundryError, did_you_mean
 from gme_data.items import Item
 from gme_data.parquet import UNREADABLE, read_rows
 from gme_data.tables import Row, Table, open_table
+from gme_data.tables.textfile import Lines
 
 _ID, _QUERY, _DOC, _RELEVANCE = (
     ("id", "_id"),
@@ -29,6 +31,8 @@ _ID, _QUERY, _DOC, _RELEVANCE = (
 """Names of a column: ours, then those of BEIR and mteb."""
 _CONTENT = ("text", "title", "image")
 _MAX_RELEVANCE = 2**31 - 1
+_TREC_COLUMNS = ("query id", "iteration", "document id", "relevance")
+_TREC = (".qrels", ".qrel", ".trec", ".txt")
 _TOLD = 3
 """Rows that an error names; of the others it says how many."""
 
@@ -95,13 +99,51 @@ def read_judgements(folder: Path, split: str, schema: pa.Schema) -> list[Judgeme
         FoundryError: As `read_items`; or a relevance is no whole number.
     """
     path = _table_path(folder, "qrels")
-    if path.is_dir() and (of_split := _files_named(path, split)):
-        path = _only(of_split)
+    if path.is_dir():
+        path = _of_split(path, split)
+    if path.suffix.lower() in _TREC:
+        return list(_trec_rows(path))
     if _is_ours(path, schema):
         return [JudgementRow(row["query_id"], row["doc_id"], row["relevance"]) for row in read_rows(path, schema)]
     table = open_table(path)
     _require(table, [_QUERY, _DOC, _RELEVANCE])
     return list(_taken(table, _judgement_row))
+
+
+def has_table(folder: Path, stem: str) -> bool:
+    """Whether a table, or what should be one, lies in a folder."""
+    return (folder / stem).is_dir() or bool(_files_named(folder, stem))
+
+
+def _of_split(folder: Path, split: str) -> Path:
+    """The table of a split where there is one for each, else the folder, whose files are one table."""
+    if of_split := _files_named(folder, split):
+        return _only(of_split)
+    others = [
+        path.name for name in ("train", "dev", "valid", "validation", "test") for path in _files_named(folder, name)
+    ]
+    if others:
+        raise FoundryError(
+            f"{folder} has no judgements of the split {split}; there are {', '.join(others)}.",
+            hint="Name the split in task.yaml, or leave there the one that is meant.",
+        )
+    return folder
+
+
+def _trec_rows(path: Path) -> Iterator[JudgementRow]:
+    """Query, iteration (which nobody uses), document, relevance: the file of judgements that trec_eval reads."""
+    problems: list[str] = []
+    with Lines(path, "utf-8") as lines:
+        for number, line in lines:
+            cells = line.split()
+            try:
+                if cells and len(cells) != len(_TREC_COLUMNS):
+                    raise CellError("no-judgement", f"expected {', '.join(_TREC_COLUMNS)}, found {len(cells)} columns")
+                if cells:
+                    yield JudgementRow(cells[0], cells[2], relevance_cell(cells[3]))
+            except CellError as error:
+                problems.append(f"{path.name}, line {number}: {error}")
+    _refuse(problems, path)
 
 
 def _item_row(values: dict[str, Any], *, titled: bool) -> ItemRow:

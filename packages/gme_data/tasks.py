@@ -1,6 +1,7 @@
 """Retrieval tasks on disk: ``task.yaml``, ``corpus.parquet``, ``queries.parquet``, ``qrels.parquet``, and the pictures.
 
-These four are what is written; what is read may lie in other formats, see `gme_data.task_tables`.
+These four are what is written; what is read may lie in other formats, see `gme_data.task_tables`, and a folder of
+texts in BEIR's layout needs no ``task.yaml``.
 Embedded and official benchmarks take this one shape. Knows no model and no metric beyond its name.
 """
 
@@ -19,7 +20,7 @@ from gme_data.errors import FoundryError
 from gme_data.items import TASK_TYPES, Item, TaskType
 from gme_data.parquet import write_table
 from gme_data.settings import Frozen, load_config
-from gme_data.task_tables import read_items, read_judgements
+from gme_data.task_tables import has_table, read_items, read_judgements
 from gme_data.verified import VerifiedFolder, folders_with
 
 CARD = "task.yaml"
@@ -76,10 +77,10 @@ class TaskCard(Frozen):
     """Every licence that an item of the task carries."""
     images: str = ""
     """Folder of the picture shards, relative to the task's folder; empty if there are no pictures."""
-    queries: int
-    """Number of queries."""
-    pool: int
-    """Number of documents searched."""
+    queries: int | None = None
+    """Number of queries; null where nobody counted them beforehand."""
+    pool: int | None = None
+    """Number of documents searched; null where nobody counted them beforehand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +138,29 @@ def save_task(folder: Path, task: RetrievalTask) -> None:
 
 
 def load_card(folder: Path) -> TaskCard:
-    """Read ``task.yaml``. Raises `FoundryError` if it is missing or has bad fields."""
-    return load_config(folder / CARD, TaskCard)
+    """Read ``task.yaml``; of a folder in BEIR's layout without one, say what BEIR's own evaluation goes by.
+
+    Raises:
+        FoundryError: It is missing, though this is not BEIR's layout, or it has bad fields.
+    """
+    if (folder / CARD).exists() or not is_beir(folder):
+        return load_config(folder / CARD, TaskCard)
+    return TaskCard(
+        name=folder.name,
+        task_type="T->T",
+        metric="ndcg_at_10",
+        instruction=None,
+        split="test",
+        subset="",
+        description="Labelled queries over texts.",
+        relevance="As labelled.",
+        licences=("LicenseRef-unknown",),
+    )
+
+
+def is_beir(folder: Path) -> bool:
+    """Whether a folder has the three tables of BEIR's layout, in whichever of its formats."""
+    return all(has_table(folder, stem) for stem in TABLES)
 
 
 def load_task(folder: Path) -> RetrievalTask:

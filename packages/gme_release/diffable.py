@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gme_data.journal import atomic_write
-from gme_release.report_scores import read_report_scores
+from gme_data.scores import ReportScores, read_report_scores
 
 HOME = Path("metrics")
 _PLOTS = ("curves.csv", "tasks.csv", "types.csv", "funnel.csv")
@@ -25,7 +25,7 @@ def write_diffable(workspace: Path, report: Path, pipeline: str = "") -> Path:
     """
     home = workspace / HOME / pipeline
     home.mkdir(parents=True, exist_ok=True)
-    scores = read_report_scores(report / "scores.json")
+    scores = read_report_scores(report)
     atomic_write(home / "scores.json", (json.dumps(_plain(scores), indent=1, ensure_ascii=False) + "\n").encode())
     for name in _PLOTS:
         if (report / "plots" / name).is_file():
@@ -35,10 +35,8 @@ def write_diffable(workspace: Path, report: Path, pipeline: str = "") -> Path:
     return home
 
 
-def _plain(scores: dict[str, Any]) -> dict[str, Any]:
+def _plain(scores: ReportScores) -> dict[str, Any]:
     """Names and numbers alone: DVC compares those, and leaves lists out."""
-    types = {name.replace("->", " to "): value for name, value in scores.get("types", {}).items()}
-    tasks = {
-        task["name"]: {task["metric"]: task["value"], **task.get("scores", {})} for task in scores.get("tasks", [])
-    }
-    return {"overall": scores.get("overall"), "types": types, "tasks": tasks}
+    types = {name.replace("->", " to "): value for name, value in scores.types.items()}
+    tasks = {task.name: {task.metric: task.value, **task.scores} for task in scores.tasks}
+    return {"overall": scores.overall, "types": types, "tasks": tasks}

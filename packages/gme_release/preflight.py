@@ -57,7 +57,7 @@ class Readiness:
     """One thing that a run needs at its end.
 
     Attributes:
-        what: Its name: ``tracker``, ``artifacts``, ``remote`` or ``policy``.
+        what: Its name: ``tracker``, ``artifacts``, ``remote``, ``policy``, ``tracked`` or ``suites``.
         text: What was found.
         error: Why a run would fail; None if nothing says so.
     """

@@ -102,6 +102,8 @@ def evaluation_digest(manifests: Mapping[str, Manifest], step: str) -> str:
     home = f"tasks/{scoring.get('split', 'test')}/"
     tables = [[entry.path, entry.sha256] for entry in corpus.files if entry.path.startswith(home)]
     asked = {name: scoring.get(name) for name in ("split", "tasks", "depth")}
+    if outside := evaluate.config.get("digest"):
+        asked["suites"] = outside  # of tasks that are no part of the corpus
     return sha256_json([tables or corpus.content, asked])
 
 
@@ -111,7 +113,7 @@ def scores_of(facts: RunFacts) -> ModelScores:
     Raises:
         FoundryError: A table is damaged, or a task has not the fields of a score.
     """
-    folder = facts.folder(facts.evaluate_step) / "queries" / _SYSTEM
+    folder = facts.folder(facts.evaluate_step) / "systems" / _SYSTEM / "queries"
     try:
         tasks = {task["name"]: _task_scores(task, folder) for task in facts.scores["tasks"]}
     except (KeyError, TypeError, ValueError) as error:

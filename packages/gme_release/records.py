@@ -18,8 +18,8 @@ from pydantic import BaseModel, ConfigDict
 
 from gme_data.digests import canonical_json, sha256_json
 from gme_data.manifest import Manifest
+from gme_data.scores import read_report_scores
 from gme_data.structured import read_json
-from gme_release.report_scores import read_report_scores
 from gme_release.versioning import VersionedOutputs
 
 WORKSPACE = "gme.workspace"
@@ -101,7 +101,7 @@ class RunFacts:
         Raises:
             FoundryError: It is missing or not what a report writes.
         """
-        return read_report_scores(self.folder(self.report_step) / "scores.json")
+        return read_report_scores(self.folder(self.report_step)).model_dump(mode="json")
 
 
 def record_key(facts: RunFacts, policy: Mapping[str, Any]) -> str:

@@ -92,9 +92,9 @@ def _qrels(name: str, task: Task) -> Suite:
     )
 
 
-def _as_announced(announced: int, floor: int) -> tuple[int, int | None]:
+def _as_announced(announced: int | None, floor: int) -> tuple[int, int | None]:
     """Row limits: the number on the task's card, unless that is below the floor."""
-    return (announced, announced) if announced >= floor else (floor, None)
+    return (announced, announced) if announced is not None and announced >= floor else (floor, None)
 
 
 def _with_items(rows: pd.DataFrame, owners: Owners, pictures: Container[str]) -> pd.DataFrame:

@@ -15,7 +15,6 @@ from PIL import Image
 from gme_data.digests import sha256_json
 from gme_data.images import ImageStore
 from gme_data.items import Item
-from gme_data.journal import Journal
 from gme_data.steps import StepContext
 from gme_data.tasks import TaskCard
 from gme_embedder.config import ModelConfig
@@ -23,12 +22,10 @@ from gme_embedder.precision import native_precision
 from umrb.chance import ChanceSystem
 from umrb.config import BaselineConfig
 from umrb.heads import SINGLE_MODALITY_TYPES, trained_heads
+from umrb.judging import Judging
 from umrb.lexical import LexicalSystem
-from umrb.results import SCORES, write_scores
-from umrb.runner import VECTORS, Runner
 from umrb.sides import picture_only, text_only
 from umrb.systems import DenseSystem, Encoder, System, encode_with
-from umrb.tasks import load_tasks
 from umrb.vectors import Vectors, VectorStore
 
 TEXT = frozenset({"T"})
@@ -38,15 +35,18 @@ _PICTURES_AT_ONCE = 16
 
 
 def run_baselines(config: BaselineConfig, inputs: Mapping[str, Path], context: StepContext) -> dict[str, float]:
-    """Score every baseline on the tasks of ``inputs["corpus"]`` that it applies to."""
-    folder = inputs["corpus"] / "tasks" / config.scoring.split
-    tasks = load_tasks(folder, config.scoring.tasks)
-    runner = Runner(context.staging, Journal(context.staging, "scores"), config.scoring)
-    if not any(_for_heads(task.card) for task in tasks):
+    """Score every baseline on the tasks of ``inputs["corpus"]``, and of the other suites, that it applies to.
+
+    Raises:
+        FoundryError: A task can't be scored as it is.
+    """
+    judging = Judging(config, inputs["corpus"], context.staging)
+    if not any(unit.dataset.task_type in SINGLE_MODALITY_TYPES for unit in judging.units):
         config = config.model_copy(update={"systems": tuple(name for name in config.systems if name != "heads")})
-    makers = build_baselines(config, VectorStore(context.staging / VECTORS), inputs["corpus"])
-    systems = [runner.score(make(), tasks) for make in makers]
-    write_scores(context.staging / SCORES, systems)
+    revision = sha256_json([config.model_dump(mode="json"), context.key])
+    makers = build_baselines(config, judging.store, inputs["corpus"])
+    systems = [judging.score(make(), revision) for make in makers]
+    judging.write(systems)
     return {"systems": len(systems), "scores": sum(len(system.tasks) for system in systems)}
 
 

@@ -22,8 +22,13 @@ class ChanceSystem:
         del card
         return True
 
+    def missing(self, tasks: Sequence[NumberedTask]) -> int:
+        """Nothing is encoded."""
+        del tasks
+        return 0
+
     def prepare(self, tasks: Sequence[NumberedTask]) -> None:
-        """Nothing is shared between tasks."""
+        """Nothing is shared between processes."""
         del tasks
 
     def outcome(self, task: NumberedTask, metrics: Sequence[str], depth: int) -> Outcome:

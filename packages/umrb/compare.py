@@ -18,9 +18,9 @@ from gme_data.parquet import read_table
 from umrb.aggregate import Summary, summarise
 from umrb.intervals import bootstrap_interval
 from umrb.metrics import Floats
+from umrb.outcome_files import QUERIES, QUERY_SCHEMA
 from umrb.registry import Dataset
 from umrb.result_files import TaskRecord, read_results
-from umrb.runner import QUERY_SCHEMA
 
 LEVEL = 0.05
 _FLIPS = 10_000
@@ -74,7 +74,7 @@ class Comparison:
 def compare(
     first: Path, second: Path, datasets: Sequence[Dataset], *, resamples: int = 1000, seed: int = 0
 ) -> Comparison:
-    """Compare the results in two folders of one suite, ``results/<model>/<revision>``.
+    """Compare the results of two systems on one suite, as `umrb.runner` leaves them in a folder each.
 
     Raises:
         FoundryError: A folder without results, no task in common, or a task that was not scored on the same queries,
@@ -117,7 +117,7 @@ def sign_flip_p(differences: Floats, *, seed: int, flips: int = _FLIPS) -> float
 
 def _difference(one: TaskRecord, other: TaskRecord, values: Floats, resamples: int, seed: int) -> Difference:
     return Difference(
-        dataset=one.dataset,
+        dataset=one.score.dataset,
         task=one.score.name,
         task_type=one.score.task_type,
         metric=one.score.metric,
@@ -157,7 +157,7 @@ def _require_comparable(one: TaskRecord, other: TaskRecord) -> None:
 
 def _values(folder: Path, task: str, record: TaskRecord) -> tuple[pa.Array, NDArray[np.float64]]:
     """[q] ids of the queries, and their headline values."""
-    path = folder / "queries" / f"{task}.parquet"
+    path = folder / QUERIES / f"{task}.parquet"
     table = read_table(path, QUERY_SCHEMA)
     if len(table) != record.score.queries:
         raise FoundryError(f"{path} does not belong to the result beside it.", hint="Score the task again.")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
+from gme_data.errors import did_you_mean
 from gme_data.items import TaskType
-from gme_data.settings import Frozen
+from gme_data.scores import HELD_OUT
+from gme_data.settings import Frozen, Sealable
 from gme_embedder.config import ModelConfig
+from umrb.registry import SUITES
 
 REPORTED = ("hit_rate_at_1", "hit_rate_at_5", "hit_rate_at_10", "ndcg_at_5", "ndcg_at_10", "mrr_at_10")
 """Metrics of every task, beside its headline metric."""
@@ -28,14 +32,78 @@ class ScoringConfig(Frozen):
     resamples: int = Field(1000, ge=100)
     """Bootstrap resamples behind the 95 % intervals."""
     seed: int = 0
-    """Seeds the bootstrap and the shuffled control."""
+    """Seeds the bootstrap, the examples and the shuffled control."""
+    allow_defects: bool = False
+    """Score tasks that integrity refuses; the report says so, and such scores do not compare."""
 
 
-class EvaluationConfig(Frozen):
-    """The step `evaluate`."""
+class Suite(Frozen):
+    """Tasks that judge: those of the corpus, a folder of one's own, or a benchmark, which a file may name alone."""
+
+    suite: str = HELD_OUT
+    """``held-out``: the tasks that the corpus brings along; or the name of a benchmark, see `umrb.registry`."""
+    datasets: tuple[str, ...] = ()
+    """Some of its datasets, by id, task or printed name; empty means all."""
+    data: Path | None = None
+    """Folder that `gme umrb fetch` filled; None is ``data/umrb`` in the workspace."""
+    tasks: Path | None = None
+    """A folder of labelled tasks, each a folder in our shape or in BEIR's, instead of a named suite."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_named(cls, given: Any) -> Any:  # noqa: ANN401 - what a file holds
+        return {"suite": given} if isinstance(given, str) else given
+
+    @property
+    def label(self) -> str:
+        """Name of what is scored: the suite, or the folder of tasks."""
+        return self.tasks.resolve().name if self.tasks else self.suite
+
+    @property
+    def is_held_out(self) -> bool:
+        """Whether its tasks are those of the corpus."""
+        return self.tasks is None and self.suite == HELD_OUT
+
+
+class JudgedBy(Sealable):
+    """What any system is judged by, the model as its baselines."""
 
     scoring: ScoringConfig = ScoringConfig()
-    """How the model is scored."""
+    """How systems are scored."""
+    suites: tuple[Suite, ...] = Field(default=(Suite(),), min_length=1)
+    """Which tasks judge. Baselines that say none are judged by those of the evaluation."""
+
+    @field_validator("suites")
+    @classmethod
+    def _are_known(cls, suites: tuple[Suite, ...]) -> tuple[Suite, ...]:
+        known = (HELD_OUT, *SUITES)
+        for suite in suites:
+            if suite.tasks is None and suite.suite not in known:
+                near = did_you_mean(suite.suite, known)
+                raise ValueError(f"there is no suite '{suite.suite}'.{near} One of {', '.join(known)}, or `tasks:`")
+        labels = [suite.label for suite in suites]
+        if twice := sorted({label for label in labels if labels.count(label) > 1}):
+            raise ValueError(f"{', '.join(twice)} stands twice")
+        return suites
+
+    def sealed(self) -> Self:
+        """See `Sealable.sealed`; tasks of the corpus are inputs, and no files outside."""
+        return self if all(suite.is_held_out for suite in self.suites) else super().sealed()
+
+    def contents(self) -> list[Any]:
+        """See `Sealable.contents`: the state of the data of every task.
+
+        Raises:
+            FoundryError: Data of a suite are not there; names the command that fetches them.
+        """
+        from umrb.units import require_data  # who only reads a pipeline file needs no reader of benchmarks
+
+        return [row for suite in self.suites if not suite.is_held_out for row in require_data(suite)]
+
+
+class EvaluationConfig(JudgedBy):
+    """The step `evaluate`."""
+
     device: str = "cpu"
     """Where the model runs."""
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
@@ -71,11 +139,9 @@ class HeadsConfig(Frozen):
     """Draws the map and the batches."""
 
 
-class BaselineConfig(Frozen):
+class BaselineConfig(JudgedBy):
     """The step `baselines`."""
 
-    scoring: ScoringConfig = ScoringConfig()
-    """How the baselines are scored."""
     systems: tuple[Literal["random", "untrained", "bm25", "minilm", "pixels", "efficientnet", "heads"], ...] = (
         "random",
         "untrained",
@@ -111,11 +177,3 @@ class ReportConfig(Frozen):
     """Head of the page."""
     command: str = "make pipeline"
     """What to type to get this page again."""
-    hits: int = Field(2, ge=0)
-    """Retrieval examples with a relevant document first, per task type."""
-    misses: int = Field(2, ge=0)
-    """Retrieval examples with no relevant document among the first ten, per task type."""
-    shown: int = Field(5, ge=1, le=10)
-    """Documents shown for each example."""
-    seed: int = 0
-    """Draws the examples."""

@@ -10,13 +10,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gme_data.digests import sha256_file
+from gme_data.digests import sha256_file, sha256_json
 from gme_data.errors import FoundryError, explain_os_error
 from gme_data.manifest import list_files
 from gme_data.progress import Progress
 from umrb.fetched import Fetched, read_lock, write_lock
 from umrb.hub import HUB_ERRORS, in_one_line
-from umrb.loading import load_unit, units
+from umrb.loading import data_version, load_unit, units
 from umrb.mteb_data import local_copy, mteb_task
 from umrb.registry import Dataset
 
@@ -109,6 +109,20 @@ def verify(datasets: Sequence[Dataset], data: Path) -> Iterator[Finding]:
         except FoundryError as error:
             problems.append(str(error))
         yield Finding(task, checked=True, problems=tuple(problems))
+
+
+def fetched_state(dataset: Dataset, task: str, data: Path) -> str | None:
+    """Names the data of a task in `data`, the same on every machine that fetched them; None if they are not there.
+
+    What `fetch` brought is named by its record; what was put there by hand, by sizes and times of its files.
+    """
+    folder = _folder(dataset, task, data)
+    if not folder.exists():
+        return None
+    record = None if dataset.source in _BY_HAND else read_lock(data).get(_origin(dataset, task)[0])
+    if record is None:
+        return data_version(dataset, task, data)
+    return sha256_json([record.revision, [[entry.path, entry.sha256] for entry in record.files]])
 
 
 def _origin(dataset: Dataset, task: str) -> tuple[str, str | None, str]:

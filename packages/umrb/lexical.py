@@ -25,8 +25,13 @@ class LexicalSystem:
         """See `System`."""
         return all("T" in side for side in sides(card.task_type))
 
+    def missing(self, tasks: Sequence[NumberedTask]) -> int:
+        """Nothing is encoded."""
+        del tasks
+        return 0
+
     def prepare(self, tasks: Sequence[NumberedTask]) -> None:
-        """Nothing is shared between tasks."""
+        """Nothing is shared between processes."""
         del tasks
 
     def outcome(self, task: NumberedTask, metrics: Sequence[str], depth: int) -> Outcome:

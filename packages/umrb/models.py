@@ -22,7 +22,7 @@ from umrb.hub import HUB_ERRORS, in_one_line
 from umrb.loading import Loaded
 from umrb.mteb_meta import describe
 from umrb.mteb_system import mteb_system
-from umrb.suite import MakeSystem
+from umrb.runner import MakeSystem
 from umrb.systems import DenseSystem, Encoder, VectorSystem, encode_with
 from umrb.vectors import VectorStore
 

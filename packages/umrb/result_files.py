@@ -1,7 +1,7 @@
 """Result files: the JSON of mteb, where its cache looks for it, with what mteb has no field for beside its scores.
 
-One file a task, ``results/<model>/<revision>/<task>.json``, written last and whole: it is there if and only if the task
-is scored. Knows no model and no table.
+One file a task, ``<task>.json`` in the folder of a system, written last and whole: it is there if and only if the task
+is scored. mteb itself is imported for tasks of its own alone. Knows no model and no table.
 """
 
 from __future__ import annotations
@@ -12,33 +12,32 @@ import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING, Self
 
-import mteb
-from mteb.abstasks.abstask import AbsTask
-from mteb.models.model_meta import ModelMeta
-from mteb.results import TaskResult
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gme_data.errors import FoundryError
 from gme_data.journal import atomic_write
+from gme_data.scores import TaskScore
 from gme_data.settings import Frozen
 from gme_data.structured import StructureError, parse_json, read_regular
-from umrb.results import TaskScore
+
+if TYPE_CHECKING:
+    from mteb.abstasks.abstask import AbsTask
+    from mteb.models.model_meta import ModelMeta
 
 CUTOFFS = (1, 3, 5, 10, 20, 100, 1000)
 KINDS = ("ndcg", "map", "recall", "precision", "mrr", "hit_rate")
 MTEB_METRICS = tuple(f"{kind}_at_{cutoff}" for kind in KINDS for cutoff in CUTOFFS)
 """What mteb writes of a retrieval task, with an nAUC of each but the hit rates; see `umrb.abstention`."""
+MTEB_DEPTH = max(CUTOFFS)
+"""Documents that a search must return for them."""
 _VERSIONS = ("mteb", "torch", "transformers", "datasets", "faiss-cpu", "numpy")
 
 
 class TaskRecord(Frozen):
     """What is known of one task's score besides mteb's fields; all that a table or a comparison needs."""
 
-    suite: str
-    """The suite that it was scored in."""
-    dataset: str
-    """Id of its row in the suite."""
     model: str
     """Name of the model."""
     revision: str
@@ -47,6 +46,8 @@ class TaskRecord(Frozen):
     """Headline metric with its interval, and all others."""
     prompt: str | None
     """Put before each query."""
+    licences: tuple[str, ...] = ()
+    """Of the data."""
     data_revision: str
     """Of the data, as pinned."""
     data_version: str = ""
@@ -59,10 +60,23 @@ class TaskRecord(Frozen):
     """What integrity found. A score in spite of defects does not compare."""
     encoded: int
     """Contents that had to be encoded for it, by whichever processes; the others were there."""
-    seconds: float
-    """Wall time, of which encoding is nearly all."""
+    seconds: float | None = None
+    """Wall time, of which encoding is nearly all; null in an output that is the same at every run."""
     versions: dict[str, str]
     """Of the libraries."""
+
+    suite: str = Field("", exclude=True)
+    """Of an earlier version's file, which has it beside the score."""
+    dataset: str = Field("", exclude=True)
+    """Likewise."""
+
+    @model_validator(mode="after")
+    def _names_its_row_in_the_score(self) -> Self:
+        """Results of hours of work stay readable."""
+        if self.dataset:
+            row = {"suite": self.suite, "dataset": self.dataset}
+            object.__setattr__(self, "score", self.score.model_copy(update=row))
+        return self
 
 
 class _File(BaseModel):
@@ -78,16 +92,18 @@ def versions() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in _VERSIONS}
 
 
-def result_path(folder: Path, meta: ModelMeta, task: str) -> Path:
-    """Where mteb's cache in `folder` looks for the result of a task."""
-    return Path(mteb.ResultCache(folder).get_task_result_path(task, meta))
+def results_folder(folder: Path, meta: ModelMeta) -> Path:
+    """Where mteb's cache in `folder` looks for the results of a model: ``results/<model>/<revision>``."""
+    import mteb
+
+    return Path(mteb.ResultCache(folder).get_task_result_path("task", meta)).parent
 
 
 def write_result(path: Path, task: AbsTask | None, record: TaskRecord, split: str, naucs: Mapping[str, float]) -> None:
     """Write the file.
 
     Args:
-        path: See `result_path`.
+        path: The file.
         task: mteb's own; None for tasks that mteb does not have.
         record: What is written besides mteb's fields.
         split: That was scored.
@@ -98,23 +114,28 @@ def write_result(path: Path, task: AbsTask | None, record: TaskRecord, split: st
     # Where all queries are equally sure there is none: NaN, which is no JSON.
     values |= {
         **{name: value for name, value in naucs.items() if math.isfinite(value)},
-        "accuracy": score.scores["recall_at_1"],
         "main_score": score.value,
     }
+    if "recall_at_1" in score.scores:
+        values["accuracy"] = score.scores["recall_at_1"]
     if task is not None:
+        from mteb.results import TaskResult
+
         values["main_score"] = score.scores.get(task.metadata.main_score, score.value)
-        result = TaskResult.from_task_results(task, {split: {"default": values}}, record.seconds)
-        payload = result.model_dump(mode="json")
+        result = TaskResult.from_task_results(task, {split: {"default": values}}, record.seconds or 0.0)
+        payload = {**result.model_dump(mode="json"), "evaluation_time": record.seconds}
     else:
-        entry = {**values, "hf_subset": "default", "languages": ["eng-Latn"], "mteb_version": mteb.__version__}
+        version = record.versions["mteb"]
+        entry = {**values, "hf_subset": "default", "languages": ["eng-Latn"], "mteb_version": version}
         payload = {
             "dataset_revision": record.data_revision,
             "task_name": score.name,
-            "mteb_version": mteb.__version__,
+            "mteb_version": version,
             "scores": {split: [entry]},
             "evaluation_time": record.seconds,
         }
-    payload |= {"date": datetime.now(UTC).timestamp(), "umrb": record.model_dump(mode="json")}
+    dated = {"date": datetime.now(UTC).timestamp() if record.seconds is not None else None}
+    payload |= {**dated, "umrb": record.model_dump(mode="json")}
     path.parent.mkdir(parents=True, exist_ok=True)
     atomic_write(path, (json.dumps(payload, indent=1, ensure_ascii=False) + "\n").encode())
 

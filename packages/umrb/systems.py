@@ -58,8 +58,12 @@ class System(Protocol):
         """Whether this system can see both sides of a task."""
         ...
 
+    def missing(self, tasks: Sequence[NumberedTask]) -> int:
+        """Contents of the tasks that `prepare` would encode."""
+        ...
+
     def prepare(self, tasks: Sequence[NumberedTask]) -> None:
-        """Do what is better done once for all of the tasks."""
+        """Do what processes that share the work can do a part of each."""
         ...
 
     def outcome(self, task: NumberedTask, metrics: Sequence[str], depth: int) -> Outcome:
@@ -160,6 +164,10 @@ class VectorSystem(ABC):
 
     __slots__ = ()
     name: str
+
+    @abstractmethod
+    def applies_to(self, card: TaskCard) -> bool:
+        """See `System`."""
 
     @abstractmethod
     def parts(self, task: NumberedTask) -> tuple[Part, Part]:

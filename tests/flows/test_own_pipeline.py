@@ -11,6 +11,7 @@ import pytest
 from support.small import GME, Small
 
 from gme_cli.main import run
+from gme_data.scores import read_report_scores
 
 ROOT = Path(__file__).resolve().parents[2]
 OWN = ROOT / "examples" / "own-corpus" / "own.yaml"
@@ -25,14 +26,30 @@ class Own(Small):
     """A workspace for the example corpus."""
 
     def command(self, *arguments: str) -> list[str]:
-        return [str(GME), *arguments, "--config", str(OWN), "--workspace", str(self.workspace), *QUICK]
+        suites = f"evaluation.suites=[held-out, {{tasks: {self.labelled}}}]"
+        return [
+            *(str(GME), *arguments, "--config", str(OWN), "--workspace", str(self.workspace), *QUICK),
+            *("--set", suites),
+        ]
+
+
+    @property
+    def labelled(self) -> Path:
+        """A folder of labelled tasks, one in BEIR's layout."""
+        return self.workspace / "labelled"
 
 
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory) -> Own:
     workspace = tmp_path_factory.mktemp("own")
     (workspace / "promotion.yaml").write_text("above_baselines: []\n")
-    return Own(workspace)
+    made = Own(workspace)
+    task = made.labelled / "weather"
+    task.mkdir(parents=True)
+    (task / "corpus.jsonl").write_text('{"_id": "1", "text": "a storm from the north"}\n{"_id": "2", "text": "fog"}\n')
+    (task / "queries.jsonl").write_text('{"_id": "a", "text": "wind"}\n{"_id": "b", "text": "mist"}\n')
+    (task / "qrels.trec").write_text("a 0 1 1\nb 0 2 1\n")
+    return made
 
 
 def test_it_is_validated_judged_registered_versioned_and_searched(own: Own, capsys: pytest.CaptureFixture[str]) -> None:
@@ -43,6 +60,9 @@ def test_it_is_validated_judged_registered_versioned_and_searched(own: Own, caps
     folders = {path.relative_to(own.workspace).as_posix() for path in own.workspace.glob("*/pipelines/*")}
     assert folders == {f"{home}/pipelines/signal-flags" for home in ("data", "checkpoints", "runs", "metrics")}
     assert (own.workspace / "data.dvc").is_file()
+    tasks = read_report_scores(own.workspace / "reports" / "latest").tasks
+    assert {task.name: task.suite for task in tasks if task.suite != "held-out"} == {"weather": "labelled"}
+    assert next(task for task in tasks if task.name == "weather").baselines.keys() == {"random", "untrained", "BM25"}
 
     found = own.json_here("search", "a signal flag", "--in", "name-t2i", "--out", str(own.workspace / "page.html"))
     assert found["model"] == "gme-signal-flags v1 (champion)"
@@ -88,3 +108,13 @@ def test_data_and_model_are_assets_with_their_digests(own: Own) -> None:
     assert found.keys() >= {"gme://signal-flags/data/pipelines/signal-flags/synthetic"}
     digest = found["gme://signal-flags/checkpoints/pipelines/signal-flags/stage1"]["sha256"]
     assert digest == json.loads((home / "_manifest.json").read_text())["content"]
+
+
+def test_a_suite_without_its_data_stops_a_run_before_it_begins(own: Own, capsys: pytest.CaptureFixture[str]) -> None:
+    missing = ["--set", f"evaluation.suites=[{{suite: umrb, datasets: [SciFact], data: {own.workspace / 'none'}}}]"]
+    assert run([*own.command("pipeline")[1:], *missing]) == 2
+    told = capsys.readouterr().err
+    assert "The data of SciFact, of the suite umrb, are not in" in told
+    assert "gme umrb fetch --suite umrb --dataset 'SciFact'" in told
+    assert run([*own.command("pipeline", "--dry-run")[1:], *missing]) == 0
+    assert "The data of SciFact, of the suite umrb" in capsys.readouterr().out

@@ -17,6 +17,7 @@ from flows.slots import Slot, read_record
 from gme_data.events import append_event, read_events
 from gme_data.journal import Journal
 from gme_data.manifest import NAME, Manifest, content_digest, damage, list_files, read_manifest, write_manifest
+from gme_data.scores import SystemScores, TaskScore, read_systems, write_systems
 from gme_embedder.adapter_config import base_folder, read_adapter
 from gme_embedder.bulk import embed_corpus
 from gme_embedder.config import ModelConfig
@@ -37,7 +38,6 @@ from gme_training.job import Job as TrainingJob
 from gme_training.job import read_job as read_training_job
 from umrb.cards import read_examples as read_cards
 from umrb.fetched import LOCK, Fetched, read_lock, write_lock
-from umrb.results import SystemScores, TaskScore, read_scores, write_scores
 
 SLOT = Slot("tiny", datetime(2026, 4, 6, tzinfo=UTC), "c" * 64)
 RESUME = ResumePoint(1, 6)
@@ -76,7 +76,7 @@ DOORS: dict[str, Callable[[Path], object]] = {
     "vectors/skipped-00000.json": lambda home: list(open_vectors(home / "vectors")),
     f"{RESUME.tag}/{MANIFEST}": lambda home: read_checkpoint(home / RESUME.tag),
     FACTS: read_facts,
-    "scores.json": lambda home: read_scores(home / "scores.json"),
+    "systems.json": read_systems,
     "examples.json": lambda home: read_cards(home / "examples.json"),
     LOCK: read_lock,
     f"runs/slots/tiny/{SLOT.path(Path()).name}": lambda home: read_record(SLOT, home),
@@ -114,7 +114,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_checkpoint(home / RESUME.tag, RESUME, 1, ["a", "b"])
     stratum = {"source": "s", "task_type": "T->T", "with_negatives": True, "first": 0, "last": 2}
     (home / FACTS).write_text(json.dumps({"version": 1, "shards": [["a", 1, 2]], "strata": [stratum]}))
-    write_scores(home / "scores.json", [SystemScores(system="model", tasks=(SCORE,))])
+    write_systems(home, [SystemScores(system="model", tasks=(SCORE,))])
     card = {"text": "a", "picture": None}
     example = {"task": "a", "query": card, "found": [{"card": card, "score": 0.5, "relevant": True}], "rank": 1}
     (home / "examples.json").write_text(json.dumps([{**example, "answer": None}]))

@@ -31,7 +31,7 @@ from gme_embedder.sentence_transformer import GmeProcessor
 from gme_release.champion import weights_of
 from gme_training.job import Job
 from gme_training.trainer import first_model
-from umrb.loading import disk_datasets
+from umrb.disk import disk_datasets
 from umrb.models import Options, open_model
 from umrb.tasks import load_tasks
 

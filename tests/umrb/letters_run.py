@@ -17,16 +17,15 @@ import numpy as np
 
 from gme_data.items import Item
 from umrb.result_files import TaskRecord
-from umrb.suite import SuiteConfig, SuiteRun, run_suite
+from umrb.runner import Scored
+from umrb.suite import SuiteConfig, run_suite
 from umrb.systems import DenseSystem, Encoder
 from umrb.vectors import VectorStore
 
 TASKS = ("SciFact", "NQ", "FEVER", "FiQA2018", "SCIDOCS", "NFCorpus")
 
 
-def run(
-    data: Path, output: Path, log: Path | None, names: tuple[str, ...], overwrite: str = "only-missing"
-) -> SuiteRun:
+def run(data: Path, output: Path, log: Path | None, names: tuple[str, ...], overwrite: str = "only-missing") -> Scored:
     def encode(items: Sequence[Item], instruction: str | None, images: Any) -> np.ndarray:
         if log:
             with log.open("a") as handle:

@@ -22,10 +22,12 @@ from gme_data.images import ImageRecord, ImageStore, write_images
 from gme_data.items import Item
 from gme_data.tasks import load_task
 from gme_embedder.embedder import Embedder
-from umrb.loading import disk_datasets, load_unit
+from umrb.disk import disk_datasets
+from umrb.loading import load_unit
 from umrb.result_files import read_result
+from umrb.runner import Scored
 from umrb.sides import as_given
-from umrb.suite import SuiteConfig, SuiteRun, run_suite
+from umrb.suite import SuiteConfig, run_suite
 from umrb.systems import DenseSystem, Encoder, encode_with
 from umrb.vectors import Vectors, VectorStore
 
@@ -173,7 +175,7 @@ def reading(model: Embedder | None = None) -> Callable[[Path], Any]:
     return lambda folder: lambda loaded: DenseSystem("letters", encoder, VectorStore(folder))
 
 
-def score(tmp_path: Path, meta: Any, model: Embedder | None = None, **options: Any) -> SuiteRun:
+def score(tmp_path: Path, meta: Any, model: Embedder | None = None, **options: Any) -> Scored:
     config = SuiteConfig(tasks=tmp_path / "tasks", output=tmp_path / "out", **options)
     return run_suite(config, meta, reading(model)(tmp_path / "vectors"))
 

@@ -18,9 +18,10 @@ from upstream import write_task
 
 from gme_cli.main import run as gme
 from gme_data.errors import FoundryError
+from umrb.disk import disk_datasets
 from umrb.fetch import by_hand, fetch, repositories, verify
 from umrb.fetched import LOCK
-from umrb.loading import disk_datasets, load_unit
+from umrb.loading import load_unit
 from umrb.mteb_data import local_copy
 from umrb.registry import choose
 

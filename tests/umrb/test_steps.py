@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from gme_data.errors import FoundryError
+from gme_data.scores import SYSTEMS, read_systems
 from gme_data.steps import StepContext
 from gme_embedder.config import ModelConfig
 from gme_embedder.embedder import Embedder
@@ -21,7 +22,6 @@ from umrb.baselines import run_baselines
 from umrb.config import BaselineConfig, EvaluationConfig, HeadsConfig, ReportConfig, ScoringConfig
 from umrb.evaluation import run_evaluation
 from umrb.report.build import build_report
-from umrb.results import read_scores
 
 SCORING = ScoringConfig(resamples=100)
 MODEL = ModelConfig(text_layers=1)
@@ -68,14 +68,14 @@ def report(finished: Inputs, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_untrained_model_scores_as_its_own_baseline(finished: Inputs) -> None:
-    model = read_scores(finished["evaluation"] / "scores.json")[0]
-    untrained = {s.system: s for s in read_scores(finished["baselines"] / "scores.json")}["untrained"]
+    model = read_systems(finished["evaluation"])[0]
+    untrained = {s.system: s for s in read_systems(finished["baselines"])}["untrained"]
     # Same architecture and seed; saved and loaded on one side: the scores must not differ.
     assert [task.scores for task in model.tasks] == [task.scores for task in untrained.tasks]
 
 
 def test_every_baseline_is_scored_where_it_can_see_both_sides(finished: Inputs) -> None:
-    systems = {s.system: [t.task_type for t in s.tasks] for s in read_scores(finished["baselines"] / "scores.json")}
+    systems = {s.system: [t.task_type for t in s.tasks] for s in read_systems(finished["baselines"])}
     text, picture = ["T->T", "T->IT", "IT->T", "IT->IT"], ["I->I", "IT->I", "IT->IT"]
     assert systems.pop("random") == systems.pop("untrained")
     assert systems.pop("heads") == ["I->I", "T->I", "I->T"]
@@ -83,19 +83,19 @@ def test_every_baseline_is_scored_where_it_can_see_both_sides(finished: Inputs) 
 
 
 def test_frozen_encoders_solve_the_easy_world(finished: Inputs) -> None:
-    systems = {s.system: s.by_name for s in read_scores(finished["baselines"] / "scores.json")}
+    systems = {s.system: s.by_name for s in read_systems(finished["baselines"])}
     assert systems["MiniLM"]["colour-t2t"].value > 0.9
     # Plain colours are not what ImageNet teaches; a third of them found first is four times chance.
     assert systems["EfficientNet"]["colour-i2i"].scores["hit_rate_at_1"] > 0.3
 
 
 def test_fused_to_text_tasks_have_a_control(finished: Inputs) -> None:
-    controls = read_scores(finished["evaluation"] / "scores.json")[0].controls
+    controls = read_systems(finished["evaluation"])[0].controls
     assert [control.name for control in controls] == ["colour-it2t"]
 
 
 def test_fused_tasks_are_scored_on_each_part_alone(finished: Inputs, report: Path) -> None:
-    model, *reduced = read_scores(finished["evaluation"] / "scores.json")
+    model, *reduced = read_systems(finished["evaluation"])
     fused = [task.name for task in model.tasks if "IT" in task.task_type]
     assert {system.system: [task.name for task in system.tasks] for system in reduced} == {
         "model, text only": fused,
@@ -247,8 +247,8 @@ def test_scores_of_different_task_versions_are_not_put_side_by_side(
     finished: Inputs, publish: Publish, tmp_path: Path
 ) -> None:
     shutil.copytree(finished["baselines"], tmp_path / "baselines")
-    scores = (tmp_path / "baselines" / "scores.json").read_text().replace('"pool": 12', '"pool": 13')
-    (tmp_path / "baselines" / "scores.json").write_text(scores)
+    scores = (tmp_path / "baselines" / SYSTEMS).read_text().replace('"pool": 12', '"pool": 13')
+    (tmp_path / "baselines" / SYSTEMS).write_text(scores)
     with pytest.raises(FoundryError, match="another version of the task"):
         build_report(
             ReportConfig(),

@@ -20,9 +20,9 @@ from gme_embedder.embedder import Embedder
 from umrb.cards import Sample
 from umrb.compare import compare, sign_flip_p
 from umrb.registry import load_suite, published
+from umrb.report.build import write_suite_report
+from umrb.report.facts import read_suite
 from umrb.report.gap import by_modality, gaps, plot_gap
-from umrb.report.suite import write_suite_report
-from umrb.report.suite_facts import read_suite
 from umrb.suite import SuiteConfig
 
 NAMES = ("SciFact", "VisualNewsT2IRetrieval", "VidoreTatdqaRetrieval", "OVENIT2TRetrieval", "NIGHTSI2IRetrieval")
@@ -54,21 +54,22 @@ def test_the_report_holds_every_number_and_needs_no_network(runs: dict[str, Path
     page = (folder / "report.html").read_text()
     text = (folder / "report.md").read_text()
     Check().feed(page)
-    scored = {name: one for name, one in scores["datasets"].items() if one["value"] is not None}
+    (suite,) = scores["suites"]
+    scored = {name: one for name, one in suite["datasets"].items() if one["value"] is not None}
     assert set(scored) == set(NAMES)
-    assert not scores["complete"]
+    assert not suite["complete"]
     for one in scored.values():
         for shown in (page, text):
             assert f"{100 * one['value']:.2f}" in shown
-    assert set(scores["types"]) == {dataset.task_type for dataset in load_suite("umrb")}
+    assert set(suite["types"]) == {dataset.task_type for dataset in load_suite("umrb")}
     for row in published():
         assert f"{row.model} (published)" in text
         assert f"{row.average:.2f}" in page
     assert "does not stand beside a published one" in page
     assert "defects" in page
     assert set(scores["modality_gap"]) == {"T-I", "T-IT", "I-IT"}
-    assert scores["cost"]["encoded"] > 0
-    for name in ("datasets", "heat", "gap"):
+    assert {task["name"] for task in scores["tasks"]} == set(NAMES)
+    for name in ("umrb-datasets", "umrb-types", "gap"):
         assert {path.suffix for path in (folder / "plots").glob(f"{name}.*")} == {".svg", ".png", ".csv"}
     assert "data:image/webp" in page
 
@@ -154,9 +155,10 @@ def test_a_selection_has_no_published_rows_and_a_report_of_its_own(runs: dict[st
     config = SuiteConfig(suite="umrb-partial", output=runs["first"].parents[3])
     assert (config.home.name, config.report_name) == ("umrb", "report-umrb-partial")
     facts = read_suite(config.label, config.chosen(), runs["first"])
-    assert facts.published == ()
-    assert facts.summary.expected == 18
-    assert set(facts.summary.datasets) == {"SciFact", "VidoreTatdqaRetrieval", "NIGHTSI2IRetrieval"}
+    (table,) = facts.suites
+    assert table.published == ()
+    assert table.summary.expected == 18
+    assert set(table.summary.datasets) == {"SciFact", "VidoreTatdqaRetrieval", "NIGHTSI2IRetrieval"}
 
 
 def test_a_folder_without_results(tmp_path: Path) -> None:

@@ -22,7 +22,8 @@ from upstream import NAMES, write_task
 from gme_cli.main import run as gme
 from gme_data.errors import FoundryError
 from gme_embedder.embedder import Embedder
-from umrb.loading import disk_datasets, load_unit
+from umrb.disk import disk_datasets
+from umrb.loading import load_unit
 from umrb.models import Options, open_model, score_mteb_model, variant_of
 from umrb.mteb_data import as_benchmark
 from umrb.mteb_model import MtebEmbedder

@@ -23,7 +23,7 @@ from umrb.mteb_data import instruction_of, mteb_task
 from umrb.mteb_model import MtebEmbedder
 from umrb.mteb_system import mteb_system
 from umrb.registry import Dataset, load_suite
-from umrb.result_files import MTEB_METRICS, read_result, result_path
+from umrb.result_files import MTEB_METRICS, read_result, results_folder
 from umrb.sides import as_given
 from umrb.suite import SuiteConfig, run_suite
 from umrb.systems import DenseSystem, Encoder
@@ -81,7 +81,7 @@ def test_a_run_leaves_files_that_mteb_reads(tmp_path: Path, model: MtebEmbedder,
     run = run_suite(config, meta, lambda loaded: system)
     assert run.scored == ("SciFact", "VidoreTatdqaRetrieval")
     cached = mteb.ResultCache(config.home).load_task_result("VidoreTatdqaRetrieval", meta)
-    record = read_result(result_path(config.home, meta, "VidoreTatdqaRetrieval"))
+    record = read_result(results_folder(config.home, meta) / "VidoreTatdqaRetrieval.json")
     assert record is not None
     assert cached.get_score() == pytest.approx(record.score.value, abs=1e-6)
     assert cached.dataset_revision == record.data_revision
@@ -90,7 +90,7 @@ def test_a_run_leaves_files_that_mteb_reads(tmp_path: Path, model: MtebEmbedder,
     assert any(f"{SIZES}, 1,663 expected" in defect for defect in record.defects)
     # The same fields, but for those that are NaN, which is no JSON; and mteb itself finds nothing to do.
     whole = mteb.evaluate(model, mteb_task("SciFact", tmp_path / "data"), cache=None, show_progress_bar=False)
-    written = json.loads(result_path(config.home, meta, "SciFact").read_text())
+    written = json.loads((results_folder(config.home, meta) / "SciFact.json").read_text())
     theirs = whole.task_results[0].scores["test"][0]
     numbers = {name for name, value in theirs.items() if not isinstance(value, float) or math.isfinite(value)}
     assert set(written["scores"]["test"][0]) == numbers
@@ -111,7 +111,7 @@ def test_only_what_is_missing_is_scored_again(tmp_path: Path, model: MtebEmbedde
     system = ours(tiny, VectorStore(tmp_path / "vectors"))
     assert len(run_suite(config, model.mteb_model_meta, lambda _: system).scored) == 2
     assert run_suite(config, model.mteb_model_meta, lambda _: system).scored == ()
-    path = result_path(config.home, model.mteb_model_meta, "SciFact")
+    path = results_folder(config.home, model.mteb_model_meta) / "SciFact.json"
     before = json.loads(path.read_text())["umrb"]["score"]
     path.unlink()
     again = run_suite(config, model.mteb_model_meta, lambda _: system)

@@ -19,10 +19,10 @@ from pydantic import BaseModel, ConfigDict
 
 from gme_data.errors import FoundryError
 from gme_data.manifest import Manifest, content_digest, damage, read_manifest
+from gme_data.scores import read_report_scores
 from gme_data.structured import StructureError, read_json, read_yaml
 from gme_release.registry import digest_of
 from gme_release.release.record import Dataset
-from gme_release.report_scores import read_report_scores
 from gme_release.tracking import MODEL_DIGEST
 from gme_release.verdict import Verdict
 
@@ -93,7 +93,7 @@ def gather(client: MlflowClient, version: ModelVersion, run: Run, workspace: Pat
         version,
         run,
         _recorded(home / "config.json", dict[str, Any]),
-        read_report_scores(home / "report" / "scores.json"),
+        read_report_scores(home / "report").model_dump(mode="json"),
         _recorded(home / "gate" / "verdict.json", Verdict).to_json(),
         manifests,
         datasets,

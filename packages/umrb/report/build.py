@@ -1,42 +1,45 @@
-"""Puts the report together: facts -> tables, plots, examples -> ``report.html`` and its twins for programs."""
+"""Puts a report together: facts -> tables, plots, examples -> ``report.html`` and its twins for programs.
+
+One page for all: that of a pipeline, beside baselines and with its training, and that of any model on a suite.
+"""
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from markupsafe import Markup
 
+from gme_data.journal import atomic_write
+from gme_data.locks import taken
+from gme_data.scores import ReportScores, TaskScore, overall, write_report_scores
 from gme_data.steps import StepContext
 from umrb.config import REPORTED, ReportConfig
-from umrb.registry import published
+from umrb.registry import Dataset, published
 from umrb.report.environment import environment
-from umrb.report.facts import Facts, read_facts
-from umrb.report.gallery import build_gallery
+from umrb.report.facts import Facts, read_pipeline, read_suite
 from umrb.report.gap import by_modality, gaps, plot_gap
 from umrb.report.plots import plot_curves, plot_funnel, plot_tasks, plot_types
+from umrb.report.suite_plots import plot_datasets, plot_heat
 from umrb.report.tables import (
     TaskRow,
     TypeRow,
     control_sentences,
     input_rows,
     markdown,
-    scores_json,
+    report_scores,
     task_rows,
     type_rows,
     verdict,
 )
-from umrb.results import SCORES, TaskScore, overall
-from umrb.tasks import NumberedTask, load_tasks, open_images
 
 
 def build_report(config: ReportConfig, inputs: Mapping[str, Path], context: StepContext) -> dict[str, float]:
-    """Write the report.
+    """The step `report`.
 
     Args:
-        config: Title, examples.
+        config: Title and command.
         inputs: Folders ``corpus``, ``synthetic``, ``baselines``, ``evaluation``, ``model``.
         context: Its staging folder gets ``report.html``, ``report.md``, ``scores.json`` and ``plots/``.
 
@@ -46,26 +49,45 @@ def build_report(config: ReportConfig, inputs: Mapping[str, Path], context: Step
     Raises:
         FoundryError: An input is missing, damaged, or does not fit the others.
     """
-    folder = context.staging
-    facts = read_facts(inputs)
+    facts = read_pipeline(inputs)
+    _, page = _write(config, facts, context.staging)
+    lost = sum(row.lost for row in task_rows(facts))
+    return {"tasks": len(facts.model.tasks), "tasks_lost": lost, "page_bytes": len(page.encode())}
+
+
+def write_suite_report(suite: str, datasets: Sequence[Dataset], results: Path, output: Path) -> ReportScores:
+    """Write the report of the results of one model on a suite.
+
+    Returns:
+        What ``scores.json`` holds.
+
+    Raises:
+        FoundryError: There are no results.
+    """
+    facts = read_suite(suite, datasets, results)
+    output.mkdir(parents=True, exist_ok=True)
+    with taken(output / ".lock", wait=True):  # processes that share a run end at the same time
+        command = f"gme umrb run --suite {suite} --model {facts.label}"
+        return _write(ReportConfig(title=suite, command=command), facts, output)[0]
+
+
+def _write(config: ReportConfig, facts: Facts, folder: Path) -> tuple[ReportScores, str]:
     rows, types = task_rows(facts), type_rows(facts)
-    (folder / SCORES).write_text(json.dumps(scores_json(facts, rows), indent=1) + "\n", encoding="utf-8")
-    page = _page(config, facts, rows, types, folder)
-    (folder / "report.html").write_text(page, encoding="utf-8")
-    (folder / "report.md").write_text(markdown(facts, types), encoding="utf-8")
-    return {"tasks": len(rows), "tasks_lost": sum(row.lost for row in rows), "page_bytes": len(page.encode())}
+    scores = report_scores(facts, rows)
+    page = _page(config, facts, rows, types, folder / "plots")
+    write_report_scores(folder, scores)
+    atomic_write(folder / "report.html", page.encode())
+    atomic_write(folder / "report.md", markdown(facts, types).encode())
+    return scores, page
 
 
-def _page(
-    config: ReportConfig,
-    facts: Facts,
-    rows: Sequence[TaskRow],
-    types: Sequence[TypeRow],
-    folder: Path,
-) -> str:
-    home = facts.folders["corpus"] / "tasks" / facts.split
-    tasks = load_tasks(home, [row.score.name for row in rows])
-    sentences, losses = verdict(rows)
+def _page(config: ReportConfig, facts: Facts, rows: Sequence[TaskRow], types: Sequence[TypeRow], plots: Path) -> str:
+    sentences, losses = verdict(rows) if facts.baselines else ([], [])
+    drawn = {
+        table.suite: (plot_datasets(table, plots), plot_heat(table, plots))
+        for table in facts.suites
+        if table.summary.datasets
+    }
     return (
         environment()
         .get_template("report.html.j2")
@@ -85,9 +107,9 @@ def _page(
             inputs=input_rows(facts),
             gaps=gaps(by_modality(facts.samples)),
             published=published(),
-            plots=_plots(facts, rows, types, folder / "plots"),
-            gallery=build_gallery(facts, tasks, open_images(home), config),
-            licences=_licences(tasks),
+            plots=_plots(facts, rows, types, plots),
+            suite_plots={suite: [Markup(svg) for svg in svgs] for suite, svgs in drawn.items()},  # noqa: S704 - ours
+            licences=_licences(facts),
             reported=REPORTED,
         )
     )
@@ -95,8 +117,8 @@ def _page(
 
 def _plots(facts: Facts, rows: Sequence[TaskRow], types: Sequence[TypeRow], folder: Path) -> dict[str, Markup | None]:
     drawn = {
-        "tasks": plot_tasks(rows, folder),
-        "types": plot_types(types, folder),
+        "tasks": plot_tasks(rows, folder) if facts.baselines else None,
+        "types": plot_types(types, folder) if facts.baselines else None,
         "curves": plot_curves(facts.curves, folder),
         "funnel": plot_funnel(facts.funnel, folder),
         "gap": plot_gap(by_modality(facts.samples), folder),
@@ -127,7 +149,7 @@ def _recalls(facts: Facts) -> dict[str, dict[str, dict[str, float]]]:
     }
 
 
-def _licences(tasks: Sequence[NumberedTask]) -> list[tuple[str, int]]:
-    """Licences of the documents of all tasks, the most frequent first."""
-    counts = Counter(doc.licence for task in tasks for doc in task.docs)
+def _licences(facts: Facts) -> list[tuple[str, int]]:
+    """Licences that the tasks carry, with the number of tasks, the most frequent first."""
+    counts = Counter(licence for record in facts.records.values() for licence in record.licences)
     return sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))

@@ -1,18 +1,26 @@
-"""What the report is made of, read from the folders that the other steps wrote."""
+"""What a report is made of, read from what others wrote: results of one model, and, of a pipeline, of its other steps.
+
+Needs no data, no model and no mteb.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gme_data.errors import FoundryError
 from gme_data.manifest import Manifest, require
+from gme_data.scores import SystemScores, read_systems
 from gme_data.structured import read_json
-from umrb.cards import EXAMPLES, Sample, read_sample
-from umrb.results import SCORES, SystemScores, read_scores
-from umrb.runner import slug
+from umrb.cards import EXAMPLES, Example, Sample, read_examples, read_sample
+from umrb.config import EvaluationConfig
+from umrb.judging import MODEL, system_folder
+from umrb.outcome_files import QUERIES
+from umrb.registry import SUITES, Dataset, load_suite
+from umrb.report.suite_table import SuiteTable, suite_table
+from umrb.result_files import TaskRecord, read_results
 
 _MADE_BY = {
     "corpus": "corpus",
@@ -38,75 +46,130 @@ class Facts:
     """Everything that the page shows.
 
     Attributes:
-        folders: Of the inputs, by name.
+        label: What the model is called.
+        revision: Content digest of a model that was trained here, or what names its weights and settings.
         model: Scores and controls of the model.
+        records: What is known of each of its results.
+        suites: Tables of the published suites among those that judged.
+        examples: Hits and misses by task type.
+        samples: Some vectors of the model on each task.
+        baselines: In the order of the table; none outside of a pipeline.
         reduced: The model given less of each fused item: its text alone, its picture alone.
-        baselines: In the order of the table.
-        manifests: By input name.
-        split: ``dev`` or ``test``.
+        folders: Outputs of the pipeline's steps, by input name.
+        manifests: Of the same.
         curves: Points of the training curves of every input that has any, in the order of the inputs; a stage trained
             before the last one may be given as a further input, and its curves come first if it does.
         funnel: Stages of synthesis; empty if it wrote none.
-        samples: Some vectors of the model on each task.
     """
 
-    folders: Mapping[str, Path]
+    label: str
+    revision: str
     model: SystemScores
-    reduced: list[SystemScores]
-    baselines: list[SystemScores]
-    manifests: dict[str, Manifest]
-    split: str
-    curves: list[dict[str, Any]]
-    funnel: list[FunnelStage]
-    samples: list[Sample]
+    records: Mapping[str, TaskRecord]
+    suites: tuple[SuiteTable, ...]
+    examples: Mapping[str, Sequence[Example]]
+    samples: tuple[Sample, ...]
+    split: str = "test"
+    baselines: tuple[SystemScores, ...] = ()
+    reduced: tuple[SystemScores, ...] = ()
+    folders: Mapping[str, Path] | None = None
+    manifests: Mapping[str, Manifest] | None = None
+    curves: tuple[dict[str, Any], ...] = ()
+    funnel: tuple[FunnelStage, ...] = ()
 
     @property
-    def model_digest(self) -> str:
-        """Content digest of the model that was scored."""
-        return self.manifests["model"].content
+    def seconds(self) -> float:
+        """Wall time of all tasks together, as far as it was written down."""
+        return sum(record.seconds or 0.0 for record in self.records.values())
+
+    @property
+    def encoded(self) -> int:
+        """Contents that were encoded."""
+        return sum(record.encoded for record in self.records.values())
+
+    @property
+    def contents(self) -> int:
+        """Contents that were asked for."""
+        return sum(task.queries + task.pool for task in self.model.tasks)
 
     def query_file(self, step: str, system: str, task: str) -> Path:
-        """Where a step wrote the per-query values of a system on a task."""
-        return self.folders[step] / "queries" / slug(system) / f"{task}.parquet"
-
-    def run_file(self, task: str) -> Path:
-        """Where the model's ranking of a task is."""
-        return self.folders["evaluation"] / "runs" / slug(self.model.system) / f"{task}.parquet"
+        """Where a step of the pipeline wrote the per-query values of a system on a task."""
+        return system_folder((self.folders or {})[step], system) / QUERIES / f"{task}.parquet"
 
 
-def read_facts(inputs: Mapping[str, Path]) -> Facts:
-    """Read the outputs of the other steps.
+def read_pipeline(inputs: Mapping[str, Path]) -> Facts:
+    """What the steps of a pipeline left.
 
     Raises:
         FoundryError: One is missing or damaged, or model and baselines were not scored on the same queries.
     """
     manifests = {name: require(folder, _MADE_BY.get(name, name)) for name, folder in inputs.items()}
-    model, *reduced = read_scores(inputs["evaluation"] / SCORES)
-    baselines = read_scores(inputs["baselines"] / SCORES)
+    model, *reduced = read_systems(inputs["evaluation"])
+    baselines = read_systems(inputs["baselines"])
     _check_comparable(model, baselines)
+    config = EvaluationConfig.model_validate(manifests["evaluation"].config)
+    folder = system_folder(inputs["evaluation"], MODEL)
+    records = {record.score.name: record for record in read_results(folder)}
+    named = [suite for suite in config.suites if suite.tasks is None and suite.suite in SUITES]
     return Facts(
-        folders=inputs,
+        label=MODEL,
+        revision=manifests["model"].content,
         model=model,
-        reduced=reduced,
+        records=records,
+        suites=tuple(suite_table(suite.suite, MODEL, load_suite(suite.suite), records) for suite in named),
+        examples=_examples(folder, model),
+        samples=_samples(folder, model),
+        split=config.scoring.split,
         baselines=baselines,
+        reduced=tuple(reduced),
+        folders=inputs,
         manifests=manifests,
-        split=str(manifests["evaluation"].config["scoring"]["split"]),
-        curves=[point for name in inputs for point in _curve(inputs[name], manifests[name].step)],
-        samples=[
-            sample
-            for task in model.tasks
-            if (sample := read_sample(inputs["evaluation"] / EXAMPLES, task.name, task.task_type))
-        ],
-        funnel=[_stage(row) for row in _list(inputs["synthetic"] / "funnel.json", "steps")],
+        curves=tuple(point for name in inputs for point in _curve(inputs[name], manifests[name].step)),
+        funnel=tuple(_stage(row) for row in _list(inputs["synthetic"] / "funnel.json", "steps")),
     )
 
 
-def _check_comparable(model: SystemScores, baselines: list[SystemScores]) -> None:
+def read_suite(suite: str, datasets: Sequence[Dataset], folder: Path) -> Facts:
+    """The results of one model on a suite, in the folder that `gme umrb run` filled.
+
+    Raises:
+        FoundryError: There is none of this suite.
+    """
+    every = {record.score.name: record for record in read_results(folder)}
+    records = {task: every[task] for dataset in datasets for task in dataset.tasks if task in every}
+    if not records:
+        raise FoundryError(f"{folder} has no result of the suite {suite}.", hint=f"`gme umrb run --suite {suite}`")
+    first = next(iter(records.values()))
+    model = SystemScores(system=first.model, tasks=tuple(record.score for record in records.values()))
+    return Facts(
+        label=first.model,
+        revision=first.revision,
+        model=model,
+        records=records,
+        suites=(suite_table(suite, first.model, datasets, records),),
+        examples=_examples(folder, model),
+        samples=_samples(folder, model),
+    )
+
+
+def _examples(folder: Path, model: SystemScores) -> dict[str, list[Example]]:
+    found: dict[str, list[Example]] = {}
+    for task in model.tasks:
+        found.setdefault(task.task_type, []).extend(read_examples(folder / EXAMPLES / f"{task.name}.json"))
+    return found
+
+
+def _samples(folder: Path, model: SystemScores) -> tuple[Sample, ...]:
+    samples = (read_sample(folder / EXAMPLES, task.name, task.task_type) for task in model.tasks)
+    return tuple(sample for sample in samples if sample)
+
+
+def _check_comparable(model: SystemScores, baselines: Sequence[SystemScores]) -> None:
     known = model.by_name
     for system in baselines:
         for task in system.tasks:
-            mine = known.get(task.name)
-            if mine is not None and (mine.queries, mine.pool, mine.metric) != (task.queries, task.pool, task.metric):
+            own = known.get(task.name)
+            if own is not None and (own.queries, own.pool, own.metric) != (task.queries, task.pool, task.metric):
                 raise FoundryError(
                     f"'{system.system}' was scored on another version of the task {task.name} than the model.",
                     hint="Run `gme baselines` and `gme evaluate` with the same scoring settings.",

@@ -9,19 +9,19 @@ import numpy as np
 from gme_data.parquet import read_rows
 from umrb.intervals import bootstrap_interval
 from umrb.metrics import Floats
-from umrb.runner import QUERY_SCHEMA
+from umrb.outcome_files import QUERY_SCHEMA
 
 _RESAMPLES = 1000
 _SEED = 0
 
 
-def difference_interval(mine: Path, theirs: Path) -> tuple[float, float]:
-    """95 % interval of the mean difference `mine` - `theirs` of two per-query files of the same task.
+def difference_interval(first: Path, second: Path) -> tuple[float, float]:
+    """95 % interval of the mean difference `first` - `second` of two per-query files of the same task.
 
     Both systems answered the same queries, so the queries are drawn in pairs; that is narrower than what the two
     systems' own intervals suggest.
     """
-    differences = _values(mine) - _values(theirs)
+    differences = _values(first) - _values(second)
     return bootstrap_interval(differences, resamples=_RESAMPLES, seed=_SEED)
 
 

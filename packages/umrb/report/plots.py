@@ -29,8 +29,8 @@ def plot_tasks(rows: Sequence[TaskRow], folder: Path) -> str:
             "model": row.score.value,
             "low": row.score.interval[0],
             "high": row.score.interval[1],
-            "best_baseline": row.best_baseline[1],
-            "best_baseline_name": row.best_baseline[0],
+            "best_baseline": row.best_baseline[1] if row.best_baseline else None,
+            "best_baseline_name": row.best_baseline[0] if row.best_baseline else None,
             "untrained": row.baselines.get("untrained"),
         }
         for row in rows
@@ -48,7 +48,7 @@ def _draw_tasks(axes: Axes, rows: Sequence[TaskRow]) -> None:
     errors = np.array(
         [[row.score.value - row.score.interval[0], row.score.interval[1] - row.score.value] for row in rows]
     )
-    best = [row.best_baseline[1] for row in rows]
+    best = np.array([row.best_baseline[1] if row.best_baseline else np.nan for row in rows])
     axes.hlines(y, np.minimum(values, best), np.maximum(values, best), color=GREY, linewidth=1, alpha=0.5)
     untrained = [row.baselines.get("untrained") for row in rows]
     shown = [(value, place) for value, place in zip(untrained, y, strict=True) if value is not None]

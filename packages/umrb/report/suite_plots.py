@@ -1,4 +1,4 @@
-"""The plots of a suite's report. Each returns an inline SVG."""
+"""The plots of a published suite. Each returns an inline SVG."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from umrb.registry import type_order
 from umrb.report.figures import BLUE, GREY, ORANGE, drawing, save_figure
-from umrb.report.suite_facts import SuiteFacts
+from umrb.report.suite_table import SuiteTable
 
 _DARK_BELOW = 55
 """Percent from which black is read better on cividis than white."""
 
 
-def plot_datasets(facts: SuiteFacts, folder: Path) -> str:
+def plot_datasets(table: SuiteTable, folder: Path) -> str:
     """A bar for each scored dataset, with its interval, and the published figure where there is one."""
-    rows = [row for row in facts.rows if row.value is not None and row.interval is not None]
+    rows = [row for row in table.rows if row.value is not None and row.interval is not None]
     data = [
         {
             "dataset": row.dataset.id,
@@ -26,7 +25,7 @@ def plot_datasets(facts: SuiteFacts, folder: Path) -> str:
             "value": row.value,
             "low": row.interval[0] if row.interval else None,
             "high": row.interval[1] if row.interval else None,
-            **{f"published {model}": row.published.get(model) for model in ("GME", "GME-2B", "GME-7B")},
+            **{f"published {model}": row.dataset.published.get(model) for model in ("GME", "GME-2B", "GME-7B")},
         }
         for row in rows
     ]
@@ -40,7 +39,9 @@ def plot_datasets(facts: SuiteFacts, folder: Path) -> str:
         axes.errorbar(values, y, xerr=np.maximum(np.abs(ends - values), 0), fmt="none", ecolor=GREY, elinewidth=1.3)
         for model, marker in (("GME-7B", "D"), ("GME-2B", "|"), ("GME", "d")):
             known = [
-                (row.published[model], place) for row, place in zip(rows, y, strict=True) if model in row.published
+                (row.dataset.published[model], place)
+                for row, place in zip(rows, y, strict=True)
+                if model in row.dataset.published
             ]
             if known:
                 x, places = zip(*known, strict=True)
@@ -51,24 +52,24 @@ def plot_datasets(facts: SuiteFacts, folder: Path) -> str:
         axes.set_xlabel("headline metric of the dataset, percent")
         axes.grid(axis="y", visible=False)
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
-        return save_figure(figure, folder, "datasets", data)
+        return save_figure(figure, folder, f"{table.anchor}-datasets", data)
 
 
-def plot_heat(facts: SuiteFacts, folder: Path) -> str:
+def plot_heat(table: SuiteTable, folder: Path) -> str:
     """Models by task types: published rows above a gap, this model below it."""
-    kinds = type_order(row.dataset for row in facts.rows)
-    lines = [(f"{row.model} (published)", [row.types.get(kind) for kind in kinds]) for row in facts.published]
-    mine = [facts.summary.types[kind].value for kind in kinds]
-    ours = (facts.model, [None if value is None else 100 * value for value in mine])
+    kinds = table.kinds
+    lines = [(f"{row.model} (published)", [row.types.get(kind) for kind in kinds]) for row in table.published]
+    mine = [table.summary.types[kind].value for kind in kinds]
+    ours = (table.model, [None if value is None else 100 * value for value in mine])
     data = [{"model": name, **dict(zip(kinds, values, strict=True))} for name, values in (*lines, ours)]
     with drawing():
         figure = Figure(figsize=(8.4, 0.42 * (len(lines) + 1) + 0.8))
         sizes = {"height_ratios": [len(lines), 1]} if lines else {"height_ratios": [1]}
         grid = figure.subplots(len(sizes["height_ratios"]), 1, squeeze=False, gridspec_kw={**sizes, "hspace": 0.12})
         for number, (axes, block) in enumerate(zip(grid.flat, [lines, [ours]] if lines else [[ours]], strict=True)):
-            table = np.array([[np.nan if v is None else v for v in values] for _, values in block], dtype=np.float64)
-            axes.imshow(table, cmap="cividis", vmin=0, vmax=100, aspect="auto")
-            for (line, column), value in np.ndenumerate(table):
+            cells = np.array([[np.nan if v is None else v for v in values] for _, values in block], dtype=np.float64)
+            axes.imshow(cells, cmap="cividis", vmin=0, vmax=100, aspect="auto")
+            for (line, column), value in np.ndenumerate(cells):
                 text = "·" if np.isnan(value) else f"{value:.1f}"
                 colour = GREY if np.isnan(value) else "white" if value < _DARK_BELOW else "black"
                 axes.text(column, line, text, ha="center", va="center", color=colour)
@@ -77,4 +78,4 @@ def plot_heat(facts: SuiteFacts, folder: Path) -> str:
             axes.xaxis.tick_top()
             axes.grid(visible=False)
             axes.spines[:].set_visible(False)
-        return save_figure(figure, folder, "heat", data)
+        return save_figure(figure, folder, f"{table.anchor}-types", data)

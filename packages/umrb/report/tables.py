@@ -4,11 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from gme_data.scores import (
+    Control,
+    ReportScores,
+    ReportTask,
+    SystemScores,
+    TaskScore,
+    by_task_type,
+    overall,
+    type_means,
+)
+from umrb.report.environment import metric_label
 from umrb.report.facts import Facts
+from umrb.report.gap import by_modality, gaps
 from umrb.report.paired import difference_interval
-from umrb.results import SystemScores, TaskScore, by_task_type, overall, type_means
+from umrb.report.suite_table import SuiteTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,27 +29,28 @@ class TaskRow:
     Attributes:
         score: The model's.
         baselines: The headline value of each baseline; None where it does not apply.
-        difference: 95 % interval of model minus best baseline, by paired queries.
+        difference: 95 % interval of model minus best baseline, by paired queries; None without a baseline.
     """
 
     score: TaskScore
     baselines: dict[str, float | None]
-    difference: tuple[float, float]
+    difference: tuple[float, float] | None
 
     @property
-    def best_baseline(self) -> tuple[str, float]:
-        """Name and value of the strongest baseline."""
+    def best_baseline(self) -> tuple[str, float] | None:
+        """Name and value of the strongest baseline; None if none applies."""
         return _best(self.baselines)
 
     @property
     def lost(self) -> bool:
         """Whether a baseline scores higher than the model."""
-        return self.best_baseline[1] > self.score.value
+        best = self.best_baseline
+        return best is not None and best[1] > self.score.value
 
     @property
     def even(self) -> bool:
         """Whether model and best baseline cannot be told apart on these queries."""
-        return self.difference[0] <= 0 <= self.difference[1]
+        return self.difference is not None and self.difference[0] <= 0 <= self.difference[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +66,8 @@ class TypeRow:
     @property
     def winner(self) -> str:
         """The best baseline's name, or ``model`` (ties go to the model)."""
-        name, value = _best(self.baselines)
-        return name if value > self.value else "model"
+        best = _best(self.baselines)
+        return best[0] if best and best[1] > self.value else "model"
 
 
 def task_rows(facts: Facts) -> list[TaskRow]:
@@ -65,14 +77,18 @@ def task_rows(facts: Facts) -> list[TaskRow]:
 
 def _task_row(facts: Facts, score: TaskScore) -> TaskRow:
     baselines = {system.system: _value(system, score.name) for system in facts.baselines}
-    mine = facts.query_file("evaluation", facts.model.system, score.name)
-    theirs = facts.query_file("baselines", _best(baselines)[0], score.name)
-    return TaskRow(score, baselines, difference_interval(mine, theirs))
+    best = _best(baselines)
+    if best is None:
+        return TaskRow(score, baselines, None)
+    of_model = facts.query_file("evaluation", facts.model.system, score.name)
+    of_baseline = facts.query_file("baselines", best[0], score.name)
+    return TaskRow(score, baselines, difference_interval(of_model, of_baseline))
 
 
-def _best(values: dict[str, float | None]) -> tuple[str, float]:
-    """Name and value of the highest, the first of equals. Chance applies to every task, so there always is one."""
-    return max(((name, value) for name, value in values.items() if value is not None), key=lambda pair: pair[1])
+def _best(values: dict[str, float | None]) -> tuple[str, float] | None:
+    """Name and value of the highest, the first of equals; None if there is none."""
+    known = [(name, value) for name, value in values.items() if value is not None]
+    return max(known, key=lambda pair: pair[1]) if known else None
 
 
 def type_rows(facts: Facts) -> list[TypeRow]:
@@ -115,10 +131,15 @@ def input_rows(facts: Facts) -> list[InputRow]:
 
 
 def markdown(facts: Facts, types: Sequence[TypeRow]) -> str:
-    """The table of task types, for a pull request or a model card."""
+    """The tables of the page, for a pull request or a model card: of task types beside baselines, and of suites."""
+    tables = [_types_table(facts, types)] if facts.baselines else []
+    return "\n\n".join([*tables, *(_suite_text(facts, table) for table in facts.suites)]) + "\n"
+
+
+def _types_table(facts: Facts, types: Sequence[TypeRow]) -> str:
     systems = [system.system for system in facts.baselines]
-    lines = [["type", "tasks", "model", *systems], ["---"] * (3 + len(systems))]
-    lines += [
+    head = ["type", "tasks", "model", *systems]
+    lines = [
         [
             row.task_type.replace("->", "→"),
             str(row.tasks),
@@ -128,7 +149,50 @@ def markdown(facts: Facts, types: Sequence[TypeRow]) -> str:
         for row in types
     ]
     total = ["all", str(len(facts.model.tasks)), f"**{overall(facts.model.tasks):.3f}**", *("" for _ in systems)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in [*lines, total]) + "\n"
+    return _table(head, [*lines, total])
+
+
+def _suite_text(facts: Facts, table: SuiteTable) -> str:
+    """A published suite: the paper's rows above ours, and every dataset."""
+    expected = table.summary.expected
+    head = ["model", *(kind.replace("->", "→") for kind in table.kinds), f"all {expected}"]
+    rows = [
+        [f"{row.model} (published)", *(f"{row.types[kind]:.2f}" for kind in table.kinds), f"{row.average:.2f}"]
+        for row in table.published
+    ]
+    means = [table.summary.types[kind] for kind in table.kinds]
+    cells = [
+        _percent(mean.value)
+        + (f" ({mean.scored}/{mean.expected})" if mean.scored < mean.expected and mean.scored else "")
+        for mean in means
+    ]
+    rows.append([f"**{table.model}**", *cells, _percent(table.summary.total)])
+    datasets = [
+        [
+            row.dataset.name,
+            row.dataset.task_type.replace("->", "→"),
+            metric_label(row.dataset.metric),
+            _percent(row.value),
+            f"{100 * row.interval[0]:.2f} to {100 * row.interval[1]:.2f}" if row.interval else "",
+            ", ".join(f"{model} {value:.2f}" for model, value in row.dataset.published.items()),
+            "; ".join(row.defects),
+        ]
+        for row in table.rows
+    ]
+    some = f"{len(table.summary.datasets)} of {expected} datasets are scored"
+    note = [] if table.summary.complete else [f"{some}: the mean does not stand beside a published one."]
+    labels = ["dataset", "type", "metric", "score", "95 %", "published", "defects of the data"]
+    title = [f"# {table.suite}: {table.model}", f"Revision `{facts.revision}`. Percent."]
+    return "\n\n".join([*title, *note, _table(head, rows), _table(labels, datasets)])
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def _percent(value: float | None) -> str:
+    return "·" if value is None else f"{100 * value:.2f}"
 
 
 def verdict(rows: Sequence[TaskRow]) -> tuple[list[str], list[str]]:
@@ -137,7 +201,7 @@ def verdict(rows: Sequence[TaskRow]) -> tuple[list[str], list[str]]:
     sentences = [f"The model scores at least as high as every baseline on {len(won)} of {len(rows)} tasks{_even(won)}."]
     if lost:
         sentences.append(f"A baseline scores higher on {len(lost)}{_even(lost)}:")
-    return sentences, [f"{row.best_baseline[0]} on {row.score.name}, {_against(row)}" for row in lost]
+    return sentences, [_loss(row) for row in lost]
 
 
 def _even(rows: Sequence[TaskRow]) -> str:
@@ -159,24 +223,27 @@ def control_sentences(facts: Facts) -> list[str]:
     return sentences
 
 
-def scores_json(facts: Facts, rows: Sequence[TaskRow]) -> dict[str, Any]:
+def report_scores(facts: Facts, rows: Sequence[TaskRow]) -> ReportScores:
     """The machine-readable twin of the page."""
-    return {
-        "model": facts.model_digest,
-        "split": facts.split,
-        "tasks": [_task_json(row) for row in rows],
-        "types": type_means(facts.model.tasks),
-        "overall": overall(facts.model.tasks),
-        "controls": [
-            {"name": control.name, "control": "shuffled-pictures", "scores": control.scores}
+    return ReportScores(
+        model=facts.revision if facts.manifests else facts.label,
+        revision="" if facts.manifests else facts.revision,
+        split=facts.split,
+        tasks=tuple(_report_task(row) for row in rows),
+        types=type_means(facts.model.tasks),
+        overall=overall(facts.model.tasks),
+        controls=tuple(
+            Control(name=control.name, control="shuffled-pictures", scores=control.scores)
             for control in facts.model.controls
-        ],
-    }
+        ),
+        suites=tuple(table.scores for table in facts.suites),
+        modality_gap={"-".join(gap.pair): gap.distance for gap in gaps(by_modality(facts.samples))},
+    )
 
 
-def _task_json(row: TaskRow) -> dict[str, Any]:
+def _report_task(row: TaskRow) -> ReportTask:
     known = {name: value for name, value in row.baselines.items() if value is not None}
-    return {**row.score.model_dump(mode="json"), "baselines": known, "difference": row.difference}
+    return ReportTask(**row.score.model_dump(), baselines=known, difference=row.difference)
 
 
 def _value(system: SystemScores, task: str) -> float | None:
@@ -184,6 +251,7 @@ def _value(system: SystemScores, task: str) -> float | None:
     return score.value if score else None
 
 
-def _against(row: TaskRow) -> str:
+def _loss(row: TaskRow) -> str:
+    name, value = row.best_baseline or ("", 0.0)
     aside = " (within the error)" if row.even else ""
-    return f"{row.best_baseline[1]:.3f} against {row.score.value:.3f}{aside}"
+    return f"{name} on {row.score.name}, {value:.3f} against {row.score.value:.3f}{aside}"
