@@ -109,7 +109,8 @@ def read_pipeline(inputs: Mapping[str, Path]) -> Facts:
     _check_comparable(model, baselines)
     config = EvaluationConfig.model_validate(manifests["evaluation"].config)
     folder = system_folder(inputs["evaluation"], MODEL)
-    records = {record.score.name: record for record in read_results(folder)}
+    every = {record.score.name: record for record in read_results(folder)}
+    records = {task.name: every[task.name] for task in model.tasks if task.name in every}
     named = [suite for suite in config.suites if suite.tasks is None and suite.suite in SUITES]
     return Facts(
         label=MODEL,
