@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from flows.chain import Chain
-from flows.config import FilesPipeline, PairsPipeline, PipelineConfig
+from flows.config import FilesPipeline, PairsPipeline, PipelineConfig, PublicPipeline
 from gme_data.steps import Step
 
 _RANKS = ("gme_training.worker", "gme_training.trainer")
@@ -52,6 +52,14 @@ PAIRS = Step(
     role="dataset",
     verb="corpus import",
 )
+PUBLIC = Step(
+    "corpus",
+    "gme_synthesis.public.importing:import_public",
+    "data/public",
+    section="corpus",
+    role="dataset",
+    verb="corpus import",
+)
 
 
 def pipeline_chain(config: PipelineConfig) -> Chain:
@@ -60,6 +68,8 @@ def pipeline_chain(config: PipelineConfig) -> Chain:
         steps = (IMPORT, SYNTHESIZE_CORPUS, *_learn_and_judge(config, "validate_files", "synthesize", "synthesize"))
     elif isinstance(config, PairsPipeline):
         steps = (PAIRS, *_learn_and_judge(config, "validate_pairs", "corpus", "corpus"))
+    elif isinstance(config, PublicPipeline):
+        steps = (PUBLIC, *_learn_and_judge(config, "validate_pairs", "corpus", "corpus"))
     else:
         return Chain(config, (ATLAS, SYNTHESIZE, *_learn_and_judge(config, "validate", "corpus", "synthesize")))
     return Chain(config, tuple(_in_folder_of(config.name, step) for step in steps))

@@ -16,6 +16,7 @@ from gme_synthesis.config import SynthesisConfig
 from gme_synthesis.corpus.config import CorpusSynthesisConfig
 from gme_synthesis.corpus.import_config import ImportConfig
 from gme_synthesis.pairs.config import PairsConfig
+from gme_synthesis.public.config import PublicConfig
 from gme_training.config import MiningConfig, TrainingConfig
 from gme_validation.config import AtlasValidationConfig, ValidationConfig
 from umrb.config import BaselineConfig, EvaluationConfig, JudgedBy, ReportConfig
@@ -113,7 +114,7 @@ class AtlasPipeline(PipelineConfig):
 class OwnPipeline(PipelineConfig):
     """A pipeline over data of one's own, whose outputs lie in folders of its name."""
 
-    corpus: ImportConfig | PairsConfig
+    corpus: ImportConfig | PairsConfig | PublicConfig
     """Where the data are; relative paths start at the folder of the pipeline file."""
 
     def sealed(self) -> Self:
@@ -137,17 +138,25 @@ class PairsPipeline(OwnPipeline):
     """Where pairs and their pictures are; relative paths start at the folder of the pipeline file."""
 
 
+class PublicPipeline(OwnPipeline):
+    """A pipeline over public training sets, by name; nothing is synthesised."""
+
+    corpus: PublicConfig
+    """Which sets, in which shares; relative paths start at the folder of the pipeline file."""
+
+
 KINDS: Mapping[str, type[PipelineConfig]] = {
     "atlas": AtlasPipeline,
     "files": FilesPipeline,
     "pairs": PairsPipeline,
+    "public": PublicPipeline,
 }
 """Kinds of corpora, as ``corpus.kind`` names them."""
 
 
 def pipeline_schema() -> dict[str, Any]:
     """The JSON schema of a pipeline file: of each kind of corpus."""
-    return TypeAdapter(AtlasPipeline | FilesPipeline | PairsPipeline).json_schema()
+    return TypeAdapter(AtlasPipeline | FilesPipeline | PairsPipeline | PublicPipeline).json_schema()
 
 
 def load_pipeline(path: Path, overrides: Sequence[str] = ()) -> PipelineConfig:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path, PurePosixPath
 
 from flows.chains import pipeline_chain
-from flows.config import PipelineConfig
+from flows.config import PipelineConfig, PublicPipeline
 from gme_data.errors import EXIT_BAD_INPUT, FoundryError
 from gme_release.preflight import Readiness, check_release
+
+
+DATA = ("suites", "training sets")
+"""What can be fetched still: a plan tells it and goes on."""
 
 
 def check_ready(config: PipelineConfig, workspace: Path) -> Iterator[Readiness]:
     """Each thing that the end of a run needs, and why it would fail there."""
     yield from check_release(workspace, config.release)
     yield _tracked(config, workspace)
-    yield check_suites(config)
+    yield from check_data(config)
 
 
 def require_ready(config: PipelineConfig, workspace: Path, *, passing_over: Collection[str] = ()) -> None:
@@ -39,15 +43,31 @@ def require_ready(config: PipelineConfig, workspace: Path, *, passing_over: Coll
         )
 
 
-def check_suites(config: PipelineConfig) -> Readiness:
-    """The data of every suite that judges are there: hours of training must not end at tasks that nobody fetched."""
-    labels = ", ".join(suite.label for suite in config.evaluation.suites)
+def check_data(config: PipelineConfig) -> Iterator[Readiness]:
+    """What is fetched beforehand is there: hours of training must not end at tasks that nobody fetched."""
+    yield _there("suites", ", ".join(suite.label for suite in config.evaluation.suites), _seal_suites, config)
+    if isinstance(config, PublicPipeline):
+        yield _there("training sets", f"{len(config.corpus.sets)} fetched", _require_sets, config)
+
+
+def _there(what: str, text: str, require: Callable[[PipelineConfig], object], config: PipelineConfig) -> Readiness:
     try:
-        for judged in (config.evaluation, config.baselines):
-            judged.sealed()
+        require(config)
     except FoundryError as error:
-        return Readiness("suites", str(error), error)
-    return Readiness("suites", labels)
+        return Readiness(what, str(error), error)
+    return Readiness(what, text)
+
+
+def _seal_suites(config: PipelineConfig) -> None:
+    for judged in (config.evaluation, config.baselines):
+        judged.sealed()
+
+
+def _require_sets(config: PipelineConfig) -> None:
+    from gme_synthesis.public.plan import plan_sets  # who only reads a pipeline file needs no reader of tables
+
+    if isinstance(config, PublicPipeline):
+        plan_sets(config.corpus).require_all()
 
 
 def _tracked(config: PipelineConfig, workspace: Path) -> Readiness:

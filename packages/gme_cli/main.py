@@ -34,6 +34,7 @@ _VERBS = {
     "init": ("gme_cli.init:init", "Write a pipeline file for passages and pictures of your own."),
     "atlas": ("gme_cli.atlas:app", "Build the embedded world, or look at it."),
     "corpus": ("gme_cli.corpus:app", "Bring a corpus of your own: read it, judge who writes about it."),
+    "data": ("gme_cli.data:app", "Public training sets by name: list, plan, fetch, verify."),
     "synthesize": ("gme_cli.synthesize:synthesize", "Make training examples from passages, facts and pictures."),
     "validate": ("gme_cli.steps:validate", "Check every dataset; stop if one is bad."),
     "train": ("gme_cli.steps:train", "Train stage 1 or stage 2."),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from gme_cli.data import show_data
 from gme_cli.options import Common, print_json, say
 from gme_cli.plan import Hardware, show_hardware
 from gme_cli.states import show_states
@@ -29,7 +30,7 @@ def pipeline(*, new_run: Annotated[bool, Parameter(negative="")] = False, common
         Let the present champion judge the pictures of the training data, which are then made anew if it is another
         than before. Without it a rerun keeps the judge that its run began with.
     """
-    from flows.preflight import require_ready
+    from flows.preflight import DATA, require_ready
     from gme_cli.doctor import require_workspace
     from gme_data.errors import EXIT_GATE_CLOSED
 
@@ -37,8 +38,9 @@ def pipeline(*, new_run: Annotated[bool, Parameter(negative="")] = False, common
     if not common.dry_run:
         require_workspace(common.workspace)
     # A plan tells what must be fetched first; a run refuses to begin without it.
-    require_ready(config, common.workspace.resolve(), passing_over=("suites",) if common.dry_run else ())
+    require_ready(config, common.workspace.resolve(), passing_over=DATA if common.dry_run else ())
     if common.dry_run:
+        show_data(config, json=common.json)
         _show_steps(common, new_run=new_run)
         return 0
     result = _run_flow(config, common.workspace.resolve(), new_run=new_run)

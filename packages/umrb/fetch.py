@@ -12,10 +12,10 @@ from pathlib import Path
 
 from gme_data.digests import sha256_file, sha256_json
 from gme_data.errors import FoundryError, explain_os_error
+from gme_data.hub import HUB_ERRORS, in_one_line
 from gme_data.manifest import list_files
 from gme_data.progress import Progress
 from umrb.fetched import Fetched, read_lock, write_lock
-from umrb.hub import HUB_ERRORS, in_one_line
 from umrb.loading import data_version, load_unit, units
 from umrb.mteb_data import local_copy, mteb_task
 from umrb.registry import Dataset

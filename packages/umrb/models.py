@@ -18,7 +18,7 @@ from mteb.models.models_protocols import EncoderProtocol
 
 from gme_data.digests import sha256_json
 from gme_data.errors import FoundryError
-from umrb.hub import HUB_ERRORS, in_one_line
+from gme_data.hub import HUB_ERRORS, in_one_line
 from umrb.loading import Loaded
 from umrb.mteb_meta import describe
 from umrb.mteb_system import mteb_system

@@ -36,6 +36,8 @@ class PairsConfig(Sealable):
     """The candidate pool that ``m-beir`` names documents of."""
     pictures: Path | None = None
     """A folder of pictures, or a table with `bytes` (or `image`) and `name`; pairs name its pictures by path."""
+    pages: bool = False
+    """Whether pictures that answer are pages of documents: pairs are then T->VD, and not T->I."""
     instruction: str | None = "Retrieve what answers the query."
     """Before every query of a row that has none of its own; null puts none."""
     encoding: str = "utf-8"

@@ -12,7 +12,7 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -59,10 +59,28 @@ def import_pairs(config: PairsConfig, inputs: Mapping[str, Path], context: StepC
         FoundryError: A file is missing; a row that can't be used, unless they are skipped; nothing is left to train on.
     """
     del inputs
-    staging, scratch = context.staging, context.staging / ".spool.parquet"
+    return import_rows(config, _TableRows(config), context.staging)
+
+
+class PairRows(Protocol):
+    """Where an import reads its rows."""
+
+    def count(self) -> int | None:
+        """Number of rows, where it is known without reading them."""
+
+    def rows(self) -> Iterator[Row | RowError]:
+        """The rows in order, and errors in place of those that can't be read."""
+
+    def reader(self, first: Row) -> Reader:
+        """What makes pairs of them, by the first."""
+
+
+def import_rows(config: PairsConfig, source: PairRows, staging: Path) -> Counts:
+    """As `import_pairs`, of rows from anywhere, into `staging`."""
+    scratch = staging / ".spool.parquet"
     with closing(ImportIndex(staging / ".index.sqlite", config.pictures)) as index:
         pictures = PictureSource(config.pictures)
-        spool = _Spool(config, index, scratch)
+        spool = _Spool(config, source, index, scratch)
         rows = chain(pictures.store_rows(index, config.source, config.licence), spool.new_pictures())
         write_shards(staging / "images", "images", rows, SCHEMA, row_group_rows=ROW_GROUP_ROWS)
         held_out = _HeldOut(config, unseen=spool.has_entities)
@@ -85,6 +103,30 @@ def import_pairs(config: PairsConfig, inputs: Mapping[str, Path], context: StepC
     }
 
 
+class _TableRows:
+    """The rows of the file or folder that a configuration names."""
+
+    def __init__(self, config: PairsConfig) -> None:
+        self._config = config
+        self._table = open_table(config.pairs, config.encoding)
+
+    def count(self) -> int | None:
+        return self._table.count()
+
+    def rows(self) -> Iterator[Row | RowError]:
+        return self._table.rows()
+
+    def reader(self, first: Row) -> Reader:
+        config = self._config
+        layout = layout_of(first.values) if config.layout == "auto" else config.layout
+        pool: dict[str, Part] = {}
+        if layout == "m-beir":
+            if config.candidates is None:
+                raise FoundryError(f"{first.location}: M-BEIR names documents by id.", hint="Say `corpus.candidates`.")
+            pool = dict(_candidates(config.candidates))
+        return reader_of(layout, config.columns, pool)
+
+
 class _Spool:
     """Reads the pairs; what they say goes to a scratch file, what is wrong with them to the index.
 
@@ -93,8 +135,8 @@ class _Spool:
         has_entities: Whether each of them says what it is about.
     """
 
-    def __init__(self, config: PairsConfig, index: ImportIndex, path: Path) -> None:
-        self._config, self._index, self._path = config, index, path
+    def __init__(self, config: PairsConfig, source: PairRows, index: ImportIndex, path: Path) -> None:
+        self._config, self._source, self._index, self._path = config, source, index, path
         self._pictures: dict[str, ImageRecord] = {}
         self._stored: set[bytes] = set()
         self.pairs = 0
@@ -102,17 +144,17 @@ class _Spool:
 
     def new_pictures(self) -> Iterator[dict[str, Any]]:
         """Read all pairs; yields those pictures whose bytes are in the pairs themselves, each once."""
-        table = open_table(self._config.pairs, self._config.encoding)
+        source = self._source
         reader: Reader | None = None
         batch: list[dict[str, Any]] = []
         # Eight bytes of a digest a pair: enough that of ten million two differ as surely as disks keep them.
         seen: set[int] = set()
-        with pq.ParquetWriter(self._path, _SPOOLED) as writer, Progress("import", table.count(), "pairs") as progress:
-            for row in table.rows():
+        with pq.ParquetWriter(self._path, _SPOOLED) as writer, Progress("import", source.count(), "pairs") as progress:
+            for row in source.rows():
                 if isinstance(row, RowError):
                     self._refuse(row.reason, row.location, row.message)
                     continue
-                reader = reader or self._reader(row)
+                reader = reader or source.reader(row)
                 spooled = self._spooled(row, reader)
                 yield from (asdict(record) for record in self._take_new())
                 if spooled is not None and self._is_new(spooled, seen, row):
@@ -122,16 +164,6 @@ class _Spool:
                     batch = []
                 progress.advance()
             writer.write_table(pa.Table.from_pylist(batch, _SPOOLED))
-
-    def _reader(self, first: Row) -> Reader:
-        config = self._config
-        layout = layout_of(first.values) if config.layout == "auto" else config.layout
-        pool: dict[str, Part] = {}
-        if layout == "m-beir":
-            if config.candidates is None:
-                raise FoundryError(f"{first.location}: M-BEIR names documents by id.", hint="Say `corpus.candidates`.")
-            pool = dict(_candidates(config.candidates))
-        return reader_of(layout, config.columns, pool)
 
     def _spooled(self, row: Row, reader: Reader) -> dict[str, Any] | None:
         try:
@@ -229,7 +261,7 @@ def _examples(config: PairsConfig, spool: Path, held_out: _HeldOut) -> Iterator[
             split, asked = _split_of(row["group"], config), _modality(row["query"])
             for positive, score in zip(row["positives"], row["scores"], strict=True):
                 modality = _modality(positive)
-                task_type = f"{asked}->{modality}"
+                task_type = f"{asked}->{'VD' if config.pages and modality == 'I' else modality}"
                 if task_type not in TASK_TYPES:
                     raise FoundryError(f"A pair asks for a document of {task_type}, which is no task type.")
                 held_out.see(row, positive, score, task_type, split)

@@ -1,6 +1,6 @@
 """Step 8 for any benchmark: no example shares a long run of words or a picture with a task that will judge the model.
 
-Reads every text and picture of the configured tasks, queries and documents. Short queries count as a whole.
+Reads texts and pictures of the configured tasks, queries and documents. Short queries count as a whole.
 """
 
 from __future__ import annotations
@@ -9,14 +9,11 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from gme_data.errors import FoundryError
 from gme_data.examples import Example
-from gme_data.images import ImageStore
 from gme_data.items import Item
-from gme_data.parquet import read_rows
-from gme_data.tasks import CORPUS_SCHEMA, QUERIES_SCHEMA, image_folders
 from gme_synthesis.records import Reject
-from gme_synthesis.steps.near_duplicates import NearPictures, difference_hash
+from gme_synthesis.steps.benchmark_tables import Compared, benchmark_tasks, contents_of
+from gme_synthesis.steps.near_duplicates import NearPictures
 
 _SHORTEST = 4
 """Queries of fewer words are anybody's."""
@@ -29,26 +26,27 @@ class Benchmarks:
         folders: Each holds tasks at any depth.
         ngram: Words in a row that must not be shared.
         distance: Bits in which two pictures differ at most to be the same.
+        compared: Queries alone, also the documents that answer them, or all that is searched.
+
+    Attributes:
+        tasks: Folders of the tasks.
 
     Raises:
         FoundryError: A folder has no tasks.
     """
 
-    def __init__(self, folders: Sequence[Path], ngram: int, distance: int) -> None:
+    def __init__(self, folders: Sequence[Path], ngram: int, distance: int, compared: Compared = "pools") -> None:
         self._ngram = ngram
         self._runs: set[int] = set()
         self._whole: set[str] = set()
-        tasks = [task for folder in folders for task in _tasks(folder)]
         self._ids: set[str] = set()
-        for task in tasks:
-            for row in read_rows(task / "queries.parquet", QUERIES_SCHEMA):
-                self._add(row["text"], row["image"], whole=True)
-            for row in read_rows(task / "corpus.parquet", CORPUS_SCHEMA):
-                self._add(row["text"], row["image"], whole=False)
-        store = ImageStore([folder for folder in image_folders(tasks) if folder.is_dir()])
-        self._near = NearPictures(
-            (difference_hash(store.load(id_)) for id_ in sorted(self._ids) if id_ in store), distance
-        )
+        looks: set[int] = set()
+        self.tasks = tuple(task for folder in folders for task in benchmark_tasks(folder))
+        for task in self.tasks:
+            for content in contents_of(task, compared):
+                self._add(content.text, content.image, whole=content.is_query)
+                looks |= {content.look} if content.look is not None else set()
+        self._near = NearPictures(sorted(looks), distance)
 
     def _add(self, text: str | None, image: str | None, *, whole: bool) -> None:
         words = _words(text)
@@ -78,15 +76,6 @@ class Benchmarks:
         if item.image and (item.image in self._ids or self._near.has(look(item.image))):
             return "picture-of-a-benchmark"
         return ""
-
-
-def _tasks(folder: Path) -> list[Path]:
-    found = sorted(path.parent for path in folder.rglob("task.yaml"))
-    if not found:
-        raise FoundryError(
-            f"{folder}: no evaluation tasks to keep apart from.", hint="Give folders with task.yaml files."
-        )
-    return found
 
 
 def _words(text: str | None) -> list[str]:

@@ -1,0 +1,225 @@
+"""`gme data list | plan | fetch | verify`: public training sets by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import App, Parameter
+
+from gme_cli.options import Common, print_json, say
+
+if TYPE_CHECKING:
+    from flows.config import PipelineConfig
+    from gme_synthesis.public.config import PublicConfig
+    from gme_synthesis.public.plan import DataPlan
+    from gme_training.config import SourceShare
+
+app = App(name="data", help="Public training sets by name: list, plan, fetch, verify.")
+_COMMON = Common()
+_DATA = Path("data/public")
+Names = Annotated[tuple[str, ...], Parameter(negative="")]
+Licences = Annotated[tuple[str, ...], Parameter(name="--accept-licence", negative="")]
+
+
+@app.command(name="list")
+def list_sets(*, common: Common = _COMMON) -> None:
+    """Print the registry: licence, rows, size and task types of each set, and which facts nobody was found to state."""
+    from gme_synthesis.public.registry import public_sets
+
+    sets = public_sets().values()
+    if common.json:
+        print_json([{**one.model_dump(), "unverified": one.unverified} for one in sets])
+        return
+    say(f"{'set':<12}{'licence':<24}{'rows':>11}{'size':>11}  {'task types':<28}unverified")
+    for one in sets:
+        types = " ".join(one.task_types) if len(one.task_types) < 3 else f"{len(one.task_types)} of nine"
+        unverified = ", ".join(one.unverified) or "-"
+        say(f"{one.name:<12}{one.licence:<24}{_count(one.rows):>11}{_size(one.bytes):>11}  {types:<28}{unverified}")
+    say("Sources of every fact, instructions and layouts by --json. Licences are accepted in the pipeline file.")
+
+
+@app.command
+def plan(*, common: Common = _COMMON) -> None:
+    """Say what the public sets of a pipeline file would fetch and read: sizes, rows, licences to accept."""
+    from gme_synthesis.public.plan import plan_sets
+
+    planned = plan_sets(common.public_pipeline().corpus)
+    if common.json:
+        print_json(_as_dict(planned))
+        return
+    for line in plan_lines(planned):
+        say(line)
+
+
+@app.command
+def fetch(
+    *names: str,
+    data: Path | None = None,
+    rows: int | None = None,
+    files: int | None = None,
+    accept_licence: Licences = (),
+    common: Common = _COMMON,
+) -> None:
+    """Bring sets from the hub: named files at a pinned commit, no code. Goes on where a killed run stopped.
+
+    Parameters
+    ----------
+    names
+        Sets; none takes all of the pipeline file.
+    data
+        Folder of fetched sets; the pipeline file's own by default, else data/public in the workspace.
+    rows
+        Of sets that name pictures by their address: rows whose pictures are fetched.
+    files
+        Files of rows of each set, the first ones; none takes all.
+    accept_licence
+        A licence whose terms you have read and keep, besides those of the pipeline file; may be repeated.
+    """
+    from gme_synthesis.public.fetch import fetch_sets
+    from gme_synthesis.public.plan import plan_sets
+
+    config = _chosen(names, data, rows, files, accept_licence, common)
+    config.require_licences()
+    if common.dry_run:
+        for line in plan_lines(plan_sets(config)):
+            say(line)
+        return
+    came = fetch_sets(config.sets, config.data, config.seed)
+    if common.json:
+        print_json({"fetched": came, "data": config.data})
+        return
+    say(f"{len(came)} files came to {config.data}; what was there already was left alone.")
+
+
+@app.command
+def verify(*names: str, data: Path | None = None, common: Common = _COMMON) -> int:
+    """Check fetched sets: every file there, as it came, by sha256. Exits with 2 if not.
+
+    Parameters
+    ----------
+    names
+        Sets; none takes all of the pipeline file.
+    data
+        As for `gme data fetch`.
+    """
+    from gme_data.errors import EXIT_BAD_INPUT
+    from gme_synthesis.public.store import changed
+
+    config = _chosen(names, data, None, None, (), common)
+    problems = {choice.name: changed(choice, config.data) for choice in config.sets}
+    if common.json:
+        print_json(problems)
+    else:
+        for name, found in problems.items():
+            say(f"{'✗' if found else '✓'} {name:<12} {'; '.join(found[:3])}".rstrip())
+    return EXIT_BAD_INPUT if any(problems.values()) else 0
+
+
+def show_data(config: PipelineConfig, *, json: bool) -> None:
+    """What a run of a pipeline would fetch and train on, for people; nothing for other kinds of corpora or as JSON."""
+    from flows.config import PublicPipeline
+
+    if json or not isinstance(config, PublicPipeline):
+        return
+    from gme_synthesis.public.plan import plan_sets
+
+    for line in plan_lines(plan_sets(config.corpus)):
+        say(line)
+    for name, stage in (("stage_1", config.stage_1), ("stage_2", config.stage_2)):
+        if stage is not None:
+            steps = sum(phase.steps for phase in stage.phases)
+            pairs = sum(phase.steps * _mean_batch(phase.mixture) for phase in stage.phases)
+            model = stage.base.model if stage.base else "the tiny model"
+            say(
+                f"{name}: {steps:,} steps, {pairs:,.0f} pairs, {model}. `gme plan --gpus 8xA100-80G`: memory and hours."
+            )
+    say(f"judged on: {', '.join(suite.label for suite in config.evaluation.suites)}.")
+    say("")
+
+
+def _mean_batch(mixture: Sequence[SourceShare]) -> float:
+    """Queries of a mean step."""
+    return sum(share.weight * share.batch_size for share in mixture) / sum(share.weight for share in mixture)
+
+
+def plan_lines(planned: DataPlan) -> Iterator[str]:
+    """The plan for people: a line a set, what is left to do, how the sets are mixed."""
+    yield f"{'set':<12}{'licence':<24}{'rows':>11}{'read':>11}{'size':>11}  {'state':<12}unverified"
+    for one in planned.sets:
+        licence = one.licence if one.accepted else f"{one.licence} (!)"
+        state = "not fetched" if one.missing else "fetched"
+        numbers = f"{_count(one.rows):>11}{_count(one.rows_read):>11}{_size(one.bytes):>11}"
+        yield f"{one.name:<12}{licence:<24}{numbers}  {state:<12}{', '.join(one.unverified) or '-'}"
+    unknown = [one.name for one in planned.sets if one.missing and one.bytes is None]
+    more = f", and {', '.join(unknown)}, whose sizes nobody states" if unknown else ""
+    yield f"to fetch: {planned.bytes_left / 1e9:,.1f} GB{more}: `gme data fetch --config FILE`."
+    for licence, names in planned.licences.items():
+        yield f"(!) not accepted: {licence} of {', '.join(names)}: `corpus.accept_licences`."
+    if gated := [one.name for one in planned.sets if one.gated and one.missing]:
+        yield f"terms to accept on the hub, then HF_TOKEN: {', '.join(gated)}."
+    if planned.benchmarks_missing:
+        yield f"benchmarks to keep apart from are not there: {planned.benchmarks_missing}: `gme umrb fetch`."
+    if shares := planned.config.shares:
+        total = f"{planned.config.examples:,} examples" if planned.config.examples else "as many examples as fit"
+        yield f"mixed: {total}, {', '.join(f'{kind} {share:g}' for kind, share in shares.items())}."
+
+
+def _chosen(
+    names: tuple[str, ...],
+    data: Path | None,
+    rows: int | None,
+    files: int | None,
+    licences: tuple[str, ...],
+    common: Common,
+) -> PublicConfig:
+    """The sets that are meant: those of the pipeline file if it is over public sets, by name otherwise.
+
+    Raises:
+        FoundryError: No set is named, an unknown one is, or the pipeline file has not the set.
+    """
+    from flows.config import PublicPipeline
+    from gme_data.errors import FoundryError, did_you_mean
+    from gme_data.settings import parse_config
+    from gme_synthesis.public.config import PublicConfig
+
+    pipeline = common.pipeline() if common.config.is_file() or not names else None
+    if not isinstance(pipeline, PublicPipeline):
+        if not names:
+            raise FoundryError("Name sets, or give the pipeline file of a public corpus with --config.")
+        listed = [{"name": name, "rows": rows, "files": files} for name in names]
+        folder = data or common.workspace / _DATA
+        raw = {"sets": listed, "accept_licences": licences, "data": folder}
+        return parse_config(raw, PublicConfig, where="gme data")
+    corpus = pipeline.corpus
+    own = {choice.name: choice for choice in corpus.sets}
+    for name in names:
+        if name not in own:
+            raise FoundryError(
+                f"{common.config} has no set '{name}'.{did_you_mean(name, own)} It has {', '.join(own)}."
+            )
+    changes = {key: value for key, value in (("rows", rows), ("files", files)) if value is not None}
+    sets = tuple(choice.model_copy(update=changes) for name, choice in own.items() if name in names or not names)
+    accepted = (*corpus.accept_licences, *licences)
+    return corpus.model_copy(update={"sets": sets, "accept_licences": accepted, "data": data or corpus.data})
+
+
+def _as_dict(planned: DataPlan) -> dict[str, object]:
+    return {
+        "sets": [asdict(one) for one in planned.sets],
+        "bytes_to_fetch": planned.bytes_left,
+        "licences_to_accept": planned.licences,
+        "benchmarks_missing": planned.benchmarks_missing,
+        "shares": planned.config.shares,
+        "examples": planned.config.examples,
+    }
+
+
+def _count(number: int | None) -> str:
+    return "?" if number is None else f"{number:,}"
+
+
+def _size(number: int | None) -> str:
+    return "?" if number is None else f"{number / 1e9:,.2f} GB" if number >= 1e9 else f"{number / 1e6:,.1f} MB"

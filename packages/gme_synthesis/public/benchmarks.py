@@ -1,0 +1,22 @@
+"""Which benchmark tasks a corpus of public sets is kept apart from. Knows folders; not what is in them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gme_data.digests import sha256_json
+from gme_data.errors import FoundryError
+from gme_synthesis.steps.benchmark_tables import benchmark_tasks, table_files
+
+
+def identity_of(folder: Path | None) -> str:
+    """Names the state of the tasks below a folder, by paths and sizes of their tables; empty without tasks.
+
+    What was fetched does not change but by another fetch, and its contents may have terabytes.
+    """
+    try:
+        tasks = benchmark_tasks(folder) if folder else []
+    except FoundryError:
+        return ""
+    files = [path for task in tasks for path in table_files(task)]
+    return sha256_json([[path.relative_to(folder or Path()).as_posix(), path.stat().st_size] for path in files])

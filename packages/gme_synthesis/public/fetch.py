@@ -1,0 +1,169 @@
+"""Brings public sets from the hub: files that the registry names, at a pinned commit, checked by size and sha256.
+
+No code of a repository is run and no loading script is fetched: only named files, by plain downloads that go on where a
+killed one stopped. Knows the hub; nothing of what is in the files.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from gme_data.digests import sha256_file
+from gme_data.errors import FoundryError, explain_os_error
+from gme_data.progress import Progress
+from gme_synthesis.public.config import SetChoice
+from gme_synthesis.public.registry import PublicSet
+from gme_synthesis.public.store import HubFile, Pinned, home, matches, read_lock, select, write_lock
+from gme_synthesis.public.unpack import unpack_pictures
+from gme_synthesis.public.url_pictures import fetch_url_pictures
+
+_SLACK = 2**30
+"""Bytes that stay free on the disk."""
+
+
+def fetch_sets(choices: Sequence[SetChoice], data: Path, seed: int = 0) -> list[str]:
+    """Bring what is not there of some sets; a revision once pinned stays.
+
+    Args:
+        choices: The sets; their licences were accepted.
+        data: Folder of all fetched sets.
+        seed: That of the corpus: decides which rows' pictures are fetched, of sets that name them by address.
+
+    Returns:
+        Paths that came.
+
+    Raises:
+        FoundryError: The hub can't be reached, a file is not in the repository or is not what the hub states, or the
+            disk has no room. What came before stays.
+    """
+    for choice in choices:
+        _pin(choice, data)
+    wanted = _wanted(choices, data)
+    _require_room(data, sum(file.bytes for _, file in wanted))
+    came = []
+    with Progress("fetch", sum(file.bytes for _, file in wanted), "bytes") as progress:
+        for repository, file in wanted:
+            came.append(_bring(repository, file, data))
+            progress.advance(file.bytes, note=file.path)
+    for choice in choices:
+        unpack_pictures(choice, data)
+        fetch_url_pictures(choice, data, seed)
+    return came
+
+
+def _pin(choice: SetChoice, data: Path) -> None:
+    """Note revision and files of a set's repositories in the lock file."""
+    upstream = choice.upstream
+    for repository in upstream.repositories:
+        pinned = read_lock(data).get(repository)
+        known = pinned.files if pinned else ()
+        if pinned and all(any(matches(file, one.path) for one in known) for file in upstream.patterns(repository)):
+            continue
+        own = upstream.revision if repository == upstream.repository else None
+        revision = pinned.revision if pinned else own or _newest(repository)
+        listed = [one for one in _list(repository, revision, upstream) if one.path not in {old.path for old in known}]
+        write_lock(data, {**read_lock(data), repository: Pinned(revision, (*known, *listed))})
+
+
+def _newest(repository: str) -> str:
+    from huggingface_hub import HfApi
+
+    with _hub(repository):
+        return str(HfApi().dataset_info(repository).sha)
+
+
+def _list(repository: str, revision: str, upstream: PublicSet) -> list[HubFile]:
+    """The files of a repository that the registry names.
+
+    Raises:
+        FoundryError: One of them is not there.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.hf_api import RepoFile
+
+    with _hub(repository):
+        tree = HfApi().list_repo_tree(repository, repo_type="dataset", revision=revision, recursive=True)
+        files = [one for one in tree if isinstance(one, RepoFile)]
+    for file in upstream.patterns(repository):
+        if not any(matches(file, one.path) for one in files):
+            there = ", ".join(sorted(one.path for one in files)[:5]) or "none"
+            raise FoundryError(
+                f"{repository} has no file {file.path} at {revision[:12]}. Its first files: {there}.",
+                hint=f"The registry is out of date about {upstream.name}; see gme_synthesis/public/sets.yaml.",
+            )
+    named = [one for one in files if any(matches(file, one.path) for file in upstream.patterns(repository))]
+    return [HubFile(one.path, one.size, one.lfs.sha256 if one.lfs else None) for one in named]
+
+
+def _wanted(choices: Iterable[SetChoice], data: Path) -> list[tuple[str, HubFile]]:
+    """Files of the sets that did not come yet, or are not as they came, each once."""
+    lock = read_lock(data)
+    wanted: dict[tuple[str, str], HubFile] = {}
+    for choice in choices:
+        for file in choice.upstream.files:
+            repository = file.repository or choice.upstream.repository
+            for one in select(choice, file, iter(lock[repository].files)):
+                path = home(data, repository) / one.path
+                if one.fetched is None or not path.is_file() or path.stat().st_size != one.bytes:
+                    wanted[repository, one.path] = one
+    return [(repository, one) for (repository, _), one in wanted.items()]
+
+
+def _bring(repository: str, file: HubFile, data: Path) -> str:
+    from huggingface_hub import hf_hub_download
+
+    folder = home(data, repository)
+    (folder / file.path).unlink(missing_ok=True)  # of another size than listed: the client would keep it
+    revision = read_lock(data)[repository].revision
+    with _hub(repository):
+        hf_hub_download(repository, file.path, repo_type="dataset", revision=revision, local_dir=folder)
+    path = folder / file.path
+    size, digest = path.stat().st_size, sha256_file(path)
+    if size != file.bytes or file.stated not in (None, digest) or file.fetched not in (None, digest):
+        path.unlink()
+        raise FoundryError(
+            f"{repository}/{file.path}: what came has {size:,} bytes and sha256 {digest[:12]}, expected {file.bytes:,} "
+            f"and {(file.stated or file.fetched or 'any')[:12]}.",
+            hint="Run the same command again; if it stays so, the mirror that HF_ENDPOINT names is not to be trusted.",
+        )
+    lock = read_lock(data)
+    files = tuple(replace(one, fetched=digest) if one.path == file.path else one for one in lock[repository].files)
+    write_lock(data, {**lock, repository: replace(lock[repository], files=files)})
+    return f"{repository}/{file.path}"
+
+
+def _require_room(data: Path, wanted: int) -> None:
+    if not wanted:
+        return
+    free = shutil.disk_usage(data).free
+    if wanted + _SLACK > free:
+        raise FoundryError(
+            f"{data}: {wanted / 1e9:,.1f} GB would be fetched, {free / 1e9:,.1f} GB are free.",
+            hint="Fetch fewer sets, or fewer of their files: `files: N` in the pipeline file, `--files N` here.",
+        )
+
+
+class _hub:  # noqa: N801 - a context manager, read like a function
+    """Turns what the client of the hub raises into an error that says what to do."""
+
+    def __init__(self, repository: str) -> None:
+        self._repository = repository
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        from gme_data.hub import HUB_ERRORS, in_one_line
+
+        if not isinstance(error, HUB_ERRORS):
+            return
+        if isinstance(error, OSError) and explain_os_error(error):
+            return
+        raise FoundryError(
+            f"{self._repository} can't be fetched: {in_one_line(error)}",
+            hint="Check the network, HF_ENDPOINT, HF_HUB_OFFLINE, HF_TOKEN where terms must be accepted on the hub; "
+            "then run the same command again: it goes on from what is there.",
+        ) from error

@@ -1,0 +1,188 @@
+"""The step of a corpus of public sets: fetched files -> training examples, held-out tasks and the picture store.
+
+Each set goes through the import of pairs by itself, which is the unit that a kill loses; then what benchmarks hold is
+refused, the shares are drawn, and all is written as one corpus, in the shape that an import of pairs has.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from gme_data.examples import SCHEMA as EXAMPLES_SCHEMA
+from gme_data.images import ROW_GROUP_ROWS
+from gme_data.images import SCHEMA as IMAGES_SCHEMA
+from gme_data.parquet import shard_paths, write_shards
+from gme_data.steps import Counts, StepContext
+from gme_synthesis.corpus.import_index import ReasonCount
+from gme_synthesis.corpus.importing import ImportSummary
+from gme_synthesis.funnel import REJECTS_SCHEMA
+from gme_synthesis.pairs.config import PairsConfig
+from gme_synthesis.pairs.importing import import_rows
+from gme_synthesis.public.config import PublicConfig, SetChoice
+from gme_synthesis.public.mixing import Mixture, ReadySet, mix
+from gme_synthesis.public.registry import in_type_order
+from gme_synthesis.public.store import read_lock, require_fetched
+from gme_synthesis.public.upstream import Upstream
+
+REPORT = "sets.json"
+"""In the output: of each set what was read, refused and taken, and which benchmarks were there to compare with."""
+_SETS = ".sets"
+_BATCH = 2_000
+
+
+def import_public(config: PublicConfig, inputs: Mapping[str, Path], context: StepContext) -> Counts:
+    """Write ``train/``, ``tasks/``, ``images/``, ``rejects/`` and ``sets.json``.
+
+    Raises:
+        FoundryError: A licence is not accepted, a set is not fetched or has nothing to train on, or a kind that has a
+            share has no examples.
+    """
+    del inputs
+    config.require_licences()
+    require_fetched(config.sets, config.data, config.seed)
+    staging = context.staging
+    ready = [ReadySet(choice, _import_set(choice, config, staging / _SETS)) for choice in config.sets]
+    mixture = mix(config, ready)
+    pictures: set[bytes] = set()
+    write_shards(staging / "train", "examples", _examples(ready, mixture, pictures), EXAMPLES_SCHEMA)
+    tasks = [task for one in ready for task in _copy_tasks(one, staging / "tasks", pictures)]
+    write_shards(staging / "images", "images", _images(ready, pictures), IMAGES_SCHEMA, row_group_rows=ROW_GROUP_ROWS)
+    write_shards(staging / "rejects", "rejects", _rejects(ready, mixture), REJECTS_SCHEMA)
+    _summary(ready, mixture).write(staging)
+    report = _report(config, ready, mixture)
+    (staging / REPORT).write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return {
+        "sets": len(ready),
+        "examples": sum(len(rows) for rows in mixture.taken.values()),
+        "tasks": len(tasks),
+        "rejects": sum(reason.rows for reason in _summary(ready, mixture).reasons),
+        "benchmark_tasks": len(mixture.benchmarks),
+    }
+
+
+def _import_set(choice: SetChoice, config: PublicConfig, home: Path) -> Path:
+    """Import a set by itself, unless an interrupted run did."""
+    folder, part = home / choice.name, home / f"{choice.name}.part"
+    if folder.is_dir():
+        return folder
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    upstream = choice.upstream
+    settings = PairsConfig(
+        pairs=Path(choice.name),
+        layout="columns",
+        pages=upstream.layout == "pages",
+        instruction=upstream.instruction,
+        licence=upstream.licence,
+        source=choice.name,
+        skip_bad=True,
+        dev=config.dev,
+        test=config.test,
+        max_queries=config.max_queries,
+        seed=config.seed,
+    )
+    with closing(Upstream(choice, config.data, config.seed)) as rows:
+        import_rows(settings, rows, part)
+    part.rename(folder)
+    return folder
+
+
+def _examples(ready: list[ReadySet], mixture: Mixture, pictures: set[bytes]) -> Iterator[dict[str, Any]]:
+    """Rows of the examples that are taken, set by set; notes their pictures."""
+    for one in ready:
+        taken = iter(mixture.taken[one.choice.name].tolist())
+        following = next(taken, None)
+        for number, row in enumerate(one.rows()):
+            if number != following:
+                continue
+            following = next(taken, None)
+            for item in (row["query"], row["positive"], *row["negatives"]):
+                if item["image"]:
+                    pictures.add(bytes.fromhex(item["image"]))
+            yield row
+
+
+def _copy_tasks(one: ReadySet, folder: Path, pictures: set[bytes]) -> Iterator[str]:
+    """Copy the held-out tasks of a set; notes their pictures."""
+    for task in one.tasks():
+        split = task.parent.name
+        shutil.copytree(task, folder / split / task.name, dirs_exist_ok=True)
+        for table in ("corpus", "queries"):
+            column = pq.read_table(task / f"{table}.parquet", columns=["image"]).column("image")
+            pictures.update(bytes.fromhex(image) for image in column.to_pylist() if image)
+        yield task.name
+
+
+def _images(ready: list[ReadySet], wanted: set[bytes]) -> Iterator[dict[str, Any]]:
+    """Rows of the picture store, each picture once, whichever sets show it."""
+    left = set(wanted)
+    for one in ready:
+        for row in _rows_of(one.folder / "images", "images"):
+            digest = bytes.fromhex(row["id"])
+            if digest in left:
+                left.discard(digest)
+                yield row
+
+
+def _rejects(ready: list[ReadySet], mixture: Mixture) -> Iterator[dict[str, Any]]:
+    """Rows that say what was refused: of each set by its import, then by the mixture."""
+    for one in ready:
+        for row in _rows_of(one.folder / "rejects", "rejects"):
+            yield {**row, "subject": f"{one.choice.name}: {row['subject']}"}
+    for reject in mixture.rejects:
+        yield {"step": reject.step, "reason": reject.reason, "subject": reject.subject, "text": reject.text}
+
+
+def _rows_of(folder: Path, stem: str) -> Iterator[dict[str, Any]]:
+    for path in shard_paths(folder, stem):
+        for batch in pq.ParquetFile(path).iter_batches(batch_size=_BATCH):
+            yield from batch.to_pylist()
+
+
+def _summary(ready: list[ReadySet], mixture: Mixture) -> ImportSummary:
+    """What was left out, by reason over all sets, with the first of each."""
+    rows: Counter[str] = Counter()
+    first: dict[str, str] = {}
+    for one in ready:
+        for reason in ImportSummary.read(one.folder).reasons:
+            rows[reason.reason] += reason.rows
+            first.setdefault(reason.reason, f"{one.choice.name}: {reason.first}")
+    for reject in mixture.rejects:
+        rows[reject.reason] += 1
+        first.setdefault(reject.reason, f"{reject.subject}: {reject.text[:200]}")
+    return ImportSummary(tuple(ReasonCount(name, count, first[name]) for name, count in rows.most_common()), "")
+
+
+def _report(config: PublicConfig, ready: list[ReadySet], mixture: Mixture) -> dict[str, Any]:
+    lock = read_lock(config.data)
+    refused = Counter((reject.subject.partition(":")[0], reject.reason) for reject in mixture.rejects)
+    sets = []
+    for one in ready:
+        name, upstream = one.choice.name, one.choice.upstream
+        own = {reason.reason: reason.rows for reason in ImportSummary.read(one.folder).reasons}
+        own |= {reason: count for (set_name, reason), count in refused.items() if set_name == name}
+        sets.append(
+            {
+                "name": name,
+                "revisions": {repository: lock[repository].revision for repository in upstream.repositories},
+                "licence": upstream.licence,
+                "unverified": list(upstream.unverified),
+                "examples": mixture.there[name],
+                "taken": len(mixture.taken[name]),
+                "task_types": in_type_order(one.task_types()),
+                "refused": own,
+            }
+        )
+    return {
+        "sets": sets,
+        "kinds": mixture.kinds,
+        "benchmarks": {"compared": config.compared, "tasks": list(mixture.benchmarks)},
+    }

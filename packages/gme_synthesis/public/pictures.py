@@ -1,0 +1,98 @@
+"""Pictures that rows of a public set name: members of ZIP archives, unpacked files, files called by their address."""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from gme_data.cells import CellError
+from gme_data.errors import FoundryError
+from gme_data.images import MAX_BYTES
+from gme_data.paths import check_below
+
+Read = Callable[[str], bytes]
+"""The bytes of a picture by the name in a row; raises `CellError` if there is none."""
+
+
+def address_name(url: str) -> str:
+    """What the picture of an address is called on disk."""
+    digest = hashlib.sha256(url.encode()).hexdigest()
+    return f"{digest[:2]}/{digest}"
+
+
+class Archives:
+    """Members of ZIP archives, read by name without unpacking them. Close it when done.
+
+    A row's path may have folders in front that the archive has not, such as ``images/``; the archive's own name may
+    stand there as well.
+
+    Args:
+        paths: The archives.
+
+    Raises:
+        FoundryError: One is no ZIP archive.
+    """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._stack = ExitStack()
+        self._members: dict[str, tuple[zipfile.ZipFile, zipfile.ZipInfo] | None] = {}
+        for path in paths:
+            try:
+                archive = self._stack.enter_context(zipfile.ZipFile(path))
+            except zipfile.BadZipFile as error:
+                raise FoundryError(f"{path}: {error}.", hint="`gme data verify`, then fetch it again.") from error
+            for member in archive.infolist():
+                self._add(f"{path.stem}/{member.filename}", archive, member)
+                self._add(member.filename, archive, member)
+
+    def close(self) -> None:
+        """Close the archives."""
+        self._stack.close()
+
+    def read(self, name: str) -> bytes:
+        """See `Read`."""
+        parts = name.removeprefix("./").split("/")
+        tails = ("/".join(parts[first:]) for first in range(len(parts)))
+        found = next((self._members[tail] for tail in tails if tail in self._members), None)
+        if found is None:
+            raise CellError("picture-not-found", f"no archive has the picture {name!r}, or several have it")
+        archive, member = found
+        if member.file_size > MAX_BYTES:
+            raise CellError("picture-too-large", f"{name!r} has {member.file_size:,} bytes, {MAX_BYTES:,} allowed")
+        try:
+            with archive.open(member) as handle:
+                return handle.read(MAX_BYTES + 1)
+        except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, OSError) as error:
+            raise CellError("picture-unreadable", f"{name!r}: {error}") from error
+
+    def _add(self, name: str, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
+        known = self._members.get(name, (archive, member))
+        self._members[name] = (archive, member) if known == (archive, member) else None
+
+
+def read_below(folder: Path) -> Read:
+    """A function that reads files below a folder, by the path in a row."""
+
+    def read(name: str) -> bytes:
+        try:
+            path = folder / check_below(name.removeprefix("./"))
+        except ValueError as error:
+            raise CellError("picture-not-found", str(error)) from error
+        return _bytes_of(path, name)
+
+    return read
+
+
+def read_by_address(folder: Path) -> Read:
+    """A function that reads what was fetched from an address."""
+    return lambda url: _bytes_of(folder / address_name(url), url)
+
+
+def _bytes_of(path: Path, name: str) -> bytes:
+    if not path.is_file():
+        raise CellError("picture-not-found", f"no picture {name!r}")
+    with path.open("rb") as handle:
+        return handle.read(MAX_BYTES + 1)

@@ -1,0 +1,112 @@
+"""What a corpus of public sets would fetch and read, by the registry and the lock file: nothing is fetched for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from gme_data.errors import FoundryError
+from gme_synthesis.public.benchmarks import identity_of
+from gme_synthesis.public.config import PublicConfig, SetChoice
+from gme_synthesis.public.store import missing_of, read_lock, require_fetched
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedSet:
+    """A set of a pipeline file.
+
+    Attributes:
+        revision: Pinned commit of its own repository; None before the first fetch.
+        accepted: Whether the pipeline file accepts its licence.
+        bytes: Of its files together; None where nobody states it.
+        rows: Of the set; None where nobody states it.
+        rows_read: Rows that are drawn; None where all are read and nobody states how many.
+        unverified: Facts that nobody was found to state.
+        missing: Why it can't be read yet; empty once it is fetched.
+    """
+
+    name: str
+    title: str
+    repository: str
+    revision: str | None
+    licence: str
+    accepted: bool
+    gated: bool
+    bytes: int | None
+    rows: int | None
+    rows_read: int | None
+    task_types: tuple[str, ...]
+    unverified: tuple[str, ...]
+    missing: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class DataPlan:
+    """All sets of a pipeline file.
+
+    Attributes:
+        config: What was planned.
+        benchmarks_missing: The folder of benchmarks that the file names and that has no tasks; empty otherwise.
+    """
+
+    config: PublicConfig
+    sets: tuple[PlannedSet, ...]
+    benchmarks_missing: str
+
+    @property
+    def bytes_left(self) -> int:
+        """Stated bytes of the sets that are not fetched; those of which nobody states them count as none."""
+        return sum(one.bytes or 0 for one in self.sets if one.missing)
+
+    @property
+    def licences(self) -> dict[str, list[str]]:
+        """Licences that must be accepted still, each with its sets."""
+        found: dict[str, list[str]] = {}
+        for one in self.sets:
+            if not one.accepted:
+                found.setdefault(one.licence, []).append(one.name)
+        return found
+
+    def require_all(self) -> None:
+        """Refuse to begin without them.
+
+        Raises:
+            FoundryError: A licence is not accepted, a set is not fetched, or the benchmarks are not there.
+        """
+        self.config.require_licences()
+        require_fetched(self.config.sets, self.config.data, self.config.seed)
+        if self.benchmarks_missing:
+            raise FoundryError(
+                f"corpus.benchmarks: {self.benchmarks_missing}: no evaluation tasks to keep apart from.",
+                hint="`gme umrb fetch --data FOLDER` brings UMRB's; `benchmarks: null` compares with nothing.",
+            )
+
+
+def plan_sets(config: PublicConfig) -> DataPlan:
+    """The plan of a pipeline file's public sets."""
+    lock = read_lock(config.data)
+    sets = tuple(
+        _planned(choice, config, lock[name].revision if (name := choice.upstream.repository) in lock else None)
+        for choice in config.sets
+    )
+    lacking: Path | None = None if identity_of(config.benchmarks) else config.benchmarks
+    return DataPlan(config, sets, str(lacking or ""))
+
+
+def _planned(choice: SetChoice, config: PublicConfig, revision: str | None) -> PlannedSet:
+    upstream = choice.upstream
+    return PlannedSet(
+        name=upstream.name,
+        title=upstream.title,
+        repository=upstream.repository,
+        revision=revision or upstream.revision,
+        licence=upstream.licence,
+        accepted=upstream.licence in config.accept_licences,
+        gated=upstream.gated,
+        bytes=upstream.bytes,
+        rows=upstream.rows,
+        rows_read=min((count for count in (upstream.rows, choice.rows) if count is not None), default=None),
+        task_types=choice.task_types or upstream.task_types,
+        unverified=upstream.unverified,
+        missing=missing_of(choice, config.data, config.seed),
+    )

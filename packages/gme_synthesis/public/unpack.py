@@ -1,0 +1,118 @@
+"""Unpacks archives of pictures that can only be read from end to end: parts of one ``.tar.gz``.
+
+Only pictures come out, under plain names below one folder, none larger than a picture may be. ZIP archives stay packed:
+their members are read by name. Knows archives; not which set they are of.
+"""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO
+
+from gme_data.digests import sha256_json
+from gme_data.errors import FoundryError
+from gme_data.images import MAX_BYTES
+from gme_data.journal import atomic_write
+from gme_data.paths import check_below
+from gme_data.progress import Progress
+from gme_synthesis.corpus.import_pictures import PICTURE_SUFFIXES
+from gme_synthesis.public.config import SetChoice
+from gme_synthesis.public.store import UNPACKED, files_of, home
+
+_DONE = ".unpacked"
+"""Names the parts that were unpacked; written last."""
+_TAR_PART = ".tar.gz"
+
+
+def unpack_pictures(choice: SetChoice, data: Path) -> int:
+    """Unpack the picture archives of a set, unless they are; goes on where a killed run stopped.
+
+    Returns:
+        Pictures written.
+
+    Raises:
+        FoundryError: An archive is damaged.
+    """
+    found = files_of(choice, data)
+    parts = [path for path in found.paths("pictures", data) if _TAR_PART in path.name]
+    if not parts:
+        return 0
+    folder = home(data, choice.upstream.repository) / UNPACKED
+    digests = sha256_json([file.fetched for _, file in found.files])
+    done = folder / _DONE
+    if done.is_file() and done.read_text(encoding="ascii") == digests:
+        return 0
+    folder.mkdir(parents=True, exist_ok=True)
+    written = _unpack(parts, folder)
+    atomic_write(done, digests.encode())
+    return written
+
+
+def _unpack(parts: Sequence[Path], folder: Path) -> int:
+    written = 0
+    with _Joined(parts) as stream, Progress("unpack", None, "pictures") as progress:
+        try:
+            with tarfile.open(fileobj=stream, mode="r|gz") as archive:
+                for member in archive:
+                    written += _write(archive, member, folder)
+                    progress.advance()
+        except (tarfile.TarError, EOFError, OSError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
+            raise FoundryError(
+                f"{parts[0]}: the archive can't be unpacked: {error}.", hint="`gme data verify`, then fetch it again."
+            ) from error
+    return written
+
+
+def _write(archive: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> int:
+    """Write a member, if it is a picture that is not there; links, devices and other files are passed over."""
+    name = member.name.removeprefix("./")
+    if not member.isfile() or Path(name).suffix.lower() not in PICTURE_SUFFIXES or member.size > MAX_BYTES:
+        return 0
+    try:
+        path = folder / check_below(name)
+    except ValueError as error:
+        raise FoundryError(f"{archive.name}: {name!r} would be written outside of {folder}.") from error
+    if path.is_file() and path.stat().st_size == member.size:
+        return 0
+    content = archive.extractfile(member)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.part")
+    part.write_bytes(content.read() if content else b"")
+    part.replace(path)
+    return 1
+
+
+class _Joined(io.RawIOBase):
+    """Files read as one, one after the other."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = list(paths)
+        self._open: IO[bytes] | None = None
+
+    def readable(self) -> bool:
+        """Always."""
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        """Up to `size` bytes; none at the end of the last file."""
+        while True:
+            if self._open is None:
+                if not self._paths:
+                    return b""
+                self._open = self._paths.pop(0).open("rb")
+            if data := self._open.read(size):
+                return data
+            self._open.close()
+            self._open = None
+
+    def close(self) -> None:
+        """Close the file that is open."""
+        if self._open:
+            self._open.close()
+            self._open = None
+        super().close()
