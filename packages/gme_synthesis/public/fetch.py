@@ -13,6 +13,7 @@ from pathlib import Path
 
 from gme_data.digests import sha256_file
 from gme_data.errors import FoundryError, explain_os_error
+from gme_data.journal import fsync_file, fsync_folder
 from gme_data.progress import Progress
 from gme_synthesis.public.config import SetChoice
 from gme_synthesis.public.registry import PublicSet
@@ -20,6 +21,8 @@ from gme_synthesis.public.store import HubFile, Pinned, home, matches, read_lock
 from gme_synthesis.public.unpack import unpack_pictures
 from gme_synthesis.public.url_pictures import fetch_url_pictures
 
+PARTS = ".parts"
+"""Folder of unfinished downloads, by what the hub states of them, so that nothing goes on with another file's bytes."""
 _SLACK = 2**30
 """Bytes that stay free on the disk."""
 
@@ -113,26 +116,42 @@ def _wanted(choices: Iterable[SetChoice], data: Path) -> list[tuple[str, HubFile
 
 
 def _bring(repository: str, file: HubFile, data: Path) -> str:
-    from huggingface_hub import hf_hub_download
-
-    folder = home(data, repository)
-    (folder / file.path).unlink(missing_ok=True)  # of another size than listed: the client would keep it
-    revision = read_lock(data)[repository].revision
-    with _hub(repository):
-        hf_hub_download(repository, file.path, repo_type="dataset", revision=revision, local_dir=folder)
-    path = folder / file.path
-    size, digest = path.stat().st_size, sha256_file(path)
+    """Download a file, check it, put it in its place and note it in the lock file."""
+    path = home(data, repository) / file.path
+    part = home(data, repository) / PARTS / (file.stated or read_lock(data)[repository].revision) / file.path
+    _download(repository, read_lock(data)[repository].revision, file, part)
+    size, digest = part.stat().st_size, sha256_file(part)
     if size != file.bytes or file.stated not in (None, digest) or file.fetched not in (None, digest):
-        path.unlink()
+        part.unlink()
         raise FoundryError(
             f"{repository}/{file.path}: what came has {size:,} bytes and sha256 {digest[:12]}, expected {file.bytes:,} "
             f"and {(file.stated or file.fetched or 'any')[:12]}.",
             hint="Run the same command again; if it stays so, the mirror that HF_ENDPOINT names is not to be trusted.",
         )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fsync_file(part)
+    part.replace(path)
+    fsync_folder(path.parent)
     lock = read_lock(data)
     files = tuple(replace(one, fetched=digest) if one.path == file.path else one for one in lock[repository].files)
     write_lock(data, {**lock, repository: replace(lock[repository], files=files)})
     return f"{repository}/{file.path}"
+
+
+def _download(repository: str, revision: str, file: HubFile, part: Path) -> None:
+    """Download to `part`, from the byte that is not there yet: the client's own downloads begin anew in each process."""
+    from huggingface_hub import hf_hub_url
+    from huggingface_hub.file_download import http_get
+    from huggingface_hub.utils import build_hf_headers
+
+    part.parent.mkdir(parents=True, exist_ok=True)
+    part.touch()
+    if part.stat().st_size > file.bytes:
+        part.write_bytes(b"")
+    url = hf_hub_url(repository, file.path, repo_type="dataset", revision=revision)
+    with part.open("r+b") as handle, _hub(repository):
+        there = handle.seek(0, 2)
+        http_get(url, handle, resume_size=there, headers=build_hf_headers(), expected_size=file.bytes)
 
 
 def _require_room(data: Path, wanted: int) -> None:
