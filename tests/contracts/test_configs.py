@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from flows.chains import pipeline_chain
-from flows.config import AtlasPipeline, FilesPipeline, PairsPipeline, load_pipeline
+from flows.config import KINDS, AtlasPipeline, load_pipeline
 from flows.starter import StageZeroConfig
 from flows.study import StudyConfig
 from gme_data.settings import Frozen, load_config
@@ -41,7 +41,7 @@ def test_config_opens_with_its_launch_line(path: Path) -> None:
     assert f"gme {verb} {path.relative_to(ROOT)}" in "\n".join(head).replace("gme starter --config", "gme starter")
 
 
-@pytest.mark.parametrize("kind", [AtlasPipeline, FilesPipeline, PairsPipeline, StageZeroConfig, StudyConfig])
+@pytest.mark.parametrize("kind", [*KINDS.values(), StageZeroConfig, StudyConfig])
 def test_every_field_is_explained(kind: type[Frozen]) -> None:
     """The schema that editors show has a sentence for each field."""
     schema = kind.model_json_schema()

@@ -105,7 +105,7 @@ def test_a_plan_of_any_pipeline_imports_no_torch(tmp_path: Path) -> None:
         f"for path in sys.argv[1:]: plan(pipeline_chain(load_pipeline(Path(path))), Path({str(tmp_path)!r}))\n"
         "print(sorted({'torch', 'pandas', 'matplotlib', 'transformers', 'prefect', 'mlflow'} & set(sys.modules)))"
     )
-    files = [str(ROOT / "configs" / "tiny.yaml"), str(OWN)]
+    files = [str(ROOT / "configs" / "tiny.yaml"), str(ROOT / "configs" / "gme-2b.yaml"), str(OWN)]
     done = subprocess.run([sys.executable, "-c", code, *files], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout == "[]\n"
 

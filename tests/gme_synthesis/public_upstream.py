@@ -15,10 +15,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
+from support.hub import COMMIT
 
 from gme_synthesis.public.registry import public_sets
 from gme_synthesis.public.store import HubFile, Pinned, home, write_lock
-from support.hub import COMMIT
 
 N = 12
 TOPICS = ["tide", "comet", "harp", "lichen", "ferry", "opal", "kelp", "quartz", "sparrow", "anvil", "mango", "fjord"]
@@ -128,7 +128,9 @@ def _imagenet(_name: str, root: Path) -> None:
 def _docmatix(name: str, root: Path) -> None:
     rows = [
         {
-            "images": [{"bytes": picture(200 + number * 10 + page), "path": None} for page in range(1 + number % 3 // 2)],
+            "images": [
+                {"bytes": picture(200 + number * 10 + page), "path": None} for page in range(1 + number % 3 // 2)
+            ],
             "texts": [
                 {"user": question(f"{name} {which}", number), "assistant": "Yes.", "source": "PDFA key: 1"}
                 for which in ("first", "second")
@@ -199,7 +201,10 @@ def _m_beir(_name: str, root: Path) -> None:
     table = root / "instructions" / "query_instructions.tsv"
     table.parent.mkdir(parents=True)
     header = "query_modality\tcand_modality\tdataset_name\tdataset_id\tprompt_1\tprompt_2"
-    rows_of_table = ["image,text\ttext\tOVEN\t3\tName it.\tSay what it is.", "text\timage\tMSCOCO\t9\tShow it.\tFind it."]
+    rows_of_table = [
+        "image,text\ttext\tOVEN\t3\tName it.\tSay what it is.",
+        "text\timage\tMSCOCO\t9\tShow it.\tFind it.",
+    ]
     table.write_text("\n".join([header, *rows_of_table, ""]))
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as archive:

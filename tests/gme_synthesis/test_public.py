@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from public_upstream import N, WRITERS, answer, picture, put_set, question
+from public_upstream import WRITERS, N, answer, picture, put_set, question
 
 from flows.chains import PUBLIC
 from gme_data.errors import FoundryError
@@ -220,7 +220,7 @@ def test_bad_settings_are_told_by_field_before_any_work(data: Path, tmp_path: Pa
     with pytest.raises(FoundryError, match=r"not accepted: nq \(cc-by-sa-3.0\), squad \(cc-by-sa-4.0\)") as refused:
         made(tmp_path, config_of(data, "nq", "squad", "docmatix", accept_licences=["mit"]))
     assert "accept_licences: [mit, cc-by-sa-3.0, cc-by-sa-4.0]" in (refused.value.hint or "")
-    with pytest.raises(FoundryError, match="2 of 2 public sets are not fetched: nq: .* never fetched") as refused:
+    with pytest.raises(FoundryError, match=r"2 of 2 public sets are not fetched: nq: .* never fetched") as refused:
         made(tmp_path, config_of(tmp_path / "none", "nq", "squad"))
     assert "gme data fetch nq squad" in (refused.value.hint or "")
     rows = {"name": "laion", "rows": 5}

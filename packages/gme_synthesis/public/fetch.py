@@ -139,10 +139,10 @@ def _bring(repository: str, file: HubFile, data: Path) -> str:
 
 
 def _download(repository: str, revision: str, file: HubFile, part: Path) -> None:
-    """Download to `part`, from the byte that is not there yet: the client's own downloads begin anew in each process."""
+    """Download to `part`, from the first byte that is missing: the client itself begins anew in each process."""
     from huggingface_hub import hf_hub_url
     from huggingface_hub.file_download import http_get
-    from huggingface_hub.utils import build_hf_headers
+    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
     part.parent.mkdir(parents=True, exist_ok=True)
     part.touch()

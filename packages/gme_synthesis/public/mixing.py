@@ -164,14 +164,15 @@ def _taken(
             f"corpus.shares: no set has examples of the kind {', '.join(lacking)}.",
             hint="Add a set of that kind (`gme data list`), or leave the kind out of `shares`.",
         )
+    shares: Mapping[str, float] | None = {**config.shares} if config.shares else None
     parts = {one.choice.name: one.choice.share for one in ready}
     taken: dict[tuple[str, str], Ints] = {}
-    for kind, most in divide_kinds(there, config.shares, config.examples).items():
+    for kind, most in divide_kinds(there, shares, config.examples).items():
         sets = {name: len(numbers) for (of_kind, name), numbers in good.items() if of_kind == kind}
         for name, wanted in divide(most, sets, parts).items():
-            numbers = np.asarray(good[kind, name], dtype=np.int64)
-            drawn = draw(len(numbers), wanted, config.seed, f"{name}:{kind}")
-            taken[kind, name] = numbers if drawn is None else numbers[drawn]
+            rows: Ints = np.asarray(good[kind, name], dtype=np.int64)
+            drawn = draw(len(rows), wanted, config.seed, f"{name}:{kind}")
+            taken[kind, name] = rows if drawn is None else rows[drawn]
     return taken
 
 

@@ -125,4 +125,5 @@ def kind_of(task_type: str) -> str:
 
 def in_type_order(task_types: Iterable[str]) -> list[str]:
     """Task types in the order of the kinds."""
-    return sorted(task_types, key=[name for types in KINDS.values() for name in types].index)
+    order: list[str] = [name for types in KINDS.values() for name in types]
+    return sorted(task_types, key=order.index)

@@ -76,7 +76,7 @@ def _write(archive: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> i
     try:
         path = folder / check_below(name)
     except ValueError as error:
-        raise FoundryError(f"{archive.name}: {name!r} would be written outside of {folder}.") from error
+        raise FoundryError(f"{name!r} of an archive would be written outside of {folder}.") from error
     if path.is_file() and path.stat().st_size == member.size:
         return 0
     content = archive.extractfile(member)

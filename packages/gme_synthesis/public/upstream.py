@@ -85,8 +85,7 @@ class Upstream:
     def _beir(self) -> Rows:
         drawn = draw(self._total, self._choice.rows, self._seed, self._choice.name)
         (qrels,), (queries,), (corpus,) = (
-            self._files.paths(role, self._data)
-            for role in ("qrels", "queries", "corpus")  # type: ignore[arg-type]
+            self._files.paths(role, self._data) for role in ("qrels", "queries", "corpus")
         )
         judged = [row for row in take(open_table(qrels).rows(), drawn) if isinstance(row, Row)]
         texts = _texts(queries, {_id_of(row, "query-id") for row in judged})
