@@ -10,7 +10,6 @@ from flows.config import PipelineConfig, PublicPipeline
 from gme_data.errors import EXIT_BAD_INPUT, FoundryError
 from gme_release.preflight import Readiness, check_release
 
-
 DATA = ("suites", "training sets")
 """What can be fetched still: a plan tells it and goes on."""
 

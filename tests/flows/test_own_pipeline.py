@@ -32,7 +32,6 @@ class Own(Small):
             *("--set", suites),
         ]
 
-
     @property
     def labelled(self) -> Path:
         """A folder of labelled tasks, one in BEIR's layout."""
