@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from flows.console import announce
 from flows.judge import choose_judge
@@ -40,7 +40,7 @@ class Chain:
         for step in self.steps:
             if missing := {*step.inputs.values(), *step.after} - names:
                 raise ValueError(f"{step.name} needs {', '.join(sorted(missing))}, which no earlier step makes")
-            if step.section not in type(self.config).model_fields:
+            if _at(self.config, step.section) is None:
                 raise ValueError(f"{step.name}: the configuration has no section '{step.section}'")
             names.add(step.name)
         if len(names) < len(self.steps) or len({step.output for step in self.steps}) < len(self.steps):
@@ -71,7 +71,7 @@ class Chain:
         Raises:
             FoundryError: Such a file is missing, or of no kind that is read.
         """
-        part: Frozen = getattr(self.config, step.section)
+        part = _at(self.config, step.section)
         return part.sealed() if isinstance(part, Sealable) else part
 
     def last(self, role: Role) -> Step:
@@ -90,6 +90,14 @@ class Chain:
         roles = {step.role for step in self.steps if name in step.inputs.values()}
         uses = {"model": "training", "evaluation": "evaluation"}
         return ", ".join(use for role, use in uses.items() if role in roles)
+
+
+def _at(config: Frozen, section: str) -> Any:  # noqa: ANN401 - a section, or a mapping on the way to one
+    """A section by its path, such as ``corpora.wiki.corpus``; None if there is none."""
+    value: Any = config
+    for name in section.split("."):
+        value = value.get(name) if isinstance(value, Mapping) else getattr(value, name, None)
+    return value
 
 
 def plan_step(

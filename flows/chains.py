@@ -5,10 +5,18 @@ Functions are named by import path, so that a plan imports no torch.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 from flows.chain import Chain
-from flows.config import FilesPipeline, PairsPipeline, PipelineConfig, PublicPipeline
+from flows.config import (
+    CorpusPart,
+    FilesPipeline,
+    JoinedPipeline,
+    PairsPipeline,
+    PipelineConfig,
+    PublicPipeline,
+)
 from gme_data.steps import Step
 
 _RANKS = ("gme_training.worker", "gme_training.trainer")
@@ -70,9 +78,48 @@ def pipeline_chain(config: PipelineConfig) -> Chain:
         steps = (PAIRS, *_learn_and_judge(config, "validate_pairs", "corpus", "corpus"))
     elif isinstance(config, PublicPipeline):
         steps = (PUBLIC, *_learn_and_judge(config, "validate_pairs", "corpus", "corpus"))
+    elif isinstance(config, JoinedPipeline):
+        parts = [step for name, part in config.corpora.items() for step in _of_part(name, part)]
+        steps = (*parts, _join(config), *_learn_and_judge(config, "validate_pairs", "corpus", "corpus"))
     else:
         return Chain(config, (ATLAS, SYNTHESIZE, *_learn_and_judge(config, "validate", "corpus", "synthesize")))
     return Chain(config, tuple(_in_folder_of(config.name, step) for step in steps))
+
+
+def _of_part(name: str, part: CorpusPart) -> Iterator[Step]:
+    """The steps of one of several corpora: it is imported, and if it has passages, synthesised and validated."""
+    section = f"corpora.{name}"
+    imported = {"files": IMPORT, "pairs": PAIRS, "public": PUBLIC}[part.corpus.kind]
+    corpus = replace(
+        imported, name=f"{name}.corpus", output=f"data/{name}", section=f"{section}.corpus", verb="pipeline"
+    )
+    yield corpus
+    if part.synthesis is None:
+        return
+    yield replace(
+        SYNTHESIZE_CORPUS,
+        name=f"{name}.synthesize",
+        output=f"data/{name}-synthetic",
+        section=f"{section}.synthesis",
+        inputs={"corpus": corpus.name},
+        verb="pipeline",
+    )
+    yield Step(
+        f"{name}.validate",
+        "gme_validation.step:validate_files",
+        f"runs/{name}-validation",
+        section="validation",
+        inputs={"corpus": corpus.name, "synthetic": f"{name}.synthesize"},
+        role="validation",
+    )
+
+
+def _join(config: JoinedPipeline) -> Step:
+    """The step that makes one corpus of all; what comes after it knows no parts."""
+    made = {name: f"{name}.synthesize" if part.synthesis else f"{name}.corpus" for name, part in config.corpora.items()}
+    gates = tuple(f"{name}.validate" for name, part in config.corpora.items() if part.synthesis)
+    join = "gme_synthesis.joining:join_corpora"
+    return Step("corpus", join, "data/joined", section="join", inputs=made, after=gates, role="dataset")
 
 
 def _learn_and_judge(config: PipelineConfig, validate: str, tasks: str, examples: str) -> tuple[Step, ...]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
-from pydantic import Field, TypeAdapter, model_validator
+from pydantic import Field, PositiveFloat, StringConstraints, TypeAdapter, model_validator
 
 from atlas.config import AtlasConfig
 from gme_data.errors import FoundryError, did_you_mean
@@ -15,6 +15,7 @@ from gme_release.config import ReleaseConfig
 from gme_synthesis.config import SynthesisConfig
 from gme_synthesis.corpus.config import CorpusSynthesisConfig
 from gme_synthesis.corpus.import_config import ImportConfig
+from gme_synthesis.joining import JoinConfig
 from gme_synthesis.pairs.config import PairsConfig
 from gme_synthesis.public.config import PublicConfig
 from gme_training.config import MiningConfig, TrainingConfig
@@ -25,6 +26,8 @@ SealableT = TypeVar("SealableT", bound=Sealable)
 JudgedByT = TypeVar("JudgedByT", bound=JudgedBy)
 
 NAME = r"^[a-z0-9][a-z0-9.-]*$"
+CorpusName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=40)]
+"""Names one of several corpora, and what comes of it."""
 LONGEST_NAME = 100
 """With a key and a date behind it, it names folders and runs."""
 
@@ -145,6 +148,50 @@ class PublicPipeline(OwnPipeline):
     """Which sets, in which shares; relative paths start at the folder of the pipeline file."""
 
 
+class CorpusPart(Frozen):
+    """One of several corpora."""
+
+    share: PositiveFloat = 1.0
+    """Its part of the examples."""
+    corpus: ImportConfig | PairsConfig | PublicConfig = Field(discriminator="kind")
+    """Where its data are, as in a file of one corpus."""
+    synthesis: CorpusSynthesisConfig | None = None
+    """How passages become examples; nothing else is synthesised."""
+
+    @model_validator(mode="after")
+    def _is_synthesised_if_it_has_passages(self) -> Self:
+        if isinstance(self.corpus, ImportConfig) and self.synthesis is None:
+            object.__setattr__(self, "synthesis", CorpusSynthesisConfig())
+        if not isinstance(self.corpus, ImportConfig) and self.synthesis is not None:
+            raise ValueError(f"synthesis: a corpus of the kind {self.corpus.kind} has examples, none are made of it")
+        return self
+
+
+class JoinedPipeline(PipelineConfig):
+    """A pipeline over several corpora, each with its share of the examples."""
+
+    corpora: dict[CorpusName, CorpusPart] = Field(min_length=2)
+    """The corpora by name; relative paths start at the folder of the pipeline file."""
+    join: JoinConfig = JoinConfig()
+    """How they become one."""
+
+    @model_validator(mode="after")
+    def _shares_stand_with_the_corpora(self) -> Self:
+        shares = {name: part.share for name, part in self.corpora.items()}
+        if self.join.shares not in ({}, shares):
+            raise ValueError("join.shares: shares stand with the corpora")
+        object.__setattr__(self, "join", self.join.model_copy(update={"shares": shares}))
+        return self
+
+    def sealed(self) -> Self:
+        """See `PipelineConfig.sealed`."""
+        corpora = {
+            name: part.model_copy(update={"corpus": _sealed_now(part.corpus, f"corpora.{name}.corpus")})
+            for name, part in self.corpora.items()
+        }
+        return super().sealed().model_copy(update={"corpora": corpora})
+
+
 KINDS: Mapping[str, type[PipelineConfig]] = {
     "atlas": AtlasPipeline,
     "files": FilesPipeline,
@@ -156,7 +203,7 @@ KINDS: Mapping[str, type[PipelineConfig]] = {
 
 def pipeline_schema() -> dict[str, Any]:
     """The JSON schema of a pipeline file: of each kind of corpus."""
-    return TypeAdapter(AtlasPipeline | FilesPipeline | PairsPipeline | PublicPipeline).json_schema()
+    return TypeAdapter(AtlasPipeline | FilesPipeline | PairsPipeline | PublicPipeline | JoinedPipeline).json_schema()
 
 
 def load_pipeline(path: Path, overrides: Sequence[str] = ()) -> PipelineConfig:
@@ -169,9 +216,17 @@ def load_pipeline(path: Path, overrides: Sequence[str] = ()) -> PipelineConfig:
     config = parse_pipeline(raw, where=where)
     found: dict[str, Frozen] = {name: _from(path.parent, getattr(config, name)) for name in ("evaluation", "baselines")}
     if isinstance(config, OwnPipeline):
-        paths = {name: path.parent / value for name, value in config.corpus if isinstance(value, Path)}
-        found["corpus"] = config.corpus.model_copy(update=paths)
-    return config.model_copy(update=found)
+        found["corpus"] = _based_at(path.parent, config.corpus)
+    corpora = config.corpora if isinstance(config, JoinedPipeline) else {}
+    parts = {
+        name: part.model_copy(update={"corpus": _based_at(path.parent, part.corpus)}) for name, part in corpora.items()
+    }
+    return config.model_copy(update={**found, **({"corpora": parts} if parts else {})})
+
+
+def _based_at(folder: Path, corpus: SealableT) -> SealableT:
+    """The corpus with paths as seen from here, not from the folder of the pipeline file."""
+    return corpus.model_copy(update={name: folder / value for name, value in corpus if isinstance(value, Path)})
 
 
 def _from(folder: Path, judged: JudgedByT) -> JudgedByT:
@@ -188,6 +243,8 @@ def parse_pipeline(raw: Mapping[str, Any], *, where: str) -> PipelineConfig:
     Raises:
         FoundryError: Unknown kind of corpus, unknown or bad field (with a suggestion).
     """
+    if "corpora" in raw:
+        return parse_config(raw, JoinedPipeline, where=where)
     corpus = raw.get("corpus")
     fields = corpus if isinstance(corpus, Mapping) else {}
     kind = fields.get("kind", "atlas")

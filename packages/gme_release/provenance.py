@@ -27,8 +27,13 @@ def with_used_config(facts: RunFacts) -> tuple[RunFacts, list[str]]:
         section = facts.sections.get(step)
         if section is None:
             continue
-        differences += _differences(section, used.get(section), manifest.config)
-        used[section] = manifest.config
+        *way, last = section.split(".")
+        place = used
+        for name in way:
+            place[name] = dict(place.get(name) or {})  # the facts' own stay as they are
+            place = place[name]
+        differences += _differences(section, place.get(last), manifest.config)
+        place[last] = manifest.config
     return replace(facts, config=used), differences
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,10 +12,13 @@ import pytest
 
 from flows.chain import Chain, plan, run_alone, run_in_order
 from flows.chains import pipeline_chain, study_chain
-from flows.config import load_pipeline, parse_pipeline
+from flows.config import PipelineConfig, load_pipeline, parse_pipeline
 from gme_data.errors import FoundryError
-from gme_data.settings import Frozen
+from gme_data.examples import read_examples
+from gme_data.images import ImageStore
+from gme_data.settings import Frozen, read_raw
 from gme_data.steps import Counts, Step, StepContext
+from gme_data.tasks import list_tasks, load_task
 
 ROOT = Path(__file__).resolve().parents[2]
 OWN = ROOT / "examples" / "own-corpus" / "own.yaml"
@@ -87,6 +91,71 @@ def test_without_a_second_stage_nothing_is_mined() -> None:
     assert "mine" not in chain.names
     assert chain.last("model").name == "train-1"
     assert chain["evaluate"].inputs["model"] == "train-1"
+
+
+def joined(tmp_path: Path, **changes: object) -> PipelineConfig:
+    raw, _ = read_raw(OWN)
+    (tmp_path / "pairs.jsonl").write_text("".join(f'{{"anchor": "q{n}", "positive": "p{n}"}}\n' for n in range(40)))
+    files = {"share": 1, "corpus": {**raw.pop("corpus"), "passages": str(OWN.parent / "passages.jsonl")}}
+    files["corpus"] |= {"pictures": str(OWN.parent / "pictures")}
+    pairs = {"share": 2, "corpus": {"kind": "pairs", "pairs": str(tmp_path / "pairs.jsonl"), "source": "clicks"}}
+    corpora = {"flags": {**files, "synthesis": raw.pop("synthesis")}, "clicks": pairs}
+    return parse_pipeline({**raw, "corpora": corpora, **changes}, where="x.yaml")
+
+
+def test_several_corpora_are_made_one_in_their_shares(tmp_path: Path) -> None:
+    chain = pipeline_chain(joined(tmp_path))
+    assert chain.names[:5] == ["flags.corpus", "flags.synthesize", "flags.validate", "clicks.corpus", "corpus"]
+    assert dict(chain["corpus"].inputs) == {"flags": "flags.synthesize", "clicks": "clicks.corpus"}
+    assert chain["corpus"].after == ("flags.validate",)
+    assert chain["train-1"].inputs == {"corpus": "corpus", "synthetic": "corpus"}
+    assert {step.output.split("/")[1] for step in chain} == {"pipelines"}
+    made = run_in_order(Chain(chain.config, chain.steps[:5]), tmp_path)["corpus"]
+    examples = read_examples(made.folder / "train")
+    counts = Counter(example.source.partition("/")[0] for example in examples)
+    assert counts["clicks"] == made.manifest.counts["examples of clicks"] > 20
+    assert abs(counts["clicks"] - 2 * counts["flags"]) <= 1
+    assert {example.entity_group.partition(":")[0] for example in examples} == {"flags", "clicks"}
+    tasks = [load_task(path) for path in list_tasks(made.folder / "tasks" / "test")]
+    assert {task.card.name for task in tasks} >= {"clicks-clicks-t2t", "flags-question-t2t"}
+    store = ImageStore([made.folder / "images"])
+    shown = [example.positive.image for example in examples if example.positive.image]
+    assert shown
+    assert all(image in store for image in shown)
+    assert plan(Chain(chain.config, chain.steps[:5]), tmp_path)[-1].state == "done"
+
+
+def test_what_one_corpus_holds_out_no_other_trains_on(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        rows = "".join(f'{{"anchor": "which letter comes after {n}", "positive": "{name} {n}"}}\n' for n in range(30))
+        (tmp_path / f"{name}.jsonl").write_text(rows)
+    corpora = {
+        name: {"corpus": {"kind": "pairs", "pairs": str(tmp_path / f"{name}.jsonl"), "source": name, "seed": seed}}
+        for seed, name in enumerate(("first", "second"))
+    }
+    raw = {key: value for key, value in read_raw(OWN)[0].items() if key not in ("corpus", "synthesis")}
+    chain = pipeline_chain(parse_pipeline({**raw, "corpora": corpora}, where="x.yaml"))
+    made = run_in_order(Chain(chain.config, chain.steps[:3]), tmp_path)["corpus"]
+    tasks = [load_task(path.parent) for path in (made.folder / "tasks").rglob("task.yaml")]
+    held_out = {query.item.text for task in tasks for query in task.queries}
+    assert held_out
+    assert made.manifest.counts["rejects"] > 0
+    assert held_out.isdisjoint(example.query.text for example in read_examples(made.folder / "train"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"join": {"shares": {"flags": 1}}}, "shares stand with the corpora"),
+        ({"corpora": {"only": {"corpus": {"kind": "files"}}}}, "at least 2"),
+        ({"corpora": {"a": {"corpus": {"kind": "pairs"}, "synthesis": {}}, "b": {"corpus": {"kind": "files"}}}},
+         "a corpus of the kind pairs has examples"),
+        ({"corpora": {"a.b": {"corpus": {"kind": "files"}}, "b": {"corpus": {"kind": "flies"}}}}, "corpora.a.b"),
+    ],
+)  # fmt: skip
+def test_several_corpora_that_make_no_sense(tmp_path: Path, changes: dict[str, object], message: str) -> None:
+    with pytest.raises(FoundryError, match=message):
+        joined(tmp_path, **changes)
 
 
 def test_a_variant_of_a_study_shares_data_and_nothing_else() -> None:

@@ -19,11 +19,12 @@ import pyarrow.parquet as pq
 from gme_data.examples import SCHEMA as EXAMPLES_SCHEMA
 from gme_data.images import ROW_GROUP_ROWS
 from gme_data.images import SCHEMA as IMAGES_SCHEMA
-from gme_data.parquet import shard_paths, write_shards
+from gme_data.parquet import write_shards
 from gme_data.steps import Counts, StepContext
 from gme_synthesis.corpus.import_index import ReasonCount
 from gme_synthesis.corpus.importing import ImportSummary
 from gme_synthesis.funnel import REJECTS_SCHEMA
+from gme_synthesis.joining import images_of, rows_of
 from gme_synthesis.pairs.config import PairsConfig
 from gme_synthesis.pairs.importing import import_rows
 from gme_synthesis.public.config import PublicConfig, SetChoice
@@ -35,7 +36,6 @@ from gme_synthesis.public.upstream import Upstream
 REPORT = "sets.json"
 """In the output: of each set what was read, refused and taken, and which benchmarks were there to compare with."""
 _SETS = ".sets"
-_BATCH = 2_000
 
 
 def import_public(config: PublicConfig, inputs: Mapping[str, Path], context: StepContext) -> Counts:
@@ -51,10 +51,16 @@ def import_public(config: PublicConfig, inputs: Mapping[str, Path], context: Ste
     staging = context.staging
     ready = [ReadySet(choice, _import_set(choice, config, staging / _SETS)) for choice in config.sets]
     mixture = mix(config, ready)
-    pictures: set[bytes] = set()
+    pictures: set[str] = set()
     write_shards(staging / "train", "examples", _examples(ready, mixture, pictures), EXAMPLES_SCHEMA)
     tasks = [task for one in ready for task in _copy_tasks(one, staging / "tasks", pictures)]
-    write_shards(staging / "images", "images", _images(ready, pictures), IMAGES_SCHEMA, row_group_rows=ROW_GROUP_ROWS)
+    write_shards(
+        staging / "images",
+        "images",
+        images_of([one.folder / "images" for one in ready], pictures),
+        IMAGES_SCHEMA,
+        row_group_rows=ROW_GROUP_ROWS,
+    )
     write_shards(staging / "rejects", "rejects", _rejects(ready, mixture), REJECTS_SCHEMA)
     _summary(ready, mixture).write(staging)
     report = _report(config, ready, mixture)
@@ -95,7 +101,7 @@ def _import_set(choice: SetChoice, config: PublicConfig, home: Path) -> Path:
     return folder
 
 
-def _examples(ready: list[ReadySet], mixture: Mixture, pictures: set[bytes]) -> Iterator[dict[str, Any]]:
+def _examples(ready: list[ReadySet], mixture: Mixture, pictures: set[str]) -> Iterator[dict[str, Any]]:
     """Rows of the examples that are taken, set by set; notes their pictures."""
     for one in ready:
         taken = iter(mixture.taken[one.choice.name].tolist())
@@ -106,45 +112,28 @@ def _examples(ready: list[ReadySet], mixture: Mixture, pictures: set[bytes]) -> 
             following = next(taken, None)
             for item in (row["query"], row["positive"], *row["negatives"]):
                 if item["image"]:
-                    pictures.add(bytes.fromhex(item["image"]))
+                    pictures.add(item["image"])
             yield row
 
 
-def _copy_tasks(one: ReadySet, folder: Path, pictures: set[bytes]) -> Iterator[str]:
+def _copy_tasks(one: ReadySet, folder: Path, pictures: set[str]) -> Iterator[str]:
     """Copy the held-out tasks of a set; notes their pictures."""
     for task in one.tasks():
         split = task.parent.name
         shutil.copytree(task, folder / split / task.name, dirs_exist_ok=True)
         for table in ("corpus", "queries"):
             column = pq.read_table(task / f"{table}.parquet", columns=["image"]).column("image")
-            pictures.update(bytes.fromhex(image) for image in column.to_pylist() if image)
+            pictures.update(image for image in column.to_pylist() if image)
         yield task.name
-
-
-def _images(ready: list[ReadySet], wanted: set[bytes]) -> Iterator[dict[str, Any]]:
-    """Rows of the picture store, each picture once, whichever sets show it."""
-    left = set(wanted)
-    for one in ready:
-        for row in _rows_of(one.folder / "images", "images"):
-            digest = bytes.fromhex(row["id"])
-            if digest in left:
-                left.discard(digest)
-                yield row
 
 
 def _rejects(ready: list[ReadySet], mixture: Mixture) -> Iterator[dict[str, Any]]:
     """Rows that say what was refused: of each set by its import, then by the mixture."""
     for one in ready:
-        for row in _rows_of(one.folder / "rejects", "rejects"):
+        for row in rows_of(one.folder / "rejects", "rejects"):
             yield {**row, "subject": f"{one.choice.name}: {row['subject']}"}
     for reject in mixture.rejects:
         yield {"step": reject.step, "reason": reject.reason, "subject": reject.subject, "text": reject.text}
-
-
-def _rows_of(folder: Path, stem: str) -> Iterator[dict[str, Any]]:
-    for path in shard_paths(folder, stem):
-        for batch in pq.ParquetFile(path).iter_batches(batch_size=_BATCH):
-            yield from batch.to_pylist()
 
 
 def _summary(ready: list[ReadySet], mixture: Mixture) -> ImportSummary:
