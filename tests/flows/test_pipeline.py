@@ -30,22 +30,6 @@ def test_the_chain_ends_with_a_champion(finished: Finished) -> None:
     assert set(result["types"]) == set(TASK_TYPES)
 
 
-@pytest.mark.slow
-def test_the_recipe_for_the_large_model_takes_two_steps_on_a_small_one(finished: Finished, tmp_path: Path) -> None:
-    small, _ = finished
-    other = small.copy(tmp_path / "recipe", "data")
-    changes = {"base.model": small.workspace / "checkpoints" / "stage1", "phases.0.steps": 2, "ranks": 2}
-    command = [GME, "train", "--stage", "1", "--config", ROOT / "configs" / "gme-7b.yaml"]
-    command += [part for name, value in changes.items() for part in ("--set", f"stage_1.{name}={value}")]
-    done = subprocess.run(
-        [*command, "--workspace", other.workspace, "--json"], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert json.loads(done.stdout)["counts"]["steps"] == 2
-    config = json.loads((other.workspace / "checkpoints" / "stage1" / "_manifest.json").read_text())["config"]
-    assert (config["zero_stage"], config["frozen_weights"], config["activation_checkpointing"]) == (2, "bfloat16", True)
-
-
 def test_report_and_scores_are_published(finished: Finished) -> None:
     small, result = finished
     page = Path(result["report"])

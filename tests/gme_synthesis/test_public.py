@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from public_upstream import WRITERS, N, answer, picture, put_set, question
 
 from flows.chains import PUBLIC
+from flows.config import PublicPipeline, parse_pipeline
 from gme_data.errors import FoundryError
 from gme_data.examples import Example, read_examples
 from gme_data.images import ImageStore
@@ -93,7 +96,7 @@ def test_every_set_is_read_in_its_upstream_schema(data: Path, tmp_path: Path) ->
     assert [item.text for item in marco.negatives] == ["msmarco: nothing of 3"]
     assert next(one for one in by_set["squad"] if one.query.text == question("squad", 5)).entity_group == "Title 2"
     assert {one.instruction for one in by_set["m-beir"]} == {"Name it.", "Say what it is.", "Show it.", "Find it."}
-    assert {one.instruction for one in by_set["mscoco"]} == {None}
+    assert {one.instruction for one in by_set["mscoco"]} == {"You are a helpful assistant."}
     assert by_set["fever"][0].positive.text == f"tide {answer('fever', 0)}"
     assert {one.licence for one in by_set["docmatix"]} == {"mit"}
 
@@ -269,3 +272,19 @@ def test_a_draw_is_even_sorted_and_reads_no_further_than_it_must() -> None:
     rows = (read.append(number) or number for number in range(1000))
     assert list(take(rows, drawn)) == drawn.tolist()
     assert len(read) == drawn[-1] + 1 or len(read) == drawn[-1] + 2
+
+
+def test_the_corpus_of_the_page_is_made(data: Path, tmp_path: Path) -> None:
+    """The block of docs/own-corpus.md, with the folders of this test."""
+    page = (Path(__file__).parents[2] / "docs" / "own-corpus.md").read_text(encoding="utf-8")
+    shown = [yaml.safe_load(block) for block in re.findall(r"^```yaml\n(.*?)^```", page, re.DOTALL | re.MULTILINE)]
+    (raw,) = [block for block in shown if block.get("corpus", {}).get("kind") == "public"]
+    config = parse_pipeline(raw, where="docs/own-corpus.md")
+    assert isinstance(config, PublicPipeline)
+    here = {"data": data, "benchmarks": None, "examples": None, "dev": 0, "test": 0}
+    folder = made(tmp_path, config.corpus.model_copy(update=here))
+    named = {(one.source, one.task_type) for one in config.stage_1.phases[0].mixture}
+    counts = Counter((one.source, one.task_type) for one in read_examples(folder / "train"))
+    assert {(source, kind) for source, kind in named if kind} <= set(counts)
+    # A quarter each of text and fused, for the scarcest kind, M-BEIR's six questions about pictures, decides.
+    assert counts == {("squad", "T->T"): 6, ("docmatix", "T->VD"): 12, ("m-beir", "IT->T"): 6}
