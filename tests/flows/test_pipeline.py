@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.small import CONFIG, GME, Small
+from support.small import CONFIG, Small
 
 from flows.chains import pipeline_chain
 from flows.config import load_pipeline

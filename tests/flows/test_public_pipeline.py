@@ -1,4 +1,4 @@
-"""The paper's recipes go the whole way in miniature: their own files, their own sets in the upstream schemas, tiny sizes."""
+"""The paper's recipes go the whole way in miniature: their own files and sets, in upstream schemas, of tiny sizes."""
 
 from __future__ import annotations
 
@@ -49,19 +49,19 @@ def load_upstream() -> ModuleType:
 
 
 def small(raw: dict[str, Any], workspace: Path) -> dict[str, Any]:
-    """The recipe with its own sets, sources, stages and optimizers; of sizes, folders and judges alone it is another."""
+    """The recipe with its own sets, sources, stages and optimizers; its sizes, folders and judges are others."""
     raw["corpus"] |= {"data": "public", "examples": None, "benchmarks": None, "test": 0.4, "dev": 0, "seed": 3}
     raw["corpus"]["accept_licences"] = sorted({public_set(one["name"]).licence for one in raw["corpus"]["sets"]})
-    for one in raw["corpus"]["sets"]:
-        one |= {"rows": 12} if one["name"] == "laion" else {}
+    for choice in raw["corpus"]["sets"]:
+        choice.update({"rows": 12} if choice["name"] == "laion" else {})
     for name in ("stage_1", "stage_2"):
         stage = raw[name]
         stage |= {"base": {"model": str(workspace / "model")}, "ranks": 2, "checkpoint_every": 2}
         (phase,) = stage["phases"]
-        shares = [one for one in phase["mixture"] if one.get("task_type") in (None, "IT->T", "T->I")]
-        phase |= {"steps": STEPS, "mixture": [{**one, "batch_size": 4} for one in shares]}
-        for one in phase["mixture"]:
-            one |= {"negatives": 1} if one.get("negatives") else {}
+        shares = [share for share in phase["mixture"] if share.get("task_type") in (None, "IT->T", "T->I")]
+        phase |= {"steps": STEPS, "mixture": [{**share, "batch_size": 4} for share in shares]}
+        for share in phase["mixture"]:
+            share.update({"negatives": 1} if share.get("negatives") else {})
     raw["mining"] |= {"top_k": 8, "negatives": 1}
     raw["baselines"] = {"systems": ["random", "bm25"], "starter": None, "scoring": {"resamples": 100}}
     raw["evaluation"] = {"scoring": {"resamples": 100}}

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import huggingface_hub.constants
-import huggingface_hub.file_download
 import huggingface_hub.hf_api
 import mteb
 import pytest
+from support.hub import COMMIT, Hub, serve_hub
 from upstream import write_task
 
 from gme_cli.main import run as gme
@@ -25,78 +22,30 @@ from umrb.loading import load_unit
 from umrb.mteb_data import local_copy
 from umrb.registry import choose
 
-REVISION = "d56462d0e63a25450459c4f213e49ffdb866f7f9"
-
-
-class Hub(BaseHTTPRequestHandler):
-    """As much of the hub's API as a snapshot takes. Serves one repository, `root`, at one revision."""
-
-    root: Path
-    asked: list[str]
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-    def do_HEAD(self) -> None:
-        self._answer(body=False)
-
-    def do_GET(self) -> None:
-        self._answer(body=True)
-
-    def _answer(self, *, body: bool) -> None:
-        self.asked.append(self.path)
-        path = self.path.partition("?")[0]
-        files = [one for one in self.root.rglob("*") if one.is_file()]
-        if path.startswith(f"/api/datasets/mteb/scifact/revision/{REVISION}"):
-            listed = [{"rfilename": one.relative_to(self.root).as_posix()} for one in files]
-            self._send(json.dumps({"id": "mteb/scifact", "sha": REVISION, "siblings": listed}).encode(), body)
-        elif path.startswith(f"/api/datasets/mteb/scifact/tree/{REVISION}"):
-            listed = [
-                {"type": "file", "path": one.relative_to(self.root).as_posix(), "size": one.stat().st_size, "oid": "0"}
-                for one in files
-            ]
-            self._send(json.dumps(listed).encode(), body)
-        elif path.startswith(f"/datasets/mteb/scifact/resolve/{REVISION}/"):
-            data = (self.root / path.partition(f"{REVISION}/")[2]).read_bytes()
-            self._send(data, body, etag=hashlib.sha256(data).hexdigest())
-        else:
-            self.send_error(404)
-
-    def _send(self, data: bytes, body: bool, etag: str = "0") -> None:
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(data)))
-        self.send_header("Content-Type", "application/json")
-        self.send_header("ETag", f'"{etag}"')
-        self.send_header("X-Repo-Commit", REVISION)
-        self.end_headers()
-        if body:
-            self.wfile.write(data)
-
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Hub]]:
-    Hub.root, Hub.asked = write_task(tmp_path / "upstream", "SciFact"), []
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    endpoint = f"http://127.0.0.1:{server.server_port}"
-    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", endpoint)
-    monkeypatch.setattr(
-        huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", endpoint + "/{repo_id}/resolve/{revision}/{filename}"
-    )
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(huggingface_hub.hf_api.api, "endpoint", endpoint, raising=False)
-    yield Hub
-    server.shutdown()
+    repository = write_task(tmp_path / "upstream", "SciFact")
+    (tmp_path / "hub" / "mteb").mkdir(parents=True)
+    repository.rename(tmp_path / "hub" / "mteb" / "scifact")
+    with serve_hub(tmp_path / "hub", monkeypatch) as served:
+        yield served
 
 
-def test_fetch_takes_the_pinned_revision_and_records_it(hub: type[Hub], tmp_path: Path) -> None:
+@pytest.fixture
+def upstream(tmp_path: Path) -> Path:
+    """The repository that the hub serves."""
+    return tmp_path / "hub" / "mteb" / "scifact"
+
+
+def test_fetch_takes_the_pinned_revision_and_records_it(hub: type[Hub], upstream: Path, tmp_path: Path) -> None:
     scifact = choose("umrb", ["SciFact"])
     (fetched,) = fetch(scifact, tmp_path / "data")
-    assert (fetched.name, fetched.revision, fetched.licence) == ("mteb/scifact", REVISION, "cc-by-nc-4.0")
+    assert (fetched.name, fetched.revision, fetched.licence) == ("mteb/scifact", COMMIT, "cc-by-nc-4.0")
     record = json.loads((tmp_path / "data" / LOCK).read_text())["mteb/scifact"]
-    assert record["revision"] == REVISION
+    assert record["revision"] == COMMIT
     assert {entry["path"] for entry in record["files"]} == {
-        path.relative_to(hub.root).as_posix() for path in hub.root.rglob("*") if path.is_file()
+        path.relative_to(upstream).as_posix() for path in upstream.rglob("*") if path.is_file()
     }
     asked = len(hub.asked)
     assert fetch(scifact, tmp_path / "data") == []
@@ -140,13 +89,13 @@ def test_what_can_not_be_fetched_says_where_it_is(tmp_path: Path, capsys: pytest
     assert "DCI-I2T is not fetched. Its photos are part of SA-1B" in printed
 
 
-def test_files_that_were_lost_are_fetched_again(hub: type[Hub], tmp_path: Path) -> None:
+def test_files_that_were_lost_are_fetched_again(hub: type[Hub], upstream: Path, tmp_path: Path) -> None:
     scifact = choose("umrb", ["SciFact"])
     fetch(scifact, tmp_path / "data")
     path = local_copy(tmp_path / "data", "mteb/scifact") / "README.md"
     path.unlink()
     assert len(fetch(scifact, tmp_path / "data")) == 1
-    assert path.read_bytes() == (hub.root / "README.md").read_bytes()
+    assert path.read_bytes() == (upstream / "README.md").read_bytes()
 
 
 def test_a_hub_out_of_reach(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
