@@ -50,7 +50,15 @@ def load_upstream() -> ModuleType:
 
 def small(raw: dict[str, Any], workspace: Path) -> dict[str, Any]:
     """The recipe with its own sets, sources, stages and optimizers; its sizes, folders and judges are others."""
-    raw["corpus"] |= {"data": "public", "examples": None, "benchmarks": None, "test": 0.4, "dev": 0, "seed": 3}
+    raw["corpus"] |= {
+        "data": "public",
+        "examples": None,
+        "shares": None,
+        "benchmarks": None,
+        "test": 0.4,
+        "dev": 0,
+        "seed": 3,
+    }
     raw["corpus"]["accept_licences"] = sorted({public_set(one["name"]).licence for one in raw["corpus"]["sets"]})
     for choice in raw["corpus"]["sets"]:
         choice.update({"rows": 12} if choice["name"] == "laion" else {})

@@ -148,7 +148,12 @@ def test_what_a_benchmark_holds_is_not_trained_on(data: Path, tmp_path: Path) ->
             {"id": "d1", "text": answer("nq", 2), "image": None},
             {"id": "d2", "text": None, "image": {"bytes": picture(106), "path": None}},
         ],
-        "query/test-00000-of-00001.parquet": [{"id": "q0", "text": question("nq", 0), "image": None}],
+        "query/test-00000-of-00001.parquet": [
+            {"id": "q0", "text": question("nq", 0), "image": None},
+            {"id": "q1", "text": question("nq", 5), "image": None},
+        ],
+        # BEIR has its training questions in the same table: they judge nobody.
+        "qrels/train-00000-of-00001.parquet": [{"query-id": "q1", "corpus-id": "d1", "score": 1}],
         "qrels/test-00000-of-00001.parquet": [
             {"query-id": "q0", "corpus-id": "d0", "score": 1},
             {"query-id": "q0", "corpus-id": "d1", "score": 0},
@@ -156,7 +161,7 @@ def test_what_a_benchmark_holds_is_not_trained_on(data: Path, tmp_path: Path) ->
         ],
     }
     for name, table in rows.items():
-        (task / name).parent.mkdir(parents=True)
+        (task / name).parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(pa.Table.from_pylist(table), task / name)
 
     def refused(compared: str) -> dict[str, dict[str, int]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,7 +77,7 @@ def _rounded(numbers: Mapping[str, float]) -> dict[str, int]:
     return {name: count + (name in upwards) for name, count in down.items()}
 
 
-def divide_kinds(there: Mapping[str, int], shares: Mapping[str, float] | None, examples: int | None) -> dict[str, int]:
+def divide_kinds(there: Mapping[str, int], shares: Mapping[Any, float] | None, examples: int | None) -> dict[str, int]:
     """Examples of each kind: by the shares, as many as `examples` allow, or else as the scarcest kind allows.
 
     Args:

@@ -164,12 +164,9 @@ def _taken(
             f"corpus.shares: no set has examples of the kind {', '.join(lacking)}.",
             hint="Add a set of that kind (`gme data list`), or leave the kind out of `shares`.",
         )
-    shares: Mapping[str, float] | None = (
-        {str(kind): part for kind, part in config.shares.items()} if config.shares else None
-    )
     parts = {one.choice.name: one.choice.share for one in ready}
     taken: dict[tuple[str, str], Ints] = {}
-    for kind, most in divide_kinds(there, shares, config.examples).items():
+    for kind, most in divide_kinds(there, config.shares, config.examples).items():
         sets = {name: len(numbers) for (of_kind, name), numbers in good.items() if of_kind == kind}
         for name, wanted in divide(most, sets, parts).items():
             rows: Ints = np.asarray(good[kind, name], dtype=np.int64)

@@ -16,6 +16,7 @@ from gme_data.errors import FoundryError
 from gme_data.images import ImageStore, decode_rgb
 from gme_data.parquet import read_rows
 from gme_data.tables import Row, open_table
+from gme_data.task_tables import relevance_cell
 from gme_data.tasks import CARD, CORPUS_SCHEMA, QRELS_SCHEMA, QUERIES_SCHEMA, image_folders
 from gme_synthesis.steps.near_duplicates import difference_hash
 
@@ -97,29 +98,40 @@ def _contents_of_ours(task: Path, compared: Compared) -> Iterator[Content]:
 
 
 def _contents_of_fetched(task: Path, compared: Compared) -> Iterator[Content]:
+    queries, answers = _judged(task)
     for row in _rows(task, "quer"):
-        yield _content(row, is_query=True)
+        if not queries or str(_first(row, _IDS["quer"])) in queries:
+            yield _content(row, is_query=True)
     if compared == "queries":
         return
-    answers = _answers(task) if compared == "answers" else None
     for row in _rows(task, "corpus"):
-        if answers is None or str(_first(row, _IDS["corpus"])) in answers:
+        if compared == "pools" or str(_first(row, _IDS["corpus"])) in answers:
             yield _content(row, is_query=False)
 
 
-def _answers(task: Path) -> set[str]:
-    """Ids of the documents that answer a query. Judgements lie in a folder of any name, such as ``default``."""
-    judged: set[str] = set()
+def _judged(task: Path) -> tuple[set[str], set[str]]:
+    """Ids of the queries that are judged, and of the documents that answer them, in any split but the one for training.
+
+    A repository of BEIR has the queries of all splits in one table, and the judgements of each in a file of a folder
+    that may have any name, such as ``default``.
+    """
+    queries: set[str] = set()
+    answers: set[str] = set()
     for path in sorted(task.rglob("*")):
-        if path.is_file() and path.name.endswith(_SUFFIXES) and not _is_of(path, task, "quer", "corpus"):
-            rows = (row.values for row in open_table(path).rows() if isinstance(row, Row))
-            judged |= {
-                str(row["corpus-id"]) for row in rows if "corpus-id" in row and (row.get("score") or 0) not in _NO
-            }
-    return judged
+        if not path.is_file() or not path.name.endswith(_SUFFIXES) or _is_of(path, task, "quer", "corpus", "train"):
+            continue
+        for row in open_table(path).rows():
+            if isinstance(row, Row) and {"query-id", "corpus-id"} <= row.values.keys():
+                queries.add(str(row.values["query-id"]))
+                answers |= {str(row.values["corpus-id"])} if _is_relevant(row.values.get("score")) else set()
+    return queries, answers
 
 
-_NO = (0, 0.0, "0", "-1", -1)
+def _is_relevant(score: object) -> bool:
+    try:
+        return relevance_cell(score) > 0
+    except CellError:
+        return True  # of a pair without a grade it is said that it belongs together
 
 
 def _rows(task: Path, stem: str) -> Iterator[Row]:
