@@ -158,10 +158,10 @@ def published(step: Step, workspace: Path) -> Outcome:
 
 @dataclass(frozen=True, slots=True)
 class StepState:
-    """What a run would do with a step: nothing (``done``) or run it (``run``), and why."""
+    """What a run would do with a step: nothing (``done``), run it (``run``), or not begin (``blocked``), and why."""
 
     name: str
-    state: Literal["done", "run"]
+    state: Literal["done", "run", "blocked"]
     reason: str
     seconds_last_time: float | None
     inputs: tuple[str, ...]
@@ -182,10 +182,9 @@ def _state(chain: Chain, step: Step, workspace: Path, done: dict[str, Outcome], 
     try:
         planned = plan_step(chain, step, done, workspace, new_run=new_run)
     except FoundryError as error:
-        if step.role not in ("baselines", "evaluation"):
-            raise
-        # The data of a suite are needed at the end: a plan says so and goes on, a run asks for them first.
-        return StepState(step.name, "run", str(error), seconds, sources)
+        # Files outside of the workspace are not there: a plan says so and goes on, a run asks for them first.
+        hint = f" {error.hint}" if error.hint else ""
+        return StepState(step.name, "blocked", f"{error}{hint}", seconds, sources)
     outcome = find_done(planned, workspace)
     if outcome is None:
         return StepState(

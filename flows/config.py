@@ -32,6 +32,10 @@ LONGEST_NAME = 100
 """With a key and a date behind it, it names folders and runs."""
 
 
+_SHARED = ("suites", "scoring", "device")
+"""Fields of the evaluation that baselines have too."""
+
+
 def model_name_of(pipeline: str) -> str:
     """What the model of a pipeline is registered as, unless its file says otherwise."""
     return pipeline if pipeline.startswith("gme-") else f"gme-{pipeline}"
@@ -71,8 +75,8 @@ class PipelineConfig(Frozen):
     @model_validator(mode="after")
     def _baselines_are_judged_by_the_same(self) -> Self:
         """What is compared is scored on the same tasks, in the same way, unless the file says otherwise."""
-        given = self.baselines.model_fields_set
-        shared = {name: getattr(self.evaluation, name) for name in ("suites", "scoring") if name not in given}
+        own = {"base": self.stage_1.base, **{name: getattr(self.evaluation, name) for name in _SHARED}}
+        shared = {name: value for name, value in own.items() if name not in self.baselines.model_fields_set}
         if any(getattr(self.baselines, name) != value for name, value in shared.items()):
             object.__setattr__(self, "baselines", self.baselines.model_copy(update=shared))
         return self
@@ -190,6 +194,20 @@ class JoinedPipeline(PipelineConfig):
             for name, part in self.corpora.items()
         }
         return super().sealed().model_copy(update={"corpora": corpora})
+
+
+def public_corpus(config: PipelineConfig) -> PublicConfig | None:
+    """The public training sets of a pipeline, alone or among several corpora; None if it has none.
+
+    Raises:
+        FoundryError: Two of its corpora are public sets.
+    """
+    corpora = [part.corpus for part in config.corpora.values()] if isinstance(config, JoinedPipeline) else []
+    corpora += [config.corpus] if isinstance(config, PublicPipeline) else []
+    public = [corpus for corpus in corpora if isinstance(corpus, PublicConfig)]
+    if len(public) > 1:
+        raise FoundryError("Two of the corpora are public sets.", hint="Name all sets in one of them; it has shares.")
+    return public[0] if public else None
 
 
 KINDS: Mapping[str, type[PipelineConfig]] = {

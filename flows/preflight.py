@@ -6,9 +6,10 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path, PurePosixPath
 
 from flows.chains import pipeline_chain
-from flows.config import PipelineConfig, PublicPipeline
+from flows.config import PipelineConfig, public_corpus
 from gme_data.errors import EXIT_BAD_INPUT, FoundryError
 from gme_release.preflight import Readiness, check_release
+from gme_synthesis.public.config import PublicConfig
 
 DATA = ("suites", "training sets")
 """What can be fetched still: a plan tells it and goes on."""
@@ -44,14 +45,14 @@ def require_ready(config: PipelineConfig, workspace: Path, *, passing_over: Coll
 
 def check_data(config: PipelineConfig) -> Iterator[Readiness]:
     """What is fetched beforehand is there: hours of training must not end at tasks that nobody fetched."""
-    yield _there("suites", ", ".join(suite.label for suite in config.evaluation.suites), _seal_suites, config)
-    if isinstance(config, PublicPipeline):
-        yield _there("training sets", f"{len(config.corpus.sets)} fetched", _require_sets, config)
+    yield _there("suites", ", ".join(suite.label for suite in config.evaluation.suites), lambda: _seal_suites(config))
+    if public := public_corpus(config):
+        yield _there("training sets", f"{len(public.sets)} fetched", lambda: _require_sets(public))
 
 
-def _there(what: str, text: str, require: Callable[[PipelineConfig], object], config: PipelineConfig) -> Readiness:
+def _there(what: str, text: str, require: Callable[[], None]) -> Readiness:
     try:
-        require(config)
+        require()
     except FoundryError as error:
         return Readiness(what, str(error), error)
     return Readiness(what, text)
@@ -62,11 +63,10 @@ def _seal_suites(config: PipelineConfig) -> None:
         judged.sealed()
 
 
-def _require_sets(config: PipelineConfig) -> None:
+def _require_sets(public: PublicConfig) -> None:
     from gme_synthesis.public.plan import plan_sets  # who only reads a pipeline file needs no reader of tables
 
-    if isinstance(config, PublicPipeline):
-        plan_sets(config.corpus).require_all()
+    plan_sets(public).require_all()
 
 
 def _tracked(config: PipelineConfig, workspace: Path) -> Readiness:

@@ -46,7 +46,7 @@ def plan(*, common: Common = _COMMON) -> None:
     """Say what the public sets of a pipeline file would fetch and read: sizes, rows, licences to accept."""
     from gme_synthesis.public.plan import plan_sets
 
-    planned = plan_sets(common.public_pipeline().corpus)
+    planned = plan_sets(_chosen((), None, None, None, (), common))
     if common.json:
         print_json(_as_dict(planned))
         return
@@ -120,14 +120,21 @@ def verify(*names: str, data: Path | None = None, common: Common = _COMMON) -> i
 
 def show_data(config: PipelineConfig, *, json: bool) -> None:
     """What a run of a pipeline would fetch and train on, for people; nothing for other kinds of corpora or as JSON."""
-    from flows.config import PublicPipeline
+    from flows.config import JoinedPipeline, public_corpus
 
-    if json or not isinstance(config, PublicPipeline):
+    public = public_corpus(config)
+    if json or public is None:
         return
     from gme_synthesis.public.plan import plan_sets
 
-    for line in plan_lines(plan_sets(config.corpus)):
+    for line in plan_lines(plan_sets(public)):
         say(line)
+    if isinstance(config, JoinedPipeline):
+        for name, part in config.corpora.items():
+            made = "imported, then synthesised" if part.synthesis else "imported"
+            say(f"corpus {name}: {part.corpus.kind}, {made}; share {part.share:g}.")
+        most = config.join.examples
+        say(f"joined: {f'{most:,} examples' if most else 'as many examples as the shares allow'}.")
     for name, stage in (("stage_1", config.stage_1), ("stage_2", config.stage_2)):
         if stage is not None:
             steps = sum(phase.steps for phase in stage.phases)
@@ -180,20 +187,20 @@ def _chosen(
     Raises:
         FoundryError: No set is named, an unknown one is, or the pipeline file has not the set.
     """
-    from flows.config import PublicPipeline
+    from flows.config import public_corpus
     from gme_data.errors import FoundryError, did_you_mean
     from gme_data.settings import parse_config
     from gme_synthesis.public.config import PublicConfig
 
     pipeline = common.pipeline() if common.config.is_file() or not names else None
-    if not isinstance(pipeline, PublicPipeline):
+    corpus = public_corpus(pipeline) if pipeline else None
+    if corpus is None:
         if not names:
             raise FoundryError("Name sets, or give the pipeline file of a public corpus with --config.")
         listed = [{"name": name, "rows": rows, "files": files} for name in names]
         folder = data or common.workspace / _DATA
         raw = {"sets": listed, "accept_licences": licences, "data": folder}
         return parse_config(raw, PublicConfig, where="gme data")
-    corpus = pipeline.corpus
     own = {choice.name: choice for choice in corpus.sets}
     for name in names:
         if name not in own:

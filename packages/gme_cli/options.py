@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 from cyclopts import Parameter
 
 if TYPE_CHECKING:
-    from flows.config import FilesPipeline, OwnPipeline, PipelineConfig, PublicPipeline
+    from flows.config import FilesPipeline, OwnPipeline, PipelineConfig
     from gme_release.champion import RegisteredModel
 
 PipelineT = TypeVar("PipelineT", bound="PipelineConfig")
@@ -59,12 +59,6 @@ class Common:
         from flows.config import FilesPipeline
 
         return self._of_kind(FilesPipeline, "passages of your own, `corpus: {kind: files, passages: ...}`")
-
-    def public_pipeline(self) -> PublicPipeline:
-        """As `own_pipeline`, where the data must be public sets."""
-        from flows.config import PublicPipeline
-
-        return self._of_kind(PublicPipeline, "public training sets, `corpus: {kind: public, sets: [{name: msmarco}]}`")
 
     def _of_kind(self, kind: type[PipelineT], expected: str) -> PipelineT:
         from gme_data.errors import FoundryError

@@ -7,13 +7,24 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from gme_cli.options import print_json, say
+from gme_data.errors import FoundryError
 
 if TYPE_CHECKING:
     from flows.chain import StepState
 
 
 def show_states(states: Sequence[StepState], *, json: bool) -> None:
-    """Print what a run would do, as a picture of the chain or as JSON."""
+    """Print what a run would do, as a picture of the chain or as JSON.
+
+    Raises:
+        FoundryError: A step can't begin; the whole plan was printed before.
+    """
+    _print_states(states, json=json)
+    if blocked := [f"{state.name}: {state.reason}" for state in states if state.state == "blocked"]:
+        raise FoundryError("\n".join(blocked))
+
+
+def _print_states(states: Sequence[StepState], *, json: bool) -> None:
     if json:
         print_json([asdict(state) for state in states])
         return
@@ -21,8 +32,8 @@ def show_states(states: Sequence[StepState], *, json: bool) -> None:
     arrows = [f"← {', '.join(state.inputs)}" if state.inputs else "" for state in states]
     inputs = max(map(len, arrows))
     for state, arrow in zip(states, arrows, strict=True):
-        mark = "=" if state.state == "done" else "▸"
+        mark = {"done": "=", "run": "▸", "blocked": "✗"}[state.state]
         last = f"  (took {state.seconds_last_time:.0f} s last time)" if state.seconds_last_time is not None else ""
         # Inputs that will be made anew stand in the arrow already.
         reason = "" if state.reason.startswith("after ") else state.reason
-        say(f"{mark} {state.name:<{names}} {arrow:<{inputs}}  {state.state:<4}  {reason}{last}".rstrip())
+        say(f"{mark} {state.name:<{names}} {arrow:<{inputs}}  {state.state:<7}  {reason}{last}".rstrip())

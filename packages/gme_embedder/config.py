@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from gme_data.settings import Frozen
 from gme_embedder.starter import WEIGHTS, shipped_digest
@@ -105,6 +105,21 @@ class TowerConfig(Frozen):
         if self.width % (4 * self.heads):
             raise ValueError("width / heads must be a multiple of 4: rotary positions take half a head for each axis")
         return self
+
+
+class BaseConfig(Frozen):
+    """A pretrained model to start from, and limits of its inputs."""
+
+    model: str
+    """Folder, or name on the Hugging Face hub, such as ``Qwen/Qwen2-VL-2B-Instruct``."""
+    revision: str | None = None
+    """Branch, tag or commit on the hub; pin a commit for runs that are to be repeated."""
+    max_tokens: PositiveInt = 1800
+    """Longer prompts lose the end of their text."""
+    min_image_tokens: PositiveInt = 256
+    """Smaller pictures are enlarged to so many visual tokens."""
+    max_image_tokens: PositiveInt = 1280
+    """Larger pictures are shrunk to so many visual tokens."""
 
 
 class ModelConfig(Frozen):

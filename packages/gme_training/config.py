@@ -11,7 +11,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from gme_data.errors import FoundryError
 from gme_data.settings import Frozen
-from gme_embedder.config import ModelConfig
+from gme_embedder.config import BaseConfig, ModelConfig
 
 Scope = Literal["own", "in_batch", "cross_rank"]
 """Whose candidates are negatives of a query; see `LossConfig.negatives`."""
@@ -157,21 +157,6 @@ class GuardConfig(Frozen):
     """Positives that are not this much more similar than negatives count as collapsed, on average over a batch."""
     patience: PositiveInt = 100
     """So many collapsed batches in a row stop the stage."""
-
-
-class BaseConfig(Frozen):
-    """A pretrained model to start from, and limits of its inputs."""
-
-    model: str
-    """Folder, or name on the Hugging Face hub, such as ``Qwen/Qwen2-VL-2B-Instruct``."""
-    revision: str | None = None
-    """Branch, tag or commit on the hub; pin a commit for runs that are to be repeated."""
-    max_tokens: PositiveInt = 1800
-    """Longer prompts lose the end of their text."""
-    min_image_tokens: PositiveInt = 256
-    """Smaller pictures are enlarged to so many visual tokens."""
-    max_image_tokens: PositiveInt = 1280
-    """Larger pictures are shrunk to so many visual tokens."""
 
 
 class TrainingConfig(Frozen):

@@ -60,7 +60,7 @@ def build_baselines(config: BaselineConfig, store: VectorStore, corpus: Path) ->
     """
     makers: dict[str, Callable[[], System]] = {
         "random": ChanceSystem,
-        "untrained": lambda: DenseSystem("untrained", fresh(config.model, config), store),
+        "untrained": lambda: DenseSystem("untrained", untrained(config), store),
         "bm25": LexicalSystem,
         "minilm": lambda: DenseSystem("MiniLM", minilm(native_precision(config.dtype, "cpu")), store),
         "pixels": lambda: DenseSystem("pixels", raw_pixels(config.pixels), store),
@@ -76,12 +76,25 @@ def _for_heads(card: TaskCard) -> bool:
     return card.task_type in SINGLE_MODALITY_TYPES
 
 
+def untrained(config: BaselineConfig) -> Encoder:
+    """What training starts from: a pretrained base model as it is, or the tiny model, drawn at random."""
+    from gme_embedder.embedder import Embedder
+
+    base = config.base
+    if base is None:
+        return fresh(config.model, config)
+    dtype = native_precision(config.dtype, config.device)
+    limits = base.model_dump(exclude={"model", "revision"})
+    embedder = Embedder.load(base.model, config.device, dtype, revision=base.revision, inputs="gme", **limits)
+    return Encoder(embedder.source.digest + dtype, encode_with(embedder, config.batch_tokens))
+
+
 def fresh(model: ModelConfig, config: BaselineConfig) -> Encoder:
     """The tiny model as training finds it: language layers and a vision tower drawn at random, or the starter."""
     from gme_embedder.embedder import Embedder
 
-    found, dtype = Embedder.fresh(model, config.seed), native_precision(config.dtype, "cpu")
-    embedder = Embedder(found.model.qwen, found.preparer.tokenizer, found.settings, dtype=dtype)
+    found, dtype = Embedder.fresh(model, config.seed), native_precision(config.dtype, config.device)
+    embedder = Embedder(found.model.qwen, found.preparer.tokenizer, found.settings, device=config.device, dtype=dtype)
     digest = sha256_json(["fresh", model.model_dump(mode="json"), config.seed, dtype])
     return Encoder(digest, encode_with(embedder, config.batch_tokens))
 

@@ -11,7 +11,7 @@ from gme_data.errors import did_you_mean
 from gme_data.items import TaskType
 from gme_data.scores import HELD_OUT
 from gme_data.settings import Frozen, Sealable
-from gme_embedder.config import ModelConfig
+from gme_embedder.config import BaseConfig, ModelConfig
 from umrb.registry import SUITES
 
 REPORTED = ("hit_rate_at_1", "hit_rate_at_5", "hit_rate_at_10", "ndcg_at_5", "ndcg_at_10", "mrr_at_10")
@@ -154,6 +154,10 @@ class BaselineConfig(JudgedBy):
     """Which baselines, in the order of the table."""
     model: ModelConfig = ModelConfig()
     """The architecture of the untrained model."""
+    base: BaseConfig | None = None
+    """The pretrained model that training starts from, which is then what is untrained; a pipeline fills in its own."""
+    device: str = "cpu"
+    """Where the untrained model and the starter run."""
     starter: ModelConfig | None = None
     """What training starts from, as a row `starter`, if that is more than the untrained model; None leaves it out."""
     seed: int = 0

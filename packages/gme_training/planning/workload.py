@@ -96,11 +96,12 @@ def kinds_of(share: SourceShare, task_types: Mapping[str, str], lengths: Lengths
 
     Args:
         share: Names the source and its hard negatives; each candidate is counted as if it were drawn once.
-        task_types: Of sources whose share names none; an unknown one counts as the dearest, ``IT->IT``.
+        task_types: Of sources whose share names none, without the corpus that stands before a source where there are
+            several; an unknown one counts as the dearest, ``IT->IT``.
         lengths: Of items.
         queries: In the batch, over all ranks.
     """
-    asked, found = (share.task_type or task_types.get(share.source, _DEAREST)).split("->")
+    asked, found = (share.task_type or task_types.get(share.source.rpartition("/")[2], _DEAREST)).split("->")
     return (
         Kind(queries, *lengths.item(asked)),
         Kind(queries * (1 + share.negatives), *lengths.item(found)),
