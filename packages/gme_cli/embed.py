@@ -12,6 +12,7 @@ from gme_cli.options import Common, Inputs, find_model, print_json, say, tell_in
 from gme_data.errors import FoundryError
 
 _COMMON = Common()
+_SHARD_ROWS = 8192
 
 
 def embed(
@@ -22,7 +23,8 @@ def embed(
     inputs: Inputs | None = None,
     instruction: str | None = None,
     images: Path | None = None,
-    shard_rows: int = 8192,
+    update: bool = False,
+    shard_rows: int | None = None,
     store: Literal["float32", "float16"] = "float32",
     dtype: Literal["float32", "bfloat16", "float16"] = "float32",
     device: str = "cpu",
@@ -48,8 +50,11 @@ def embed(
         The task in a sentence, for queries. Documents have none.
     images
         Folder of images-*.parquet in which image ids are looked up.
+    update
+        The corpus changed since the folder was made: encode new and changed rows only, drop the removed, and publish
+        the result at once. Model, instruction and precision must be the same.
     shard_rows
-        Rows of a shard: what a kill can cost.
+        Rows of a shard: what a kill can cost. By default as the folder has them, 8192 in a fresh one.
     store
         Precision of the vectors on disk.
     dtype
@@ -64,15 +69,18 @@ def embed(
     from gme_embedder.bulk import embed_corpus
     from gme_embedder.corpus_rows import identify_corpus, open_corpus
     from gme_embedder.embedder import Embedder
-    from gme_embedder.job import Job, identify_model
+    from gme_embedder.job import JOB, Job, identify_model, read_job
     from gme_embedder.locate import locate
+    from gme_embedder.update import update_corpus
 
-    if shard_rows < 1:
+    if shard_rows is not None and shard_rows < 1:
         raise FoundryError(f"--shard-rows {shard_rows}: expected 1 or more.")
     table = open_corpus(input)
     _, found = find_model(model, common)
     if common.dry_run:
-        say(f"Would embed {', '.join(str(file.path) for file in table.files)} with {model} into {output}.")
+        what = f"update {output} to" if update else "embed"
+        where = "" if update else f" into {output}"
+        say(f"Would {what} {', '.join(str(file.path) for file in table.files)} with {model}{where}.")
         return
     store_of_images = ImageStore([images]) if images else None
     corpus = identify_corpus(table, skip_bad_rows=on_error == "skip")
@@ -80,6 +88,8 @@ def embed(
     tell_inputs(folder, inputs)
     embedder = Embedder.load(folder, device=device, dtype=dtype, inputs=inputs)
     embedder.preparer.check_instruction(instruction)
+    if shard_rows is None:
+        shard_rows = read_job(output).shard_rows if (output / JOB).exists() else _SHARD_ROWS
     job = Job(
         corpus=corpus,
         model=identify_model(embedder, model),
@@ -88,13 +98,23 @@ def embed(
         shard_rows=shard_rows,
         dtype=store,
     )
-    summary = embed_corpus(embedder, table, output, job, images=store_of_images, on_error=on_error)
+    if update:
+        summary, changes = update_corpus(embedder, table, output, job, images=store_of_images, on_error=on_error)
+    else:
+        summary = embed_corpus(embedder, table, output, job, images=store_of_images, on_error=on_error)
+        changes = None
     passed_over = count_by_suffix(table.passed_over)
     if common.json:
         result = {"output": output, "dimension": embedder.dimension, "passed_over": passed_over, **asdict(summary)}
-        print_json(result)
+        print_json({**result, "update": asdict(changes) if changes else None})
         return
-    say(f"{output}: {summary.made:,} vectors made of {summary.rows:,} rows, {summary.skipped:,} rows skipped.")
+    if changes:
+        say(
+            f"{output}: {changes.kept:,} vectors kept, {changes.new:,} new, {changes.changed:,} changed, "
+            f"{changes.removed:,} removed, {summary.skipped:,} rows skipped."
+        )
+    else:
+        say(f"{output}: {summary.made:,} vectors made of {summary.rows:,} rows, {summary.skipped:,} rows skipped.")
     for reason, rows in summary.reasons.items():
         say(f"  {rows.count:,} skipped: {reason}; the first: {rows.first}")
     if passed_over:

@@ -51,11 +51,11 @@ def nearest(
         raise FoundryError(f"-k {k}: expected 1 or more.")
     if output.is_dir() or any(parent.is_file() for parent in output.parents):
         raise FoundryError(f"--output {output}: expected a file in a folder.", hint="Such as hits.parquet.")
-    from gme_embedder.folder import open_shards
+    from gme_embedder.folder import open_index
     from gme_embedder.job import require_comparable
 
     notes = require_comparable(queries, corpus)
-    asking, searched = list(open_shards(queries)), list(open_shards(corpus))
+    asking, searched = open_index(queries).shards, open_index(corpus).shards
     query_ids, ids = ([row_id for shard in shards for row_id in shard.ids] for shards in (asking, searched))
     if common.dry_run:
         say(f"Would find the {k} nearest of {len(ids):,} rows for {len(query_ids):,} queries and write {output}.")

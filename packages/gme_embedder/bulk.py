@@ -7,7 +7,6 @@ has, by a lock that the kernel frees when its holder dies. Knows rows and files;
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import re
 import time
@@ -20,6 +19,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from gme_data.digests import sha256_bytes
 from gme_data.errors import FoundryError
 from gme_data.images import ImageStore
 from gme_data.journal import atomic_write
@@ -28,21 +28,22 @@ from gme_data.parquet import write_table
 from gme_data.progress import Progress, tell
 from gme_data.tables import Table
 from gme_embedder.corpus_rows import CorpusRow, read_corpus
+from gme_embedder.earlier import EarlierVectors, read_pictures
 from gme_embedder.embedder import Embedder
 from gme_embedder.folder import (
-    IDS_SCHEMA,
     SkippedRow,
     ids_path,
     ids_schema,
     open_shard,
-    read_ids,
     read_skipped,
+    rows_digest,
     shard_count,
+    shards_folder,
     skipped_json,
     skipped_path,
     vectors_path,
 )
-from gme_embedder.job import JOB, Job, read_job, require_same_job
+from gme_embedder.job import JOB, Job, read_job, require_same_job, write_job
 from gme_embedder.npy import npy_bytes
 from gme_embedder.pictures_read import PictureFile, changed_files, read_picture_files
 from gme_embedder.sources import EmbedderInput
@@ -120,28 +121,65 @@ def embed_corpus(
         FoundryError: `output` holds vectors of another job or of pictures that have changed since, or can't be a
             folder of vectors; a file of the corpus can't be read on; a bad row with ``on_error="raise"``.
     """
-    claim(output, table.path, job)
-    work = _Work(embedder, table, _file_times(table), output, job, images, on_error)
+    return embed_shards(
+        Work(embedder, table, output, claim(output, table.path, job), images, on_error, file_times(table))
+    )
+
+
+def embed_shards(work: Work) -> Summary:
+    """Embed all shards of a job; whole ones that are there, or that another process is at, are left alone.
+
+    Raises:
+        FoundryError: As `embed_corpus`.
+    """
+    job, place = work.job, work.place
     made = before = elsewhere = 0
     with Progress("embed", job.corpus.rows, "rows") as progress:
         meter = Meter(progress)
-        for number, rows in enumerate(_shards(read_corpus(table, images), job.shard_rows)):
-            with taken(output / f".lock-{number:05d}") as locked:
-                done = work.is_done(number, rows) if locked else vectors_path(output, number).exists()
+        for number, rows in enumerate(_shards(read_corpus(work.table, work.images), job.shard_rows)):
+            with taken(place / f".lock-{number:05d}") as locked:
+                done = work.is_done(number, rows) if locked else vectors_path(place, number).exists()
                 if locked and not done:
                     made += work.embed(number, rows, meter)
                     continue
                 before, elsewhere = before + done, elsewhere + (not done)
                 progress.advance(len(rows))
-    skipped = [row for number in range(shard_count(job)) for row in read_skipped(output, number)]
+    skipped = [row for number in range(shard_count(job)) for row in read_skipped(place, number)]
     return Summary(job.corpus.rows, made, len(skipped), before, elsewhere, count_by_reason(skipped))
 
 
-def claim(output: Path, source: Path, job: Job) -> None:
-    """Note the job in a fresh folder; in another, check that it is the same.
+def claim(output: Path, source: Path, job: Job) -> Job:
+    """Note the job in a fresh folder; in another, check that it is the same. Returns it as it is noted.
 
     Raises:
         FoundryError: `output` holds vectors of another job, lies inside the corpus, or is no folder.
+    """
+    require_beside(output, source)
+    with taken(output / ".lock-job", wait=True):
+        if (output / JOB).exists():
+            noted = read_job(output)
+            if job.has_retrained_model(noted) and not _is_whole(output, noted):
+                # Nobody can complete what the model made that was here before. Its shards are known by their job, and
+                # made again one by one.
+                tell("embed", f"{job.model.name} has changed since {output} was begun: its rows are embedded again.")
+                write_job(output, job)
+                return job
+            require_same_job(output, noted, job)
+            return job.model_copy(update={"shards_in": noted.shards_in})
+        if any(output.glob("vectors-*.npy")):
+            raise FoundryError(
+                f"{output} holds vectors, but no {JOB} that says what they were made of.",
+                hint="Give another --output, or delete the folder.",
+            )
+        write_job(output, job)
+        return job
+
+
+def require_beside(output: Path, source: Path) -> None:
+    """Make the folder of the output, which may not lie inside the corpus.
+
+    Raises:
+        FoundryError: It does, or is a file.
     """
     inside = source.resolve() if source.is_dir() else None
     if inside and (output.resolve() == inside or inside in output.resolve().parents):
@@ -153,27 +191,11 @@ def claim(output: Path, source: Path, job: Job) -> None:
         output.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
         raise FoundryError(f"--output {output}: {error.filename} is a file, expected a folder.") from error
-    with taken(output / ".lock-job", wait=True):
-        if (output / JOB).exists():
-            noted = read_job(output)
-            if job.has_retrained_model(noted) and not _is_whole(output, noted):
-                # Nobody can complete what the model made that was here before. Its shards are known by their job, and
-                # made again one by one.
-                tell("embed", f"{job.model.name} has changed since {output} was begun: its rows are embedded again.")
-                atomic_write(output / JOB, job.model_dump_json(indent=1).encode())
-                return
-            require_same_job(output, noted, job)
-            return
-        if any(output.glob("vectors-*.npy")):
-            raise FoundryError(
-                f"{output} holds vectors, but no {JOB} that says what they were made of.",
-                hint="Give another --output, or delete the folder.",
-            )
-        atomic_write(output / JOB, job.model_dump_json(indent=1).encode())
 
 
 def _is_whole(output: Path, job: Job) -> bool:
-    return all(vectors_path(output, number).exists() for number in range(shard_count(job)))
+    place = shards_folder(output, job)
+    return all(vectors_path(place, number).exists() for number in range(shard_count(job)))
 
 
 def count_by_reason(rows: Iterable[SkippedRow]) -> dict[str, SkippedKind]:
@@ -188,16 +210,28 @@ def count_by_reason(rows: Iterable[SkippedRow]) -> dict[str, SkippedKind]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Work:
-    """One process' part in a job; `times` are those of the table's files when it began."""
+class Work:
+    """One process' part in a job.
+
+    Attributes:
+        embedder: As these, for `embed_corpus`: table, output, job, images and on_error.
+        times: Those of the table's files when it began.
+        earlier: Vectors that need not be made, when a folder is updated.
+    """
 
     embedder: Embedder
     table: Table
-    times: dict[str, int]
     output: Path
     job: Job
     images: ImageStore | None
     on_error: OnError
+    times: dict[str, int]
+    earlier: EarlierVectors = field(default_factory=lambda: EarlierVectors([], {}))
+
+    @property
+    def place(self) -> Path:
+        """Folder of the shards."""
+        return shards_folder(self.output, self.job)
 
     def is_done(self, number: int, rows: Sequence[CorpusRow]) -> bool:
         """Whether a shard is there, whole and still of these rows. One that is damaged is made again, and says so.
@@ -205,12 +239,12 @@ class _Work:
         Raises:
             FoundryError: A picture that was embedded has another content now, or is gone.
         """
-        if not vectors_path(self.output, number).exists():
+        if not vectors_path(self.place, number).exists():
             return False
         try:
             shard = open_shard(self.output, self.job, number)
-            skipped = read_skipped(self.output, number)
-            pictures = self._noted_pictures(number, rows)
+            skipped = read_skipped(self.place, number)
+            pictures = read_pictures(self.place, number)
         except FoundryError as error:
             _log.warning("making a shard again: %s", error)
             return False
@@ -220,51 +254,67 @@ class _Work:
             return False
         changed = changed_files({path: file for path, (file, _) in pictures.items()})
         if changed:
-            file, row = pictures[changed[0]]
+            file, id_ = pictures[changed[0]]
             now = read_picture_files(changed[:1]).get(changed[0])
             state = f"sha256 {now.sha256[:12]} now" if now else "gone now"
+            label = next(row.label for row in rows if row.id == id_)
             raise FoundryError(
                 f"{self.output} holds vectors of other pictures: {len(changed)} of shard {number} changed since. "
-                f"{row.label}: {changed[0]} was sha256 {file.sha256[:12]} when it was embedded, {state}.",
-                hint=f"Give another --output, or delete {vectors_path(self.output, number)} to make this shard again.",
+                f"{label}: {changed[0]} was sha256 {file.sha256[:12]} when it was embedded, {state}.",
+                hint="`gme embed --update` embeds what changed.",
             )
         return not (skipped and self.on_error == "raise")
 
     def embed(self, number: int, rows: Sequence[CorpusRow], meter: Meter) -> int:
-        """Embed a shard and write it; returns the number of its vectors.
+        """Embed a shard and write it; returns how many of its vectors were encoded.
 
         Raises:
             FoundryError: A bad row with ``on_error="raise"``; a picture that was changed meanwhile.
         """
         bad = {place: row.error for place, row in enumerate(rows) if row.error is not None}
         self._require_good(rows, bad)
-        pictures = read_picture_files(row.picture for row in rows if row.picture is not None)
-        vectors = self._encode(rows, bad, meter)
+        paths = (row.picture for row in rows if row.picture is not None)
+        pictures = read_picture_files(paths, self.earlier.pictures)
+        contents = [row.content(pictures) for row in rows]
+        vectors = np.zeros((len(rows), self.job.model.dimension), np.float32)
+        earlier = self._take_earlier(rows, contents, vectors)
+        meter.add(len(earlier), 0)
+        fresh = [place for place in range(len(rows)) if place not in bad and place not in earlier]
+        self._encode(rows, fresh, vectors, bad, meter)
         good = [place for place in range(len(rows)) if place not in bad]
         embedded = {path for place in good if (path := rows[place].picture) is not None}
-        for path in changed_files({path: file for path, file in pictures.items() if path in embedded}):
+        missing = [path for path in embedded if path not in pictures]  # it could not be read a moment before
+        for path in missing or changed_files({path: pictures[path] for path in embedded}):
             raise FoundryError(f"The picture {path} was changed while it was embedded.", hint="Run the command again.")
-        for name, time_ns in _file_times(self.table).items():
+        for name, time_ns in file_times(self.table).items():
             if time_ns != self.times[name]:
                 raise FoundryError(
                     f"{name} was changed while it was embedded: the shards in {self.output} are of what it was.",
                     hint="Delete that folder and run the command again.",
                 )
         # A shard that is made again must not look whole while its parts are replaced.
-        vectors_path(self.output, number).unlink(missing_ok=True)
+        vectors_path(self.place, number).unlink(missing_ok=True)
         self._write_skipped(number, rows, bad)
         content = npy_bytes(vectors[good].astype(self.job.dtype))
-        self._write_ids(number, [rows[place] for place in good], pictures, hashlib.sha256(content).hexdigest())
+        noted = [_ids_row(rows[place], contents[place], pictures) for place in good]
+        self._write_ids(number, noted, sha256_bytes(content))
         # Last: its presence says that the shard is done.
-        atomic_write(vectors_path(self.output, number), content)
-        return len(good)
+        atomic_write(vectors_path(self.place, number), content)
+        return len(good) - len(earlier)
 
-    def _encode(self, rows: Sequence[CorpusRow], bad: dict[int, str], meter: Meter) -> NDArray[np.float32]:
-        """Vectors [rows, d]; places that turn out to be bad are added to `bad`, their vectors have no meaning."""
-        good = [place for place in range(len(rows)) if place not in bad]
+    def _encode(
+        self,
+        rows: Sequence[CorpusRow],
+        good: Sequence[int],
+        vectors: NDArray[np.float32],
+        bad: dict[int, str],
+        meter: Meter,
+    ) -> None:
+        """Put the vectors of the `good` rows into `vectors` [rows, d]; places that turn out to be bad go to `bad`."""
+        if not good:
+            return
         items = [rows[place].item for place in good]
         refused: dict[int, str] = {}
-        vectors = np.zeros((len(rows), self.job.model.dimension), np.float32)
         try:
             vectors[good] = self.embedder.encode(
                 items,
@@ -284,7 +334,18 @@ class _Work:
         for place in np.flatnonzero(~np.isfinite(vectors).all(axis=1)).tolist():
             bad.setdefault(place, f"the model's vector is not finite in {self.job.precision}")
         self._require_good(rows, bad)
-        return vectors
+
+    def _take_earlier(
+        self, rows: Sequence[CorpusRow], contents: Sequence[bytes | None], vectors: NDArray[np.float32]
+    ) -> set[int]:
+        """Put what was embedded before into `vectors` [rows, d]; returns the places that are filled."""
+        known = [(place, content) for place, content in enumerate(contents) if content is not None]
+        places = np.array([place for place, _ in known], np.int64)
+        numbers = self.earlier.find([rows[place].id for place, _ in known], [content for _, content in known])
+        there = numbers >= 0
+        if there.any():
+            vectors[places[there]] = self.earlier.vectors(numbers[there], vectors.dtype)
+        return set(places[there].tolist())
 
     def _encode_singly(
         self, items: Sequence[EmbedderInput], refused: dict[int, str], error: Exception
@@ -314,44 +375,32 @@ class _Work:
             )
 
     def _write_skipped(self, number: int, rows: Sequence[CorpusRow], bad: dict[int, str]) -> None:
-        path = skipped_path(self.output, number)
+        path = skipped_path(self.place, number)
         if not bad:
             path.unlink(missing_ok=True)
             return
         notes = [SkippedRow(row=rows[place].location, id=rows[place].id, reason=bad[place]) for place in sorted(bad)]
         atomic_write(path, skipped_json(notes))
 
-    def _write_ids(
-        self, number: int, rows: Sequence[CorpusRow], pictures: dict[Path, PictureFile], vectors: str
-    ) -> None:
-        part = self.output / f".ids-{number:05d}.part"
-        write_table(part, [_ids_row(row, pictures) for row in rows], ids_schema(self.job, vectors))
-        part.replace(ids_path(self.output, number))
-
-    def _noted_pictures(self, number: int, rows: Sequence[CorpusRow]) -> dict[Path, tuple[PictureFile, CorpusRow]]:
-        """The picture files that a shard was made of, with a row that names each."""
-        by_id = {row.id: row for row in rows}
-        table = read_ids(self.output, number, IDS_SCHEMA.names)
-        return {
-            Path(noted["picture"]): (
-                PictureFile(noted["sha256"], noted["bytes"], noted["ctime_ns"]),
-                by_id.get(noted["id"], rows[0]),
-            )
-            for noted in table.filter(table.column("picture").is_valid()).to_pylist()
-        }
+    def _write_ids(self, number: int, rows: Sequence[dict[str, Any]], vectors: str) -> None:
+        digest = rows_digest([row["id"] for row in rows], [row["content"] for row in rows])
+        part = self.place / f".ids-{number:05d}.part"
+        write_table(part, rows, ids_schema(self.job, vectors, digest))
+        part.replace(ids_path(self.place, number))
 
 
-def _file_times(table: Table) -> dict[str, int]:
+def file_times(table: Table) -> dict[str, int]:
     """When each file was changed last; 0 for one that is gone."""
     return {file.name: file.path.stat().st_mtime_ns if file.path.exists() else 0 for file in table.files}
 
 
-def _ids_row(row: CorpusRow, pictures: dict[Path, PictureFile]) -> dict[str, Any]:
+def _ids_row(row: CorpusRow, content: bytes | None, pictures: dict[Path, PictureFile]) -> dict[str, Any]:
     file = pictures.get(row.picture) if row.picture is not None else None
     if file is None:
-        return {"id": row.id}
+        return {"id": row.id, "content": content}
     return {
         "id": row.id,
+        "content": content,
         "picture": str(row.picture),
         "sha256": file.sha256,
         "bytes": file.bytes,

@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 
 from gme_data.cells import CellError, id_cell, picture_cell, text_cell
-from gme_data.digests import sha256_file
+from gme_data.digests import sha256_bytes, sha256_file, sha256_json
 from gme_data.errors import FoundryError, did_you_mean
 from gme_data.images import ImageStore
 from gme_data.items import Item
 from gme_data.tables import Row, RowError, Table, open_table
 from gme_embedder.job import CorpusIdentity
+from gme_embedder.pictures_read import PictureFile
 from gme_embedder.sources import EmbedderInput
 
 CONTENT = ("text", "title", "image")
@@ -50,6 +51,22 @@ class CorpusRow:
     def label(self) -> str:
         """Place and id, for errors."""
         return f"{self.location}, id '{self.id}'" if self.id else self.location
+
+    def content(self, pictures: Mapping[Path, PictureFile]) -> bytes | None:
+        """sha256 of what is embedded: the text, with the title before it, and the bytes of the picture.
+
+        Args:
+            pictures: The picture files, as they were read.
+
+        Returns:
+            None for a row with nothing to embed, or whose picture file can't be read.
+        """
+        if self.error is not None:
+            return None
+        if self.picture is not None:
+            file = pictures.get(self.picture)
+            return _digest(_text_of(self.item), file.sha256) if file else None
+        return _digest(_text_of(self.item), _picture_of(self.item))
 
 
 def open_corpus(source: Path) -> Table:
@@ -102,9 +119,14 @@ def identify_corpus(table: Table, *, skip_bad_rows: bool = False) -> CorpusIdent
 
 
 def digest_files(table: Table) -> dict[str, str]:
-    """sha256 of each file by its path below the folder; of a table that is one file by ``.``."""
+    """sha256 of each file of a table, by its name in `file_names`."""
+    return {name: sha256_file(file.path) for name, file in zip(file_names(table), table.files, strict=True)}
+
+
+def file_names(table: Table) -> list[str]:
+    """What a job calls the files of a table: by their paths below its folder; a table that is one file is ``.``."""
     single = len(table.files) == 1 and table.path == table.files[0].path
-    return {"." if single else file.name: sha256_file(file.path) for file in table.files}
+    return ["."] if single else [file.name for file in table.files]
 
 
 def read_id(row: Row | RowError) -> tuple[str, str | None]:
@@ -158,6 +180,25 @@ def _content(location: str, id_: str, values: Mapping[str, Any], images: ImageSt
     if isinstance(image, str):
         return CorpusRow(location, id_, {**content, "image": image}, Path(image))
     return CorpusRow(location, id_, {**content, "image": image} if image is not None else content)
+
+
+def _text_of(item: EmbedderInput) -> str | None:
+    if isinstance(item, Item):
+        return item.text
+    fields = item if isinstance(item, Mapping) else {}
+    return " ".join(str(fields[name]) for name in ("title", "text") if name in fields) or None
+
+
+def _picture_of(item: EmbedderInput) -> str | None:
+    """sha256 of the picture that a row holds or that a store has under this very name."""
+    if isinstance(item, Item):
+        return item.image
+    image = item.get("image") if isinstance(item, Mapping) else None
+    return None if image is None else sha256_bytes(image)
+
+
+def _digest(text: str | None, picture: str | None) -> bytes:
+    return bytes.fromhex(sha256_json([text, picture]))
 
 
 def _require_unique(table: Table, digests: np.ndarray[Any, np.dtype[np.uint64]]) -> None:

@@ -1,13 +1,15 @@
 """A folder of vectors read back: shard by shard, each file checked against its companions.
 
 Per shard there are ``ids-00007.parquet`` and ``vectors-00007.npy`` (memory-mappable), and ``skipped-00007.json`` where
-rows could not be embedded. Knows the layout and what must agree; not how vectors are made.
+rows could not be embedded. They lie beside ``job.json``, or below it where that says: it is replaced by one rename, so
+a folder that is updated holds the whole of one version at any instant. Knows the layout and what must agree; not how
+vectors are made.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +19,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
+from gme_data.digests import sha256_json
 from gme_data.errors import FoundryError
 from gme_data.file_digests import file_digest
 from gme_data.parquet import UNREADABLE
@@ -34,11 +37,14 @@ IDS_SCHEMA = pa.schema(
         pa.field("sha256", pa.string()),
         pa.field("bytes", pa.int64()),
         pa.field("ctime_ns", pa.int64()),
+        pa.field("content", pa.binary(32)),
     ]
 )
-"""The ids of a shard, and of each row whose picture is a file of its own what that file was when it was read."""
+"""The ids of a shard, the digest of what each row holds (`CorpusRow.content`), and of each row whose picture is a file
+of its own what that file was when it was read."""
 _JOB_KEY = b"job"
 _VECTORS_KEY = b"vectors"
+_ROWS_KEY = b"rows"
 _AGAIN = "Run the same `gme embed` again: it makes what is missing or damaged, and nothing else."
 
 
@@ -58,11 +64,21 @@ _SKIPPED = TypeAdapter(list[SkippedRow])
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """Ids and memory-mapped vectors [m, d] of a shard; `path` is the file of the vectors."""
+    """A shard.
+
+    Attributes:
+        path: The file of the vectors.
+        ids: Of the rows.
+        vectors: [m, d], memory-mapped.
+        contents: sha256 of what each row holds, [m]; None in folders of earlier versions, which do not note it.
+        digest: Of vectors, ids and contents; None in folders of earlier versions.
+    """
 
     path: Path
     ids: list[str]
     vectors: Vectors
+    contents: list[bytes] | None = None
+    digest: str | None = None
 
     def require_finite(self) -> None:
         """Read all vectors.
@@ -76,6 +92,24 @@ class Shard:
                 f"{self.path} is damaged: the vector of '{self.ids[bad[0]]}' is not finite.",
                 hint=f"Delete {self.path.name} and run the same `gme embed` again.",
             )
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """All shards of a folder, of one version of it."""
+
+    job: Job
+    shards: list[Shard]
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the job and of every shard."""
+        return sha256_json([self.job.digest(), [shard.digest for shard in self.shards]])
+
+
+def shards_folder(folder: Path, job: Job) -> Path:
+    """Where the shards of a folder of vectors are, by its `job`; what the paths below are given."""
+    return folder / job.shards_in
 
 
 def vectors_path(folder: Path, number: int) -> Path:
@@ -107,15 +141,34 @@ def open_vectors(folder: Path) -> Iterator[tuple[list[str], Vectors]]:
     return ((shard.ids, shard.vectors) for shard in open_shards(folder))
 
 
+def open_index(folder: Path) -> Index:
+    """All shards of a folder at once, and so of one version, even if it is updated meanwhile.
+
+    Raises:
+        FoundryError: As `open_vectors`.
+    """
+    while True:
+        job = read_job(folder)
+        try:
+            return Index(job, list(_open_shards(folder, job)))
+        except (FoundryError, OSError):
+            if read_job(folder) == job:
+                raise
+
+
 def open_shards(folder: Path) -> Iterator[Shard]:
-    """All shards of a folder. As `open_vectors`."""
-    job = read_job(folder)
-    there = sum(1 for _ in folder.glob("vectors-*.npy"))
+    """All shards of a folder, one after the other. As `open_vectors`."""
+    return _open_shards(folder, read_job(folder))
+
+
+def _open_shards(folder: Path, job: Job) -> Iterator[Shard]:
+    place = shards_folder(folder, job)
+    there = sum(1 for _ in place.glob("vectors-*.npy"))
     # The first that is missing ends the search: a damaged record may speak of any number of shards.
-    first = next((number for number in range(shard_count(job)) if not vectors_path(folder, number).exists()), None)
+    first = next((number for number in range(shard_count(job)) if not vectors_path(place, number).exists()), None)
     if first is not None:
         raise FoundryError(
-            f"{folder}: shards are missing: {there} of {shard_count(job)} are there, the first that is not is number "
+            f"{place}: shards are missing: {there} of {shard_count(job)} are there, the first that is not is number "
             f"{first}.",
             hint=_AGAIN,
         )
@@ -124,34 +177,26 @@ def open_shards(folder: Path) -> Iterator[Shard]:
 
 
 def open_shard(folder: Path, job: Job, number: int) -> Shard:
-    """One shard.
+    """One shard of a folder of vectors.
 
     Raises:
         FoundryError: One of its files is damaged, or they do not fit each other or the `job`.
     """
-    path = vectors_path(folder, number)
-    noted = _noted(folder, number)
+    place = shards_folder(folder, job)
+    path = vectors_path(place, number)
+    noted = _noted(place, number)
     if noted.get(_JOB_KEY) != job.digest():
         raise FoundryError(f"{path} was made by another job than {folder / JOB} says.", hint=_AGAIN)
-    try:
-        vectors = open_npy(path)
-    except FoundryError as error:
-        raise FoundryError(str(error), hint=_AGAIN) from error
-    if vectors.dtype != job.dtype or vectors.ndim != 2 or vectors.shape[1] != job.model.dimension:
-        raise FoundryError(
-            f"{path} is damaged: it holds {vectors.dtype} {list(vectors.shape)}, "
-            f"{folder / JOB} says {job.dtype} of size {job.model.dimension}.",
-            hint=_AGAIN,
-        )
-    ids: list[str] = read_ids(folder, number, ["id"]).column("id").to_pylist()
+    vectors = _open_vectors(path, job)
+    ids, contents = _read_rows(place, number, noted)
     if len(ids) != len(vectors):
         raise FoundryError(
-            f"{path} and {ids_path(folder, number).name} do not belong together: {len(vectors)} vectors, "
+            f"{path} and {ids_path(place, number).name} do not belong together: {len(vectors)} vectors, "
             f"{len(ids)} ids.",
             hint=_AGAIN,
         )
     rows = min(job.shard_rows, job.corpus.rows - number * job.shard_rows)
-    skipped = len(read_skipped(folder, number))
+    skipped = len(read_skipped(place, number))
     if len(ids) + skipped != rows:
         raise FoundryError(
             f"{path} is of another corpus: {len(ids)} vectors and {skipped} skipped rows, expected {rows} rows.",
@@ -160,15 +205,46 @@ def open_shard(folder: Path, job: Job, number: int) -> Shard:
     # Folders of earlier versions have no digest of their vectors.
     if noted.get(_VECTORS_KEY, "") not in ("", file_digest(path, across_runs=True)):
         raise FoundryError(
-            f"{path} is damaged or another file: it has not the digest that {ids_path(folder, number).name} notes.",
+            f"{path} is damaged or another file: it has not the digest that {ids_path(place, number).name} notes.",
             hint=_AGAIN,
         )
-    return Shard(path, ids, vectors)
+    whole = contents is not None and _VECTORS_KEY in noted
+    return Shard(path, ids, vectors, contents, noted[_VECTORS_KEY] + noted[_ROWS_KEY] if whole else None)
 
 
-def ids_schema(job: Job, vectors: str) -> pa.Schema:
-    """`IDS_SCHEMA` with the digests of the job that makes the shard and of its file of vectors."""
-    return IDS_SCHEMA.with_metadata({_JOB_KEY: job.digest(), _VECTORS_KEY: vectors})
+def _open_vectors(path: Path, job: Job) -> Vectors:
+    try:
+        vectors: Vectors = open_npy(path)
+    except FoundryError as error:
+        raise FoundryError(str(error), hint=_AGAIN) from error
+    if vectors.dtype != job.dtype or vectors.ndim != 2 or vectors.shape[1] != job.model.dimension:
+        raise FoundryError(
+            f"{path} is damaged: it holds {vectors.dtype} {list(vectors.shape)}, "
+            f"{JOB} says {job.dtype} of size {job.model.dimension}.",
+            hint=_AGAIN,
+        )
+    return vectors
+
+
+def _read_rows(place: Path, number: int, noted: Mapping[bytes, str]) -> tuple[list[str], list[bytes] | None]:
+    """Ids and contents of a shard; no contents where earlier versions noted none."""
+    if _ROWS_KEY not in noted:
+        return read_ids(place, number, ["id"]).column("id").to_pylist(), None
+    ids, contents = (column.to_pylist() for column in read_ids(place, number, ["id", "content"]).columns)
+    if rows_digest(ids, contents) != noted[_ROWS_KEY]:
+        path = ids_path(place, number)
+        raise FoundryError(f"{path} is damaged: its rows have not the digest that it notes.", hint=_AGAIN)
+    return ids, contents
+
+
+def rows_digest(ids: Sequence[str], contents: Sequence[bytes | None]) -> str:
+    """sha256 of the ids of a shard and of what its rows hold."""
+    return sha256_json([list(ids), [content and content.hex() for content in contents]])
+
+
+def ids_schema(job: Job, vectors: str, rows: str) -> pa.Schema:
+    """`IDS_SCHEMA` with the digests of the job that makes the shard, of its file of vectors and of its rows."""
+    return IDS_SCHEMA.with_metadata({_JOB_KEY: job.digest(), _VECTORS_KEY: vectors, _ROWS_KEY: rows})
 
 
 def _noted(folder: Path, number: int) -> dict[bytes, str]:

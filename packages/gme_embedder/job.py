@@ -13,6 +13,7 @@ from pydantic import Field
 
 from gme_data.digests import sha256_json
 from gme_data.errors import FoundryError
+from gme_data.journal import atomic_write
 from gme_data.settings import Frozen
 from gme_data.structured import StructureError, read_json
 from gme_embedder.config import InputConfig
@@ -71,15 +72,19 @@ class Job(Frozen):
     """Rows of a shard."""
     dtype: StoredDtype = "float32"
     """Of the vectors on disk."""
+    shards_in: str = Field(default=".", pattern=r"^(\.|shards-[0-9a-f]{16})$")
+    """Folder of the shards, below that of this record: ``.``, or the one that the last update made. Never compared."""
 
     def digest(self) -> str:
         """sha256 of what decides a vector; every shard carries it, so shards of two jobs are never taken for one."""
-        return sha256_json(self.model_dump(mode="json", exclude={"model": {"name", "revision", "family"}}))
+        ignored = {"model": {"name", "revision", "family"}, "shards_in": True}
+        return sha256_json(self.model_dump(mode="json", exclude=ignored))
 
     def has_retrained_model(self, noted: Job) -> bool:
         """Whether this is the job `noted` with another model under the same name, and differs in nothing else."""
         known = {name: getattr(noted.model, name) for name in ("digest", "revision", "family")}
-        renamed = self.model_copy(update={"model": self.model.model_copy(update=known)})
+        model = self.model.model_copy(update=known)
+        renamed = self.model_copy(update={"model": model, "shards_in": noted.shards_in})
         return self.model.digest != noted.model.digest and renamed == noted
 
 
@@ -125,21 +130,18 @@ def read_job(folder: Path) -> Job:
         raise FoundryError(f"{path} is damaged: {error.reason}", hint=_EMBED_AGAIN) from error
 
 
+def write_job(folder: Path, job: Job) -> None:
+    """Write the ``job.json`` of a folder of vectors, by one rename."""
+    atomic_write(folder / JOB, job.model_dump_json(indent=1).encode())
+
+
 def require_same_job(folder: Path, noted: Job, job: Job) -> None:
     """Check that the vectors in `folder`, made by the job `noted`, may be completed by `job`.
 
     Raises:
         FoundryError: They may not; names what differs, with both values.
     """
-    changes = {
-        **_changed_files(noted.corpus.files, job.corpus.files),
-        **model_changes(noted.model, job.model),
-        **{
-            name: f"{getattr(noted, name)!r} in the folder, now {getattr(job, name)!r}"
-            for name in ("precision", "instruction", "dtype")
-            if getattr(noted, name) != getattr(job, name)
-        },
-    }
+    changes = {**_changed_files(noted.corpus.files, job.corpus.files), **_maker_changes(noted, job)}
     if changes:
         lines = [f"  {name}: {change}" for name, change in changes.items()]
         raise FoundryError(
@@ -151,6 +153,32 @@ def require_same_job(folder: Path, noted: Job, job: Job) -> None:
             f"{folder} is cut into shards of {noted.shard_rows} rows, not of {job.shard_rows}; nothing else differs.",
             hint=f"Give --shard-rows {noted.shard_rows} to go on, or another --output.",
         )
+
+
+def require_same_maker(folder: Path, noted: Job, job: Job) -> None:
+    """Check that `job` would give what it shares with the job `noted`, of which `folder` is, the same vectors.
+
+    Raises:
+        FoundryError: Another model, its inputs, instruction or precision; names what differs, with both values.
+    """
+    changes = _maker_changes(noted, job)
+    if changes:
+        lines = [f"  {name}: {change}" for name, change in changes.items()]
+        raise FoundryError(
+            "\n".join([f"{folder} can't be updated: {', '.join(changes)} differ(s).", *lines]),
+            hint="Old and new vectors would not be comparable: embed the whole corpus anew, without --update, into "
+            "another folder.",
+        )
+
+
+def _maker_changes(noted: Job, job: Job) -> dict[str, str]:
+    """What differs beside the corpus, by name, with both values."""
+    settings = {
+        name: f"{getattr(noted, name)!r} in the folder, now {getattr(job, name)!r}"
+        for name in ("precision", "instruction", "dtype")
+        if getattr(noted, name) != getattr(job, name)
+    }
+    return {**model_changes(noted.model, job.model), **settings}
 
 
 def model_changes(noted: ModelIdentity, model: ModelIdentity) -> dict[str, str]:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 _READERS = 8
 """Files read at once: over a network most of the time is waiting."""
@@ -27,14 +28,18 @@ class PictureFile:
 
     def unchanged(self, path: Path) -> bool:
         """Whether the file still has the content that was read. Read again only where size or time differ."""
-        try:
-            stat = path.stat()
-        except OSError:
-            return False
-        if (stat.st_size, stat.st_ctime_ns) == (self.bytes, self.ctime_ns):
+        if self.untouched(path):
             return True
         now = read_picture_file(path)
         return now is not None and now.sha256 == self.sha256
+
+    def untouched(self, path: Path) -> bool:
+        """Whether the file has the size and the time that it had; False for one that is gone."""
+        try:
+            stat = path.stat()
+        except (OSError, ValueError):  # a path may hold a NUL
+            return False
+        return (stat.st_size, stat.st_ctime_ns) == (self.bytes, self.ctime_ns)
 
 
 def read_picture_file(path: Path) -> PictureFile | None:
@@ -48,13 +53,25 @@ def read_picture_file(path: Path) -> PictureFile | None:
     return PictureFile(digest, stat.st_size, stat.st_ctime_ns)
 
 
-def read_picture_files(paths: Iterable[Path]) -> dict[Path, PictureFile]:
-    """Each distinct file once, several at a time; those that can't be read are left out."""
+def read_picture_files(
+    paths: Iterable[Path], known: Mapping[Path, PictureFile] = MappingProxyType({})
+) -> dict[Path, PictureFile]:
+    """Each distinct file once, several at a time; those that can't be read are left out.
+
+    Args:
+        paths: The files.
+        known: What some of them were before; one that is untouched since is not read again.
+    """
     distinct = list(dict.fromkeys(paths))
     if not distinct:
         return {}
+
+    def read(path: Path) -> PictureFile | None:
+        before = known.get(path)
+        return before if before and before.untouched(path) else read_picture_file(path)
+
     with ThreadPoolExecutor(_READERS) as threads:
-        files = threads.map(read_picture_file, distinct)
+        files = threads.map(read, distinct)
         return {path: file for path, file in zip(distinct, files, strict=True) if file is not None}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from support.old_vectors import forget_digests
 from gme_data.digests import sha256_file
 from gme_data.errors import FoundryError
 from gme_embedder.config import InputConfig
-from gme_embedder.folder import ids_schema, open_shards, open_vectors
+from gme_embedder.folder import ids_schema, open_shards, open_vectors, rows_digest
 from gme_embedder.job import JOB, CorpusIdentity, Job, ModelIdentity
 from gme_embedder.npy import open_npy, write_npy
 
@@ -26,7 +27,9 @@ JOB_OF_FIVE = Job(corpus=CorpusIdentity(files={".": "1" * 64}, rows=5), model=MO
 
 def write_ids(path: Path, ids: list[str], job: Job = JOB_OF_FIVE) -> None:
     digest = sha256_file(path.with_name(path.stem.replace("ids", "vectors") + ".npy"))
-    pq.write_table(pa.Table.from_pylist([{"id": row_id} for row_id in ids], ids_schema(job, digest)), path)
+    rows = [{"id": row_id, "content": sha256(row_id.encode()).digest()} for row_id in ids]
+    schema = ids_schema(job, digest, rows_digest(ids, [row["content"] for row in rows]))
+    pq.write_table(pa.Table.from_pylist(rows, schema), path)
 
 
 @pytest.fixture
