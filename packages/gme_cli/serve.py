@@ -14,9 +14,7 @@ from gme_data.errors import FoundryError
 from gme_serve.config import Batching, Limits, checked_keys
 
 if TYPE_CHECKING:
-    from gme_embedder.embedder import Embedder
-    from gme_embedder.job import ModelIdentity
-    from gme_serve.corpus import Corpus
+    from gme_serve.live import LiveCorpus
 
 _COMMON, _LIMITS, _BATCHING = Common(), Limits(), Batching()
 
@@ -29,6 +27,7 @@ def serve(
     corpus: Path | None = None,
     source: Path | None = None,
     images: Path | None = None,
+    watch_seconds: float = 5.0,
     host: str = "127.0.0.1",
     port: int = 8000,
     allowed_host: tuple[str, ...] = (),
@@ -55,6 +54,8 @@ def serve(
         The tables that were embedded: what the page shows of the items.
     images
         Folder of images-*.parquet in which the image ids of the source are looked up.
+    watch_seconds
+        How often to see whether `gme embed --update` has published a new version of the corpus, which is then served.
     host
         Where to listen. 0.0.0.0 lets other machines in, and needs an API key.
     port
@@ -72,6 +73,8 @@ def serve(
     keys = checked_keys(api_key)
     if (source and not corpus) or (images and not source):
         raise FoundryError("--source needs --corpus, and --images needs --source.", hint="Give them together.")
+    if not watch_seconds > 0:
+        raise FoundryError(f"--watch-seconds {watch_seconds}: expected more than 0.")
     _, folder = find_model(model, common)
     served = name or (Path(model).resolve().name if Path(model).is_dir() else model)
     if corpus:
@@ -92,36 +95,27 @@ def serve(
     from gme_embedder.job import identify_model, precision_notes
     from gme_embedder.locate import locate
     from gme_serve.app import create_app
+    from gme_serve.live import CorpusPlace, LiveCorpus
     from gme_serve.service import Service
 
     located = locate(folder)
     embedder = Embedder.load(located, device=device, dtype=dtype, inputs=inputs)
     found = None
     if corpus:
-        found = _open_corpus(embedder, identify_model(embedder, model), corpus, source, images)
-        for note in precision_notes(found.job.precision, dtype):
+        place = CorpusPlace(corpus, identify_model(embedder, model), source, images)
+        found = LiveCorpus.open(place, embedder, watch_seconds)
+        for note in precision_notes(found.current.job.precision, dtype):
             sys.stderr.write(f"{note}\n")
     service = Service(served, embedder, limits, batching)
     app = create_app(service, found, keys, [*hosts, Host(host.lower(), opened.getsockname()[1])])
-    run(app, service, opened, lambda: _announce(address(host, opened), served, found, common))
+    run(app, service, opened, lambda: _announce(address(host, opened), served, found, common), found)
 
 
-def _open_corpus(
-    embedder: Embedder, model: ModelIdentity, corpus: Path, source: Path | None, images: Path | None
-) -> Corpus:
-    from gme_embedder.job import read_job
-    from gme_serve.corpus import Corpus, require_model
-
-    require_model(corpus, read_job(corpus), model)
-    found = Corpus.open(corpus, source, images)
-    found.check_made_by(embedder)
-    return found
-
-
-def _announce(url: str, served: str, corpus: Corpus | None, common: Common) -> None:
-    items = len(corpus.ids) if corpus else None
+def _announce(url: str, served: str, corpus: LiveCorpus | None, common: Common) -> None:
+    items = len(corpus.current.ids) if corpus else None
     if common.json:
-        print_json({"url": url, "model": served, "items": items})
+        index = corpus.current.index if corpus else None
+        print_json({"url": url, "model": served, "items": items, "index": index})
     else:
         say(f"{served} at {url}" + (f", searching {items:,} items" if items is not None else ""))
     sys.stdout.flush()  # whoever started this in a pipe waits for the line

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
@@ -10,14 +11,14 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.responses import JSONResponse, Response
 
 from gme_serve import embeddings, errors, page, searching
-from gme_serve.corpus import Corpus
 from gme_serve.gate import BodyLimit, Host, HostsAllowed, KeyRequired
+from gme_serve.live import LiveCorpus
 from gme_serve.metrics import Counted
 from gme_serve.service import Service
 
 
 def create_app(
-    service: Service, corpus: Corpus | None = None, keys: Sequence[str] = (), hosts: Sequence[Host] = ()
+    service: Service, corpus: LiveCorpus | None = None, keys: Sequence[str] = (), hosts: Sequence[Host] = ()
 ) -> FastAPI:
     """The ASGI application.
 
@@ -31,7 +32,10 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         service.start()
+        watching = asyncio.create_task(corpus.watch(service)) if corpus else None
         yield
+        if watching:
+            watching.cancel()
         await service.stop()
 
     # The interactive documentation would be fetched from elsewhere; the schema itself stays.
@@ -49,7 +53,7 @@ def create_app(
     return app
 
 
-def _add_state(app: FastAPI, service: Service, corpus: Corpus | None, *, key_required: bool) -> None:
+def _add_state(app: FastAPI, service: Service, corpus: LiveCorpus | None, *, key_required: bool) -> None:
     html, headers = page.read()
 
     @app.get("/", include_in_schema=False)
@@ -63,7 +67,8 @@ def _add_state(app: FastAPI, service: Service, corpus: Corpus | None, *, key_req
             "ready": service.ready,
             "model": service.name,
             "dimension": service.dimension,
-            "corpus": len(corpus.ids) if corpus else None,
+            "corpus": len(corpus.current.ids) if corpus else None,
+            "index": corpus.current.index if corpus else None,
             "key_required": key_required,
         }
         return JSONResponse(state, 200 if service.ready else 503)

@@ -1,30 +1,37 @@
-"""What the rows of a corpus hold, for showing: title, text and picture, read from its tables when asked for.
+"""What the rows of a corpus hold, for showing: title, text and picture, read when asked for from copies of its tables.
 
-Rows are joined to vectors by their place, and every id on the way is compared. Of a row only its place is in memory.
-For one thread at a time. Knows the tables of a corpus; not their vectors.
+The tables themselves may be written anew at any time, for the next version of the corpus. The copies are files without
+a name, so they are gone with whoever has them open, however that ends. Rows are joined to vectors by their place, and
+every id on the way is compared. Of a row only its place is in memory. For one thread at a time. Knows the tables of a
+corpus; not their vectors.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from tempfile import TemporaryFile
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gme_data.cells import CellError, picture_cell, text_cell
+from gme_data.digests import sha256_bytes, sha256_file
 from gme_data.errors import FoundryError
+from gme_data.file_digests import file_version
 from gme_data.images import ImageStore
-from gme_data.tables import Row, RowError, Table
-from gme_embedder.corpus_rows import CONTENT, open_corpus, read_id
+from gme_data.tables import Row, RowError, TableFile
+from gme_embedder.corpus_rows import CONTENT, file_names, open_corpus, read_id
 from gme_embedder.folder import SkippedRow
 
 _CACHED_CHUNKS = 32
 _ROW_GROUP_ROWS = 1024
+_BLOCK = 2**20
 _HINT = "Give the tables that `gme embed` was given as --input, as they were then."
 _COPY_SCHEMA = pa.schema(
     [
@@ -47,23 +54,32 @@ class Catalogue:
     """The rows that have vectors, in the order of those.
 
     Args:
-        source: The corpus that was embedded: a table, or a folder of them. Tables other than Parquet are copied into
-            a temporary one that lives as long as this object.
+        source: The corpus that was embedded: a table, or a folder of them.
         ids: Of the vectors, in order.
         skipped: Rows of the corpus that have no vector, in order.
         images: Where image ids are looked up.
+        pictures: sha256 of each row's picture, where that is a file of its own.
+
+    Attributes:
+        digests: sha256 of the tables that were copied, by `file_names`.
 
     Raises:
         FoundryError: No corpus at `source`, or its rows are not those that were embedded; names the first that isn't.
     """
 
     def __init__(
-        self, source: Path, ids: Iterable[str], skipped: Iterable[SkippedRow], images: ImageStore | None = None
+        self,
+        source: Path,
+        ids: Iterable[str],
+        skipped: Iterable[SkippedRow],
+        images: ImageStore | None = None,
+        pictures: Sequence[str | None] = (),
     ) -> None:
         self.table = open_corpus(source)
-        self._images = images
-        self._folder = TemporaryDirectory(prefix="gme-serve-")
-        self._files = [pq.ParquetFile(path) for path in _as_parquet(self.table, Path(self._folder.name))]
+        self._images, self._pictures = images, pictures
+        copies = [_copied(file) for file in self.table.files]
+        self._files = [pq.ParquetFile(copy) for copy, _ in copies]
+        self.digests = dict(zip(file_names(self.table), (digest for _, digest in copies), strict=True))
         self._places = self._join(ids, skipped)
         self._cache: OrderedDict[tuple[int, int, str], pa.ChunkedArray] = OrderedDict()
 
@@ -83,7 +99,7 @@ class Catalogue:
         """Encoded bytes of a row's picture; None where it has none.
 
         Raises:
-            FoundryError: The row's path or image id leads nowhere; as `text`.
+            FoundryError: The row's path or image id leads nowhere, or to another picture than was embedded; as `text`.
         """
         image = self._image(row)
         if image is None or isinstance(image, bytes):
@@ -91,13 +107,18 @@ class Catalogue:
         if self._images is not None and image in self._images:
             return self._images.read(image)
         try:
-            return Path(image).read_bytes()
+            data = Path(image).read_bytes()
         except (OSError, ValueError) as error:  # a path may hold a NUL
             reason = error.strerror if isinstance(error, OSError) else error
             raise FoundryError(
                 f"The picture of row {row} can't be read: {reason}.",
                 hint="Image ids are looked up in --images; paths count from the folder the server was started in.",
             ) from error
+        if self._pictures and self._pictures[row] not in (None, sha256_bytes(data)):
+            raise FoundryError(
+                f"The picture of row {row} was changed since it was embedded.", hint="Run `gme embed --update`."
+            )
+        return data
 
     def _join(self, ids: Iterable[str], skipped: Iterable[SkippedRow]) -> np.ndarray[Any, np.dtype[np.int32]]:
         """Places [n, 3] of the rows with vectors."""
@@ -157,26 +178,42 @@ class Catalogue:
             ) from error
 
 
-def _as_parquet(table: Table, folder: Path) -> Iterator[Path]:
-    """For each file of a table one that single rows can be read from: itself, or a copy in `folder`."""
-    for number, file in enumerate(table.files):
-        if file.format == "parquet":
-            yield file.path
-            continue
-        path = folder / f"{number}.parquet"
-        with pq.ParquetWriter(path, _COPY_SCHEMA, compression="zstd") as writer:
-            batch: list[dict[str, Any]] = []
-            for row in file.rows(CONTENT):
-                batch.append(_copied(row))
-                if len(batch) == _ROW_GROUP_ROWS:
-                    writer.write_table(pa.Table.from_pylist(batch, _COPY_SCHEMA))
-                    batch = []
-            if batch:
-                writer.write_table(pa.Table.from_pylist(batch, _COPY_SCHEMA))
-        yield path
+def _copied(file: TableFile) -> tuple[IO[bytes], str]:
+    """A Parquet file that single rows can be read from, of what a table holds now, and the table's sha256.
+
+    Raises:
+        FoundryError: The table is written at the moment.
+    """
+    copy = TemporaryFile(prefix="gme-serve-")  # noqa: SIM115 - open as long as the catalogue
+    before = file_version(file.path)
+    if file.format == "parquet":
+        digest = _copy(file.path, copy)
+    else:
+        _convert(file, copy)
+        digest = sha256_file(file.path)
+    if file_version(file.path) != before:
+        raise FoundryError(f"{file.path} was changed while it was read.", hint="Try again when it is written.")
+    copy.seek(0)
+    return copy, digest
 
 
-def _copied(row: Row | RowError) -> dict[str, Any]:
+def _copy(path: Path, copy: IO[bytes]) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as handle:
+        while block := handle.read(_BLOCK):
+            digest.update(block)
+            copy.write(block)
+    return digest.hexdigest()
+
+
+def _convert(file: TableFile, copy: IO[bytes]) -> None:
+    rows = map(_shown, file.rows(CONTENT))
+    with pq.ParquetWriter(copy, _COPY_SCHEMA, compression="zstd") as writer:
+        while batch := list(islice(rows, _ROW_GROUP_ROWS)):
+            writer.write_table(pa.Table.from_pylist(batch, _COPY_SCHEMA))
+
+
+def _shown(row: Row | RowError) -> dict[str, Any]:
     """What a row holds; nothing for one that was skipped because it holds something else."""
     if isinstance(row, RowError):
         return {}

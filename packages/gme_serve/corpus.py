@@ -8,19 +8,17 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gme_data.errors import FoundryError
 from gme_data.images import ImageStore, decode_rgb
-from gme_data.tables import Table
-from gme_embedder.corpus_rows import digest_files
 from gme_embedder.embedder import Embedder
-from gme_embedder.folder import Vectors, open_shards, read_skipped, shard_count
+from gme_embedder.folder import Vectors, open_index, read_ids, read_skipped, shard_count, shards_folder
 from gme_embedder.index import search_shards
-from gme_embedder.job import Job, ModelIdentity, model_changes, read_job
+from gme_embedder.job import Job, ModelIdentity, model_changes
 from gme_serve.catalogue import Catalogue
 
 _SNIPPET = 400
@@ -43,9 +41,18 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """Vectors by shard, ids by row, what they were made of, and the catalogue if there is one."""
+    """One version of an embedded corpus.
+
+    Attributes:
+        job: What made the vectors.
+        index: Digest of all of them, and of what they were made of.
+        shards: The vectors.
+        ids: By row.
+        catalogue: What the rows hold, if their tables were given.
+    """
 
     job: Job
+    index: str
     shards: list[Vectors]
     ids: list[str]
     catalogue: Catalogue | None
@@ -62,19 +69,13 @@ class Corpus:
         Raises:
             FoundryError: No, incomplete or damaged vectors, or a source that is not what they were made of.
         """
-        job = read_job(folder)
+        opened = open_index(folder)
         ids: list[str] = []
-        shards = []
-        for shard in open_shards(folder):
+        for shard in opened.shards:
             shard.require_finite()
             ids += shard.ids
-            shards.append(shard.vectors)
-        if source is None:
-            return cls(job, shards, ids, None)
-        skipped = [row for number in range(shard_count(job)) for row in read_skipped(folder, number)]
-        catalogue = Catalogue(source, ids, skipped, ImageStore([images]) if images else None)
-        _require_source(job, catalogue.table)
-        return cls(job, shards, ids, catalogue)
+        catalogue = _catalogue(folder, opened.job, ids, source, images) if source else None
+        return cls(opened.job, opened.digest, [shard.vectors for shard in opened.shards], ids, catalogue)
 
     def check_made_by(self, embedder: Embedder) -> None:
         """Check that `embedder` gives what the folder holds: by embedding the first row of the catalogue again.
@@ -82,13 +83,30 @@ class Corpus:
         Raises:
             FoundryError: It does not.
         """
+        item = self.first_item()
+        if item:
+            self.check_first(embedder.encode([item], self.job.instruction)[0])
+
+    def first_item(self) -> dict[str, Any] | None:
+        """What the first row holds, for the embedder; None for an empty corpus, or without a catalogue.
+
+        Raises:
+            FoundryError: Its picture can't be read.
+        """
         if self.catalogue is None or not self.ids:
-            return
+            return None
         title, text = self.catalogue.text(0)
         row = {"title": title, "text": text, "image": self.catalogue.picture(0)}
-        item = {name: value for name, value in row.items() if value is not None}
+        return {name: value for name, value in row.items() if value is not None}
+
+    def check_first(self, vector: NDArray[np.float32]) -> None:
+        """Check that this vector [d], which the model gave the first row, is that of the folder.
+
+        Raises:
+            FoundryError: It is not.
+        """
         first = next(shard[0] for shard in self.shards if len(shard))
-        cosine = float(embedder.encode([item], self.job.instruction)[0] @ first)
+        cosine = float(vector @ first)
         if cosine < _SAME:
             raise FoundryError(
                 f"The model gives '{self.ids[0]}' another vector than the folder holds (cosine {cosine:.2f}): "
@@ -126,6 +144,15 @@ class Corpus:
         return Hit(row, id_, score, title, text and _snippet(text), self.catalogue.has_picture(row))
 
 
+def _catalogue(folder: Path, job: Job, ids: list[str], source: Path, images: Path | None) -> Catalogue:
+    place, numbers = shards_folder(folder, job), range(shard_count(job))
+    skipped = [row for number in numbers for row in read_skipped(place, number)]
+    pictures = [digest for number in numbers for digest in read_ids(place, number, ["sha256"]).column(0).to_pylist()]
+    catalogue = Catalogue(source, ids, skipped, ImageStore([images]) if images else None, pictures)
+    _require_source(job, catalogue)
+    return catalogue
+
+
 def _snippet(text: str) -> str:
     words = " ".join(text[: 2 * _SNIPPET].split())
     return words if len(words) <= _SNIPPET else words[: _SNIPPET - 1].rstrip() + "…"
@@ -146,13 +173,13 @@ def require_model(folder: Path, job: Job, model: ModelIdentity) -> None:
         )
 
 
-def _require_source(job: Job, table: Table) -> None:
+def _require_source(job: Job, catalogue: Catalogue) -> None:
     """Check that the tables hold what was embedded; their ids were compared before."""
-    files = digest_files(table)
-    changed = next((name for name in files if files[name] != job.corpus.files.get(name)), None)
+    digests, path = catalogue.digests, catalogue.table.path
+    changed = next((name for name in digests if digests[name] != job.corpus.files.get(name)), None)
     if changed is not None:
         raise FoundryError(
-            f"--source {table.path if changed == '.' else table.path / changed} was changed since it was embedded: "
+            f"--source {path if changed == '.' else path / changed} was changed since it was embedded: "
             "its texts or pictures are not those of the vectors.",
-            hint="Give the tables as they were, or embed the corpus again.",
+            hint="Give the tables as they were, or run `gme embed --update`.",
         )

@@ -29,6 +29,15 @@ class Metrics:
         self.batch_tokens = Histogram(
             "gme_batch_tokens", "Tokens computed together.", buckets=_TOKENS, registry=self.registry
         )
+        self.corpus_items = Gauge("gme_corpus_items", "Items that are searched.", registry=self.registry)
+        self.corpus_updates = Counter(
+            "gme_corpus_updates",
+            "New versions of the corpus, by what became of them.",
+            ("result",),
+            registry=self.registry,
+        )
+        for result in ("served", "refused"):
+            self.corpus_updates.labels(result)
 
 
 class Counted:

@@ -15,6 +15,7 @@ from gme_serve.corpus import Corpus, Hit
 from gme_serve.errors import ApiError
 from gme_serve.fair import FairThreads
 from gme_serve.gate import client_of
+from gme_serve.live import LiveCorpus
 from gme_serve.prepare import Part
 from gme_serve.routes import bounded_route, ticket_of
 from gme_serve.service import Service
@@ -23,7 +24,7 @@ _log = logging.getLogger(__name__)
 _HITS = 24
 
 
-def router(service: Service, corpus: Corpus | None) -> APIRouter:
+def router(service: Service, corpus: LiveCorpus | None) -> APIRouter:
     """The routes; without a corpus they answer 404 and say how to make one."""
     routes = APIRouter(prefix="/v1", route_class=bounded_route(service))
     # One thread: parquet readers and their caches are not for several.
@@ -31,9 +32,9 @@ def router(service: Service, corpus: Corpus | None) -> APIRouter:
 
     @routes.post("/search")
     async def search(request: Request, body: SearchBody) -> Response:
-        """The nearest items of the corpus."""
+        """The nearest items of the corpus, all of the version that is served when the request comes."""
         ticket = ticket_of(request)
-        opened = _required(corpus)
+        opened = _current(corpus)
         k = _hits(body.k, service.limits.max_hits)
         # An empty box beside a picture is no text: the picture alone is the query.
         part = Part((body.text or "").strip() or None, None, body.image)
@@ -44,13 +45,16 @@ def router(service: Service, corpus: Corpus | None) -> APIRouter:
             _log.error("%s", error)
             message = "The corpus can't be read any more. The server's log has the details."
             raise ApiError(503, message, code="corpus_not_readable") from error
-        data = [_as_dict(rank, hit) for rank, hit in enumerate(found, start=1)]
-        return JSONResponse({"object": "list", "data": data})
+        data = [_as_dict(rank, hit, opened.index) for rank, hit in enumerate(found, start=1)]
+        return JSONResponse({"object": "list", "index": opened.index, "data": data})
 
     @routes.get("/items/{row}/image")
-    async def image(request: Request, row: int) -> Response:
-        """A small version of an item's picture."""
-        opened = _required(corpus)
+    async def image(request: Request, row: int, index: str | None = None) -> Response:
+        """A small version of an item's picture; `index` is that of the search that named the row."""
+        opened = _current(corpus)
+        if index not in (None, opened.index):
+            message = "The corpus was updated since it was searched. Search again."
+            raise ApiError(410, message, code="corpus_updated", param="index")
         try:
             async with service.admission.admit(client_of(request.scope)) as ticket:
                 picture = await thread.run(ticket.client, opened.thumbnail, row)
@@ -65,11 +69,11 @@ def router(service: Service, corpus: Corpus | None) -> APIRouter:
     return routes
 
 
-def _required(corpus: Corpus | None) -> Corpus:
+def _current(corpus: LiveCorpus | None) -> Corpus:
     if corpus is None:
         message = "No corpus is served. Make vectors with `gme embed`, start with `gme serve --corpus FOLDER`."
         raise ApiError(404, message, code="no_corpus")
-    return corpus
+    return corpus.current
 
 
 def _hits(k: int | None, most: int) -> int:
@@ -81,5 +85,6 @@ def _hits(k: int | None, most: int) -> int:
     return k
 
 
-def _as_dict(rank: int, hit: Hit) -> dict[str, Any]:
-    return {"rank": rank, **asdict(hit), "image": f"/v1/items/{hit.row}/image" if hit.image else None}
+def _as_dict(rank: int, hit: Hit, index: str) -> dict[str, Any]:
+    # A row is that of one version: the next one has another item there, which no cache may take for this.
+    return {"rank": rank, **asdict(hit), "image": f"/v1/items/{hit.row}/image?index={index}" if hit.image else None}

@@ -20,6 +20,7 @@ from gme_serve.gate import is_loopback
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+    from gme_serve.live import LiveCorpus
     from gme_serve.service import Service
 
 _ENOUGH = 0.95
@@ -84,7 +85,13 @@ def address(host: str, opened: socket.socket) -> str:
     return f"http://{shown}:{opened.getsockname()[1]}"
 
 
-def run(app: FastAPI, service: Service, opened: socket.socket, announce: Callable[[], None]) -> None:
+def run(
+    app: FastAPI,
+    service: Service,
+    opened: socket.socket,
+    announce: Callable[[], None],
+    corpus: LiveCorpus | None = None,
+) -> None:
     """Serve until SIGTERM or Ctrl-C; what is computed by then is answered, for at most the grace of the service.
 
     Args:
@@ -92,6 +99,7 @@ def run(app: FastAPI, service: Service, opened: socket.socket, announce: Callabl
         service: Behind it.
         opened: From `bind`.
         announce: Called once requests are answered and signals are heeded.
+        corpus: What it searches.
     """
     config = uvicorn.Config(
         app,
@@ -105,9 +113,12 @@ def run(app: FastAPI, service: Service, opened: socket.socket, announce: Callabl
     # uvicorn stops in order, then raises the signal again for whoever handled it before.
     with suppress(KeyboardInterrupt):
         _Drained(config, service, announce).run(sockets=[opened])
-    if service.computing:  # Python would wait for the thread, and nothing can end that but the end of the process
+    # Python would wait for the threads, and nothing can end those but the end of the process.
+    if service.computing:
         sys.stderr.write("Ended while the model computed: the grace was over.\n")
         sys.stderr.flush()
+        os._exit(0)
+    if corpus and corpus.loading:
         os._exit(0)
 
 

@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from gme_data.errors import FoundryError
 from gme_embedder.embedder import Embedder
@@ -19,7 +19,7 @@ from gme_serve.config import Batching, Limits
 from gme_serve.errors import ApiError
 from gme_serve.fair import FairThreads
 from gme_serve.metrics import Metrics
-from gme_serve.prepare import Part, prepare
+from gme_serve.prepare import Part, Prepared, prepare
 
 _PREPARERS = 2
 _ENOUGH = 0.9
@@ -118,6 +118,17 @@ class Service:
         self.metrics.items.inc(len(vectors))
         self.metrics.tokens.inc(tokens)
         return Embedded(vectors, tokens)
+
+    async def embed_alone(self, item: dict[str, Any], instruction: str | None) -> Vectors:
+        """The vector [d] of an item of the server's own, to which no limits apply, between the requests of clients.
+
+        Raises:
+            FoundryError: It can't be embedded.
+        """
+        (planned,) = await asyncio.to_thread(self._preparer.plan, [item], instruction)
+        vectors = await self._batcher.submit(Prepared([item], instruction, [len(planned.item.ids)]))
+        alone: Vectors = vectors[0]
+        return alone
 
     async def in_thread(self, ticket: Ticket, work: Callable[..., _Result], *arguments: object) -> _Result:
         """What `work` returns, computed beside the event loop when it is the turn of the ticket's client."""

@@ -189,16 +189,24 @@ def test_an_empty_corpus_is_served(home, embedder, tmp_path):
     assert corpus.search(embedder.encode(["x"]), 5) == []
 
 
-def test_a_source_that_is_damaged_while_it_is_served_is_an_error_that_is_told(home, embedder, tmp_path):
-    path = tmp_path / "c.parquet"
-    pq.write_table(pa.table({"id": ["a"], "text": ["x" * 5000]}), path, compression=None, use_dictionary=False)
+@pytest.mark.parametrize("suffix", ["parquet", "jsonl"])
+def test_tables_may_be_written_anew_while_they_are_served(home, embedder, tmp_path, suffix):
+    """Hits and pictures stay those of the vectors, until there are vectors of the new tables."""
+    path, picture = tmp_path / f"c.{suffix}", tmp_path / "a.png"
+    picture.write_bytes(png(1))
+    rows = [{"id": name, "text": f"text {name} " + "x" * 5000, "image": str(picture)} for name in "ab"]
+    write_jsonl(path, rows) if suffix == "jsonl" else pq.write_table(pa.Table.from_pylist(rows), path)
     embed(embedder, home, path, tmp_path / "vectors")
     corpus = Corpus.open(tmp_path / "vectors", path)
     size = path.stat().st_size
-    with path.open("r+b") as handle:
-        handle.write(b"PAR1" + b"\xff" * (size - 2000))
-    with pytest.raises(FoundryError, match=r"c.parquet can't be read any more"):
-        corpus.search(embedder.encode(["x"]), 1)
+    with path.open("r+b") as handle:  # in place: what has the file open meets the new bytes
+        handle.write(b"PAR1" + b"\xff" * (size - 8))
+    hits = corpus.search(embedder.encode([row["text"] for row in rows])[1:], 2)
+    assert [(hit.id, hit.text[:6]) for hit in hits] == [("b", "text b"), ("a", "text a")]
+    assert corpus.thumbnail(0)
+    picture.write_bytes(png(2))
+    with pytest.raises(FoundryError, match="picture of row 0 was changed since it was embedded"):
+        corpus.thumbnail(0)
 
 
 def serve(monkeypatch, home, capsys, *arguments: str) -> str:
