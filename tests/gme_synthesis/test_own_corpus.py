@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
+from bad_server import asked_for, serve
+from signal_flags import write
 
 from gme_cli.main import run
 
@@ -81,6 +85,50 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(tmp_path: Path, caps
     assert run(["corpus", "import", *own(tmp_path), "--dry-run"]) == 0
     assert "corpus: run (never made)" in capsys.readouterr().out
     assert not list(tmp_path.iterdir())
+
+
+def test_after_a_change_the_writer_is_asked_for_the_changed_passages_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One passage of 20 is changed, one is new and comes first, one is gone: three requests instead of forty."""
+    example, passages = tmp_path / "own.yaml", tmp_path / "passages.jsonl"
+    shutil.copytree(ROOT / "examples" / "own-corpus", tmp_path, dirs_exist_ok=True)
+    rows = [json.loads(line) for line in passages.read_text(encoding="utf-8").splitlines()][2:22]
+    passages.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    with serve(write) as stub:
+        endpoint = json.dumps({"url": f"{stub.url}/v1", "model": "stub"})
+        flags = ["--config", str(example), "--workspace", str(tmp_path / "work"), "--json"]
+        flags += [
+            "--set",
+            "synthesis.render_pages=false",
+            "--set",
+            "synthesis.writer.kind=endpoint",
+            "--set",
+            f"synthesis.writer.endpoint={endpoint}",
+        ]
+        made = _synthesized(flags, capsys)
+        asked = len(stub.asked)
+        assert asked > 30
+        changed = next(row for row in rows if row["id"] == "K-look")
+        changed["body"] = "The signal flag Kilo is grey and pink. It was painted anew by a sailor with little time."
+        body = "The signal flag Omega is purple and gold. No ship has ever hoisted it, as the code has no such letter."
+        new = {"id": "new", "body": body, "name": "signal flag Omega", "kind": "signal flag", "entity_group": "Omega"}
+        rows = [new, *(row for row in rows if row["id"] != "B-look")]
+        passages.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        again = _synthesized(flags, capsys)
+        texts = {asked_for(one) for one in stub.asked[asked:]}
+    assert again["content"] != made["content"]
+    about = sorted(next(name for name in ("Kilo", "Omega") if name in text) for text in texts)
+    # Of both the passage, and the question about the new flag; that about the old one reads as it did.
+    assert (len(stub.asked) - asked, about) == (3, ["Kilo", "Omega", "Omega"])
+
+
+def _synthesized(flags: list[str], capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    for step in (["corpus", "import"], ["synthesize"]):
+        assert run([*step, *flags]) == 0, capsys.readouterr().err
+        made: dict[str, Any] = json.loads(capsys.readouterr().out)
+        assert not made["reused"]
+    return made
 
 
 def test_the_code_on_the_page_about_synthesis_runs() -> None:
