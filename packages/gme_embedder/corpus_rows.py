@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from gme_data.cells import CellError, id_cell, picture_cell, text_cell
-from gme_data.digests import sha256_bytes, sha256_file, sha256_json
+from gme_data.digests import sha256_bytes, sha256_file
 from gme_data.errors import FoundryError, did_you_mean
 from gme_data.images import ImageStore
 from gme_data.items import Item
@@ -26,6 +26,7 @@ from gme_embedder.sources import EmbedderInput
 CONTENT = ("text", "title", "image")
 _COLUMNS = ("id", *CONTENT)
 _HINT = "Columns: id, and text, title and/or image."
+_NO_PICTURE = "-" * 64
 _ID_HINT = "Every row needs an id of its own: a text or a whole number."
 
 
@@ -63,10 +64,11 @@ class CorpusRow:
         """
         if self.error is not None:
             return None
+        text, picture = _parts(self.item)
         if self.picture is not None:
             file = pictures.get(self.picture)
-            return _digest(_text_of(self.item), file.sha256) if file else None
-        return _digest(_text_of(self.item), _picture_of(self.item))
+            return _digest(text, file.sha256) if file else None
+        return _digest(text, picture)
 
 
 def open_corpus(source: Path) -> Table:
@@ -182,23 +184,19 @@ def _content(location: str, id_: str, values: Mapping[str, Any], images: ImageSt
     return CorpusRow(location, id_, {**content, "image": image} if image is not None else content)
 
 
-def _text_of(item: EmbedderInput) -> str | None:
-    if isinstance(item, Item):
-        return item.text
-    fields = item if isinstance(item, Mapping) else {}
-    return " ".join(str(fields[name]) for name in ("title", "text") if name in fields) or None
-
-
-def _picture_of(item: EmbedderInput) -> str | None:
-    """sha256 of the picture that a row holds or that a store has under this very name."""
-    if isinstance(item, Item):
-        return item.image
-    image = item.get("image") if isinstance(item, Mapping) else None
-    return None if image is None else sha256_bytes(image)
+def _parts(item: EmbedderInput) -> tuple[str | None, str | None]:
+    """Text of a row, and sha256 of the picture that it holds, or that a store has under this very name."""
+    if isinstance(item, dict):
+        text = " ".join(item[name] for name in ("title", "text") if name in item) or None
+        image = item.get("image")
+        return text, sha256_bytes(image) if isinstance(image, bytes) else None
+    return (item.text, item.image) if isinstance(item, Item) else (None, None)
 
 
 def _digest(text: str | None, picture: str | None) -> bytes:
-    return bytes.fromhex(sha256_json([text, picture]))
+    """One digest for each pair: a picture's is as long as none is, so no text is taken for the end of one."""
+    written = (picture or _NO_PICTURE) + ("" if text is None else f":{text}")
+    return hashlib.sha256(written.encode()).digest()
 
 
 def _require_unique(table: Table, digests: np.ndarray[Any, np.dtype[np.uint64]]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -335,3 +336,16 @@ def test_the_command_updates_and_can_be_killed(tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["update"] == {"kept": 0, "new": 0, "changed": 160, "removed": 0}
     assert (staged / "vectors-00001.npy").stat().st_mtime_ns == stamp
     assert open_index(folder).job.shard_rows == 4
+
+
+def test_the_line_on_the_page_makes_a_folder_and_keeps_it_up_to_date(tmp_path, monkeypatch, capsys):
+    page = (Path(__file__).resolve().parents[2] / "docs" / "own-corpus.md").read_text(encoding="utf-8")
+    (line,) = re.findall(r"^gme (embed .*--update.*?) --config", page, re.MULTILINE)
+    monkeypatch.chdir(tmp_path)
+    Embedder.fresh(ModelConfig(text_layers=1), seed=1).save(tmp_path / "model")
+    for texts, expected in ((["x", "y"], "0 vectors kept, 2 new"), (["x", "z"], "1 vectors kept, 0 new, 1 changed")):
+        pq.write_table(pa.table({"id": ["a", "b"], "text": texts}), "passages.parquet")
+        assert run([*line.split(), "--model", "./model"]) == 0
+        assert f"vectors: {expected}" in capsys.readouterr().out
+    assert run([*line.split(), "--model", "./model", "--instruction", "Find it."]) == 2
+    assert "can't be updated: instruction differ(s)." in capsys.readouterr().err

@@ -14,6 +14,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from serving import data_uri, error_of, png
 
+from gme_embedder.folder import open_index
+
 pytestmark = pytest.mark.xdist_group("serve")
 
 
@@ -112,12 +114,13 @@ def test_metrics_count_what_was_asked(client):
     assert not any("made" in part for name in after for part in name)
 
 
-def test_what_is_served(client, embedder):
+def test_what_is_served(client, embedder, home):
     (model,) = client.get("/v1/models").json()["data"]
     assert (model["id"], model["object"]) == ("model", "model")
     state = client.get("/healthz").json()
     assert state == {
-        "ready": True, "model": "model", "dimension": embedder.dimension, "corpus": 12, "key_required": False
+        "ready": True, "model": "model", "dimension": embedder.dimension, "corpus": 12, "key_required": False,
+        "index": open_index(home / "vectors").digest,
     }  # fmt: skip
     assert client.get("/docs").status_code == 404
     paths = client.get("/openapi.json").json()["paths"]
