@@ -66,6 +66,7 @@ _ENDPOINT = """\
   #   writer: {kind: endpoint, endpoint: {url: "http://localhost:8000/v1", model: Qwen/Qwen2.5-72B-Instruct}}
 """
 _TEXT_SOURCES = ("question",)
+_PAGE_SOURCES = ("page",)
 _PICTURE_SOURCES = ("picture-question", "picture-question-illustrated", "illustrated", "name", "look-up", "look")
 
 
@@ -85,7 +86,7 @@ def init(
     name
         Names the pipeline and its model: small letters, digits, dots and hyphens.
     passages
-        A .parquet, .jsonl, .csv or .tsv file (text formats also as .gz), a folder of them, or one of `datasets`.
+        A .parquet, .jsonl, .csv, .tsv or .pdf file (text formats also as .gz), a folder of them, or one of `datasets`.
     pictures
         A folder of pictures, or a table with their bytes.
     out
@@ -130,7 +131,8 @@ def pipeline_file(name: str, path: Path, passages: Path, pictures: Path | None, 
     renamed = {ours: theirs for ours, theirs in seen.columns.items() if ours != theirs}
     columns = f"  columns: {_flow(renamed)}\n" if renamed else ""
     columns += f"  encoding: {encoding}\n" if encoding != "utf-8" else ""
-    sources = (*_TEXT_SOURCES, *(_PICTURE_SOURCES if pictures else ()))
+    pages = _PAGE_SOURCES if "page" in seen.columns else ()
+    sources = (*_TEXT_SOURCES, *pages, *(_PICTURE_SOURCES if pictures else ()))
     return _FILE.format(
         name=name,
         path=path,

@@ -1,4 +1,4 @@
-"""The one reader of users' tables: Parquet, JSON lines, CSV, TSV and Hugging Face `datasets` folders, row by row.
+"""The one reader of users' tables: Parquet, JSON lines, CSV, TSV, PDF and Hugging Face `datasets` folders, row by row.
 
 `open_table` finds the files behind a path; `Table.rows` streams them. A row that can't be read is handed over as a
 `RowError`, with its file and line, so that the caller decides whether it ends the job or is counted. What a cell means

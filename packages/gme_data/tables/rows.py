@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Literal, NamedTuple
 
-Unit = Literal["line", "row"]
-"""Text files count lines from 1, as editors do; columnar files count rows from 0, as data frames do."""
+Unit = Literal["line", "row", "page"]
+"""Text files count lines from 1, as editors do; columnar files count rows from 0, as data frames do; PDF counts pages
+from 1, as viewers do, and 0 is the whole file."""
 
 
 class Row(NamedTuple):

@@ -23,12 +23,14 @@ from gme_data.tables.columnar import (
 )
 from gme_data.tables.delimited import delimited_columns, delimited_rows
 from gme_data.tables.jsonl import json_lines_rows
+from gme_data.tables.pdf import COLUMNS as PDF_COLUMNS
+from gme_data.tables.pdf import pdf_rows, require_reader
 from gme_data.tables.rows import Row, RowError
 from gme_data.verified import VerifiedFolder
 
 __all__ = ["Row", "RowError", "Table", "TableFile", "count_by_suffix", "open_table"]
 
-Format = Literal["parquet", "arrow", "jsonl", "delimited"]
+Format = Literal["parquet", "arrow", "jsonl", "delimited", "pdf"]
 FORMATS: dict[str, Format] = {
     ".parquet": "parquet",
     ".jsonl": "jsonl",
@@ -49,6 +51,7 @@ _INSTEAD = {
     ".bz2": "Unpack it, or pack it as .gz.",
     ".xz": "Unpack it, or pack it as .gz.",
     ".zst": "Unpack it, or pack it as .gz.",
+    ".pdf": "Passages of `corpus: {kind: files}` may be PDF files.",
     ".txt": "Name it .tsv or .csv if it is a table with a header.",
 }
 
@@ -79,6 +82,8 @@ class TableFile:
             return parquet_columns(self.path)
         if self.format == "arrow":
             return arrow_columns(self.path)
+        if self.format == "pdf":
+            return PDF_COLUMNS
         return delimited_columns(self.path, self.encoding) if self.format == "delimited" else None
 
     def rows(self, columns: Sequence[str] | None = None) -> Iterator[Row | RowError]:
@@ -94,6 +99,8 @@ class TableFile:
             return parquet_rows(self.path, self.name, columns)
         if self.format == "arrow":
             return arrow_rows(self.path, self.name, columns)
+        if self.format == "pdf":
+            return pdf_rows(self.path, self.name, columns)
         if self.format == "delimited":
             return delimited_rows(self.path, self.name, columns, self.encoding)
         return json_lines_rows(self.path, self.name, self.encoding)
@@ -161,12 +168,13 @@ def count_by_suffix(names: Iterable[str]) -> str:
     return ", ".join(f"{count} {suffix} ({first[suffix]})" for suffix, count in counts.most_common())
 
 
-def open_table(path: Path, encoding: str = "utf-8") -> Table:
+def open_table(path: Path, encoding: str = "utf-8", *, pages: bool = False) -> Table:
     """Find the files of a table: the file itself, all tables below a folder, or those of a `datasets` folder.
 
     Args:
         path: File or folder.
         encoding: Of text formats, as Python names it.
+        pages: Whether a PDF is a table too, of its pages.
 
     Raises:
         FoundryError: Nothing is there, nothing there is a table, it lies in an output that is not as its manifest says,
@@ -182,24 +190,28 @@ def open_table(path: Path, encoding: str = "utf-8") -> Table:
         if is_dataset(path):
             files = tuple(TableFile(file, file.name, "arrow", encoding) for file in dataset_files(path))
             return Table(path, files, ())
-        return _open_folder(path, encoding)
+        return _open_folder(path, encoding, pages=pages)
     if not path.is_file():
         near = did_you_mean(path.name, (other.name for other in path.parent.glob("*"))) if path.parent.is_dir() else ""
         raise FoundryError(f"No such file: {path}.{near}")
-    format_ = _format_of(path)
+    format_ = _format_of(path, pages=pages)
+    if format_ == "pdf":
+        require_reader(path)
     if format_ is None:
         raise FoundryError(f"{path}: not a table that is read. {_READ}.", hint=_INSTEAD.get(path.suffix.lower()))
     return Table(path, (TableFile(path, path.name, format_, encoding),), ())
 
 
-def _open_folder(folder: Path, encoding: str) -> Table:
+def _open_folder(folder: Path, encoding: str, *, pages: bool) -> Table:
     files: list[TableFile] = []
     passed_over: list[str] = []
     for path in sorted(folder.rglob("*")):
         relative = path.relative_to(folder)
         if not path.is_file() or any(part.startswith(".") for part in relative.parts):
             continue
-        format_ = _format_of(path)
+        format_ = _format_of(path, pages=pages)
+        if format_ == "pdf":
+            require_reader(path)
         if format_ is None:
             passed_over.append(relative.as_posix())
         else:
@@ -211,8 +223,10 @@ def _open_folder(folder: Path, encoding: str) -> Table:
     return table
 
 
-def _format_of(path: Path) -> Format | None:
+def _format_of(path: Path, *, pages: bool) -> Format | None:
     name = path.name.lower()
+    if pages and name.endswith(".pdf"):
+        return "pdf"
     packed = name.endswith(".gz")
     format_ = FORMATS.get(Path(name.removesuffix(".gz")).suffix)
     return None if packed and format_ == "parquet" else format_

@@ -33,7 +33,8 @@ class ImportConfig(Sealable):
     kind: Literal["files"] = "files"
     """Passages and pictures of one's own."""
     passages: Path = Path("passages.jsonl")
-    """A .parquet, .jsonl, .csv or .tsv file (text formats also as .gz), a folder of them, or one of `datasets`."""
+    """A .parquet, .jsonl, .csv, .tsv or .pdf file (text formats also as .gz), a folder of them, or one of `datasets`. A
+    page of a PDF is a passage, with its picture as the page that shows it."""
     pictures: Path | None = None
     """A folder of pictures, or a table with `bytes` (or `image`), `name` and perhaps `caption`."""
     columns: dict[str, str] = Field(default={})
@@ -59,6 +60,6 @@ class ImportConfig(Sealable):
         from gme_data.tables import open_table  # who only reads a pipeline file needs no reader of tables
         from gme_synthesis.corpus.import_pictures import PictureSource
 
-        table = open_table(self.passages, self.encoding)
+        table = open_table(self.passages, self.encoding, pages=True)
         pictures = PictureSource(self.pictures)
         return [table.digest(), pictures.identity(), list(table.passed_over), pictures.passed_over]

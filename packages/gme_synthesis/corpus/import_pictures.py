@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +12,8 @@ from gme_data.cells import CellError, id_cell, is_missing, picture_cell, text_ce
 from gme_data.digests import sha256_file
 from gme_data.errors import FoundryError
 from gme_data.images import ALLOWED_FORMATS, MAX_BYTES, ImageRecord, decode_rgb
-from gme_data.tables import Row, RowError, Table, open_table
+from gme_data.tables import Row, RowError, Table, TableFile, open_table
+from gme_data.tables.pdf import pdf_pictures
 from gme_synthesis.corpus.import_index import ImportIndex
 from gme_synthesis.steps.cleaning import plain_label
 
@@ -71,16 +73,20 @@ class PictureSource:
             return [[file.name, sha256_file(file.path)] for file in self._table.files]
         return [[file.relative_to(self._home()).as_posix(), sha256_file(file)] for file in self.files]
 
-    def store_rows(self, index: ImportIndex, source: str, licence: str) -> Iterator[dict[str, Any]]:
+    def store_rows(
+        self, index: ImportIndex, source: str, licence: str, documents: Iterable[TableFile] = ()
+    ) -> Iterator[dict[str, Any]]:
         """Rows for the image store, each picture once; names and rejects go into `index`.
 
         Args:
             index: Of the import.
             source: What the corpus is called.
             licence: Of pictures that have none of their own.
+            documents: PDF files, whose pages are pictures too.
         """
         written: set[bytes] = set()
-        for picture in self._pictures(index):
+        pages = chain.from_iterable(pdf_pictures(file.path, file.name) for file in documents)
+        for picture in chain(self._pictures(index), (PictureFile(name, name, data) for name, data in pages)):
             try:
                 decode_rgb(picture.data, picture.name)
                 stored = ImageRecord.from_bytes(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -90,12 +90,13 @@ def import_corpus(config: ImportConfig, inputs: Mapping[str, Path], context: Ste
         FoundryError: A file or column is missing, or no passage is of use.
     """
     del inputs
-    table, pictures = open_table(config.passages, config.encoding), PictureSource(config.pictures)
+    table, pictures = open_table(config.passages, config.encoding, pages=True), PictureSource(config.pictures)
+    documents = [file for file in table.files if file.format == "pdf"]
     _require_columns(table, config)
     staging = context.staging
     index = ImportIndex(staging / ".import.sqlite", config.pictures)
     try:
-        rows = pictures.store_rows(index, config.source, config.licence)
+        rows = pictures.store_rows(index, config.source, config.licence, documents)
         write_shards(staging / IMAGES, "images", rows, SCHEMA, row_group_rows=ROW_GROUP_ROWS)
         write_passages(staging, map(index.add_passage, _passages(table, config, index)))
         passed_over = count_by_suffix([*table.passed_over, *pictures.passed_over])
@@ -122,7 +123,8 @@ def import_corpus(config: ImportConfig, inputs: Mapping[str, Path], context: Ste
 
 def _require_columns(table: Table, config: ImportConfig) -> None:
     names = {"text": "text", **config.columns}
-    table.require_columns(
+    tables = tuple(file for file in table.files if file.format != "pdf")  # whose columns are ours
+    replace(table, files=tables).require_columns(
         names.values(), "Say which column it is: `corpus: {columns: {text: YOUR_COLUMN}}` in the config."
     )
 
@@ -139,11 +141,12 @@ class _Fields(NamedTuple):
 
 def _passages(table: Table, config: ImportConfig, index: ImportIndex) -> Iterator[Candidate]:
     """The passages that can be used; the others are rejected."""
-    columns = {name: config.columns.get(name, name) for name in COLUMNS}
+    named = {name: config.columns.get(name, name) for name in COLUMNS}
     batch: list[_Fields] = []
     number = -1
     with Progress("import", table.count(), "rows") as progress:
         for file in table.files:
+            columns = dict(zip(COLUMNS, COLUMNS, strict=True)) if file.format == "pdf" else named
             present = file.columns()
             has_ids = present is not None and columns["id"] in present
             for number, row in enumerate(file.rows(tuple(columns.values())), start=number + 1):  # noqa: B020 - goes on

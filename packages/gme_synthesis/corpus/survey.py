@@ -76,7 +76,7 @@ def survey(passages: Path, pictures: Path | None = None, encoding: str = "utf-8"
     Raises:
         FoundryError: A file or folder is missing or of no kind that is read, or no column can be the text.
     """
-    table, source = open_table(passages, encoding), PictureSource(pictures)
+    table, source = open_table(passages, encoding, pages=True), PictureSource(pictures)
     seen = list(islice(table.rows(), _LOOKED_AT))
     rows = [row.values for row in seen if isinstance(row, Row)]
     errors = [row for row in seen if isinstance(row, RowError)]
