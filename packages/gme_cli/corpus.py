@@ -1,7 +1,8 @@
-"""`gme corpus import | quality | value`: read a corpus of one's own, judge a writer, say what written data is worth."""
+"""`gme corpus import | fetch | quality | value`: read a corpus of one's own, judge a writer, weigh written data."""
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 
@@ -32,6 +33,41 @@ def import_(*, common: Common = _COMMON) -> None:
     say(line_of(outcome))
     for line in summary.lines():
         say(f"  {line}")
+
+
+@app.command
+def fetch(*, again: bool = False, common: Common = _COMMON) -> None:
+    """Fetch the pictures that pairs name by address into the folder `corpus.pictures`, before they are imported.
+
+    Only public hosts are asked, within the bounds of `corpus.fetch`; a fetch that was stopped goes on.
+
+    Parameters
+    ----------
+    again
+        Also ask for what failed before.
+    """
+    from flows.config import PairsPipeline
+    from gme_data.errors import FoundryError
+    from gme_synthesis.pairs.fetching import fetch_pictures
+    from gme_synthesis.pairs.importing import pairs_of
+    from gme_synthesis.steps.fetching import Fetcher
+
+    config = common.pipeline()
+    if not isinstance(config, PairsPipeline) or config.corpus.pictures is None:
+        raise FoundryError(
+            f"{common.config}: expected `corpus: {{kind: pairs}}` with `pictures`, the folder to fetch into."
+        )
+    if common.dry_run:
+        say(f"Pictures that {config.corpus.pairs} names by address would be fetched into {config.corpus.pictures}.")
+        return
+    with closing(Fetcher(config.corpus.fetch)) as fetcher:
+        summary = fetch_pictures(pairs_of(config.corpus), config.corpus.pictures, fetcher, again=again)
+    if common.json:
+        print_json(asdict(summary))
+        return
+    say(f"{summary.addresses:,} addresses, {summary.fetched:,} fetched now into {config.corpus.pictures}")
+    for reason, count in summary.failed.items():
+        say(f"  {count:,} x {reason}")
 
 
 @app.command

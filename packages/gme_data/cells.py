@@ -136,6 +136,10 @@ def picture_cell(value: object) -> str | bytes | None:
     Raises:
         CellError: ``not-a-picture`` for anything else; ``bad-unicode``.
     """
+    if isinstance(value, str):  # first, as nearly all are; asking an abstract class takes ten times as long
+        return _encodable(value) or None
+    if value is None:
+        return None
     if isinstance(value, Mapping) and set(value) <= {"bytes", "path"}:
         value = value.get("bytes") if not is_missing(value.get("bytes")) else value.get("path")
     if is_missing(value) or value in ("", b""):

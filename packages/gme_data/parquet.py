@@ -263,4 +263,5 @@ def _size(value: object) -> int:
         value = value.values()
     elif not isinstance(value, list | tuple):
         return 16
-    return sum([len(part) if type(part) is str else _size(part) for part in value])
+    # Most parts are texts or nothing; a call for each would take most of the time.
+    return sum([len(part) if type(part) is str else 16 if part is None else _size(part) for part in value])

@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from gme_data.digests import sha256_file
 from gme_data.errors import did_you_mean
 from gme_data.settings import Sealable
+from gme_synthesis.steps.fetching import FetchConfig
 
 Layout = Literal["auto", "columns", "tevatron", "ms-swift", "mmeb", "m-beir"]
 COLUMNS = (
@@ -35,7 +36,10 @@ class PairsConfig(Sealable):
     candidates: Path | None = None
     """The candidate pool that ``m-beir`` names documents of."""
     pictures: Path | None = None
-    """A folder of pictures, or a table with `bytes` (or `image`) and `name`; pairs name its pictures by path."""
+    """A folder of pictures, or a table with `bytes` (or `image`) and `name`; pairs name its pictures by path.
+    Where they name them by address, it is the folder that ``gme corpus fetch`` fills."""
+    fetch: FetchConfig = Field(default=FetchConfig(), exclude=True)
+    """Bounds of that fetch; they change no byte of the output, so they are no part of the step's key."""
     pages: bool = False
     """Whether pictures that answer are pages of documents: pairs are then T->VD, and not T->I."""
     instruction: str | None = "Retrieve what answers the query."

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field
 from itertools import chain, islice
 from pathlib import Path
@@ -32,6 +32,7 @@ from gme_synthesis.corpus.import_pictures import PictureSource
 from gme_synthesis.corpus.importing import ImportSummary
 from gme_synthesis.funnel import write_rejects
 from gme_synthesis.pairs.config import PairsConfig
+from gme_synthesis.pairs.fetching import is_address, read_failures, stem_of
 from gme_synthesis.pairs.layouts import Pair, Part, Reader, candidate, layout_of, reader_of
 
 _POOL = 10_000
@@ -117,14 +118,25 @@ class _TableRows:
         return self._table.rows()
 
     def reader(self, first: Row) -> Reader:
-        config = self._config
-        layout = layout_of(first.values) if config.layout == "auto" else config.layout
-        pool: dict[str, Part] = {}
-        if layout == "m-beir":
-            if config.candidates is None:
-                raise FoundryError(f"{first.location}: M-BEIR names documents by id.", hint="Say `corpus.candidates`.")
-            pool = dict(_candidates(config.candidates))
-        return reader_of(layout, config.columns, pool)
+        return _reader_for(self._config, first)
+
+
+class _NotFetchedError(CellError):
+    """A picture was asked for at its address, which gave none; it costs its row, and never stops the import."""
+
+
+def pairs_of(config: PairsConfig) -> Iterator[Pair]:
+    """The pairs of all rows that can be read; an import tells what is wrong with the others.
+
+    Raises:
+        FoundryError: A file is missing, or can't be read on.
+    """
+    reader: Reader | None = None
+    for row in open_table(config.pairs, config.encoding).rows():
+        if isinstance(row, Row):
+            reader = reader or _reader_for(config, row)
+            with suppress(CellError):
+                yield reader(row.values)
 
 
 class _Spool:
@@ -139,6 +151,7 @@ class _Spool:
         self._config, self._source, self._index, self._path = config, source, index, path
         self._pictures: dict[str, ImageRecord] = {}
         self._stored: set[bytes] = set()
+        self._failures = read_failures(config.pictures)
         self.pairs = 0
         self.has_entities = True
 
@@ -176,9 +189,11 @@ class _Spool:
                 self._index.reject("not-relevant", row.location, row.location, "its score says that nothing answers it")
                 return None
             return self._packed(pair)
+        except _NotFetchedError as error:
+            self._index.reject(error.reason, row.location, row.location, str(error))
         except CellError as error:
             self._refuse(error.reason, row.location, str(error))
-            return None
+        return None
 
     def _packed(self, pair: Pair) -> dict[str, Any]:
         answers = [part for part in pair.positives if part.score > 0]
@@ -200,6 +215,8 @@ class _Spool:
     def _image(self, picture: str | bytes | None) -> str | None:
         if picture is None:
             return None
+        if is_address(picture):
+            return self._fetched(picture)
         if isinstance(picture, str):
             match = self._index.match_name(picture)
             if match.problem:
@@ -214,6 +231,13 @@ class _Spool:
             self._stored.add(bytes.fromhex(record.id))
             self._pictures[record.id] = record
         return record.id
+
+    def _fetched(self, address: str) -> str:
+        if image := self._index.match_stem(stem_of(address)).image:
+            return image
+        if reason := self._failures.get(address):
+            raise _NotFetchedError(f"picture-{reason}", f"no picture was fetched from {address[:200]!r}")
+        raise CellError("picture-not-fetched", f"the picture {address[:200]!r} is not there: run `gme corpus fetch`")
 
     def _take_new(self) -> list[ImageRecord]:
         taken, self._pictures = list(self._pictures.values()), {}
@@ -238,6 +262,17 @@ class _Spool:
                 hint="Mend the row, say which column is which under `corpus.columns`, or set `corpus.skip_bad: true`.",
             )
         self._index.reject(reason, location, location, message)
+
+
+def _reader_for(config: PairsConfig, first: Row) -> Reader:
+    """The reader of all rows, by the names in the first."""
+    layout = layout_of(first.values) if config.layout == "auto" else config.layout
+    pool: dict[str, Part] = {}
+    if layout == "m-beir":
+        if config.candidates is None:
+            raise FoundryError(f"{first.location}: M-BEIR names documents by id.", hint="Say `corpus.candidates`.")
+        pool = dict(_candidates(config.candidates))
+    return reader_of(layout, config.columns, pool)
 
 
 def _candidates(path: Path) -> Iterator[tuple[str, Part]]:
@@ -294,8 +329,9 @@ def _modality(item: Mapping[str, str | None]) -> str:
 
 @dataclass
 class _Gathered:
-    """A held-out task while it is gathered: queries, documents and grades by id."""
+    """A held-out task while it is gathered: queries, documents and grades by id; the instruction of its first query."""
 
+    instruction: str | None
     queries: dict[str, Query] = field(default_factory=dict)
     documents: dict[str, Document] = field(default_factory=dict)
     qrels: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -324,7 +360,7 @@ class _HeldOut:
                 document = self._document(positive, row["group"])
                 fill.setdefault(document.id, document)
             return
-        task = self._tasks.setdefault((task_type, split), _Gathered())
+        task = self._tasks.setdefault((task_type, split), _Gathered(row["instruction"] or self._config.instruction))
         query = Item(**row["query"])
         id_ = _id_of(query)
         if id_ not in task.queries and len(task.queries) >= self._config.max_queries:
@@ -358,7 +394,7 @@ class _HeldOut:
                 "name": name,
                 "task_type": task_type,
                 "metric": "ndcg_at_10",
-                "instruction": self._config.instruction,
+                "instruction": task.instruction,
                 "split": split,
                 # Without entities a query is held out alone: a document of its may answer others that are trained on.
                 "subset": "unseen" if self._unseen else "seen",
@@ -379,7 +415,7 @@ class _HeldOut:
 
 def _digest(*parts: str | None) -> str:
     """Hex sha256 of some texts, each told apart from the next by its length; a tenth of the time of their JSON's."""
-    joined = "".join("-" if part is None else f"{len(part)}:{part}" for part in parts)
+    joined = "".join(["-" if part is None else f"{len(part)}:{part}" for part in parts])  # faster than a generator
     return hashlib.sha256(joined.encode()).hexdigest()
 
 

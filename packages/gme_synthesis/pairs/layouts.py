@@ -51,7 +51,7 @@ class Part(NamedTuple):
     score: int = 1
 
     def __bool__(self) -> bool:
-        return self.picture is not None or bool(self.text.strip())
+        return self.picture is not None or (self.text != "" and not self.text.isspace())
 
 
 class Pair(NamedTuple):
@@ -143,16 +143,18 @@ def _columns(values: Values, names: _Names) -> Pair:
     else:
         refused = [(text, None) for name in names.negatives for text in _listed(values.get(name))]
         refused += [(None, picture) for name in names.negative_pictures for picture in _listed(values.get(name))]
+    positives = _zipped(_listed(cell.get("positive")), _listed(cell.get("positive_picture")))
     return Pair(
-        Part(text_cell(cell.get("query")), picture_cell(cell.get("query_picture"))),
-        tuple(
-            Part(text_cell(text), picture_cell(picture), score)
-            for text, picture in _zipped(_listed(cell.get("positive")), _listed(cell.get("positive_picture")))
-        ),
-        tuple(part for text, picture in refused if (part := Part(text_cell(text), picture_cell(picture)))),
+        _part(cell.get("query"), cell.get("query_picture")),
+        tuple([_part(text, picture, score) for text, picture in positives]),
+        tuple([part for text, picture in refused if (part := _part(text, picture))]),
         text_cell(cell.get("entity")),
         text_cell(cell.get("instruction")),
     )
+
+
+def _part(text: object, picture: object, score: int = 1) -> Part:
+    return Part(text_cell(text), None if picture is None else picture_cell(picture), score)
 
 
 def _tevatron(values: Values) -> Pair:
@@ -214,6 +216,8 @@ def _m_beir(values: Values, pool: Mapping[str, Part]) -> Pair:
 
 def _zipped(texts: list[Any], pictures: list[Any]) -> list[tuple[Any, Any]]:
     """Texts with their pictures; where one side has none, or one alone, it goes with each of the other."""
+    if not pictures:  # first, as nearly all pairs are texts
+        return [(text, None) for text in texts]
     longest = max(len(texts), len(pictures))
     sides = [side * longest if len(side) == 1 else side or [None] * longest for side in (texts, pictures)]
     if any(len(side) != longest for side in sides):
@@ -225,7 +229,7 @@ def _listed(value: object) -> list[Any]:
     """The members of a cell that holds one or several; nothing is none."""
     if isinstance(value, str):  # first, as nearly all are
         return [value] if value else []
-    if is_missing(value):
+    if value is None or is_missing(value):
         return []
     return list(value) if isinstance(value, list | tuple) or hasattr(value, "tolist") else [value]  # type: ignore[call-overload]
 
@@ -239,7 +243,7 @@ def _objects(values: Values, name: str) -> list[Mapping[str, Any]]:
 
 def _score(value: object) -> int:
     """A grade as a whole number; nothing is 1."""
-    if is_missing(value):
+    if value is None or is_missing(value):
         return 1
     if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
         raise CellError("bad-score", f"expected a whole number as score, found {value!r}")
