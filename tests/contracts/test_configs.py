@@ -16,7 +16,8 @@ from gme_data.settings import Frozen, load_config
 ROOT = Path(__file__).resolve().parents[2]
 STARTERS = [ROOT / "configs" / "starter.yaml"]
 STUDIES = sorted((ROOT / "configs" / "studies").glob("*.yaml"))
-OTHERS = {ROOT / "tests" / "flows" / "small.yaml", ROOT / "examples" / "own-corpus" / "own.yaml"}
+EXAMPLES = {ROOT / "examples" / "own-corpus" / "own.yaml", ROOT / "examples" / "symbols" / "symbols.yaml"}
+OTHERS = {ROOT / "tests" / "flows" / "small.yaml", *EXAMPLES}
 PIPELINES = sorted({*(ROOT / "configs").glob("*.yaml"), *OTHERS} - set(STARTERS))
 SHIPPED = [path for path in [*PIPELINES, *STARTERS, *STUDIES] if path.is_relative_to(ROOT / "configs")]
 
