@@ -28,15 +28,18 @@ class Finished:
         return create_release(self.workspace, ReleaseConfig(), tag, self.key, checkout=self.checkout, **changes)  # type: ignore[arg-type]
 
 
+def make_checkout(folder: Path) -> Path:
+    """A clean one, with a lock file."""
+    folder.mkdir()
+    (folder / "requirements.txt").write_text("# pins\nnumpy==2.4.6\nuvicorn[standard]==0.54.0 ; python_version > '3'\n")
+    for command in (["init", "-q"], ["add", "."], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "."]):
+        subprocess.run(["git", *command], cwd=folder, check=True)
+    return folder
+
+
 def release_in(home: Path, empty_database: Path) -> Finished:
     """Everything below `home`."""
-    checkout, workspace = home / "checkout", home / "workspace"
-    checkout.mkdir()
-    (checkout / "requirements.txt").write_text(
-        "# pins\nnumpy==2.4.6\nuvicorn[standard]==0.54.0 ; python_version > '3'\n"
-    )
-    for command in (["init", "-q"], ["add", "."], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "."]):
-        subprocess.run(["git", *command], cwd=checkout, check=True)
+    checkout, workspace = make_checkout(home / "checkout"), home / "workspace"
     database(workspace).parent.mkdir(parents=True)
     shutil.copy(empty_database, database(workspace))
     register(workspace, ReleaseConfig(), build_workspace(workspace))
