@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from prefect import flow, get_run_logger, task
 from prefect.assets import add_asset_metadata, materialize
@@ -59,7 +59,7 @@ def run_pipeline(config: PipelineConfig, workspace: Path, *, new_run: bool = Fal
     """
     _ended.clear()
     try:
-        return pipeline(config, workspace, new_run=new_run)
+        pipeline(config, workspace, new_run=new_run)
     except Exception as error:
         end = _ended.pop() if _ended else error
         if end is not error:
@@ -76,6 +76,7 @@ def run_pipeline(config: PipelineConfig, workspace: Path, *, new_run: bool = Fal
                 exit_code=1,
             ) from error
         raise
+    return cast("PipelineResult", _ended.pop())
 
 
 def _run_name() -> str:
@@ -84,8 +85,10 @@ def _run_name() -> str:
 
 
 @flow(name="gme-pipeline", flow_run_name=_run_name, task_runner=_TWO_AT_A_TIME, validate_parameters=False)
-def pipeline(config: PipelineConfig, workspace: Path, *, new_run: bool = False) -> PipelineResult:
+def pipeline(config: PipelineConfig, workspace: Path, *, new_run: bool = False) -> None:
     """Data to registered model; with `new_run` the present champion judges pictures, whoever judged before.
+
+    Its result goes past Prefect, which would look for futures in every file of every manifest; see `run_pipeline`.
 
     Raises:
         FoundryError: What the failing step says; the steps before it stay done.
@@ -103,7 +106,6 @@ def pipeline(config: PipelineConfig, workspace: Path, *, new_run: bool = False) 
         # A step that another thread waits for would hold up the end of the flow until it is done.
         end_running()
         raise
-    return result
 
 
 def _flow_run() -> dict[str, str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -102,7 +102,8 @@ def launched_server(
     server = _describe(f"http://{LOOPBACK}:{number}", workspace_secret(workspace), settings)
     quiet = () if page else ("--no-ui", "--no-scheduler", "--no-late-runs")
     command = ("server", "start", "--host", LOOPBACK, "--port", str(number), "--analytics-off", *quiet)
-    keeper = _Keeper(command, {**os.environ, **server.environment, **_server_settings(server)}, workspace, log)
+    environment = {**os.environ, **server.environment, **_server_settings(server, page=page)}
+    keeper = _Keeper(command, environment, workspace, log)
     try:
         yield server, keeper.process
     finally:
@@ -123,7 +124,7 @@ def _describe(url: str, secret: str, settings: Mapping[str, str]) -> PrefectServ
     return PrefectServer(url, secret, client)
 
 
-def _server_settings(server: PrefectServer) -> dict[str, str]:
+def _server_settings(server: PrefectServer, *, page: bool) -> dict[str, str]:
     """What the server alone is told: whom it obeys, and where its own page finds it."""
     return {
         "PREFECT_SERVER_API_AUTH_STRING": server.secret,
@@ -132,6 +133,8 @@ def _server_settings(server: PrefectServer) -> dict[str, str]:
         # The second page of Prefect's asks Amplitude for its settings, whatever is said about analytics.
         "PREFECT_SERVER_UI_V2_ENABLED": "false",
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+        # The types of blocks, which are shown on a page.
+        "PREFECT_SERVER_REGISTER_BLOCKS_ON_START": str(page).lower(),
     }
 
 
@@ -166,10 +169,14 @@ class _Keeper:
 
 
 @contextmanager
-def local_records(workspace: Path) -> Iterator[None]:
+def local_records(workspace: Path, meanwhile: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Hold the workspace for one pipeline run, with a server for it unless ``PREFECT_API_URL`` names one.
 
     What an earlier run left open in Prefect is closed.
+
+    Args:
+        workspace: Where the run works.
+        meanwhile: Called while the server starts, which takes seconds.
 
     Raises:
         FoundryError: Another pipeline is running in this workspace, or the server does not come up.
@@ -180,9 +187,11 @@ def local_records(workspace: Path) -> Iterator[None]:
             return
         alone = not _database_is_set() and "PREFECT_HOME" not in os.environ
         log = workspace / "runs" / "prefect" / "pipeline-server.log"
-        with running_server(workspace, log, page=False) as server, _settings(server.environment):
+        with launched_server(workspace, log, page=False) as (server, process), _settings(server.environment):
             from flows.sweep import close_left_open, flush
 
+            meanwhile()
+            await_server(server, process, log)
             close_left_open(alone=alone)
             _passing.append(server)
             try:
@@ -198,10 +207,13 @@ def _settings(environment: Mapping[str, str]) -> Iterator[None]:
     before = {name: os.environ.get(name) for name in environment}
     os.environ.update(environment)
     from prefect.context import refresh_global_settings_context
+    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
     refresh_global_settings_context()
     try:
-        yield
+        # By heartbeats a server finds crashed runs: this one ends with its run, which would wait a second for the last.
+        with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+            yield
     finally:
         # Prefect itself keeps the settings: without them its last words would start a server of its own.
         for name, value in before.items():

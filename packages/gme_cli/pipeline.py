@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import importlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -88,13 +90,28 @@ def schema(*, out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = Non
 def _run_flow(config: PipelineConfig, workspace: Path, *, new_run: bool) -> PipelineResult:
     from flows.server import local_records
 
-    with local_records(workspace):
+    with local_records(workspace, lambda: _read_ahead(config)):
         from flows.console import quiet_orchestrator
         from flows.pipeline import run_pipeline
 
         if not os.environ.get("GME_DEBUG"):
             quiet_orchestrator()
         return run_pipeline(config, workspace, new_run=new_run)
+
+
+def _read_ahead(config: PipelineConfig) -> None:
+    """What takes a run seconds before its first step: imports, and the source that the keys of the steps cover."""
+    gc.disable()  # what is imported stays: nothing to collect, and nothing to search later
+    importlib.import_module("flows.pipeline")
+    from flows.chains import pipeline_chain
+    from gme_data.digests import code_digest
+    from gme_release.registration import import_ahead
+
+    for step in pipeline_chain(config):
+        code_digest(step.modules)  # which keeps what it has read
+    import_ahead()
+    gc.freeze()
+    gc.enable()
 
 
 def _tell(config: PipelineConfig, path: Path, result: PipelineResult) -> None:

@@ -6,6 +6,7 @@ that does not outlive its parent. Knows no server.
 
 from __future__ import annotations
 
+import gc
 import os
 import runpy
 import signal
@@ -117,6 +118,7 @@ def free_port(port: int | None = None) -> int:
 
 def _run(parent: str, module: str, *arguments: str) -> None:
     die_with_parent(int(parent))
+    gc.set_threshold(50_000, 20, 20)  # it imports for seconds: what Python would search for garbage is all of use
     sys.argv = [module, *arguments]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 

@@ -7,6 +7,7 @@ last, so an open one means: go through all of it again.
 
 from __future__ import annotations
 
+import importlib
 import json
 import logging
 import tempfile
@@ -75,6 +76,17 @@ def register(workspace: Path, config: ReleaseConfig, facts: RunFacts) -> Registr
 
     with writer_lock(workspace, "registry"), explained(workspace):
         return _record_and_register(workspace, config, facts, policy)
+
+
+def import_ahead() -> None:
+    """Import what `register` imports, MLflow's stores included: for who has seconds to wait before."""
+    for module in (
+        "gme_release.baseline",
+        "gme_release.registry",
+        "mlflow.store.model_registry.sqlalchemy_store",
+        "mlflow.store.tracking.sqlalchemy_store",
+    ):
+        importlib.import_module(module)
 
 
 def _record_and_register(workspace: Path, config: ReleaseConfig, facts: RunFacts, policy: Gate) -> Registration:

@@ -79,7 +79,8 @@ def store_at(workspace: Path, url: str) -> Store:
         return folder
     import fsspec
 
-    files, root = fsspec.core.url_to_fs(url)
+    # The environment says where S3 is: a connection of before may lead elsewhere.
+    files, root = fsspec.core.url_to_fs(url, skip_instance_cache=True)
     return RemoteStore(files, str(root))
 
 

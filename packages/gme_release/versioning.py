@@ -8,11 +8,11 @@ ever names bytes that cannot be fetched. Makes no git commit. Knows no MLflow.
 from __future__ import annotations
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from gme_data.errors import FoundryError
-from gme_data.structured import parse_json
 from gme_release.config import ReleaseConfig
 from gme_release.dvc_command import run_dvc
 from gme_release.dvc_config import cache_folder, prepare, remote_name, remote_url, settle_local
@@ -68,7 +68,7 @@ class _Remote:
 
 
 def version_outputs(workspace: Path, config: ReleaseConfig) -> VersionedOutputs:
-    """Add the tracked folders, push them, and see in the remote that they arrived. Idempotent.
+    """Add the tracked folders, push what the remote lacks, and see in it that it arrived. Idempotent.
 
     Where the push fails, the pointers say again what they said before: nothing points at what was not pushed.
 
@@ -82,9 +82,9 @@ def version_outputs(workspace: Path, config: ReleaseConfig) -> VersionedOutputs:
         url = remote_url(workspace, config)
         remote = _Remote(remote_name(config), url, store_at(workspace, url))
         if config.scrub:
-            scrub(cache_folder(workspace))
-            if isinstance(remote.store, Path):
-                scrub(remote.store)
+            stores = {cache_folder(workspace), *([remote.store] if isinstance(remote.store, Path) else [])}
+            with ThreadPoolExecutor() as pool:
+                list(pool.map(scrub, stores))
         with pointers_kept(workspace, config.tracked):
             run_dvc(workspace, "add", *config.tracked)
             folders = tuple(read_pointer(workspace, path) for path in config.tracked)
@@ -137,18 +137,14 @@ def _require_folders(workspace: Path, paths: tuple[str, ...]) -> None:
 
 
 def _push(workspace: Path, remote: _Remote, folders: tuple[TrackedFolder, ...]) -> None:
-    push = ("push", "--remote", remote.name, *(folder.pointer for folder in folders))
-    _send(workspace, remote, push)
-    torn = [folder.md5 for folder in folders if missing_objects(remote.store, folder.md5)]
-    if torn:
-        forget_listings(remote.store, torn)
-        _send(workspace, remote, push)
-    _verify_push(workspace, remote, folders)
-
-
-def _send(workspace: Path, remote: _Remote, push: tuple[str, ...]) -> None:
+    """Send what the remote lacks, if it lacks anything, and see in it that it arrived."""
     try:
-        run_dvc(workspace, *push)
+        lacking = [folder for folder in folders if missing_objects(remote.store, folder.md5)]
+        if lacking:
+            # DVC looks no further than the listing of a folder: where that is, it would send none of the files.
+            forget_listings(remote.store, (folder.md5 for folder in lacking))
+            run_dvc(workspace, "push", "--remote", remote.name, *(folder.pointer for folder in lacking))
+        missing = [name for folder in lacking for name in missing_objects(remote.store, folder.md5)]
     except FoundryError as error:
         raise FoundryError(
             f"The DVC remote '{remote.name}' ({remote.url}) does not take the bytes: {error}",
@@ -156,17 +152,10 @@ def _send(workspace: Path, remote: _Remote, push: tuple[str, ...]) -> None:
             " written, or name another with GME_DVC_REMOTE; then run the same command again.",
             exit_code=1,
         ) from error
-
-
-def _verify_push(workspace: Path, remote: _Remote, folders: tuple[TrackedFolder, ...]) -> None:
-    status = run_dvc(workspace, "status", "--cloud", "--json", "--remote", remote.name, *(f.pointer for f in folders))
-    # DVC looks no further than the listing of a folder; its files are looked for here.
-    missing = sorted(parse_json(status or "{}", dict[str, object], where="dvc status --cloud"))
-    missing += [name for folder in folders for name in missing_objects(remote.store, folder.md5)]
     if missing:
         raise FoundryError(
             f"The push is incomplete: {len(missing)} object(s) not in the remote '{remote.name}', first {missing[0]}.",
             hint="Run the same command again; only what is missing is sent.",
             exit_code=1,
         )
-    _LOGGER.info("Pushed %s", ", ".join(f"{f.path} ({f.nfiles} files, {f.size / 1e6:.0f} MB)" for f in folders))
+    _LOGGER.info("In the remote: %s", ", ".join(f"{f.path} ({f.nfiles} files, {f.size / 1e6:.0f} MB)" for f in folders))
