@@ -190,3 +190,30 @@ def test_the_commands(hub: type[Hub], tmp_path: Path, capsys: pytest.CaptureFixt
     assert "Did you mean 'msmarco'" in capsys.readouterr().err
     assert run(["data", "fetch", "msmarco", "--workspace", str(tmp_path), "--accept-licence", "msr-la-nc"]) == 0
     assert (tmp_path / "data" / "public" / LOCK).is_file()
+
+
+@pytest.mark.parametrize("name", ["gme-2b", "gme-7b"])
+def test_a_dry_run_of_the_recipes_says_what_they_would_take(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = ["--config", str(Path(__file__).parents[2] / "configs" / f"{name}.yaml"), "--workspace", str(tmp_path)]
+    assert run(["pipeline", "--dry-run", *file]) == 0
+    shown = capsys.readouterr().out
+    paper = ["msmarco", "nq", "hotpotqa", "triviaqa", "squad", "fever", "allnli"]
+    paper += ["imagenet", "laion", "mscoco", "docmatix", "m-beir"]
+    assert [line.split()[0] for line in shown.splitlines()[1:13]] == paper
+    for word in (
+        "not fetched",
+        "to fetch: 17",
+        "(!) not accepted: msr-la-nc of msmarco",
+        "4,900,000 examples, text 1, image 1, cross 2, fused 0.9",
+        "stage_2: ",
+        "pairs, Qwen/Qwen2-VL-",
+        "▸ evaluate",
+    ):
+        assert word in shown
+    assert run(["pipeline", *file]) == 2
+    assert "not accepted: msmarco (msr-la-nc), nq" in capsys.readouterr().err
+    assert run(["data", "plan", *file, "--json"]) == 0
+    planned = json.loads(capsys.readouterr().out)
+    assert 170e9 < planned["bytes_to_fetch"] < 180e9
