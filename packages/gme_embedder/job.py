@@ -77,7 +77,7 @@ class Job(Frozen):
 
     def digest(self) -> str:
         """sha256 of what decides a vector; every shard carries it, so shards of two jobs are never taken for one."""
-        ignored = {"model": {"name", "revision", "family"}, "shards_in": True}
+        ignored: dict[str, set[str] | bool] = {"model": {"name", "revision", "family"}, "shards_in": True}
         return sha256_json(self.model_dump(mode="json", exclude=ignored))
 
     def has_retrained_model(self, noted: Job) -> bool:

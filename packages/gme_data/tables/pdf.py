@@ -125,7 +125,8 @@ def _read(path: Path, first: int, *, pictures: bool) -> Iterator[PdfPage]:
         try:
             while (fields := _fields(reader.stdout)) is not None:
                 pages, number, *texts, picture = fields
-                yield PdfPage(int(pages), int(number), *(text.decode() for text in texts), picture=picture)
+                problem, title, heading, text = (field.decode() for field in texts)
+                yield PdfPage(int(pages), int(number), problem, title, heading, text, picture)
         finally:
             reader.kill()
 
