@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 app = App(name="data", help="Public training sets by name: list, plan, fetch, verify.")
 _COMMON = Common()
-_DATA = Path("data/public")
+_DATA = Path("downloads/public")
 Names = Annotated[tuple[str, ...], Parameter(negative="")]
 Licences = Annotated[tuple[str, ...], Parameter(name="--accept-licence", negative="")]
 
@@ -31,13 +31,16 @@ def list_sets(*, common: Common = _COMMON) -> None:
 
     sets = public_sets().values()
     if common.json:
-        print_json([{**one.model_dump(), "unverified": one.unverified} for one in sets])
+        print_json([{**public_set.model_dump(), "unverified": public_set.unverified} for public_set in sets])
         return
     say(f"{'set':<12}{'licence':<24}{'rows':>11}{'size':>11}  {'task types':<28}unverified")
-    for one in sets:
-        types = " ".join(one.task_types) if len(one.task_types) < 3 else f"{len(one.task_types)} of nine"
-        unverified = ", ".join(one.unverified) or "-"
-        say(f"{one.name:<12}{one.licence:<24}{_count(one.rows):>11}{_size(one.bytes):>11}  {types:<28}{unverified}")
+    for public_set in sets:
+        types = " ".join(public_set.task_types)
+        if len(public_set.task_types) > 2:
+            types = f"{len(public_set.task_types)} of nine"
+        sizes = f"{_count(public_set.rows):>11}{_size(public_set.bytes):>11}"
+        unverified = ", ".join(public_set.unverified) or "-"
+        say(f"{public_set.name:<12}{public_set.licence:<24}{sizes}  {types:<28}{unverified}")
     say("Sources of every fact, instructions and layouts by --json. Licences are accepted in the pipeline file.")
 
 
@@ -70,7 +73,7 @@ def fetch(
     names
         Sets; none takes all of the pipeline file.
     data
-        Folder of fetched sets; the pipeline file's own by default, else data/public in the workspace.
+        Folder of fetched sets; the pipeline file's own by default, else downloads/public in the workspace.
     rows
         Of sets that name pictures by their address: rows whose pictures are fetched.
     files
@@ -113,8 +116,8 @@ def verify(*names: str, data: Path | None = None, common: Common = _COMMON) -> i
     if common.json:
         print_json(problems)
     else:
-        for name, found in problems.items():
-            say(f"{'✗' if found else '✓'} {name:<12} {'; '.join(found[:3])}".rstrip())
+        for name, problems_of_set in problems.items():
+            say(f"{'✗' if problems_of_set else '✓'} {name:<12} {'; '.join(problems_of_set[:3])}".rstrip())
     return EXIT_BAD_INPUT if any(problems.values()) else 0
 
 
@@ -155,17 +158,17 @@ def _mean_batch(mixture: Sequence[SourceShare]) -> float:
 def plan_lines(planned: DataPlan) -> Iterator[str]:
     """The plan for people: a line a set, what is left to do, how the sets are mixed."""
     yield f"{'set':<12}{'licence':<24}{'rows':>11}{'read':>11}{'size':>11}  {'state':<12}unverified"
-    for one in planned.sets:
-        licence = one.licence if one.accepted else f"{one.licence} (!)"
-        state = "not fetched" if one.missing else "fetched"
-        numbers = f"{_count(one.rows):>11}{_count(one.rows_read):>11}{_size(one.bytes):>11}"
-        yield f"{one.name:<12}{licence:<24}{numbers}  {state:<12}{', '.join(one.unverified) or '-'}"
-    unknown = [one.name for one in planned.sets if one.missing and one.bytes is None]
+    for public_set in planned.sets:
+        licence = public_set.licence if public_set.accepted else f"{public_set.licence} (!)"
+        state = "not fetched" if public_set.missing else "fetched"
+        numbers = f"{_count(public_set.rows):>11}{_count(public_set.rows_read):>11}{_size(public_set.bytes):>11}"
+        yield f"{public_set.name:<12}{licence:<24}{numbers}  {state:<12}{', '.join(public_set.unverified) or '-'}"
+    unknown = [public_set.name for public_set in planned.sets if public_set.missing and public_set.bytes is None]
     more = f", and {', '.join(unknown)}, whose sizes nobody states" if unknown else ""
     yield f"to fetch: {planned.bytes_left / 1e9:,.1f} GB{more}: `gme data fetch --config FILE`."
     for licence, names in planned.licences.items():
         yield f"(!) not accepted: {licence} of {', '.join(names)}: `corpus.accept_licences`."
-    if gated := [one.name for one in planned.sets if one.gated and one.missing]:
+    if gated := [public_set.name for public_set in planned.sets if public_set.gated and public_set.missing]:
         yield f"terms to accept on the hub, then HF_TOKEN: {', '.join(gated)}."
     if planned.benchmarks_missing:
         yield f"benchmarks to keep apart from are not there: {planned.benchmarks_missing}: `gme umrb fetch`."
@@ -215,7 +218,7 @@ def _chosen(
 
 def _as_dict(planned: DataPlan) -> dict[str, object]:
     return {
-        "sets": [asdict(one) for one in planned.sets],
+        "sets": [asdict(public_set) for public_set in planned.sets],
         "bytes_to_fetch": planned.bytes_left,
         "licences_to_accept": planned.licences,
         "benchmarks_missing": planned.benchmarks_missing,

@@ -189,7 +189,7 @@ def test_the_commands(hub: type[Hub], tmp_path: Path, capsys: pytest.CaptureFixt
     assert run(["data", "fetch", "msmacro", "--workspace", str(tmp_path)]) == 2
     assert "Did you mean 'msmarco'" in capsys.readouterr().err
     assert run(["data", "fetch", "msmarco", "--workspace", str(tmp_path), "--accept-licence", "msr-la-nc"]) == 0
-    assert (tmp_path / "data" / "public" / LOCK).is_file()
+    assert (tmp_path / "downloads" / "public" / LOCK).is_file()
 
 
 @pytest.mark.parametrize("name", ["gme-2b", "gme-7b"])

@@ -60,8 +60,9 @@ class PublicConfig(Sealable):
     """The sets, each once."""
     accept_licences: tuple[str, ...] = ()
     """Licences whose terms you have read and keep, as `gme data list` shows them; sets under others are refused."""
-    data: Path = Path("data/public")
-    """Folder that `gme data fetch` fills; relative paths start at the folder of the pipeline file."""
+    data: Path = Path("downloads/public")
+    """Folder that `gme data fetch` fills; relative paths start at the folder of the pipeline file. Outside of the
+    folders that DVC versions: what others published is pinned by its lock file, and is not ours to pass on."""
     shares: dict[Kind, float] | None = None
     """Parts of the examples by kind, in the paper ``{text: 1, image: 1, cross: 2, fused: 2}``; None takes all."""
     examples: int | None = Field(default=None, ge=1)
@@ -119,8 +120,8 @@ class PublicConfig(Sealable):
         """
         refused = [choice.upstream for choice in self.sets if choice.upstream.licence not in self.accept_licences]
         if refused:
-            named = ", ".join(f"{one.name} ({one.licence})" for one in refused)
-            licences = ", ".join(dict.fromkeys((*self.accept_licences, *(one.licence for one in refused))))
+            named = ", ".join(f"{upstream.name} ({upstream.licence})" for upstream in refused)
+            licences = ", ".join(dict.fromkeys((*self.accept_licences, *(upstream.licence for upstream in refused))))
             raise FoundryError(
                 f"corpus.accept_licences: the licences of these sets are not accepted: {named}.",
                 hint=f"Read their terms, then say `accept_licences: [{licences}]`, or leave these sets out.",

@@ -46,15 +46,15 @@ def fetch_sets(choices: Sequence[SetChoice], data: Path, seed: int = 0) -> list[
         _pin(choice, data)
     wanted = _wanted(choices, data)
     _require_room(data, sum(file.bytes for _, file in wanted))
-    came = []
+    fetched = []
     with Progress("fetch", sum(file.bytes for _, file in wanted), "bytes") as progress:
         for repository, file in wanted:
-            came.append(_bring(repository, file, data))
+            fetched.append(_bring(repository, file, data))
             progress.advance(file.bytes, note=file.path)
     for choice in choices:
         unpack_pictures(choice, data)
         fetch_url_pictures(choice, data, seed)
-    return came
+    return fetched
 
 
 def _pin(choice: SetChoice, data: Path) -> None:
@@ -63,11 +63,13 @@ def _pin(choice: SetChoice, data: Path) -> None:
     for repository in upstream.repositories:
         pinned = read_lock(data).get(repository)
         known = pinned.files if pinned else ()
-        if pinned and all(any(matches(file, one.path) for one in known) for file in upstream.patterns(repository)):
+        if pinned and all(any(matches(file, entry.path) for entry in known) for file in upstream.patterns(repository)):
             continue
-        own = upstream.revision if repository == upstream.repository else None
-        revision = pinned.revision if pinned else own or _newest(repository)
-        listed = [one for one in _list(repository, revision, upstream) if one.path not in {old.path for old in known}]
+        stated_revision = upstream.revision if repository == upstream.repository else None
+        revision = pinned.revision if pinned else stated_revision or _newest(repository)
+        listed = [
+            entry for entry in _list(repository, revision, upstream) if entry.path not in {old.path for old in known}
+        ]
         write_lock(data, {**read_lock(data), repository: Pinned(revision, (*known, *listed))})
 
 
@@ -89,16 +91,16 @@ def _list(repository: str, revision: str, upstream: PublicSet) -> list[HubFile]:
 
     with _hub(repository):
         tree = HfApi().list_repo_tree(repository, repo_type="dataset", revision=revision, recursive=True)
-        files = [one for one in tree if isinstance(one, RepoFile)]
+        files = [entry for entry in tree if isinstance(entry, RepoFile)]
     for file in upstream.patterns(repository):
-        if not any(matches(file, one.path) for one in files):
-            there = ", ".join(sorted(one.path for one in files)[:5]) or "none"
+        if not any(matches(file, entry.path) for entry in files):
+            there = ", ".join(sorted(entry.path for entry in files)[:5]) or "none"
             raise FoundryError(
                 f"{repository} has no file {file.path} at {revision[:12]}. Its first files: {there}.",
                 hint=f"The registry is out of date about {upstream.name}; see gme_synthesis/public/sets.yaml.",
             )
-    named = [one for one in files if any(matches(file, one.path) for file in upstream.patterns(repository))]
-    return [HubFile(one.path, one.size, one.lfs.sha256 if one.lfs else None) for one in named]
+    named = [entry for entry in files if any(matches(file, entry.path) for file in upstream.patterns(repository))]
+    return [HubFile(entry.path, entry.size, entry.lfs.sha256 if entry.lfs else None) for entry in named]
 
 
 def _wanted(choices: Iterable[SetChoice], data: Path) -> list[tuple[str, HubFile]]:
@@ -108,11 +110,11 @@ def _wanted(choices: Iterable[SetChoice], data: Path) -> list[tuple[str, HubFile
     for choice in choices:
         for file in choice.upstream.files:
             repository = file.repository or choice.upstream.repository
-            for one in select(choice, file, iter(lock[repository].files)):
-                path = home(data, repository) / one.path
-                if one.fetched is None or not path.is_file() or path.stat().st_size != one.bytes:
-                    wanted[repository, one.path] = one
-    return [(repository, one) for (repository, _), one in wanted.items()]
+            for entry in select(choice, file, iter(lock[repository].files)):
+                path = home(data, repository) / entry.path
+                if entry.fetched is None or not path.is_file() or path.stat().st_size != entry.bytes:
+                    wanted[repository, entry.path] = entry
+    return [(repository, entry) for (repository, _), entry in wanted.items()]
 
 
 def _bring(repository: str, file: HubFile, data: Path) -> str:
@@ -133,7 +135,9 @@ def _bring(repository: str, file: HubFile, data: Path) -> str:
     part.replace(path)
     fsync_folder(path.parent)
     lock = read_lock(data)
-    files = tuple(replace(one, fetched=digest) if one.path == file.path else one for one in lock[repository].files)
+    files = tuple(
+        replace(entry, fetched=digest) if entry.path == file.path else entry for entry in lock[repository].files
+    )
     write_lock(data, {**lock, repository: replace(lock[repository], files=files)})
     return f"{repository}/{file.path}"
 

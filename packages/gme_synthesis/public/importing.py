@@ -28,7 +28,7 @@ from gme_synthesis.joining import images_of, rows_of
 from gme_synthesis.pairs.config import PairsConfig
 from gme_synthesis.pairs.importing import import_rows
 from gme_synthesis.public.config import PublicConfig, SetChoice
-from gme_synthesis.public.mixing import Mixture, ReadySet, mix
+from gme_synthesis.public.mixing import ImportedSet, Mixture, mix
 from gme_synthesis.public.registry import in_type_order
 from gme_synthesis.public.store import read_lock, require_fetched
 from gme_synthesis.public.upstream import Upstream
@@ -49,27 +49,27 @@ def import_public(config: PublicConfig, inputs: Mapping[str, Path], context: Ste
     config.require_licences()
     require_fetched(config.sets, config.data, config.seed)
     staging = context.staging
-    ready = [ReadySet(choice, _import_set(choice, config, staging / _SETS)) for choice in config.sets]
-    mixture = mix(config, ready)
+    imported_sets = [ImportedSet(choice, _import_set(choice, config, staging / _SETS)) for choice in config.sets]
+    mixture = mix(config, imported_sets)
     pictures: set[str] = set()
-    write_shards(staging / "train", "examples", _examples(ready, mixture, pictures), EXAMPLES_SCHEMA)
-    tasks = [task for one in ready for task in _copy_tasks(one, staging / "tasks", pictures)]
+    write_shards(staging / "train", "examples", _examples(imported_sets, mixture, pictures), EXAMPLES_SCHEMA)
+    tasks = [task for imported in imported_sets for task in _copy_tasks(imported, staging / "tasks", pictures)]
     write_shards(
         staging / "images",
         "images",
-        images_of([one.folder / "images" for one in ready], pictures),
+        images_of([imported.folder / "images" for imported in imported_sets], pictures),
         IMAGES_SCHEMA,
         row_group_rows=ROW_GROUP_ROWS,
     )
-    write_shards(staging / "rejects", "rejects", _rejects(ready, mixture), REJECTS_SCHEMA)
-    _summary(ready, mixture).write(staging)
-    report = _report(config, ready, mixture)
+    write_shards(staging / "rejects", "rejects", _rejects(imported_sets, mixture), REJECTS_SCHEMA)
+    _summary(imported_sets, mixture).write(staging)
+    report = _report(config, imported_sets, mixture)
     (staging / REPORT).write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return {
-        "sets": len(ready),
+        "sets": len(imported_sets),
         "examples": sum(len(rows) for rows in mixture.taken.values()),
         "tasks": len(tasks),
-        "rejects": sum(reason.rows for reason in _summary(ready, mixture).reasons),
+        "rejects": sum(reason.rows for reason in _summary(imported_sets, mixture).reasons),
         "benchmark_tasks": len(mixture.benchmarks),
     }
 
@@ -101,12 +101,12 @@ def _import_set(choice: SetChoice, config: PublicConfig, home: Path) -> Path:
     return folder
 
 
-def _examples(ready: list[ReadySet], mixture: Mixture, pictures: set[str]) -> Iterator[dict[str, Any]]:
+def _examples(imported_sets: list[ImportedSet], mixture: Mixture, pictures: set[str]) -> Iterator[dict[str, Any]]:
     """Rows of the examples that are taken, set by set; notes their pictures."""
-    for one in ready:
-        taken = iter(mixture.taken[one.choice.name].tolist())
+    for imported in imported_sets:
+        taken = iter(mixture.taken[imported.choice.name].tolist())
         following = next(taken, None)
-        for number, row in enumerate(one.rows()):
+        for number, row in enumerate(imported.rows()):
             if number != following:
                 continue
             following = next(taken, None)
@@ -116,9 +116,9 @@ def _examples(ready: list[ReadySet], mixture: Mixture, pictures: set[str]) -> It
             yield row
 
 
-def _copy_tasks(one: ReadySet, folder: Path, pictures: set[str]) -> Iterator[str]:
+def _copy_tasks(imported: ImportedSet, folder: Path, pictures: set[str]) -> Iterator[str]:
     """Copy the held-out tasks of a set; notes their pictures."""
-    for task in one.tasks():
+    for task in imported.tasks():
         split = task.parent.name
         shutil.copytree(task, folder / split / task.name, dirs_exist_ok=True)
         for table in ("corpus", "queries"):
@@ -127,37 +127,37 @@ def _copy_tasks(one: ReadySet, folder: Path, pictures: set[str]) -> Iterator[str
         yield task.name
 
 
-def _rejects(ready: list[ReadySet], mixture: Mixture) -> Iterator[dict[str, Any]]:
+def _rejects(imported_sets: list[ImportedSet], mixture: Mixture) -> Iterator[dict[str, Any]]:
     """Rows that say what was refused: of each set by its import, then by the mixture."""
-    for one in ready:
-        for row in rows_of(one.folder / "rejects", "rejects"):
-            yield {**row, "subject": f"{one.choice.name}: {row['subject']}"}
+    for imported in imported_sets:
+        for row in rows_of(imported.folder / "rejects", "rejects"):
+            yield {**row, "subject": f"{imported.choice.name}: {row['subject']}"}
     for reject in mixture.rejects:
         yield {"step": reject.step, "reason": reject.reason, "subject": reject.subject, "text": reject.text}
 
 
-def _summary(ready: list[ReadySet], mixture: Mixture) -> ImportSummary:
+def _summary(imported_sets: list[ImportedSet], mixture: Mixture) -> ImportSummary:
     """What was left out, by reason over all sets, with the first of each."""
     rows: Counter[str] = Counter()
     first: dict[str, str] = {}
-    for one in ready:
-        for reason in ImportSummary.read(one.folder).reasons:
+    for imported in imported_sets:
+        for reason in ImportSummary.read(imported.folder).reasons:
             rows[reason.reason] += reason.rows
-            first.setdefault(reason.reason, f"{one.choice.name}: {reason.first}")
+            first.setdefault(reason.reason, f"{imported.choice.name}: {reason.first}")
     for reject in mixture.rejects:
         rows[reject.reason] += 1
         first.setdefault(reject.reason, f"{reject.subject}: {reject.text[:200]}")
     return ImportSummary(tuple(ReasonCount(name, count, first[name]) for name, count in rows.most_common()), "")
 
 
-def _report(config: PublicConfig, ready: list[ReadySet], mixture: Mixture) -> dict[str, Any]:
+def _report(config: PublicConfig, imported_sets: list[ImportedSet], mixture: Mixture) -> dict[str, Any]:
     lock = read_lock(config.data)
     refused = Counter((reject.subject.partition(":")[0], reject.reason) for reject in mixture.rejects)
     sets = []
-    for one in ready:
-        name, upstream = one.choice.name, one.choice.upstream
-        own = {reason.reason: reason.rows for reason in ImportSummary.read(one.folder).reasons}
-        own |= {reason: count for (set_name, reason), count in refused.items() if set_name == name}
+    for imported in imported_sets:
+        name, upstream = imported.choice.name, imported.choice.upstream
+        refused_by_import = {reason.reason: reason.rows for reason in ImportSummary.read(imported.folder).reasons}
+        refused_by_import |= {reason: count for (set_name, reason), count in refused.items() if set_name == name}
         sets.append(
             {
                 "name": name,
@@ -166,8 +166,8 @@ def _report(config: PublicConfig, ready: list[ReadySet], mixture: Mixture) -> di
                 "unverified": list(upstream.unverified),
                 "examples": mixture.there[name],
                 "taken": len(mixture.taken[name]),
-                "task_types": in_type_order(one.task_types()),
-                "refused": own,
+                "task_types": in_type_order(imported.task_types()),
+                "refused": refused_by_import,
             }
         )
     return {

@@ -31,7 +31,7 @@ _HASHES = 100_000
 
 
 @dataclass(frozen=True)
-class ReadySet:
+class ImportedSet:
     """A set that was imported by itself.
 
     Attributes:
@@ -57,16 +57,16 @@ class ReadySet:
 
     def tasks(self) -> list[Path]:
         """Folders of its held-out tasks, of the task types that are wanted."""
-        found = sorted(path.parent for path in (self.folder / "tasks").rglob(CARD))
-        return [path for path in found if self.takes(load_card(path).task_type)]
+        folders_of_tasks = sorted(path.parent for path in (self.folder / "tasks").rglob(CARD))
+        return [path for path in folders_of_tasks if self.takes(load_card(path).task_type)]
 
     def task_types(self) -> set[str]:
         """Task types of its examples that are wanted."""
         columns = (
             pq.read_table(path, columns=["task_type"]) for path in shard_paths(self.folder / "train", "examples")
         )
-        found = {name for table in columns for name in table.column("task_type").unique().to_pylist()}
-        return set(filter(self.takes, found))
+        present = {name for table in columns for name in table.column("task_type").unique().to_pylist()}
+        return set(filter(self.takes, present))
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Mixture:
     benchmarks: Sequence[str]
 
 
-def mix(config: PublicConfig, ready: Sequence[ReadySet]) -> Mixture:
+def mix(config: PublicConfig, imported_sets: Sequence[ImportedSet]) -> Mixture:
     """Decide what is trained on.
 
     Raises:
@@ -96,30 +96,30 @@ def mix(config: PublicConfig, ready: Sequence[ReadySet]) -> Mixture:
             examples.
     """
     folders = [config.benchmarks] if config.benchmarks else []
-    held_out = [one.folder / "tasks" for one in ready if one.tasks()]
+    held_out = [imported.folder / "tasks" for imported in imported_sets if imported.tasks()]
     judges = [
         Benchmarks(folders, config.ngram, config.picture_distance, config.compared),
         # A query that one set holds out, another may train on.
         Benchmarks(held_out, config.ngram, config.picture_distance, "queries"),
     ]
-    good: dict[tuple[str, str], list[int]] = defaultdict(list)
+    usable: dict[tuple[str, str], list[int]] = defaultdict(list)
     rejects: list[Reject] = []
     seen: set[int] = set()
-    for one in ready:
-        for number, kind, reject in _judged(one, judges, seen):
+    for imported in imported_sets:
+        for number, kind, reject in _judged(imported, judges, seen):
             if reject:
                 rejects.append(reject)
             else:
-                good[kind, one.choice.name].append(number)
-    taken = _taken(config, ready, good)
+                usable[kind, imported.choice.name].append(number)
+    taken = _taken(config, imported_sets, usable)
     sums: Counter[str] = Counter()
     for (kind, _), numbers in taken.items():
         sums[kind] += len(numbers)
     return Mixture(
-        {one.choice.name: _joined(taken, one.choice.name) for one in ready},
+        {imported.choice.name: _joined(taken, imported.choice.name) for imported in imported_sets},
         {
-            one.choice.name: sum(len(rows) for (_, name), rows in good.items() if name == one.choice.name)
-            for one in ready
+            imported.choice.name: sum(len(rows) for (_, name), rows in usable.items() if name == imported.choice.name)
+            for imported in imported_sets
         },
         dict(sorted(sums.items())),
         rejects,
@@ -127,21 +127,27 @@ def mix(config: PublicConfig, ready: Sequence[ReadySet]) -> Mixture:
     )
 
 
-def _judged(one: ReadySet, judges: Sequence[Benchmarks], seen: set[int]) -> Iterator[tuple[int, str, Reject | None]]:
+def _judged(
+    imported: ImportedSet, judges: Sequence[Benchmarks], seen: set[int]
+) -> Iterator[tuple[int, str, Reject | None]]:
     """Number and kind of each example of the wanted task types, and why it is refused, if it is."""
-    store = ImageStore([one.folder / "images"])
+    store = ImageStore([imported.folder / "images"])
     look = lru_cache(_HASHES)(lambda id_: difference_hash(store.load(id_)))
-    with Progress(f"compare {one.choice.name}", None, "examples") as progress:
-        for number, row in enumerate(one.rows()):
-            if one.takes(row["task_type"]):
-                yield number, one.kind_of(row["task_type"]), _refused(one, Example.from_row(row), judges, look, seen)
+    with Progress(f"compare {imported.choice.name}", None, "examples") as progress:
+        for number, row in enumerate(imported.rows()):
+            if imported.takes(row["task_type"]):
+                yield (
+                    number,
+                    imported.kind_of(row["task_type"]),
+                    _refused(imported, Example.from_row(row), judges, look, seen),
+                )
             progress.advance()
 
 
 def _refused(
-    one: ReadySet, example: Example, judges: Sequence[Benchmarks], look: Callable[[str], int], seen: set[int]
+    imported: ImportedSet, example: Example, judges: Sequence[Benchmarks], look: Callable[[str], int], seen: set[int]
 ) -> Reject | None:
-    subject = f"{one.choice.name}: {example.id}"
+    subject = f"{imported.choice.name}: {example.id}"
     for judge in judges:
         if reject := judge.reject(example, look):
             return Reject(reject.step, reject.reason, subject, reject.text)
@@ -153,23 +159,23 @@ def _refused(
 
 
 def _taken(
-    config: PublicConfig, ready: Sequence[ReadySet], good: Mapping[tuple[str, str], list[int]]
+    config: PublicConfig, imported_sets: Sequence[ImportedSet], usable: Mapping[tuple[str, str], list[int]]
 ) -> dict[tuple[str, str], Ints]:
     """Kind and set -> numbers of the examples that are taken."""
     there: Counter[str] = Counter()
-    for (kind, _), numbers in good.items():
+    for (kind, _), numbers in usable.items():
         there[kind] += len(numbers)
     if lacking := [kind for kind in config.shares or {} if not there[kind]]:
         raise FoundryError(
             f"corpus.shares: no set has examples of the kind {', '.join(lacking)}.",
             hint="Add a set of that kind (`gme data list`), or leave the kind out of `shares`.",
         )
-    parts = {one.choice.name: one.choice.share for one in ready}
+    parts = {imported.choice.name: imported.choice.share for imported in imported_sets}
     taken: dict[tuple[str, str], Ints] = {}
     for kind, most in divide_kinds(there, config.shares, config.examples).items():
-        sets = {name: len(numbers) for (of_kind, name), numbers in good.items() if of_kind == kind}
+        sets = {name: len(numbers) for (of_kind, name), numbers in usable.items() if of_kind == kind}
         for name, wanted in divide(most, sets, parts).items():
-            rows: Ints = np.asarray(good[kind, name], dtype=np.int64)
+            rows: Ints = np.asarray(usable[kind, name], dtype=np.int64)
             drawn = draw(len(rows), wanted, config.seed, f"{name}:{kind}")
             taken[kind, name] = rows if drawn is None else rows[drawn]
     return taken

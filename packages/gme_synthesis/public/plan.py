@@ -56,16 +56,16 @@ class DataPlan:
     @property
     def bytes_left(self) -> int:
         """Stated bytes of the sets that are not fetched; those of which nobody states them count as none."""
-        return sum(one.bytes or 0 for one in self.sets if one.missing)
+        return sum(planned.bytes or 0 for planned in self.sets if planned.missing)
 
     @property
     def licences(self) -> dict[str, list[str]]:
         """Licences that must be accepted still, each with its sets."""
-        found: dict[str, list[str]] = {}
-        for one in self.sets:
-            if not one.accepted:
-                found.setdefault(one.licence, []).append(one.name)
-        return found
+        by_licence: dict[str, list[str]] = {}
+        for planned in self.sets:
+            if not planned.accepted:
+                by_licence.setdefault(planned.licence, []).append(planned.name)
+        return by_licence
 
     def require_all(self) -> None:
         """Refuse to begin without them.

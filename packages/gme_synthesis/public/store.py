@@ -78,8 +78,8 @@ class SetFiles:
         """Where the files of a role lie."""
         return [
             home(data, repository) / file.path
-            for (repository, file), known in zip(self.files, self.roles, strict=True)
-            if known == role
+            for (repository, file), role_of_file in zip(self.files, self.roles, strict=True)
+            if role_of_file == role
         ]
 
 
@@ -139,8 +139,8 @@ def matches(file: SetFile, path: str) -> bool:
 
 def select(choice: SetChoice, file: SetFile, listed: Iterator[HubFile]) -> list[HubFile]:
     """The files that a line of the registry means, of rows no more than are asked for."""
-    found = sorted((one for one in listed if matches(file, one.path)), key=lambda one: one.path)
-    return found[: choice.files] if file.role == "rows" else found
+    selected = sorted((entry for entry in listed if matches(file, entry.path)), key=lambda entry: entry.path)
+    return selected[: choice.files] if file.role == "rows" else selected
 
 
 def files_of(choice: SetChoice, data: Path) -> SetFiles:
@@ -152,12 +152,12 @@ def files_of(choice: SetChoice, data: Path) -> SetFiles:
     for file in choice.upstream.files:
         repository = file.repository or choice.upstream.repository
         pinned = lock.get(repository)
-        found = select(choice, file, iter(pinned.files)) if pinned else []
-        if not found:
+        selected = select(choice, file, iter(pinned.files)) if pinned else []
+        if not selected:
             missing.append(f"{repository}/{file.path} was never fetched")
-        missing += [problem for one in found if (problem := _problem(home(data, repository), one))]
-        files += [(repository, one) for one in found]
-        roles += [file.role] * len(found)
+        missing += [problem for entry in selected if (problem := _problem(home(data, repository), entry))]
+        files += [(repository, entry) for entry in selected]
+        roles += [file.role] * len(selected)
     return SetFiles(tuple(files), tuple(roles), tuple(missing))
 
 
@@ -166,9 +166,9 @@ def missing_of(choice: SetChoice, data: Path, seed: int) -> tuple[str, ...]:
     missing = files_of(choice, data).missing
     if choice.upstream.layout != "urls":
         return missing
-    came = read_url_pictures(data, choice.upstream.repository)
+    fetched = read_url_pictures(data, choice.upstream.repository)
     wanted = f"the pictures of {choice.rows:,} rows drawn by seed {seed}"
-    there = came is not None and (came.rows, came.seed) == (choice.rows, seed)
+    there = fetched is not None and (fetched.rows, fetched.seed) == (choice.rows, seed)
     return missing if there else (*missing, f"{wanted} were never fetched")
 
 
@@ -187,9 +187,9 @@ def require_fetched(choices: Sequence[SetChoice], data: Path, seed: int) -> None
     Raises:
         FoundryError: Names sets, the first file of each, and the command that fetches them.
     """
-    missing = {choice.name: found for choice in choices if (found := missing_of(choice, data, seed))}
+    missing = {choice.name: reasons for choice in choices if (reasons := missing_of(choice, data, seed))}
     if missing:
-        shown = "; ".join(f"{name}: {found[0]}" for name, found in missing.items())
+        shown = "; ".join(f"{name}: {reasons[0]}" for name, reasons in missing.items())
         raise FoundryError(
             f"{len(missing)} of {len(choices)} public sets are not fetched: {shown}.",
             hint=f"`gme data fetch {' '.join(missing)} --config FILE` brings them; `gme data plan` tells sizes.",
@@ -198,10 +198,10 @@ def require_fetched(choices: Sequence[SetChoice], data: Path, seed: int) -> None
 
 def changed(choice: SetChoice, data: Path) -> list[str]:
     """What differs from what came, by sha256; slow for what is large."""
-    found = files_of(choice, data)
-    if found.missing:
-        return list(found.missing)
-    paths = ((home(data, repository) / file.path, file) for repository, file in found.files)
+    selected = files_of(choice, data)
+    if selected.missing:
+        return list(selected.missing)
+    paths = ((home(data, repository) / file.path, file) for repository, file in selected.files)
     return [f"{path} has changed since it was fetched" for path, file in paths if sha256_file(path) != file.fetched]
 
 

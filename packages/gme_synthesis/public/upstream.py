@@ -171,12 +171,12 @@ def _id_of(row: Row, column: str) -> str:
 
 def _texts(path: Path, ids: set[str]) -> dict[str, str]:
     """Title and text of the rows of a BEIR table, by id, as far as they are wanted."""
-    found: dict[str, str] = {}
+    by_id: dict[str, str] = {}
     for row in open_table(path).rows():
         if isinstance(row, Row) and (id_ := str(row.values.get("_id"))) in ids:
             said = (row.values.get("title"), row.values.get("text"))
-            found[id_] = " ".join(part for part in said if isinstance(part, str) and part).strip()
-    return found
+            by_id[id_] = " ".join(part for part in said if isinstance(part, str) and part).strip()
+    return by_id
 
 
 def _with_pictures(read: Reader, pictures: Read) -> Reader:
@@ -215,15 +215,15 @@ Instructions = Mapping[tuple[str, str, str], tuple[str, ...]]
 
 
 def _instructions(path: Path) -> Instructions:
-    found: dict[tuple[str, str, str], tuple[str, ...]] = {}
+    by_case: dict[tuple[str, str, str], tuple[str, ...]] = {}
     table = open_table(path)
     table.require_columns(("dataset_id", "query_modality", "cand_modality"), "It is M-BEIR's query_instructions.tsv.")
     for row in table.rows():
         if isinstance(row, Row):
             wordings = (text_cell(cell) for name, cell in row.values.items() if name.startswith("prompt"))
             key = tuple(text_cell(row.values[name]) for name in ("dataset_id", "query_modality", "cand_modality"))
-            found[key[0], _modality(key[1]), _modality(key[2])] = tuple(filter(None, wordings))
-    return found
+            by_case[key[0], _modality(key[1]), _modality(key[2])] = tuple(filter(None, wordings))
+    return by_case
 
 
 def _instructed(read: Reader, instructions: Instructions) -> Reader:

@@ -50,7 +50,7 @@ def benchmark_tasks(folder: Path) -> list[Path]:
     ours = sorted(path.parent for path in folder.rglob(CARD))
     fetched = sorted(path for path in folder.glob("*") if path.is_dir() and _tables(path, "quer"))
     # A task of ours has a table of queries as well.
-    found = ours + [path for path in fetched if not any(one.is_relative_to(path) for one in ours)]
+    found = ours + [path for path in fetched if not any(task.is_relative_to(path) for task in ours)]
     if not found:
         raise FoundryError(
             f"{folder}: no evaluation tasks to keep apart from.",
