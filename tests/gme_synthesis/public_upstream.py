@@ -55,7 +55,7 @@ def put_set(data: Path, hub: Path, name: str) -> None:
     upstream = public_sets()[name]
     lock = read_lock(data)
     for repository in upstream.repositories:
-        files = dict.fromkeys(lock[repository].files) if repository in lock else {}
+        files = {file.path: file for file in lock[repository].files} if repository in lock else {}
         for path in sorted((hub / repository).rglob("*")):
             relative = path.relative_to(hub / repository).as_posix()
             if path.is_file() and any(matches(file, relative) for file in upstream.patterns(repository)):
@@ -63,8 +63,8 @@ def put_set(data: Path, hub: Path, name: str) -> None:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(path.read_bytes())
                 digest = sha256_file(path)
-                files[HubFile(relative, path.stat().st_size, digest, digest)] = None
-        lock[repository] = Pinned(COMMIT, tuple(files))
+                files[relative] = HubFile(relative, path.stat().st_size, digest, digest)
+        lock[repository] = Pinned(COMMIT, tuple(files.values()))
     write_lock(data, lock)
 
 
@@ -167,7 +167,7 @@ def _mmeb(task: str, first: int) -> Any:
         archive.parent.mkdir(parents=True, exist_ok=True)
         with zipfile.ZipFile(archive, "w") as members:
             for number in range(N - 1):  # one is missing, as it happens
-                members.writestr(f"{task}/Train/{number}.png", picture(first + number))
+                members.writestr(zipfile.ZipInfo(f"{task}/Train/{number}.png"), picture(first + number))
 
     return write
 
