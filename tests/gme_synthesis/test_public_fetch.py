@@ -89,7 +89,10 @@ def test_pictures_are_unpacked_once_and_nothing_else_is(hub: type[Hub], tmp_path
     assert (folder / "mbeir_images/coco/1.png").read_bytes() == picture(501)
     assert unpack_pictures(SetChoice(name="m-beir"), data) == 0
     (folder / "mbeir_images/coco/1.png").unlink()
+    assert missing_of(SetChoice(name="m-beir"), data, 0) == ()
     (folder / ".unpacked").unlink()  # as a kill leaves it
+    (missing,) = missing_of(SetChoice(name="m-beir"), data, 0)
+    assert "not unpacked to their end" in missing
     assert unpack_pictures(SetChoice(name="m-beir"), data) == 1
 
 

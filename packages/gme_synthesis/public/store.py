@@ -15,7 +15,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import ConfigDict, Field, StringConstraints
 
-from gme_data.digests import sha256_file
+from gme_data.digests import sha256_file, sha256_json
 from gme_data.errors import FoundryError
 from gme_data.journal import atomic_write
 from gme_data.paths import BelowPath
@@ -28,6 +28,9 @@ URL_PICTURES = "pictures-by-url"
 """Folder of pictures that a set names by their address, each called by the sha256 of it."""
 UNPACKED = "unpacked"
 """Folder beside the archives of a repository that can only be read from end to end."""
+UNPACKED_MARK = ".unpacked"
+"""In that folder, written last: which archives were unpacked into it."""
+TAR_PART = ".tar.gz"
 _LARGEST = 2**28
 _Sha256 = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
 
@@ -161,9 +164,28 @@ def files_of(choice: SetChoice, data: Path) -> SetFiles:
     return SetFiles(tuple(files), tuple(roles), tuple(missing))
 
 
+def archives_of(selected: SetFiles, data: Path) -> list[Path]:
+    """Archives of pictures that must be unpacked."""
+    return [path for path in selected.paths("pictures", data) if TAR_PART in path.name]
+
+
+def is_unpacked(choice: SetChoice, selected: SetFiles, data: Path) -> bool:
+    """Whether the archives of a set, as they are, were unpacked to their end."""
+    mark = home(data, choice.upstream.repository) / UNPACKED / UNPACKED_MARK
+    return mark.is_file() and mark.read_text(encoding="ascii") == archives_digest(selected)
+
+
+def archives_digest(selected: SetFiles) -> str:
+    """Names the archives of a set by their contents."""
+    return sha256_json([entry.fetched for _, entry in selected.files if TAR_PART in entry.path])
+
+
 def missing_of(choice: SetChoice, data: Path, seed: int) -> tuple[str, ...]:
-    """Why a set can't be read, a line each: files, or pictures of the rows that the seed draws."""
-    missing = files_of(choice, data).missing
+    """Why a set can't be read, a line each: files, archives not unpacked, pictures of the rows that the seed draws."""
+    selected = files_of(choice, data)
+    missing = selected.missing
+    if not missing and archives_of(selected, data) and not is_unpacked(choice, selected, data):
+        return (f"the pictures of {choice.upstream.repository} were not unpacked to their end",)
     if choice.upstream.layout != "urls":
         return missing
     fetched = read_url_pictures(data, choice.upstream.repository)

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
-from gme_data.digests import sha256_json
 from gme_data.errors import FoundryError
 from gme_data.images import MAX_BYTES
 from gme_data.journal import atomic_write
@@ -20,11 +19,15 @@ from gme_data.paths import check_below
 from gme_data.progress import Progress
 from gme_synthesis.corpus.import_pictures import PICTURE_SUFFIXES
 from gme_synthesis.public.config import SetChoice
-from gme_synthesis.public.store import UNPACKED, files_of, home
-
-_DONE = ".unpacked"
-"""Names the parts that were unpacked; written last."""
-_TAR_PART = ".tar.gz"
+from gme_synthesis.public.store import (
+    UNPACKED,
+    UNPACKED_MARK,
+    archives_digest,
+    archives_of,
+    files_of,
+    home,
+    is_unpacked,
+)
 
 
 def unpack_pictures(choice: SetChoice, data: Path) -> int:
@@ -36,18 +39,14 @@ def unpack_pictures(choice: SetChoice, data: Path) -> int:
     Raises:
         FoundryError: An archive is damaged.
     """
-    found = files_of(choice, data)
-    parts = [path for path in found.paths("pictures", data) if _TAR_PART in path.name]
-    if not parts:
+    selected = files_of(choice, data)
+    parts = archives_of(selected, data)
+    if not parts or is_unpacked(choice, selected, data):
         return 0
     folder = home(data, choice.upstream.repository) / UNPACKED
-    digests = sha256_json([file.fetched for _, file in found.files])
-    done = folder / _DONE
-    if done.is_file() and done.read_text(encoding="ascii") == digests:
-        return 0
     folder.mkdir(parents=True, exist_ok=True)
     written = _unpack(parts, folder)
-    atomic_write(done, digests.encode())
+    atomic_write(folder / UNPACKED_MARK, archives_digest(selected).encode())
     return written
 
 
