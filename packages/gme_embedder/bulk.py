@@ -226,7 +226,7 @@ class Work:
     images: ImageStore | None
     on_error: OnError
     times: dict[str, int]
-    earlier: EarlierVectors = field(default_factory=lambda: EarlierVectors([], {}))
+    earlier: EarlierVectors = field(default_factory=EarlierVectors)
 
     @property
     def place(self) -> Path:

@@ -1,16 +1,18 @@
 """The vectors that a folder has already, looked up by id and content: what an update need not encode.
 
-In memory are 40 bytes for each row; the vectors stay on disk. Knows rows by their digests; not where they come from.
+In memory are 40 bytes for each row, and what is noted of picture files; the vectors stay on disk. Knows rows by their
+digests; not where they come from.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 import numpy as np
@@ -47,16 +49,21 @@ class EarlierVectors:
     """Vectors by id and content.
 
     Args:
-        shards: With the contents of their rows.
+        vectors: By shard, [m_i, d].
+        ids: Digests of the ids, by shard.
+        keys: Digests of ids with contents, by shard.
         pictures: The picture files that they were made of.
     """
 
-    def __init__(self, shards: Sequence[Shard], pictures: dict[Path, PictureFile]) -> None:
-        self.pictures = pictures
-        self._vectors = [shard.vectors for shard in shards]
-        self._starts = np.array(list(accumulate((len(shard.ids) for shard in shards), initial=0)), np.int64)
-        ids = [_digests(shard.ids) for shard in shards]
-        keys = [_digests(shard.ids, shard.contents or ()) for shard in shards]
+    def __init__(
+        self,
+        vectors: Sequence[Vectors] = (),
+        ids: Sequence[Digests] = (),
+        keys: Sequence[Digests] = (),
+        pictures: Mapping[Path, PictureFile] = MappingProxyType({}),
+    ) -> None:
+        self.pictures, self._vectors = pictures, vectors
+        self._starts = np.array(list(accumulate(map(len, vectors), initial=0)), np.int64)
         self._ids = np.sort(np.concatenate([*ids, _digests(())]))
         unordered = np.concatenate([*keys, _digests(())])
         self._order = unordered.argsort(kind="stable")
@@ -72,7 +79,7 @@ class EarlierVectors:
         Raises:
             FoundryError: The folder is of an earlier version, which did not note what its rows held.
         """
-        shards: list[Shard] = []
+        vectors, ids, keys = list[Vectors](), list[Digests](), list[Digests]()
         pictures: dict[Path, PictureFile] = {}
         for number in range(shard_count(job)):
             try:
@@ -87,9 +94,11 @@ class EarlierVectors:
                     "held.",
                     hint="Embed the whole corpus once more, without --update, into another folder.",
                 )
-            shards.append(shard)
+            vectors.append(shard.vectors)
+            ids.append(_digests(shard.ids))
+            keys.append(_digests(shard.ids, shard.contents))
             pictures.update({path: file for path, (file, _) in noted.items()})
-        return cls(shards, pictures)
+        return cls(vectors, ids, keys, pictures)
 
     def find(self, ids: Sequence[str], contents: Sequence[bytes]) -> NDArray[np.int64]:
         """For each row with this id and content the number of its vector, -1 where there is none, [m]."""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 JOB = "job.json"
 Precision = Literal["float32", "bfloat16", "float16"]
 StoredDtype = Literal["float32", "float16"]
-_EMBED_AGAIN = "Embed the corpus again into another folder: `gme embed --input TABLES --output ANOTHER`."
+_EMBED_AGAIN = "Embed the corpus again into another folder."
 _SHORT = 12
 
 
@@ -77,7 +77,7 @@ class Job(Frozen):
 
     def digest(self) -> str:
         """sha256 of what decides a vector; every shard carries it, so shards of two jobs are never taken for one."""
-        ignored: dict[str, set[str] | bool] = {"model": {"name", "revision", "family"}, "shards_in": True}
+        ignored: dict[str, Any] = {"model": {"name", "revision", "family"}, "shards_in": True}
         return sha256_json(self.model_dump(mode="json", exclude=ignored))
 
     def has_retrained_model(self, noted: Job) -> bool:
@@ -146,7 +146,9 @@ def require_same_job(folder: Path, noted: Job, job: Job) -> None:
         lines = [f"  {name}: {change}" for name, change in changes.items()]
         raise FoundryError(
             "\n".join([f"{folder} holds vectors of another job: {', '.join(changes)} differ(s).", *lines]),
-            hint="Give another --output, or delete the folder.",
+            hint="Give another --output, or delete the folder."
+            if changes.keys() != {"corpus"}
+            else "`gme embed --update` embeds what changed; another --output takes the whole.",
         )
     if noted.shard_rows != job.shard_rows:
         raise FoundryError(
