@@ -19,9 +19,6 @@ from flows.config import (
 )
 from gme_data.steps import Step
 
-_RANKS = ("gme_training.worker", "gme_training.trainer")
-"""Code of training that is started and not imported."""
-
 ATLAS = Step("corpus", "atlas.step:run", "data/atlas", section="corpus", role="dataset", verb="atlas build")
 SYNTHESIZE = Step(
     "synthesize",
@@ -218,7 +215,7 @@ def _log_name(folder: str, step: Step) -> str:
 def train_step(name: str, section: str, output: str, inputs: dict[str, str]) -> Step:
     """A stage of training."""
     run = "gme_training.step:train"
-    return Step(name, run, output, section=section, inputs=inputs, role="model", alone=True, code=_RANKS)
+    return Step(name, run, output, section=section, inputs=inputs, role="model", alone=True)
 
 
 def _in_folder_of(name: str, step: Step) -> Step:

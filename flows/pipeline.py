@@ -21,7 +21,7 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from prefect.utilities.annotations import quote
 
 from flows import artifacts
-from flows.apart import end_running
+from flows.apart import end_running, run_apart
 from flows.begin import sign_run
 from flows.chain import Chain, plan_step
 from flows.chains import pipeline_chain
@@ -29,11 +29,11 @@ from flows.config import PipelineConfig
 from flows.console import announce
 from flows.records import Record, record
 from flows.server import is_passing
-from flows.tracking import run_followed, run_name, tracked
+from flows.tracking import followed, run_name, tracked
 from flows.transient import is_of_prefect, retry_transient
 from gme_data.errors import FoundryError
 from gme_data.redact import redacted_errors
-from gme_data.steps import Outcome, Step, find_done
+from gme_data.steps import Outcome, PlannedStep, Step, find_done
 
 _LOGGER = logging.getLogger(__name__)
 _TWO_AT_A_TIME: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=2)
@@ -157,7 +157,7 @@ def _run_step(
     step = chain.steps[number - 1]
     with redacted_errors(), announce(step.name) as line:
         planned = plan_step(chain, step, inputs, workspace, new_run=new_run)
-        outcome = find_done(planned, workspace) or run_followed(planned, number, workspace, get_run_logger().info)
+        outcome = find_done(planned, workspace) or _work(planned, number, workspace)
         line.finish(outcome)
     if show := artifacts.artifact_of(step):
         _show(show, outcome)
@@ -165,6 +165,14 @@ def _run_step(
         files = outcome.manifest.files
         size = sum(entry.bytes for entry in files)
         add_asset_metadata(asset, {"sha256": outcome.manifest.content, "files": len(files), "bytes": size})
+    return outcome
+
+
+def _work(planned: PlannedStep, number: int, workspace: Path) -> Outcome:
+    """Run a step in a process of its own; its progress stands in the task's log."""
+    with followed(planned, number) as finish:
+        outcome = run_apart(planned, workspace, get_run_logger().info)
+        finish(outcome)
     return outcome
 
 

@@ -52,7 +52,7 @@ def require_same_code(chain: Chain, steps: Mapping[str, str]) -> None:
     Raises:
         FoundryError: Names the steps.
     """
-    changed = [step.name for step in chain if step.name in steps and code_digest(step.modules) != steps[step.name]]
+    changed = [step.name for step in chain if step.name in steps and code_digest([step.module]) != steps[step.name]]
     if changed:
         raise FoundryError(
             f"The run was made by other code than this checkout's: {', '.join(changed)}",

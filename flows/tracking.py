@@ -15,7 +15,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from flows.apart import run_apart
 from flows.chain import Chain
 from flows.config import PipelineConfig
 from gme_data.digests import code_digest, sha256_json
@@ -52,23 +51,29 @@ def tracked(config: PipelineConfig, chain: Chain, workspace: Path, flow_run: Map
         follower.close(status)
 
 
-def run_followed(planned: PlannedStep, number: int, workspace: Path, on_line: Callable[[str], None]) -> Outcome:
-    """`flows.apart.run_apart`, as a run inside the pipeline's; `number` is the step's place in the chain, from 1."""
+@contextmanager
+def followed(planned: PlannedStep, number: int) -> Iterator[Callable[[Outcome], None]]:
+    """A run inside the pipeline's while a step works in the block, which hands its outcome to what is yielded.
+
+    Args:
+        planned: The step.
+        number: Its place in the chain, from 1, by which the steps of a run are ordered.
+    """
+    made: list[Outcome] = []
     if not _current:
-        return run_apart(planned, workspace, on_line)
+        yield made.append
+        return
     follower, name = _current[-1], planned.step.log_name
-    # Numbered, so that the steps of a run stand in the order of the chain.
-    title = f"{number} {planned.step.name}"
-    follower.begin_step(name, title, planned.key, planned.config.model_dump(mode="json"))
+    follower.begin_step(name, f"{number} {planned.step.name}", planned.key, planned.config.model_dump(mode="json"))
     try:
-        outcome = run_apart(planned, workspace, on_line)
+        yield made.append
     except BaseException:
         follower.end_step(name, "FAILED")
         raise
+    [outcome] = made
     plots = [path for path in sorted((outcome.folder / "plots").glob("*.svg")) if planned.step.role == "report"]
     files = [*(outcome.folder / shown for shown in _SHOWN), *plots]
     follower.end_step(name, "FINISHED", counts=outcome.manifest.counts, files=files)
-    return outcome
 
 
 def settled(facts: RunFacts, workspace: Path) -> RunFacts:
@@ -106,7 +111,7 @@ def _flow_tags(flow_run: Mapping[str, str]) -> dict[str, str]:
 
 
 def _code_tags(chain: Chain) -> dict[str, str]:
-    modules = {module for step in chain for module in step.modules}
+    modules = {step.module for step in chain}
     tags = {"gme.code": code_digest(sorted(modules)), **_git_tags()}
     return {**tags, **{f"gme.version.{name}": version for name in _VERSIONS if (version := _version(name))}}
 

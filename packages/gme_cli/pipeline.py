@@ -108,7 +108,7 @@ def _read_ahead(config: PipelineConfig) -> None:
     from gme_release.registration import import_ahead
 
     for step in pipeline_chain(config):
-        code_digest(step.modules)  # which keeps what it has read
+        code_digest([step.module])  # which keeps what it has read
     import_ahead()
     gc.freeze()
     gc.enable()

@@ -88,7 +88,6 @@ class Step:
         verb: What a user types to run it alone.
         alone: Whether it takes the whole machine, so that nothing runs beside it.
         judged: Whether a champion scores pictures in it, as a further input ``judge``; see `flows.judge`.
-        code: Further modules whose source the output depends on, for code that is started and not imported.
         logs: Name of its log folder in ``runs/steps``, where that is not `name`.
     """
 
@@ -102,14 +101,12 @@ class Step:
     verb: str = "pipeline"
     alone: bool = False
     judged: bool = False
-    code: tuple[str, ...] = ()
     logs: str = ""
 
     @property
-    def modules(self) -> tuple[str, ...]:
-        """Modules whose source, with all that they import, is the code of the step."""
-        own = self.run.partition(":")[0] if isinstance(self.run, str) else self.run.__module__
-        return own, *self.code
+    def module(self) -> str:
+        """The module whose source, with all that it imports, is the code of the step."""
+        return self.run.partition(":")[0] if isinstance(self.run, str) else self.run.__module__
 
     def load(self) -> Run:
         """The function, imported if need be."""
@@ -158,7 +155,7 @@ class PlannedStep:
     @cached_property
     def code(self) -> str:
         """Digest of the source that the output depends on."""
-        return code_digest(self.step.modules)
+        return code_digest([self.step.module])
 
     @cached_property
     def key(self) -> str:

@@ -1,11 +1,13 @@
-"""Starting the ranks of a stage on this machine and watching them.
+"""Starting the ranks of a stage on this machine and watching them; with a job as argument, being one of them.
 
 The parent follows the events that rank 0 writes and shows the progress. If a rank fails, the others are stopped and
-the error says what the failing rank said last; if the parent dies, however it dies, the ranks die with it.
+the error says what the failing rank said last: one that is meant for the user lies where the parent finds it. If the
+parent dies, however it dies, the ranks die with it.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import signal
@@ -14,13 +16,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Annotated, ClassVar
 
 from pydantic import ConfigDict, Field
 
+from gme_data.environment import settle
 from gme_data.errors import FoundryError
+from gme_data.journal import atomic_write
+from gme_data.process import die_with_parent
 from gme_data.structured import StructureError, read_json
 from gme_training.devices import Device
 from gme_training.follow import POLL_SECONDS, Follower, Watch
@@ -181,3 +186,34 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def main(arguments: list[str]) -> int:
+    """One rank: train the job named by the only argument; the exit status."""
+    if parent := os.environ.get(PARENT):
+        die_with_parent(int(parent))
+    settle()
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    path = Path(arguments[0])
+    scratch = path.parent
+    from gme_training.room import explained
+
+    try:
+        with explained(scratch):
+            from gme_training.engine import connect, disconnect
+            from gme_training.job import read_job
+            from gme_training.trainer import Trainer
+
+            job = read_job(path)
+            connect()
+            Trainer(job).run()
+            disconnect()
+    except FoundryError as error:
+        left = RankError(str(error), error.hint, error.exit_code)
+        atomic_write(error_file(scratch, int(os.environ["RANK"])), json.dumps(asdict(left)).encode())
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -57,7 +57,7 @@ def train(config: TrainingConfig, inputs: Mapping[str, Path], context: StepConte
         with watched(watch):
             lead(job, path)
     else:
-        arguments = ["gme_training.worker", str(path)]
+        arguments = ["gme_training.launch", str(path)]
         device, log_dir = choose_device(ranks, gpus), context.log_dir
         run_ranks(arguments, ranks, device=device, scratch=context.staging, log_dir=log_dir, watch=watch)
     curve = _whole_curve(job)

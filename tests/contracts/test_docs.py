@@ -57,3 +57,15 @@ def test_the_page_on_training_runs_from_top_to_bottom(tmp_path: Path, monkeypatc
     assert Embedder.load(tmp_path / "stage1").encode(["x"]).shape[0] == 1
     events = (tmp_path / "logs" / "events.jsonl").read_text().splitlines()
     assert len(events) == 4
+
+
+def test_the_way_to_the_first_loss_is_short_and_each_file_leads_to_the_next() -> None:
+    page = (DOCS / "concepts.md").read_text(encoding="utf-8").partition("## From `gme pipeline` to the first loss")[2]
+    files = re.findall(r"^\d+\. `([a-z_/]+\.py)`", page, re.MULTILINE)
+    assert 10 < len(files) <= 14
+    modules = [path.removesuffix(".py").replace("/", ".") for path in files]
+    homes = [DOCS.parent / ("" if path.startswith("flows/") else "packages") for path in files]
+    texts = [(home / path).read_text(encoding="utf-8") for home, path in zip(homes, files, strict=True)]
+    for place, module in enumerate(modules[1:], start=1):
+        leads = re.compile(rf"(from|import) {module}\b|\"{module}[:\"]")
+        assert any(leads.search(text) for text in texts[:place]), f"no file before {module} leads to it"

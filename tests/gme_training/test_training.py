@@ -148,7 +148,7 @@ def test_a_rank_that_is_told_to_stop_saves_with_the_others_and_the_next_run_goes
     deadline = time.monotonic() + 240
     while sum(1 for _ in read_events(history, "step")) < 20 and child.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
-    ranks = [one for one in psutil.Process(child.pid).children() if "gme_training.worker" in one.cmdline()]
+    ranks = [one for one in psutil.Process(child.pid).children() if "gme_training.launch" in one.cmdline()]
     ranks[1].terminate()
     assert "Stopped as asked after step" in child.communicate(timeout=60)[1]
     done = sum(1 for _ in read_events(history, "step"))
