@@ -18,7 +18,7 @@ from atlas.choice import sample
 from atlas.pages import text_font, wrap
 from gme_data.errors import FoundryError, did_you_mean
 from gme_data.images import ImageStore
-from gme_data.items import TASK_TYPES, Item
+from gme_data.items import TASK_TYPES, Item, pages_of
 from gme_data.journal import atomic_write
 from gme_data.tasks import RetrievalTask, image_folders, list_tasks, load_card, load_task
 
@@ -40,7 +40,7 @@ def contact_sheet(folder: Path, task_type: str, path: Path, count: int = 8, spli
 
     Args:
         folder: An Atlas.
-        task_type: One of the nine, e.g. ``IT->I``.
+        task_type: One of `TASK_TYPES`, e.g. ``IT->I``.
         path: Ends in ``.png`` or ``.html``.
         count: Queries per task.
         split: ``dev`` or ``test``.
@@ -98,7 +98,7 @@ def _strips(task: RetrievalTask, rows: list[_Row], store: ImageStore) -> Iterato
     draw.text((8, 25), task.card.instruction or "", "white", text_font(_TYPE, bold=False))
     yield head
     for row in rows:
-        box = _PAGE if task.card.task_type == "T->VD" else _PICTURE
+        box = _PAGE if any(pages_of(task.card.task_type)) else _PICTURE
         cells = [_cell(item, store, box) for item in (row.query, *row.answers)]
         strip = Image.new("RGB", (width, max(cell.height for cell in cells) + 1), "white")
         for number, cell in enumerate(cells):

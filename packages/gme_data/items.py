@@ -16,7 +16,7 @@ class Modality(StrEnum):
 
 
 TaskType = Literal["T->T", "I->I", "T->I", "T->VD", "I->T", "T->IT", "IT->T", "IT->I", "IT->IT"]
-"""The nine task types of UMRB, in the order of the paper's table."""
+"""The task types, those of UMRB in the order of the paper's table."""
 TASK_TYPES: tuple[TaskType, ...] = get_args(TaskType)
 
 
@@ -51,3 +51,9 @@ def modalities_of(task_type: str) -> tuple[str, str]:
     """Modalities of query and document of a task type: ``T``, ``I`` or ``IT``; a visual document is a picture."""
     query, _, document = task_type.partition("->")
     return query.replace("VD", "I"), document.replace("VD", "I")
+
+
+def pages_of(task_type: str) -> tuple[bool, bool]:
+    """Whether the queries and the documents of a task type are pages, which are shown larger than other pictures."""
+    query, _, document = task_type.partition("->")
+    return "VD" in query, "VD" in document

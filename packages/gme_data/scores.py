@@ -50,7 +50,7 @@ class TaskScore(Frozen):
     dataset: str = ""
     """The row of the suite that it belongs to: tasks of one row count once. Empty: a row of its own."""
     task_type: str
-    """One of the nine."""
+    """One of `TASK_TYPES`."""
     subset: str = ""
     """``seen`` or ``unseen`` entities."""
     metric: str

@@ -60,7 +60,7 @@ class TaskCard(Frozen):
     name: str
     """Unique within a benchmark, e.g. ``place-question-t2t``."""
     task_type: TaskType
-    """One of the nine task types of UMRB."""
+    """What asks and what is found."""
     metric: str
     """The headline metric, e.g. ``ndcg_at_10`` or ``hit_rate_at_5``."""
     instruction: str | None

@@ -27,7 +27,7 @@ class TypeFloor(Frozen):
     """An absolute floor under the mean of a task type."""
 
     task_type: str
-    """One of the nine, e.g. ``T->IT``."""
+    """E.g. ``T->IT``."""
     min: float
     """The mean of the headline metrics of its tasks must be at least this."""
 

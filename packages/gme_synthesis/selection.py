@@ -57,7 +57,7 @@ def _in_turn(examples: Sequence[Example], seed: int) -> list[Example]:
 
 
 def require_all_task_types(examples: Sequence[Example]) -> None:
-    """Raise `FoundryError` if one of the nine task types has no example."""
+    """Raise `FoundryError` if a task type has no example."""
     missing = [name for name in TASK_TYPES if name not in {example.task_type for example in examples}]
     if missing:
         raise FoundryError(

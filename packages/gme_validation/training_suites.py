@@ -47,7 +47,7 @@ def examples_suite(
         (
             unique("id"),
             holds("items_are_something", "query, positive and negatives have a text or a picture"),
-            one_of("task_type", TASK_TYPES, "the nine task types"),
+            one_of("task_type", TASK_TYPES, "the task types that there are"),
             *([covers("task_type", task_types, "every task type has examples")] if task_types else []),
             one_of("split", ("train",), "only the train part is trained on"),
             one_of("group_split", ("train",), "no entity group of dev or test is trained on"),
@@ -98,7 +98,7 @@ def _modality(item: Item) -> str:
 
 
 def mix_suite(examples: Sequence[Example], config: AtlasValidationConfig) -> Suite:
-    """The suite over the shares of the nine task types."""
+    """The suite over the shares of the task types."""
     counts = Counter(example.task_type for example in examples)
     total = max(len(examples), 1)
     rows = [{"task_type": name, "examples": counts[name], "share": counts[name] / total} for name in TASK_TYPES]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gme_data.images import ImageStore
-from gme_data.items import Item
+from gme_data.items import Item, modalities_of
 from gme_data.structured import read_json
 from gme_embedder.npy import open_npy
 
@@ -106,5 +106,4 @@ def read_sample(folder: Path, task: str, task_type: str) -> Sample | None:
     if not all(path.exists() for path in paths):
         return None
     queries, docs = (open_npy(path).astype(np.float32) for path in paths)
-    query, _, doc = task_type.replace("VD", "I").partition("->")
-    return Sample(task, queries, docs, (query, doc))
+    return Sample(task, queries, docs, modalities_of(task_type))

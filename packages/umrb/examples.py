@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from gme_data.items import pages_of
 from gme_data.journal import atomic_write
 from gme_data.tasks import Document, Query
 from umrb.cards import PAGE_THUMB, SIDES, THUMB, Card, Example, Found, make_card
@@ -53,14 +54,14 @@ def write_sample(folder: Path, system: VectorSystem, task: NumberedTask, seed: i
 
 
 def _tell(task: NumberedTask, ranking: Ranking, row: int, rank: int) -> Example:
-    size = PAGE_THUMB if task.card.task_type.endswith("VD") else THUMB
+    asked_size, size = (PAGE_THUMB if is_page else THUMB for is_page in pages_of(task.card.task_type))
     relevant = task.judgements.doc[task.judgements.query == row]
     shown = [int(doc) for doc in ranking.rows[row, :_SHOWN] if doc >= 0]
     reachable = [int(doc) for doc in relevant if doc >= 0]
     cards = _cards(task.docs, [*shown, *reachable[:1]], size)
     return Example(
         task=task.card.name,
-        query=_cards(task.queries, [row], THUMB)[0],
+        query=_cards(task.queries, [row], asked_size)[0],
         found=[
             Found(card, float(score), doc in relevant)
             for card, score, doc in zip(cards, ranking.scores[row], shown, strict=False)

@@ -30,7 +30,7 @@ class Dataset(Frozen):
     id: str
     """Unique in its suite."""
     task_type: str
-    """One of the nine of UMRB, or of MMEB's four."""
+    """One of `TASK_TYPES`, or of MMEB's four."""
     name: str
     """As the paper prints it; two directions of a dataset share it."""
     source: Literal["mteb", "flickr30k-cn", "dci", "mmeb", "disk"]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from gme_data.errors import FoundryError
 from gme_data.images import ImageStore
-from gme_data.items import Item
+from gme_data.items import Item, modalities_of
 from gme_data.progress import Progress
 from gme_data.tasks import Document, Query, TaskCard
 from gme_embedder.index import search_shards
@@ -73,8 +73,8 @@ class System(Protocol):
 
 def sides(task_type: str) -> tuple[frozenset[str], frozenset[str]]:
     """What query and documents are made of: ``"IT->T"`` -> ``({"I", "T"}, {"T"})``; a visual document is a picture."""
-    query, _, doc = task_type.replace("VD", "I").partition("->")
-    return frozenset(query), frozenset(doc)
+    query, document = modalities_of(task_type)
+    return frozenset(query), frozenset(document)
 
 
 Encode: TypeAlias = Callable[[Sequence[Item], str | None, ImageStore | None], Vectors]

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from gme_data.errors import FoundryError
+from gme_data.items import TASK_TYPES
 from gme_data.parquet import read_rows
 from gme_data.scores import SYSTEMS, SystemScores, overall, read_systems, type_means, write_systems
 from umrb.baselines import raw_pixels
@@ -83,7 +84,7 @@ def test_subsets_are_a_partition_of_the_score(pixels: Counted, corpus: Path, tmp
 
 def test_chance_is_five_in_twelve(corpus: Path, tmp_path: Path) -> None:
     scores = run(ChanceSystem(), corpus, tmp_path)
-    assert len(scores.tasks) == 9
+    assert len(scores.tasks) == len(TASK_TYPES)
     assert scores.by_name["colour-t2vd"].value == pytest.approx(5 / 12)
 
 

@@ -76,7 +76,7 @@ class TaskResult(Frozen):
     name: str
     """Of the task."""
     task_type: str
-    """One of the nine."""
+    """What asks and what is found, e.g. ``T->IT``."""
     metric: str
     """The headline metric."""
     value: float
