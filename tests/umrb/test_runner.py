@@ -94,7 +94,7 @@ def test_type_score_is_the_mean_of_its_datasets_and_overall_counts_each_once(cor
     listed = [*tasks, extra]
     assert type_means(listed)["T->T"] == pytest.approx((tasks[0].value + 1) / 2)
     assert list(type_means(reversed(listed))) == list(type_means(listed))
-    assert overall(listed) == pytest.approx(sum(task.value for task in listed) / 10)
+    assert overall(listed) == pytest.approx(sum(task.value for task in listed) / len(listed))
     halves = [extra.model_copy(update={"name": name, "value": value}) for name, value in (("a", 0.2), ("b", 0.6))]
     assert overall([tasks[0], *halves]) == pytest.approx((tasks[0].value + 0.4) / 2)  # two tasks of one dataset
 
