@@ -106,7 +106,7 @@ def published() -> tuple[PublishedRow, ...]:
         PublishedRow(
             model=row["model"],
             size=row["size"],
-            types={kind: float(row[kind]) for kind in TASK_TYPES},
+            types={kind: float(row[kind]) for kind in TASK_TYPES if kind in row},
             average=float(row["average"]),
         )
         for row in _rows("published")

@@ -45,9 +45,9 @@ def tasks(folder: Path, split: str) -> list[RetrievalTask]:
 
 
 @pytest.mark.parametrize("split", ["dev", "test"])
-def test_all_nine_task_types_are_there(small_atlas, split):
+def test_all_task_types_are_there(small_atlas, split):
     found = tasks(small_atlas, split)
-    assert {task.card.name for task in found} == TASK_NAMES
+    assert {task.card.name for task in found} >= TASK_NAMES
     assert {task.card.task_type for task in found} == set(TASK_TYPES)
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from gme_data.examples import Example, write_examples
 from gme_data.images import ImageRecord, write_images
-from gme_data.items import TASK_TYPES, Item
+from gme_data.items import TASK_TYPES, Item, modalities_of
 from gme_data.parquet import write_shards
 from gme_data.steps import StepContext
 from gme_data.tasks import Document, Query, RetrievalTask, TaskCard, save_task
@@ -98,14 +98,14 @@ class TinyWorld:
 
     def example(self, task_type: str, place: dict[str, Any], text: str | None = None) -> Example:
         question = WORDINGS["train"].replace("{place}", str(place["name"])) if text is None else text
-        query, _, document = task_type.partition("->")
+        query, document = modalities_of(task_type)
         return Example(
             id=f"{task_type}-{place['place_id']}",
             task_type=task_type,
             source="made",
             instruction="Find it.",
             query=_item(query, question, str(place["flag_twemoji"])),
-            positive=_item(document.replace("VD", "I"), f"About {place['name']}.", str(place["flag_openmoji"])),
+            positive=_item(document, f"About {place['name']}.", str(place["flag_openmoji"])),
             negatives=(),
             entity_group=str(place["entity_group"]),
             batch_key="all",
