@@ -70,6 +70,23 @@ def test_what_is_returned_is_in_the_remote(versioned: Path, config: ReleaseConfi
     assert data.size == sum(p.stat().st_size for p in versioned.glob("data/*/*") if p.name != "_manifest.json")
 
 
+def test_what_the_remote_has_is_not_pushed_again(
+    versioned: Path, config: ReleaseConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[tuple[str, ...]] = []
+
+    def spy(workspace: Path, *arguments: str) -> str:
+        calls.append(arguments)
+        return run_dvc(workspace, *arguments)
+
+    monkeypatch.setattr("gme_release.versioning.run_dvc", spy)
+    version_outputs(versioned, config)
+    assert calls == [("add", "data", "checkpoints")]
+    (versioned / "data" / "atlas" / "more.txt").write_text("more\n")
+    version_outputs(versioned, config)
+    assert calls[2:] == [("push", "--remote", "store", "data.dvc")], "the checkpoints are there"
+
+
 @pytest.mark.hardening("faults", "F11", "kill -9 between dvc add and push")
 def test_killed_between_add_and_push(facts: RunFacts, config: ReleaseConfig) -> None:
     """By an older release, whose cache was hard-linked to the workspace: a byte that flipped in one flipped in both."""
