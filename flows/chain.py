@@ -40,7 +40,7 @@ class Chain:
         for step in self.steps:
             if missing := {*step.inputs.values(), *step.after} - names:
                 raise ValueError(f"{step.name} needs {', '.join(sorted(missing))}, which no earlier step makes")
-            if _at(self.config, step.section) is None:
+            if section_of(self.config, step.section) is None:
                 raise ValueError(f"{step.name}: the configuration has no section '{step.section}'")
             names.add(step.name)
         if len(names) < len(self.steps) or len({step.output for step in self.steps}) < len(self.steps):
@@ -71,7 +71,7 @@ class Chain:
         Raises:
             FoundryError: Such a file is missing, or of no kind that is read.
         """
-        part = _at(self.config, step.section)
+        part = section_of(self.config, step.section)
         return part.sealed() if isinstance(part, Sealable) else part
 
     def last(self, role: Role) -> Step:
@@ -92,7 +92,7 @@ class Chain:
         return ", ".join(use for role, use in uses.items() if role in roles)
 
 
-def _at(config: Frozen, section: str) -> Any:  # noqa: ANN401 - a section, or a mapping on the way to one
+def section_of(config: Frozen, section: str) -> Any:  # noqa: ANN401 - a section, or a mapping on the way to one
     """A section by its path, such as ``corpora.wiki.corpus``; None if there is none."""
     value: Any = config
     for name in section.split("."):

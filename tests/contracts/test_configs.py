@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from flows.chain import section_of
 from flows.chains import pipeline_chain
-from flows.config import KINDS, AtlasPipeline, load_pipeline
+from flows.config import KINDS, AtlasPipeline, JoinedPipeline, load_pipeline
 from flows.starter import StageZeroConfig
 from flows.study import StudyConfig
 from gme_data.settings import Frozen, load_config
@@ -25,7 +26,7 @@ SHIPPED = [path for path in [*PIPELINES, *STARTERS, *STUDIES] if path.is_relativ
 @pytest.mark.parametrize("path", PIPELINES, ids=lambda path: path.name)
 def test_config_loads(path: Path) -> None:
     chain = pipeline_chain(load_pipeline(path))
-    assert {chain.section(step).model_config["frozen"] for step in chain} == {True}
+    assert {section_of(chain.config, step.section).model_config["frozen"] for step in chain} == {True}
     assert all(callable(step.load()) for step in chain), "import paths are checked by nobody else"
 
 
@@ -42,7 +43,7 @@ def test_config_opens_with_its_launch_line(path: Path) -> None:
     assert f"gme {verb} {path.relative_to(ROOT)}" in "\n".join(head).replace("gme starter --config", "gme starter")
 
 
-@pytest.mark.parametrize("kind", [*KINDS.values(), StageZeroConfig, StudyConfig])
+@pytest.mark.parametrize("kind", [*KINDS.values(), JoinedPipeline, StageZeroConfig, StudyConfig])
 def test_every_field_is_explained(kind: type[Frozen]) -> None:
     """The schema that editors show has a sentence for each field."""
     schema = kind.model_json_schema()
