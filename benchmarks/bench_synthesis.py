@@ -1,6 +1,6 @@
 """Synthesis against what it may cost: ``python benchmarks/bench_synthesis.py [--requests 100000]``.
 
-1. The default corpus by rules, every step but the embedder: examples a second. Vectors are made beforehand.
+1. The default step as a whole, all but the embedder: examples a second. Vectors are made beforehand.
 2. The consistency filter against the bare encode of sentence-transformers and a search by FAISS, of the same texts.
 3. The client of language models against a server that answers after 200 ms, 64 in flight: share of the ideal rate.
 4. Its memory over many requests to a server that answers at once: growth of the process after a first tenth.
@@ -20,6 +20,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.queues import Queue
 from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
@@ -31,21 +32,26 @@ from timing import interleaved_minimum
 
 from atlas.build import build
 from atlas.config import AtlasConfig
-from gme_data.examples import read_examples
-from gme_data.images import ImageStore
+from gme_data.steps import StepContext
+from gme_data.structured import read_json
 from gme_embedder.frozen import MiniLM
-from gme_synthesis.config import SynthesisConfig
-from gme_synthesis.consistency import ConsistencyFilter
-from gme_synthesis.decontamination import benchmark_queries
+from gme_synthesis.candidates import Candidate
+from gme_synthesis.corpus import tools
+from gme_synthesis.corpus.atlas import open_atlas
+from gme_synthesis.corpus.atlas_config import AtlasSynthesisConfig
+from gme_synthesis.corpus.run import synthesize
+from gme_synthesis.corpus.store import Corpus
+from gme_synthesis.encoders import TextEncoder
 from gme_synthesis.llm.asking import Asker
 from gme_synthesis.llm.endpoint import Endpoint, EndpointConfig
 from gme_synthesis.llm.journal import RequestJournal
 from gme_synthesis.llm.prompts import load_prompt
 from gme_synthesis.llm.protocol import Request
-from gme_synthesis.records import Draft
-from gme_synthesis.step import build_stages, collect, run_shard
-from gme_synthesis.world import World, read_world
-from gme_synthesis.writer import TemplateWriter, write_questions
+from gme_synthesis.llm.rules import RuleWriter
+from gme_synthesis.records import run_stage
+from gme_synthesis.steps.consistency import ConsistencyStep
+from gme_synthesis.steps.drafts import DraftStep
+from gme_synthesis.steps.question import QuestionStep
 
 ROUNDS = 3
 IN_FLIGHT, LATENCY = 64, 0.2
@@ -63,55 +69,53 @@ def main() -> None:
         atlas = Path(folder) / "atlas"
         build(AtlasConfig(), atlas)
         rule_based(atlas, Path(folder))
-        consistency(read_world(atlas))
+        consistency(open_atlas(atlas))
         throughput(Path(folder))
         memory(Path(folder), arguments.requests)
 
 
+class Remembering:
+    """Encodes a text once; from then on what is measured around it is all but the embedder."""
+
+    def __init__(self) -> None:
+        self._encoder, self._known = MiniLM(), {}
+
+    def __call__(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        new = [text for text in texts if text not in self._known]
+        if new:
+            self._known.update(zip(new, self._encoder.encode(new), strict=True))
+        return np.stack([self._known[text] for text in texts])
+
+
 def rule_based(atlas: Path, scratch: Path) -> None:
-    """Every step of the default synthesis with known verdicts of the embedder."""
-    config = SynthesisConfig()
-    world, store = read_world(atlas), ImageStore([atlas / "images"])
-    writer = TemplateWriter(world.templates, config.wordings_per_fact, config.seed)
-    facts = [world.facts[id_] for id_ in sorted(world.facts)]
-    native, benchmark = read_examples(atlas / "examples" / "train"), benchmark_queries(atlas / "tasks")
-    stages = build_stages(config, world, store, scratch)
-    encoder = MiniLM()
-    drafts = [one for one in write_questions(facts, world.passages, world.places, writer) if isinstance(one, Draft)]
-    judged = [one.question for one in drafts if one.wording < config.judged_per_fact]
-    known = dict(zip(judged, encoder.encode(judged), strict=True))
-    passages = [world.passages[id_] for id_ in sorted(world.passages)]
-    vectors = encoder.encode([passage.text for passage in passages])
+    """The whole step `synthesize` of the default run, files included, with known verdicts of the embedder."""
+    encode = Remembering()
+    tools.load_encoder = lambda *_: TextEncoder("remembering", encode, encode)
 
     def run() -> int:
-        judge = ConsistencyFilter(
-            passages,
-            vectors,
-            world.facts,
-            lambda texts: np.stack([known[text] for text in texts]),
-            top_k=config.consistency_top_k,
-            judged_per_fact=config.judged_per_fact,
-        )
-        first = type(stages[0])(stages[0].name, stages[0].reads, stages[0].writes, judge.run)
-        shard = run_shard(facts, world, writer, [first, *stages[1:]])
-        made, rejects, _ = collect(config, world, [shard], native, benchmark)
-        return len(made) + sum(reject.step == "balance" for reject in rejects)
+        home = Path(tempfile.mkdtemp(dir=scratch))
+        for folder in ("staging", "log"):
+            (home / folder).mkdir()
+        context = StepContext(home / "staging", "key", home / "log")
+        synthesize(AtlasSynthesisConfig(), {"corpus": atlas}, context)
+        steps = read_json(context.staging / "funnel.json", dict[str, Any])["steps"]
+        return int(steps[-1]["seen"])
 
     made = run()
     (spent,) = interleaved_minimum([run], ROUNDS)
     print(f"by rules         {made} examples in {spent:.2f} CPU s: {made / spent:,.0f} examples/s", flush=True)
 
 
-def consistency(world: World) -> None:
+def consistency(corpus: Corpus) -> None:
     """The filter and the bare library on the same questions and passages."""
-    config, encoder = SynthesisConfig(judged_per_fact=1), MiniLM()
-    writer = TemplateWriter(world.templates, 1, config.seed)
-    facts = [world.facts[id_] for id_ in sorted(world.facts)][:1500]
-    drafts = [one for one in write_questions(facts, world.passages, world.places, writer) if isinstance(one, Draft)]
-    passages = [world.passages[id_] for id_ in sorted(world.passages)]
+    encoder, passages = MiniLM(), list(corpus.passages())
+    asker = Asker(RuleWriter(wordings=corpus.wordings), None, attempts=1)
+    drafts, _, _ = run_stage(DraftStep(1).stage(), passages)
+    asked, _, _ = run_stage(QuestionStep(asker).stage(), drafts[:1500])
     vectors = encoder.encode([passage.text for passage in passages])
-    judge = ConsistencyFilter(passages, vectors, world.facts, encoder.encode, top_k=20, judged_per_fact=1)
-    texts = [draft.question for draft in drafts]
+    rows = {passage.id: row for row, passage in enumerate(passages)}
+    judge = ConsistencyStep(rows, vectors, encoder.encode, top_k=20)
+    texts = [one.question for one in asked]
     index = faiss.IndexFlatIP(vectors.shape[1])
     index.add(vectors)
 
@@ -119,12 +123,10 @@ def consistency(world: World) -> None:
         found = encoder._model.encode(texts, batch_size=64, normalize_embeddings=True, show_progress_bar=False)
         return index.search(found, 20)
 
-    rows = {passage.id: row for row, passage in enumerate(passages)}
     hits = bare()[1]
-    own = [rows[world.facts[draft.fact_id].passage_id] for draft in drafts]
-    expected = sum(row in found for row, found in zip(own, hits.tolist(), strict=True))
-    assert sum(isinstance(one, Draft) for one in judge.run(drafts)) == expected
-    theirs, ours = interleaved_minimum([bare, lambda: list(judge.run(drafts))], ROUNDS)
+    expected = sum(rows[one.id] in found for one, found in zip(asked, hits.tolist(), strict=True))
+    assert sum(isinstance(one, Candidate) for one in judge.run(asked)) == expected
+    theirs, ours = interleaved_minimum([bare, lambda: list(judge.run(asked))], ROUNDS)
     share = ours / theirs
     print(f"consistency      {ours:.2f} CPU s, bare encode and FAISS {theirs:.2f}: {share:.3f} of it", flush=True)
 

@@ -22,7 +22,7 @@ from gme_data.steps import Step
 ATLAS = Step("corpus", "atlas.step:run", "data/atlas", section="corpus", role="dataset", verb="atlas build")
 SYNTHESIZE = Step(
     "synthesize",
-    "gme_synthesis.step:synthesize",
+    "gme_synthesis.corpus.run:synthesize",
     "data/synthetic",
     section="synthesis",
     inputs={"corpus": "corpus"},
@@ -38,17 +38,6 @@ IMPORT = Step(
     role="dataset",
     verb="corpus import",
 )
-SYNTHESIZE_CORPUS = Step(
-    "synthesize",
-    "gme_synthesis.corpus.run:synthesize_corpus",
-    "data/synthetic",
-    section="synthesis",
-    inputs={"corpus": "corpus"},
-    role="dataset",
-    verb="synthesize",
-)
-
-
 PAIRS = Step(
     "corpus",
     "gme_synthesis.pairs.importing:import_pairs",
@@ -70,7 +59,7 @@ PUBLIC = Step(
 def pipeline_chain(config: PipelineConfig) -> Chain:
     """The chain of a pipeline file, from its corpus to its report."""
     if isinstance(config, FilesPipeline):
-        steps = (IMPORT, SYNTHESIZE_CORPUS, *_learn_and_judge(config, "validate_files", "synthesize", "synthesize"))
+        steps = (IMPORT, SYNTHESIZE, *_learn_and_judge(config, "validate_files", "synthesize", "synthesize"))
     elif isinstance(config, PairsPipeline):
         steps = (PAIRS, *_learn_and_judge(config, "validate_pairs", "corpus", "corpus"))
     elif isinstance(config, PublicPipeline):
@@ -94,7 +83,7 @@ def _of_part(name: str, part: CorpusPart) -> Iterator[Step]:
     if part.synthesis is None:
         return
     yield replace(
-        SYNTHESIZE_CORPUS,
+        SYNTHESIZE,
         name=f"{name}.synthesize",
         output=f"data/{name}-synthetic",
         section=f"{section}.synthesis",

@@ -12,8 +12,8 @@ from atlas.config import AtlasConfig
 from gme_data.errors import FoundryError, did_you_mean
 from gme_data.settings import Frozen, Sealable, parse_config, read_raw
 from gme_release.config import ReleaseConfig
-from gme_synthesis.config import SynthesisConfig
-from gme_synthesis.corpus.config import CorpusSynthesisConfig
+from gme_synthesis.corpus.atlas_config import AtlasSynthesisConfig
+from gme_synthesis.corpus.config import SynthesisConfig
 from gme_synthesis.corpus.import_config import ImportConfig
 from gme_synthesis.joining import JoinConfig
 from gme_synthesis.pairs.config import PairsConfig
@@ -112,7 +112,7 @@ class AtlasPipeline(PipelineConfig):
 
     corpus: AtlasConfig = AtlasConfig()
     """The embedded world."""
-    synthesis: SynthesisConfig = SynthesisConfig()
+    synthesis: AtlasSynthesisConfig = AtlasSynthesisConfig()
     """Passages, facts and pictures to training examples."""
     validation: AtlasValidationConfig = AtlasValidationConfig()
     """What must hold before anything is trained."""
@@ -134,7 +134,7 @@ class FilesPipeline(OwnPipeline):
 
     corpus: ImportConfig
     """Where passages and pictures are; relative paths start at the folder of the pipeline file."""
-    synthesis: CorpusSynthesisConfig = CorpusSynthesisConfig()
+    synthesis: SynthesisConfig = SynthesisConfig()
     """Passages to training examples and held-out tasks."""
 
 
@@ -159,13 +159,13 @@ class CorpusPart(Frozen):
     """Its part of the examples."""
     corpus: ImportConfig | PairsConfig | PublicConfig = Field(discriminator="kind")
     """Where its data are, as in a file of one corpus."""
-    synthesis: CorpusSynthesisConfig | None = None
+    synthesis: SynthesisConfig | None = None
     """How passages become examples; nothing else is synthesised."""
 
     @model_validator(mode="after")
     def _is_synthesised_if_it_has_passages(self) -> Self:
         if isinstance(self.corpus, ImportConfig) and self.synthesis is None:
-            object.__setattr__(self, "synthesis", CorpusSynthesisConfig())
+            object.__setattr__(self, "synthesis", SynthesisConfig())
         if not isinstance(self.corpus, ImportConfig) and self.synthesis is not None:
             raise ValueError(f"synthesis: a corpus of the kind {self.corpus.kind} has examples, none are made of it")
         return self

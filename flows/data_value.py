@@ -1,8 +1,8 @@
 """What data is worth: the same model on four training sets, scored on the fused tasks (the paper's Table 4).
 
-`none` has what the corpus brings along and nothing written; `template` adds questions by rules, `synthetic` those that
-the writer of a file over own corpora writes on the same passages, `both` both. Model, mixture, steps and tasks are the
-same for all; only, where a source has no examples, the others get its steps.
+`none` has what Atlas brings along and nothing written; `template` adds questions by rules, `synthetic` those that the
+section `synthesis` of a file over own corpora has written on the same passages, `both` both. Model, mixture, steps and
+tasks are the same for all; only, where a source has no examples, the others get its steps.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from typing import Literal
 from atlas.config import AtlasConfig
 from flows.apart import run_apart
 from flows.chain import Chain, run_in_order
-from flows.chains import ATLAS, SYNTHESIZE, SYNTHESIZE_CORPUS, train_step
+from flows.chains import ATLAS, SYNTHESIZE, train_step
 from flows.config import AtlasPipeline, FilesPipeline
 from gme_data.errors import FoundryError
 from gme_data.scores import read_systems, type_means
 from gme_data.settings import Frozen
 from gme_data.steps import Outcome, Step
-from gme_synthesis.config import SynthesisConfig
-from gme_synthesis.corpus.config import CorpusSynthesisConfig
-from gme_synthesis.value_config import AtlasPassagesConfig, DefaultSourcesConfig, TrainingSetConfig
+from gme_synthesis.corpus.atlas_config import AtlasSynthesisConfig
+from gme_synthesis.corpus.config import SynthesisConfig
+from gme_synthesis.value_config import TrainingSetConfig
 from gme_training.config import TrainingConfig
 from umrb.config import EvaluationConfig
 
@@ -38,17 +38,15 @@ class DataValueConfig(Frozen):
 
     corpus: AtlasConfig
     """The embedded world."""
-    templates: SynthesisConfig
+    templates: AtlasSynthesisConfig
     """Its examples by rules."""
-    passages: AtlasPassagesConfig = AtlasPassagesConfig()
-    """Which of its passages are written about."""
-    writing: CorpusSynthesisConfig
-    """How they are written about."""
-    sources: DefaultSourcesConfig = DefaultSourcesConfig()
-    """What is written, under the names of the default sources."""
-    with_templates: TrainingSetConfig = TrainingSetConfig(templates=True)
+    writing: SynthesisConfig
+    """How its passages are written about."""
+    own: TrainingSetConfig = TrainingSetConfig(brought_along=False, written=True)
+    """Of what was written so, the questions alone."""
+    with_templates: TrainingSetConfig = TrainingSetConfig(brought_along=True, written=True)
     """The set with examples by rules."""
-    without_templates: TrainingSetConfig = TrainingSetConfig(templates=False)
+    without_templates: TrainingSetConfig = TrainingSetConfig(brought_along=True, written=False)
     """The set without them."""
     training: TrainingConfig
     """The stage that is trained four times."""
@@ -83,22 +81,15 @@ def data_value_chain(pipeline: AtlasPipeline, writing: FilesPipeline) -> Chain:
     shared = (
         ATLAS,
         replace(SYNTHESIZE, section="templates", judged=False),
-        _step("passages", "gme_synthesis.corpus.atlas:import_atlas", "passages", {"atlas": "corpus"}),
-        replace(
-            SYNTHESIZE_CORPUS,
-            name="synthesize-corpus",
-            output=f"{_HOME}/synthetic",
-            section="writing",
-            inputs={"corpus": "passages"},
-        ),
-        _step("own", "gme_synthesis.value:write_own", "sources", {"own": "synthesize-corpus"}),
+        replace(SYNTHESIZE, name="synthesize-own", output=f"{_HOME}/synthetic", section="writing", judged=False),
+        _set("own", "own", "synthesize-own"),
     )
     return Chain(config, (*shared, *(step for variant in VARIANTS for step in _variant(variant))))
 
 
 def _variant(variant: Variant) -> tuple[Step, ...]:
     section = "with_templates" if variant in ("template", "both") else "without_templates"
-    chosen = _step(f"set-{variant}", "gme_synthesis.value:write_set", section, {"default": "synthesize"})
+    chosen = _set(f"set-{variant}", section, "synthesize")
     inputs = {"corpus": "corpus", "synthetic": chosen.name}
     if variant in ("synthetic", "both"):
         inputs["extra"] = "own"
@@ -107,6 +98,10 @@ def _variant(variant: Variant) -> tuple[Step, ...]:
     scored = {"corpus": "corpus", "model": train.name}
     evaluate = _step(f"evaluate-{variant}", "umrb.evaluation:run_evaluation", "evaluation", scored)
     return chosen, train, replace(evaluate, role="evaluation")
+
+
+def _set(name: str, section: str, synthetic: str) -> Step:
+    return _step(name, "gme_synthesis.value:write_set", section, {"synthetic": synthetic})
 
 
 def _step(name: str, run: str, section: str, inputs: Mapping[str, str]) -> Step:

@@ -19,6 +19,7 @@ from gme_data.settings import Frozen
 from gme_data.steps import HISTORY, Outcome, PlannedStep
 from gme_release.champion import find
 from gme_release.trouble import TrackerError
+from gme_synthesis.corpus.config import CHAMPION, SynthesisConfig
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -29,7 +30,9 @@ def choose_judge(planned: PlannedStep, config: Frozen, workspace: Path, *, new_r
     Raises:
         FoundryError: The files of the pinned champion are missing or damaged.
     """
-    if not isinstance(config, PipelineConfig) or getattr(planned.config, "picture_filter", None) == "none":
+    synthesis = planned.config
+    wanted = isinstance(synthesis, SynthesisConfig) and synthesis.picture_filter.model == CHAMPION
+    if not isinstance(config, PipelineConfig) or not wanted:
         return planned
     run = planned.key  # of the step if nobody judged
     folder = None if new_run else _pinned(planned, run, workspace)

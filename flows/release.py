@@ -103,7 +103,7 @@ def reproduce(record: ReleaseRecord, target: Path) -> list[Compared]:
     if "judge" in record.inputs.get("synthesize", {}):
         raise FoundryError(
             "A champion judged the pictures of this run, and its weights are not in the bundle.",
-            hint="Reproduce a run that began without a champion, or with synthesis.picture_filter=none.",
+            hint="Reproduce a run that began without a champion, or with synthesis.picture_filter.model=''.",
         )
     config = _recorded(record, "release", promotion=_POLICY, floors=[], type_floors=[])
     chain = pipeline_chain(config)

@@ -16,7 +16,7 @@ from flows.chains import ATLAS, SYNTHESIZE, train_step
 from gme_data.settings import Frozen
 from gme_data.steps import Outcome, Step
 from gme_embedder.starter.config import ShrinkConfig
-from gme_synthesis.config import SynthesisConfig
+from gme_synthesis.corpus.atlas_config import AtlasSynthesisConfig
 from gme_training.config import TrainingConfig
 from umrb.config import EvaluationConfig
 
@@ -26,7 +26,7 @@ class StageZeroConfig(Frozen):
 
     corpus: AtlasConfig = AtlasConfig()
     """The embedded world."""
-    synthesis: SynthesisConfig = SynthesisConfig()
+    synthesis: AtlasSynthesisConfig = AtlasSynthesisConfig()
     """Its examples."""
     extra: StarterConfig = StarterConfig()
     """Pictures, names and glosses of other packages."""

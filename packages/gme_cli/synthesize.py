@@ -1,4 +1,4 @@
-"""`gme synthesize`: the default corpus to training examples; with --plan, what a corpus of one's own would take."""
+"""`gme synthesize`: a corpus to training examples; with --plan, what a corpus of one's own would take."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def synthesize(
 def show_plan(passages: int, funnel: Path | None, planned: Planned, *, json: bool) -> None:
     """Print the plan of the paper's pipeline, search and drawing included."""
     from gme_data.settings import parse_config
-    from gme_synthesis.corpus.config import CorpusSynthesisConfig
+    from gme_synthesis.corpus.config import SynthesisConfig
     from gme_synthesis.corpus.plan import Assumptions, make_plan, measured
     from gme_synthesis.steps.generation import GenerationConfig
 
@@ -69,7 +69,7 @@ def show_plan(passages: int, funnel: Path | None, planned: Planned, *, json: boo
     drawing = parse_config(flux, GenerationConfig, where="--drawn-share") if planned.drawn_share else None
     given = {name: value for name, value in asdict(planned).items() if value is not None and name != "drawn_share"}
     assumptions = parse_config(given, Assumptions, where="what is assumed")
-    config = CorpusSynthesisConfig(generation=drawing)
+    config = SynthesisConfig(generation=drawing)
     found = make_plan(config, passages, assumptions, measured(funnel) if funnel else {})
     print_json(found.as_dict()) if json else say(_table(found))
 

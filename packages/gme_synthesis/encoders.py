@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from gme_data.errors import FoundryError
 from gme_data.manifest import content_digest, list_files
 from gme_data.verified import VerifiedFolder
-from gme_synthesis.consistency import Encode
+from gme_synthesis.steps.consistency import Encode
 
 MINILM = "minilm"
 

@@ -17,18 +17,16 @@ from pathlib import Path
 
 from gme_data.errors import FoundryError
 from gme_synthesis.candidates import Candidate
-from gme_synthesis.consistency import lead_back
-from gme_synthesis.corpus.atlas import passages_of
-from gme_synthesis.corpus.config import CorpusSynthesisConfig
+from gme_synthesis.corpus.atlas import open_atlas
+from gme_synthesis.corpus.config import SynthesisConfig
 from gme_synthesis.corpus.tools import Places, Tools
 from gme_synthesis.encoders import TextEncoder
 from gme_synthesis.llm.asking import Asker
 from gme_synthesis.llm.rules import RuleWriter
-from gme_synthesis.pipeline import run_stage
-from gme_synthesis.records import shuffled
+from gme_synthesis.records import run_stage, shuffled
+from gme_synthesis.steps.consistency import lead_back
 from gme_synthesis.steps.entity import EntityStep, LeakCheck, leaked_name
 from gme_synthesis.steps.question import QuestionStep
-from gme_synthesis.world import read_world
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +75,7 @@ class Quality:
     filter: FilterQuality
 
 
-def measure(config: CorpusSynthesisConfig, atlas: Path, answers: Path, sample: int, split: str = "test") -> Quality:
+def measure(config: SynthesisConfig, atlas: Path, answers: Path, sample: int, split: str = "test") -> Quality:
     """Judge the writer and the filter of a config on up to `sample` passages of a split of Atlas.
 
     Raises:
@@ -85,7 +83,7 @@ def measure(config: CorpusSynthesisConfig, atlas: Path, answers: Path, sample: i
     """
     if sample < 1:
         raise FoundryError(f"--sample {sample}: expected at least one passage.")
-    candidates = {one.id: one for one in passages_of(read_world(atlas, split))}
+    candidates = {one.id: one for one in open_atlas(atlas, split).passages()}
     chosen = [candidates[id_] for id_ in shuffled(sorted(candidates), config.seed, "quality")[:sample]]
     pool = list(candidates.values())
     with closing(Tools(config, Places(atlas, atlas, answers))) as tools:

@@ -1,78 +1,12 @@
-"""What travels between the steps of synthesis: facts in, drafts through, rejects out."""
+"""What travels between the steps of synthesis: candidates through, rejects out, and how many of each."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
 
 from gme_data.digests import sha256_json
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """An entity of the corpus. `flags` maps style to image id."""
-
-    id: str
-    name: str
-    aliases: tuple[str, ...]
-    entity_group: str
-    flags: dict[str, str]
-    licence: str
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Every name of the place, longest first, so that a name inside a longer one is never taken for it."""
-        return tuple(sorted({self.name, *self.aliases} - {""}, key=lambda name: (-len(name), name)))
-
-
-@dataclass(frozen=True, slots=True)
-class Passage:
-    """A short text about one place; `page` is the rendered page that shows it, `illustration` a picture beside it."""
-
-    id: str
-    place_id: str
-    section: str
-    text: str
-    page: str | None
-    illustration: str | None
-    licence: str
-
-
-@dataclass(frozen=True, slots=True)
-class Fact:
-    """Something that can be asked about a place; the passage answers it with `value`."""
-
-    id: str
-    place_id: str
-    section: str
-    field: str
-    value: str
-    passage_id: str
-    entity_group: str
-
-
-@dataclass(frozen=True, slots=True)
-class Draft:
-    """A question on its way to an example; each step fills the columns it declares, empty means not yet.
-
-    Attributes:
-        fact_id: What is asked.
-        wording: Which of the fact's questions this is, from 0.
-        question: Names the place.
-        fused: The question with the name replaced by a reference to a picture.
-        flag: Image id of the flag that stands for the name.
-        other_flag: The same flag in another style.
-        illustration: Image id of the picture (flag or map) beside the passage that answers.
-    """
-
-    fact_id: str
-    wording: int
-    question: str
-    fused: str = ""
-    flag: str = ""
-    other_flag: str = ""
-    illustration: str = ""
+from gme_synthesis.candidates import Candidate
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,25 +19,21 @@ class Reject:
     text: str
 
 
-DraftT = TypeVar("DraftT")
-"""A frozen dataclass whose fields are the columns; empty means not yet filled."""
-
-
 @dataclass(frozen=True, slots=True)
-class Stage(Generic[DraftT]):
-    """One step over drafts.
+class Stage:
+    """One step over candidates.
 
     Attributes:
         name: As in the funnel and the rejects.
-        reads: Columns of the draft that must be filled.
+        reads: Columns of the candidate that must be filled.
         writes: Columns that are filled in what it keeps.
-        run: Yields for each draft either the draft to go on with or why it is refused.
+        run: Yields for each candidate what goes on, or why it is refused.
     """
 
     name: str
     reads: tuple[str, ...]
     writes: tuple[str, ...]
-    run: Callable[[Sequence[DraftT]], Iterator[DraftT | Reject]]
+    run: Callable[[Sequence[Candidate]], Iterator[Candidate | Reject]]
 
 
 @dataclass(slots=True)
@@ -121,6 +51,41 @@ class Tally:
         self.kept += other.kept
         for reason, count in other.rejected.items():
             self.rejected[reason] = self.rejected.get(reason, 0) + count
+
+
+def check_columns(stages: Sequence[Stage], given: Sequence[str]) -> None:
+    """Raise ValueError if a stage reads a column that nothing before it writes."""
+    there = set(given)
+    for stage in stages:
+        if missing := sorted(set(stage.reads) - there):
+            raise ValueError(f"stage {stage.name!r} reads {missing}, which no stage before it writes")
+        there |= set(stage.writes)
+
+
+def run_stage(stage: Stage, candidates: Sequence[Candidate]) -> tuple[list[Candidate], list[Reject], Tally]:
+    """Kept candidates, rejects and their counts.
+
+    Raises:
+        ValueError: The stage kept a candidate without filling a column that it declares.
+    """
+    kept: list[Candidate] = []
+    rejects: list[Reject] = []
+    for outcome in stage.run(candidates):
+        if isinstance(outcome, Reject):
+            rejects.append(outcome)
+            continue
+        if empty := [name for name in stage.writes if getattr(outcome, name) in ("", ())]:
+            raise ValueError(f"stage {stage.name!r} left {empty} empty in {outcome!r}")
+        kept.append(outcome)
+    return kept, rejects, tally(stage.name, len(candidates), len(kept), rejects)
+
+
+def tally(step: str, seen: int, kept: int, rejects: Sequence[Reject]) -> Tally:
+    """Counts of one step, rejects by reason."""
+    result = Tally(step, seen, kept)
+    for reject in rejects:
+        result.rejected[reject.reason] = result.rejected.get(reject.reason, 0) + 1
+    return result
 
 
 def pick(options: Sequence[str], *key: str | int) -> str:

@@ -1,45 +1,26 @@
-"""Synthetic examples made comparable with those by rules: same sources, same instructions, so one mixture fits both."""
+"""The parts of a training set that the data-value comparison tells apart: what Atlas brings, and what was written."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
 
-from gme_data.examples import Example, read_examples, write_examples
+from gme_data.examples import read_examples, write_examples
 from gme_data.steps import Counts, StepContext
-from gme_synthesis.assembly import NAMED_RECIPES, PICTURED_RECIPES
-from gme_synthesis.value_config import DefaultSourcesConfig, TrainingSetConfig
+from gme_synthesis.corpus.atlas import RECIPES
+from gme_synthesis.corpus.store import IMAGES
+from gme_synthesis.value_config import TrainingSetConfig
 
-_RECIPES = {recipe.task_type: recipe for recipe in (*NAMED_RECIPES, *PICTURED_RECIPES)}
-WRITTEN_SOURCES = frozenset(recipe.source for recipe in _RECIPES.values())
-"""Sources of the default training set that are questions written by rules."""
-_FROM = frozenset({"question", "page", "illustrated", "picture-question", "picture-question-illustrated"})
-
-
-def as_default_sources(examples: Iterable[Example]) -> Iterator[Example]:
-    """The questions among `examples`, under source and instruction of the default set's task of the same type."""
-    for example in examples:
-        if example.source in _FROM:
-            recipe = _RECIPES[example.task_type]
-            yield replace(example, source=recipe.source, instruction=recipe.instruction)
+WRITTEN_SOURCES = frozenset(recipe.source for recipe in RECIPES)
+"""Sources whose examples are written questions, whoever wrote them."""
 
 
 def write_set(config: TrainingSetConfig, inputs: Mapping[str, Path], context: StepContext) -> Counts:
-    """Write the examples of the input ``default``, with those that were written by rules or without."""
-    examples = [
-        example
-        for example in read_examples(inputs["default"] / "train")
-        if config.templates or example.source not in WRITTEN_SOURCES
-    ]
+    """Write those examples of the input ``synthetic`` that the config wants, and the pictures that came with them."""
+    given = inputs["synthetic"]
+    wanted = {True: config.written, False: config.brought_along}
+    examples = [one for one in read_examples(given / "train") if wanted[one.source in WRITTEN_SOURCES]]
     write_examples(context.staging / "train", examples)
-    return {"examples": len(examples)}
-
-
-def write_own(_: DefaultSourcesConfig, inputs: Mapping[str, Path], context: StepContext) -> Counts:
-    """Write the examples of the input ``own`` under the names of the default sources, with their pictures."""
-    examples = list(as_default_sources(read_examples(inputs["own"] / "train")))
-    write_examples(context.staging / "train", examples)
-    shutil.copytree(inputs["own"] / "images", context.staging / "images", dirs_exist_ok=True)
+    shutil.copytree(given / IMAGES, context.staging / IMAGES, dirs_exist_ok=True)
     return {"examples": len(examples)}

@@ -28,8 +28,6 @@ from gme_validation.tables import (
 )
 from gme_validation.task_suites import task_suites
 from gme_validation.training_suites import (
-    ATLAS_FILTERS,
-    FILES_FILTERS,
     examples_suite,
     funnel_suites,
     mix_suite,
@@ -93,7 +91,7 @@ def atlas_suites(config: AtlasValidationConfig, corpus_folder: Path, synthetic: 
         picture_suite(looks, config),
         examples_suite(training, owners, pictures, config, TASK_TYPES),
         mix_suite(examples, config),
-        *funnel_suites(synthetic, len(examples) + len(training.blank), ATLAS_FILTERS, config),
+        *funnel_suites(synthetic, len(examples) + len(training.blank), config),
         *(suite for task in tasks for suite in _atlas_task(task, owners, pictures, config)),
         *contamination_suites(name_mask(corpus), examples, tasks, config),
     ]
@@ -115,7 +113,7 @@ def files_suites(config: ValidationConfig, corpus_folder: Path, synthetic: Path)
         *imported_suites(corpus_folder),
         *([picture_suite(looks, config)] if len(looks) else []),  # of texts alone no task has a picture
         examples_suite(training, owners, pictures, config),
-        *funnel_suites(synthetic, made, FILES_FILTERS, config),
+        *funnel_suites(synthetic, made, config),
         *held_out_suites(tasks, training, owners, pictures, config),
     ]
 

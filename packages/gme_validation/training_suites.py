@@ -21,12 +21,11 @@ from gme_validation.suites import Suite, between, covers, holds, lengths, one_of
 from gme_validation.tables import Owners, Training, modality
 
 _NAMED = ("id", "task_type", "source", "instruction", "entity_group", "batch_key", "licence", "split")
-ATLAS_FILTERS = ("consistency", "entity", "picture", "picture-filter", "deduplicate", "decontaminate")
-FILES_FILTERS = (
+FILTERS = (
     *("clean", "near-duplicate", "question", "consistency", "entity", "leak", "pictures", "picture-filter"),
     *("deduplicate", "decontaminate"),
 )
-_NO_FILTERS = ("write", "assemble", "merge")  # they change what is counted, so what goes in is not what comes out
+_NO_FILTERS = ("draft", "assemble", "merge")  # they change what is counted, so what goes in is not what comes out
 
 
 def examples_suite(
@@ -134,26 +133,25 @@ class _Splits:
     splits: dict[str, NonNegativeInt]
 
 
-def funnel_suites(synthetic: Path, examples: int, filters: Sequence[str], config: ValidationConfig) -> list[Suite]:
+def funnel_suites(synthetic: Path, examples: int, config: ValidationConfig) -> list[Suite]:
     """Suites over ``funnel.json`` and ``rejects/``: every loss has a step and a reason, and the numbers agree.
 
     Args:
         synthetic: Folder of the training set.
         examples: Examples of all splits, which the funnel must end in.
-        filters: Steps that must have run, and may not refuse too much.
-        config: How much that is.
+        config: How much a filter may refuse.
 
     Raises:
         FoundryError: ``funnel.json`` or the rejects are missing or unreadable.
     """
     path = synthetic / "funnel.json"
     try:
-        rows = [_funnel_row(step, filters) for step in read_json(path, _Funnel).steps]
+        rows = [_funnel_row(step) for step in read_json(path, _Funnel).steps]
     except (FileNotFoundError, StructureError) as error:
         raise FoundryError(f"{path}: not a funnel: {error}", hint="Run `gme synthesize` again.") from error
     rejects = pd.DataFrame(read_shards(synthetic / "rejects", "rejects"))
     refused = int(sum(row["rejected"] for row in rows))
-    suites = [_funnel(pd.DataFrame(rows), examples, filters, config)]
+    suites = [_funnel(pd.DataFrame(rows), examples, config)]
     # A funnel without a single reject is allowed; then there is no table of rejects to judge.
     return suites + ([_rejects(rejects, refused, [row["step"] for row in rows])] if refused or len(rejects) else [])
 
@@ -171,7 +169,7 @@ def read_splits(synthetic: Path) -> Mapping[str, int]:
         raise FoundryError(f"{path}: not a funnel: {error}", hint="Run `gme synthesize` again.") from error
 
 
-def _funnel_row(step: _Step, filters: Sequence[str]) -> dict[str, Any]:
+def _funnel_row(step: _Step) -> dict[str, Any]:
     rejected = sum(step.rejected.values())
     counted = step.step not in _NO_FILTERS
     return {
@@ -180,21 +178,21 @@ def _funnel_row(step: _Step, filters: Sequence[str]) -> dict[str, Any]:
         "kept": step.kept,
         "rejected": rejected,
         "unexplained": step.seen - step.kept - rejected if counted else 0,
-        "filtered_share": rejected / max(step.seen, 1) if step.step in filters else 0.0,
+        "filtered_share": rejected / max(step.seen, 1) if step.step in FILTERS else 0.0,
     }
 
 
-def _funnel(frame: pd.DataFrame, examples: int, filters: Sequence[str], config: ValidationConfig) -> Suite:
+def _funnel(frame: pd.DataFrame, examples: int, config: ValidationConfig) -> Suite:
     last = frame.index == len(frame) - 1
     frame["agrees_with_examples"] = ~last | (frame["kept"] == examples)
     return Suite(
         "synthesis.funnel",
         frame,
-        (len(filters), None),
+        (len(FILTERS), None),
         ("step", "seen", "kept", "rejected"),
         (
             unique("step"),
-            covers("step", filters, "every filter ran"),
+            covers("step", FILTERS, "every filter ran"),
             between("kept", 1, None, "no step loses everything"),
             between("unexplained", 0, 0, "what is lost has a reason"),
             between("filtered_share", 0, config.max_reject_share, "no filter refuses too much"),

@@ -193,3 +193,21 @@ def test_a_corpus_of_no_kind_is_refused_by_field(corpus: dict[str, object], mess
     with pytest.raises(FoundryError) as refused:
         parse_pipeline(raw, where="x.yaml")
     assert message in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("synthesis", "message"),
+    [
+        (
+            {"shard_facts": 64, "min_picture_std": 4},
+            "shard_facts is now shard (of passages, not of facts); min_picture_std",
+        ),
+        ({"picture_filter": "none"}, "picture_filter is now a section; in it, model is 'champion', or '' for nobody"),
+        ({"writer": {"kind": "local"}}, "wordings_per_fact needs writer.kind 'rules'"),
+    ],
+)
+def test_fields_of_earlier_files_are_refused_by_where_they_are_now(synthesis: dict[str, object], message: str) -> None:
+    raw = {"name": "x", "synthesis": synthesis, "stage_1": {"phases": [{"name": "m", "steps": 1, "mixture": []}]}}
+    with pytest.raises(FoundryError) as refused:
+        parse_pipeline(raw, where="x.yaml")
+    assert message in str(refused.value)

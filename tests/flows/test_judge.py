@@ -15,6 +15,7 @@ from gme_data.errors import FoundryError
 from gme_data.manifest import Manifest, content_digest, list_files, write_manifest
 from gme_data.steps import HISTORY, Counts, Outcome, PlannedStep, StepContext, execute, find_done
 from gme_release.champion import RegisteredModel
+from gme_synthesis.corpus.config import SynthesisConfig
 
 Champions = dict[str, Path]
 
@@ -95,9 +96,10 @@ def test_a_run_that_was_killed_goes_on_with_its_judge(tmp_path: Path, chain: Cha
 
 def test_nobody_judges_where_nobody_is_wanted(tmp_path: Path, chain: Chain, crowned: Champions) -> None:
     crowned["champion"] = output(tmp_path / "m", "train-2", "one").folder
-    config = chain.config.model_copy(
-        update={"synthesis": chain.section(chain["synthesize"]).model_copy(update={"picture_filter": "none"})}
-    )
+    synthesis = chain.section(chain["synthesize"])
+    assert isinstance(synthesis, SynthesisConfig)
+    nobody = synthesis.picture_filter.model_copy(update={"model": ""})
+    config = chain.config.model_copy(update={"synthesis": synthesis.model_copy(update={"picture_filter": nobody})})
     assert set(planned(Chain(config, chain.steps), tmp_path).inputs) == {"corpus"}
 
 

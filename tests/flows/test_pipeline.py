@@ -103,9 +103,9 @@ def test_kill_in_synthesis(finished: Finished, tmp_path: Path) -> None:
     small, result = finished
     other = small.copy(tmp_path / "w", "data/atlas")
     staging = other.workspace / "data" / ".staging"
-    other.kill_when(lambda: len(list(staging.glob("synthetic-*/.journal-*/*.json"))) >= 2, "synthesize")
+    other.kill_when(lambda: len(list(staging.glob("synthetic-*/.work/write/*.json"))) >= 2, "synthesize")
     assert not (other.workspace / "data" / "synthetic").exists()
-    kept = {path: path.stat().st_mtime_ns for path in staging.glob("synthetic-*/.journal-*/*.json")}
+    kept = {path: path.stat().st_mtime_ns for path in staging.glob("synthetic-*/.work/write/*.json")}
     assert kept
     again = other.json("synthesize")
     assert not again["reused"]

@@ -12,9 +12,10 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 from gme_data.steps import StepContext
+from gme_synthesis.corpus.config import SynthesisConfig
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["gme_synthesis.corpus.run", "gme_synthesis.step", "sentence_transformers"])
+_CONTEXT.set_forkserver_preload(["gme_synthesis.corpus.run", "sentence_transformers"])
 
 
 def start(target: Callable[[str, Path, Path], None], settings: str, given: Path, home: Path) -> ForkServerProcess:
@@ -25,23 +26,22 @@ def start(target: Callable[[str, Path, Path], None], settings: str, given: Path,
 
 
 def corpus(settings: str, given: Path, home: Path) -> None:
-    """`synthesize_corpus` in the folders of `home`."""
-    from gme_synthesis.corpus.config import CorpusSynthesisConfig
-    from gme_synthesis.corpus.run import synthesize_corpus
-
-    _silent()
-    context = StepContext(home / "staging", "key", home / "log")
-    synthesize_corpus(CorpusSynthesisConfig.model_validate_json(settings), {"corpus": given}, context)
+    """Synthesis of an imported corpus in the folders of `home`."""
+    _synthesize(SynthesisConfig.model_validate_json(settings), given, home)
 
 
 def atlas(settings: str, given: Path, home: Path) -> None:
-    """`synthesize` in `home`."""
-    from gme_synthesis.config import SynthesisConfig
-    from gme_synthesis.step import synthesize
+    """Synthesis of an Atlas in the folders of `home`."""
+    from gme_synthesis.corpus.atlas_config import AtlasSynthesisConfig
+
+    _synthesize(AtlasSynthesisConfig.model_validate_json(settings), given, home)
+
+
+def _synthesize(config: SynthesisConfig, given: Path, home: Path) -> None:
+    from gme_synthesis.corpus.run import synthesize
 
     _silent()
-    config = SynthesisConfig.model_validate_json(settings)
-    synthesize(config, {"corpus": given}, StepContext(home, "key", home / ".log"))
+    synthesize(config, {"corpus": given}, StepContext(home / "staging", "key", home / "log"))
 
 
 def _silent() -> None:

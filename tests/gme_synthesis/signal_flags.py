@@ -11,7 +11,7 @@ from bad_server import Answer, Asked, asked_for, chat
 
 from flows.chains import IMPORT
 from gme_data.steps import Outcome, PlannedStep, execute
-from gme_synthesis.corpus.config import CorpusSynthesisConfig
+from gme_synthesis.corpus.config import SynthesisConfig
 from gme_synthesis.corpus.import_config import ImportConfig
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "own-corpus"
@@ -28,12 +28,12 @@ def import_flags(workspace: Path, passages: Path = EXAMPLE / "passages.jsonl") -
     return execute(PlannedStep(IMPORT, config.sealed(), {}), workspace)
 
 
-def config(url: str = "", **changes: Any) -> CorpusSynthesisConfig:
+def config(url: str = "", **changes: Any) -> SynthesisConfig:
     """Synthesis of the flags: by the model at `url`, or by rules."""
     endpoint = {"url": f"{url}/v1", "model": "stub", "concurrency": 4, "backoff_seconds": 0.01, "retries": 2}
     writer = {"kind": "endpoint", "endpoint": {**endpoint, **changes.pop("endpoint", {})}} if url else {"kind": "rules"}
     settings = {"writer": writer, "shard": 8, "dev": 0.1, "test": 0.2, "search": {"min_similarity": 0.97}}
-    return CorpusSynthesisConfig.model_validate({**settings, **changes})
+    return SynthesisConfig.model_validate({**settings, **changes})
 
 
 def write(asked: Asked) -> Answer:

@@ -24,7 +24,7 @@ from gme_data.settings import parse_config
 from gme_data.steps import PlannedStep, execute
 from gme_synthesis.corpus.import_config import ImportConfig
 from gme_synthesis.corpus.importing import ImportSummary
-from gme_synthesis.corpus.store import Corpus, open_corpus
+from gme_synthesis.corpus.store import Corpus, open_imported
 
 ROWS: list[dict[str, Any]] = [
     {"id": "a", "text": "Alfa is white and blue.", "title": "Alfa", "aliases": ["A"], "picture": "alfa-1.png"},
@@ -38,7 +38,7 @@ ROWS: list[dict[str, Any]] = [
 def imported(workspace: Path, passages: Path, **config: Any) -> tuple[Corpus, Counter[str]]:
     given = {"passages": passages, "pictures": EXAMPLE / "pictures", "licence": "CC0-1.0", **config}
     folder = execute(PlannedStep(IMPORT, ImportConfig.model_validate(given).sealed(), {}), workspace).folder
-    return open_corpus(folder), Counter(row["reason"] for row in read_shards(folder / "rejects", "rejects"))
+    return open_imported(folder), Counter(row["reason"] for row in read_shards(folder / "rejects", "rejects"))
 
 
 def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:

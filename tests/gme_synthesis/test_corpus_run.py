@@ -16,7 +16,7 @@ import pytest
 from bad_server import Answer, Asked, asked_for, chat, serve
 from signal_flags import EXAMPLE, config, import_flags, write
 
-from flows.chains import SYNTHESIZE_CORPUS
+from flows.chains import SYNTHESIZE
 from gme_data.errors import FoundryError
 from gme_data.examples import Example, read_examples
 from gme_data.images import ImageStore
@@ -25,8 +25,8 @@ from gme_data.manifest import content_digest, list_files
 from gme_data.parquet import read_shards
 from gme_data.steps import Outcome, PlannedStep, StepContext, execute
 from gme_data.tasks import RetrievalTask, list_tasks, load_card, load_task, save_task
-from gme_synthesis.corpus.config import CorpusSynthesisConfig
-from gme_synthesis.corpus.run import synthesize_corpus
+from gme_synthesis.corpus.config import SynthesisConfig
+from gme_synthesis.corpus.run import synthesize
 
 
 @pytest.fixture(scope="module")
@@ -34,11 +34,11 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     return import_flags(tmp_path_factory.mktemp("corpus"))
 
 
-def run(settings: CorpusSynthesisConfig, corpus: Outcome, home: Path) -> Path:
+def run(settings: SynthesisConfig, corpus: Outcome, home: Path) -> Path:
     context = StepContext(home / "staging", "key", home / "log")
     for folder in (context.staging, context.log_dir):
         folder.mkdir(parents=True, exist_ok=True)
-    synthesize_corpus(settings, {"corpus": corpus.folder}, context)
+    synthesize(settings, {"corpus": corpus.folder}, context)
     return context.staging
 
 
@@ -151,17 +151,15 @@ def test_ray_gives_the_same_errors(with_ray: dict[str, Any], corpus: Outcome, tm
 def test_a_finished_synthesis_is_done_in_no_time_and_asks_nobody(corpus: Outcome, tmp_path: Path) -> None:
     with serve(write) as stub:
         settings = config(stub.url)
-        first = execute(PlannedStep(SYNTHESIZE_CORPUS, settings, {"corpus": corpus}), tmp_path)
+        first = execute(PlannedStep(SYNTHESIZE, settings, {"corpus": corpus}), tmp_path)
         asked = len(stub.asked)
         assert asked > 90
         started = time.monotonic()
-        again = execute(PlannedStep(SYNTHESIZE_CORPUS, settings, {"corpus": corpus}), tmp_path)
+        again = execute(PlannedStep(SYNTHESIZE, settings, {"corpus": corpus}), tmp_path)
         assert again.reused
         assert time.monotonic() - started < 5
         # Another config is another key, but every answer is on record.
-        changed = execute(
-            PlannedStep(SYNTHESIZE_CORPUS, config(stub.url, seed=1, test=0.3), {"corpus": corpus}), tmp_path
-        )
+        changed = execute(PlannedStep(SYNTHESIZE, config(stub.url, seed=1, test=0.3), {"corpus": corpus}), tmp_path)
         assert changed.manifest.content != first.manifest.content
         assert len(stub.asked) == asked
         usage = funnel(first.folder)["usage"]

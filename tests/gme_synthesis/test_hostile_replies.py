@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from gme_data.errors import FoundryError
 from gme_data.settings import parse_config
-from gme_synthesis.corpus.config import CorpusSynthesisConfig
+from gme_synthesis.corpus.config import SynthesisConfig
 from gme_synthesis.llm.answers import EntityAnswer, QuestionAnswer, parse_answer
 from gme_synthesis.llm.asking import Asker
 from gme_synthesis.llm.endpoint import Endpoint, EndpointConfig, _reply, _seconds
@@ -232,7 +232,7 @@ def test_credentials_in_an_address_are_refused_when_the_config_is_read_and_not_s
     section = {"writer.endpoint.url": {"kind": "endpoint", "endpoint": {"url": address}}}.get(field)
     raw = {"writer": section} if section else {"search": {"by": "web", "web": {"url": address}}}
     with pytest.raises(FoundryError, match=rf"{field}: an address without user") as caught:
-        parse_config(raw, CorpusSynthesisConfig, where="own.yaml")
+        parse_config(raw, SynthesisConfig, where="own.yaml")
     assert "canary" not in str(caught.value)
 
 

@@ -16,8 +16,8 @@ from gme_data.parquet import write_shards
 from gme_data.steps import StepContext
 from gme_synthesis.candidates import Candidate
 from gme_synthesis.corpus import run, tools
-from gme_synthesis.corpus.config import CorpusSynthesisConfig
-from gme_synthesis.corpus.run import synthesize_corpus
+from gme_synthesis.corpus.config import SynthesisConfig
+from gme_synthesis.corpus.run import synthesize
 from gme_synthesis.corpus.store import IMAGES, write_captions, write_passages
 from gme_synthesis.encoders import TextEncoder
 
@@ -49,10 +49,10 @@ def peak(count: int, home: Path) -> int:
     write_images(corpus / IMAGES, [])
     for folder in ("staging", "log"):
         (home / folder).mkdir(parents=True)
-    config = CorpusSynthesisConfig(shard=50, render_pages=False)
+    config = SynthesisConfig(shard=50, render_pages=False)
     tracemalloc.start()
     try:
-        counts = synthesize_corpus(config, {"corpus": corpus}, StepContext(home / "staging", "key", home / "log"))
+        counts = synthesize(config, {"corpus": corpus}, StepContext(home / "staging", "key", home / "log"))
         most = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,31 +14,32 @@ from PIL import Image
 
 from gme_cli.main import run
 from gme_data.errors import FoundryError
-from gme_data.examples import Example
-from gme_data.images import ImageStore
+from gme_data.examples import Example, read_examples, write_examples
+from gme_data.images import ImageStore, write_images
 from gme_data.items import Item
-from gme_synthesis.candidates import Candidate
-from gme_synthesis.corpus.atlas import passages_of
-from gme_synthesis.corpus.config import CorpusSynthesisConfig
+from gme_data.steps import StepContext
+from gme_synthesis.candidates import Candidate, Sight
+from gme_synthesis.corpus.atlas import open_atlas
+from gme_synthesis.corpus.config import SynthesisConfig
 from gme_synthesis.corpus.plan import Assumptions, Plan, make_plan, measured
 from gme_synthesis.encoders import load_encoder
-from gme_synthesis.flag_score import FlagScore
 from gme_synthesis.llm.asking import Asker
 from gme_synthesis.llm.protocol import Answered, Reply, Request
 from gme_synthesis.llm.rules import RuleWriter
 from gme_synthesis.quality import _is_gold, judge_filter, judge_writer, measure
-from gme_synthesis.records import Draft, Reject
+from gme_synthesis.records import Reject
 from gme_synthesis.steps.generation import GenerationConfig
-from gme_synthesis.value import as_default_sources
-from gme_synthesis.world import World, read_world
+from gme_synthesis.steps.picture_score import PictureFilter
+from gme_synthesis.value import write_set
+from gme_synthesis.value_config import TrainingSetConfig
 from gme_training.config import PhaseConfig, SourceShare, TrainingConfig
 from gme_training.step import restrict
 
-PAPER = CorpusSynthesisConfig(generation=GenerationConfig(path="flux"))
+PAPER = SynthesisConfig(generation=GenerationConfig(path="flux"))
 
 
 def planned(passages: int = 1_000_000, share: float = 0.02, **given: object) -> Plan:
-    config = CorpusSynthesisConfig(generation=GenerationConfig(path="flux", share=share) if share else None)
+    config = SynthesisConfig(generation=GenerationConfig(path="flux", share=share) if share else None)
     return make_plan(config, passages, Assumptions.model_validate(given), {})
 
 
@@ -91,7 +92,7 @@ def test_the_plan_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_rules_are_good_and_the_filter_tells_right_from_wrong(small_atlas: Path, tmp_path: Path) -> None:
-    quality = measure(CorpusSynthesisConfig(consistency_top_k=5), small_atlas, tmp_path, sample=40, split="train")
+    quality = measure(SynthesisConfig(consistency_top_k=5), small_atlas, tmp_path, sample=40, split="train")
     assert quality.writer.answerable > 0.9
     assert quality.writer.gold_answers == 1
     assert quality.writer.leaked == 0
@@ -125,7 +126,7 @@ class Bad:
 
 
 def test_a_bad_writer_is_told_from_a_good_one(small_atlas: Path) -> None:
-    pool = list(passages_of(read_world(small_atlas)))
+    pool = list(open_atlas(small_atlas).passages())
     encoder = load_encoder("minilm")
     bad = judge_writer(pool[:40], pool, Asker(Bad(), None, attempts=1), encoder, 20)
     good = judge_writer(pool[:40], pool, Asker(RuleWriter(), None, attempts=1), encoder, 20)
@@ -137,16 +138,24 @@ def test_a_bad_writer_is_told_from_a_good_one(small_atlas: Path) -> None:
     assert judge_filter(pool[:40], pool, encoder, len(pool)).filter_precision == pytest.approx(0.5)
 
 
-def example(source: str, task_type: str) -> Example:
-    return Example("x", task_type, source, "i", Item("q"), Item("p"), (), "g", "b", None, "CC0-1.0", "train")
-
-
-def test_synthetic_questions_take_the_place_of_templates() -> None:
-    made = [example("question", "T->T"), example("picture-question", "IT->T"), example("look", "I->I")]
-    assert [(one.source, one.task_type) for one in as_default_sources(made)] == [
-        ("place-question", "T->T"),
-        ("flag-question", "IT->T"),
+def test_a_set_has_what_was_brought_along_or_what_was_written(tmp_path: Path) -> None:
+    given = [
+        Example(str(n), "T->T", source, "i", Item(f"q{n}"), Item("p"), (), "g", "b", None, "CC0-1.0", "train")
+        for n, source in enumerate(("place-question", "flag-question", "flag"))
     ]
+    write_examples(tmp_path / "given" / "train", given)
+    write_images(tmp_path / "given" / "images", [])
+    for config, sources in (
+        (TrainingSetConfig(brought_along=True, written=False), ["flag"]),
+        (TrainingSetConfig(brought_along=False, written=True), ["place-question", "flag-question"]),
+    ):
+        context = StepContext(tmp_path / str(config.written), "key", tmp_path)
+        write_set(config, {"synthetic": tmp_path / "given"}, context)
+        assert [one.source for one in read_examples(context.staging / "train")] == sources
+        assert len(ImageStore([context.staging / "images"])) == 0
+
+
+def test_a_stage_is_restricted_to_the_sources_that_there_are() -> None:
     shares = (SourceShare(source="place-question"), SourceShare(source="flag"))
     stage = TrainingConfig(phases=(PhaseConfig(name="m", steps=1, mixture=shares),))
     assert restrict(stage, {"flag"}).phases[0].mixture == shares[1:]
@@ -159,22 +168,25 @@ class ByName:
 
     asked = 0
 
-    def score(self, pictures: list[Image.Image], texts: list[str]) -> NDArray[np.float32]:
+    def score(self, pictures: Sequence[Image.Image], texts: Sequence[str]) -> NDArray[np.float32]:
         self.asked += len(pictures)
         return np.array([0.9 if "Norway" in text else -0.1 for text in texts], np.float32)
 
 
-def test_the_champion_refuses_flags_that_look_wrong_and_is_asked_once(
-    tiny_world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(ImageStore, "load", lambda *_: Image.new("RGB", (4, 4)))
+def test_the_champion_refuses_flags_that_look_wrong_and_is_asked_once() -> None:
     scorer = ByName()
-    score = FlagScore(tiny_world, ImageStore([]), scorer, 0.0)
-    drafts = [Draft(f"{id_}-f", 0, "q", "q", f"{id_}-t", f"{id_}-o", f"{id_}-t") for id_ in ("no", "gm")]
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (48, 48, 3), dtype=np.uint8))
+    judge = PictureFilter(lambda _: noise, scorer, min_score=0.0)
+    drafts = [
+        Candidate(f"{name}-p", "", fact=f"{name}-f", entity=name, portrait_caption=f"The flag of {name}.",
+                  sights=(Sight(f"{name}-t", "search"), Sight(f"{name}-o", "search")))
+        for name in ("Norway", "The Gambia")
+    ]  # fmt: skip
     for _ in range(2):
-        kept, refused = score.run(drafts)
-        assert kept == drafts[0]
-        assert refused == Reject("picture-score", "low-score", "gm-f", "The flag of The Gambia. -0.100")
+        kept, refused = judge.run(drafts)
+        assert isinstance(kept, Candidate)
+        assert [sight.score for sight in kept.sights] == [0.9, 0.9]
+        assert refused == Reject("picture-filter", "low-score", "The Gambia-f/0", "The Gambia")
     assert scorer.asked == 4
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from gme_synthesis.records import Draft, Reject
-from gme_synthesis.rewrite import EntityRewriter, replace_names, surviving_name
-from gme_synthesis.world import World
+from gme_synthesis.candidates import Candidate
+from gme_synthesis.llm.asking import Asker
+from gme_synthesis.llm.rules import RuleWriter
+from gme_synthesis.records import Reject
+from gme_synthesis.steps.entity import EntityStep, LeakCheck
+from gme_synthesis.steps.names import replace_names, surviving_name
 
 
 @pytest.mark.parametrize(
@@ -33,23 +36,33 @@ def test_a_short_name_is_no_common_word() -> None:
     assert surviving_name("tell US", ("US",)) == "US"
 
 
-def test_rewriter_keeps_question_and_fact_and_refuses_what_it_cannot_hide(tiny_world: World) -> None:
-    rewriter = EntityRewriter(tiny_world.places, tiny_world.facts, ("this country",), seed=0)
-    drafts = [
-        Draft("no-f", 0, "What is the capital of Norway?"),
-        Draft("gm-f", 0, "What is the capital of The Gambia?"),
-        Draft("no-f", 1, "What is the capital?"),
-    ]
-    kept, also_kept, refused = list(rewriter.run(drafts))
-    assert isinstance(kept, Draft)
-    assert isinstance(also_kept, Draft)
-    assert kept.fused == also_kept.fused == "What is the capital of this country?"
-    assert kept.question == drafts[0].question
-    assert refused == Reject("entity", "name-not-found", "no-f", "What is the capital?")
+def rewritten(question: str, references: tuple[str, ...], title: str = "Norway") -> Candidate | Reject:
+    draft = Candidate("p", "", title=title, aliases=("Kingdom of Norway", "Gambia"), fact="f", question=question)
+    (outcome,) = EntityStep(Asker(RuleWriter(references=references), None, attempts=1)).run([draft])
+    return outcome if isinstance(outcome, Reject) else next(LeakCheck().run([outcome]))
 
 
-def test_a_name_that_comes_back_through_the_reference_is_refused(tiny_world: World) -> None:
-    rewriter = EntityRewriter(tiny_world.places, tiny_world.facts, ("this Norway",), seed=0)
-    (refused,) = rewriter.run([Draft("no-f", 0, "Capital of Norway?")])
+@pytest.mark.parametrize(
+    ("question", "title", "fused"),
+    [
+        ("What is the capital of Norway?", "Norway", "What is the capital of this country?"),
+        ("What is the capital of The Gambia?", "The Gambia", "What is the capital of this country?"),
+        ("What is the capital of the Kingdom of Norway?", "Norway", "What is the capital of this country?"),
+        ("What is the capital?", "Norway", None),
+    ],
+)
+def test_rules_rewrite_by_the_references_of_a_corpus(question: str, title: str, fused: str | None) -> None:
+    outcome = rewritten(question, ("this country",), title)
+    assert (outcome.fused if isinstance(outcome, Candidate) else None) == fused
+
+
+def test_a_name_that_comes_back_through_the_reference_is_refused() -> None:
+    refused = rewritten("What is the capital of Norway?", ("this Norway",))
     assert isinstance(refused, Reject)
     assert refused.reason == "name-survives"
+
+
+def test_a_short_question_about_the_pictured_is_still_the_same() -> None:
+    outcome = rewritten("Capital of Norway?", ("the country with this flag",))
+    assert isinstance(outcome, Candidate)
+    assert outcome.fused == "Capital of the country with this flag?"

@@ -1,78 +1,115 @@
-"""Assembly, deduplication and balance."""
+"""Assembly by recipes, each example once, none that asks what judges, fair shares where a source is capped."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from gme_data.errors import FoundryError
 from gme_data.examples import Example
 from gme_data.items import Item
-from gme_synthesis.assembly import NAMED_RECIPES, PICTURED_RECIPES, assemble
-from gme_synthesis.decontamination import decontaminate
-from gme_synthesis.records import Draft
-from gme_synthesis.selection import balance, deduplicate, require_all_task_types
-from gme_synthesis.world import World
+from gme_data.tasks import Document, Query, RetrievalTask, TaskCard, save_task
+from gme_synthesis.candidates import Candidate, Sight
+from gme_synthesis.corpus.assembly import Assembler
+from gme_synthesis.corpus.atlas import RECIPES
+from gme_synthesis.corpus.spool import Spool
+from gme_synthesis.steps.contamination import AskedQueries
 
-DRAFT = Draft("no-f", 0, "Capital of Norway?", "Capital of this country?", "no-t", "no-o", "no-t")
+DRAFT = Candidate(
+    "no-p",
+    "Norway. Capital: Oslo.",
+    title="Norway",
+    entity_group="place:no",
+    section="Government",
+    facts={"capital": "Oslo"},
+    fact="no-f",
+    question="Capital of Norway?",
+    answer="Oslo",
+    fused="Capital of this country?",
+    picture="no-map",
+    page="no-page",
+    licence="CC0-1.0",
+    sights=(Sight("no-t", "search"), Sight("no-o", "search")),
+)
 
 
-def made(world: World) -> dict[str, Example]:
-    return {example.task_type: example for example in assemble([DRAFT], (*NAMED_RECIPES, *PICTURED_RECIPES), world)}
+def made(draft: Candidate = DRAFT) -> dict[str, Example]:
+    assembler = Assembler(RECIPES, lambda _: "CC-BY-4.0", lambda _: draft.page, lambda _: "train", per_question=1)
+    return {one.task_type: one for one in (*assembler.named(draft), *assembler.pictured(draft))}
 
 
-def test_one_draft_makes_five_task_types(tiny_world: World) -> None:
-    examples = made(tiny_world)
-    text = tiny_world.passages["no-p"].text
+def test_one_draft_makes_five_task_types() -> None:
+    examples = made()
     assert {name: (e.query, e.positive) for name, e in examples.items()} == {
-        "T->T": (Item("Capital of Norway?"), Item(text)),
+        "T->T": (Item("Capital of Norway?"), Item(DRAFT.text)),
         "T->VD": (Item("Capital of Norway?"), Item(image="no-page")),
-        "T->IT": (Item("Capital of Norway?"), Item(text, "no-t")),
-        "IT->T": (Item("Capital of this country?", "no-t"), Item(text)),
-        "IT->IT": (Item("Capital of this country?", "no-t"), Item(text, "no-o")),
+        "T->IT": (Item("Capital of Norway?"), Item(DRAFT.text, "no-map")),
+        "IT->T": (Item("Capital of this country?", "no-t"), Item(DRAFT.text)),
+        "IT->IT": (Item("Capital of this country?", "no-t"), Item(DRAFT.text, "no-o")),
     }
     assert {e.batch_key for e in examples.values()} == {"Government/capital"}
     assert {e.answer for e in examples.values()} == {"Oslo"}
     assert examples["T->T"].licence == "CC0-1.0"
     assert examples["IT->T"].licence == "CC-BY-4.0 AND CC0-1.0"
+    assert len({e.id for e in examples.values()}) == 5
+    assert made() == examples
 
 
-def test_ids_are_digests_of_content(tiny_world: World) -> None:
-    again = made(tiny_world)
-    assert {e.id for e in made(tiny_world).values()} == {e.id for e in again.values()}
-    assert len({e.id for e in again.values()}) == 5
+def test_what_is_missing_makes_no_example() -> None:
+    assert set(made(replace(DRAFT, page="", picture=""))) == {"T->T", "IT->T", "IT->IT"}
+    assert set(made(replace(DRAFT, sights=DRAFT.sights[:1]))) == {"T->T", "T->VD", "T->IT", "IT->T"}
 
 
-def test_duplicates_go_but_not_other_task_types(tiny_world: World) -> None:
-    examples = list(made(tiny_world).values())
-    kept, rejects = deduplicate([*examples, replace(examples[0], id="again")])
-    assert kept == examples
-    assert [reject.subject for reject in rejects] == ["again"]
+@pytest.fixture
+def spool(tmp_path: Path) -> Iterator[Spool]:
+    with closing(Spool(tmp_path / "spool.sqlite", 0)) as opened:
+        yield opened
 
 
-def test_a_training_query_that_the_benchmark_asks_is_refused(tiny_world: World) -> None:
-    examples = list(made(tiny_world).values())
-    fused = next(example for example in examples if example.task_type == "IT->T")
-    benchmark = frozenset({("capital of norway", None), ("capital of this country", "another picture")})
-    kept, rejects = decontaminate(examples, benchmark)
-    assert {example.task_type for example in kept} == {"IT->T", "IT->IT"}
-    assert fused in kept
-    assert {reject.reason for reject in rejects} == {"query-of-a-benchmark"}
+def test_duplicates_are_known_and_examples_come_back_whole(spool: Spool) -> None:
+    example = replace(made()["IT->T"], negatives=(Item("other"), Item(image="picture")), instruction=None)
+    spoilt = made()["T->T"]
+    assert not spool.add(example, kept=True)
+    assert not spool.add(spoilt, kept=False)
+    for earlier in (example, spoilt):
+        assert spool.add(replace(earlier, id="again"), kept=True) == earlier.id
+    others = [replace(example, task_type="IT->IT"), replace(example, negatives=example.negatives[:1])]
+    assert not any(spool.add(other, kept=True) for other in others)
+    spool.settle()
+    assert sorted(spool.examples(), key=repr) == sorted([example, *others], key=repr)
 
 
-def test_balance_serves_batch_keys_in_turn_and_keeps_the_surplus_as_rejects(tiny_world: World) -> None:
-    one = made(tiny_world)["T->T"]
-    many = [replace(one, id=f"many{n}", batch_key="many") for n in range(50)]
-    few = [replace(one, id=f"few{n}", batch_key="few") for n in range(3)]
-    kept, rejects = balance([*many, *few], {"place-question": 10}, seed=0)
-    assert Counter(example.batch_key for example in kept) == {"many": 7, "few": 3}
-    assert len(rejects) == 43
-    again, _ = balance([*few, *reversed(many)], {"place-question": 10}, seed=0)
-    assert again == kept
+def test_a_training_query_that_a_task_of_the_corpus_asks_is_refused(tmp_path: Path) -> None:
+    card = TaskCard(
+        name="t", task_type="IT->T", metric="ndcg_at_10", instruction=None, split="test", subset="unseen",
+        description="", relevance="", licences=("CC0-1.0",), images="../images", queries=2, pool=1,
+    )  # fmt: skip
+    asked = (Item("capital of norway"), Item("capital of this country", "another picture"))
+    queries = tuple(Query(str(n), item, "g", "s", "CC0-1.0") for n, item in enumerate(asked))
+    documents = (Document("d", Item(DRAFT.text), "g", "CC0-1.0"),)  # of the corpus, and trained on all the same
+    save_task(tmp_path / "test" / "t", RetrievalTask(card, documents, queries, {"0": {"d": 1}, "1": {"d": 1}}))
+    judge = AskedQueries(tmp_path)
+    assert {name for name, example in made().items() if judge.reject(example)} == {"T->T", "T->VD", "T->IT"}
 
 
-def test_a_missing_task_type_is_named(tiny_world: World) -> None:
-    with pytest.raises(FoundryError, match=r"I->I, T->I, I->T, IT->I\."):
-        require_all_task_types(list(made(tiny_world).values()))
+def test_balance_serves_batch_keys_in_turn(spool: Spool, tmp_path: Path) -> None:
+    one = made()["T->T"]
+    many = [replace(one, id=f"many{n}", batch_key="many", query=Item(f"m{n}")) for n in range(50)]
+    few = [replace(one, id=f"few{n}", batch_key="few", query=Item(f"f{n}")) for n in range(3)]
+    left = [kept_of(spool, [*many, *few])]
+    with closing(Spool(tmp_path / "again.sqlite", 0)) as again:
+        left.append(kept_of(again, [*few, *reversed(many)]))
+    assert Counter(example.batch_key for example in left[0]) == {"many": 7, "few": 3}
+    assert left[0] == left[1]
+
+
+def kept_of(spool: Spool, examples: list[Example]) -> list[Example]:
+    for example in examples:
+        spool.add(example, kept=True)
+    spool.settle()
+    assert len(list(spool.cap({"place-question": 10}))) == 43
+    return list(spool.examples())

@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 
 import killable
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from atlas.instructions import INSTRUCTIONS
@@ -17,17 +19,18 @@ from gme_data.items import TASK_TYPES
 from gme_data.manifest import content_digest, list_files
 from gme_data.parquet import read_rows, read_shards
 from gme_data.steps import StepContext
-from gme_synthesis.assembly import NAMED_RECIPES, PICTURED_RECIPES
-from gme_synthesis.config import SynthesisConfig
-from gme_synthesis.step import synthesize
+from gme_synthesis.corpus.atlas import RECIPES
+from gme_synthesis.corpus.atlas_config import AtlasSynthesisConfig
+from gme_synthesis.corpus.run import synthesize
 
-CONFIG = SynthesisConfig(shard_facts=32, caps={"place-question": 100})
+CONFIG = AtlasSynthesisConfig(shard=8, caps={"place-question": 100})
 
 
-def run(atlas: Path, staging: Path) -> Path:
-    staging.mkdir(exist_ok=True)
-    synthesize(CONFIG, {"corpus": atlas}, StepContext(staging, "key", staging / ".log"))
-    return staging
+def run(atlas: Path, home: Path) -> Path:
+    for folder in ("staging", "log"):
+        (home / folder).mkdir(parents=True, exist_ok=True)
+    synthesize(CONFIG, {"corpus": atlas}, StepContext(home / "staging", "key", home / "log"))
+    return home / "staging"
 
 
 @pytest.fixture(scope="module")
@@ -58,8 +61,8 @@ def test_card_and_plot_show_the_run(made: Path) -> None:
 
 
 def test_seconds_of_each_step_are_logged(made: Path) -> None:
-    [event] = read_events(made / ".log" / "events.jsonl", "steps")
-    assert list(event["seconds"]) == ["consistency", "entity", "picture", "picture-filter"]
+    [event] = read_events(made.parent / "log" / "events.jsonl", "steps")
+    assert list(event["seconds"])[:4] == ["clean", "draft", "question", "consistency"]
     assert event["seconds"]["consistency"] > 0
 
 
@@ -76,10 +79,11 @@ def test_only_the_train_part_is_used_and_no_fused_question_names_its_place(made:
 
 @pytest.mark.hardening("faults", "F1", "kill -9 in synthesis")
 def test_a_killed_run_goes_on_where_it_was_and_ends_the_same(made: Path, small_atlas: Path, tmp_path: Path) -> None:
-    staging = tmp_path / "killed"
-    staging.mkdir()
-    process = killable.start(killable.atlas, CONFIG.model_dump_json(), small_atlas, staging)
-    journal = staging / ".journal-shards"
+    home = tmp_path / "killed"
+    for folder in ("staging", "log"):
+        (home / folder).mkdir(parents=True)
+    process = killable.start(killable.atlas, CONFIG.model_dump_json(), small_atlas, home)
+    journal = home / "staging" / ".work" / "write"
     deadline = time.monotonic() + 900
     while not list(journal.glob("*.json")) and process.is_alive() and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -87,17 +91,19 @@ def test_a_killed_run_goes_on_where_it_was_and_ends_the_same(made: Path, small_a
     process.join()
     before = {path.name: path.stat().st_mtime_ns for path in journal.glob("*.json")}
     assert before
-    run(small_atlas, staging)
+    staging = run(small_atlas, home)
     after = {path.name: path.stat().st_mtime_ns for path in journal.glob("*.json")}
     assert {name: after[name] for name in before} == before
     assert content_digest(list_files(staging)) == content_digest(list_files(made))
 
 
 def test_instructions_are_those_of_the_benchmark() -> None:
-    recipes = (*NAMED_RECIPES, *PICTURED_RECIPES)
-    assert {recipe.source: recipe.instruction for recipe in recipes}.items() <= INSTRUCTIONS.items()
+    assert {recipe.source: recipe.instruction for recipe in RECIPES}.items() <= INSTRUCTIONS.items()
 
 
-def test_a_corpus_without_train_part_is_a_clear_error(tmp_path: Path) -> None:
-    with pytest.raises(FoundryError, match=r"places\.parquet"):
-        run(tmp_path, tmp_path / "staging")
+def test_a_corpus_without_train_part_is_a_clear_error(small_atlas: Path, tmp_path: Path) -> None:
+    (tmp_path / "corpus").mkdir()
+    rows = [{**row, "split": "test"} for row in read_rows(small_atlas / "corpus" / "places.parquet")]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "corpus" / "places.parquet")
+    with pytest.raises(FoundryError, match=r"places\.parquet: no row of the train split"):
+        run(tmp_path, tmp_path)

@@ -23,6 +23,7 @@ from gme_data.tasks import Document, Query, RetrievalTask, TaskCard, save_task
 from gme_validation.config import AtlasValidationConfig
 from gme_validation.runner import Judged, run_suites
 from gme_validation.step import atlas_suites, validate
+from gme_validation.training_suites import FILTERS
 
 LICENCE = "CC0-1.0"
 SPLITS = ("train", "dev", "test")
@@ -78,16 +79,7 @@ class TinyWorld:
         write_examples(self.synthetic / "train", examples)
         steps = [
             {"step": name, "seen": len(examples), "kept": len(examples), "rejected": {}}
-            for name in (
-                "write",
-                "consistency",
-                "entity",
-                "picture",
-                "picture-filter",
-                "deduplicate",
-                "decontaminate",
-                "balance",
-            )
+            for name in (*FILTERS, "balance")
         ]
         (self.synthetic / "funnel.json").write_text(json.dumps({"steps": steps}))
         schema = pa.schema([pa.field(name, pa.string()) for name in ("step", "reason", "subject", "text")])

@@ -19,7 +19,7 @@ from gme_data.examples import Example, read_examples, write_examples
 from gme_data.parquet import read_rows, write_table
 from gme_data.steps import StepContext
 from gme_data.tasks import load_task
-from gme_synthesis.corpus.run import synthesize_corpus
+from gme_synthesis.corpus.run import synthesize
 from gme_synthesis.corpus.store import PASSAGES_SCHEMA
 from gme_validation.config import ValidationConfig
 from gme_validation.step import validate_files
@@ -36,7 +36,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Folders:
     context = StepContext(home / "synthetic", "key", home / "log")
     for folder in (context.staging, context.log_dir):
         folder.mkdir()
-    synthesize_corpus(config(), {"corpus": corpus}, context)
+    synthesize(config(), {"corpus": corpus}, context)
     shutil.copytree(corpus, home / "corpus", ignore=shutil.ignore_patterns("_manifest.json"))
     return {"corpus": home / "corpus", "synthetic": context.staging}
 

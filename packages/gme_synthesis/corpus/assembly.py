@@ -1,34 +1,23 @@
-"""Assembly over any corpus: a candidate becomes examples of up to nine task types, each with its instruction.
+"""Assembly: a candidate becomes examples of up to nine task types, by the recipes of its corpus.
 
-T->T, T->IT and T->VD need a question that names its subject; IT->T, IT->IT and IT->I a rewritten one and a picture;
-I->I, T->I and I->T pictures of the entity alone. No picture stands on both sides of an example.
+No picture stands on both sides of an example.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from gme_data.digests import sha256_json
 from gme_data.examples import Example
 from gme_data.items import Item
-from gme_synthesis.assembly import combine_licences
 from gme_synthesis.candidates import Candidate
+from gme_synthesis.corpus.recipes import Recipe, Side
 from gme_synthesis.steps.entity import REFERENCE
 
 _ID_LENGTH = 24
-INSTRUCTIONS: Mapping[str, str] = {
-    "question": "Retrieve a passage that answers the question.",
-    "illustrated": "Find an illustrated passage that answers the question.",
-    "page": "Find a screenshot of a page that answers the question.",
-    "picture-question": "Retrieve a passage that answers the question about the image.",
-    "picture-question-illustrated": "Retrieve an illustrated passage that answers the question about the image.",
-    "name": "Find a picture of what is named.",
-    "look": "Find another picture of the same thing.",
-    "look-up": "Retrieve a passage about what the image shows.",
-    "another-picture": "Find the picture that the text asks for, of what the image shows.",
-}
-"""Instruction by source; GME's benchmark words such tasks alike."""
+Parts = Mapping[str, str]
+"""What a side can be made of; what there is not is empty or left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +25,14 @@ class Assembler:
     """Makes the examples of a candidate.
 
     Attributes:
+        recipes: In this order.
         licence: Licence by image id.
-        page: Image id of the page by passage, for T->VD; empty if there is none.
+        page: Image id of the page by passage; empty if there is none.
         split: Split by entity group.
-        per_question: Pictures used for one question, at most.
+        per_question: Pictures that one question is asked with, at most.
     """
 
+    recipes: Sequence[Recipe]
     licence: Callable[[str], str]
     page: Callable[[str], str]
     split: Callable[[str], str]
@@ -49,49 +40,81 @@ class Assembler:
 
     def named(self, one: Candidate) -> Iterator[Example]:
         """Examples of a question that names its subject."""
-        asked, told = Item(one.question), Item(one.text)
-        yield self._example("question", "T->T", asked, told, one)
-        if one.picture:
-            yield self._example("illustrated", "T->IT", asked, Item(one.text, one.picture), one)
-        if page := self.page(one.id):
-            yield self._example("page", "T->VD", asked, Item(image=page), one)
+        known = {"question": one.question, "passage": one.text, "beside": one.picture, "page": self.page(one.id)}
+        yield from self._examples(one, known, pictured=False)
 
     def pictured(self, one: Candidate) -> Iterator[Example]:
         """Examples with a picture in place of the name."""
-        seen = list(dict.fromkeys(sight.image for sight in one.sights))[: self.per_question]
-        told = Item(one.text)
-        for number, image in enumerate(seen):
-            others = [other for other in (one.picture, *seen) if other and other != image]
-            asked = Item(one.fused, image)
-            yield self._example("picture-question", "IT->T", asked, told, one)
-            yield self._example("look-up", "I->T", Item(image=image), told, one)
-            yield self._example("name", "T->I", Item(one.entity), Item(image=image), one)
-            if others:
-                # Each picture is asked with the next one, so that all stand on both sides once.
-                other = others[number % len(others)]
-                illustrated = Item(one.text, other)
-                yield self._example("picture-question-illustrated", "IT->IT", asked, illustrated, one)
-                yield self._example("look", "I->I", Item(image=image), Item(image=other), one)
-                wish = Item(f"Another picture of {_reference(one)}.", image)
-                yield self._example("another-picture", "IT->I", wish, Item(image=other), one)
+        seen = list(dict.fromkeys(sight.image for sight in one.sights))
+        known = {
+            "question": one.question,
+            "fused": one.fused,
+            "passage": one.text,
+            "entity": one.entity,
+            "wish": f"Another picture of {_reference(one)}.",
+            "beside": one.picture,
+        }
+        for number, image in enumerate(seen[: self.per_question]):
+            shown = {
+                "sight": image,
+                "other-sight": _next(seen, image, number),
+                "other": _next([one.picture, *seen], image, number),
+            }
+            yield from self._examples(one, known | shown, pictured=True)
 
-    def _example(self, source: str, task_type: str, query: Item, positive: Item, one: Candidate) -> Example:
+    def _examples(self, one: Candidate, known: Parts, *, pictured: bool) -> Iterator[Example]:
+        for recipe in self.recipes:
+            if recipe.pictured == pictured:
+                query, positive = _item(recipe.query, known), _item(recipe.positive, known)
+                if query and positive:
+                    yield self._example(recipe, query, positive, one)
+
+    def _example(self, recipe: Recipe, query: Item, positive: Item, one: Candidate) -> Example:
         items = [query.text, query.image, positive.text, positive.image]
         pictures = [self.licence(id_) for id_ in (query.image, positive.image) if id_]
         return Example(
-            id=sha256_json([task_type, source, INSTRUCTIONS[source], *items])[:_ID_LENGTH],
-            task_type=task_type,
-            source=source,
-            instruction=INSTRUCTIONS[source],
+            id=sha256_json([recipe.task_type, recipe.source, recipe.instruction, *items])[:_ID_LENGTH],
+            task_type=recipe.task_type,
+            source=recipe.source,
+            instruction=recipe.instruction,
             query=query,
             positive=positive,
             negatives=(),
             entity_group=one.entity_group,
-            batch_key=one.domain or one.kind or source,
+            batch_key=_batch_key(one) or recipe.source,
             answer=one.answer or None,
             licence=combine_licences(one.licence, *pictures),
             split=self.split(one.entity_group),
         )
+
+
+def _next(pictures: Sequence[str], image: str, number: int) -> str:
+    """Another picture than `image`; each is asked with the next one, so that all stand on both sides once."""
+    others = [other for other in pictures if other and other != image]
+    return others[number % len(others)] if others else ""
+
+
+def _item(side: Side, known: Parts) -> Item | None:
+    """A side of an example; None if one of its parts is missing."""
+    text, image = (known.get(name, "") if name else None for name in side)
+    return None if "" in (text, image) else Item(text, image)
+
+
+def _batch_key(one: Candidate) -> str:
+    """The same field of other entities where one is asked about: the hardest negatives that are surely wrong."""
+    if one.fact:
+        return "/".join(filter(None, (one.section, *one.facts)))
+    return one.domain or one.kind
+
+
+def combine_licences(*licences: str) -> str:
+    """One SPDX expression for all parts of an example.
+
+    Example:
+        >>> combine_licences("MIT", "CC-BY-4.0 AND MIT")
+        'CC-BY-4.0 AND MIT'
+    """
+    return " AND ".join(sorted({part for licence in licences for part in licence.split(" AND ")}))
 
 
 def split_of(entity_group: str, seed: int, dev: float, test: float) -> str:

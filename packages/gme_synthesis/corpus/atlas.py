@@ -1,63 +1,177 @@
-"""Atlas as a corpus for the steps over any corpus: passages with their structured fields, flags as the picture bank.
+"""Atlas as a corpus: passages with their structured fields, flags as portraits, questions worded as its benchmark does.
 
-The fields are gold: what a language model writes over these passages can be judged by them.
+Reads one split; other rows are dropped here, so no later step can see them. The fields are gold: what a language model
+writes over these passages can be judged by them.
 """
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
-from gme_data.steps import Counts, StepContext
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from gme_data.errors import FoundryError
+from gme_data.examples import read_examples
+from gme_data.images import ImageStore
+from gme_data.parquet import read_rows, shard_paths
 from gme_synthesis.candidates import Candidate
-from gme_synthesis.corpus.store import IMAGES, Caption, write_captions, write_passages
-from gme_synthesis.value_config import AtlasPassagesConfig
-from gme_synthesis.world import World, read_world
+from gme_synthesis.corpus.recipes import Recipe
+from gme_synthesis.corpus.store import IMAGES, Caption, Corpus
+
+Rows = Mapping[str, dict[str, Any]]
+_STYLES = ("twemoji", "openmoji")
+_COLUMNS = {
+    "places": "place_id name aliases entity_group split flag_twemoji flag_openmoji licence",
+    "passages": "id place_id section text page illustration split licence",
+    "facts": "id place_id section field value passage_id entity_group split",
+    "wordings": "field split kind template",
+}
+RECIPES = (
+    Recipe(
+        "place-question",
+        "T->T",
+        "Retrieve a passage about the place that answers the question.",
+        ("question", ""),
+        ("passage", ""),
+        pictured=False,
+    ),
+    Recipe(
+        "page-question",
+        "T->VD",
+        "Find a screenshot of a page that is relevant to the user's question.",
+        ("question", ""),
+        ("", "page"),
+        pictured=False,
+    ),
+    Recipe(
+        "illustrated-question",
+        "T->IT",
+        "Find an illustrated passage that answers the question.",
+        ("question", ""),
+        ("passage", "beside"),
+    ),
+    Recipe(
+        "flag-question",
+        "IT->T",
+        "Retrieve a passage that answers the question about the place whose flag is shown.",
+        ("fused", "sight"),
+        ("passage", ""),
+    ),
+    Recipe(
+        "flag-question-illustrated",
+        "IT->IT",
+        "Retrieve a flag with a passage that answers the question about the image.",
+        ("fused", "sight"),
+        ("passage", "other-sight"),
+    ),
+)
+"""Instructions are word for word those of the benchmark tasks of the same source."""
 
 
-def import_atlas(config: AtlasPassagesConfig, inputs: Mapping[str, Path], context: StepContext) -> Counts:
-    """Write a split of the input `atlas` as a corpus; see `gme_synthesis.corpus.store`.
+def is_atlas(folder: Path) -> bool:
+    """Whether a folder holds an Atlas."""
+    return (folder / "corpus" / "places.parquet").is_file()
+
+
+def open_atlas(folder: Path, split: str = "train") -> Corpus:
+    """Open a split of Atlas; only ``train`` comes with its examples and tasks.
 
     Raises:
-        FoundryError: The input is no Atlas.
+        FoundryError: A table or column is missing, nothing is in the split, or a fact points nowhere.
     """
-    world = read_world(inputs["atlas"], config.split)
-    passages = list(passages_of(world))
-    write_passages(context.staging, passages)
-    write_captions(context.staging, sorted(captions_of(world), key=attrgetter("image")))
-    shutil.copytree(inputs["atlas"] / "images", context.staging / IMAGES, dirs_exist_ok=True)
-    return {"passages": len(passages)}
+    tables = {name: _rows(folder / "corpus", name, split) for name in _COLUMNS}
+    places = {row["place_id"]: row for row in tables["places"]}
+    images = ImageStore([folder / IMAGES])
+    passages = list(_passages(places, tables["passages"], _facts_of(folder, tables), images))
+    trained = split == "train"
+    return Corpus(
+        size=len(passages),
+        passages=lambda: iter(passages),
+        images=images,
+        captions={one.image: one for one in _captions(tables["places"], _licences(folder / IMAGES))},
+        recipes=RECIPES,
+        wordings=_wordings(tables["wordings"]),
+        examples=read_examples(folder / "examples" / "train") if trained else (),
+        tasks=folder / "tasks" if trained else None,
+    )
 
 
-def passages_of(world: World) -> Iterator[Candidate]:
-    """Every passage with the fields that stand in it."""
-    facts: dict[str, dict[str, str]] = {}
-    for fact in world.facts.values():
-        facts.setdefault(fact.passage_id, {})[fact.field] = fact.value
-    for id_ in sorted(world.passages):
-        passage = world.passages[id_]
-        place = world.places[passage.place_id]
-        page = passage.page if passage.page in world.picture_licences else None
+def _rows(corpus: Path, table: str, split: str) -> list[dict[str, Any]]:
+    path = corpus / f"{table}.parquet"
+    types = {"aliases": pa.list_(pa.string())}
+    schema = pa.schema([pa.field(name, types.get(name, pa.string())) for name in _COLUMNS[table].split()])
+    rows = [row for row in read_rows(path, schema) if row["split"] == split]
+    if not rows:
+        raise FoundryError(f"{path}: no row of the {split} split.", hint="Rebuild the corpus: `gme atlas build`.")
+    return rows
+
+
+def _facts_of(folder: Path, tables: Mapping[str, Sequence[dict[str, Any]]]) -> Mapping[str, list[dict[str, Any]]]:
+    """Facts by passage."""
+    facts: dict[str, list[dict[str, Any]]] = {row["id"]: [] for row in tables["passages"]}
+    places = {row["place_id"] for row in tables["places"]}
+    for fact in tables["facts"]:
+        if fact["place_id"] not in places or fact["passage_id"] not in facts:
+            raise FoundryError(
+                f"{folder / 'corpus' / 'facts.parquet'}: fact {fact['id']!r} points to a place or passage outside of "
+                f"the {fact['split']} split.",
+                hint="Rebuild the corpus: `gme atlas build`.",
+            )
+        facts[fact["passage_id"]].append(fact)
+    return facts
+
+
+def _passages(
+    places: Rows, passages: Sequence[dict[str, Any]], facts: Mapping[str, list[dict[str, Any]]], images: ImageStore
+) -> Iterator[Candidate]:
+    for row in sorted(passages, key=lambda passage: str(passage["id"])):
+        place = places[row["place_id"]]
         yield Candidate(
-            id=id_,
-            text=passage.text,
-            title=place.name,
-            aliases=place.aliases,
+            id=row["id"],
+            text=row["text"],
+            title=place["name"],
+            aliases=tuple(place["aliases"] or ()),
             kind="country",
             domain="place",
-            entity_group=place.entity_group,
-            facts=facts.get(id_, {}),
-            picture=passage.illustration or "",
-            page=page or "",
-            licence=passage.licence,
+            entity_group=place["entity_group"],
+            section=row["section"],
+            facts={fact["field"]: fact["value"] for fact in facts[row["id"]]},
+            fact_ids={fact["field"]: fact["id"] for fact in facts[row["id"]]},
+            picture=row["illustration"] or "",
+            portraits=_flags(place),
+            portrait_caption=f"The flag of {place['name']}.",
+            page=row["page"] if row["page"] in images else "",
+            licence=row["licence"],
             source="atlas",
         )
 
 
-def captions_of(world: World) -> Iterator[Caption]:
+def _flags(place: dict[str, Any]) -> dict[str, str]:
+    return {style: place[f"flag_{style}"] for style in _STYLES if place[f"flag_{style}"]}
+
+
+def _captions(places: Sequence[dict[str, Any]], licences: Mapping[str, str]) -> list[Caption]:
     """The flags by the names of their places."""
-    for place in world.places.values():
-        for image in place.flags.values():
-            yield Caption(image, place.name, place.entity_group, world.picture_licences[image])
+    captions = [
+        Caption(image, place["name"], place["entity_group"], licences[image])
+        for place in places
+        for image in _flags(place).values()
+    ]
+    return sorted(captions, key=attrgetter("image"))
+
+
+def _licences(images: Path) -> dict[str, str]:
+    tables = [pq.read_table(path, columns=["id", "licence"]) for path in shard_paths(images, "images")]
+    return {row["id"]: row["licence"] for table in tables for row in table.to_pylist()}
+
+
+def _wordings(rows: Sequence[dict[str, Any]]) -> dict[str, tuple[str, ...]]:
+    """Frames by field, both kinds: a deictic one takes the name where it would take a reference."""
+    found: dict[str, set[str]] = {}
+    for row in rows:
+        found.setdefault(row["field"], set()).add(row["template"].replace("{reference}", "{place}"))
+    return {name: tuple(sorted(frames)) for name, frames in sorted(found.items())}

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from gme_synthesis.card_parts import examples_section, front_matter, funnel_section, table
+from gme_synthesis.corpus.card_parts import examples_section, front_matter, funnel_section, table
 from gme_synthesis.corpus.chain import first_stretch, second_stretch
-from gme_synthesis.corpus.config import CorpusSynthesisConfig
+from gme_synthesis.corpus.config import SynthesisConfig
 from gme_synthesis.corpus.selection import Selection
 from gme_synthesis.corpus.spool import Spool
 from gme_synthesis.llm.prompts import load_prompt
@@ -21,7 +21,7 @@ _PROMPTS = {"question": "question", "entity": "entity", "caption": "caption"}
 
 
 def write_card(
-    folder: Path, config: CorpusSynthesisConfig, selection: Selection, spool: Spool, facts: Mapping[str, Any]
+    folder: Path, config: SynthesisConfig, selection: Selection, spool: Spool, facts: Mapping[str, Any]
 ) -> None:
     """Write ``README.md`` and the pictures that it shows, in ``card/``."""
     parts = [
@@ -35,7 +35,7 @@ def write_card(
         funnel_section(facts),
         _prompts(config),
         examples_section(folder, spool.examples("train"), selection.album.load),
-        _limits(facts),
+        _limits(config, facts),
     ]
     (folder / "README.md").write_text("\n".join(parts), encoding="utf-8")
 
@@ -56,7 +56,7 @@ def _sources(selection: Selection, spool: Spool) -> str:
     return f"## Sources and licences\n\n{table(('what', 'source', 'licence', 'count'), rows)}\n"
 
 
-def _models(config: CorpusSynthesisConfig, facts: Mapping[str, Any]) -> str:
+def _models(config: SynthesisConfig, facts: Mapping[str, Any]) -> str:
     writer = config.writer
     names = {
         "rules": "rules over structured fields",
@@ -74,7 +74,7 @@ def _models(config: CorpusSynthesisConfig, facts: Mapping[str, Any]) -> str:
     return f"## Models and filters\n\n{table(('for', 'model'), rows)}\n\n{spent}, {usage['dollars']:.2f} dollars.\n"
 
 
-def _prompts(config: CorpusSynthesisConfig) -> str:
+def _prompts(config: SynthesisConfig) -> str:
     steps = {*first_stretch(config), *second_stretch(config)}
     names = [name for step, name in _PROMPTS.items() if step in steps]
     names += ["domain"] * (config.classifier.by == "writer")
@@ -86,12 +86,17 @@ def _prompts(config: CorpusSynthesisConfig) -> str:
     )
 
 
-def _limits(facts: Mapping[str, Any]) -> str:
-    return "## Known limits\n\n" + "\n".join(f"- {line}" for line in _limit_lines(facts)) + "\n"
+def _limits(config: SynthesisConfig, facts: Mapping[str, Any]) -> str:
+    return "## Known limits\n\n" + "\n".join(f"- {line}" for line in _limit_lines(config, facts)) + "\n"
 
 
-def _limit_lines(facts: Mapping[str, Any]) -> Iterator[str]:
-    yield "Questions and rewrites are machine-written; the filters judge words and vectors, nobody read them all."
+def _limit_lines(config: SynthesisConfig, facts: Mapping[str, Any]) -> Iterator[str]:
+    if config.wordings_per_fact:
+        yield "Questions are frames filled from structured fields: correct, and all alike in style."
+        if config.judged_per_fact < config.wordings_per_fact:
+            yield "Wordings of a fact share the verdict of the consistency filter on the first of them."
+    else:
+        yield "Questions and rewrites are machine-written; the filters judge words and vectors, nobody read them all."
     marks = facts["marks"]
     personal = {mark.partition(":")[2]: count for mark, count in marks.items() if mark.startswith("personal:")}
     found = ", ".join(f"{count:,} with {name}" for name, count in personal.items())

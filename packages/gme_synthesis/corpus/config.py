@@ -1,9 +1,9 @@
-"""What can be chosen about synthesis over a corpus of one's own: one section per step."""
+"""What can be chosen about synthesis: one section per step. Over Atlas the fields are the same, with other defaults."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -51,8 +51,9 @@ class ClassifierConfig(Frozen):
 class SearchConfig(Frozen):
     """How pictures are found: by search among those of the corpus or on the web."""
 
-    by: Literal["none", "bank", "web"] = "bank"
-    """``bank`` is the pictures of the corpus."""
+    by: Literal["none", "portraits", "bank", "web"] = "bank"
+    """``bank`` finds by captions among the pictures of the corpus, ``web`` by a search service; ``portraits`` are those
+    that Atlas says show the very place."""
     count: int = Field(default=5, ge=1)
     """Pictures for each entity."""
     min_similarity: float = Field(default=0.9, ge=-1, le=1)
@@ -67,11 +68,19 @@ class SearchConfig(Frozen):
         return self
 
 
+CHAMPION = "champion"
+
+
 class FilterConfig(Frozen):
     """The picture filter."""
 
     model: str = ""
-    """Folder of a CLIP model or of an embedder, such as a registered champion; empty skips the score, on record."""
+    """Who scores pictures: the folder of a CLIP model or of an embedder, or ``champion``, that of an earlier run; empty
+    skips the score, on record.
+
+    The first run has no champion, and its funnel says so. A rerun keeps the judge that its run began with, so it finds
+    everything done; `gme pipeline --new-run`, another corpus or another config takes the champion of the day.
+    """
     min_score: float = Field(default=0.2, ge=-1, le=1)
     """The paper's 0.2 is for CLIP ViT-L/14; an embedder has a scale of its own."""
     routes: tuple[Route, ...] = ("search",)
@@ -82,6 +91,9 @@ class FilterConfig(Frozen):
     """Shorter sides are refused, in pixels."""
     min_std: float = Field(default=4.0, ge=0)
     """Pictures whose grey values (0-255) vary less are refused as blank."""
+    look_alike_distance: float = Field(default=0.0, ge=0)
+    """Entities of which a portrait is nearer than this to one of another entity (mean absolute difference of 24x24 RGB,
+    0-255) are shown by no picture; 0 compares none."""
 
 
 class ExecutorConfig(Frozen):
@@ -97,7 +109,17 @@ class ExecutorConfig(Frozen):
     """GPUs that each of those holds."""
 
 
-class CorpusSynthesisConfig(Frozen):
+_MOVED = {
+    "shard_facts": "shard (of passages, not of facts)",
+    "min_picture_side": "picture_filter.min_side",
+    "min_picture_std": "picture_filter.min_std",
+    "min_picture_score": "picture_filter.min_score",
+    "look_alike_distance": "picture_filter.look_alike_distance",
+}
+"""Where the fields of earlier files are now."""
+
+
+class SynthesisConfig(Frozen):
     """Passages and pictures to examples and tasks."""
 
     seed: int = 0
@@ -118,6 +140,16 @@ class CorpusSynthesisConfig(Frozen):
     """Text encoder of the filters: ``minilm``, or the folder of a model."""
     encoder_device: str = "cpu"
     """As torch names it."""
+    wordings_per_fact: int = Field(default=0, ge=0)
+    """Questions about each fact of a passage, each in another wording; needs the writer ``rules``. 0 asks one question
+    of a passage, about what the writer chooses."""
+    judged_per_fact: int = Field(default=1, ge=1)
+    """How many of them the consistency filter encodes; the others take the verdict of the first.
+
+    Wordings of one fact differ by frame only, and encoding is most of the step's time on a CPU.
+    """
+    references: tuple[str, ...] = ()
+    """What rules put in place of a name; the first must read well before "'s". Empty is "this" and the kind."""
     consistency_top_k: int = Field(default=20, ge=1)
     """A question is kept if its passage is among so many nearest (the paper's 20)."""
     search: SearchConfig = SearchConfig()
@@ -146,3 +178,21 @@ class CorpusSynthesisConfig(Frozen):
     """The run fails if a larger share of passages is refused by cleaning, writer or filters."""
     judged_after: int = Field(default=200, ge=1)
     """Passages after which the rate is looked at before the end."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _says_where_fields_are_now(cls, raw: Any) -> Any:  # noqa: ANN401 - what a file says, before it is read
+        if isinstance(raw, dict):
+            if moved := [f"{name} is now {_MOVED[name]}" for name in _MOVED if name in raw]:
+                raise ValueError("; ".join(moved))
+            if isinstance(raw.get("picture_filter"), str):
+                raise ValueError("picture_filter is now a section; in it, model is 'champion', or '' for nobody")
+        return raw
+
+    @model_validator(mode="after")
+    def _facts_are_asked_by_rules(self) -> Self:
+        if self.wordings_per_fact and self.writer.kind != "rules":
+            raise ValueError(
+                f"wordings_per_fact needs writer.kind 'rules': a model ({self.writer.kind}) chooses what it asks"
+            )
+        return self

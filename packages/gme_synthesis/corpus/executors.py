@@ -16,7 +16,7 @@ from typing import Any
 
 from gme_data.errors import FoundryError
 from gme_synthesis.corpus.chain import PARTS, Chain
-from gme_synthesis.corpus.config import CorpusSynthesisConfig
+from gme_synthesis.corpus.config import SynthesisConfig
 from gme_synthesis.corpus.shards import Shard, ShardJournal
 from gme_synthesis.corpus.tools import WAITING, Places, Tools
 
@@ -24,7 +24,7 @@ Execute = Callable[[Sequence[str], Sequence[str], Iterable[Shard]], Iterator[Sha
 """(names of steps, columns that are filled, shards) -> finished shards."""
 
 
-def make_executor(config: CorpusSynthesisConfig, places: Places, tools: Tools) -> Execute:
+def make_executor(config: SynthesisConfig, places: Places, tools: Tools) -> Execute:
     """The executor that the config names; `tools` are those of this process."""
     if config.executor.kind == "ray":
         return RayExecutor(config, places)
@@ -34,7 +34,7 @@ def make_executor(config: CorpusSynthesisConfig, places: Places, tools: Tools) -
 class RayExecutor:
     """A pool of actors for each run of steps with the same needs, chained by Ray Data, which streams between them."""
 
-    def __init__(self, config: CorpusSynthesisConfig, places: Places) -> None:
+    def __init__(self, config: SynthesisConfig, places: Places) -> None:
         try:
             import ray
         except ModuleNotFoundError as error:
@@ -94,7 +94,7 @@ def _join_or_start(cpus: int) -> None:
 class _Actor:
     """A chain in a process of its own."""
 
-    def __init__(self, config: CorpusSynthesisConfig, places: Places, names: Sequence[str]) -> None:
+    def __init__(self, config: SynthesisConfig, places: Places, names: Sequence[str]) -> None:
         import ray
 
         # Each actor adds to a file of its own, and reads those of all.

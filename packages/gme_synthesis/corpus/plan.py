@@ -17,7 +17,7 @@ from gme_data.errors import FoundryError
 from gme_data.settings import Frozen
 from gme_data.structured import StructureError, read_json
 from gme_synthesis.corpus.chain import second_stretch
-from gme_synthesis.corpus.config import CorpusSynthesisConfig
+from gme_synthesis.corpus.config import SynthesisConfig
 from gme_synthesis.llm.prompts import Prompt, load_prompt
 
 PAPER_HOURS, PAPER_EXAMPLES = 600, 1_102_000
@@ -113,7 +113,7 @@ def measured(funnel: Path) -> dict[str, float]:
     return {one.step: one.kept / one.seen for one in steps if one.seen}
 
 
-def make_plan(config: CorpusSynthesisConfig, passages: int, given: Assumptions, kept: Mapping[str, float]) -> Plan:
+def make_plan(config: SynthesisConfig, passages: int, given: Assumptions, kept: Mapping[str, float]) -> Plan:
     """Plan `passages` passages; `kept` (share by step) goes before the assumed shares.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The step `synthesize-corpus`: an imported corpus -> training examples, held-out tasks, pictures, the whole record.
+"""The step `synthesize`: a corpus of any kind -> training examples, held-out tasks, pictures, the whole record.
 
 Main path, top to bottom: clean and classify every passage, choose, encode the pool, write and filter questions and
 pictures shard by shard, assemble, select, write. Everything between is in the journals, so a kill costs one shard. Of a
@@ -31,18 +31,17 @@ from gme_data.steps import Counts, StepContext
 from gme_embedder.store import EmbeddingStore
 from gme_synthesis.candidates import Candidate
 from gme_synthesis.corpus.chain import JUDGES, first_stretch, second_stretch
-from gme_synthesis.corpus.config import CorpusSynthesisConfig
+from gme_synthesis.corpus.config import SynthesisConfig
 from gme_synthesis.corpus.executors import make_executor
-from gme_synthesis.corpus.report import account_of, write_report
+from gme_synthesis.corpus.report import Account, skipped, write_report
 from gme_synthesis.corpus.selection import Selection, select
 from gme_synthesis.corpus.shards import Shard, ShardJournal
 from gme_synthesis.corpus.spool import Spool
-from gme_synthesis.corpus.store import IMAGES
+from gme_synthesis.corpus.store import IMAGES, Corpus
 from gme_synthesis.corpus.tasks import write_tasks
 from gme_synthesis.corpus.tools import POOL, POOL_IDS, SPOOL, Places, Tools
 from gme_synthesis.funnel import REJECTS_SCHEMA
-from gme_synthesis.pipeline import tally
-from gme_synthesis.records import Reject, Tally
+from gme_synthesis.records import Reject, Tally, tally
 from gme_synthesis.steps.classification import UNSURE, sample_evenly
 from gme_synthesis.steps.near_duplicates import NearTexts
 
@@ -53,69 +52,82 @@ _ENCODED = 8192
 RowT = TypeVar("RowT")
 
 
-def synthesize_corpus(config: CorpusSynthesisConfig, inputs: Mapping[str, Path], context: StepContext) -> Counts:
+def synthesize(config: SynthesisConfig, inputs: Mapping[str, Path], context: StepContext) -> Counts:
     """Write ``train/``, ``tasks/``, ``images/``, ``rejects/``, the funnel and the card from the input ``corpus``.
+
+    A model in the input ``judge`` scores pictures, if the config wants the champion to. Of a corpus that brings tasks
+    along nothing is held out, and of its pictures only new ones are written: the others stay where they are.
 
     Raises:
         FoundryError: No corpus, a model that can't be asked, a budget used up, too many rejects, or nothing left.
     """
-    places = Places(inputs["corpus"], context.staging / ".work", context.log_dir / "answers")
+    answers = context.log_dir / "answers"
+    places = Places(inputs["corpus"], context.staging / ".work", answers, inputs.get("judge"))
     places.scratch.mkdir(parents=True, exist_ok=True)
     with closing(Tools(config, places)) as tools, closing(Spool(places.scratch / SPOOL, config.seed)) as spool:
         return _synthesize(config, tools, spool, context)
 
 
-def _synthesize(config: CorpusSynthesisConfig, tools: Tools, spool: Spool, context: StepContext) -> Counts:
+def _synthesize(config: SynthesisConfig, tools: Tools, spool: Spool, context: StepContext) -> Counts:
     passages = len(tools.corpus)
     whole = _chunks(tools.corpus.passages(), config.shard)
-    first = _stretch("clean", first_stretch(config), whole, passages, tools)
+    accounts = [Account(spool), Account(spool)]
+    first = _stretch("clean", first_stretch(config), whole, passages, tools, accounts[0])
     chosen, pool, choice = _choose(config, first, spool)
     _encode_pool(tools, first, pool, context.log_dir / "vectors")
     going_on = (one for shard in first.shards() for one in shard.candidates if one.id in chosen)
-    second = _stretch("write", second_stretch(config), _chunks(going_on, config.shard), len(chosen), tools)
-    accounts = [account_of(journal, spool) for journal in (first, second)]
+    asked = _chunks(going_on, config.shard)
+    second = _stretch("write", second_stretch(config), asked, len(chosen), tools, accounts[1])
+    for caption in tools.corpus.captions.values():
+        spool.sees(caption.image, caption.entity_group)
     selection = select(config, tools, second, spool)
     if not spool.splits().get("train"):
         raise FoundryError("Nothing is left to train on.", hint=f"{_worst(spool)} Look at the filters.")
     before, after = (list(account.tallies.values()) for account in accounts)
     tallies = [*before, *choice, *after, *selection.tallies.values()]
-    write_report(context.staging, config, selection, spool, accounts, tallies)
+    left_out = skipped(config, tools.places.judge, tools.corpus)
+    write_report(context.staging, config, selection, spool, accounts, tallies, left_out)
     seconds = {step: round(spent, 2) for account in accounts for step, spent in account.seconds.items()}
     append_event(context.log_dir / "events.jsonl", "steps", key=context.key, seconds=seconds)
-    return {"passages": passages, "chosen": len(chosen), **_write(context.staging, selection, spool)}
+    return {"passages": passages, "chosen": len(chosen), **_write(context.staging, tools.corpus, selection, spool)}
 
 
-def _write(folder: Path, selection: Selection, spool: Spool) -> dict[str, int]:
+def _write(folder: Path, corpus: Corpus, selection: Selection, spool: Spool) -> dict[str, int]:
     write_examples(folder / "train", spool.examples("train"))
     tasks = write_tasks(folder / "tasks", spool, _TASK_POOL)
-    selection.album.write(folder / IMAGES, spool.used_pictures())
+    there = corpus.images if corpus.tasks is not None else ()
+    selection.album.write(folder / IMAGES, (id_ for id_ in spool.used_pictures() if id_ not in there))
     write_shards(folder / "rejects", "rejects", spool.rejects(), REJECTS_SCHEMA)
     trained, all_ = spool.count("train").total(), spool.count().total()
     return {
         "examples": trained,
         "held_out": all_ - trained,
         "tasks": tasks,
-        "pictures": sum(1 for _ in spool.used_pictures()),
+        "pictures": sum(id_ not in there for id_ in spool.used_pictures()),
         "rejects": spool.count_rejects(),
     }
 
 
 def _stretch(
-    name: str, steps: Sequence[str], chunks: Iterable[list[Candidate]], passages: int, tools: Tools
+    name: str, steps: Sequence[str], chunks: Iterable[list[Candidate]], passages: int, tools: Tools, account: Account
 ) -> ShardJournal:
-    """All shards through some steps; those in the journal are not done again."""
+    """All shards through some steps, and into the account; those in the journal are not done again."""
     config = tools.config
     journal = ShardJournal(tools.places.scratch / name)
     journal.drop_damaged()
     total = -(-passages // config.shard)
     waiting = [number for number in range(total) if not journal.has(number)]
-    limit = _RejectLimit(config, journal)
+    limit = _RejectLimit(config)
+    for shard in journal.shards():
+        account.add(shard)
+        limit.count(shard)
     if waiting:
         numbered = (Shard(number, rows) for number, rows in enumerate(chunks) if not journal.has(number))
         execute = make_executor(config, tools.places, tools)
         with Progress(f"{name}: {', '.join(steps)}", total, "shards", done=total - len(waiting)) as progress:
             for shard in execute(steps, _GIVEN[name], numbered):
                 journal.put(shard)
+                account.add(shard)
                 limit.check(shard)
                 progress.advance()
     limit.check(None)
@@ -128,11 +140,9 @@ _GIVEN = {"clean": ("id", "text"), "write": ("id", "text", "domain")}
 class _RejectLimit:
     """Fails a run whose passages are mostly refused: something is wrong with model, endpoint or corpus."""
 
-    def __init__(self, config: CorpusSynthesisConfig, journal: ShardJournal) -> None:
+    def __init__(self, config: SynthesisConfig) -> None:
         self._most, self._after = config.max_reject_rate, config.judged_after
         self._seen, self._reasons = 0, Counter[str]()
-        for shard in journal.shards():
-            self._count(shard)
 
     def check(self, shard: Shard | None) -> None:
         """Count a shard and judge, if there were enough; None judges whatever there were.
@@ -141,7 +151,7 @@ class _RejectLimit:
             FoundryError: The rate is over the limit; names the commonest reasons.
         """
         if shard:
-            self._count(shard)
+            self.count(shard)
             if self._seen < self._after:
                 return
         refused = self._reasons.total()
@@ -152,16 +162,17 @@ class _RejectLimit:
                 hint="Look at the writer and the corpus. Answers are kept; after a change of config the run goes on.",
             )
 
-    def _count(self, shard: Shard) -> None:
-        self._seen += shard.tallies[0].seen
-        for one in shard.tallies:
-            if one.step in JUDGES:
-                refused = {reason: count for reason, count in one.rejected.items() if reason != UNSURE}
-                self._reasons.update({f"{one.step}: {reason}": count for reason, count in refused.items()})
+    def count(self, shard: Shard) -> None:
+        """Count a shard without judging."""
+        judged = [one for one in shard.tallies if one.step in JUDGES]
+        self._seen += judged[0].seen
+        for one in judged:
+            refused = {reason: count for reason, count in one.rejected.items() if reason != UNSURE}
+            self._reasons.update({f"{one.step}: {reason}": count for reason, count in refused.items()})
 
 
 def _choose(
-    config: CorpusSynthesisConfig, first: ShardJournal, spool: Spool
+    config: SynthesisConfig, first: ShardJournal, spool: Spool
 ) -> tuple[Collection[str], Collection[str], list[Tally]]:
     """Ids that go on, ids of the pool, and counts; near duplicates and what was not drawn go to the spool."""
     near = NearTexts(config.near_duplicates)

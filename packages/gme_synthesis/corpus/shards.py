@@ -31,7 +31,7 @@ class Shard:
     Attributes:
         number: Place in the order of the corpus.
         candidates: What is still going on.
-        named: What passed the branch after the consistency filter: it can be asked by name, pictures or not.
+        named: What was refused after the consistency filter: it can be asked by name, if not by a picture.
         rejects: What was refused.
         tallies: Counts, step by step.
         usage: What language models used, by step.
@@ -86,7 +86,7 @@ class ShardJournal:
             folder = self._path(shard.number).with_suffix(".pictures")
             write_images(folder, shard.pictures)
             fsync_folder(folder)
-        atomic_write(self._path(shard.number), _FILE.dump_json(_file_of(shard)))
+        atomic_write(self._path(shard.number), _FILE.dump_json(_file_of(shard), exclude_defaults=True))
 
     def get(self, number: int) -> Shard:
         """A finished shard, without its pictures.

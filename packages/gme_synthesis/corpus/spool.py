@@ -9,21 +9,24 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 from gme_data.digests import sha256_json
 from gme_data.examples import Example
 from gme_data.images import ImageRecord
+from gme_data.items import Item
 from gme_data.structured import parse_json
 from gme_synthesis.records import Reject
 
 _CACHE_KIB = 64 * 1024
 _TABLES = """
 CREATE TABLE rejects (step TEXT, reason TEXT, subject TEXT, text TEXT);
-CREATE TABLE examples (source TEXT, task_type TEXT, id TEXT, split TEXT, batch_key TEXT, asked TEXT, shown TEXT,
-                       licence TEXT, draw TEXT, row TEXT, content TEXT UNIQUE);
+CREATE TABLE examples (source TEXT, task_type TEXT, id TEXT, split TEXT, batch_key TEXT, instruction TEXT,
+                       entity_group TEXT, answer TEXT, licence TEXT, asked_text TEXT, asked TEXT, shown_text TEXT,
+                       shown TEXT, negatives TEXT, draw TEXT, content TEXT UNIQUE);
 CREATE TABLE sights (image TEXT PRIMARY KEY, entity_group TEXT, several INTEGER) WITHOUT ROWID;
 CREATE TABLE pictures (image TEXT PRIMARY KEY, format TEXT, width INTEGER, height INTEGER, source TEXT, licence TEXT,
                        bytes BLOB);
@@ -38,6 +41,14 @@ CREATE TEMP TABLE surplus AS SELECT number FROM (
         FROM examples WHERE source = ?))
 WHERE place > ?
 """
+_PLAIN = ("source", "task_type", "id", "split", "batch_key", "instruction", "entity_group", "answer", "licence")
+_plain_of = attrgetter(*_PLAIN)
+_SELECT = f"SELECT {', '.join(_PLAIN)}, asked_text, asked, shown_text, shown, negatives FROM examples"  # noqa: S608
+_SELECT_SURPLUS = f"{_SELECT} WHERE rowid IN (SELECT number FROM surplus)"  # noqa: S608
+
+
+_COLUMNS = len(_PLAIN) + 7
+_INSERT = f"INSERT OR IGNORE INTO examples VALUES ({', '.join('?' * _COLUMNS)})"  # noqa: S608 - marks
 
 
 class Spool:
@@ -86,26 +97,18 @@ class Spool:
 
     # Examples
 
-    def earlier(self, example: Example) -> str | None:
-        """Id of an example with equal task type, query, positive and negatives that was added before, if any."""
-        found = self._file.execute("SELECT id FROM examples WHERE content = ?", (_content(example),)).fetchone()
-        return str(found[0]) if found else None
+    def add(self, example: Example, *, kept: bool) -> str:
+        """Take an example, or give the id of an earlier one of equal task type, query, positive and negatives.
 
-    def add(self, example: Example, *, kept: bool) -> None:
-        """Take an example that no earlier one equals. What is not kept is remembered: its repeats are repeats."""
-        row = example.to_row()
-        values = (
-            *(row[name] for name in ("source", "task_type", "id", "split", "batch_key")),
-            example.query.image,
-            example.positive.image,
-            example.licence,
-            sha256_json([self._seed, "balance", example.id]),
-            json.dumps(row, ensure_ascii=False),
-        )
-        if not kept:
-            values = (None, None, example.id, *[None] * 7)
-        marks = ", ".join("?" * (len(values) + 1))
-        self._file.execute(f"INSERT INTO examples VALUES ({marks})", (*values, _content(example)))  # noqa: S608 - marks
+        What is not kept is remembered: its repeats are repeats.
+        """
+        content = _content(example)
+        sides = (example.query.text, example.query.image, example.positive.text, example.positive.image)
+        draw = sha256_json([self._seed, "balance", example.id])
+        values = (*_plain_of(example), *sides, _pack(example.negatives), draw) if kept else _forgotten(example)
+        if self._file.execute(_INSERT, (*values, content)).rowcount:
+            return ""
+        return str(self._file.execute("SELECT id FROM examples WHERE content = ?", (content,)).fetchone()[0])
 
     def settle(self) -> None:
         """All examples are there: forget those that are not kept, make the others quick to read in order."""
@@ -116,7 +119,7 @@ class Spool:
         """Leave at most ``caps[source]`` examples of each task type of a source; gives those that go."""
         for source, most in sorted(caps.items()):
             self._file.execute(_SURPLUS, (source, most))
-            gone = self._file.execute("SELECT row FROM examples WHERE rowid IN (SELECT number FROM surplus)")
+            gone = self._file.execute(_SELECT_SURPLUS)
             yield from map(_example, gone)
             self._file.execute("DELETE FROM examples WHERE rowid IN (SELECT number FROM surplus)")
             self._file.execute("DROP TABLE surplus")
@@ -125,7 +128,7 @@ class Spool:
         """Examples sorted by source, task type and id; those of a split, source or task type where given."""
         given = {"split": split, "source": source, "task_type": task_type}
         where = " AND ".join(["1", *(f"{name} = :{name}" for name, value in given.items() if value)])
-        asked = f"SELECT row FROM examples WHERE {where} ORDER BY source, task_type, id"  # noqa: S608 - names of columns
+        asked = f"{_SELECT} WHERE {where} ORDER BY source, task_type, id"
         return map(_example, self._file.execute(asked, given))
 
     def count(self, split: str = "") -> Counter[tuple[str, str]]:
@@ -193,9 +196,28 @@ class Spool:
 
 
 def _content(example: Example) -> str:
-    row = example.to_row()
-    return sha256_json([row[name] for name in ("task_type", "query", "positive", "negatives")])[:32]
+    items = (example.query, example.positive, *example.negatives)
+    return sha256_json([example.task_type, *((item.text, item.image) for item in items)])[:32]
 
 
-def _example(row: tuple[str]) -> Example:
-    return Example.from_row(parse_json(row[0], dict[str, Any], where="the spool"))
+def _forgotten(example: Example) -> tuple[str | None, ...]:
+    return tuple(example.id if name == "id" else None for name in (*_PLAIN, *[""] * (_COLUMNS - len(_PLAIN) - 1)))
+
+
+def _pack(items: Sequence[Item]) -> str:
+    return json.dumps([(item.text, item.image) for item in items]) if items else ""
+
+
+def _unpack(packed: str) -> tuple[Item, ...]:
+    items = parse_json(packed, list[tuple[str | None, str | None]], where="the spool") if packed else []
+    return tuple(Item(*item) for item in items)
+
+
+def _example(row: tuple[Any, ...]) -> Example:
+    *plain, asked_text, asked, shown_text, shown, negatives = row
+    return Example(
+        **dict(zip(_PLAIN, plain, strict=True)),
+        query=Item(asked_text, asked),
+        positive=Item(shown_text, shown),
+        negatives=_unpack(negatives),
+    )

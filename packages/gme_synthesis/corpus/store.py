@@ -1,14 +1,15 @@
-"""A corpus on disk: ``passages-*.parquet``, ``captions-*.parquet`` and ``images/images-*.parquet``.
+"""A corpus as every step reads it, and the imported one: ``passages-*``, ``captions-*`` and ``images/*.parquet``.
 
-The shape that every step reads, wherever the passages are from. Read row group by row group, never as a whole.
+Passages are read row group by row group, never as a whole.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gme_data.errors import FoundryError
+from gme_data.examples import Example
 from gme_data.images import ImageStore
 from gme_data.parquet import read_shards, shard_paths, write_shards
 from gme_data.structured import parse_json
 from gme_synthesis.candidates import Candidate
+from gme_synthesis.corpus.recipes import RECIPES, Recipe
 
 IMAGES = "images"
 _json_of = json.JSONEncoder(ensure_ascii=False).encode  # `json.dumps` makes an encoder for each call
@@ -54,47 +57,60 @@ class Corpus:
     """An opened corpus.
 
     Attributes:
-        folder: Where it is.
-        captions: Of the pictures that may stand for entities, by image id.
+        size: How many passages it has.
+        passages: All of them, in order. Raises `FoundryError` where a shard is damaged.
         images: All pictures.
+        captions: Of the pictures that may stand for entities, by image id.
+        recipes: How questions become examples.
+        wordings: Frames of questions by field, for a writer by rules.
+        examples: Those that it brings along, beside which the written ones are trained on.
+        tasks: Folder of evaluation tasks that it brings along; None holds out some of its entities to make them of.
+            With tasks, all its passages are for training.
     """
 
-    folder: Path
-    captions: Mapping[str, Caption]
+    size: int
+    passages: Callable[[], Iterator[Candidate]]
     images: ImageStore
+    captions: Mapping[str, Caption]
+    recipes: Sequence[Recipe] = RECIPES
+    wordings: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    examples: Sequence[Example] = ()
+    tasks: Path | None = None
 
     def __len__(self) -> int:
-        total = 0
-        for path in shard_paths(self.folder, "passages"):
-            with _whole(path):
-                total += int(pq.ParquetFile(path).metadata.num_rows)
-        return total
-
-    def passages(self) -> Iterator[Candidate]:
-        """All passages, in order.
-
-        Raises:
-            FoundryError: A shard is damaged.
-        """
-        for path in shard_paths(self.folder, "passages"):
-            with _whole(path):
-                file = pq.ParquetFile(path)
-                for group in range(file.num_row_groups):
-                    rows = file.read_row_group(group, columns=PASSAGES_SCHEMA.names).to_pylist()
-                    yield from (_candidate(row, path) for row in rows)
+        return self.size
 
 
-def open_corpus(folder: Path) -> Corpus:
-    """Open a corpus.
+def open_imported(folder: Path) -> Corpus:
+    """Open what `gme corpus import` wrote.
 
     Raises:
-        FoundryError: There is none, or its captions are damaged.
+        FoundryError: There is none, or a shard is damaged.
     """
     if not list(folder.glob("passages-*.parquet")):
         raise FoundryError(f"{folder} is no corpus.", hint="Make one by `gme corpus import`.")
-    rows = read_shards(folder, "captions", CAPTIONS_SCHEMA)
-    captions = [Caption(*(row[name] for name in CAPTIONS_SCHEMA.names)) for row in rows]
-    return Corpus(folder, {one.image: one for one in captions}, ImageStore([folder / IMAGES]))
+    captions = {row["image"]: Caption(**row) for row in read_shards(folder, "captions", CAPTIONS_SCHEMA)}
+    shards = shard_paths(folder, "passages")
+    return Corpus(
+        size=sum(map(_rows_of, shards)),
+        passages=partial(_passages, shards),
+        images=ImageStore([folder / IMAGES]),
+        captions=captions,
+    )
+
+
+def _rows_of(shard: Path) -> int:
+    with _whole(shard):
+        return int(pq.ParquetFile(shard).metadata.num_rows)
+
+
+def _passages(shards: Iterable[Path]) -> Iterator[Candidate]:
+    for path in shards:
+        with _whole(path):
+            file = pq.ParquetFile(path)
+            for group in range(file.num_row_groups):
+                rows = file.read_row_group(group, columns=PASSAGES_SCHEMA.names).to_pylist()
+                yield from (_candidate(row, path) for row in rows)
 
 
 def write_passages(folder: Path, passages: Iterable[Candidate]) -> None:

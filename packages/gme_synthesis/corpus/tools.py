@@ -17,8 +17,9 @@ from PIL import Image
 
 from gme_data.images import ImageRecord, decode_rgb
 from gme_data.structured import read_json
-from gme_synthesis.corpus.config import CorpusSynthesisConfig
-from gme_synthesis.corpus.store import Corpus, open_corpus
+from gme_synthesis.corpus.atlas import is_atlas, open_atlas
+from gme_synthesis.corpus.config import CHAMPION, SynthesisConfig
+from gme_synthesis.corpus.store import Corpus, open_imported
 from gme_synthesis.encoders import TextEncoder, load_encoder
 from gme_synthesis.llm.asking import Asker, Prices, Usage
 from gme_synthesis.llm.endpoint import Endpoint
@@ -27,7 +28,7 @@ from gme_synthesis.llm.local import LocalModel
 from gme_synthesis.llm.protocol import LanguageModel
 from gme_synthesis.llm.rules import RuleWriter
 from gme_synthesis.steps.fetching import Fetcher
-from gme_synthesis.steps.picture_score import PictureTextScorer, load_scorer
+from gme_synthesis.steps.picture_score import PictureTextScorer, load_scorer, look_alikes
 from gme_synthesis.steps.picture_search import PictureBank, PictureSearch
 from gme_synthesis.steps.web_search import WebSearch
 
@@ -42,11 +43,13 @@ class Places:
         corpus: The imported corpus.
         scratch: Of this run: shards, and the encoded pool.
         answers: Of all runs: what language models and search services said.
+        judge: The champion, where it scores pictures and there is one.
     """
 
     corpus: Path
     scratch: Path
     answers: Path
+    judge: Path | None = None
 
 
 class Tools:
@@ -58,7 +61,7 @@ class Tools:
         writer: Names this process among those that add to the journal of answers.
     """
 
-    def __init__(self, config: CorpusSynthesisConfig, places: Places, writer: str = "0") -> None:
+    def __init__(self, config: SynthesisConfig, places: Places, writer: str = "0") -> None:
         self.config, self.places, self._writer = config, places, writer
         self._new: dict[str, ImageRecord] = {}
         self._open = ExitStack()
@@ -66,7 +69,8 @@ class Tools:
     @cached_property
     def corpus(self) -> Corpus:
         """The corpus."""
-        return open_corpus(self.places.corpus)
+        folder = self.places.corpus
+        return open_atlas(folder) if is_atlas(folder) else open_imported(folder)
 
     @cached_property
     def encoder(self) -> TextEncoder:
@@ -87,7 +91,7 @@ class Tools:
         attempts = config.attempts if config.kind == "endpoint" else 1
         prices = config.endpoint.prices if config.endpoint else Prices()
         journal = None if config.kind == "rules" else self.journal
-        writer = make_writer(self.config)
+        writer = self._make_writer()
         if isinstance(writer, Endpoint):
             self._open.callback(writer.close)
         return Asker(writer, journal, attempts, prices)
@@ -124,7 +128,17 @@ class Tools:
     def scorer(self) -> PictureTextScorer | None:
         """Who judges pictures; None if nobody does."""
         config = self.config.picture_filter
-        return load_scorer(Path(config.model), config.device) if config.model else None
+        folder = self.places.judge if config.model == CHAMPION else Path(config.model) if config.model else None
+        return load_scorer(folder, config.device) if folder else None
+
+    @cached_property
+    def look_alikes(self) -> frozenset[str]:
+        """Pictures of entities that no picture can tell from others."""
+        distance = self.config.picture_filter.look_alike_distance
+        if not distance:
+            return frozenset()
+        owned = {(one.entity_group, image) for one in self.corpus.passages() for image in one.portraits.values()}
+        return look_alikes(sorted(owned), self.load_picture, distance)
 
     def close(self) -> None:
         """Close connections and files."""
@@ -148,10 +162,10 @@ class Tools:
         """A picture, new or of the corpus, as RGB. Raises `FoundryError` if it is nowhere or damaged."""
         return decode_rgb(self._new[id_].bytes, id_) if id_ in self._new else self.corpus.images.load(id_)
 
-
-def make_writer(config: CorpusSynthesisConfig) -> LanguageModel:
-    """The language model that the config names."""
-    writer = config.writer
-    if writer.kind == "endpoint" and writer.endpoint is not None:
-        return Endpoint(writer.endpoint)
-    return LocalModel(writer.local) if writer.kind == "local" else RuleWriter(config.seed)
+    def _make_writer(self) -> LanguageModel:
+        writer = self.config.writer
+        if writer.kind == "endpoint" and writer.endpoint is not None:
+            return Endpoint(writer.endpoint)
+        if writer.kind == "local":
+            return LocalModel(writer.local)
+        return RuleWriter(self.config.seed, self.corpus.wordings, self.config.references)

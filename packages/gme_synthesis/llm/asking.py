@@ -87,7 +87,9 @@ class Asker:
         return usage
 
     def _replies(self, requests: Sequence[Request]) -> list[Reply]:
-        keys = [self._key(request) for request in requests]
+        # Without a journal nothing is looked up, so nothing needs a name of its own.
+        keyed = self._journal is not None
+        keys = [self._key(request) if keyed else str(place) for place, request in enumerate(requests)]
         known = self._journal.get(list(dict.fromkeys(keys)), Reply) if self._journal is not None else {}
         for key in dict.fromkeys(keys):
             if key in known:

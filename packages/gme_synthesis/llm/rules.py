@@ -1,18 +1,20 @@
 """The writer without a language model: questions from the structured fields that stand in the passage.
 
 Answers the same requests by the same JSON as a model would, so either can be put in the other's place, and its answers
-are gold to score a model against. Knows English frames around a field's name; nothing of any one corpus.
+are gold to score a model against. Knows English frames around a field's name; a corpus may bring better wordings.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
 from gme_synthesis.llm.protocol import Answered, Reply, Request
-from gme_synthesis.records import pick
-from gme_synthesis.rewrite import replace_names
+from gme_synthesis.records import pick, shuffled
+from gme_synthesis.steps.names import replace_names
 
 _FRAMES = (
     "What is the {field} of {title}?",
@@ -20,17 +22,23 @@ _FRAMES = (
     "For {title}, what is the {field}?",
     "I am looking for the {field} of {title}.",
 )
+_NO_WORDINGS: Mapping[str, Sequence[str]] = MappingProxyType({})
 
 
 class RuleWriter:
-    """A `LanguageModel` that fills frames. Of the hints it takes `facts`, `title`, `aliases`, `kind` and `domain`.
+    """A `LanguageModel` that fills frames. Of the hints it takes all that `Candidate.hints` gives.
 
     Args:
         seed: Decides which field is asked and by which frame.
+        wordings: Frames by field, with ``{title}`` or ``{place}``, for candidates that ask about one fact.
+        references: What a name is replaced by, the first of them before "'s"; empty is "this" and the kind of thing.
     """
 
-    def __init__(self, seed: int = 0) -> None:
-        self._seed = seed
+    def __init__(
+        self, seed: int = 0, wordings: Mapping[str, Sequence[str]] = _NO_WORDINGS, references: Sequence[str] = ()
+    ) -> None:
+        self._seed, self._wordings, self._references = seed, wordings, references
+        self._frames = lru_cache(maxsize=1)(self._shuffled)  # the wordings of a fact come one after another
 
     @property
     def name(self) -> str:
@@ -55,15 +63,27 @@ class RuleWriter:
         if not asked or not title:
             return {}
         field, value = asked[int(pick([str(n) for n in range(len(asked))], self._seed, "field", passage))]
-        frame = pick(_FRAMES, self._seed, "frame", passage)
-        return {"answer": value, "question": frame.format(field=field, title=title)}
+        frame = self._frame(field, given)
+        question = frame.format(field=field, title=title, place=title)
+        return {"answer": value, "question": question} if frame else {}
+
+    def _frame(self, field: str, given: Mapping[str, Any]) -> str:
+        """The frame of a question; empty if a fact was asked about in all that there are."""
+        if not given["fact"]:
+            return pick(_FRAMES, self._seed, "frame", str(given["passage"]))
+        frames = self._frames(field, str(given["fact"]))
+        return frames[given["wording"]] if given["wording"] < len(frames) else ""
+
+    def _shuffled(self, field: str, fact: str) -> list[str]:
+        return shuffled(self._wordings.get(field, _FRAMES), self._seed, "wording", fact)
 
     def _entity(self, given: Mapping[str, Any]) -> dict[str, Any]:
         names = sorted({str(given["title"]), *given["aliases"]} - {""}, key=lambda name: (-len(name), name))
-        reference = f"this {given['kind'] or 'thing'}"
         if not names:
             return {}
-        question = replace_names(str(given["question"]), names, reference, before_possessive=reference)
+        references = self._references or (f"this {given['kind'] or 'thing'}",)
+        reference = pick(references, self._seed, "reference", str(given["fact"]), given["wording"])
+        question = replace_names(str(given["question"]), names, reference, before_possessive=references[0])
         return {"entity": str(given["title"]), "question": question}
 
 

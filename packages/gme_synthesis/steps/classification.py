@@ -14,12 +14,12 @@ import numpy as np
 
 from gme_data.digests import sha256_json
 from gme_synthesis.candidates import Candidate
-from gme_synthesis.consistency import Encode
 from gme_synthesis.llm.answers import Domain, DomainAnswer
 from gme_synthesis.llm.asking import Asker
 from gme_synthesis.llm.prompts import load_prompt
 from gme_synthesis.llm.protocol import Request
 from gme_synthesis.records import Reject, Stage
+from gme_synthesis.steps.consistency import Encode
 
 _DESCRIBED: Mapping[str, str] = {
     "animal": "an animal species, a bird, insect, fish or mammal and how it lives",
@@ -58,7 +58,7 @@ class EncoderClassifier:
         self._domains = sorted(_DESCRIBED)
         self._classes = encode([f"This text is about {_DESCRIBED[name]}." for name in self._domains])  # [15, d]
 
-    def stage(self) -> Stage[Candidate]:
+    def stage(self) -> Stage:
         """As a step of a chain."""
         return Stage("classify", ("text",), ("domain",), self.run)
 
@@ -88,7 +88,7 @@ class ModelClassifier:
     def __init__(self, asker: Asker, min_confidence: float) -> None:
         self._asker, self._least, self._prompt = asker, min_confidence, load_prompt("domain")
 
-    def stage(self) -> Stage[Candidate]:
+    def stage(self) -> Stage:
         """As a step of a chain."""
         return Stage("classify", ("text",), ("domain",), self.run)
 

@@ -77,7 +77,7 @@ class Cleaner:
     def __init__(self, config: CleaningConfig) -> None:
         self._config = config
 
-    def stage(self) -> Stage[Candidate]:
+    def stage(self) -> Stage:
         """As a step of a chain."""
         return Stage("clean", ("id",), ("text",), self.run)
 

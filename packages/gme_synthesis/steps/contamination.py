@@ -1,6 +1,8 @@
-"""Step 8 for any benchmark: no example shares a long run of words or a picture with a task that will judge the model.
+"""Step 8, decontamination: no example asks or shows what will judge the model.
 
-Reads texts and pictures of the configured tasks, queries and documents. Short queries count as a whole.
+Of tasks that the corpus brings along, only the queries count, each as a whole: their documents are those of the corpus,
+and two entities can be called the same ("train", the railway carriage and the locomotive), one of them held out. With
+any other benchmark no example shares a long run of words or a picture; its short queries count as a whole.
 """
 
 from __future__ import annotations
@@ -11,12 +13,38 @@ from pathlib import Path
 
 from gme_data.examples import Example
 from gme_data.items import Item
+from gme_data.parquet import read_rows
+from gme_data.tasks import QUERIES_SCHEMA
 from gme_synthesis.records import Reject
 from gme_synthesis.steps.benchmark_tables import Compared, benchmark_tasks, contents_of
 from gme_synthesis.steps.near_duplicates import NearPictures
 
 _SHORTEST = 4
 """Queries of fewer words are anybody's."""
+
+
+class AskedQueries:
+    """The queries of the tasks that a corpus brings along. Reads nothing else of them: neither pools nor answers.
+
+    Raises:
+        FoundryError: The folder has no tasks.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        tables = (task / "queries.parquet" for task in benchmark_tasks(folder))
+        rows = (row for table in tables for row in read_rows(table, QUERIES_SCHEMA))
+        self._asked = {_query(row["text"], row["image"]) for row in rows}
+
+    def reject(self, example: Example) -> Reject | None:
+        """The example as a reject if one of the tasks asks its query."""
+        query = example.query
+        if _query(query.text, query.image) not in self._asked:
+            return None
+        return Reject("decontaminate", "query-of-a-benchmark", example.id, query.text or str(query.image))
+
+
+def _query(text: str | None, image: str | None) -> tuple[str, str | None]:
+    return " ".join(_words(text)), image
 
 
 class Benchmarks:

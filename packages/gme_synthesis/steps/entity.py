@@ -10,6 +10,7 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 from gme_synthesis.candidates import Candidate
 from gme_synthesis.llm.answers import EntityAnswer
@@ -17,17 +18,19 @@ from gme_synthesis.llm.asking import Asker
 from gme_synthesis.llm.prompts import Prompt, load_prompt
 from gme_synthesis.llm.protocol import Request
 from gme_synthesis.records import Reject, Stage
-from gme_synthesis.rewrite import surviving_name
+from gme_synthesis.steps.names import surviving_name
 
-REFERENCE = re.compile(r"\b(?:this|these|that|those|the (?:pictured|shown|depicted))\s+(\w+)", re.IGNORECASE)
-"""What a rewritten question calls its entity; the group is the kind of thing."""
+REFERENCE = re.compile(
+    r"\b(?:the \w+ (?:with|in|on) )?(?:this|these|that|those|the (?:pictured|shown|depicted))\s+(\w+)", re.IGNORECASE
+)
+"""What a rewritten question calls its entity, "this bird" or "the bird in this picture"; the group is the noun."""
 _LONG_PART = 4
 _COMMON = frozenset(
     re.findall(
         r"\w+",
         """north south east west saint river lake mount island republic kingdom united states state city bridge castle
         church tower temple museum university park garden street house bird tree fish flower plant common great little
-        large small black white green blue yellow king queen""",
+        large small black white green blue yellow king queen people""",
     )
 )
 """Parts of names that tell nothing."""
@@ -39,7 +42,7 @@ class EntityStep:
     def __init__(self, asker: Asker, prompt: Prompt | None = None) -> None:
         self._asker, self._prompt = asker, prompt or load_prompt("entity")
 
-    def stage(self) -> Stage[Candidate]:
+    def stage(self) -> Stage:
         """As a step of a chain."""
         return Stage("entity", ("question",), ("entity", "fused"), self.run)
 
@@ -48,9 +51,10 @@ class EntityStep:
         requests = [Request(self._prompt, {"question": one.question}, one.hints) for one in candidates]
         for candidate, answer in zip(candidates, self._asker.ask(requests), strict=True):
             if not isinstance(answer, EntityAnswer):
-                yield Reject("entity", str(answer), candidate.id, candidate.question)
+                yield Reject("entity", str(answer), candidate.subject, candidate.question)
             elif not surviving_name(_unaccented(candidate.question), [_unaccented(answer.entity)], plural=True):
-                yield Reject("entity", "entity-not-in-question", candidate.id, f"{answer.entity}: {candidate.question}")
+                said = f"{answer.entity}: {candidate.question}"
+                yield Reject("entity", "entity-not-in-question", candidate.subject, said)
             else:
                 yield replace(candidate, entity=answer.entity, fused=answer.question)
 
@@ -58,7 +62,7 @@ class EntityStep:
 class LeakCheck:
     """Refuses rewrites that still say what they are about, or that changed into something else."""
 
-    def stage(self) -> Stage[Candidate]:
+    def stage(self) -> Stage:
         """As a step of a chain."""
         return Stage("leak", ("question", "entity", "fused"), (), self.run)
 
@@ -67,7 +71,7 @@ class LeakCheck:
         for candidate in candidates:
             problem = self._problem(candidate)
             if problem:
-                yield Reject("leak", problem, candidate.id, f"{candidate.entity}: {candidate.fused}")
+                yield Reject("leak", problem, candidate.subject, f"{candidate.entity}: {candidate.fused}")
             else:
                 yield candidate
 
@@ -102,6 +106,7 @@ def _same_question(question: str, fused: str, names: Sequence[str]) -> bool:
     return bool(before) and len(before & after) * 2 >= max(len(before), len(after))
 
 
+@lru_cache(maxsize=4096)
 def _unaccented(text: str) -> str:
     # "Córdoba" is written in two ways by Unicode alone, and in a third by whoever leaves the accent out.
     parts = unicodedata.normalize("NFKD", text)

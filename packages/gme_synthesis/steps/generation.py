@@ -132,7 +132,7 @@ class CaptionStep:
     def __init__(self, asker: Asker, share: float = 1.0, seed: int = 0) -> None:
         self._asker, self._prompt, self._share, self._seed = asker, load_prompt("caption"), share, seed
 
-    def stage(self) -> Stage[Candidate]:
+    def stage(self) -> Stage:
         """As a step of a chain."""
         return Stage("caption", ("entity", "text"), (), self.run)
 
@@ -140,9 +140,9 @@ class CaptionStep:
         """Input columns: `entity`, `text`. Output columns: `caption`, which may stay empty, and then `marks`."""
         drawn = [one for one in candidates if self._is_drawn(one)]
         requests = [Request(self._prompt, {"entity": one.entity, "passage": one.text}, one.hints) for one in drawn]
-        answers = dict(zip([one.id for one in drawn], self._asker.ask(requests), strict=True))
+        answers = dict(zip([one.subject for one in drawn], self._asker.ask(requests), strict=True))
         for candidate in candidates:
-            answer = answers.get(candidate.id)
+            answer = answers.get(candidate.subject)
             if answer is None:
                 yield candidate
             elif isinstance(answer, CaptionAnswer):
@@ -151,7 +151,7 @@ class CaptionStep:
                 yield replace(candidate, marks=(*candidate.marks, f"no-caption:{answer}"))
 
     def _is_drawn(self, candidate: Candidate) -> bool:
-        return int(sha256_json([self._seed, "drawn", candidate.id])[:12], 16) < self._share * 16**12
+        return int(sha256_json([self._seed, "drawn", candidate.subject])[:12], 16) < self._share * 16**12
 
 
 class GenerationStep:
@@ -167,21 +167,21 @@ class GenerationStep:
     def __init__(self, illustrator: Illustrator, keep: Keep, licence: str, seed: int) -> None:
         self._illustrator, self._keep, self._licence, self._seed = illustrator, keep, licence, seed
 
-    def stage(self) -> Stage[Candidate]:
+    def stage(self) -> Stage:
         """As a step of a chain."""
         return Stage("generate", ("entity",), (), self.run)
 
     def run(self, candidates: Sequence[Candidate]) -> Iterator[Candidate]:
         """Input columns: `caption`, `sights`. Output column: `sights`, which may stay empty."""
         described = [one for one in candidates if one.caption]
-        seeds = [int(sha256_json([self._seed, "draw", one.id, one.caption])[:8], 16) for one in described]
+        seeds = [int(sha256_json([self._seed, "draw", one.subject, one.caption])[:8], 16) for one in described]
         pictures = self._illustrator.draw([one.caption for one in described], seeds) if described else []
-        drawn = {one.id: (seed, picture) for one, seed, picture in zip(described, seeds, pictures, strict=True)}
+        drawn = {one.subject: (seed, picture) for one, seed, picture in zip(described, seeds, pictures, strict=True)}
         for candidate in candidates:
-            if candidate.id not in drawn:
+            if candidate.subject not in drawn:
                 yield candidate
                 continue
-            seed, picture = drawn[candidate.id]
+            seed, picture = drawn[candidate.subject]
             origin = f"{self._illustrator.name} seed {seed}"
             record = ImageRecord.from_bytes(_png(picture), source=origin, licence=self._licence)
             self._keep(record)

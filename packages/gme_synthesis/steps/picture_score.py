@@ -1,12 +1,13 @@
 """Step 6, the picture filter: a picture that does not look like what is said of it goes (paper: CLIP score < 0.2).
 
-Scorers: a CLIP model, or an embedder of ours, such as the champion of the last run. Both give the cosine of picture and
-text, on scales of their own.
+Each picture is looked at once for each text, however many candidates carry it. Scorers: a CLIP model, or an embedder of
+ours, such as the champion of the last run. Both give the cosine of picture and text, on scales of their own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,10 +19,14 @@ from PIL import Image
 from gme_data.errors import FoundryError
 from gme_data.structured import StructureError, read_json
 from gme_synthesis.candidates import Candidate, Route, Sight
-from gme_synthesis.pictures import picture_problem
 from gme_synthesis.records import Reject, Stage
 
 _BATCH = 32
+_REMEMBERED = 100_000
+"""Verdicts that are kept: candidates of one entity come close together."""
+_SIGNATURE_SIDE = 24
+_Asked = tuple[str, str]
+"""An image id and the text that it is scored against; empty if it isn't."""
 Scores = NDArray[np.float32]
 LoadPicture = Callable[[str], Image.Image]
 """Image id to RGB picture; raises `FoundryError`."""
@@ -106,6 +111,7 @@ class PictureFilter:
         routes: Which pictures are scored; the paper lets generated ones through.
         min_side: See `picture_problem`.
         min_std: See `picture_problem`.
+        ambiguous: Image ids that can't tell one entity from another; see `look_alikes`.
     """
 
     def __init__(
@@ -117,57 +123,101 @@ class PictureFilter:
         routes: Sequence[Route] = ("search",),
         min_side: int = 32,
         min_std: float = 4.0,
+        ambiguous: Container[str] = (),
     ) -> None:
         self._load, self._scorer, self._min_score, self._routes = load, scorer, min_score, routes
-        self._min_side, self._min_std = min_side, min_std
+        self._min_side, self._min_std, self._ambiguous = min_side, min_std, ambiguous
+        self._known: OrderedDict[_Asked, str | float | None] = OrderedDict()
 
-    def stage(self) -> Stage[Candidate]:
+    def stage(self) -> Stage:
         """As a step of a chain."""
         return Stage("picture-filter", ("sights",), ("sights",), self.run)
 
     def run(self, candidates: Sequence[Candidate]) -> Iterator[Candidate | Reject]:
-        """Input columns: `sights`, `entity`, `caption`. Output column: `sights`, judged."""
-        pairs = [(candidate, sight) for candidate in candidates for sight in candidate.sights]
-        judged: dict[str, list[Sight]] = {candidate.id: [] for candidate in candidates}
-        reasons: dict[str, str] = {}
-        for start in range(0, len(pairs), _BATCH):
-            part = pairs[start : start + _BATCH]
-            for (candidate, _), outcome in zip(part, self._judge(part), strict=True):
-                if isinstance(outcome, Sight):
-                    judged[candidate.id].append(outcome)
-                else:
-                    reasons[candidate.id] = outcome
-        for candidate in candidates:
-            if judged[candidate.id]:
-                yield replace(candidate, sights=tuple(judged[candidate.id]))
+        """Input columns: `sights`, `entity`, captions. Output column: `sights`, judged."""
+        asked = {self._asked(one, sight): None for one in candidates for sight in one.sights}
+        self._judge([each for each in asked if each not in self._known])
+        for one in candidates:
+            verdicts = [(sight, self._known[self._asked(one, sight)]) for sight in one.sights]
+            fit = tuple(
+                sight if verdict is None else replace(sight, score=verdict)
+                for sight, verdict in verdicts
+                if not isinstance(verdict, str)
+            )
+            if fit:
+                yield replace(one, sights=fit)
             else:
-                reason = reasons.get(candidate.id, "no-picture")
-                yield Reject("picture-filter", reason, candidate.id, candidate.entity)
+                reason = next((verdict for _, verdict in reversed(verdicts) if isinstance(verdict, str)), "no-picture")
+                yield Reject("picture-filter", reason, one.subject, one.entity)
+        while len(self._known) > _REMEMBERED:
+            self._known.popitem(last=False)
 
-    def _judge(self, pairs: Sequence[tuple[Candidate, Sight]]) -> list[Sight | str]:
-        """Each picture with its score, or why it goes."""
-        looked = [self._look(sight.image) for _, sight in pairs]
-        outcomes: list[Sight | str] = [
-            seen if isinstance(seen, str) else sight for (_, sight), seen in zip(pairs, looked, strict=True)
-        ]
-        if self._scorer is None:
-            return outcomes
-        asked = [
-            (place, seen)
-            for place, seen in enumerate(looked)
-            if not isinstance(seen, str) and pairs[place][1].route in self._routes
-        ]
-        if asked:
-            texts = [pairs[place][0].caption or pairs[place][0].entity for place, _ in asked]
-            scores = self._scorer.score([seen for _, seen in asked], texts)
-            for (place, _), score in zip(asked, scores.tolist(), strict=True):
-                low = score < self._min_score
-                outcomes[place] = "low-score" if low else replace(pairs[place][1], score=round(score, 4))
-        return outcomes
+    def _asked(self, one: Candidate, sight: Sight) -> _Asked:
+        scored = self._scorer is not None and sight.route in self._routes
+        return sight.image, (one.caption or one.portrait_caption or one.entity) if scored else ""
+
+    def _judge(self, asked: Sequence[_Asked]) -> None:
+        """Notes of each picture with its text why it goes, else its score, None if nobody scores it."""
+        for start in range(0, len(asked), _BATCH):
+            looked = {each: self._look(each[0]) for each in asked[start : start + _BATCH]}
+            self._known.update({each: seen if isinstance(seen, str) else None for each, seen in looked.items()})
+            scored = {each: seen for each, seen in looked.items() if each[1] and not isinstance(seen, str)}
+            if scored and self._scorer is not None:
+                scores = self._scorer.score(list(scored.values()), [text for _, text in scored])
+                for each, score in zip(scored, scores.tolist(), strict=True):
+                    self._known[each] = "low-score" if score < self._min_score else round(score, 4)
 
     def _look(self, id_: str) -> Image.Image | str:
+        if id_ in self._ambiguous:
+            return "look-alike"
         try:
             picture = self._load(id_)
         except FoundryError:
             return "picture-not-decodable"
         return picture_problem(picture, self._min_side, self._min_std) or picture
+
+
+def picture_problem(picture: Image.Image, min_side: int, min_std: float) -> str:
+    """Why a picture can stand for nothing, as far as no model is needed to tell; empty if it can.
+
+    Args:
+        picture: RGB.
+        min_side: Pixels of the shorter side.
+        min_std: Standard deviation of grey values, 0-255.
+    """
+    if min(picture.size) < min_side:
+        return "picture-too-small"
+    if float(np.asarray(picture.convert("L"), dtype=np.float32).std()) < min_std:
+        return "picture-blank"
+    return ""
+
+
+def look_alikes(owned: Sequence[tuple[str, str]], load: LoadPicture, distance: float) -> frozenset[str]:
+    """All pictures of the entity groups of which one looks like a picture of another group.
+
+    A flag that can't be told from another country's in one drawing is no better in the next.
+
+    Args:
+        owned: Pictures as entity group and image id.
+        load: Reads a picture; what can't be read looks like nothing.
+        distance: Mean absolute difference of 24x24 RGB, 0-255, below which two look alike.
+    """
+    seen = [(group, signature) for group, id_ in owned if (signature := _signature(load, id_)) is not None]
+    if not seen:
+        return frozenset()
+    signatures = np.stack([signature for _, signature in seen])  # [pictures, 1728]
+    groups = np.array([group for group, _ in seen])
+    unclear = set()
+    for group, signature in seen:
+        near = np.abs(signatures - signature).mean(axis=1) < distance
+        if bool((near & (groups != group)).any()):
+            unclear.add(group)
+    return frozenset(id_ for group, id_ in owned if group in unclear)
+
+
+def _signature(load: LoadPicture, id_: str) -> NDArray[np.float32] | None:
+    try:
+        small = load(id_).resize((_SIGNATURE_SIDE, _SIGNATURE_SIDE))
+    except FoundryError:
+        return None
+    return np.asarray(small, dtype=np.float32).ravel()

@@ -1,4 +1,4 @@
-"""Step 5a, pictures of the entity by search: up to 5 for each, from a local bank or a search service.
+"""Step 5a, pictures of the entity by search: up to 5 for each, from the corpus itself or from a search service.
 
 A search says which pictures may show an entity; whether they do is for the picture filter. Steps hand the pictures
 themselves to a `keep` function, and candidates carry ids.
@@ -12,8 +12,8 @@ from typing import Protocol
 
 from gme_data.images import ImageRecord
 from gme_synthesis.candidates import Candidate, Sight
-from gme_synthesis.consistency import Encode
-from gme_synthesis.records import Reject, Stage
+from gme_synthesis.records import Reject, Stage, shuffled
+from gme_synthesis.steps.consistency import Encode
 
 Keep = Callable[[ImageRecord], None]
 """Takes a picture that did not come with the corpus."""
@@ -66,7 +66,7 @@ class SearchStep:
     def __init__(self, searcher: PictureSearch, count: int) -> None:
         self._searcher, self._count = searcher, count
 
-    def stage(self) -> Stage[Candidate]:
+    def stage(self) -> Stage:
         """As a step of a chain."""
         return Stage("search", ("entity",), (), self.run)
 
@@ -77,14 +77,40 @@ class SearchStep:
             yield replace(candidate, sights=(*candidate.sights, *sights))
 
 
+class PortraitStep:
+    """Adds the pictures that the corpus itself says show the entity, in an order that the candidate decides.
+
+    Args:
+        count: Pictures for each entity.
+        seed: Decides the order, together with fact and wording.
+    """
+
+    def __init__(self, count: int, seed: int) -> None:
+        self._count, self._seed = count, seed
+
+    def stage(self) -> Stage:
+        """As a step of a chain."""
+        return Stage("search", ("entity",), (), self.run)
+
+    def run(self, candidates: Sequence[Candidate]) -> Iterator[Candidate]:
+        """Input columns: `portraits`, `fact`, `wording`. Output columns: `sights`, which may stay empty."""
+        for one in candidates:
+            styles = shuffled(sorted(one.portraits), self._seed, "style", one.fact or one.id, one.wording)
+            sights = (Sight(one.portraits[style], "search", style) for style in styles[: self._count])
+            yield replace(one, sights=(*one.sights, *sights))
+
+
 class SightCheck:
     """Refuses candidates that no route found a picture for."""
 
-    def stage(self) -> Stage[Candidate]:
+    def stage(self) -> Stage:
         """As a step of a chain."""
         return Stage("pictures", ("entity",), ("sights",), self.run)
 
     def run(self, candidates: Sequence[Candidate]) -> Iterator[Candidate | Reject]:
         """Input columns: `sights`. Output columns: none."""
         for candidate in candidates:
-            yield candidate if candidate.sights else Reject("pictures", "no-picture", candidate.id, candidate.entity)
+            if candidate.sights:
+                yield candidate
+            else:
+                yield Reject("pictures", "no-picture", candidate.subject, candidate.entity)

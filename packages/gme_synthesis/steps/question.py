@@ -22,12 +22,12 @@ _LETTERS_OF_A_WORD = 4
 
 
 class QuestionStep:
-    """Writes one question for each passage."""
+    """Writes one question for each candidate."""
 
     def __init__(self, asker: Asker, prompt: Prompt | None = None) -> None:
         self._asker, self._prompt = asker, prompt or load_prompt("question")
 
-    def stage(self) -> Stage[Candidate]:
+    def stage(self) -> Stage:
         """As a step of a chain."""
         return Stage("question", ("text",), ("question", "answer"), self.run)
 
@@ -36,19 +36,29 @@ class QuestionStep:
         requests = [Request(self._prompt, {"passage": one.text}, one.hints) for one in candidates]
         for candidate, answer in zip(candidates, self._asker.ask(requests), strict=True):
             if not isinstance(answer, QuestionAnswer):
-                yield Reject("question", str(answer), candidate.id, candidate.text[:200])
+                yield Reject("question", str(answer), candidate.subject, candidate.text[:200])
                 continue
-            problem = question_problem(answer.question, answer.answer, candidate.text)
+            problem = question_problem(answer.question, answer.answer, candidate.text, own_words=not candidate.fact)
             if problem:
-                yield Reject("question", problem, candidate.id, f"{answer.question} / {answer.answer}")
+                yield Reject("question", problem, candidate.subject, f"{answer.question} / {answer.answer}")
             else:
                 yield replace(candidate, question=answer.question, answer=answer.answer)
 
 
-def question_problem(question: str, answer: str, passage: str) -> str:
-    """Why a question with its answer can't be asked of the passage; empty if it can."""
+def question_problem(question: str, answer: str, passage: str, *, own_words: bool = True) -> str:
+    """Why a question with its answer can't be asked of the passage; empty if it can.
+
+    Args:
+        question: The question.
+        answer: Its answer.
+        passage: What must hold the answer.
+        own_words: The writer chose what to ask and how. A given wording of a given fact does not stray, and what it has
+            of the answer stands in the name of the entity, which the rewrite takes out.
+    """
     if not _folded(answer) or _folded(answer) not in _folded(passage):
         return "answer-not-in-passage"
+    if not own_words:
+        return ""
     if _ABOUT_THE_TEXT.search(question):
         return "about-the-text"
     if f" {_folded(answer)} " in f" {_folded(question)} ":

@@ -1,4 +1,4 @@
-"""Step 3, the entity found in the question and its name replaced by a reference (paper: by an LLM; here: by names).
+"""Names in texts: replaced by a reference, and looked for again.
 
 "What is the capital of Norway?" -> "What is the capital of this country?". Neither the name nor an alias may survive.
 """
@@ -6,39 +6,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
-
-from gme_synthesis.records import Draft, Fact, Place, Reject, pick
+from collections.abc import Sequence
 
 _SHORT = 3
 _UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
 """Thai, Lao, Burmese, Khmer, kana and the characters of China."""
-
-
-class EntityRewriter:
-    """Replaces a place's names by one of `references`.
-
-    A possessive ("Norway's") takes the first reference, which must read well before "'s".
-    """
-
-    def __init__(
-        self, places: Mapping[str, Place], facts: Mapping[str, Fact], references: Sequence[str], seed: int
-    ) -> None:
-        self._places, self._facts, self._references, self._seed = places, facts, references, seed
-
-    def run(self, drafts: Sequence[Draft]) -> Iterator[Draft | Reject]:
-        """Input columns: `fact_id`, `wording`, `question`. Output column: `fused`."""
-        for draft in drafts:
-            names = self._places[self._facts[draft.fact_id].place_id].names
-            reference = pick(self._references, self._seed, "reference", draft.fact_id, draft.wording)
-            fused = replace_names(draft.question, names, reference, before_possessive=self._references[0])
-            if fused == draft.question:
-                yield Reject("entity", "name-not-found", draft.fact_id, draft.question)
-            elif surviving := surviving_name(fused, names):
-                yield Reject("entity", "name-survives", draft.fact_id, f"{surviving} in: {fused}")
-            else:
-                yield replace(draft, fused=fused)
 
 
 def replace_names(question: str, names: Sequence[str], reference: str, *, before_possessive: str) -> str:
