@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -93,42 +93,72 @@ def write_shards(
 
     An empty input makes one empty shard, so that a reader always finds the schema.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    parts: list[Path] = []
-    writer: pq.ParquetWriter | None = None
-    group: list[Row] = []
-    size = 0
+    with ShardWriter(folder, stem, schema, shard_bytes=shard_bytes, row_group_rows=row_group_rows) as shards:
+        for row in rows:
+            shards.add(row)
+    return shards.paths
 
-    def write_group() -> None:
-        nonlocal writer
-        if writer is None:
-            parts.append(folder / f".{stem}-{len(parts):05d}.part")
-            writer = pq.ParquetWriter(parts[-1], schema, compression="zstd", compression_level=3)
-        writer.write_table(_to_table(group, schema, folder / stem))
-        group.clear()
 
-    def close_shard() -> None:
-        nonlocal writer, size
-        if writer is not None:
-            writer.close()
-            _sync(parts[-1])
-        writer, size = None, 0
+class ShardWriter:
+    """Shards for rows that come one by one, see `write_shards`; they have their names when the block ends.
 
-    for row in rows:
-        group.append(row)
-        size += _size(row)
-        # A row group at a time is in memory, whatever the shard's size.
-        if len(group) == row_group_rows or size >= shard_bytes:
-            write_group()
-        if size >= shard_bytes:
-            close_shard()
-    if group or not parts:
-        write_group()
-    close_shard()
-    # The count is known only now; until then the files have names that no reader looks for.
-    return [
-        part.rename(folder / f"{stem}-{number:05d}-of-{len(parts):05d}.parquet") for number, part in enumerate(parts)
-    ]
+    Attributes:
+        paths: The shards, when it is done.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        stem: str,
+        schema: pa.Schema,
+        *,
+        shard_bytes: int = SHARD_BYTES,
+        row_group_rows: int = ROW_GROUP_ROWS,
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.paths: list[Path] = []
+        self._folder, self._stem, self._schema = folder, stem, schema
+        self._shard_bytes, self._row_group_rows = shard_bytes, row_group_rows
+        self._parts: list[Path] = []
+        self._writer: pq.ParquetWriter | None = None
+        self._group: list[Row] = []
+        self._size = 0
+
+    def add(self, row: Row) -> None:
+        """Take a row; a row group at a time is in memory, whatever the shard's size."""
+        self._group.append(row)
+        self._size += _size(row)
+        if len(self._group) == self._row_group_rows or self._size >= self._shard_bytes:
+            self._write_group()
+        if self._size >= self._shard_bytes:
+            self._close_shard()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None and (self._group or not self._parts):
+            self._write_group()
+        self._close_shard()
+        if kind is None:
+            # The count is known only now; until then the files have names that no reader looks for.
+            self.paths = [
+                part.rename(self._folder / f"{self._stem}-{number:05d}-of-{len(self._parts):05d}.parquet")
+                for number, part in enumerate(self._parts)
+            ]
+
+    def _write_group(self) -> None:
+        if self._writer is None:
+            self._parts.append(self._folder / f".{self._stem}-{len(self._parts):05d}.part")
+            self._writer = pq.ParquetWriter(self._parts[-1], self._schema, compression="zstd", compression_level=3)
+        self._writer.write_table(_to_table(self._group, self._schema, self._folder / self._stem))
+        self._group.clear()
+
+    def _close_shard(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            _sync(self._parts[-1])
+        self._writer, self._size = None, 0
 
 
 def shard_paths(folder: Path, stem: str) -> list[Path]:

@@ -1,28 +1,25 @@
 """The step of a corpus of pairs: rows of any layout -> training examples, held-out tasks and the picture store.
 
-Two passes: rows are read once, their pictures stored and what they say spooled; then examples are written and tasks
-gathered. Memory grows with what is held out and with eight bytes a pair, not with texts.
+Rows are read once: pictures are stored, examples written and tasks gathered on the way. Memory grows with what is held
+out and with eight bytes a pair, not with texts.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, Protocol
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from gme_data.cells import CellError
 from gme_data.errors import FoundryError
 from gme_data.examples import SCHEMA as EXAMPLES_SCHEMA
 from gme_data.images import ROW_GROUP_ROWS, SCHEMA, ImageRecord, decode_rgb
 from gme_data.items import TASK_TYPES, Item
-from gme_data.parquet import write_shards
+from gme_data.parquet import ShardWriter, write_shards
 from gme_data.progress import Progress
 from gme_data.steps import Counts, StepContext
 from gme_data.tables import Row, RowError, count_by_suffix, open_table
@@ -37,19 +34,7 @@ from gme_synthesis.pairs.layouts import Pair, Part, Reader, candidate, layout_of
 
 _POOL = 10_000
 """Documents in the pool of a held-out task that no held-out query asks for, at most."""
-_BATCH = 2_000
 _ID = 24
-_ITEM = pa.struct([("text", pa.string()), ("image", pa.string())])
-_SPOOLED = pa.schema(
-    [
-        ("query", _ITEM),
-        ("positives", pa.list_(_ITEM)),
-        ("scores", pa.list_(pa.int32())),
-        ("negatives", pa.list_(_ITEM)),
-        ("group", pa.string()),
-        ("instruction", pa.string()),
-    ]
-)
 Split = Literal["train", "dev", "test"]
 
 
@@ -78,15 +63,16 @@ class PairRows(Protocol):
 
 def import_rows(config: PairsConfig, source: PairRows, staging: Path) -> Counts:
     """As `import_pairs`, of rows from anywhere, into `staging`."""
-    scratch = staging / ".spool.parquet"
-    with closing(ImportIndex(staging / ".index.sqlite", config.pictures)) as index:
+    with (
+        closing(ImportIndex(staging / ".index.sqlite", config.pictures)) as index,
+        ShardWriter(staging / "images", "images", SCHEMA, row_group_rows=ROW_GROUP_ROWS) as images,
+    ):
         pictures = PictureSource(config.pictures)
-        spool = _Spool(config, source, index, scratch)
-        rows = chain(pictures.store_rows(index, config.source, config.licence), spool.new_pictures())
-        write_shards(staging / "images", "images", rows, SCHEMA, row_group_rows=ROW_GROUP_ROWS)
-        held_out = _HeldOut(config, unseen=spool.has_entities)
-        write_shards(staging / "train", "examples", _examples(config, scratch, held_out), EXAMPLES_SCHEMA)
-        tasks = held_out.write(staging / "tasks")
+        for picture in pictures.store_rows(index, config.source, config.licence):
+            images.add(picture)
+        pairs, held_out = _Pairs(config, source, index, images), _HeldOut(config)
+        write_shards(staging / "train", "examples", _examples(config, pairs.rows(), held_out), EXAMPLES_SCHEMA)
+        tasks = held_out.write(staging / "tasks", unseen=pairs.have_entities)
         write_rejects(staging / "rejects", index.rejects())
         reasons = index.reasons()
     if not held_out.trained:
@@ -96,7 +82,7 @@ def import_rows(config: PairsConfig, source: PairRows, staging: Path) -> Counts:
         )
     ImportSummary(tuple(reasons), count_by_suffix(pictures.passed_over)).write(staging)
     return {
-        "pairs": spool.pairs,
+        "pairs": pairs.count,
         "examples": held_out.trained,
         "held_out": held_out.asked,
         "tasks": tasks,
@@ -139,46 +125,39 @@ def pairs_of(config: PairsConfig) -> Iterator[Pair]:
                 yield reader(row.values)
 
 
-class _Spool:
-    """Reads the pairs; what they say goes to a scratch file, what is wrong with them to the index.
+class _Pairs:
+    """Reads the pairs; pictures in their rows go to the picture store, what is wrong with them to the index.
 
     Attributes:
-        pairs: Rows that could be used.
-        has_entities: Whether each of them says what it is about.
+        count: Rows that could be used.
+        have_entities: Whether each of them says what it is about.
     """
 
-    def __init__(self, config: PairsConfig, source: PairRows, index: ImportIndex, path: Path) -> None:
-        self._config, self._source, self._index, self._path = config, source, index, path
-        self._pictures: dict[str, ImageRecord] = {}
+    def __init__(self, config: PairsConfig, source: PairRows, index: ImportIndex, images: ShardWriter) -> None:
+        self._config, self._source, self._index, self._images = config, source, index, images
         self._stored: set[bytes] = set()
         self._failures = read_failures(config.pictures)
-        self.pairs = 0
-        self.has_entities = True
+        self.count = 0
+        self.have_entities = True
 
-    def new_pictures(self) -> Iterator[dict[str, Any]]:
-        """Read all pairs; yields those pictures whose bytes are in the pairs themselves, each once."""
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """What the rows say, each once: query, positives, their scores, negatives, group and instruction."""
         source = self._source
         reader: Reader | None = None
-        batch: list[dict[str, Any]] = []
         # Eight bytes of a digest a pair: enough that of ten million two differ as surely as disks keep them.
         seen: set[int] = set()
-        with pq.ParquetWriter(self._path, _SPOOLED) as writer, Progress("import", source.count(), "pairs") as progress:
+        with Progress("import", source.count(), "pairs") as progress:
             for row in source.rows():
                 if isinstance(row, RowError):
                     self._refuse(row.reason, row.location, row.message)
                     continue
                 reader = reader or source.reader(row)
-                spooled = self._spooled(row, reader)
-                yield from (asdict(record) for record in self._take_new())
-                if spooled is not None and self._is_new(spooled, seen, row):
-                    batch.append(spooled)
-                if len(batch) == _BATCH:
-                    writer.write_table(pa.Table.from_pylist(batch, _SPOOLED))
-                    batch = []
+                packed = self._read(row, reader)
+                if packed is not None and self._is_new(packed, seen, row):
+                    yield packed
                 progress.advance()
-            writer.write_table(pa.Table.from_pylist(batch, _SPOOLED))
 
-    def _spooled(self, row: Row, reader: Reader) -> dict[str, Any] | None:
+    def _read(self, row: Row, reader: Reader) -> dict[str, Any] | None:
         try:
             pair = reader(row.values)
             if not pair.query:
@@ -199,7 +178,7 @@ class _Spool:
         answers = [part for part in pair.positives if part.score > 0]
         refused = [*pair.negatives, *(part for part in pair.positives if part.score <= 0)]
         query = self._item(pair.query)
-        self.has_entities = self.has_entities and bool(pair.entity)
+        self.have_entities = self.have_entities and bool(pair.entity)
         return {
             "query": query,
             "positives": [self._item(part) for part in answers],
@@ -229,7 +208,7 @@ class _Spool:
             except FoundryError as error:
                 raise CellError("not-a-picture", str(error)) from error
             self._stored.add(bytes.fromhex(record.id))
-            self._pictures[record.id] = record
+            self._images.add(asdict(record))
         return record.id
 
     def _fetched(self, address: str) -> str:
@@ -239,20 +218,16 @@ class _Spool:
             raise _NotFetchedError(f"picture-{reason}", f"no picture was fetched from {address[:200]!r}")
         raise CellError("picture-not-fetched", f"the picture {address[:200]!r} is not there: run `gme corpus fetch`")
 
-    def _take_new(self) -> list[ImageRecord]:
-        taken, self._pictures = list(self._pictures.values()), {}
-        return taken
-
-    def _is_new(self, spooled: dict[str, Any], seen: set[int], row: Row) -> bool:
-        items = (spooled["query"], *spooled["positives"])
+    def _is_new(self, packed: dict[str, Any], seen: set[int], row: Row) -> bool:
+        items = (packed["query"], *packed["positives"])
         key = int(
-            _digest(spooled["instruction"], *(item[side] for item in items for side in ("text", "image")))[:16], 16
+            _digest(packed["instruction"], *(item[side] for item in items for side in ("text", "image")))[:16], 16
         )
         if key in seen:
             self._index.reject("same-pair-twice", row.location, row.location, "an earlier row says the same")
             return False
         seen.add(key)
-        self.pairs += 1
+        self.count += 1
         return True
 
     def _refuse(self, reason: str, location: str, message: str) -> None:
@@ -289,32 +264,31 @@ def _names_of(row: Row) -> str:
     return f"the row has {', '.join(map(str, row.values)) or 'no columns'}"
 
 
-def _examples(config: PairsConfig, spool: Path, held_out: _HeldOut) -> Iterator[dict[str, Any]]:
+def _examples(config: PairsConfig, rows: Iterable[dict[str, Any]], held_out: _HeldOut) -> Iterator[dict[str, Any]]:
     """Rows of the training examples; what is held out goes to `held_out`."""
-    for batch in pq.ParquetFile(spool).iter_batches(batch_size=_BATCH):
-        for row in batch.to_pylist():
-            split, asked = _split_of(row["group"], config), _modality(row["query"])
-            for positive, score in zip(row["positives"], row["scores"], strict=True):
-                modality = _modality(positive)
-                task_type = f"{asked}->{'VD' if config.pages and modality == 'I' else modality}"
-                if task_type not in TASK_TYPES:
-                    raise FoundryError(f"A pair asks for a document of {task_type}, which is no task type.")
-                held_out.see(row, positive, score, task_type, split)
-                if split == "train":
-                    yield {
-                        "id": _digest(row["instruction"], *row["query"].values(), *positive.values())[:_ID],
-                        "task_type": task_type,
-                        "source": config.source,
-                        "instruction": row["instruction"] or config.instruction,
-                        "query": row["query"],
-                        "positive": positive,
-                        "negatives": [item for item in row["negatives"] if _modality(item) == modality],
-                        "entity_group": row["group"],
-                        "batch_key": row["group"],
-                        "answer": None,
-                        "licence": config.licence,
-                        "split": split,
-                    }
+    for row in rows:
+        split, asked = _split_of(row["group"], config), _modality(row["query"])
+        for positive, score in zip(row["positives"], row["scores"], strict=True):
+            modality = _modality(positive)
+            task_type = f"{asked}->{'VD' if config.pages and modality == 'I' else modality}"
+            if task_type not in TASK_TYPES:
+                raise FoundryError(f"A pair asks for a document of {task_type}, which is no task type.")
+            held_out.see(row, positive, score, task_type, split)
+            if split == "train":
+                yield {
+                    "id": _digest(row["instruction"], *row["query"].values(), *positive.values())[:_ID],
+                    "task_type": task_type,
+                    "source": config.source,
+                    "instruction": row["instruction"] or config.instruction,
+                    "query": row["query"],
+                    "positive": positive,
+                    "negatives": [item for item in row["negatives"] if _modality(item) == modality],
+                    "entity_group": row["group"],
+                    "batch_key": row["group"],
+                    "answer": None,
+                    "licence": config.licence,
+                    "split": split,
+                }
 
 
 def _split_of(group: str, config: PairsConfig) -> Split:
@@ -345,8 +319,8 @@ class _HeldOut:
         asked: Queries of all tasks.
     """
 
-    def __init__(self, config: PairsConfig, *, unseen: bool) -> None:
-        self._config, self._unseen = config, unseen
+    def __init__(self, config: PairsConfig) -> None:
+        self._config = config
         self._tasks: dict[tuple[str, Split], _Gathered] = {}
         self._fill: dict[str, dict[str, Document]] = {}
         self.trained = self.asked = 0
@@ -374,8 +348,13 @@ class _HeldOut:
                 other = self._document(item, row["group"])
                 task.documents.setdefault(other.id, other)
 
-    def write(self, folder: Path) -> int:
-        """Write ``<folder>/<split>/<task>``; returns how many. A task of one query says nothing and is left out."""
+    def write(self, folder: Path, *, unseen: bool) -> int:
+        """Write ``<folder>/<split>/<task>``; returns how many. A task of one query says nothing and is left out.
+
+        Args:
+            folder: Of the tasks.
+            unseen: Whether what is held out is about entities that are not trained on.
+        """
         written = 0
         for (task_type, split), task in sorted(self._tasks.items(), key=lambda pair: pair[0]):
             if len(task.queries) < 2:
@@ -383,12 +362,12 @@ class _HeldOut:
             for document in islice(self._fill.get(task_type, {}).values(), _POOL):
                 task.documents.setdefault(document.id, document)
             name = f"{self._config.source}-{task_type.replace('->', '2').lower()}"
-            save_task(folder / split / name, self._task(name, task_type, split, task))
+            save_task(folder / split / name, self._task(name, task_type, split, task, unseen=unseen))
             self.asked += len(task.queries)
             written += 1
         return written
 
-    def _task(self, name: str, task_type: str, split: Split, task: _Gathered) -> RetrievalTask:
+    def _task(self, name: str, task_type: str, split: Split, task: _Gathered, *, unseen: bool) -> RetrievalTask:
         card = TaskCard.model_validate(
             {
                 "name": name,
@@ -397,7 +376,7 @@ class _HeldOut:
                 "instruction": task.instruction,
                 "split": split,
                 # Without entities a query is held out alone: a document of its may answer others that are trained on.
-                "subset": "unseen" if self._unseen else "seen",
+                "subset": "unseen" if unseen else "seen",
                 "description": f"Held-out pairs of {self._config.source}.",
                 "relevance": "A document answers a query if a pair says so.",
                 "licences": [self._config.licence],
