@@ -224,6 +224,15 @@ def test_equal_rows_count_once_and_several_positives_are_several_answers(tmp_pat
     assert len({example.id for example in read_examples(folder / "train")}) == 3
 
 
+def test_a_held_out_task_asks_with_the_instruction_of_its_rows(tmp_path: Path, pictures: Path) -> None:
+    rows = [{"query": f"q{n}", "positive": f"d{n}", "instruction": "Answer."} for n in range(40)]
+    rows += [{"query": f"q{n}", "positive_picture": "red.png"} for n in range(40)]
+    folder = imported(tmp_path, pairs=write_lines(tmp_path / "p.jsonl", rows), pictures=pictures, test=0.4)
+    tasks = [load_task(path).card for path in list_tasks(folder / "tasks" / "test")]
+    default = PairsConfig().instruction
+    assert {card.task_type: card.instruction for card in tasks} == {"T->T": "Answer.", "T->I": default}
+
+
 def test_a_pipeline_over_pairs_is_planned_imported_and_validated(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
