@@ -36,7 +36,7 @@ def test_the_packages_give_enough_symbols_of_different_looks(prepared: Path) -> 
     rows = [row.values for row in open_table(prepared / "pairs.parquet").rows() if isinstance(row, Row)]
     named = {row["query"]: row["positive_picture"] for row in rows if row["query"]}
     assert len(named) > 1_000
-    assert {"rightwards arrow with hook", "not a subset of", "box drawings heavy down and right"} <= named.keys()
+    assert {"rightwards arrow from bar", "not a subset of", "box drawings heavy down and right"} <= named.keys()
     drawn = Counter(drawing for drawings in named.values() for drawing in drawings)
     assert max(drawn.values()) == 1, "a drawing stands for one symbol alone"
     assert {Image.open(io.BytesIO(drawing)).size for drawing in drawn} == {(112, 112)}
