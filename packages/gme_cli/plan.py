@@ -86,11 +86,11 @@ def show_hardware(common: Common, hardware: Hardware) -> None:
 
 def task_types() -> dict[str, str]:
     """What the examples of our own sources are; of two directions one, for both cost the same."""
-    from gme_synthesis.corpus.atlas import RECIPES
+    from gme_synthesis.corpus import atlas, recipes
     from gme_synthesis.public.registry import public_sets
 
     public = {one.name: one.task_types[0] for one in public_sets().values() if len(one.task_types) == 1}
-    return _ATLAS | public | {recipe.source: recipe.task_type for recipe in RECIPES}
+    return _ATLAS | public | {recipe.source: recipe.task_type for recipe in (*recipes.RECIPES, *atlas.RECIPES)}
 
 
 def _assumptions(hardware: Hardware) -> Assumptions:

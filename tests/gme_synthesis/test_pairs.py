@@ -119,6 +119,12 @@ def test_m_beir_names_documents_of_a_pool(tmp_path: Path, pictures: Path) -> Non
         imported(tmp_path, **given)
 
 
+def test_a_table_of_texts_has_scores_as_texts(tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_text("query,positive,score\nq1,yes,1\nq2,no,0\nq3,very,2\n")
+    folder = imported(tmp_path, pairs=tmp_path / "p.csv")
+    assert {example.query.text for example in read_examples(folder / "train")} == {"q1", "q3"}
+
+
 def test_parquet_with_pictures_inside_and_columns_of_other_names(tmp_path: Path) -> None:
     drawn = io.BytesIO()
     Image.new("RGB", (20, 20), "red").save(drawn, "PNG")
@@ -138,7 +144,7 @@ BAD = [
     ({"anchor": "x", "positive": ""}, "empty-positive", "line 2: no positive"),
     ({"anchor": "x", "positive": {"a": 1}}, "not-a-text", "line 2: expected a text"),
     ({"anchor": "x", "positive_image": "rde.png"}, "picture-not-found", "Did you mean 'red.png'"),
-    ({"anchor": "x", "positive": "y", "score": 0.5}, "bad-score", "whole number as score, found 0.5"),
+    ({"anchor": "x", "positive": "y", "score": 0.5}, "bad-score", "score: expected a whole number"),
     ("not an object", "wrong-shape", "line 2"),
 ]
 

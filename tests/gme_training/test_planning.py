@@ -468,7 +468,7 @@ def test_the_command_refuses_nonsense(wrong: list[str], capsys: pytest.CaptureFi
 
 
 def test_the_sources_of_atlas_are_all_known() -> None:
-    assert set(task_types()) == set(INSTRUCTIONS)
+    assert set(INSTRUCTIONS) <= set(task_types())
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from gme_data.cells import CellError, is_missing, picture_cell, text_cell
+from gme_data.task_tables import relevance_cell
 
 Values = Mapping[str, Any]
 _IMAGE_TAG = re.compile(r"<\|?image(?:_\d+)?\|?>\s*")
@@ -245,9 +246,10 @@ def _score(value: object) -> int:
     """A grade as a whole number; nothing is 1."""
     if value is None or is_missing(value):
         return 1
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
-        raise CellError("bad-score", f"expected a whole number as score, found {value!r}")
-    return int(value)
+    try:
+        return relevance_cell(value)
+    except CellError as error:
+        raise CellError("bad-score", f"score: {error}") from error
 
 
 def _required_text(values: Values, name: str) -> str:
