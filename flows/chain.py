@@ -182,9 +182,11 @@ def _state(chain: Chain, step: Step, workspace: Path, done: dict[str, Outcome], 
     try:
         planned = plan_step(chain, step, done, workspace, new_run=new_run)
     except FoundryError as error:
-        # Files outside of the workspace are not there: a plan says so and goes on, a run asks for them first.
+        # Files outside of the workspace are not there: a plan says so and goes on, a run asks for them first. Suites
+        # can be fetched meanwhile, what a corpus is made of somebody must bring.
         hint = f" {error.hint}" if error.hint else ""
-        return StepState(step.name, "blocked", f"{error}{hint}", seconds, sources)
+        state: Literal["run", "blocked"] = "run" if step.role in ("baselines", "evaluation") else "blocked"
+        return StepState(step.name, state, f"{error}{hint}", seconds, sources)
     outcome = find_done(planned, workspace)
     if outcome is None:
         return StepState(
