@@ -191,7 +191,7 @@ def _learn_and_judge(config: PipelineConfig, validate: str, tasks: str, examples
 def study_chain(config: PipelineConfig, folder: str) -> Chain:
     """One variant of a study: its data are the pipeline's own, what it trains and scores lies in `folder`."""
     chain = pipeline_chain(config)
-    shared = [step for step in chain if step.name in ("corpus", "synthesize")]
+    shared = [replace(step, after=()) for step in chain if step.role == "dataset" and step.name != "mine"]
     own = [step for step in chain if step.role in ("model", "evaluation") or step.name == "mine"]
     moved = (replace(step, output=f"{folder}/{step.output}", after=(), logs=_log_name(folder, step)) for step in own)
     return Chain(chain.config, (*shared, *moved))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
@@ -28,6 +29,8 @@ from umrb.vectors import Rows, Space, Vectors, VectorStore
 if TYPE_CHECKING:
     from gme_embedder.embedder import Embedder
 
+_FEW = 2_000
+"""Contents that are encoded without a word of their own."""
 _TOLD = 3
 """Items that an error names; of the others it says how many."""
 
@@ -182,7 +185,9 @@ class VectorSystem(ABC):
 
     def prepare(self, tasks: Sequence[NumberedTask]) -> None:
         """Encode every distinct content of the tasks; what is in the store already is skipped."""
-        with Progress(f"encode for {self.name}", self.missing(tasks), "contents") as progress:
+        missing = self.missing(tasks)
+        # Of few contents the progress over tasks says enough.
+        with Progress(f"encode for {self.name}", missing, "contents") if missing > _FEW else nullcontext() as progress:
             for part in (part for task in tasks for part in self.parts(task)):
                 part.space.fill(part.digests, self._computing(part, progress))
 

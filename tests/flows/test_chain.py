@@ -110,6 +110,8 @@ def test_several_corpora_are_made_one_in_their_shares(tmp_path: Path) -> None:
     assert chain["corpus"].after == ("flags.validate",)
     assert chain["train-1"].inputs == {"corpus": "corpus", "synthetic": "corpus"}
     assert {step.output.split("/")[1] for step in chain} == {"pipelines"}
+    variant = study_chain(chain.config, "runs/studies/x").names
+    assert variant == ["flags.corpus", "flags.synthesize", "clicks.corpus", "corpus", "train-1", "evaluate"]
     made = run_in_order(Chain(chain.config, chain.steps[:5]), tmp_path)["corpus"]
     examples = read_examples(made.folder / "train")
     counts = Counter(example.source.partition("/")[0] for example in examples)
