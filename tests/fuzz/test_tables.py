@@ -23,6 +23,8 @@ from gme_data.errors import FoundryError
 from gme_data.parquet import read_shards
 from gme_data.steps import StepContext
 from gme_data.tables import Row, RowError, open_table
+from gme_data.task_tables import read_judgements
+from gme_data.tasks import QRELS_SCHEMA
 from gme_synthesis.corpus.importing import ImportConfig, import_corpus
 
 GOOD = [{"id": str(n), "text": f'Passage {n}, with a "quote", Zürich', "title": "a\tb" * (n % 2)} for n in range(20)]
@@ -194,3 +196,17 @@ def test_every_row_of_an_import_is_a_passage_or_a_reject(folder: Path, rows: lis
     for id_, passage in passages.items():
         assert passage["text"] == expected[id_] or list(expected).count(id_) == 1
         assert "Traceback" not in passage["text"]
+
+
+@pytest.mark.hardening("fuzz", "Z1", "tables")
+def test_damaged_judgements_are_refused_or_read_as_they_stand(folder: Path) -> None:
+    path = folder / "qrels.trec"
+
+    def read_as_it_stands(data: bytes) -> None:
+        path.write_bytes(data)
+        rows = read_judgements(folder, "test", QRELS_SCHEMA)
+        lines = [line.split() for line in data.decode("utf-8-sig").split("\n") if line.split()]
+        assert [(row.query, row.doc, row.relevance) for row in rows] == [(q, d, int(float(r))) for q, _, d, r in lines]
+
+    whole = "".join(f"q{n} 0 d{n} {n % 3}\n" for n in range(20)).encode()
+    assert 0 < try_damaged(whole, read_as_it_stands) < EXAMPLES
