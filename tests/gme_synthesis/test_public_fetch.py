@@ -53,6 +53,16 @@ def test_named_files_alone_come_and_the_commit_is_pinned(hub: type[Hub], tmp_pat
     assert fetch_sets(choices("fever"), data) == ["BeIR/fever-qrels/train.tsv"]
 
 
+def test_a_hub_that_lists_files_outside_is_not_followed(
+    hub: type[Hub], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (pattern,) = [file.path for file in SetChoice(name="mscoco").upstream.files if "*" in file.path][:1]
+    monkeypatch.setattr(hub, "extra", (pattern.replace("*", "/../../../../outside", 1).replace("*", "x"),))
+    fetch_sets(choices("mscoco"), tmp_path / "data")
+    assert not any("outside" in path for _, path, _ in hub.asked)
+    assert "outside" not in (tmp_path / "data" / LOCK).read_text()
+
+
 def test_a_fetch_that_was_cut_off_goes_on_where_it_stopped(
     hub: type[Hub], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,11 +24,13 @@ class Hub(BaseHTTPRequestHandler):
         root: Where they are.
         asked: Method, path and the range asked for, of every request.
         cut: Bytes of a file's body after which the hub goes down; None never.
+        extra: Paths that it lists besides, as no honest hub would.
     """
 
     root: Path
     asked: list[tuple[str, str, str]]
     cut: int | None = None
+    extra: tuple[str, ...] = ()
 
     def log_message(self, *_: object) -> None:
         pass
@@ -70,6 +72,7 @@ class Hub(BaseHTTPRequestHandler):
                 }
                 for one in files
             ]
+            listed += [{"type": "file", "path": path, "size": 1, "oid": "0"} for path in self.extra]
             self._send(json.dumps(listed).encode(), body=body)
         else:
             siblings = [{"rfilename": one.relative_to(folder).as_posix()} for one in files]
