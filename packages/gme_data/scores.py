@@ -155,7 +155,7 @@ class SuiteScores(Frozen):
 class ReportScores(Frozen):
     """What a report says, for programs."""
 
-    model: str
+    model: str = ""
     """Content digest of the model, or what it is called where it was not trained here."""
     revision: str = ""
     """Of a model that was not trained here."""

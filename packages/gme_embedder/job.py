@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 JOB = "job.json"
 Precision = Literal["float32", "bfloat16", "float16"]
 StoredDtype = Literal["float32", "float16"]
-_EMBED_AGAIN = "Embed the corpus again into another folder."
+_EMBED_AGAIN = "Embed the corpus again into another folder: `gme embed --input TABLES --output ANOTHER`."
 _SHORT = 12
 
 

@@ -18,7 +18,7 @@ from gme_data.parquet import read_shards
 from gme_data.steps import PlannedStep, execute
 from gme_data.tables import RowError, open_table
 from gme_synthesis.corpus.import_config import ImportConfig
-from gme_synthesis.corpus.store import Corpus, open_corpus
+from gme_synthesis.corpus.store import Corpus, open_imported
 
 PDFIUM = pytest.mark.skipif(importlib.util.find_spec("pypdfium2") is None, reason="pypdfium2 is not installed")
 TEXTS = ["How to fill the tank.", "The pump is primed by hand.", "Nothing else can be done."]
@@ -27,7 +27,7 @@ TEXTS = ["How to fill the tank.", "The pump is primed by hand.", "Nothing else c
 def imported(workspace: Path, passages: Path, **given: Any) -> tuple[Corpus, Counter[str]]:
     config = ImportConfig.model_validate({"passages": passages, "licence": "CC0-1.0", **given}).sealed()
     folder = execute(PlannedStep(IMPORT, config, {}), workspace).folder
-    return open_corpus(folder), Counter(row["reason"] for row in read_shards(folder / "rejects", "rejects"))
+    return open_imported(folder), Counter(row["reason"] for row in read_shards(folder / "rejects", "rejects"))
 
 
 @PDFIUM
