@@ -15,6 +15,8 @@ from support.small import GME, Small
 from flows.chains import pipeline_chain
 from flows.config import load_pipeline
 from gme_data.tables import Row, open_table
+from umrb.judging import system_folder
+from umrb.outcome_files import QUERIES
 from umrb.report.paired import difference_interval
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "symbols"
@@ -66,10 +68,11 @@ def test_the_model_ends_better_than_it_began(prepared: Path) -> None:
     assert (made["passed"], made["model"], made["champion"]) == (True, "gme-symbols", "1")
     runs = prepared / "work" / "runs" / "pipelines" / "symbols"
     intervals = {}
-    for theirs in sorted((runs / "baselines" / "queries" / "starter").iterdir()):
-        intervals[theirs.stem] = difference_interval(runs / "evaluation" / "queries" / "model" / theirs.name, theirs)
+    after = system_folder(runs / "evaluation", "model") / QUERIES
+    for before in sorted((system_folder(runs / "baselines", "starter") / QUERIES).iterdir()):
+        intervals[before.stem] = difference_interval(after / before.name, before)
     assert intervals.keys() == {"symbols-t2i", "symbols-i2t", "symbols-i2i"}
     assert all(low > 0 for low, _ in intervals.values()), intervals
-    queries = open_table(runs / "evaluation" / "queries" / "model" / "symbols-t2i.parquet").count()
+    queries = open_table(after / "symbols-t2i.parquet").count()
     assert queries is not None
     assert queries >= FEWEST_QUERIES
