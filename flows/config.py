@@ -248,9 +248,10 @@ def _based_at(folder: Path, corpus: SealableT) -> SealableT:
 
 
 def _from(folder: Path, judged: JudgedByT) -> JudgedByT:
-    """The section with folders of labelled tasks as seen from here, not from the folder of the pipeline file."""
+    """The section with the folders of its suites as seen from here, not from the folder of the pipeline file."""
     suites = [
-        suite.model_copy(update={"tasks": folder / suite.tasks}) if suite.tasks else suite for suite in judged.suites
+        suite.model_copy(update={name: folder / value for name, value in suite if isinstance(value, Path)})
+        for suite in judged.suites
     ]
     return judged.model_copy(update={"suites": tuple(suites)})
 

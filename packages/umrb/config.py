@@ -45,9 +45,11 @@ class Suite(Frozen):
     datasets: tuple[str, ...] = ()
     """Some of its datasets, by id, task or printed name; empty means all."""
     data: Path | None = None
-    """Folder that `gme umrb fetch` filled; None is ``data/umrb`` in the workspace."""
+    """Folder that `gme umrb fetch` filled, as seen from the pipeline file; None is where it puts data by itself,
+    ``data/umrb`` below the folder that the command runs in."""
     tasks: Path | None = None
-    """A folder of labelled tasks, each a folder in our shape or in BEIR's, instead of a named suite."""
+    """A folder of labelled tasks, as seen from the pipeline file, instead of a named suite: each a folder in our shape
+    or in BEIR's."""
 
     @model_validator(mode="before")
     @classmethod

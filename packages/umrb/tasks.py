@@ -7,9 +7,8 @@ with defects is refused where scores must mean something; elsewhere they are lis
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -21,7 +20,7 @@ from gme_data.digests import sha256_bytes
 from gme_data.errors import FoundryError
 from gme_data.images import ImageStore
 from gme_data.items import Item
-from gme_data.tasks import Document, Query, RetrievalTask, TaskCard, image_folders, list_tasks, load_task
+from gme_data.tasks import Document, Query, RetrievalTask, TaskCard
 from umrb.metrics import UNREACHABLE, Floats, Ints, Judgements, parse_metric
 from umrb.sides import HeldSide, Side, as_given, blocks, is_empty
 
@@ -70,43 +69,6 @@ class Qrels:
         if found.query.null_count or found.doc.null_count or np.isnan(found.gain).any():
             raise FoundryError("A judgement has no query, no document or no relevance.", hint="Leave it out.")
         return found
-
-
-def load_tasks(folder: Path, only: Sequence[str] = ()) -> list[NumberedTask]:
-    """The tasks below `folder`, all or those named in `only`, in the order of the task types.
-
-    Raises:
-        FoundryError: No tasks, a name of `only` is not there, or a task is not whole; see `number_task`.
-    """
-    paths = list_tasks(folder)
-    unknown = sorted(set(only) - {path.name for path in paths})
-    if unknown:
-        raise FoundryError(
-            f"No task {', '.join(unknown)} in {folder}.", hint=f"There are: {', '.join(path.name for path in paths)}."
-        )
-    wanted = [path for path in paths if not only or path.name in only]
-    images = open_images(folder) if image_folders(wanted) else None
-    return [number_task(load_task(path), images) for path in wanted]
-
-
-def open_images(folder: Path) -> ImageStore:
-    """The pictures that the tasks below `folder` name."""
-    return ImageStore(image_folders(list_tasks(folder)))
-
-
-def number_task(task: RetrievalTask, images: ImageStore | None = None) -> NumberedTask:
-    """Check a task and number its queries and documents.
-
-    Raises:
-        FoundryError: It has a defect, see `check_task`. A score of such a task would be a number without a meaning.
-    """
-    numbered, problems = check_task(task, images)
-    if problems:
-        raise FoundryError(
-            f"Task {task.card.name} is not whole: {'; '.join(problems)}.",
-            hint="Build the benchmark again, or run `gme validate` for the whole list.",
-        )
-    return numbered
 
 
 def check_task(

@@ -127,6 +127,14 @@ def test_several_corpora_are_made_one_in_their_shares(tmp_path: Path) -> None:
     assert plan(Chain(chain.config, chain.steps[:5]), tmp_path)[-1].state == "done"
 
 
+def test_folders_of_suites_start_at_the_pipeline_file() -> None:
+    suites = "evaluation.suites=[held-out, {tasks: labelled}, {suite: umrb, data: fetched}, mmeb]"
+    config = load_pipeline(OWN, [suites])
+    expected = [(None, None), (OWN.parent / "labelled", None), (None, OWN.parent / "fetched"), (None, None)]
+    assert [(suite.tasks, suite.data) for suite in config.evaluation.suites] == expected
+    assert config.baselines.suites == config.evaluation.suites
+
+
 def test_what_one_corpus_holds_out_no_other_trains_on(tmp_path: Path) -> None:
     for name in ("first", "second"):
         rows = "".join(f'{{"anchor": "which letter comes after {n}", "positive": "{name} {n}"}}\n' for n in range(30))

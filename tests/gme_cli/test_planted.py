@@ -31,9 +31,11 @@ from gme_embedder.sentence_transformer import GmeProcessor
 from gme_release.champion import weights_of
 from gme_training.job import Job
 from gme_training.trainer import first_model
+from umrb.config import Suite
 from umrb.disk import disk_datasets
 from umrb.models import Options, open_model
-from umrb.tasks import load_tasks
+from umrb.runner import load_plainly
+from umrb.units import units_of
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "tiny.yaml"
 TASKS = Path("data") / "atlas" / "tasks" / "test"
@@ -159,7 +161,7 @@ DATA_DOORS: dict[str, Door] = {
     "baselines": lambda home: verb(home, "baselines"),
     "embed": lambda home: embed_or_raise(home, home / TASKS / "squares" / "corpus.parquet"),
     "atlas show": lambda home: verb(home, "atlas", "show", "--task", "T->I", "--out", str(home / "sheet.html")),
-    "the loader of tasks": lambda home: load_tasks(home / TASKS),
+    "the loader of tasks": lambda home: [load_plainly(unit) for unit in units_of(Suite(), home / TASKS)],
     "tasks of one's own": lambda home: disk_datasets(home / TASKS),
     "the store of pictures": lambda home: ImageStore([home / "data" / "atlas" / "images"]),
 }
@@ -240,7 +242,7 @@ def test_scratch_is_not_seen(made: Path, home: Path) -> None:
     (home / TASKS / ".planted" / "task.yaml").write_text("planted")
     assert embed(home, home / STAGE_2, home / "again") == 0
     np.testing.assert_array_equal(vectors(home / "again"), vectors(made / "vectors"))
-    assert [one.card.name for one in load_tasks(home / TASKS)] == ["squares"]
+    assert [load_plainly(unit).task.card.name for unit in units_of(Suite(), home / TASKS)] == ["squares"]
 
 
 def vectors(folder: Path) -> np.ndarray:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import pytrec_eval
 from mteb._evaluators.retrieval_metrics import calculate_retrieval_scores
+from numbered import number_task
 
 from gme_data.errors import FoundryError
 from gme_data.items import Item
@@ -22,7 +23,6 @@ from umrb.metrics import (
     parse_metric,
     per_query,
 )
-from umrb.tasks import number_task
 
 # trec_eval's definitions written out plainly, one query at a time, on string ids.
 

@@ -20,6 +20,7 @@ from mteb.abstasks.retrieval import AbsTaskRetrieval
 from mteb.abstasks.task_metadata import TaskMetadata
 from mteb.models.model_meta import ScoringFunction
 from mteb.types import PromptType
+from numbered import number_task
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
@@ -33,7 +34,6 @@ from gme_embedder.identity import model_digest
 from umrb import mteb_model
 from umrb.mteb_model import MtebEmbedder, items_of
 from umrb.systems import DenseSystem, Encoder
-from umrb.tasks import number_task, open_images
 from umrb.vectors import VectorStore
 
 METRICS = ("ndcg_at_10", "ndcg_at_5", "map_at_10", "recall_at_5", "hit_rate_at_5", "hit_rate_at_1")
@@ -73,7 +73,7 @@ def model(embedder: Embedder) -> MtebEmbedder:
 
 @pytest.fixture(scope="module")
 def images(corpus: Path) -> ImageStore:
-    return open_images(corpus / "tasks" / "test")
+    return ImageStore([corpus / "images"])
 
 
 def read(corpus: Path, kind: str) -> RetrievalTask:

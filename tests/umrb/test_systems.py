@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numbered import load_tasks, number_task
 
 from gme_data.images import ImageStore
 from gme_data.items import Item
@@ -14,7 +15,6 @@ from umrb.controls import shuffle_pictures
 from umrb.lexical import LexicalSystem
 from umrb.sides import HeldSide, as_given, fused_text, picture_only, text_only
 from umrb.systems import DenseSystem, Encoder, sides
-from umrb.tasks import load_tasks, number_task
 from umrb.vectors import VectorStore
 
 

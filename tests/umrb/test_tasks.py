@@ -2,17 +2,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import pytrec_eval
+from numbered import number_task
 
 from gme_data.errors import FoundryError
 from gme_data.items import Item
 from gme_data.tasks import RetrievalTask
 from umrb.metrics import per_query
-from umrb.tasks import load_tasks, number_task
 
 MakeTask = Callable[[], RetrievalTask]
 
@@ -78,9 +77,3 @@ def test_relevance_0_and_below_is_legal_and_counts_as_in_trec_eval(text_task: Ma
         expected = [theirs[query.id][their_name] for query in numbered.queries]
         np.testing.assert_allclose(ours[name], expected, atol=1e-6)
     assert ours["ndcg_at_10"][[query.id for query in numbered.queries].index("q-red")] == 0
-
-
-def test_an_unknown_task_name_lists_the_known_ones(corpus: Path) -> None:
-    with pytest.raises(FoundryError, match="No task nothing") as caught:
-        load_tasks(corpus / "tasks" / "test", ["nothing"])
-    assert "colour-t2vd" in (caught.value.hint or "")
