@@ -10,7 +10,9 @@ from dataclasses import replace
 
 from flows.chain import Chain
 from flows.config import (
-    CorpusPart,
+    AnyPart,
+    AtlasPart,
+    ExamplesPart,
     FilesPipeline,
     JoinedPipeline,
     PairsPipeline,
@@ -18,6 +20,7 @@ from flows.config import (
     PublicPipeline,
 )
 from gme_data.steps import Step
+from gme_synthesis.joining import tasks_of
 
 ATLAS = Step("corpus", "atlas.step:run", "data/atlas", section="corpus", role="dataset", verb="atlas build")
 SYNTHESIZE = Step(
@@ -72,15 +75,15 @@ def pipeline_chain(config: PipelineConfig) -> Chain:
     return Chain(config, tuple(_in_folder_of(config.name, step) for step in steps))
 
 
-def _of_part(name: str, part: CorpusPart) -> Iterator[Step]:
+def _of_part(name: str, part: AnyPart) -> Iterator[Step]:
     """The steps of one of several corpora: it is imported, and if it has passages, synthesised and validated."""
     section = f"corpora.{name}"
-    imported = {"files": IMPORT, "pairs": PAIRS, "public": PUBLIC}[part.corpus.kind]
+    imported = {"atlas": ATLAS, "files": IMPORT, "pairs": PAIRS, "public": PUBLIC}[part.corpus.kind]
     corpus = replace(
         imported, name=f"{name}.corpus", output=f"data/{name}", section=f"{section}.corpus", verb="pipeline"
     )
     yield corpus
-    if part.synthesis is None:
+    if isinstance(part, ExamplesPart):
         return
     yield replace(
         SYNTHESIZE,
@@ -90,11 +93,12 @@ def _of_part(name: str, part: CorpusPart) -> Iterator[Step]:
         inputs={"corpus": corpus.name},
         verb="pipeline",
     )
+    is_atlas = isinstance(part, AtlasPart)
     yield Step(
         f"{name}.validate",
-        "gme_validation.step:validate_files",
+        f"gme_validation.step:{'validate' if is_atlas else 'validate_files'}",
         f"runs/{name}-validation",
-        section="validation",
+        section=f"{section}.validation" if is_atlas else "validation",
         inputs={"corpus": corpus.name, "synthetic": f"{name}.synthesize"},
         role="validation",
     )
@@ -102,10 +106,14 @@ def _of_part(name: str, part: CorpusPart) -> Iterator[Step]:
 
 def _join(config: JoinedPipeline) -> Step:
     """The step that makes one corpus of all; what comes after it knows no parts."""
-    made = {name: f"{name}.synthesize" if part.synthesis else f"{name}.corpus" for name, part in config.corpora.items()}
-    gates = tuple(f"{name}.validate" for name, part in config.corpora.items() if part.synthesis)
+    inputs: dict[str, str] = {}
+    for name, part in config.corpora.items():
+        inputs[name] = f"{name}.corpus" if isinstance(part, ExamplesPart) else f"{name}.synthesize"
+        if isinstance(part, AtlasPart):  # its tasks and pictures lie with the corpus, its examples come of synthesis
+            inputs[tasks_of(name)] = f"{name}.corpus"
+    gates = tuple(f"{name}.validate" for name, part in config.corpora.items() if not isinstance(part, ExamplesPart))
     join = "gme_synthesis.joining:join_corpora"
-    return Step("corpus", join, "data/joined", section="join", inputs=made, after=gates, role="dataset")
+    return Step("corpus", join, "data/joined", section="join", inputs=inputs, after=gates, role="dataset")
 
 
 def _learn_and_judge(config: PipelineConfig, validate: str, tasks: str, examples: str) -> tuple[Step, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
 
-from pydantic import Field, PositiveFloat, StringConstraints, TypeAdapter, model_validator
+from pydantic import Discriminator, Field, PositiveFloat, StringConstraints, Tag, TypeAdapter, model_validator
 
 from atlas.config import AtlasConfig
 from gme_data.errors import FoundryError, did_you_mean
@@ -23,6 +23,7 @@ from gme_validation.config import AtlasValidationConfig, ValidationConfig
 from umrb.config import BaselineConfig, EvaluationConfig, JudgedBy, ReportConfig
 
 SealableT = TypeVar("SealableT", bound=Sealable)
+CorpusT = TypeVar("CorpusT", bound=Frozen)
 JudgedByT = TypeVar("JudgedByT", bound=JudgedBy)
 
 NAME = r"^[a-z0-9][a-z0-9.-]*$"
@@ -157,24 +158,68 @@ class CorpusPart(Frozen):
 
     share: PositiveFloat = 1.0
     """Its part of the examples."""
-    corpus: ImportConfig | PairsConfig | PublicConfig = Field(discriminator="kind")
-    """Where its data are, as in a file of one corpus."""
-    synthesis: SynthesisConfig | None = None
-    """How passages become examples; nothing else is synthesised."""
 
-    @model_validator(mode="after")
-    def _is_synthesised_if_it_has_passages(self) -> Self:
-        if isinstance(self.corpus, ImportConfig) and self.synthesis is None:
-            object.__setattr__(self, "synthesis", SynthesisConfig())
-        if not isinstance(self.corpus, ImportConfig) and self.synthesis is not None:
-            raise ValueError(f"synthesis: a corpus of the kind {self.corpus.kind} has examples, none are made of it")
-        return self
+
+class AtlasPart(CorpusPart):
+    """The embedded world among other corpora."""
+
+    corpus: AtlasConfig
+    """The embedded world."""
+    synthesis: AtlasSynthesisConfig = AtlasSynthesisConfig()
+    """How its passages, facts and pictures become examples."""
+    validation: AtlasValidationConfig = AtlasValidationConfig()
+    """What must hold of it; what must hold of all corpora together stands with the pipeline."""
+
+
+class FilesPart(CorpusPart):
+    """Passages and pictures among other corpora."""
+
+    corpus: ImportConfig
+    """Where its data are, as in a file of one corpus."""
+    synthesis: SynthesisConfig = SynthesisConfig()
+    """How its passages become examples."""
+
+
+class ExamplesPart(CorpusPart):
+    """Pairs or public sets among other corpora: there are examples already."""
+
+    corpus: PairsConfig | PublicConfig = Field(discriminator="kind")
+    """Where its data are, as in a file of one corpus."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_not_synthesised(cls, raw: Any) -> Any:  # noqa: ANN401 - what a file says, before it is read
+        if isinstance(raw, Mapping) and raw.get("synthesis") is not None:
+            kind = _kind_of_part(raw)
+            raise ValueError(f"synthesis: a corpus of the kind {kind} has examples, none are made of it")
+        return {name: value for name, value in raw.items() if name != "synthesis"} if isinstance(raw, Mapping) else raw
+
+
+def _kind_of_part(part: object) -> str | None:
+    """The kind of the corpus of a part, which decides the part's fields; None if it names none."""
+    corpus = part.get("corpus") if isinstance(part, Mapping) else getattr(part, "corpus", None)
+    kind = corpus.get("kind") if isinstance(corpus, Mapping) else getattr(corpus, "kind", None)
+    return kind if isinstance(kind, str) else None
+
+
+AnyPart = Annotated[
+    Annotated[AtlasPart, Tag("atlas")]
+    | Annotated[FilesPart, Tag("files")]
+    | Annotated[ExamplesPart, Tag("pairs")]
+    | Annotated[ExamplesPart, Tag("public")],
+    Discriminator(
+        _kind_of_part,
+        custom_error_type="kind",
+        custom_error_message="expected corpus.kind to be atlas, files, pairs or public",
+    ),
+]
+"""One of several corpora, of any kind."""
 
 
 class JoinedPipeline(PipelineConfig):
     """A pipeline over several corpora, each with its share of the examples."""
 
-    corpora: dict[CorpusName, CorpusPart] = Field(min_length=2)
+    corpora: dict[CorpusName, AnyPart] = Field(min_length=2)
     """The corpora by name; relative paths start at the folder of the pipeline file."""
     join: JoinConfig = JoinConfig()
     """How they become one."""
@@ -190,7 +235,9 @@ class JoinedPipeline(PipelineConfig):
     def sealed(self) -> Self:
         """See `PipelineConfig.sealed`."""
         corpora = {
-            name: part.model_copy(update={"corpus": _sealed_now(part.corpus, f"corpora.{name}.corpus")})
+            name: part
+            if isinstance(part, AtlasPart)
+            else part.model_copy(update={"corpus": _sealed_now(part.corpus, f"corpora.{name}.corpus")})
             for name, part in self.corpora.items()
         }
         return super().sealed().model_copy(update={"corpora": corpora})
@@ -202,7 +249,9 @@ def public_corpus(config: PipelineConfig) -> PublicConfig | None:
     Raises:
         FoundryError: Two of its corpora are public sets.
     """
-    corpora = [part.corpus for part in config.corpora.values()] if isinstance(config, JoinedPipeline) else []
+    corpora: list[Frozen] = (
+        [part.corpus for part in config.corpora.values()] if isinstance(config, JoinedPipeline) else []
+    )
     corpora += [config.corpus] if isinstance(config, PublicPipeline) else []
     public = [corpus for corpus in corpora if isinstance(corpus, PublicConfig)]
     if len(public) > 1:
@@ -242,7 +291,7 @@ def load_pipeline(path: Path, overrides: Sequence[str] = ()) -> PipelineConfig:
     return config.model_copy(update={**found, **({"corpora": parts} if parts else {})})
 
 
-def _based_at(folder: Path, corpus: SealableT) -> SealableT:
+def _based_at(folder: Path, corpus: CorpusT) -> CorpusT:
     """The corpus with paths as seen from here, not from the folder of the pipeline file."""
     return corpus.model_copy(update={name: folder / value for name, value in corpus if isinstance(value, Path)})
 

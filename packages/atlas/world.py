@@ -1,6 +1,6 @@
-"""The tables of Atlas: what its places, passages, facts, wordings and pictographs are called on disk.
+"""The tables of Atlas: places, passages, facts, wordings and pictographs.
 
-Rows and schemas only; how they come about is told in `assemble`.
+Rows only; their columns on disk are those of `gme_data.atlas_tables`, how they come about is told in `assemble`.
 """
 
 from __future__ import annotations
@@ -10,9 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 from atlas.wordings import Wording
+from gme_data.atlas_tables import SCHEMAS
 from gme_data.parquet import write_table
 
 
@@ -114,34 +113,6 @@ class World:
     pictographs: tuple[PictographRow, ...]
     imagined: tuple[ImaginedRow, ...]
     picture_licences: dict[str, str]
-
-
-_TEXTS = pa.list_(pa.string())
-_NAMES = pa.list_(pa.struct([pa.field("lang", pa.string()), pa.field("name", pa.string())]))
-
-
-def _schema(required: str, optional: str = "", **others: pa.DataType) -> pa.Schema:
-    fields = [pa.field(name, pa.string(), nullable=False) for name in required.split()]
-    fields += [pa.field(name, pa.string()) for name in optional.split()]
-    return pa.schema(fields + [pa.field(name, kind, nullable=False) for name, kind in others.items()])
-
-
-SCHEMAS = {
-    "places": _schema(
-        "place_id name region entity_group split flag_twemoji flag_openmoji licence",
-        "map locator flag_description",
-        aliases=_TEXTS,
-    ),
-    "passages": _schema("id place_id place_name section text entity_group split licence", "page illustration"),
-    "facts": _schema("id place_id place_name section field value passage_id entity_group split licence"),
-    "wordings": _schema("field split kind template"),
-    "pictographs": _schema(
-        "id base_id family name variant gender twemoji openmoji entity_group split licence",
-        aliases=_TEXTS,
-        names=_NAMES,
-    ),
-    "imagined": _schema("place_id name entity_group split flag_flat flag_outlined flag_description licence"),
-}
 
 
 def write_world(folder: Path, world: World) -> None:

@@ -123,7 +123,7 @@ def verify(*names: str, data: Path | None = None, common: Common = _COMMON) -> i
 
 def show_data(config: PipelineConfig, *, json: bool) -> None:
     """What a run of a pipeline would fetch and train on, for people; nothing for other kinds of corpora or as JSON."""
-    from flows.config import JoinedPipeline, public_corpus
+    from flows.config import ExamplesPart, JoinedPipeline, public_corpus
 
     public = public_corpus(config)
     if json or public is None:
@@ -134,7 +134,7 @@ def show_data(config: PipelineConfig, *, json: bool) -> None:
         say(line)
     if isinstance(config, JoinedPipeline):
         for name, part in config.corpora.items():
-            made = "imported, then synthesised" if part.synthesis else "imported"
+            made = "imported" if isinstance(part, ExamplesPart) else "imported, then synthesised"
             say(f"corpus {name}: {part.corpus.kind}, {made}; share {part.share:g}.")
         most = config.join.examples
         say(f"joined: {f'{most:,} examples' if most else 'as many examples as the shares allow'}.")

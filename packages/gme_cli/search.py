@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from gme_cli.options import Common, print_json, registered, say
 from gme_data.errors import FoundryError, did_you_mean
-from gme_data.images import MAX_BYTES, ImageStore, decode_rgb
+from gme_data.images import MAX_BYTES, Images, ImageStore, decode_rgb
 from gme_data.items import modalities_of
 from gme_data.parquet import read_rows, read_shards
 from gme_data.structured import read_regular
@@ -137,7 +137,7 @@ def _read(path: Path) -> bytes:
     return data
 
 
-def _load_pool(tasks: Path, pool: str | None, text: str | None, image: Path | None) -> tuple[RetrievalTask, ImageStore]:
+def _load_pool(tasks: Path, pool: str | None, text: str | None, image: Path | None) -> tuple[RetrievalTask, Images]:
     """The task whose documents are searched, and the store of its pictures.
 
     Raises:
@@ -185,9 +185,7 @@ def _rank(
     ]
 
 
-def _encode_pool(
-    embedder: Embedder, digest: str, task: RetrievalTask, images: ImageStore, workspace: Path
-) -> np.ndarray:
+def _encode_pool(embedder: Embedder, digest: str, task: RetrievalTask, images: Images, workspace: Path) -> np.ndarray:
     """Vectors of the pool [n, d], computed once for each model."""
     from gme_data.digests import sha256_json
     from gme_embedder.store import EmbeddingStore

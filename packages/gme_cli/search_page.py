@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gme_data.images import ImageStore, open_image
+from gme_data.images import Images, open_image
 
 if TYPE_CHECKING:
     from gme_cli.search import Hit
@@ -25,7 +25,7 @@ img { max-width: 100%; max-height: 9rem; display: block; margin: 0 auto .5rem; b
 """
 
 
-def write_page(path: Path, text: str | None, picture: bytes | None, hits: Sequence[Hit], images: ImageStore) -> None:
+def write_page(path: Path, text: str | None, picture: bytes | None, hits: Sequence[Hit], images: Images) -> None:
     """Write one self-contained HTML file."""
     cards = "".join(
         f"<li>{_image(images.read(hit.document.item.image)) if hit.document.item.image else ''}"

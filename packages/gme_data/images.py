@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -212,8 +212,32 @@ def write_images(folder: Path, records: Iterable[ImageRecord]) -> list[Path]:
     return write_shards(folder, "images", rows, SCHEMA, row_group_rows=ROW_GROUP_ROWS)
 
 
+class Images(Protocol):
+    """Pictures by id, wherever they lie: in the shards of a step's output, or in a window of a data set."""
+
+    def __len__(self) -> int: ...
+
+    def __contains__(self, id_: object) -> bool: ...
+
+    def read(self, id_: str) -> bytes:
+        """Encoded bytes of a picture.
+
+        Raises:
+            FoundryError: There is no picture of this id.
+        """
+
+    def size(self, id_: str) -> tuple[int, int]:
+        """Width and height in pixels. Raises as `read`."""
+
+    def open(self, id_: str) -> Image.Image:
+        """The picture, its pixels not decoded yet. Raises as `read` and `open_image`."""
+
+    def load(self, id_: str) -> Image.Image:
+        """The picture, decoded to RGB on white. Raises as `read` and `decode_rgb`."""
+
+
 class ImageStore:
-    """Reads pictures by id from one or more folders of ``images-*.parquet`` shards.
+    """Reads pictures by id from one or more folders of ``images-*.parquet`` shards; see `Images`.
 
     In memory are 28 bytes a picture: a digest of its id, its place, its size. Bytes come row group by row group through
     a small cache. Threads may share one.

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from gme_data.digests import sha256_bytes
 from gme_data.errors import FoundryError
-from gme_data.images import ImageStore
+from gme_data.images import Images
 from gme_data.journal import atomic_write
 from gme_data.locks import taken
 from gme_data.parquet import write_table
@@ -103,7 +103,7 @@ def embed_corpus(
     output: Path,
     job: Job,
     *,
-    images: ImageStore | None = None,
+    images: Images | None = None,
     on_error: OnError = "raise",
 ) -> Summary:
     """Embed all rows; whole shards that are there, or that another process is at, are left alone.
@@ -223,7 +223,7 @@ class Work:
     table: Table
     output: Path
     job: Job
-    images: ImageStore | None
+    images: Images | None
     on_error: OnError
     times: dict[str, int]
     earlier: EarlierVectors = field(default_factory=EarlierVectors)

@@ -16,7 +16,7 @@ import numpy as np
 from gme_data.cells import CellError, id_cell, picture_cell, text_cell
 from gme_data.digests import sha256_bytes, sha256_file
 from gme_data.errors import FoundryError, did_you_mean
-from gme_data.images import ImageStore
+from gme_data.images import Images
 from gme_data.items import Item
 from gme_data.tables import Row, RowError, Table, open_table
 from gme_embedder.job import CorpusIdentity
@@ -143,7 +143,7 @@ def read_id(row: Row | RowError) -> tuple[str, str | None]:
         return "", f"id: {error}"
 
 
-def read_corpus(table: Table, images: ImageStore | None = None) -> Iterator[CorpusRow]:
+def read_corpus(table: Table, images: Images | None = None) -> Iterator[CorpusRow]:
     """All rows in order, bad ones among them.
 
     Args:
@@ -164,7 +164,7 @@ def read_corpus(table: Table, images: ImageStore | None = None) -> Iterator[Corp
             yield CorpusRow(row.location, id_, "", error=str(bad))
 
 
-def _content(location: str, id_: str, values: Mapping[str, Any], images: ImageStore | None) -> CorpusRow:
+def _content(location: str, id_: str, values: Mapping[str, Any], images: Images | None) -> CorpusRow:
     content: dict[str, str | bytes | Path] = {}
     for column in ("title", "text"):
         try:

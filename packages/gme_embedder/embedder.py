@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from gme_data.errors import FoundryError, did_you_mean
-from gme_data.images import ImageStore
+from gme_data.images import Images
 from gme_data.progress import Progress
 from gme_embedder.ahead import ahead
 from gme_embedder.backbone import Backbone, choose_kernel, to_precision
@@ -159,7 +159,7 @@ class Embedder:
         self,
         items: EmbedderInput | Items,
         instruction: str | None = None,
-        images: ImageStore | None = None,
+        images: Images | None = None,
         *,
         batch_tokens: int | None = None,
         progress: str | None = None,
@@ -211,7 +211,7 @@ class Embedder:
         items: Iterable[EmbedderInput],
         windows: list[NDArray[np.float32]],
         instruction: str | None,
-        images: ImageStore | None,
+        images: Images | None,
         batch_tokens: int,
         on_error: OnError,
     ) -> Iterator[list[Planned]]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from gme_data.errors import FoundryError
-from gme_data.images import ImageStore
+from gme_data.images import Images
 from gme_embedder.batch import Augment, Ids, PreparedBatch, TokenisedItem, pack
 from gme_embedder.config import InputConfig
 from gme_embedder.containers import Items, several
@@ -70,7 +70,7 @@ class Preparer:
         self,
         items: Items,
         instruction: str | None = None,
-        images: ImageStore | None = None,
+        images: Images | None = None,
         *,
         augment: Augment | None = None,
     ) -> PreparedBatch:
@@ -92,7 +92,7 @@ class Preparer:
         self,
         items: Items,
         instruction: str | None = None,
-        images: ImageStore | None = None,
+        images: Images | None = None,
     ) -> list[TokenisedItem]:
         """Token ids and resized picture of each item. As `prepare`."""
         return [self.fill(planned) for planned in self.plan(items, instruction, images)]
@@ -101,7 +101,7 @@ class Preparer:
         self,
         items: Items,
         instruction: str | None = None,
-        images: ImageStore | None = None,
+        images: Images | None = None,
         *,
         numbers: Sequence[int] | None = None,
         on_error: OnError = raise_error,

@@ -15,7 +15,7 @@ from PIL import Image
 
 from gme_data.cells import CellError, is_missing, picture_cell
 from gme_data.errors import FoundryError, did_you_mean
-from gme_data.images import MAX_BYTES, ImageStore, array_to_rgb, load_pixels, open_image, to_rgb
+from gme_data.images import MAX_BYTES, Images, array_to_rgb, load_pixels, open_image, to_rgb
 from gme_data.items import Item
 
 EmbedderInput = Item | Mapping[str, Any] | str | Image.Image | Path | bytes
@@ -61,7 +61,7 @@ class Source:
     picture: Picture | None
 
 
-def as_source(item: EmbedderInput, images: ImageStore | None) -> Source:
+def as_source(item: EmbedderInput, images: Images | None) -> Source:
     """Bring one input to a `Source`. None and the NaN or NA of data frames are nothing, wherever they stand.
 
     Raises:
@@ -144,7 +144,7 @@ def _absent(value: object) -> bool:
     return is_missing(value) or type(value).__name__ in {"NAType", "NaTType"}
 
 
-def _stored(image_id: str, images: ImageStore | None) -> Picture:
+def _stored(image_id: str, images: Images | None) -> Picture:
     if images is None:
         raise FoundryError(
             f"The item's picture {image_id} can't be looked up: no image store was given.",

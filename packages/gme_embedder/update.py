@@ -14,7 +14,7 @@ from pathlib import Path
 
 from gme_data.digests import sha256_json
 from gme_data.errors import FoundryError
-from gme_data.images import ImageStore
+from gme_data.images import Images
 from gme_data.locks import taken
 from gme_data.tables import Table
 from gme_embedder.bulk import OnError, Summary, Work, embed_corpus, embed_shards, file_times, require_beside
@@ -33,7 +33,7 @@ def update_corpus(
     output: Path,
     job: Job,
     *,
-    images: ImageStore | None = None,
+    images: Images | None = None,
     on_error: OnError = "raise",
 ) -> tuple[Summary, Changes]:
     """Make a folder of vectors that of the corpus as it is now; a fresh folder is made as by `embed_corpus`.

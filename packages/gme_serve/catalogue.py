@@ -24,7 +24,7 @@ from gme_data.cells import CellError, picture_cell, text_cell
 from gme_data.digests import sha256_bytes, sha256_file
 from gme_data.errors import FoundryError
 from gme_data.file_digests import file_version
-from gme_data.images import ImageStore
+from gme_data.images import Images
 from gme_data.tables import Row, RowError, TableFile
 from gme_embedder.corpus_rows import CONTENT, file_names, open_corpus, read_id
 from gme_embedder.folder import SkippedRow
@@ -72,7 +72,7 @@ class Catalogue:
         source: Path,
         ids: Iterable[str],
         skipped: Iterable[SkippedRow],
-        images: ImageStore | None = None,
+        images: Images | None = None,
         pictures: Sequence[str | None] = (),
     ) -> None:
         self.table = open_corpus(source)

@@ -57,10 +57,17 @@ class JoinConfig(Frozen):
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """A corpus: its name and the folder with ``train/``, ``tasks/`` and ``images/``."""
+    """A corpus.
+
+    Attributes:
+        name: As the pipeline file calls it.
+        folder: Has its examples in ``train/``, and ``images/``.
+        labelled: Has ``tasks/``, and ``images/`` too; the same folder, unless the corpus brought its tasks along.
+    """
 
     name: str
     folder: Path
+    labelled: Path
 
     def examples(self) -> Iterator[Example]:
         """Its training examples, named after it."""
@@ -76,16 +83,25 @@ class _Part:
 
     def tasks(self) -> list[Path]:
         """Folders of its tasks."""
-        return sorted(path.parent for path in (self.folder / "tasks").rglob(CARD))
+        return sorted(path.parent for path in (self.labelled / "tasks").rglob(CARD))
+
+    def images(self) -> list[Path]:
+        """Folders of its pictures."""
+        return list(dict.fromkeys([self.folder / "images", self.labelled / "images"]))
+
+
+def tasks_of(name: str) -> str:
+    """The input with the tasks that a corpus brought along; without it they lie with its examples."""
+    return f"{name}.tasks"
 
 
 def join_corpora(config: JoinConfig, inputs: Mapping[str, Path], context: StepContext) -> Counts:
-    """Write ``train/``, ``tasks/``, ``images/`` and ``rejects/`` from the inputs, which are named as the corpora.
+    """Write ``train/``, ``tasks/``, ``images/`` and ``rejects/`` from the inputs: examples by the name of their corpus.
 
     Raises:
         FoundryError: A corpus has no example that may be trained on.
     """
-    parts = [_Part(name, folder) for name, folder in inputs.items()]
+    parts = [_Part(name, inputs[name], inputs.get(tasks_of(name), inputs[name])) for name in config.shares]
     rejects: list[Reject] = []
     usable = {part.name: _usable(part, parts, config, rejects) for part in parts}
     if empty := [name for name, rows in usable.items() if not len(rows)]:
@@ -99,8 +115,7 @@ def join_corpora(config: JoinConfig, inputs: Mapping[str, Path], context: StepCo
     rows = (example.to_row() for part in parts for example in _noted(take(part.examples(), drawn[part.name]), pictures))
     write_shards(context.staging / "train", "examples", rows, EXAMPLES_SCHEMA)
     tasks = [name for part in parts for name in _write_tasks(part, context.staging / "tasks", pictures)]
-    stores = [part.folder / "images" for part in parts]
-    images = images_of(stores, pictures)
+    images = images_of([folder for part in parts for folder in part.images()], pictures)
     write_shards(context.staging / "images", "images", images, IMAGES_SCHEMA, row_group_rows=ROW_GROUP_ROWS)
     write_rejects(context.staging / "rejects", rejects)
     trained = {f"examples of {name}": len(rows) for name, rows in drawn.items()}
@@ -126,9 +141,9 @@ def images_of(stores: Iterable[Path], wanted: Iterable[str]) -> Iterator[dict[st
 
 def _usable(part: _Part, parts: Sequence[_Part], config: JoinConfig, rejects: list[Reject]) -> Ints:
     """Numbers of the examples that repeat no query which another corpus holds out."""
-    others = [other.folder / "tasks" for other in parts if other.name != part.name and other.tasks()]
+    others = [other.labelled / "tasks" for other in parts if other.name != part.name and other.tasks()]
     judge = Benchmarks(others, config.ngram, config.picture_distance, "queries")
-    store = ImageStore([part.folder / "images"])
+    store = ImageStore(part.images())
     look = lru_cache(_HASHES)(lambda id_: difference_hash(store.load(id_)))
     usable = []
     with Progress(f"compare {part.name}", None, "examples") as progress:

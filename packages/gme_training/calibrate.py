@@ -12,13 +12,13 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from gme_data.images import ImageStore
+from gme_data.images import Images
 from gme_data.items import Item
 from gme_embedder.embedder import Embedder
 
 
 @torch.no_grad()
-def calibrate(embedder: Embedder, items: Sequence[Item], images: ImageStore) -> None:
+def calibrate(embedder: Embedder, items: Sequence[Item], images: Images) -> None:
     """Set the final norm's weight to each dimension's Wiener gain, std / (mean^2 + std^2), scaled to unit mean square.
 
     Dimensions that say the same of every item fade; what varies stays. Deterministic, so ranks agree without talking.

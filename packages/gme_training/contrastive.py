@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gme_data.images import ImageStore
+from gme_data.images import Images
 from gme_data.items import Item
 from gme_embedder.batch import PreparedBatch, pack
 from gme_embedder.embedder import batches_by_tokens
@@ -177,7 +177,7 @@ class InputMaker:
         tower_share: What the tower's work on the patches of a visual token costs, in tokens of the language part.
     """
 
-    def __init__(self, preparer: Preparer, images: ImageStore, tokens: int, tower_share: float = 1.0) -> None:
+    def __init__(self, preparer: Preparer, images: Images, tokens: int, tower_share: float = 1.0) -> None:
         self._preparer, self._images, self._tokens = preparer, images, tokens
         self._visual_cost = 1 + tower_share
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from gme_data.digests import sha256_json
 from gme_data.errors import FoundryError
 from gme_data.examples import Example
-from gme_data.images import ImageStore
+from gme_data.images import Images
 from gme_data.items import Item
 from gme_embedder.embedder import Embedder
 from gme_embedder.index import search
@@ -73,7 +73,7 @@ class Encoder:
 
     embedder: Embedder
     name: str
-    images: ImageStore
+    images: Images
     store: EmbeddingStore
     batch_tokens: int
 
@@ -122,7 +122,7 @@ class Miner:
     """
 
     def __init__(
-        self, embedder: Embedder, encoder_name: str, images: ImageStore, store: EmbeddingStore, config: MiningConfig
+        self, embedder: Embedder, encoder_name: str, images: Images, store: EmbeddingStore, config: MiningConfig
     ) -> None:
         self._config = config
         self._student = Encoder(embedder, encoder_name, images, store, config.batch_tokens)

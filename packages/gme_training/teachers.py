@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gme_data.images import ImageStore
+from gme_data.images import Images
 from gme_data.items import Item
 from gme_data.journal import atomic_write, fsync_tree
 from gme_data.progress import Progress
@@ -31,7 +31,7 @@ _PIXELS = 112
 Vectors = NDArray[np.float32]
 
 
-def ensure_teachers(plans: Sequence[BatchPlan], catalog: Catalog, images: ImageStore, folder: Path) -> None:
+def ensure_teachers(plans: Sequence[BatchPlan], catalog: Catalog, images: Images, folder: Path) -> None:
     """Encode what the phases that distil will draw, unless `folder` holds it; a kill costs one shard of it.
 
     Raises:
@@ -105,7 +105,7 @@ class Teachers:
         return left @ right.T
 
 
-def _encoded(kind: Kind, items: Sequence[Item], images: ImageStore, folder: Path) -> Vectors:
+def _encoded(kind: Kind, items: Sequence[Item], images: Images, folder: Path) -> Vectors:
     """Unit vectors [n, d]; those of pictures without what all pictures have in common."""
     from gme_embedder.store import EmbeddingStore
 
@@ -132,7 +132,7 @@ def _texts() -> Callable[[Sequence[Item]], Vectors]:
     return lambda items: model.encode([item.text or "" for item in items])
 
 
-def _pictures(images: ImageStore) -> Callable[[Sequence[Item]], Vectors]:
+def _pictures(images: Images) -> Callable[[Sequence[Item]], Vectors]:
     from gme_embedder.frozen import EfficientNetLite0
 
     model = EfficientNetLite0(size=_PIXELS)

@@ -137,16 +137,20 @@ def held_out_suites(
 ) -> list[Suite]:
     """Suites over tasks that were held out of one's own data, and whether they were trained on after all."""
     of_tasks = [
-        suite for task in tasks for suite in task_suites(task, owners, pictures, config, task.card.split, SPLITS)
+        suite for task in tasks for suite in task_suites(task, owners, pictures, config, _asked_of(task), SPLITS)
     ]
     return [*of_tasks, *contamination_suites(words, training.examples, tasks, config)]
 
 
 def _atlas_task(task: Task, owners: Owners, pictures: frozenset[str], config: AtlasValidationConfig) -> Sequence[Suite]:
-    split = task.card.split
-    asked = "train" if task.card.subset == "seen" else split
     # A dev pool must not show a test entity: recipes are chosen on dev.
-    return task_suites(task, owners, pictures, config, asked, SPLITS[:2] if split == "dev" else SPLITS)
+    pool = SPLITS[:2] if task.card.split == "dev" else SPLITS
+    return task_suites(task, owners, pictures, config, _asked_of(task), pool)
+
+
+def _asked_of(task: Task) -> str:
+    """The split of the entities that a task asks about: where queries alone are held out, entities are trained on."""
+    return "train" if task.card.subset == "seen" else task.card.split
 
 
 def _splits_held_out(tasks: Path) -> list[str]:

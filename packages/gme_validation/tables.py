@@ -8,22 +8,22 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow as pa
 
+from gme_data.atlas_tables import columns_of
 from gme_data.examples import SCHEMA, Example
 from gme_data.parquet import read_shards, read_table
 from gme_data.tasks import CORPUS_SCHEMA, QRELS_SCHEMA, QUERIES_SCHEMA, TaskCard, list_tasks, load_card
 
 _SPLITS = ("train", "dev", "test")
 _LOOKED_AT = {
-    "places": "place_id name entity_group split flag_twemoji flag_openmoji map locator licence",
+    "places": "place_id name aliases entity_group split flag_twemoji flag_openmoji map locator licence",
     "passages": "id place_id text page entity_group split licence",
     "facts": "id field value passage_id entity_group split licence",
     "wordings": "field split kind template",
     "pictographs": "id base_id gender twemoji openmoji entity_group split licence",
     "imagined": "place_id name entity_group split flag_flat flag_outlined licence",
 }
-"""Columns of texts that suites are built from; that one is there but null is for the suites to find."""
+"""Columns that suites are built from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +74,9 @@ def read_corpus(folder: Path) -> Corpus:
     Raises:
         FoundryError: A table is missing or corrupt, or a column is missing or of another type.
     """
-    schemas = {
-        name: [pa.field(column, pa.string()) for column in columns.split()] for name, columns in _LOOKED_AT.items()
-    }
-    schemas["places"].append(pa.field("aliases", pa.list_(pa.string())))
     frames = {
-        name: read_table(folder / f"{name}.parquet", pa.schema(fields)).to_pandas() for name, fields in schemas.items()
+        name: read_table(folder / f"{name}.parquet", columns_of(name, columns)).to_pandas()
+        for name, columns in _LOOKED_AT.items()
     }
     return Corpus(**frames)
 
@@ -120,8 +117,8 @@ def find_owners(corpus: Corpus) -> Owners:
 def find_held_out(tasks: Iterable[Task], examples: Iterable[Example]) -> Owners:
     """Owners where only tasks and examples say so: what a query of a task is about is held out, all else is trained on.
 
-    A picture belongs to the entities that it stands for in a query, or as the answer to one; where queries are held out
-    alone (subset ``seen``), answers may be trained on.
+    A picture belongs to the entities that it stands for in a query, or as the answer to one. Where queries are held out
+    alone (subset ``seen``), what they are about, what they show and their answers may be trained on.
     """
     groups: dict[str, str] = {}
     pictures: dict[str, str] = {}
@@ -130,12 +127,12 @@ def find_held_out(tasks: Iterable[Task], examples: Iterable[Example]) -> Owners:
         items = (example.query, example.positive, *example.negatives)
         _claim(pictures, [(item.image, "train") for item in items])
     for task in tasks:
-        split = task.card.split
+        held_out = task.card.split if task.card.subset != "seen" else "train"
+        answers = task.corpus["id"].isin(set(task.qrels["doc_id"]))
         _claim(groups, [(group, "train") for group in task.corpus["entity_group"]])
-        _claim(groups, [(group, split) for group in task.queries["entity_group"]])
-        answers = task.corpus["id"].isin(set(task.qrels["doc_id"]) if task.card.subset != "seen" else ())
+        _claim(groups, [(group, held_out) for group in task.queries["entity_group"]])
         _claim(pictures, [(image, "train") for image in task.corpus["image"][~answers]])
-        _claim(pictures, [(image, split) for image in (*task.queries["image"], *task.corpus["image"][answers])])
+        _claim(pictures, [(image, held_out) for image in (*task.queries["image"], *task.corpus["image"][answers])])
     return Owners(groups, pictures)
 
 

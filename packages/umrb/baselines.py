@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from gme_data.digests import sha256_json
-from gme_data.images import ImageStore
+from gme_data.images import Images
 from gme_data.items import Item
 from gme_data.steps import StepContext
 from gme_data.tasks import TaskCard
@@ -107,7 +107,7 @@ def minilm(dtype: str) -> Encoder:
 
     model = MiniLM()
 
-    def encode(items: Sequence[Item], instruction: str | None, images: ImageStore | None) -> Vectors:
+    def encode(items: Sequence[Item], instruction: str | None, images: Images | None) -> Vectors:
         del instruction, images
         with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bfloat16"):
             vectors = model.encode([item.text or "" for item in items])
@@ -123,7 +123,7 @@ def efficientnet(size: int) -> Encoder:
 
     model = EfficientNetLite0(size=size)
 
-    def encode(items: Sequence[Item], instruction: str | None, images: ImageStore | None) -> Vectors:
+    def encode(items: Sequence[Item], instruction: str | None, images: Images | None) -> Vectors:
         del instruction
         return model.encode([picture(item, images) for item in items], batch_size=_PICTURES_AT_ONCE)
 
@@ -133,14 +133,14 @@ def efficientnet(size: int) -> Encoder:
 def raw_pixels(size: int) -> Encoder:
     """Cosine of centred RGB thumbnails of `size` x `size`: what no learning at all sees."""
 
-    def encode(items: Sequence[Item], instruction: str | None, images: ImageStore | None) -> Vectors:
+    def encode(items: Sequence[Item], instruction: str | None, images: Images | None) -> Vectors:
         del instruction
         return np.stack([_thumbnail_vector(picture(item, images), size) for item in items])
 
     return Encoder(sha256_json(["pixels", size]), encode, PICTURE, picture_only, instructed=False)
 
 
-def picture(item: Item, images: ImageStore | None) -> Image.Image:
+def picture(item: Item, images: Images | None) -> Image.Image:
     """The picture of an item that was chosen for having one."""
     if item.image is None or images is None:
         raise ValueError("a picture encoder was given an item without a picture")

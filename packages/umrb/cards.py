@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from gme_data.images import ImageStore
+from gme_data.images import Images
 from gme_data.items import Item, modalities_of
 from gme_data.structured import read_json
 from gme_embedder.npy import open_npy
@@ -71,7 +71,7 @@ class Sample:
     modalities: tuple[str, str]
 
 
-def make_card(item: Item, images: ImageStore | None, size: tuple[int, int] = THUMB) -> Card:
+def make_card(item: Item, images: Images | None, size: tuple[int, int] = THUMB) -> Card:
     """An item with its picture at most `size` (width, height in pixels)."""
     text = item.text or None
     if text and len(text) > _LONGEST_TEXT:

@@ -22,7 +22,7 @@ from PIL import Image
 from gme_data.cells import CellError, id_cell, picture_cell, text_cell
 from gme_data.digests import sha256_bytes
 from gme_data.errors import FoundryError
-from gme_data.images import ImageStore, decode_rgb, open_image
+from gme_data.images import decode_rgb, open_image
 from gme_data.items import Item
 from gme_data.journal import atomic_write
 from gme_data.locks import taken
@@ -34,8 +34,8 @@ _PICTURED_WINDOW = 256
 """Rows with pictures in memory at a time: a page of a document may have two megabytes."""
 
 
-class HeldImages(ImageStore):
-    """The pictures of a window, by the digest of their bytes."""
+class HeldImages:
+    """The pictures of a window, by the digest of their bytes; see `Images`."""
 
     def __init__(self, pictures: Mapping[str, bytes]) -> None:
         self._pictures = pictures
@@ -47,19 +47,21 @@ class HeldImages(ImageStore):
         return id_ in self._pictures
 
     def read(self, id_: str) -> bytes:
-        """See `ImageStore`."""
+        """See `Images`."""
+        if id_ not in self._pictures:
+            raise FoundryError(f"No picture with id {id_} in this window.")
         return self._pictures[id_]
 
     def open(self, id_: str) -> Image.Image:
-        """See `ImageStore`."""
-        return open_image(self._pictures[id_], id_)
+        """See `Images`."""
+        return open_image(self.read(id_), id_)
 
     def load(self, id_: str) -> Image.Image:
-        """See `ImageStore`."""
-        return decode_rgb(self._pictures[id_], id_)
+        """See `Images`."""
+        return decode_rgb(self.read(id_), id_)
 
     def size(self, id_: str) -> tuple[int, int]:
-        """See `ImageStore`."""
+        """See `Images`."""
         return self.open(id_).size
 
 

@@ -19,7 +19,7 @@ from torch.nn import functional
 from gme_data.digests import sha256_bytes
 from gme_data.errors import FoundryError
 from gme_data.examples import Example, read_examples
-from gme_data.images import ImageStore
+from gme_data.images import Images, ImageStore
 from gme_data.items import Item
 from gme_data.progress import Progress
 from gme_embedder.frozen import EfficientNetLite0, MiniLM
@@ -38,7 +38,7 @@ class FrozenPair:
         self._pictures, self._texts = EfficientNetLite0(size), MiniLM()
         self.dimension = self._pictures.dimension + self._texts.dimension + 2
 
-    def features(self, items: Sequence[Item], images: ImageStore) -> Vectors:
+    def features(self, items: Sequence[Item], images: Images) -> Vectors:
         """Encode items that are a picture or a text, never both."""
         found = np.zeros((len(items), self.dimension), np.float32)
         seen = [row for row, item in enumerate(items) if item.image]
@@ -80,7 +80,7 @@ def trained_heads(corpus: Path, config: HeadsConfig) -> Encoder:
     features = torch.from_numpy(frozen.features(items, ImageStore([corpus / "images"])))
     weight = _fit(features, _pairs(examples, items), config)
 
-    def encode(items: Sequence[Item], instruction: str | None, images: ImageStore | None) -> Vectors:
+    def encode(items: Sequence[Item], instruction: str | None, images: Images | None) -> Vectors:
         del instruction
         found = torch.from_numpy(frozen.features(items, images or ImageStore([])))
         return np.asarray(functional.normalize(found @ weight, dim=-1).numpy(), dtype=np.float32)

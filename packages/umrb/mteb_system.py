@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 
 from gme_data.digests import sha256_json
 from gme_data.errors import FoundryError
-from gme_data.images import ImageStore
+from gme_data.images import Images
 from gme_data.items import Item
 from gme_data.tasks import TaskCard
 from umrb.sides import as_given
@@ -64,14 +64,12 @@ class MtebSystem(VectorSystem):
         side = task.queries if prompt is PromptType.query else task.docs
         space = self.store.space(sha256_json([self.digest, task.card.name, prompt.value]), None)
 
-        def encode(items: Sequence[Item], images: ImageStore | None) -> Vectors:
+        def encode(items: Sequence[Item], images: Images | None) -> Vectors:
             return self._encode(task, prompt, items, images)
 
         return Part(f"{task.card.name}, {prompt.value}", side, side.digests(as_given), space, encode)
 
-    def _encode(
-        self, task: NumberedTask, prompt: PromptType, items: Sequence[Item], images: ImageStore | None
-    ) -> Vectors:
+    def _encode(self, task: NumberedTask, prompt: PromptType, items: Sequence[Item], images: Images | None) -> Vectors:
         rows = _rows(items, images, self.metadata.get_modalities(prompt))
         vectors = self.model.encode(
             DataLoader(rows, batch_size=self.batch_size, collate_fn=_columns),
@@ -108,7 +106,7 @@ def mteb_system(model: EncoderProtocol, store: VectorStore, metadata: TaskMetada
     return MtebSystem(str(meta.name), digest, store, model, metadata)
 
 
-def _rows(items: Sequence[Item], images: ImageStore | None, modalities: Sequence[str]) -> Any:  # noqa: ANN401
+def _rows(items: Sequence[Item], images: Images | None, modalities: Sequence[str]) -> Any:  # noqa: ANN401
     """Items as mteb's data loaders give them: a data set of texts, and of pictures that it decodes."""
     columns: dict[str, list[Any]] = {}
     features: dict[str, Any] = {}

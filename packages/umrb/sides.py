@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from gme_data.images import ImageStore
+from gme_data.images import Images
 from gme_data.items import Item
 from gme_data.tasks import Document, Query
 
@@ -40,7 +40,7 @@ class Window(NamedTuple):
     """
 
     items: list[Item]
-    images: ImageStore | None
+    images: Images | None
     parts: int = 1
 
 
@@ -82,7 +82,7 @@ class HeldSide(Generic[Row_co]):
     """Rows in memory, their pictures in a store."""
 
     rows: tuple[Row_co, ...]
-    images: ImageStore | None = None
+    images: Images | None = None
 
     @property
     def ids(self) -> pa.Array:

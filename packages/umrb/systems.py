@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gme_data.errors import FoundryError
-from gme_data.images import ImageStore
+from gme_data.images import Images
 from gme_data.items import Item, modalities_of
 from gme_data.progress import Progress
 from gme_data.tasks import Document, Query, TaskCard
@@ -80,7 +80,7 @@ def sides(task_type: str) -> tuple[frozenset[str], frozenset[str]]:
     return frozenset(query), frozenset(document)
 
 
-Encode: TypeAlias = Callable[[Sequence[Item], str | None, ImageStore | None], Vectors]
+Encode: TypeAlias = Callable[[Sequence[Item], str | None, Images | None], Vectors]
 """``(items, instruction, where their pictures are) -> float32 [n, d]`` of unit length."""
 
 
@@ -110,7 +110,7 @@ class BadItemsError(FoundryError):
 def encode_with(embedder: Embedder, batch_tokens: int | None) -> Encode:
     """An embedder of ours as `Encode`. It raises `BadItemsError` for all items at once that it can't take."""
 
-    def encode(items: Sequence[Item], instruction: str | None, images: ImageStore | None) -> Vectors:
+    def encode(items: Sequence[Item], instruction: str | None, images: Images | None) -> Vectors:
         bad: dict[int, str] = {}
         vectors: Vectors = embedder.encode(items, instruction, images, batch_tokens=batch_tokens, bad=bad)
         if bad:
@@ -159,7 +159,7 @@ class Part(NamedTuple):
     side: Side[Query] | Side[Document]
     digests: Digests
     space: Space
-    encode: Callable[[Sequence[Item], ImageStore | None], Vectors]
+    encode: Callable[[Sequence[Item], Images | None], Vectors]
 
 
 class VectorSystem(ABC):
@@ -251,7 +251,7 @@ class DenseSystem(VectorSystem):
         )
 
     def _part(self, name: str, side: Side[Query] | Side[Document], instruction: str | None) -> Part:
-        def encode(items: Sequence[Item], images: ImageStore | None) -> Vectors:
+        def encode(items: Sequence[Item], images: Images | None) -> Vectors:
             return self.encoder.encode([self.encoder.view(item) for item in items], instruction, images)
 
         space = self.store.space(self.encoder.digest, instruction)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from gme_data.digests import sha256_bytes
 from gme_data.errors import FoundryError
-from gme_data.images import ImageStore
+from gme_data.images import Images
 from gme_data.items import Item
 from gme_data.tasks import Document, Query, RetrievalTask, TaskCard
 from umrb.metrics import UNREACHABLE, Floats, Ints, Judgements, parse_metric
@@ -72,7 +72,7 @@ class Qrels:
 
 
 def check_task(
-    task: RetrievalTask, images: ImageStore | None = None, *, read_pictures: bool = False
+    task: RetrievalTask, images: Images | None = None, *, read_pictures: bool = False
 ) -> tuple[NumberedTask, list[str]]:
     """Number the queries and documents of a task, and list its defects.
 

@@ -18,7 +18,7 @@ from gme_data.examples import read_examples
 from gme_data.images import ImageStore
 from gme_data.settings import Frozen, read_raw
 from gme_data.steps import Counts, Step, StepContext
-from gme_data.tasks import list_tasks, load_task
+from gme_data.tasks import list_tasks, load_card, load_task
 
 ROOT = Path(__file__).resolve().parents[2]
 OWN = ROOT / "examples" / "own-corpus" / "own.yaml"
@@ -127,6 +127,39 @@ def test_several_corpora_are_made_one_in_their_shares(tmp_path: Path) -> None:
     assert plan(Chain(chain.config, chain.steps[:5]), tmp_path)[-1].state == "done"
 
 
+def with_atlas(tmp_path: Path) -> Chain:
+    """A small Atlas beside pairs, with the limits of its size."""
+    raw = joined(tmp_path).model_dump(mode="json", exclude={"join"})
+    small = {"kind": "atlas", "places": 30, "families": 60, "imagined": 1, "queries": 40}
+    limits = {"min_places": 10, "min_pictographs": 20, "min_examples": 50, "min_queries": 1, "min_pool": 2}
+    synthesis = {"picture_filter": {"model": ""}}
+    atlas = {"share": 3, "corpus": small, "synthesis": synthesis, "validation": {**limits, "max_reject_share": 0.9}}
+    corpora = {"atlas": atlas, "clicks": raw.pop("corpora")["clicks"]}
+    return pipeline_chain(parse_pipeline({**raw, "corpora": corpora}, where="x.yaml"))
+
+
+def test_atlas_is_one_corpus_among_several(tmp_path: Path) -> None:
+    chain = with_atlas(tmp_path)
+    assert chain.names[:5] == ["atlas.corpus", "atlas.synthesize", "atlas.validate", "clicks.corpus", "corpus"]
+    examples = {"atlas": "atlas.synthesize", "clicks": "clicks.corpus"}
+    assert chain["corpus"].inputs == {**examples, "atlas.tasks": "atlas.corpus"}
+    assert [state.state for state in plan(chain, tmp_path)[:2]] == ["run", "run"]
+
+
+@pytest.mark.slow  # both validations run over a hundred suites
+def test_atlas_is_trained_on_and_judged_among_several(tmp_path: Path) -> None:
+    chain = with_atlas(tmp_path)
+    data = Chain(chain.config, tuple(step for step in chain if step.name in (*chain.names[:5], "validate")))
+    made = run_in_order(data, tmp_path)["corpus"]
+    examples = read_examples(made.folder / "train")
+    assert {example.source for example in examples} >= {"atlas/place-question", "atlas/pictograph", "clicks/clicks"}
+    tasks = {load_card(path).name for path in list_tasks(made.folder / "tasks" / "test")}
+    assert tasks >= {"atlas-flag-i2i", "atlas-flag-map-seen-it2i", "clicks-clicks-t2t"}
+    store = ImageStore([made.folder / "images"])
+    items = [item for one in examples for item in (one.query, one.positive, *one.negatives)]
+    assert all(item.image in store for item in items if item.image)
+
+
 def test_folders_of_suites_start_at_the_pipeline_file() -> None:
     suites = "evaluation.suites=[held-out, {tasks: labelled}, {suite: umrb, data: fetched}, mmeb]"
     config = load_pipeline(OWN, [suites])
@@ -160,6 +193,10 @@ def test_what_one_corpus_holds_out_no_other_trains_on(tmp_path: Path) -> None:
         ({"corpora": {"only": {"corpus": {"kind": "files"}}}}, "at least 2"),
         ({"corpora": {"a": {"corpus": {"kind": "pairs"}, "synthesis": {}}, "b": {"corpus": {"kind": "files"}}}},
          "a corpus of the kind pairs has examples"),
+        ({"corpora": {"a": {"corpus": {"kind": "flies"}}, "b": {"corpus": {"kind": "files"}}}},
+         "corpora.a: expected corpus.kind to be atlas, files, pairs or public"),
+        ({"corpora": {"a": {"corpus": {"kind": "atlas", "place": 9}}, "b": {"corpus": {"kind": "files"}}}},
+         "corpora.a.atlas.corpus.place: unknown field"),
         ({"corpora": {"a.b": {"corpus": {"kind": "files"}}, "b": {"corpus": {"kind": "flies"}}}}, "corpora.a.b"),
     ],
 )  # fmt: skip

@@ -11,12 +11,12 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
+from gme_data.atlas_tables import columns_of
 from gme_data.errors import FoundryError
 from gme_data.examples import read_examples
-from gme_data.images import ImageStore
+from gme_data.images import Images, ImageStore
 from gme_data.parquet import read_rows, shard_paths
 from gme_synthesis.candidates import Candidate
 from gme_synthesis.corpus.recipes import Recipe
@@ -102,9 +102,7 @@ def open_atlas(folder: Path, split: str = "train") -> Corpus:
 
 def _rows(corpus: Path, table: str, split: str) -> list[dict[str, Any]]:
     path = corpus / f"{table}.parquet"
-    types = {"aliases": pa.list_(pa.string())}
-    schema = pa.schema([pa.field(name, types.get(name, pa.string())) for name in _COLUMNS[table].split()])
-    rows = [row for row in read_rows(path, schema) if row["split"] == split]
+    rows = [row for row in read_rows(path, columns_of(table, _COLUMNS[table])) if row["split"] == split]
     if not rows:
         raise FoundryError(f"{path}: no row of the {split} split.", hint="Rebuild the corpus: `gme atlas build`.")
     return rows
@@ -126,7 +124,7 @@ def _facts_of(folder: Path, tables: Mapping[str, Sequence[dict[str, Any]]]) -> M
 
 
 def _passages(
-    places: Rows, passages: Sequence[dict[str, Any]], facts: Mapping[str, list[dict[str, Any]]], images: ImageStore
+    places: Rows, passages: Sequence[dict[str, Any]], facts: Mapping[str, list[dict[str, Any]]], images: Images
 ) -> Iterator[Candidate]:
     for row in sorted(passages, key=lambda passage: str(passage["id"])):
         place = places[row["place_id"]]

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from gme_data.errors import FoundryError
 from gme_data.examples import Example
-from gme_data.images import ImageStore
+from gme_data.images import Images, ImageStore
 from gme_data.parquet import read_shards, shard_paths, write_shards
 from gme_data.structured import parse_json
 from gme_synthesis.candidates import Candidate
@@ -70,7 +70,7 @@ class Corpus:
 
     size: int
     passages: Callable[[], Iterator[Candidate]]
-    images: ImageStore
+    images: Images
     captions: Mapping[str, Caption]
     recipes: Sequence[Recipe] = RECIPES
     wordings: Mapping[str, Sequence[str]] = field(default_factory=dict)
