@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Self, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
@@ -20,6 +20,9 @@ class Frozen(BaseModel):
 
     # A number that is not finite has no place in JSON, so no key of a step could be made of it.
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+
+    RENAMED: ClassVar[Mapping[str, str]] = {}
+    """Fields that files of earlier versions may have, and what each is called now."""
 
 
 class Sealable(Frozen):
@@ -154,6 +157,9 @@ def _describe(detail: ErrorDetails, model: type[BaseModel]) -> str:
     path = ".".join(str(part) for part in detail["loc"])
     if detail["type"] == "extra_forbidden":
         parent = _model_at(model, detail["loc"][:-1])
+        renamed = parent.RENAMED if parent and issubclass(parent, Frozen) else {}
+        if now := renamed.get(str(detail["loc"][-1])):
+            return f"{path}: this field is called {now} now."
         known = sorted(parent.model_fields) if parent else []
         suggestion = did_you_mean(str(detail["loc"][-1]), known)
         return f"{path}: unknown field.{suggestion}" + (f" Known fields: {', '.join(known)}." if known else "")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import errno
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from pydantic import Field, ValidationError
 
 from gme_data.errors import FoundryError, explain_os_error
-from gme_data.settings import Frozen, load_config
+from gme_data.settings import Frozen, load_config, parse_config
 
 
 class Inner(Frozen):
@@ -109,3 +110,18 @@ def test_a_nul_is_no_part_of_a_config(tmp_path: Path) -> None:
     path.write_text('training: {}\nfolders: [a, "b\\0c"]\n')
     with pytest.raises(FoundryError, match=r"c\.yaml: folders\.1 holds a NUL"):
         load_config(path, Outer)
+
+
+class Miner(Frozen):
+    RENAMED: ClassVar = {"skip": "range_min"}
+
+    range_min: int = 0
+
+
+class Stages(Frozen):
+    mining: Miner = Miner()
+
+
+def test_a_field_of_an_earlier_version_is_named_by_its_new_name() -> None:
+    with pytest.raises(FoundryError, match=r"mining\.skip: this field is called range_min now\."):
+        parse_config({"mining": {"skip": 3}}, Stages, where="x.yaml")
