@@ -192,9 +192,7 @@ def compare(name: str, batches: Sequence[Pairs], peers: Peers) -> None:
     ]
     seconds = iter(interleaved_minimum(steps, rounds))
     table = [[next(seconds) for _ in ways] for _ in learners]
-    print(
-        f"{'CPU seconds a step; how many times that of ours that does the same:':>68}  {'float32':^16}  {'bfloat16':^16}"
-    )
+    print(f"{'CPU seconds a step, and times those of ours that does the same:':>68}  {'float32':^16}  {'bfloat16':^16}")
     for row, way in enumerate(ways):
         line = f"  {way:<36} computed / real {computed[row] / real:5.2f}         "
         same = list(ways).index(peers[way][1]) if way in peers else row
