@@ -40,7 +40,7 @@ from gme_data.environment import settle
 from gme_data.examples import Example, write_examples
 from gme_data.images import ImageRecord, ImageStore, write_images
 from gme_data.items import Item
-from gme_training.index import ensure_index
+from gme_training.data.example_index import ensure_index
 
 PAIRS = 128
 TOLERANCE = 5e-5

@@ -55,9 +55,9 @@ from gme_embedder.batch import pack
 from gme_embedder.embedder import Embedder, batches_by_tokens
 from gme_embedder.prompt import PAD, prompt
 from gme_training.config import LossConfig
-from gme_training.gradient_cache import cached_gradients
-from gme_training.loss import contrast
-from gme_training.pairing import Pairing
+from gme_training.losses.gradient_cache import cached_gradients
+from gme_training.losses.info_nce import contrast
+from gme_training.losses.pairing import Pairing
 
 TEMPERATURE = 0.03
 RATE = 1e-5

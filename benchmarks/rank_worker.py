@@ -27,12 +27,12 @@ from torch.nn.parallel import DistributedDataParallel
 from gme_data.images import ImageStore
 from gme_training import engine as engines
 from gme_training import launch
-from gme_training.batches import Batch, BatchPlan
-from gme_training.catalog import Catalog
 from gme_training.config import CacheConfig, PhaseConfig, SourceShare, TrainingConfig
-from gme_training.contrastive import ContrastiveModel, InputMaker, Slots, lay_out, tower_share
-from gme_training.gradient_cache import Gradients
-from gme_training.objective import GlobalLoss, PreparedStep, batch_gradients, prepare_step
+from gme_training.data.batches import Batch, BatchPlan
+from gme_training.data.catalog import Catalog
+from gme_training.losses.gradient_cache import Gradients
+from gme_training.losses.objective import GlobalLoss, PreparedStep, batch_gradients, prepare_step
+from gme_training.model.contrastive import ContrastiveModel, InputMaker, Slots, lay_out, tower_share
 
 RATE = 1e-4
 SOURCE, IMAGES, INDEX = "mixture", "images", "index"

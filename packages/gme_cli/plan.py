@@ -16,8 +16,8 @@ from gme_cli.options import Common, print_json, say
 if TYPE_CHECKING:
     from gme_embedder.costs import Architecture
     from gme_training.config import TrainingConfig
-    from gme_training.planning.plan import StagePlan
-    from gme_training.planning.stage import Assumptions, Site
+    from gme_training.planning.stage_estimate import StagePlan
+    from gme_training.planning.stage_load import Assumptions, Site
 
 _GIB, _MILLION = 2**30, 1e6
 # What Atlas' own examples are; `gme_synthesis` has a table for those that it makes.
@@ -62,8 +62,8 @@ def show_hardware(common: Common, hardware: Hardware) -> None:
         FoundryError: Unknown accelerator, a model whose shapes are not known, or a share outside of its range.
     """
     from gme_training.planning.accelerators import parse_fleet
-    from gme_training.planning.plan import plan_stage, stage_architecture
-    from gme_training.planning.stage import Site
+    from gme_training.planning.stage_estimate import plan_stage, stage_architecture
+    from gme_training.planning.stage_load import Site
 
     config = common.pipeline()
     count, device = parse_fleet(hardware.gpus or "")
@@ -95,7 +95,7 @@ def task_types() -> dict[str, str]:
 
 def _assumptions(hardware: Hardware) -> Assumptions:
     from gme_data.errors import FoundryError
-    from gme_training.planning.stage import Assumptions
+    from gme_training.planning.stage_load import Assumptions
 
     if not 0 < hardware.mfu <= 1:
         raise FoundryError(f"--mfu {hardware.mfu}: expected a share above 0 and up to 1.")

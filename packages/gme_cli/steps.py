@@ -36,7 +36,7 @@ def train(*, stage: Annotated[Literal[1, 2], Parameter(name=["--stage", "-s"])] 
     if not launched() or common.dry_run:
         run_verb(f"train-{stage}", common)
         return
-    from gme_training.launched import dismiss, follow
+    from gme_training.external_launcher import dismiss, follow
 
     if os.environ["RANK"] != "0":
         follow()

@@ -24,7 +24,7 @@ from gme_data.errors import FoundryError
 from gme_data.journal import atomic_write
 from gme_data.structured import StructureError
 from gme_training.checkpoint_files import MANIFEST, ResumePoint, damage, points_in, read_manifest, write_manifest
-from gme_training.room import explained
+from gme_training.disk_space import explained
 
 POINTER = "newest"
 CARRIED = "carried.safetensors"

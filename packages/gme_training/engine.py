@@ -17,7 +17,7 @@ from torch.autograd.function import once_differentiable
 
 from gme_training.config import PhaseConfig, TrainingConfig
 from gme_training.devices import rank_device
-from gme_training.gradient_cache import Gradients
+from gme_training.losses.gradient_cache import Gradients
 
 
 def connect() -> None:

@@ -28,8 +28,8 @@ from gme_data.journal import atomic_write
 from gme_data.process import die_with_parent
 from gme_data.structured import StructureError, read_json
 from gme_training.devices import Device
-from gme_training.follow import POLL_SECONDS, Follower, Watch
-from gme_training.stopping import EXIT_STOPPED
+from gme_training.stage_progress import POLL_SECONDS, Follower, Watch
+from gme_training.stop_request import EXIT_STOPPED
 
 PARENT = "GME_PARENT_PID"
 _LAST_LINES = 15
@@ -196,7 +196,7 @@ def main(arguments: list[str]) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     path = Path(arguments[0])
     scratch = path.parent
-    from gme_training.room import explained
+    from gme_training.disk_space import explained
 
     try:
         with explained(scratch):

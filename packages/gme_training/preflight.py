@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from gme_data.errors import FoundryError
 from gme_data.images import ImageStore
-from gme_training.batches import stage_plans
-from gme_training.catalog import Catalog
 from gme_training.config import PhaseConfig, SourceShare, TrainingConfig, require_sources
-from gme_training.index import ensure_index
+from gme_training.data.batches import stage_plans
+from gme_training.data.catalog import Catalog
+from gme_training.data.example_index import ensure_index
 from gme_training.job import Job
-from gme_training.teachers import ensure_teachers
+from gme_training.losses.teachers import ensure_teachers
 
 
 def require_trainable(job: Job) -> None:

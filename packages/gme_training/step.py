@@ -10,15 +10,15 @@ from gme_data.examples import read_examples, write_examples
 from gme_data.images import ImageStore
 from gme_data.progress import tell, track
 from gme_data.steps import Counts, StepContext
-from gme_training.catalog import Catalog
 from gme_training.config import MiningConfig, TrainingConfig
 from gme_training.curves import Curve, plot_curves, read_curve, write_curves
+from gme_training.data.catalog import Catalog
+from gme_training.data.example_index import ensure_index
 from gme_training.devices import choose_device, count_gpus, explain_cpu, local_ranks
-from gme_training.follow import Watch, watched
-from gme_training.index import ensure_index
 from gme_training.job import INDEX, Job
 from gme_training.launch import launched, run_ranks
 from gme_training.preflight import require_trainable
+from gme_training.stage_progress import Watch, watched
 
 EXAMPLES = "train"
 IMAGES = "images"
@@ -52,7 +52,7 @@ def train(config: TrainingConfig, inputs: Mapping[str, Path], context: StepConte
     job.write(path)
     watch = Watch("train", config.steps, job.events)
     if launched():
-        from gme_training.launched import lead
+        from gme_training.external_launcher import lead
 
         with watched(watch):
             lead(job, path)
@@ -121,8 +121,8 @@ def mine(config: MiningConfig, inputs: Mapping[str, Path], context: StepContext)
     from gme_embedder.embedder import Embedder
     from gme_embedder.precision import native_precision
     from gme_embedder.store import EmbeddingStore
-    from gme_training.mining import Miner, with_negatives
-    from gme_training.mining_report import write_report
+    from gme_training.mining.hard_negatives import Miner, with_negatives
+    from gme_training.mining.report import write_report
 
     images = ImageStore([inputs["corpus"] / IMAGES])
     ensure_index([inputs["synthetic"] / EXAMPLES], context.staging / INDEX, images)

@@ -19,26 +19,26 @@ from gme_embedder.ahead import ahead
 from gme_embedder.embedder import Embedder
 from gme_embedder.precision import has_bfloat16
 from gme_training import engine as engines
-from gme_training.batches import BatchPlan, stage_plans
-from gme_training.blend import blend
-from gme_training.calibrate import calibrate, sample_items
-from gme_training.catalog import Catalog
 from gme_training.checkpoint_files import ResumePoint
 from gme_training.checkpoints import Checkpoints
 from gme_training.config import PhaseConfig
-from gme_training.contrastive import ContrastiveModel, InputMaker, tower_share
+from gme_training.data.batches import BatchPlan, stage_plans
+from gme_training.data.catalog import Catalog
+from gme_training.data.example_index import ensure_index
 from gme_training.devices import rank_device
-from gme_training.frozen import to_float32, to_half
+from gme_training.disk_space import explained, require_room, stage_bytes
 from gme_training.guards import Guards, StepFacts
-from gme_training.index import ensure_index
 from gme_training.job import Job
-from gme_training.lora import add_adapters, merge_adapters
-from gme_training.objective import PreparedStep, batch_gradients, prepare_step
-from gme_training.room import explained, require_room, stage_bytes
+from gme_training.losses.objective import PreparedStep, batch_gradients, prepare_step
+from gme_training.losses.teachers import Teachers, ensure_teachers
+from gme_training.model.calibrate import calibrate, sample_items
+from gme_training.model.contrastive import ContrastiveModel, InputMaker, tower_share
+from gme_training.model.frozen_weights import to_float32, to_half
+from gme_training.model.lora import add_adapters, merge_adapters
+from gme_training.model.weight_interpolation import blend
 from gme_training.schedule import rate_factor
 from gme_training.seeds import mixed
-from gme_training.stopping import StopWish, stopped
-from gme_training.teachers import Teachers, ensure_teachers
+from gme_training.stop_request import StopWish, stopped
 
 log = logging.getLogger(__name__)
 

@@ -13,8 +13,8 @@ import pytest
 
 from gme_data.errors import FoundryError
 from gme_data.events import append_event
-from gme_training.follow import Watch
 from gme_training.launch import run_ranks
+from gme_training.stage_progress import Watch
 
 RANK = """
 import os, sys, time, json, pathlib
@@ -73,7 +73,7 @@ def test_an_error_for_the_user_comes_through_as_it_is(ranks):
 
 def test_ranks_die_with_a_parent_that_is_killed(ranks, tmp_path: Path):
     code = (
-        "from pathlib import Path\nfrom gme_training.follow import Watch\n"
+        "from pathlib import Path\nfrom gme_training.stage_progress import Watch\n"
         "from gme_training.launch import run_ranks\n"
         f"folder = Path({str(tmp_path)!r})\n"
         "run_ranks(['a_rank', 'sleep', str(folder)], 2, device='cpu', scratch=folder, log_dir=folder,"

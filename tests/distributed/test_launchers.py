@@ -22,8 +22,8 @@ from gme_data.examples import write_examples
 from gme_data.images import write_images
 from gme_data.settings import Frozen
 from gme_data.steps import PlannedStep, Step, StepContext, execute
+from gme_training.external_launcher import lead
 from gme_training.job import Job
-from gme_training.launched import lead
 
 BIN = Path(sys.executable).parent
 LAUNCHERS = {

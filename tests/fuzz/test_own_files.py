@@ -33,7 +33,7 @@ from gme_training.checkpoint_files import MANIFEST, ResumePoint
 from gme_training.checkpoint_files import read_manifest as read_checkpoint
 from gme_training.checkpoint_files import write_manifest as write_checkpoint
 from gme_training.config import PhaseConfig, SourceShare, TrainingConfig
-from gme_training.index import FACTS, read_facts
+from gme_training.data.example_index import FACTS, read_facts
 from gme_training.job import Job as TrainingJob
 from gme_training.job import read_job as read_training_job
 from umrb.cards import read_examples as read_cards

@@ -13,13 +13,13 @@ import pytest
 import torch
 
 from gme_data.errors import FoundryError, explain_memory_error
-from gme_training.room import explained
+from gme_training.disk_space import explained
 
 LIMITED = """
 import resource, sys
 from pathlib import Path
 from gme_data.errors import FoundryError
-from gme_training.room import explained
+from gme_training.disk_space import explained
 resource.setrlimit(resource.RLIMIT_AS, (2**33, 2**33))
 try:
     with explained(Path(sys.argv[1])):

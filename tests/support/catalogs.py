@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from gme_data.examples import Example, write_examples
-from gme_training.catalog import Catalog
-from gme_training.index import ensure_index
+from gme_training.data.catalog import Catalog
+from gme_training.data.example_index import ensure_index
 
 
 class Everything:

@@ -23,7 +23,6 @@ from gme_data.items import Item
 from gme_embedder.config import ModelConfig, TowerConfig
 from gme_embedder.embedder import Embedder
 from gme_embedder.prepare import Preparer
-from gme_training.batches import BatchPlan
 from gme_training.config import (
     CacheConfig,
     DistillConfig,
@@ -33,11 +32,12 @@ from gme_training.config import (
     SourceShare,
     TrainingConfig,
 )
-from gme_training.contrastive import ContrastiveModel, InputMaker
-from gme_training.index import save_arrays
-from gme_training.lora import add_adapters
-from gme_training.objective import batch_gradients, prepare_step
-from gme_training.teachers import KINDS, Teachers, kind_of
+from gme_training.data.batches import BatchPlan
+from gme_training.data.example_index import save_arrays
+from gme_training.losses.objective import batch_gradients, prepare_step
+from gme_training.losses.teachers import KINDS, Teachers, kind_of
+from gme_training.model.contrastive import ContrastiveModel, InputMaker
+from gme_training.model.lora import add_adapters
 
 MODEL = ModelConfig(text_layers=2, tower=TowerConfig(depth=1, width=64, heads=2))
 WHOLE = CacheConfig(tokens=10**6, kept_mib=4096)

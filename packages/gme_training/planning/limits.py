@@ -13,7 +13,7 @@ from typing import Any
 from gme_training.config import PhaseConfig, TrainingConfig
 from gme_training.planning.activations import MicroBatch
 from gme_training.planning.memory import Step
-from gme_training.planning.stage import Site, hours_of, longest, memory_of, peak, step_for, usual, work_of
+from gme_training.planning.stage_load import Site, hours_of, longest, memory_of, peak, step_for, usual, work_of
 
 _MANY = 2**50  # pairs or bytes that nobody has
 

@@ -21,7 +21,7 @@ from gme_training.planning.activations import (
 from gme_training.planning.states import Engine, count_parameters, descent_bytes, optimizer_bytes, weight_bytes
 
 TILE = 2**18
-"""`loss.TILE`, whose module imports torch."""
+"""`info_nce.TILE`, whose module imports torch."""
 _TILE_STATES = 5  # cosines, logits, masked logits, weights and one temporary of a tile of the loss
 _VECTOR_STATES = 8  # every vector as gathered, stacked, ordered and split, and the gradients of those
 

@@ -1,7 +1,7 @@
 """Weights, optimizer states and gradients of one rank: what there is whatever is encoded.
 
-What DeepSpeed holds was read in its source and measured (`tests/gme_training/test_planning.py`). Knows counts of
-parameters; no activations.
+What DeepSpeed holds was read in its source and measured (`tests/gme_training/planning/test_stage_estimate.py`). Knows
+counts of parameters; no activations.
 """
 
 from __future__ import annotations

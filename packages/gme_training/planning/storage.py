@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from gme_embedder.costs import Architecture
 from gme_training.config import TrainingConfig
+from gme_training.disk_space import checkpoint_bytes
 from gme_training.planning.activations import FLOAT
 from gme_training.planning.workload import Kind
-from gme_training.room import checkpoint_bytes
 
 _CHARACTERS = 4.3  # of a token of English text, in UTF-8
 _PIXELS = 784  # of a visual token, 28 x 28

@@ -16,9 +16,9 @@ import numpy as np
 
 from gme_data.digests import sha256_bytes
 from gme_data.errors import FoundryError
-from gme_training.catalog import Catalog, Ints, Rows
+from gme_training.data.catalog import Catalog, Ints, Rows
 from gme_training.config import PhaseConfig, SourceShare, TrainingConfig
-from gme_training.shuffle import shuffled, shuffled_all
+from gme_training.data.shuffle import shuffled, shuffled_all
 
 _COMPANIONS_TRIED = 1024
 

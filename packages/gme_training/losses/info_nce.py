@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from gme_training.config import LossConfig
-from gme_training.pairing import Exclusions, Pairing
+from gme_training.losses.pairing import Exclusions, Pairing
 
 TILE = 2**18
 """Pairs of an anchor and a candidate that are looked at together."""

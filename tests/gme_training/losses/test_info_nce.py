@@ -7,10 +7,10 @@ import math
 import pytest
 import torch
 
-from gme_training import loss as losses
 from gme_training.config import LossConfig
-from gme_training.loss import contrast
-from gme_training.pairing import Pairing
+from gme_training.losses import info_nce as losses
+from gme_training.losses.info_nce import contrast
+from gme_training.losses.pairing import Pairing
 
 RANKS = 3
 

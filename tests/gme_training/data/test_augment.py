@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from gme_training.augment import augment
+from gme_training.data.augment import augment
 
 
 def pictures() -> torch.Tensor:

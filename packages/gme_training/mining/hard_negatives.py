@@ -24,8 +24,8 @@ from gme_embedder.embedder import Embedder
 from gme_embedder.index import search
 from gme_embedder.precision import native_precision
 from gme_embedder.store import EmbeddingStore
-from gme_training.catalog import Catalog, Ints
 from gme_training.config import MiningConfig, TeacherConfig
+from gme_training.data.catalog import Catalog, Ints
 
 Vectors = NDArray[np.float32]
 ABOVE_TEACHER = "above the teacher's share"

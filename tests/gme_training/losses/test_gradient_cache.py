@@ -10,7 +10,7 @@ import torch
 from support.gradient_cases import CASES, WHOLE, assert_equal, gradients
 
 from gme_training.config import CacheConfig, LoraConfig
-from gme_training.gradient_cache import cached_gradients
+from gme_training.losses.gradient_cache import cached_gradients
 
 
 @pytest.fixture(scope="module")

@@ -20,9 +20,9 @@ from gme_data.images import Images
 from gme_data.items import Item
 from gme_data.journal import atomic_write, fsync_tree
 from gme_data.progress import Progress
-from gme_training.batches import Batch, BatchPlan
-from gme_training.catalog import Catalog, Ints
-from gme_training.index import load_array, save_arrays
+from gme_training.data.batches import Batch, BatchPlan
+from gme_training.data.catalog import Catalog, Ints
+from gme_training.data.example_index import load_array, save_arrays
 
 Kind = Literal["text", "picture"]
 KINDS: tuple[Kind, ...] = ("text", "picture")

@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 
 from gme_data.parquet import write_table
-from gme_training.catalog import Catalog
-from gme_training.mining import Mined
+from gme_training.data.catalog import Catalog
+from gme_training.mining.hard_negatives import Mined
 
 REPORT, SCORES, PLOT = "mining.json", "negatives.parquet", "similarities.svg"
 _EDGES = np.linspace(-1, 1, 81)

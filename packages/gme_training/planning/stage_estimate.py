@@ -10,12 +10,23 @@ from dataclasses import dataclass
 from gme_embedder.costs import Architecture, architecture_of, tiny_architecture
 from gme_training.config import TrainingConfig
 from gme_training.planning.activations import Numerics
+from gme_training.planning.flops import Work
 from gme_training.planning.limits import Alternative, Largest, alternatives, largest
 from gme_training.planning.memory import Memory
-from gme_training.planning.stage import Site, drawn, hours_of, longest, numerics, shares, tokens, usual, work_of, worst
+from gme_training.planning.stage_load import (
+    Site,
+    drawn,
+    hours_of,
+    longest,
+    numerics,
+    shares,
+    tokens,
+    usual,
+    work_of,
+    worst,
+)
 from gme_training.planning.states import Parameters, count_parameters
 from gme_training.planning.storage import Storage, storage_of
-from gme_training.planning.work import Work
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from support.catalogs import catalog_of
 
 from gme_data.items import Item
-from gme_training.batches import BatchPlan, share_out
+from gme_training.data.batches import BatchPlan, share_out
 from gme_training.config import PhaseConfig, SourceShare
 
 

@@ -18,13 +18,13 @@ from gme_data.images import ImageStore, write_images
 from gme_data.items import Item
 from gme_data.steps import StepContext
 from gme_embedder.frozen import EfficientNetLite0, MiniLM
-from gme_training import teachers
-from gme_training.batches import BatchPlan
-from gme_training.catalog import Catalog
 from gme_training.config import DistillConfig, PhaseConfig, SourceShare, TrainingConfig
-from gme_training.distillation import divergence
+from gme_training.data.batches import BatchPlan
+from gme_training.data.catalog import Catalog
+from gme_training.losses import teachers
+from gme_training.losses.distillation import divergence
+from gme_training.losses.teachers import Teachers, ensure_teachers
 from gme_training.step import train
-from gme_training.teachers import Teachers, ensure_teachers
 
 
 def unit(*shape: int, seed: int) -> torch.Tensor:

@@ -20,8 +20,8 @@ from support.catalogs import Everything, catalog_of
 from gme_data.errors import FoundryError
 from gme_data.examples import SCHEMA, write_examples
 from gme_data.items import Item
-from gme_training.index import FACTS, ROWS, VERSION, ensure_index, write_lookups
-from gme_training.shuffle import shuffled, shuffled_all
+from gme_training.data.example_index import FACTS, ROWS, VERSION, ensure_index, write_lookups
+from gme_training.data.shuffle import shuffled, shuffled_all
 
 
 @given(st.integers(1, 3000), st.integers(0, 2**40))
@@ -124,8 +124,8 @@ OPEN = """
 import sys, time, json, resource
 from pathlib import Path
 began = time.perf_counter()
-from gme_training.batches import BatchPlan
-from gme_training.catalog import Catalog
+from gme_training.data.batches import BatchPlan
+from gme_training.data.catalog import Catalog
 from gme_training.config import PhaseConfig, SourceShare
 def anonymous():
     lines = Path("/proc/self/status").read_text().splitlines()

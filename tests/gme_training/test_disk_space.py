@@ -18,7 +18,7 @@ from gme_embedder.embedder import Embedder
 from gme_training.checkpoint_files import ResumePoint
 from gme_training.checkpoints import POINTER, Checkpoints
 from gme_training.config import TrainingConfig
-from gme_training.room import checkpoint_bytes, require_room, stage_bytes
+from gme_training.disk_space import checkpoint_bytes, require_room, stage_bytes
 from gme_training.step import train
 
 TRAIN = """
@@ -40,7 +40,7 @@ ASK = """
 import sys
 from pathlib import Path
 from gme_data.errors import FoundryError
-from gme_training.room import require_room
+from gme_training.disk_space import require_room
 try:
     require_room(Path(sys.argv[1]), int(sys.argv[2]))
 except FoundryError as error:

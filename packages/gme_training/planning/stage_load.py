@@ -12,9 +12,9 @@ from gme_embedder.costs import Architecture
 from gme_training.config import PhaseConfig, SourceShare, TrainingConfig
 from gme_training.planning.accelerators import Accelerator
 from gme_training.planning.activations import Numerics, graph_bytes
+from gme_training.planning.flops import Work, step_work
 from gme_training.planning.memory import Memory, Step, estimate
 from gme_training.planning.states import Engine
-from gme_training.planning.work import Work, step_work
 from gme_training.planning.workload import Kind, Lengths, kinds_of, longest_lengths, step_of, tokens_of, usual_lengths
 
 _HOUR = 3600

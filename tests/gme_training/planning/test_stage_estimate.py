@@ -32,23 +32,23 @@ from gme_embedder.costs import Architecture, LanguageShape, TowerShape
 from gme_embedder.model import EmbedderModel
 from gme_embedder.precision import has_bfloat16
 from gme_training import engine as engines
-from gme_training import gradient_cache, loss
-from gme_training.batches import Batch
 from gme_training.config import CacheConfig, LoraConfig, PhaseConfig, SourceShare, TrainingConfig
-from gme_training.contrastive import ContrastiveModel, Share, Slots
-from gme_training.frozen import to_half
-from gme_training.lora import add_adapters
-from gme_training.objective import PreparedStep, batch_gradients
+from gme_training.data.batches import Batch
+from gme_training.losses import gradient_cache, info_nce
+from gme_training.losses.objective import PreparedStep, batch_gradients
+from gme_training.model.contrastive import ContrastiveModel, Share, Slots
+from gme_training.model.frozen_weights import to_half
+from gme_training.model.lora import add_adapters
 from gme_training.planning import memory, states
 from gme_training.planning.accelerators import ACCELERATORS, Accelerator, parse_fleet
 from gme_training.planning.activations import MicroBatch, Numerics, graph_bytes
+from gme_training.planning.flops import step_work
 from gme_training.planning.memory import Memory, Step, estimate, kept_graphs
-from gme_training.planning.plan import plan_stage
-from gme_training.planning.stage import Assumptions, Site
+from gme_training.planning.stage_estimate import plan_stage
+from gme_training.planning.stage_load import Assumptions, Site
 from gme_training.planning.states import Engine
-from gme_training.planning.work import step_work
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+CONFIGS = Path(__file__).resolve().parents[3] / "configs"
 MIB = 2**20
 HEAD = 17
 SMALL = Architecture(LanguageShape(1000, 128, 352, 3, 4, 2, 32), TowerShape(2, 64, 256, 4, 14, 128))
@@ -340,7 +340,7 @@ def test_states_against_deepspeeds_own_estimate(ranks: int) -> None:
 
 
 def test_constants_are_those_of_the_code_they_describe() -> None:
-    assert memory.TILE == loss.TILE
+    assert memory.TILE == info_nce.TILE
     assert engines.engine_config(config_of({}))["zero_optimization"]["reduce_bucket_size"] == states.BUCKET
 
 

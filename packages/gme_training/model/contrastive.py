@@ -23,9 +23,9 @@ from gme_embedder.embedder import batches_by_tokens
 from gme_embedder.model import EmbedderModel
 from gme_embedder.picture import MERGE
 from gme_embedder.prepare import Preparer
-from gme_training.augment import augment
-from gme_training.batches import Batch, share_out
-from gme_training.catalog import Catalog
+from gme_training.data.augment import augment
+from gme_training.data.batches import Batch, share_out
+from gme_training.data.catalog import Catalog
 
 _LARGEST_SCALE = 100.0
 _CHARACTERS_A_TOKEN = 4

@@ -11,16 +11,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gme_training.batches import Batch
-from gme_training.catalog import Catalog
 from gme_training.config import DistillConfig, LossConfig, PhaseConfig, TrainingConfig
-from gme_training.contrastive import ContrastiveModel, InputMaker, Share, Slots, lay_out
-from gme_training.distillation import divergence
-from gme_training.gather import gather_rows
-from gme_training.gradient_cache import Gradients, cached_gradients
-from gme_training.loss import LossParts, contrast
-from gme_training.pairing import Pairing
-from gme_training.teachers import Teachers
+from gme_training.data.batches import Batch
+from gme_training.data.catalog import Catalog
+from gme_training.losses.distillation import divergence
+from gme_training.losses.gather import gather_rows
+from gme_training.losses.gradient_cache import Gradients, cached_gradients
+from gme_training.losses.info_nce import LossParts, contrast
+from gme_training.losses.pairing import Pairing
+from gme_training.losses.teachers import Teachers
+from gme_training.model.contrastive import ContrastiveModel, InputMaker, Share, Slots, lay_out
 
 
 @dataclass(frozen=True, slots=True)

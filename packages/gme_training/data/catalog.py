@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from gme_data.examples import Example
 from gme_data.items import Item
-from gme_training.index import ROWS, Stratum, load_array, read_facts
+from gme_training.data.example_index import ROWS, Stratum, load_array, read_facts
 
 Ints = NDArray[np.int64]
 

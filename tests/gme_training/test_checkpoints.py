@@ -15,10 +15,10 @@ from gme_training.checkpoint_files import MANIFEST, ResumePoint, read_manifest, 
 from gme_training.checkpoints import POINTER, Checkpoints
 from gme_training.config import TrainingConfig
 from gme_training.curves import read_curve
-from gme_training.follow import Follower, Watch
-from gme_training.index import FACTS
+from gme_training.data.example_index import FACTS
 from gme_training.job import Job, read_job
 from gme_training.launch import error_file, run_ranks
+from gme_training.stage_progress import Follower, Watch
 
 OLDER, NEWER = ResumePoint(1, 3), ResumePoint(1, 6)
 
@@ -196,7 +196,7 @@ def test_what_a_rank_left_and_is_damaged_gives_way_to_its_last_words(
 @pytest.mark.parametrize("damaged", [b"[]", b"{}", b"\xff", b'{"version": 1, "shards": [[1]], "strata": []}'])
 def test_a_damaged_index_is_built_again(world: dict[str, Path], tmp_path: Path, damaged: bytes) -> None:
     from gme_data.images import ImageStore
-    from gme_training.index import ensure_index, read_facts
+    from gme_training.data.example_index import ensure_index, read_facts
 
     images = ImageStore([world["corpus"] / "images"])
     ensure_index([world["synthetic"] / "train"], tmp_path / "index", images)
