@@ -119,8 +119,8 @@ def mine(config: MiningConfig, inputs: Mapping[str, Path], context: StepContext)
         context: Where to write; vectors are in a hidden folder until it is published, so a kill costs a shard of them.
     """
     from gme_embedder.embedder import Embedder
-    from gme_embedder.precision import native_precision
-    from gme_embedder.store import EmbeddingStore
+    from gme_embedder.modeling.precision import native_precision
+    from gme_embedder.vectors.store import EmbeddingStore
     from gme_training.mining import Miner, with_negatives
     from gme_training.mining_report import write_report
 
