@@ -30,9 +30,9 @@ from timing import interleaved_minimum
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2Model
 
 from gme_data.environment import settle
-from gme_embedder.batch import pack
 from gme_embedder.embedder import Embedder, batches_by_tokens
-from gme_embedder.prompt import END, prompt
+from gme_embedder.processing.batch import pack
+from gme_embedder.processing.prompt import END, prompt
 
 ROUNDS = 3
 TOLERANCE = 1e-5

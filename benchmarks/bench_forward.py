@@ -19,7 +19,7 @@ from torch.nn import functional
 from gme_data.environment import settle
 from gme_embedder.config import ModelConfig
 from gme_embedder.embedder import Embedder
-from gme_embedder.picture import patchify
+from gme_embedder.processing.picture import patchify
 
 WORDS = ("river", "capital", "flag", "country", "red", "blue", "mountain", "people", "economy", "border", "island")
 REPEATS = 5

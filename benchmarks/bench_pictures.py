@@ -24,7 +24,7 @@ from stock import Stock, random_embedder
 from timing import interleaved_minimum
 
 from gme_data.environment import settle
-from gme_embedder.picture import patchify, resized, target_sizes
+from gme_embedder.processing.picture import patchify, resized, target_sizes
 
 ROUNDS = 3
 TOLERANCE = 1e-5

@@ -26,8 +26,8 @@ import torch
 from numpy.typing import NDArray
 from timing import interleaved_minimum
 
-from gme_embedder.approximate import build_index
-from gme_embedder.index import search_shards
+from gme_embedder.vectors.approximate import build_index
+from gme_embedder.vectors.exact import search_shards
 
 ROUNDS = 3
 QUERIES = 1000

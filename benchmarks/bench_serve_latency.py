@@ -31,11 +31,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from gme_embedder.bulk import embed_corpus
 from gme_embedder.config import ModelConfig
-from gme_embedder.corpus_rows import identify_corpus, open_corpus
+from gme_embedder.corpus.bulk import embed_corpus
+from gme_embedder.corpus.job import Job, identify_model
+from gme_embedder.corpus.rows import identify_corpus, open_corpus
 from gme_embedder.embedder import Embedder
-from gme_embedder.job import Job, identify_model
 
 TEXT = "Santiago is the capital of Chile, at the foot of the Andes."
 KINDS = ("text", "picture", "search")

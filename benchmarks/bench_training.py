@@ -51,9 +51,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gme_data.environment import settle
-from gme_embedder.batch import pack
 from gme_embedder.embedder import Embedder, batches_by_tokens
-from gme_embedder.prompt import PAD, prompt
+from gme_embedder.processing.batch import pack
+from gme_embedder.processing.prompt import PAD, prompt
 from gme_training.config import LossConfig
 from gme_training.losses.gradient_cache import cached_gradients
 from gme_training.losses.info_nce import contrast

@@ -29,13 +29,13 @@ import torch
 from numpy.typing import NDArray
 
 from gme_data.environment import settle
-from gme_embedder.bulk import embed_corpus
 from gme_embedder.config import ModelConfig
-from gme_embedder.corpus_rows import identify_corpus, open_corpus
+from gme_embedder.corpus.bulk import embed_corpus
+from gme_embedder.corpus.job import Job, identify_model
+from gme_embedder.corpus.rows import identify_corpus, open_corpus
+from gme_embedder.corpus.update import update_corpus
+from gme_embedder.corpus.vector_folder import open_index
 from gme_embedder.embedder import Embedder
-from gme_embedder.folder import open_index
-from gme_embedder.job import Job, identify_model
-from gme_embedder.update import update_corpus
 
 WORDS = ("river", "capital", "flag", "country", "red", "blue", "mountain", "people", "economy", "border", "island")
 TOLERANCE = 1e-5

@@ -24,7 +24,7 @@ from flows.config import load_pipeline
 from gme_data import file_digests, manifest
 from gme_data.manifest import NAME, require
 from gme_data.structured import load_json
-from gme_embedder.layout import NO_LIMIT
+from gme_embedder.model_files.file_names import NO_LIMIT
 
 ROUNDS = 5
 

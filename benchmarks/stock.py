@@ -21,12 +21,12 @@ from torch.nn import functional
 from transformers import Qwen2VLConfig, Qwen2VLModel
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-from gme_embedder import smollm
 from gme_embedder.checkpoint import Settings, with_inputs
 from gme_embedder.embedder import Embedder
-from gme_embedder.picture import smart_resize
-from gme_embedder.prompt import PAD, VISION_TOKENS, prompt
-from gme_embedder.rotary import rotate
+from gme_embedder.modeling import smollm
+from gme_embedder.modeling.rotary import rotate
+from gme_embedder.processing.picture import smart_resize
+from gme_embedder.processing.prompt import PAD, VISION_TOKENS, prompt
 
 BATCH = 32
 CELL = 28

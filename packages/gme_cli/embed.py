@@ -66,12 +66,12 @@ def embed(
     """
     from gme_data.images import ImageStore
     from gme_data.tables import count_by_suffix
-    from gme_embedder.bulk import embed_corpus
-    from gme_embedder.corpus_rows import identify_corpus, open_corpus
+    from gme_embedder.corpus.bulk import embed_corpus
+    from gme_embedder.corpus.job import JOB, Job, identify_model, read_job
+    from gme_embedder.corpus.rows import identify_corpus, open_corpus
+    from gme_embedder.corpus.update import update_corpus
     from gme_embedder.embedder import Embedder
-    from gme_embedder.job import JOB, Job, identify_model, read_job
-    from gme_embedder.locate import locate
-    from gme_embedder.update import update_corpus
+    from gme_embedder.model_files.locate import locate
 
     if shard_rows is not None and shard_rows < 1:
         raise FoundryError(f"--shard-rows {shard_rows}: expected 1 or more.")

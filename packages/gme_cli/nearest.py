@@ -15,7 +15,7 @@ from gme_data.errors import FoundryError
 if TYPE_CHECKING:
     import numpy as np
 
-    from gme_embedder.folder import Shard
+    from gme_embedder.corpus.vector_folder import Shard
 
 _COMMON = Common()
 _SAMPLE = 200
@@ -51,8 +51,8 @@ def nearest(
         raise FoundryError(f"-k {k}: expected 1 or more.")
     if output.is_dir() or any(parent.is_file() for parent in output.parents):
         raise FoundryError(f"--output {output}: expected a file in a folder.", hint="Such as hits.parquet.")
-    from gme_embedder.folder import open_index
-    from gme_embedder.job import require_comparable
+    from gme_embedder.corpus.job import require_comparable
+    from gme_embedder.corpus.vector_folder import open_index
 
     notes = require_comparable(queries, corpus)
     asking, searched = open_index(queries).shards, open_index(corpus).shards
@@ -79,8 +79,8 @@ def _search(
     """Scores and rows [q, k], and the recall of an index."""
     import numpy as np
 
-    from gme_embedder.approximate import build_index
-    from gme_embedder.index import search_shards
+    from gme_embedder.vectors.approximate import build_index
+    from gme_embedder.vectors.exact import search_shards
 
     for shard in asking:
         shard.require_finite()

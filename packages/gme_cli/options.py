@@ -114,7 +114,7 @@ def tell_inputs(folder: Path | str, inputs: Inputs | None) -> None:
     Raises:
         FoundryError: See `family.require_gme`, before anything slow is imported.
     """
-    from gme_embedder.family import require_gme
-    from gme_embedder.locate import locate
+    from gme_embedder.model_files.family import require_gme
+    from gme_embedder.model_files.locate import locate
 
     sys.stderr.write(f"{folder}: inputs are made as GME's ({require_gme(locate(folder), inputs)}).\n")

@@ -173,7 +173,7 @@ def _rank(
     top: int,
     captions: Mapping[str, str],
 ) -> list[Hit]:
-    from gme_embedder.index import search as exact_search
+    from gme_embedder.vectors.exact import search as exact_search
 
     given = {side: value for side, value in query.items() if value is not None}
     vector = embedder.encode([given], instruction=task.card.instruction)
@@ -188,7 +188,7 @@ def _rank(
 def _encode_pool(embedder: Embedder, digest: str, task: RetrievalTask, images: Images, workspace: Path) -> np.ndarray:
     """Vectors of the pool [n, d], computed once for each model."""
     from gme_data.digests import sha256_json
-    from gme_embedder.store import EmbeddingStore
+    from gme_embedder.vectors.store import EmbeddingStore
 
     items = [document.item for document in task.corpus]
     return EmbeddingStore(workspace / "runs" / "embeddings").encode(

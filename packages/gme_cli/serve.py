@@ -78,7 +78,7 @@ def serve(
     _, folder = find_model(model, common)
     served = name or (Path(model).resolve().name if Path(model).is_dir() else model)
     if corpus:
-        from gme_embedder.job import read_job
+        from gme_embedder.corpus.job import read_job
 
         read_job(corpus)  # before the slow imports: what is no folder of vectors is known at once
     from gme_serve.gate import Host, parse_hosts
@@ -91,9 +91,9 @@ def serve(
         return
     opened = bind(host, port)  # before the slow imports: a port in use is known at once
     tell_inputs(folder, inputs)
+    from gme_embedder.corpus.job import identify_model, precision_notes
     from gme_embedder.embedder import Embedder
-    from gme_embedder.job import identify_model, precision_notes
-    from gme_embedder.locate import locate
+    from gme_embedder.model_files.locate import locate
     from gme_serve.app import create_app
     from gme_serve.live import CorpusPlace, LiveCorpus
     from gme_serve.service import Service

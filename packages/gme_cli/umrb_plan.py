@@ -94,7 +94,7 @@ def _kept(config: SuiteConfig, model: str) -> dict[str, tuple[int, int]]:
     """Contents in the store that a model folder made with the default options of `gme umrb run`."""
     if not (Path(model).is_dir() and (config.output / "vectors").is_dir()):
         return {}
-    from gme_embedder.identity import model_digest
+    from gme_embedder.model_files.identity import model_digest
     from umrb.models import Options, encoder_digest
     from umrb.suite import kept_contents
 

@@ -6,7 +6,7 @@ import ast
 import hashlib
 import importlib.util
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
@@ -110,13 +110,25 @@ def _data_files(module: str) -> list[list[str]]:
 @cache
 def _imports_of(module: str) -> frozenset[str]:
     found: set[str] = {module.rpartition(".")[0]} - {""}
-    for node in ast.walk(ast.parse(_source_of(module)[0])):
+    for node in _nodes_that_run(ast.parse(_source_of(module)[0])):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
             found.add(node.module)
             found.update(f"{node.module}.{alias.name}" for alias in node.names)
     return frozenset(name for name in found if name.partition(".")[0] in FIRST_PARTY and _is_module(name))
+
+
+def _nodes_that_run(tree: ast.AST) -> Iterator[ast.AST]:
+    """All nodes below `tree`, but for what stands under ``if TYPE_CHECKING``: it is never executed."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            for other in node.orelse:
+                yield other
+                yield from _nodes_that_run(other)
+            continue
+        yield node
+        yield from _nodes_that_run(node)
 
 
 @cache

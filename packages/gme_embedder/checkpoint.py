@@ -19,13 +19,13 @@ from transformers import PreTrainedTokenizerFast
 from gme_data.errors import FoundryError
 from gme_data.settings import Frozen, parse_config
 from gme_data.structured import read_json
-from gme_embedder.adapter import fold_in
-from gme_embedder.backbone import Backbone, backbone_class, read_backbone
 from gme_embedder.config import RELEASED, EmbeddingDtype, InputConfig
-from gme_embedder.family import Inputs, require_gme
-from gme_embedder.layout import CONFIG, INDEX, PROCESSOR, SETTINGS, TOKENIZER, WEIGHTS
-from gme_embedder.model_folder import ModelFolder
-from gme_embedder.prompt import END, VISION_TOKENS
+from gme_embedder.model_files.family import Inputs, require_gme
+from gme_embedder.model_files.file_names import CONFIG, INDEX, PROCESSOR, SETTINGS, TOKENIZER, WEIGHTS
+from gme_embedder.model_files.model_folder import ModelFolder
+from gme_embedder.modeling.adapter import fold_in
+from gme_embedder.modeling.backbone import Backbone, backbone_class, read_backbone
+from gme_embedder.processing.prompt import END, VISION_TOKENS
 
 _TABLE = "language_model.embed_tokens.weight"
 _UNUSED = "lm_head."

@@ -20,21 +20,21 @@ from tokenizers import Tokenizer
 from gme_data.errors import FoundryError, did_you_mean
 from gme_data.images import Images
 from gme_data.progress import Progress
-from gme_embedder.ahead import ahead
-from gme_embedder.backbone import Backbone, choose_kernel, to_precision
-from gme_embedder.batch import PreparedBatch, TokenisedItem, pack, shared_prefix
 from gme_embedder.checkpoint import Settings, load_model, save_model, with_inputs
 from gme_embedder.config import ModelConfig
-from gme_embedder.containers import Items, is_single, items_of, length_of
-from gme_embedder.family import Inputs
-from gme_embedder.layout import SETTINGS
-from gme_embedder.locate import locate
-from gme_embedder.model import EmbedderModel, Prefixes
-from gme_embedder.model_folder import ModelFolder
-from gme_embedder.prepare import OnError, Planned, Preparer, raise_error
-from gme_embedder.sources import EmbedderInput
+from gme_embedder.model_files.family import Inputs
+from gme_embedder.model_files.file_names import SETTINGS
+from gme_embedder.model_files.locate import locate
+from gme_embedder.model_files.model_folder import ModelFolder
+from gme_embedder.modeling.backbone import Backbone, choose_kernel, to_precision
+from gme_embedder.modeling.model import EmbedderModel, Prefixes
+from gme_embedder.modeling.tiny import build_tiny
+from gme_embedder.processing.ahead import ahead
+from gme_embedder.processing.batch import PreparedBatch, TokenisedItem, pack, shared_prefix
+from gme_embedder.processing.containers import Items, is_single, items_of, length_of
+from gme_embedder.processing.prepare import OnError, Planned, Preparer, raise_error
+from gme_embedder.processing.sources import EmbedderInput
 from gme_embedder.starter.weights import apply_starter
-from gme_embedder.tiny import build_tiny
 
 BATCH_TOKENS, _BATCH_TOKENS_FP32_CPU, _BATCH_TOKENS_GPU = 4096, 1024, 16384
 """Tokens computed at once. In float32 on a CPU, what they are multiplied into should stay in its caches."""

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from gme_embedder.config import InputConfig
 from gme_embedder.embedder import Embedder
-from gme_embedder.layout import CONFIG
-from gme_embedder.prompt import SUFFIX, head
+from gme_embedder.model_files.file_names import CONFIG
+from gme_embedder.processing.prompt import SUFFIX, head
 from gme_embedder.staging import check_precision, compare, probes, staged, update_json, write_json
 
 _TOKENIZER_CONFIG = "tokenizer_config.json"

@@ -14,12 +14,12 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from gme_data.errors import FoundryError
-from gme_embedder.backbone import Backbone
 from gme_embedder.checkpoint import load_model, save_model
 from gme_embedder.embedder import Embedder
-from gme_embedder.layout import ADAPTER_CONFIG, ADAPTER_WEIGHTS, SETTINGS
-from gme_embedder.locate import locate
-from gme_embedder.model_folder import ModelFolder
+from gme_embedder.model_files.file_names import ADAPTER_CONFIG, ADAPTER_WEIGHTS, SETTINGS
+from gme_embedder.model_files.locate import locate
+from gme_embedder.model_files.model_folder import ModelFolder
+from gme_embedder.modeling.backbone import Backbone
 from gme_embedder.staging import check_precision, compare, probes, staged, write_json
 
 _BASE = "base"

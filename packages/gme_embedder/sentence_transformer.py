@@ -21,17 +21,17 @@ from torch import Tensor
 from transformers import AutoProcessor, AutoTokenizer, BatchFeature, PreTrainedConfig, ProcessorMixin
 
 from gme_data.errors import FoundryError
-from gme_embedder.batch import TokenisedItem
 from gme_embedder.checkpoint import Settings, read_settings, with_inputs
 from gme_embedder.config import PictureConfig
-from gme_embedder.containers import several
-from gme_embedder.family import require_gme
-from gme_embedder.layout import SETTINGS, TOKENIZER
-from gme_embedder.locate import locate
-from gme_embedder.model_folder import ModelFolder
-from gme_embedder.picture import MERGE
-from gme_embedder.prepare import Preparer
-from gme_embedder.prompt import PAD
+from gme_embedder.model_files.family import require_gme
+from gme_embedder.model_files.file_names import SETTINGS, TOKENIZER
+from gme_embedder.model_files.locate import locate
+from gme_embedder.model_files.model_folder import ModelFolder
+from gme_embedder.processing.batch import TokenisedItem
+from gme_embedder.processing.containers import several
+from gme_embedder.processing.picture import MERGE
+from gme_embedder.processing.prepare import Preparer
+from gme_embedder.processing.prompt import PAD
 
 _FRAMES = 2
 """The towers' patches span two frames; a still picture fills both."""

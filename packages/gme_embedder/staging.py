@@ -22,7 +22,7 @@ from PIL import Image
 from gme_data.errors import FoundryError
 from gme_data.structured import read_json
 from gme_embedder.embedder import Embedder
-from gme_embedder.layout import NO_LIMIT
+from gme_embedder.model_files.file_names import NO_LIMIT
 
 COSINE = 0.9999
 """Lowest similarity of a vector and the same one of the written folder."""

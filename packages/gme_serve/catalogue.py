@@ -26,8 +26,8 @@ from gme_data.errors import FoundryError
 from gme_data.file_digests import file_version
 from gme_data.images import Images
 from gme_data.tables import Row, RowError, TableFile
-from gme_embedder.corpus_rows import CONTENT, file_names, open_corpus, read_id
-from gme_embedder.folder import SkippedRow
+from gme_embedder.corpus.rows import CONTENT, file_names, open_corpus, read_id
+from gme_embedder.corpus.vector_folder import SkippedRow
 
 _CACHED_CHUNKS = 32
 _ROW_GROUP_ROWS = 1024

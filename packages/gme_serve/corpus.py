@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from gme_data.errors import FoundryError
 from gme_data.images import ImageStore, decode_rgb
+from gme_embedder.corpus.job import Job, ModelIdentity, model_changes
+from gme_embedder.corpus.vector_folder import Vectors, open_index, read_ids, read_skipped, shard_count, shards_folder
 from gme_embedder.embedder import Embedder
-from gme_embedder.folder import Vectors, open_index, read_ids, read_skipped, shard_count, shards_folder
-from gme_embedder.index import search_shards
-from gme_embedder.job import Job, ModelIdentity, model_changes
+from gme_embedder.vectors.exact import search_shards
 from gme_serve.catalogue import Catalogue
 
 _SNIPPET = 400

@@ -19,8 +19,8 @@ from typing import Any, Self
 from gme_data.errors import FoundryError
 from gme_data.file_digests import FileVersion, file_version
 from gme_data.progress import tell
+from gme_embedder.corpus.job import JOB, ModelIdentity, read_job
 from gme_embedder.embedder import Embedder
-from gme_embedder.job import JOB, ModelIdentity, read_job
 from gme_serve.corpus import Corpus, require_model
 from gme_serve.service import Service
 

@@ -19,7 +19,7 @@ from tokenizers import Tokenizer
 
 from gme_data.errors import FoundryError
 from gme_data.images import open_image
-from gme_embedder.prepare import Preparer
+from gme_embedder.processing.prepare import Preparer
 from gme_serve.config import Limits
 from gme_serve.errors import ApiError
 

@@ -15,9 +15,9 @@ from transformers.utils import is_flash_attn_2_available
 
 from gme_data.events import append_event
 from gme_data.images import ImageStore
-from gme_embedder.ahead import ahead
 from gme_embedder.embedder import Embedder
-from gme_embedder.precision import has_bfloat16
+from gme_embedder.modeling.precision import has_bfloat16
+from gme_embedder.processing.ahead import ahead
 from gme_training import engine as engines
 from gme_training.checkpoint_files import ResumePoint
 from gme_training.checkpoints import Checkpoints

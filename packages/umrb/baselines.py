@@ -18,7 +18,7 @@ from gme_data.items import Item
 from gme_data.steps import StepContext
 from gme_data.tasks import TaskCard
 from gme_embedder.config import ModelConfig
-from gme_embedder.precision import native_precision
+from gme_embedder.modeling.precision import native_precision
 from umrb.chance import ChanceSystem
 from umrb.config import BaselineConfig
 from umrb.heads import SINGLE_MODALITY_TYPES, trained_heads

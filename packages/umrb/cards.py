@@ -17,7 +17,7 @@ from PIL import Image
 from gme_data.images import Images
 from gme_data.items import Item, modalities_of
 from gme_data.structured import read_json
-from gme_embedder.npy import open_npy
+from gme_embedder.vectors.npy import open_npy
 
 EXAMPLES = "examples"
 """Folder of both, beside the results."""

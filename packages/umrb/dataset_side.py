@@ -26,7 +26,7 @@ from gme_data.images import decode_rgb, open_image
 from gme_data.items import Item
 from gme_data.journal import atomic_write
 from gme_data.locks import taken
-from gme_embedder.npy import open_npy
+from gme_embedder.vectors.npy import open_npy
 from umrb.sides import DIGEST, Digests, Row_co, View, Window, as_digests, as_given, blocks, digest
 from umrb.video import frames_of
 

@@ -55,7 +55,7 @@ def run_evaluation(config: EvaluationConfig, inputs: Mapping[str, Path], context
 
 def _trained(config: EvaluationConfig, model: Path) -> Encoder:
     from gme_embedder.embedder import Embedder
-    from gme_embedder.precision import native_precision
+    from gme_embedder.modeling.precision import native_precision
 
     dtype = native_precision(config.dtype, config.device)
     embedder = Embedder.load(model, device=config.device, dtype=dtype)

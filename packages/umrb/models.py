@@ -99,7 +99,7 @@ def score_mteb_model(model: EncoderProtocol, vectors: Path) -> Model:
 
 def _ours(source: str, name: str, store: VectorStore, options: Options) -> Model:
     from gme_embedder.embedder import Embedder
-    from gme_embedder.locate import hub_commit
+    from gme_embedder.model_files.locate import hub_commit
 
     embedder = Embedder.load(source, _device(options.device), options.dtype, **dict(options.inputs))
     digest = embedder.source.digest

@@ -24,7 +24,7 @@ def describe(embedder: Embedder, name: str, revision: str, variant: Mapping[str,
     Args:
         embedder: The model as it computes.
         name: ``owner/model``.
-        revision: Digest of the weights and settings on disk, see `gme_embedder.identity.model_digest`.
+        revision: Digest of the weights and settings on disk, see `gme_embedder.model_files.identity.model_digest`.
         variant: What was changed since: precision, input settings, instructions.
 
     Raises:

@@ -20,7 +20,7 @@ from gme_data.images import Images
 from gme_data.items import Item, modalities_of
 from gme_data.progress import Progress
 from gme_data.tasks import Document, Query, TaskCard
-from gme_embedder.index import search_shards
+from gme_embedder.vectors.exact import search_shards
 from umrb.metrics import Floats, Ints, per_query
 from umrb.sides import Digests, Side, View, as_given, blocks
 from umrb.tasks import NumberedTask

@@ -9,7 +9,7 @@ import pytest
 
 from gme_embedder.config import ModelConfig
 from gme_embedder.embedder import Embedder
-from gme_embedder.prepare import Preparer
+from gme_embedder.processing.prepare import Preparer
 
 # The import mode of the suite puts no test folder on the path.
 sys.path.insert(0, str(Path(__file__).parents[1] / "gme_serve"))

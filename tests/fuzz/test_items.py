@@ -18,9 +18,9 @@ from PIL import Image
 
 from gme_data.errors import FoundryError
 from gme_data.items import Item
-from gme_embedder.batch import TokenisedItem
-from gme_embedder.containers import is_single, items_of
-from gme_embedder.prepare import Preparer
+from gme_embedder.processing.batch import TokenisedItem
+from gme_embedder.processing.containers import is_single, items_of
+from gme_embedder.processing.prepare import Preparer
 
 
 def png(colour: str) -> bytes:

@@ -18,17 +18,17 @@ from gme_data.events import append_event, read_events
 from gme_data.journal import Journal
 from gme_data.manifest import NAME, Manifest, content_digest, damage, list_files, read_manifest, write_manifest
 from gme_data.scores import SystemScores, TaskScore, read_systems, write_systems
-from gme_embedder.adapter_config import base_folder, read_adapter
-from gme_embedder.bulk import embed_corpus
 from gme_embedder.config import ModelConfig
-from gme_embedder.corpus_rows import identify_corpus, open_corpus
+from gme_embedder.corpus.bulk import embed_corpus
+from gme_embedder.corpus.job import Job, identify_model
+from gme_embedder.corpus.rows import identify_corpus, open_corpus
+from gme_embedder.corpus.vector_folder import open_vectors
 from gme_embedder.costs import architecture_of
 from gme_embedder.embedder import Embedder
-from gme_embedder.family import read_family
-from gme_embedder.folder import open_vectors
-from gme_embedder.job import Job, identify_model
-from gme_embedder.locate import locate
-from gme_embedder.model_folder import ModelFolder
+from gme_embedder.model_files.adapter_config import base_folder, read_adapter
+from gme_embedder.model_files.family import read_family
+from gme_embedder.model_files.locate import locate
+from gme_embedder.model_files.model_folder import ModelFolder
 from gme_training.checkpoint_files import MANIFEST, ResumePoint
 from gme_training.checkpoint_files import read_manifest as read_checkpoint
 from gme_training.checkpoint_files import write_manifest as write_checkpoint

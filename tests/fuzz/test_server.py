@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from serving import ConstantEncoder, data_uri, png
 from starlette.testclient import TestClient
 
-from gme_embedder.prepare import Preparer
+from gme_embedder.processing.prepare import Preparer
 from gme_serve.app import create_app
 from gme_serve.config import Batching, Limits
 from gme_serve.service import Service

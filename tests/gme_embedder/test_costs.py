@@ -13,7 +13,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import Qwen2VLModel
 
 from gme_data.errors import FoundryError
-from gme_embedder.batch import TokenisedItem, pack
 from gme_embedder.config import RELEASED, ModelConfig, TowerConfig
 from gme_embedder.costs import (
     PUBLISHED,
@@ -26,8 +25,9 @@ from gme_embedder.costs import (
     load_of,
     tiny_architecture,
 )
-from gme_embedder.model import EmbedderModel
-from gme_embedder.tiny import build_tiny
+from gme_embedder.modeling.model import EmbedderModel
+from gme_embedder.modeling.tiny import build_tiny
+from gme_embedder.processing.batch import TokenisedItem, pack
 
 
 def counted(model: Qwen2VLModel) -> tuple[int, int, int]:

@@ -11,10 +11,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from gme_data.errors import FoundryError
-from gme_embedder import model
-from gme_embedder.batch import pack
 from gme_embedder.config import RELEASED, ModelConfig
 from gme_embedder.embedder import Embedder, batches_by_tokens
+from gme_embedder.modeling import model
+from gme_embedder.processing.batch import pack
 
 
 @pytest.fixture

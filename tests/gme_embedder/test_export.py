@@ -15,14 +15,15 @@ from support.random_qwen import random_qwen
 from transformers import AutoModel
 
 from gme_data.errors import FoundryError
-from gme_embedder import smollm, staging
+from gme_embedder import staging
 from gme_embedder.checkpoint import Settings, with_inputs
 from gme_embedder.config import ModelConfig
 from gme_embedder.embedder import Embedder
 from gme_embedder.export import export_sentence_transformer
 from gme_embedder.export_adapter import export_adapter
-from gme_embedder.prompt import VISION_TOKENS
-from gme_embedder.tiny import build_tiny
+from gme_embedder.modeling import smollm
+from gme_embedder.modeling.tiny import build_tiny
+from gme_embedder.processing.prompt import VISION_TOKENS
 
 sentence_transformers = pytest.importorskip("sentence_transformers")
 TOLERANCE = 2e-6

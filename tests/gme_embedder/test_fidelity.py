@@ -8,10 +8,10 @@ from support.random_qwen import random_qwen
 from support.released import Released
 from transformers import PreTrainedTokenizerFast
 
-from gme_embedder import smollm
 from gme_embedder.checkpoint import Settings, with_inputs
 from gme_embedder.embedder import Embedder
-from gme_embedder.prompt import END, VISION_TOKENS
+from gme_embedder.modeling import smollm
+from gme_embedder.processing.prompt import END, VISION_TOKENS
 
 TOLERANCE = 1e-5
 SIZES = [

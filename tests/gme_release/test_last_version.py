@@ -20,7 +20,7 @@ from released_miniature import make_checkout
 from gme_cli.main import run
 from gme_data.manifest import damage, read_manifest
 from gme_embedder.embedder import Embedder
-from gme_embedder.locate import locate
+from gme_embedder.model_files.locate import locate
 from gme_release.champion import resolve
 from gme_release.config import ReleaseConfig
 from gme_release.registration import register

@@ -12,11 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from gme_embedder.bulk import embed_corpus
 from gme_embedder.config import ModelConfig
-from gme_embedder.corpus_rows import identify_corpus, open_corpus
+from gme_embedder.corpus.bulk import embed_corpus
+from gme_embedder.corpus.job import Job, identify_model
+from gme_embedder.corpus.rows import identify_corpus, open_corpus
 from gme_embedder.embedder import Embedder
-from gme_embedder.job import Job, identify_model
 from gme_serve.app import create_app
 from gme_serve.config import Batching, Limits
 from gme_serve.service import Service

@@ -22,7 +22,7 @@ import uvicorn
 from fastapi import FastAPI
 from PIL import Image, ImageDraw
 
-from gme_embedder.prepare import Preparer
+from gme_embedder.processing.prepare import Preparer
 from gme_serve.server import address, bind
 
 KEY = "a-key-for-tests"

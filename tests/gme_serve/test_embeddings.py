@@ -14,7 +14,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from serving import data_uri, error_of, png
 
-from gme_embedder.folder import open_index
+from gme_embedder.corpus.vector_folder import open_index
 
 pytestmark = pytest.mark.xdist_group("serve")
 

@@ -25,11 +25,11 @@ from serving import client_of, in_thread, png, until
 
 import gme_serve.catalogue as catalogue_module
 import gme_serve.live as live_module
-from gme_embedder.corpus_rows import identify_corpus, open_corpus
+from gme_embedder.corpus.job import Job, identify_model, read_job
+from gme_embedder.corpus.rows import identify_corpus, open_corpus
+from gme_embedder.corpus.update import update_corpus
+from gme_embedder.corpus.vector_folder import open_index
 from gme_embedder.embedder import Embedder
-from gme_embedder.folder import open_index
-from gme_embedder.job import Job, identify_model, read_job
-from gme_embedder.update import update_corpus
 from gme_serve.app import create_app
 from gme_serve.config import Batching, Limits
 from gme_serve.live import CorpusPlace, LiveCorpus

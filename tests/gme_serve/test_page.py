@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import pytest
 from serving import KEY, TEXTS, in_thread, png
 
+from gme_embedder.corpus.job import identify_model
 from gme_embedder.embedder import Embedder
-from gme_embedder.job import identify_model
 from gme_serve.app import create_app
 from gme_serve.config import Batching, Limits
 from gme_serve.live import CorpusPlace, LiveCorpus

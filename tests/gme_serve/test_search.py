@@ -17,11 +17,11 @@ from support.old_vectors import forget_digests
 from gme_cli.main import run
 from gme_data.errors import FoundryError
 from gme_data.images import ImageRecord, ImageStore, write_images
-from gme_embedder.bulk import embed_corpus
-from gme_embedder.corpus_rows import identify_corpus, open_corpus
+from gme_embedder.corpus.bulk import embed_corpus
+from gme_embedder.corpus.job import Job, identify_model, read_job
+from gme_embedder.corpus.rows import identify_corpus, open_corpus
+from gme_embedder.corpus.vector_folder import open_vectors
 from gme_embedder.embedder import Embedder
-from gme_embedder.folder import open_vectors
-from gme_embedder.job import Job, identify_model, read_job
 from gme_serve.corpus import Corpus, require_model
 
 pytestmark = pytest.mark.xdist_group("serve")

@@ -22,7 +22,7 @@ from gme_data.images import ImageStore
 from gme_data.items import Item
 from gme_embedder.config import ModelConfig, TowerConfig
 from gme_embedder.embedder import Embedder
-from gme_embedder.prepare import Preparer
+from gme_embedder.processing.prepare import Preparer
 from gme_training.config import (
     CacheConfig,
     DistillConfig,

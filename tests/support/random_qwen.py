@@ -6,7 +6,7 @@ import torch
 from tokenizers import Tokenizer
 from transformers import Qwen2VLConfig, Qwen2VLModel
 
-from gme_embedder.prompt import PAD
+from gme_embedder.processing.prompt import PAD
 
 
 def random_qwen(tokenizer: Tokenizer, seed: int) -> Qwen2VLModel:

@@ -12,7 +12,7 @@ from numbered import number_task
 from gme_data.errors import FoundryError
 from gme_data.items import Item
 from gme_data.tasks import Document, Query, RetrievalTask, TaskCard
-from gme_embedder.index import search
+from gme_embedder.vectors.exact import search
 from umrb import metrics
 from umrb.metrics import (
     METRICS,

@@ -30,7 +30,7 @@ from gme_data.items import TASK_TYPES, Item
 from gme_data.tasks import RetrievalTask, load_task
 from gme_embedder.config import ModelConfig
 from gme_embedder.embedder import Embedder
-from gme_embedder.identity import model_digest
+from gme_embedder.model_files.identity import model_digest
 from umrb import mteb_model
 from umrb.mteb_model import MtebEmbedder, items_of
 from umrb.systems import DenseSystem, Encoder

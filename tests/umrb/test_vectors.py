@@ -11,7 +11,7 @@ import pytest
 
 from gme_data.errors import FoundryError, explain_os_error
 from gme_data.items import Item
-from gme_embedder import npy
+from gme_embedder.vectors import npy
 from umrb import vectors
 from umrb.sides import as_digests, digest
 from umrb.vectors import VectorStore

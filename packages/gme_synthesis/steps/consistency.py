@@ -74,7 +74,7 @@ def lead_back(
     """Whether row ``own[i]`` of `vectors` is among the `top_k` nearest to ``questions[i]``, for each of them."""
     if not questions:
         return []
-    from gme_embedder.index import search  # torch, which who reads a config alone does not need
+    from gme_embedder.vectors.exact import search  # torch, which who reads a config alone does not need
 
     _, rows = search(encode(questions), vectors, min(top_k, len(vectors)))
     return [bool(hit) for hit in (rows == np.asarray(own)[:, None]).any(axis=1)]

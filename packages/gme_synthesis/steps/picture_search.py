@@ -45,7 +45,7 @@ class PictureBank:
         if not names or not self._ids:
             return [[] for _ in names]
         distinct = sorted(set(names))
-        from gme_embedder.index import search  # torch, which who reads a config alone does not need
+        from gme_embedder.vectors.exact import search  # torch, which who reads a config alone does not need
 
         scores, rows = search(self._encode(distinct), self._vectors, count)
         found = {

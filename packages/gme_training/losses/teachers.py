@@ -107,7 +107,7 @@ class Teachers:
 
 def _encoded(kind: Kind, items: Sequence[Item], images: Images, folder: Path) -> Vectors:
     """Unit vectors [n, d]; those of pictures without what all pictures have in common."""
-    from gme_embedder.store import EmbeddingStore
+    from gme_embedder.vectors.store import EmbeddingStore
 
     encode = _texts() if kind == "text" else _pictures(images)
     with Progress(f"teacher of {kind}s", len(items), f"{kind}s") as progress:

@@ -21,9 +21,9 @@ from gme_data.examples import Example
 from gme_data.images import Images
 from gme_data.items import Item
 from gme_embedder.embedder import Embedder
-from gme_embedder.index import search
-from gme_embedder.precision import native_precision
-from gme_embedder.store import EmbeddingStore
+from gme_embedder.modeling.precision import native_precision
+from gme_embedder.vectors.exact import search
+from gme_embedder.vectors.store import EmbeddingStore
 from gme_training.config import MiningConfig, TeacherConfig
 from gme_training.data.catalog import Catalog, Ints
 

@@ -22,7 +22,7 @@ from transformers import Qwen2VLConfig, Qwen2VLModel
 
 from gme_cli.main import run
 from gme_embedder.checkpoint import Settings, save_model
-from gme_embedder.prompt import END, IM_END, IM_START, PAD, VISION_TOKENS
+from gme_embedder.processing.prompt import END, IM_END, IM_START, PAD, VISION_TOKENS
 from gme_release.config import ReleaseConfig
 from gme_release.registration import register
 from gme_release.release.create import create_release

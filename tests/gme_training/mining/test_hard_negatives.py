@@ -15,7 +15,7 @@ from gme_data.images import ImageStore
 from gme_data.parquet import read_table
 from gme_data.steps import StepContext
 from gme_embedder.embedder import Embedder
-from gme_embedder.precision import native_precision
+from gme_embedder.modeling.precision import native_precision
 from gme_training.config import MiningConfig
 from gme_training.mining.report import PLOT, REPORT, SCORES
 from gme_training.model.calibrate import calibrate, sample_items

@@ -26,11 +26,11 @@ from atlas.instructions import INSTRUCTIONS
 from gme_cli.main import run
 from gme_cli.plan import task_types
 from gme_data.errors import FoundryError
-from gme_embedder.batch import PreparedBatch, TokenisedItem, pack
 from gme_embedder.config import RELEASED
 from gme_embedder.costs import Architecture, LanguageShape, TowerShape
-from gme_embedder.model import EmbedderModel
-from gme_embedder.precision import has_bfloat16
+from gme_embedder.modeling.model import EmbedderModel
+from gme_embedder.modeling.precision import has_bfloat16
+from gme_embedder.processing.batch import PreparedBatch, TokenisedItem, pack
 from gme_training import engine as engines
 from gme_training.config import CacheConfig, LoraConfig, PhaseConfig, SourceShare, TrainingConfig
 from gme_training.data.batches import Batch

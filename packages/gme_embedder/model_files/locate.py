@@ -1,0 +1,86 @@
+"""From what a user calls a model to a folder.
+
+A local path is taken as it is, a model logged to MLflow by the weights it carries, a hub name through the local cache.
+Only configuration, tokenizer and safetensors are fetched: no code and no pickle.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from gme_data.errors import FoundryError
+from gme_data.structured import StructureError, read_yaml
+from gme_embedder.model_files.family import refuse_other_name
+
+_HUB_NAME = re.compile(r"^(?P<name>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?$")
+_SNAPSHOT = re.compile(r"models--[^/]+/snapshots/(?P<commit>[0-9a-f]{40})$")
+_FILES = ("*.json", "*.safetensors")
+_MLFLOW = "MLmodel"
+_LONGEST_SHOWN = 80
+
+
+def locate(name: str | Path, revision: str | None = None) -> Path:
+    """The folder of a model.
+
+    Args:
+        name: A folder, which may be that of a model logged to MLflow, or ``owner/name`` on the Hugging Face hub, with
+            ``@revision`` behind it if need be.
+        revision: Branch, tag or commit on the hub.
+
+    Raises:
+        FoundryError: No such folder or model on the hub, a name of another family than GME, two revisions, or the hub
+            is out of reach and nothing is cached.
+    """
+    folder = _possible(Path(name))
+    if (folder / _MLFLOW).is_file():
+        return _inside_mlflow(folder)
+    on_hub = _HUB_NAME.match(str(name))
+    if folder.is_dir() or on_hub is None:
+        return folder
+    if revision and on_hub["revision"]:
+        raise FoundryError(f"Two revisions of {name}: the name has one, and '{revision}'.", hint="Give one of them.")
+    refuse_other_name(on_hub["name"])
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        wanted = revision or on_hub["revision"]
+        return Path(snapshot_download(on_hub["name"], revision=wanted, allow_patterns=list(_FILES)))
+    except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
+        raise FoundryError(
+            f"No folder '{name}' here, and no model of this name came from the hub: {type(error).__name__}.",
+            hint="Check the name; a private model needs HF_TOKEN, a machine without network needs a downloaded folder.",
+        ) from error
+
+
+def hub_commit(folder: Path) -> str | None:
+    """The commit that a folder is a snapshot of, in the cache of the hub; None for any other folder."""
+    found = _SNAPSHOT.search(folder.as_posix())
+    return found["commit"] if found else None
+
+
+def _inside_mlflow(folder: Path) -> Path:
+    """The weights that a logged model carries as its artifact ``model``."""
+    hint = "Give a model that GME Foundry logged, or the folder of its weights."
+    try:
+        described = read_yaml(folder / _MLFLOW, dict[str, Any])
+        weights = Path(described["flavors"]["python_function"]["artifacts"]["model"]["path"])
+    except (StructureError, KeyError, TypeError) as error:
+        raise FoundryError(f"{folder / _MLFLOW} describes no model with an artifact 'model'.", hint=hint) from error
+    if weights.is_absolute() or ".." in weights.parts:
+        raise FoundryError(f"{folder / _MLFLOW} names the weights {weights}, outside of its folder.", hint=hint)
+    return _possible(folder / weights)
+
+
+def _possible(folder: Path) -> Path:
+    """A folder that may be there or not; refused is what can't be: a name that is too long, or has NUL in it."""
+    try:
+        (folder / _MLFLOW).lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise FoundryError(f"No model has the name {str(folder)[:_LONGEST_SHOWN]!r}: {reason}.") from error
+    return folder

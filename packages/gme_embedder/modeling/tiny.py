@@ -1,0 +1,99 @@
+"""The tiny model: a real Qwen2-VL whose language part is the first layers of SmolLM2-135M-Instruct.
+
+A Llama layer is a Qwen2 layer with zero query, key and value biases, and with equal positions on the three rotary axes
+M-RoPE is plain RoPE, so the language part computes exactly what SmolLM2 computes. The vision tower is fresh.
+Does not know how it is trained or saved.
+"""
+
+from __future__ import annotations
+
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+from transformers import Qwen2VLConfig, Qwen2VLModel
+
+from gme_embedder.config import ModelConfig
+from gme_embedder.modeling import smollm
+from gme_embedder.processing.picture import MERGE
+from gme_embedder.processing.prompt import END, IM_END, IM_START, PAD, VISION_END, VISION_START, VISION_TOKENS
+
+_MROPE_SECTION = [8, 12, 12]  # time, height, width; the sum is half a head of 64
+_FRAMES = 2  # Qwen2-VL's patches span two frames; a still picture fills both
+
+
+def build_tiny(config: ModelConfig, seed: int) -> tuple[Qwen2VLModel, Tokenizer]:
+    """The model in fp32 and its tokenizer; the same `seed` gives the same weights.
+
+    Raises:
+        FoundryError: The package with SmolLM2's weights is not installed.
+    """
+    tokenizer = smollm.tokenizer(VISION_TOKENS)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = Qwen2VLModel(_architecture(config, tokenizer))
+        _load_language(model, config)
+    return model, tokenizer
+
+
+def _architecture(config: ModelConfig, tokenizer: Tokenizer) -> Qwen2VLConfig:
+    text = {
+        "vocab_size": tokenizer.get_vocab_size(),
+        "hidden_size": smollm.HIDDEN,
+        "intermediate_size": smollm.INTERMEDIATE,
+        "num_hidden_layers": config.text_layers,
+        "num_attention_heads": smollm.HEADS,
+        "num_key_value_heads": smollm.KV_HEADS,
+        "rms_norm_eps": smollm.NORM_EPSILON,
+        "max_position_embeddings": smollm.CONTEXT,
+        "rope_parameters": {
+            "rope_type": "default",
+            "rope_theta": smollm.ROPE_THETA,
+            "mrope_section": _MROPE_SECTION,
+        },
+        "bos_token_id": _id(tokenizer, IM_START),
+        "eos_token_id": _id(tokenizer, IM_END),
+        "pad_token_id": _id(tokenizer, END),
+    }
+    vision = {
+        "depth": config.tower.depth,
+        "embed_dim": config.tower.width,
+        "hidden_size": smollm.HIDDEN,
+        "num_heads": config.tower.heads,
+        "mlp_ratio": config.tower.mlp_ratio,
+        "patch_size": config.inputs.pictures.patch,
+        "spatial_merge_size": MERGE,
+        "temporal_patch_size": _FRAMES,
+    }
+    return Qwen2VLConfig(
+        text_config=text,
+        vision_config=vision,
+        image_token_id=_id(tokenizer, PAD),
+        vision_start_token_id=_id(tokenizer, VISION_START),
+        vision_end_token_id=_id(tokenizer, VISION_END),
+        tie_word_embeddings=False,
+    )
+
+
+@torch.no_grad()
+def _load_language(model: Qwen2VLModel, config: ModelConfig) -> None:
+    language = model.language_model
+    weights = smollm.language_weights(config.text_layers)
+    table = _with_vision_tokens(weights["embed_tokens.weight"])
+    weights["embed_tokens.weight"] = table.to(getattr(torch, config.embedding_dtype)).float()
+    for name, bias in language.named_parameters():
+        if name.endswith("_proj.bias"):
+            weights[name] = torch.zeros_like(bias)
+    language.load_state_dict(weights)
+
+
+def _with_vision_tokens(table: Tensor) -> Tensor:
+    """Append rows for the vision tokens, drawn like the average token (the current random state decides)."""
+    fresh = table.mean(0) + table.std(0) * torch.randn(len(VISION_TOKENS), table.shape[1])
+    return torch.cat((table, fresh))
+
+
+def _id(tokenizer: Tokenizer, token: str) -> int:
+    number = tokenizer.token_to_id(token)
+    if number is None:
+        raise ValueError(f"the tokenizer has no token {token}")
+    return number
