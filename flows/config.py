@@ -20,11 +20,11 @@ from gme_synthesis.pairs.config import PairsConfig
 from gme_synthesis.public.config import PublicConfig
 from gme_training.config import MiningConfig, TrainingConfig
 from gme_validation.config import AtlasValidationConfig, ValidationConfig
-from umrb.config import BaselineConfig, EvaluationConfig, JudgedBy, ReportConfig
+from umrb.config import BaselineConfig, EvaluationConfig, ReportConfig, SuiteSelection
 
 SealableT = TypeVar("SealableT", bound=Sealable)
 CorpusT = TypeVar("CorpusT", bound=Frozen)
-JudgedByT = TypeVar("JudgedByT", bound=JudgedBy)
+JudgedByT = TypeVar("JudgedByT", bound=SuiteSelection)
 
 NAME = r"^[a-z0-9][a-z0-9.-]*$"
 CorpusName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=40)]

@@ -19,14 +19,14 @@ from gme_data.steps import StepContext
 from gme_data.tasks import TaskCard
 from gme_embedder.config import ModelConfig
 from gme_embedder.precision import native_precision
-from umrb.chance import ChanceSystem
 from umrb.config import BaselineConfig
-from umrb.heads import SINGLE_MODALITY_TYPES, trained_heads
-from umrb.judging import Judging
-from umrb.lexical import LexicalSystem
-from umrb.sides import picture_only, text_only
-from umrb.systems import DenseSystem, Encoder, System, encode_with
-from umrb.vectors import Vectors, VectorStore
+from umrb.data.sides import picture_only, text_only
+from umrb.scoring.evaluator import Evaluator
+from umrb.systems.base import DenseSystem, Encoder, System, encode_with
+from umrb.systems.chance import ChanceSystem
+from umrb.systems.lexical import LexicalSystem
+from umrb.systems.linear_probes import SINGLE_MODALITY_TYPES, train_linear_probes
+from umrb.systems.vectors import Vectors, VectorStore
 
 TEXT = frozenset({"T"})
 PICTURE = frozenset({"I"})
@@ -40,7 +40,7 @@ def run_baselines(config: BaselineConfig, inputs: Mapping[str, Path], context: S
     Raises:
         FoundryError: A task can't be scored as it is.
     """
-    judging = Judging(config, inputs["corpus"], context.staging)
+    judging = Evaluator(config, inputs["corpus"], context.staging)
     if not any(unit.dataset.task_type in SINGLE_MODALITY_TYPES for unit in judging.units):
         config = config.model_copy(update={"systems": tuple(name for name in config.systems if name != "heads")})
     revision = sha256_json([config.model_dump(mode="json"), context.key])
@@ -65,7 +65,7 @@ def build_baselines(config: BaselineConfig, store: VectorStore, corpus: Path) ->
         "minilm": lambda: DenseSystem("MiniLM", minilm(native_precision(config.dtype, "cpu")), store),
         "pixels": lambda: DenseSystem("pixels", raw_pixels(config.pixels), store),
         "efficientnet": lambda: DenseSystem("EfficientNet", efficientnet(config.efficientnet_pixels), store),
-        "heads": lambda: DenseSystem("heads", trained_heads(corpus, config.heads), store, _for_heads),
+        "heads": lambda: DenseSystem("heads", train_linear_probes(corpus, config.heads), store, _for_heads),
     }
     chosen = [makers[name] for name in config.systems]
     starter = config.starter

@@ -67,7 +67,7 @@ class Suite(Frozen):
         return self.tasks is None and self.suite == HELD_OUT
 
 
-class JudgedBy(Sealable):
+class SuiteSelection(Sealable):
     """What any system is judged by, the model as its baselines."""
 
     scoring: ScoringConfig = ScoringConfig()
@@ -98,12 +98,12 @@ class JudgedBy(Sealable):
         Raises:
             FoundryError: Data of a suite are not there; names the command that fetches them.
         """
-        from umrb.units import require_data  # who only reads a pipeline file needs no reader of benchmarks
+        from umrb.data.selection import require_data  # who only reads a pipeline file needs no reader of benchmarks
 
         return [row for suite in self.suites if not suite.is_held_out for row in require_data(suite)]
 
 
-class EvaluationConfig(JudgedBy):
+class EvaluationConfig(SuiteSelection):
     """The step `evaluate`."""
 
     device: str = "cpu"
@@ -118,7 +118,7 @@ class EvaluationConfig(JudgedBy):
     of the score does not come from the pictures."""
 
 
-class HeadsConfig(Frozen):
+class LinearProbeConfig(Frozen):
     """Heads on frozen encoders. Rates and lengths were chosen on the dev part."""
 
     sources: tuple[str, ...] = ()
@@ -141,7 +141,7 @@ class HeadsConfig(Frozen):
     """Draws the map and the batches."""
 
 
-class BaselineConfig(JudgedBy):
+class BaselineConfig(SuiteSelection):
     """The step `baselines`."""
 
     systems: tuple[Literal["random", "untrained", "bm25", "minilm", "pixels", "efficientnet", "heads"], ...] = (
@@ -172,7 +172,7 @@ class BaselineConfig(JudgedBy):
     """Side in pixels of the thumbnails that the raw-pixel baseline compares."""
     efficientnet_pixels: int = Field(112, ge=32)
     """Side in pixels of what the frozen EfficientNet sees."""
-    heads: HeadsConfig = HeadsConfig()
+    heads: LinearProbeConfig = LinearProbeConfig()
     """Trained heads on the frozen encoders."""
 
 

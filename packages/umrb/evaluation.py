@@ -10,12 +10,12 @@ from gme_data.scores import overall
 from gme_data.steps import StepContext
 from gme_data.tasks import TaskCard
 from umrb.config import EvaluationConfig
-from umrb.controls import shuffle_pictures
-from umrb.judging import MODEL, Judging
-from umrb.loading import Loaded
-from umrb.sides import View, fused_text, picture_only
-from umrb.systems import DenseSystem, Encoder, encode_with
-from umrb.units import Unit
+from umrb.data.controls import shuffle_pictures
+from umrb.data.loading import LoadedTask
+from umrb.data.selection import SuiteTask
+from umrb.data.sides import View, fused_text, picture_only
+from umrb.scoring.evaluator import MODEL, Evaluator
+from umrb.systems.base import DenseSystem, Encoder, encode_with
 
 INPUTS: dict[str, View] = {"text only": fused_text, "picture only": picture_only}
 """What fused items are reduced to, to see which part of them a score rests on."""
@@ -27,12 +27,12 @@ def run_evaluation(config: EvaluationConfig, inputs: Mapping[str, Path], context
     Raises:
         FoundryError: A task can't be scored as it is, or the model is no model.
     """
-    judging = Judging(config, inputs["corpus"], context.staging)
+    judging = Evaluator(config, inputs["corpus"], context.staging)
     encoder = _trained(config, inputs["model"])
     system = DenseSystem(MODEL, encoder, judging.store)
     scores = judging.score(system, encoder.digest, examples=True)
 
-    def with_exchanged_pictures(unit: Unit) -> Loaded | None:
+    def with_exchanged_pictures(unit: SuiteTask) -> LoadedTask | None:
         loaded = judging.load(unit)
         if loaded.task.card.task_type not in config.shuffled_control:
             return None

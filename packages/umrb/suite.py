@@ -12,16 +12,17 @@ from pydantic import Field
 from gme_data.errors import FoundryError
 from gme_data.locks import taken
 from umrb.config import ScoringConfig, Suite
-from umrb.dataset_side import load_digests
-from umrb.disk import unusable_tasks
-from umrb.loading import Loaded, load_unit
-from umrb.mteb_data import instruction_of
+from umrb.data.dataset_side import load_digests
+from umrb.data.loading import LoadedTask, load_suite_task
+from umrb.data.mteb_data import instruction_of
+from umrb.data.selection import SuiteTask, chosen_datasets
+from umrb.data.sides import DIGEST
+from umrb.data.task_folders import unusable_tasks
 from umrb.registry import Dataset
-from umrb.result_files import results_folder, write_meta
-from umrb.runner import MakeSystem, Runner, RunOptions, Scored
-from umrb.sides import DIGEST
-from umrb.units import Unit, chosen_datasets
-from umrb.vectors import VectorStore
+from umrb.scoring.result_files import results_folder, write_meta
+from umrb.scoring.runner import Runner, RunOptions, RunResult
+from umrb.systems.base import SystemFactory
+from umrb.systems.vectors import VectorStore
 
 VECTORS, DIGESTS = "vectors", "digests"
 """Folders of an output that all suites and models share."""
@@ -77,17 +78,17 @@ class SuiteConfig(Suite):
         """The datasets. Raises `FoundryError` for unknown names."""
         return chosen_datasets(self)
 
-    def units(self) -> list[Unit]:
+    def units(self) -> list[SuiteTask]:
         """Their tasks, filed under the suite that a selection is of."""
         where = self.tasks or self.data
-        return [Unit(self.home.name, row, task, where) for row in self.chosen() for task in row.tasks]
+        return [SuiteTask(self.home.name, row, task, where) for row in self.chosen() for task in row.tasks]
 
     def unusable(self) -> dict[str, str]:
         """Tasks of a folder that are not among `chosen` for what is wrong with their card; by folder, with why."""
         return unusable_tasks(self.tasks) if self.tasks and not self.datasets else {}
 
 
-def kept_contents(config: SuiteConfig, encoder: str) -> dict[str, tuple[int, int]]:
+def cached_contents(config: SuiteConfig, encoder: str) -> dict[str, tuple[int, int]]:
     """Queries and documents of each task whose vectors an encoder has in the store; of tasks that were loaded once."""
     store, found = VectorStore(config.output / VECTORS), {}
     for unit in config.units():
@@ -103,7 +104,7 @@ def kept_contents(config: SuiteConfig, encoder: str) -> dict[str, tuple[int, int
     return found
 
 
-def run_suite(config: SuiteConfig, meta: ModelMeta, make: MakeSystem) -> Scored:
+def run_suite(config: SuiteConfig, meta: ModelMeta, make: SystemFactory) -> RunResult:
     """Score a model. Where several processes share the work, each returns when all of it is done.
 
     Args:
@@ -121,8 +122,8 @@ def run_suite(config: SuiteConfig, meta: ModelMeta, make: MakeSystem) -> Scored:
     with taken(folder / ".meta.lock", wait=True):
         write_meta(folder, meta)
 
-    def load(unit: Unit) -> Loaded:
-        return load_unit(unit.dataset, unit.name, unit.data, frames=config.frames, cache=config.output / DIGESTS)
+    def load(unit: SuiteTask) -> LoadedTask:
+        return load_suite_task(unit.dataset, unit.name, unit.data, frames=config.frames, cache=config.output / DIGESTS)
 
     if meta.name is None or meta.revision is None:
         raise FoundryError("A model without name and revision can't be filed.", hint="Give it both.")
