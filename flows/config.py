@@ -24,7 +24,7 @@ from umrb.config import BaselineConfig, EvaluationConfig, ReportConfig, SuiteSel
 
 SealableT = TypeVar("SealableT", bound=Sealable)
 CorpusT = TypeVar("CorpusT", bound=Frozen)
-JudgedByT = TypeVar("JudgedByT", bound=SuiteSelection)
+SuiteSelectionT = TypeVar("SuiteSelectionT", bound=SuiteSelection)
 
 NAME = r"^[a-z0-9][a-z0-9.-]*$"
 CorpusName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=40)]
@@ -296,7 +296,7 @@ def _based_at(folder: Path, corpus: CorpusT) -> CorpusT:
     return corpus.model_copy(update={name: folder / value for name, value in corpus if isinstance(value, Path)})
 
 
-def _from(folder: Path, judged: JudgedByT) -> JudgedByT:
+def _from(folder: Path, judged: SuiteSelectionT) -> SuiteSelectionT:
     """The section with the folders of its suites as seen from here, not from the folder of the pipeline file."""
     suites = [
         suite.model_copy(update={name: folder / value for name, value in suite if isinstance(value, Path)})

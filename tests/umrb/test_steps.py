@@ -55,8 +55,10 @@ def finished(corpus: Path, publish: Publish, tmp_path_factory: pytest.TempPathFa
     config = EvaluationConfig(scoring=SCORING)
     run_evaluation(config, inputs, context(home / "evaluation"))
     inputs["evaluation"] = publish(home / "evaluation", "evaluate", config.model_dump(mode="json"))
-    heads = LinearProbeConfig(steps=100, batch_size=16)
-    run_baselines(BaselineConfig(scoring=SCORING, model=MODEL, heads=heads), inputs, context(home / "baselines"))
+    probes = LinearProbeConfig(steps=100, batch_size=16)
+    run_baselines(
+        BaselineConfig(scoring=SCORING, model=MODEL, linear_probes=probes), inputs, context(home / "baselines")
+    )
     inputs["baselines"] = publish(home / "baselines", "baselines")
     return inputs
 

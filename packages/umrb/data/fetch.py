@@ -1,7 +1,7 @@
-"""Data of a suite on disk: fetched at pinned revisions, recorded, and verified.
+"""Fetches the data of a suite at pinned revisions, records them in a lock file, and verifies them.
 
-Each dataset repository has a folder of its own, and ``umrb.lock.json`` beside them says of every file what it was when
-it came: revision, bytes, sha256. The whole folder may be versioned by DVC. Knows repositories; no model, no metric.
+Each dataset repository has a folder of its own, and ``umrb.lock.json`` beside them holds revision, bytes and sha256 of
+every file. The folder may be versioned by DVC. Knows repositories; no model, no metric.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from gme_data.hub import HUB_ERRORS, in_one_line
 from gme_data.manifest import list_files
 from gme_data.progress import Progress
 from umrb.data.fetch_lock import FetchedRepository, read_lock, write_lock
-from umrb.data.loading import data_version, load_suite_task, units
+from umrb.data.loading import data_version, load_suite_task, tasks_of
 from umrb.data.mteb_data import local_copy, mteb_task
 from umrb.registry import Dataset
 
@@ -26,7 +26,7 @@ _BY_HAND = {
     "flickr30k-cn": "Its authors hand it out on request: see Chinese-CLIP, then docs/umrb.md for the layout.",
 }
 _MMEB = "TIGER-Lab/MMEB-eval"
-_HOMES = {"dci": "densely_captioned_images", "flickr30k-cn": "Flickr30k-CN", "mmeb": "MMEB-eval"}
+_FOLDERS = {"dci": "densely_captioned_images", "flickr30k-cn": "Flickr30k-CN", "mmeb": "MMEB-eval"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +35,9 @@ class Repository:
 
     Attributes:
         name: ``owner/name``.
-        revision: The commit that is fetched; None for what is newest when it is fetched first, which is recorded.
-        licence: As mteb states it.
-        tasks: What reads it.
+        revision: The commit that is fetched; None for the newest commit at the first fetch, which the lock file records.
+        licence: Licence as mteb states it.
+        tasks: Names of the tasks that read it.
     """
 
     name: str
@@ -48,10 +48,12 @@ class Repository:
 
 @dataclass(frozen=True, slots=True)
 class DataCheck:
-    """What is wrong with a task's data; nothing, if `problems` is empty.
+    """The result of verifying a task's data.
 
     Attributes:
-        checked: Whether the data were there to be checked.
+        task: Name of the task.
+        checked: Whether there were data to verify.
+        problems: What is wrong with the data; empty if nothing is.
     """
 
     task: str
@@ -60,50 +62,50 @@ class DataCheck:
 
 
 def repositories(datasets: Sequence[Dataset]) -> list[Repository]:
-    """What some datasets are read from on the hub, each once, in their order."""
-    found: dict[str, Repository] = {}
-    for dataset, task in units(datasets):
+    """Return the repositories that some datasets are read from, each once, in the order of the datasets."""
+    repositories: dict[str, Repository] = {}
+    for dataset, task in tasks_of(datasets):
         if dataset.source not in _BY_HAND:
             name, revision, licence = _origin(dataset, task)
-            before = found[name].tasks if name in found else ()
-            found[name] = Repository(name, revision, licence, (*before, task))
-    return list(found.values())
+            other_tasks = repositories[name].tasks if name in repositories else ()
+            repositories[name] = Repository(name, revision, licence, (*other_tasks, task))
+    return list(repositories.values())
 
 
 def by_hand(datasets: Sequence[Dataset]) -> dict[str, str]:
-    """What must be done for the datasets that are not on the hub, by their id."""
+    """Return what a user must do for the datasets that are not on the hub, by their id."""
     return {dataset.id: _BY_HAND[dataset.source] for dataset in datasets if dataset.source in _BY_HAND}
 
 
 def fetch(datasets: Sequence[Dataset], data: Path) -> list[Repository]:
-    """Bring the repositories of some datasets to `data`; what is there, whole and at the right revision, is left alone.
+    """Fetch the repositories of some datasets to `data`, unless they are complete and at the right revision.
 
     Returns:
-        Those that were fetched.
+        The repositories that were fetched.
 
     Raises:
-        FoundryError: The hub can't be reached, or a repository or revision is not there.
+        FoundryError: The hub can't be reached, or a repository or revision does not exist.
     """
-    wanted = repositories(datasets)
+    required = repositories(datasets)
     fetched = []
-    with Progress("fetch", len(wanted), "repositories") as progress:
-        for repository in wanted:
-            if not _is_there(repository, data):
+    with Progress("fetch", len(required), "repositories") as progress:
+        for repository in required:
+            if not _is_complete(repository, data):
                 fetched.append(_fetch(repository, data))
             progress.advance(note=repository.name)
     return fetched
 
 
 def verify(datasets: Sequence[Dataset], data: Path) -> Iterator[DataCheck]:
-    """Check files against the record of their coming, and tasks for integrity and expected sizes."""
-    locked = read_lock(data)
-    for dataset, task in units(datasets):
+    """Check files against the lock file, and tasks for integrity and expected sizes."""
+    lock = read_lock(data)
+    for dataset, task in tasks_of(datasets):
         folder = _folder(dataset, task, data)
         if not folder.exists():
             yield DataCheck(task, checked=False, problems=(f"{folder} is not there",))
             continue
-        of_hub = dataset.source not in _BY_HAND
-        problems = list(_file_problems(folder, locked.get(_origin(dataset, task)[0]))) if of_hub else []
+        is_fetched = dataset.source not in _BY_HAND
+        problems = list(_file_problems(folder, lock.get(_origin(dataset, task)[0]))) if is_fetched else []
         try:
             problems += load_suite_task(dataset, task, data).defects
         except FoundryError as error:
@@ -112,9 +114,10 @@ def verify(datasets: Sequence[Dataset], data: Path) -> Iterator[DataCheck]:
 
 
 def fetched_state(dataset: Dataset, task: str, data: Path) -> str | None:
-    """Names the data of a task in `data`, the same on every machine that fetched them; None if they are not there.
+    """Name the state of a task's data in `data`; None if they are not there.
 
-    What `fetch` brought is named by its record; what was put there by hand, by sizes and times of its files.
+    Fetched data have the same name on every machine, a digest of what the lock file says of them; data that were put
+    there by hand are named by sizes and times of their files.
     """
     folder = _folder(dataset, task, data)
     if not folder.exists():
@@ -126,7 +129,7 @@ def fetched_state(dataset: Dataset, task: str, data: Path) -> str | None:
 
 
 def _origin(dataset: Dataset, task: str) -> tuple[str, str | None, str]:
-    """Repository, revision and licence of a task."""
+    """Repository, revision and licence of a task's data."""
     if dataset.source != "mteb":
         return _MMEB, None, "as the source of each task"
     metadata = mteb_task(task).metadata
@@ -136,27 +139,30 @@ def _origin(dataset: Dataset, task: str) -> tuple[str, str | None, str]:
 def _folder(dataset: Dataset, task: str, data: Path) -> Path:
     if dataset.source == "disk":
         return data / task
-    return data / _HOMES[dataset.source] if dataset.source in _HOMES else _home(_origin(dataset, task)[0], data)
+    if dataset.source in _FOLDERS:
+        return data / _FOLDERS[dataset.source]
+    return _repository_folder(_origin(dataset, task)[0], data)
 
 
-def _home(repository: str, data: Path) -> Path:
-    return data / _HOMES["mmeb"] if repository == _MMEB else local_copy(data, repository)
+def _repository_folder(repository: str, data: Path) -> Path:
+    return data / _FOLDERS["mmeb"] if repository == _MMEB else local_copy(data, repository)
 
 
-def _is_there(repository: Repository, data: Path) -> bool:
-    """Whether the record says so, and the files have the sizes that they came with."""
+def _is_complete(repository: Repository, data: Path) -> bool:
+    """Whether the lock file names the repository at its revision, and its files have the sizes recorded there."""
     record = read_lock(data).get(repository.name)
     if record is None or not record.files:
         return False
-    paths = [(_home(repository.name, data) / entry.path, entry) for entry in record.files]
-    whole = all(path.is_file() and path.stat().st_size == entry.bytes for path, entry in paths)
-    return whole and repository.revision in (None, record.revision)
+    # Digests are left to `verify`, since they cost a read of every byte.
+    paths = [(_repository_folder(repository.name, data) / entry.path, entry) for entry in record.files]
+    sizes_match = all(path.is_file() and path.stat().st_size == entry.bytes for path, entry in paths)
+    return sizes_match and repository.revision in (None, record.revision)
 
 
 def _fetch(repository: Repository, data: Path) -> Repository:
     from huggingface_hub import HfApi, snapshot_download
 
-    folder = _home(repository.name, data)
+    folder = _repository_folder(repository.name, data)
     try:
         revision = repository.revision or HfApi().dataset_info(repository.name).sha
         snapshot_download(repository.name, repo_type="dataset", revision=revision, local_dir=folder)

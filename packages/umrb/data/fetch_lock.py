@@ -1,6 +1,6 @@
-"""The record of what came from the hub: of each repository its revision and its files, in ``umrb.lock.json``.
+"""The lock file of fetched data, ``umrb.lock.json``: of each repository its revision and its files.
 
-It is to fetched data what a manifest is to an output: what lies among them and is not named by it is not read.
+It is to fetched data what a manifest is to an output: files that it does not name are refused.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from gme_data.manifest import FileEntry, unnamed
 from gme_data.structured import read_json
 
 LOCK = "umrb.lock.json"
-_LARGEST = 2**30
-"""Bytes: it names every picture that is a file of its own."""
-_SHOWN = 5
+_MAX_BYTES = 2**30
+"""The lock file may be this large, since it names every picture that is a file of its own."""
+_MAX_NAMED = 5
 
 
 @dataclass(frozen=True, slots=True)
 class FetchedRepository:
-    """What the record says of a repository."""
+    """A repository as it was fetched: revision, licence and files."""
 
     revision: str
     licence: str
@@ -30,36 +30,36 @@ class FetchedRepository:
 
 
 def read_lock(data: Path) -> dict[str, FetchedRepository]:
-    """The record of a folder by the names of repositories; {} where nothing was fetched.
+    """Read the lock file of a folder: repositories by name, {} where nothing was fetched.
 
     Raises:
-        FoundryError: It is damaged.
+        FoundryError: The file is damaged.
     """
     try:
         hint = "Delete it and run `gme umrb fetch` again."
-        return read_json(data / LOCK, dict[str, FetchedRepository], max_bytes=_LARGEST, hint=hint)
+        return read_json(data / LOCK, dict[str, FetchedRepository], max_bytes=_MAX_BYTES, hint=hint)
     except FileNotFoundError:
         return {}
 
 
-def write_lock(data: Path, record: dict[str, FetchedRepository]) -> None:
-    """Write the record, whole or not at all."""
-    raw = {name: asdict(fetched) for name, fetched in record.items()}
+def write_lock(data: Path, repositories: dict[str, FetchedRepository]) -> None:
+    """Write the lock file, atomically."""
+    raw = {name: asdict(repository) for name, repository in repositories.items()}
     atomic_write(data / LOCK, (json.dumps(raw, indent=1, sort_keys=True) + "\n").encode())
 
 
 def require_as_fetched(data: Path, repository: str, folder: Path) -> None:
-    """Refuse a fetched repository in which something lies that did not come with it: its readers take every file.
+    """Refuse a fetched repository that holds files which did not come with it, since its readers take every file.
 
-    A repository that is not in the record was put there by hand, and is read as it lies.
+    A repository that the lock file does not name was put there by hand, and is read without a check.
 
     Raises:
-        FoundryError: Names what lies there.
+        FoundryError: There are such files; the message names them.
     """
     fetched = read_lock(data).get(repository)
     lines = unnamed(folder, {entry.path for entry in fetched.files}) if fetched else []
     if lines:
         raise FoundryError(
-            f"{folder} holds what did not come with {repository}: {'; '.join(lines[:_SHOWN])}",
+            f"{folder} holds what did not come with {repository}: {'; '.join(lines[:_MAX_NAMED])}",
             hint="Move it elsewhere, or delete it.",
         )

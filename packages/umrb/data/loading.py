@@ -1,6 +1,6 @@
-"""Any task of a suite, ready to be scored, from whichever source it has. Knows sources by name; no model.
+"""Loads any task of a suite from its source and checks it. Knows sources by name; no model.
 
-What reads benchmarks of mteb is imported when one is asked for: mteb takes seconds, and folders do without.
+The readers of mteb's benchmarks are imported where they are used: mteb takes seconds, and folders of tasks need none.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class LoadedTask:
-    """One task of a dataset, with what integrity found.
+    """One task of a dataset, with the defects of its data.
 
     Attributes:
-        mteb: The task's own class in mteb; None for tasks that mteb does not have.
-        revision: Of the data, as pinned; of what is not pinned a digest of its files.
-        source: Where they were read.
-        defects: What is wrong with them, a line each.
+        mteb: The task's class in mteb; None for tasks that mteb does not have.
+        revision: The pinned revision of the data, or a digest of their files where none is pinned.
+        source: Where the data were read: a repository or a folder.
+        defects: What is wrong with the data, a line each; see `umrb.data.tasks.defects`.
     """
 
     task: NumberedTask
@@ -40,12 +40,12 @@ class LoadedTask:
 
     @property
     def digest(self) -> str:
-        """Of what was read: ids, contents and judgements."""
+        """Digest of what was read: ids, contents and judgements."""
         return content_digest(self.task)
 
 
-def units(datasets: Sequence[Dataset]) -> Iterator[tuple[Dataset, str]]:
-    """Every task of some datasets, by its name at the source."""
+def tasks_of(datasets: Sequence[Dataset]) -> Iterator[tuple[Dataset, str]]:
+    """Iterate over every task of some datasets, by its name at the source."""
     return ((dataset, task) for dataset in datasets for task in dataset.tasks)
 
 
@@ -62,41 +62,42 @@ def load_suite_task(
 
     Args:
         dataset: Row of the registry.
-        name: One of its tasks.
+        name: Name of one of its tasks.
         data: Folder that `fetch` filled.
-        frames: Of a video.
-        cache: Folder that keeps the digests of contents.
+        frames: Frames of a video that make up its item.
+        cache: Folder in which digests of contents are cached.
         read_pictures: Whether pictures of a folder of tasks are compared with their ids; see `check_task`.
 
     Raises:
-        FoundryError: The data can't be had or read.
+        FoundryError: The data are missing or can't be read.
     """
     if dataset.source == "mteb":
         from umrb.data.mteb_data import expected_sizes, load_mteb, mteb_task
 
-        known = mteb_task(name, data)
-        task, qrels = load_mteb(known, dataset, frames=frames, cache=cache)
-        where, revision = str(known.metadata.dataset["path"]), str(known.metadata.dataset["revision"])
-        expected = expected_sizes(known, dataset, len(task.queries) + len(task.docs))
-        return LoadedTask(task, known, revision, where, tuple(defects(task, qrels, expected)))
+        source = mteb_task(name, data)
+        task, qrels = load_mteb(source, dataset, frames=frames, cache=cache)
+        repository, revision = str(source.metadata.dataset["path"]), str(source.metadata.dataset["revision"])
+        expected = expected_sizes(source, dataset, len(task.queries) + len(task.docs))
+        return LoadedTask(task, source, revision, repository, tuple(defects(task, qrels, expected)))
     if dataset.source == "disk" and data is not None:
-        held = load_task(data / name)
-        images = ImageStore(image_folders([data / name])) if held.card.images else None
-        numbered, problems = check_task(held, images, read_pictures=read_pictures)
+        unnumbered = load_task(data / name)
+        images = ImageStore(image_folders([data / name])) if unnumbered.card.images else None
+        numbered, problems = check_task(unnumbered, images, read_pictures=read_pictures)
         return LoadedTask(numbered, None, files_digest(data / name), str(data / name), tuple(problems))
     if data is None:
         raise FoundryError(f"{dataset.id} is read from files.", hint="Give their folder with --data.")
     from umrb.data.importers import import_task
 
     task, qrels, revision = import_task(dataset, data)
-    found = defects(task, qrels, (dataset.queries, dataset.candidates))
-    return LoadedTask(task, None, revision, str(data), tuple(found))
+    problems = defects(task, qrels, (dataset.queries, dataset.candidates))
+    return LoadedTask(task, None, revision, str(data), tuple(problems))
 
 
 def data_version(dataset: Dataset, name: str, data: Path | None) -> str | None:
-    """Names the data of a task as they lie now, without reading pictures; None where there are none to look at.
+    """Name the present state of a task's data without reading its pictures; None where there are none.
 
-    Two states of equal version are equal but for what a change of a file leaves of its size and time.
+    Files of mteb and of importers are named by sizes and modification times, so a change that leaves both as they were
+    is not seen.
     """
     if dataset.source == "mteb":
         from umrb.data.mteb_data import local_version, mteb_task

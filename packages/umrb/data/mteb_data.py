@@ -1,6 +1,6 @@
-"""Tasks of mteb, loaded by mteb's own classes, as tasks of ours.
+"""Loads tasks of mteb by mteb's own classes, and numbers them.
 
-Data come from a folder that `fetch` filled, or, where there is none, from wherever mteb finds them. Knows mteb's tasks;
+Data come from a folder that `fetch` filled or, where there is none, from wherever mteb finds them. Knows mteb's tasks;
 no model and no metric.
 """
 
@@ -33,7 +33,7 @@ from umrb.data.tasks import NumberedTask, Qrels, number
 
 Row = TypeVar("Row", Query, Document)
 CONVERTED = ".converted"
-"""Folder of what `datasets` makes of local copies, beside them; it can be deleted at any time."""
+"""Folder beside local copies for the Arrow files that `datasets` converts them to; it may be deleted at any time."""
 
 _UNREADABLE = (
     OSError,
@@ -43,25 +43,26 @@ _UNREADABLE = (
     pa.ArrowException,
     datasets.exceptions.DatasetsError,
 )
-"""What mteb and `datasets` raise for files that are missing, damaged or of another shape; an empty corpus is an
-IndexError of mteb's."""
+"""Errors that mteb and `datasets` raise for files that are missing, damaged or of another shape. For an empty corpus
+mteb raises an IndexError."""
 
 datasets.disable_progress_bars()
 
 
 def local_copy(folder: Path, repository: str) -> Path:
-    """Where `fetch` puts a dataset repository."""
+    """Return the folder in which `fetch` puts a dataset repository."""
     return folder / repository.replace("/", "--")
 
 
 def mteb_task(name: str, folder: Path | None = None) -> AbsTaskRetrieval:
-    """A task of mteb, reading from a local copy below `folder` if there is one.
+    """Return a task of mteb that reads from a local copy below `folder`, if there is one.
 
     Raises:
-        FoundryError: mteb has no such retrieval task; something lies in the copy that was not fetched.
+        FoundryError: mteb has no such retrieval task, or the local copy holds files that were not fetched.
     """
     try:
-        task = type(mteb.get_task(name))()  # mteb hands out one instance, with the data that it holds
+        # A new instance: mteb hands out one for all callers, which keeps the data that it loaded.
+        task = type(mteb.get_task(name))()
     except KeyError as error:
         raise FoundryError(f"mteb {mteb.__version__} has no task '{name}'.", hint="Install the pinned mteb.") from error
     if not isinstance(task, AbsTaskRetrieval) or task.skip_first_result:
@@ -71,26 +72,27 @@ def mteb_task(name: str, folder: Path | None = None) -> AbsTaskRetrieval:
         require_as_fetched(folder, task.metadata.dataset["path"], copy)
         source = {**task.metadata.dataset, "path": str(copy)}
         task.metadata = task.metadata.model_copy(update={"dataset": source})
-        task.load_data = _apart(copy, task.load_data)  # type: ignore[method-assign] # of this instance alone
+        task.load_data = _with_own_cache(copy, task.load_data)  # type: ignore[method-assign] # of this instance alone
     return task
 
 
 def load_mteb(
     task: AbsTaskRetrieval, dataset: Dataset, *, frames: int = 1, cache: Path | None = None
 ) -> tuple[NumberedTask, Qrels]:
-    """Load a task's data and number it.
+    """Load a task's data and number them.
 
     Args:
         task: See `mteb_task`.
         dataset: Row of the registry that names its metric, split and instruction.
-        frames: Of a video.
-        cache: Folder that keeps the digests of contents, named by the files of a local copy or else by the revision.
+        frames: Frames of a video that make up its item.
+        cache: Folder for the digests of contents. Its files are named by the files of a local copy or else by the
+            pinned revision, so that digests of other data are never taken.
 
     Returns:
         The task, and its judgements as published, for the check of its integrity.
 
     Raises:
-        FoundryError: The data can't be had, or lack a column or a split.
+        FoundryError: The data are missing, or lack a column or a split.
     """
     split = _load(task, dataset.split)
     licence = str(task.metadata.license)
@@ -113,22 +115,22 @@ def load_mteb(
     qrels = Qrels.of(split["relevant_docs"])
     numbered = number(task_card(task.metadata, dataset, len(queries), len(docs)), queries, docs, qrels)
     if task.ignore_identical_ids:
-        numbered = replace(numbered, excluded=_same(queries.ids, docs.ids))
+        numbered = replace(numbered, excluded=_docs_of_same_id(queries.ids, docs.ids))
     if split["top_ranked"]:
-        numbered = replace(numbered, candidates=_candidates(split["top_ranked"], queries.ids, docs.ids))
+        numbered = replace(numbered, candidates=_candidate_rows(split["top_ranked"], queries.ids, docs.ids))
     return numbered, qrels
 
 
 def local_version(task: AbsTaskRetrieval) -> str:
-    """Names the data of a task as they lie: the state of a local copy, or else the pinned revision."""
+    """Name the present state of a task's data: the files of a local copy, or else the pinned revision."""
     copy = Path(task.metadata.dataset["path"])
     return files_stamp(copy) if copy.is_dir() else str(task.metadata.dataset["revision"])[:12]
 
 
 def as_benchmark(suite: str = "umrb") -> Benchmark:
-    """A suite as mteb takes it, for `mteb.evaluate`. What mteb does not have is left out.
+    """Return a suite as a benchmark of mteb, for `mteb.evaluate`, without the datasets that mteb does not have.
 
-    Headline metrics are then mteb's own; those of the paper are among the scores of each task, see the registry.
+    Its headline metrics are mteb's own; those of the paper, see the registry, are among the scores of each task.
     """
     names = [task for dataset in load_suite(suite) if dataset.source == "mteb" for task in dataset.tasks]
     return Benchmark(
@@ -140,32 +142,31 @@ def as_benchmark(suite: str = "umrb") -> Benchmark:
 
 
 def expected_sizes(task: AbsTaskRetrieval, dataset: Dataset, rows: int) -> tuple[int | None, int | None]:
-    """Queries and documents that a task should have; None where nothing is to be said.
+    """Return how many queries and documents a task should have; None where no number is known.
 
-    The paper rounds, and counts judgements of some sets for queries; so the sum of both in mteb's statistics, if `rows`
-    is that, will do as well as the paper's numbers.
+    The paper rounds its numbers, and for some datasets counts judgements instead of queries. So a task whose `rows`,
+    queries and documents together, equal the sum in mteb's statistics is taken as complete.
     """
-    found: dict[str, Any] = dict((task.metadata.descriptive_stats or {}).get(dataset.split) or {})
-    if rows == found.get("num_samples"):
+    statistics: dict[str, Any] = dict((task.metadata.descriptive_stats or {}).get(dataset.split) or {})
+    if rows == statistics.get("num_samples"):
         return None, None
     if len(dataset.tasks) == 1:
         return dataset.queries, dataset.candidates
-    return found.get("num_queries"), found.get("num_documents")
+    return statistics.get("num_queries"), statistics.get("num_documents")
 
 
 def instruction_of(dataset: Dataset) -> str | None:
-    """With the full stop that the authors' own wrapper puts after it."""
+    """Return the instruction of a dataset's queries with the full stop that the authors' own wrapper appends."""
     text = dataset.instruction
     return text if text is None or text.endswith(".") else f"{text}."
 
 
 def task_card(metadata: TaskMetadata, dataset: Dataset, queries: int, pool: int) -> TaskCard:
-    """The card of a task of mteb: name and licence are mteb's, type, metric and instruction the registry's."""
-    kind = dataset.task_type
+    """Make the card of a task of mteb: name and licence are mteb's; type, metric and instruction the registry's."""
     return TaskCard.model_validate(
         {
             "name": metadata.name,
-            "task_type": kind,
+            "task_type": dataset.task_type,
             "metric": dataset.metric,
             "instruction": instruction_of(dataset),
             "split": dataset.split,
@@ -194,25 +195,24 @@ def _load(task: AbsTaskRetrieval, split: str) -> Any:  # noqa: ANN401 - mteb's t
         ) from error
 
 
-def _apart(copy: Path, load: Callable[..., None]) -> Callable[..., None]:
-    """Have a local copy converted beside it, in a folder that its files name, whoever loads it.
+def _with_own_cache(copy: Path, load: Callable[..., None]) -> Callable[..., None]:
+    """Wrap `load` so that `datasets` converts a local copy into a folder that is named by the copy's files."""
 
-    The cache of `datasets` tells local folders apart by name alone: it would go on giving out what was there before.
-    """
-
-    def load_apart(**options: Any) -> None:  # noqa: ANN401 - mteb's own
-        before = datasets.config.HF_DATASETS_CACHE
+    # The shared cache of `datasets` tells local folders apart by name alone: it would go on serving the old contents
+    # of a copy that changed.
+    def load_with_own_cache(**options: Any) -> None:  # noqa: ANN401 - mteb's own
+        shared_cache = datasets.config.HF_DATASETS_CACHE
         datasets.config.HF_DATASETS_CACHE = copy.parent / CONVERTED / f"{copy.name}-{files_stamp(copy)}"
         try:
             load(**options)
         finally:
-            datasets.config.HF_DATASETS_CACHE = before
+            datasets.config.HF_DATASETS_CACHE = shared_cache
 
-    return load_apart
+    return load_with_own_cache
 
 
 def files_stamp(*folders: Path) -> str:
-    """Names the state of folders, by the paths, sizes and times of the files below them."""
+    """Name the state of folders by the paths, sizes and times of the files below them."""
     stats = [
         (path.relative_to(folder).as_posix(), path.stat())
         for folder in folders
@@ -222,12 +222,13 @@ def files_stamp(*folders: Path) -> str:
     return sha256_json([[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats])[:12]
 
 
-def _same(queries: pa.Array, docs: pa.Array) -> Ints:
-    """[q] the document of the same id, -1 if there is none."""
+def _docs_of_same_id(queries: pa.Array, docs: pa.Array) -> Ints:
+    """[q] number of the document with the id of each query; -1 if there is none."""
     return np.asarray(pc.fill_null(pc.index_in(queries, value_set=docs), -1).to_numpy(), dtype=np.int64)
 
 
-def _candidates(ranked: dict[str, Iterable[str]], queries: pa.Array, docs: pa.Array) -> tuple[Ints, ...]:
+def _candidate_rows(ranked: dict[str, Iterable[str]], queries: pa.Array, docs: pa.Array) -> tuple[Ints, ...]:
+    """Document numbers of each query's candidates; ids without a document are dropped."""
     return tuple(
         np.asarray(
             pc.drop_null(pc.index_in(pa.array(list(ranked.get(query, ())), pa.string()), value_set=docs)).to_numpy(),

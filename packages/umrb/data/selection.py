@@ -1,6 +1,6 @@
-"""Which tasks judge: the units of work of suites, each with the place of its data. Loads none of them.
+"""Which tasks the suites of a configuration consist of, each with the folder of its data. Loads none of them.
 
-Knows suites and folders; no model. Nothing of mteb is imported before a benchmark of its asks for it.
+Knows suites and folders; no model. mteb is imported only for benchmarks that are read by it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from umrb.data.task_folders import disk_datasets, files_digest, unusable_tasks
 from umrb.registry import Dataset, choose, select
 
 DATA = Path("data/umrb")
-"""Where `gme umrb fetch` puts the data of suites unless told otherwise."""
+"""Default folder of `gme umrb fetch`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +24,12 @@ class SuiteTask:
     """One task of a suite.
 
     Attributes:
-        suite: What the suite is called.
-        dataset: The row of the suite.
-        name: The task's name at its source.
+        suite: Name of the suite.
+        dataset: Row of the suite that the task belongs to.
+        name: Name of the task at its source.
         data: Folder of its data; None leaves it to mteb to find them.
-        trusted: Whether the folder is an output of a step, whose bytes its manifest vouches for.
+        trusted: Whether the folder is an output of a step, whose manifest was verified, so that its pictures need no
+            comparison with their ids.
     """
 
     suite: str
@@ -39,7 +40,7 @@ class SuiteTask:
 
 
 def chosen_datasets(suite: Suite) -> tuple[Dataset, ...]:
-    """The datasets of a suite that does not come with a corpus.
+    """Return the datasets of a suite that does not come with a corpus.
 
     Raises:
         FoundryError: An unknown name, or a folder without tasks.
@@ -50,11 +51,11 @@ def chosen_datasets(suite: Suite) -> tuple[Dataset, ...]:
 
 
 def suite_tasks(suite: Suite, corpus_tasks: Path | None = None) -> list[SuiteTask]:
-    """The tasks of a suite.
+    """List the tasks of a suite.
 
     Args:
-        suite: Which.
-        corpus_tasks: Where the tasks of the corpus lie, for the suite of those held out.
+        suite: The suite.
+        corpus_tasks: Folder of the corpus's tasks, for the suite ``held-out``.
 
     Raises:
         FoundryError: As `chosen_datasets`.
@@ -68,45 +69,48 @@ def suite_tasks(suite: Suite, corpus_tasks: Path | None = None) -> list[SuiteTas
 
 
 def selected_tasks(config: SuiteSelection, corpus: Path) -> list[SuiteTask]:
-    """The tasks that judge, of all suites, or those that ``scoring.tasks`` names.
+    """List the tasks of all suites, or those of them that ``scoring.tasks`` names.
 
     Args:
         config: Suites and scoring.
-        corpus: Output with the tasks held out.
+        corpus: Output with the held-out tasks.
 
     Raises:
-        FoundryError: As `chosen_datasets`; a name that no suite has, or that two of them have.
+        FoundryError: As `chosen_datasets`; no suite has a task of a name, or two suites have one.
     """
     folder = corpus / "tasks" / config.scoring.split
-    units = [unit for suite in config.suites for unit in suite_tasks(suite, folder)]
-    names = Counter(unit.name for unit in units)
+    tasks = [task for suite in config.suites for task in suite_tasks(suite, folder)]
+    names = Counter(task.name for task in tasks)
     if twice := sorted(name for name, count in names.items() if count > 1):
         raise FoundryError(f"Two of the suites have a task {', '.join(twice)}.", hint="Name a task apart in `suites`.")
-    only = config.scoring.tasks
-    if unknown := sorted(set(only) - set(names)):
+    selected = config.scoring.tasks
+    if unknown := sorted(set(selected) - set(names)):
         raise FoundryError(
             f"No task {', '.join(unknown)} among those that judge.{did_you_mean(unknown[0], names)}",
             hint=f"There are: {', '.join(names)}.",
         )
-    return [unit for unit in units if not only or unit.name in only]
+    return [task for task in tasks if not selected or task.name in selected]
 
 
 def require_data(suite: Suite) -> list[list[Any]]:
-    """The state of the data of each task of a suite that does not come with a corpus.
+    """Return the state of the data of each task of a suite that does not come with a corpus.
+
+    Returns:
+        A list ``[suite, task, digest or version of its data]`` for each task.
 
     Raises:
-        FoundryError: Data are not there, with the command that fetches them; or a task of a folder can't be used.
+        FoundryError: Data are missing, with the command that fetches them; or a task of a folder can't be used.
     """
     if suite.tasks and (unusable := unusable_tasks(suite.tasks)):
         raise FoundryError("\n".join(unusable.values()), hint="Mend them, or name the others in `datasets`.")
     if suite.tasks:
-        return [[suite.label, unit.name, files_digest(suite.tasks / unit.name)] for unit in suite_tasks(suite)]
+        return [[suite.label, task.name, files_digest(suite.tasks / task.name)] for task in suite_tasks(suite)]
     from umrb.data.fetch import fetched_state
 
     data = suite.data or DATA
-    units = suite_tasks(suite)
-    versions = {unit.name: fetched_state(unit.dataset, unit.name, data) for unit in units}
-    missing = sorted({unit.dataset.name for unit in units if versions[unit.name] is None})
+    tasks = suite_tasks(suite)
+    versions = {task.name: fetched_state(task.dataset, task.name, data) for task in tasks}
+    missing = sorted({task.dataset.name for task in tasks if versions[task.name] is None})
     if missing:
         shown = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
         which = "".join(f" --dataset '{name}'" for name in suite.datasets)

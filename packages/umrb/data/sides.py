@@ -1,7 +1,7 @@
 """The two sides of a task, queries and documents: rows by number, contents a window at a time.
 
 A row's content has a digest; equal contents have equal digests in every task, whatever their ids. Knows no model, no
-metric, and no place that data come from.
+metric, and no source of data.
 """
 
 from __future__ import annotations
@@ -20,41 +20,41 @@ from gme_data.items import Item
 from gme_data.tasks import Document, Query
 
 Digests: TypeAlias = NDArray[np.bytes_]
-"""[n] 16 bytes each."""
+"""[n] digests of 16 bytes each."""
 View: TypeAlias = Callable[[Item], Item]
-"""What of an item an encoder sees."""
+"""A function that reduces an item to what an encoder sees of it."""
 Row_co = TypeVar("Row_co", Query, Document, covariant=True)
 
 DIGEST = np.dtype("S16")
 WINDOW = 8192
-"""Rows in memory at a time."""
+"""Rows that are in memory at a time."""
 
 
 class Window(NamedTuple):
     """Some rows of a side.
 
     Attributes:
-        items: `parts` for each row, one after the other.
-        images: Where the pictures of `items` are.
-        parts: Items of a row; a row of several is the mean of their vectors.
+        items: `items_per_row` items for each row, row after row.
+        images: Store of the items' pictures.
+        items_per_row: Items of a row, such as frames of a video; the row's vector is the mean of theirs.
     """
 
     items: list[Item]
     images: Images | None
-    parts: int = 1
+    items_per_row: int = 1
 
 
 class Side(Protocol[Row_co]):
-    """Queries by id, or documents by id, descending."""
+    """The queries of a task in ascending order of their ids, or its documents in descending order."""
 
     @property
     def ids(self) -> pa.Array:
-        """[n] strings."""
+        """[n] ids, as strings."""
         ...
 
     @property
     def subsets(self) -> list[str]:
-        """[n] name of the subset that a query belongs to; of documents nothing."""
+        """[n] name of the subset that each query belongs to; empty for documents."""
         ...
 
     def __len__(self) -> int: ...
@@ -65,21 +65,21 @@ class Side(Protocol[Row_co]):
 
     @property
     def window_rows(self) -> int:
-        """Rows that may be in memory at a time."""
+        """How many rows may be in memory at a time."""
         ...
 
     def window(self, rows: Sequence[int]) -> Window:
-        """The contents of some rows."""
+        """Return the contents of some rows."""
         ...
 
     def digests(self, view: View) -> Digests:
-        """[n] digest of what `view` shows of each row."""
+        """Return the digest of each row under `view`, [n]."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class InMemorySide(Generic[Row_co]):
-    """Rows in memory, their pictures in a store."""
+    """A side whose rows are in memory, with their pictures in a store."""
 
     rows: tuple[Row_co, ...]
     images: Images | None = None
@@ -105,7 +105,7 @@ class InMemorySide(Generic[Row_co]):
 
     @property
     def window_rows(self) -> int:
-        """See `Side`; pictures are read one by one."""
+        """See `Side`. Pictures take no memory, since the store reads them one by one."""
         return WINDOW
 
     def window(self, rows: Sequence[int]) -> Window:
@@ -117,49 +117,50 @@ class InMemorySide(Generic[Row_co]):
         return as_digests([digest([view(row.item)]) for row in self.rows])
 
 
-def as_given(item: Item) -> Item:
-    """The whole item."""
+def unchanged(item: Item) -> Item:
+    """Return the item as it is."""
     return item
 
 
 def text_only(item: Item) -> Item:
-    """The text alone."""
+    """Return the text alone."""
     return Item(text=item.text or "")
 
 
 def picture_only(item: Item) -> Item:
-    """The picture alone; an item without one as it is."""
+    """Return the picture alone; an item without a picture as it is."""
     return Item(image=item.image) if item.image is not None else item
 
 
 def fused_text(item: Item) -> Item:
-    """Of a fused item the text alone; others as they are."""
+    """Return the text of a fused item alone; an item without text as it is."""
     return text_only(item) if item.text is not None else item
 
 
-def digest(parts: Sequence[Item]) -> bytes:
-    """16 bytes that name a content. A text of blanks alone is none."""
-    found = hashlib.blake2b(digest_size=DIGEST.itemsize, usedforsecurity=False)
-    for item in parts:
+def digest(items: Sequence[Item]) -> bytes:
+    """Return the 16 bytes that name the content of a row's items. A text of blanks alone counts as no text."""
+    state = hashlib.blake2b(digest_size=DIGEST.itemsize, usedforsecurity=False)
+    for item in items:
         text = (item.text if item.text and not item.text.isspace() else "").encode("utf-8", "surrogatepass")
-        found.update(b"%d:%b|%b;" % (len(text), text, (item.image or "").encode()))
-    return found.digest()
+        # The length in front makes the encoding unambiguous: a text may hold the separators.
+        state.update(b"%d:%b|%b;" % (len(text), text, (item.image or "").encode()))
+    return state.digest()
 
 
 _EMPTY = digest([Item(text="")])
 
 
-def as_digests(found: Sequence[bytes]) -> Digests:
-    """Digests as an array."""
-    return np.frombuffer(b"".join(found), DIGEST)
+def as_digests(digests: Sequence[bytes]) -> Digests:
+    """Join digests to an array [n]."""
+    return np.frombuffer(b"".join(digests), DIGEST)
 
 
 def blocks(total: int, size: int = WINDOW) -> Iterator[range]:
-    """The rows 0..total in blocks."""
+    """Iterate over the rows 0..total in blocks."""
     return (range(start, min(start + size, total)) for start in range(0, total, size))
 
 
-def is_empty(found: Digests) -> NDArray[np.int64]:
-    """Rows of `found` that hold nothing, blanks apart."""
-    nothing: Any = as_digests([_EMPTY])
-    return np.flatnonzero(found == nothing)
+def is_empty(digests: Digests) -> NDArray[np.int64]:
+    """Return the rows of `digests` whose items hold neither text nor picture."""
+    empty: Any = as_digests([_EMPTY])
+    return np.flatnonzero(digests == empty)

@@ -1,4 +1,4 @@
-"""Folders of tasks that anybody has, as datasets of a suite: their cards, and what names the state of their files."""
+"""Folders of labelled tasks as datasets of a suite: reads their cards, and digests their files."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ from umrb.registry import Dataset
 
 
 def disk_datasets(folder: Path) -> tuple[Dataset, ...]:
-    """The tasks below a folder, in our shape or BEIR's, as datasets of a suite. See `unusable_tasks` for others.
+    """Return the tasks below a folder, in Atlas's or BEIR's layout, as datasets of a suite.
+
+    Tasks whose card can't be used are left out; see `unusable_tasks`.
 
     Raises:
-        FoundryError: There is none whose card can be read; something lies there that a manifest does not name.
+        FoundryError: No card can be read, or the folder holds files that its manifest does not name.
     """
     cards, unusable = _cards(folder)
     if not cards:
@@ -34,14 +36,14 @@ def disk_datasets(folder: Path) -> tuple[Dataset, ...]:
 
 
 def unusable_tasks(folder: Path) -> dict[str, str]:
-    """Why the card of a task below a folder can't be used, by the name of its folder."""
+    """Return why the cards of tasks below a folder can't be used, by the names of their folders."""
     return _cards(folder)[1]
 
 
 def _cards(folder: Path) -> tuple[list[TaskCard], dict[str, str]]:
     cards: list[TaskCard] = []
     unusable: dict[str, str] = {}
-    VerifiedFolder.containing(folder)
+    VerifiedFolder.containing(folder)  # raises if the folder is part of an output that was changed
     for path in sorted(path for path in folder.glob("*") if path.is_dir() and not path.name.startswith(".")):
         if not (path / CARD).is_file() and not is_beir(path):
             if any(has_table(path, stem) for stem in TABLES):
@@ -80,6 +82,6 @@ def _disk_dataset(card: TaskCard) -> Dataset:
 
 
 def files_digest(folder: Path) -> str:
-    """Of names and bytes below the folder of a task; its pictures are named by their own digests."""
+    """Return a digest of the names and bytes of all files below the folder of a task."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return sha256_json([[path.relative_to(folder).as_posix(), file_digest(path)] for path in files])

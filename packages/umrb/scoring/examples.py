@@ -46,7 +46,7 @@ def write_vector_sample(folder: Path, system: VectorSystem, task: NumberedTask, 
     """Write ``<task>.queries.npy`` and ``<task>.docs.npy`` with some vectors of either side."""
     folder.mkdir(parents=True, exist_ok=True)
     draw = np.random.default_rng(seed)
-    for name, part in zip(SIDES, system.parts(task), strict=True):
+    for name, part in zip(SIDES, system.encoded_sides(task), strict=True):
         rows = np.sort(draw.permutation(len(part.digests))[:_SAMPLE])
         buffer = io.BytesIO()
         np.save(buffer, part.space.take(part.digests[rows]).astype(np.float16), allow_pickle=False)
@@ -72,5 +72,5 @@ def _tell(task: NumberedTask, ranking: Ranking, row: int, rank: int) -> Retrieva
 
 
 def _cards(side: Side[Query] | Side[Document], rows: Sequence[int], size: tuple[int, int]) -> list[ItemCard]:
-    items, images, parts = side.window(rows)
-    return [make_card(item, images, size) for item in items[::parts]]
+    items, images, items_per_row = side.window(rows)
+    return [make_card(item, images, size) for item in items[::items_per_row]]

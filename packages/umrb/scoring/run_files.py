@@ -1,7 +1,7 @@
-"""What a system found, on disk: the first documents of each query, and what each query scored.
+"""Run files and per-query values on disk: the first documents of each query, and what each query scored.
 
-A paired comparison of two systems is computed from the latter. The same bytes for the same rows; a file is there whole
-or not at all. Knows tables; neither systems nor metrics.
+Paired comparisons of two systems are computed from the per-query values. Equal rows give equal bytes, and files are
+replaced atomically. Knows tables; neither systems nor metrics.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from umrb.metrics import NOT_FOUND, rank_relevant
 from umrb.systems.base import QueryScores, Ranking
 
 QUERIES, RUNS = "queries", "runs"
-"""Folders of the two, in the folder of a system's results."""
+"""Folders of the per-query values and of the run files, in the folder of a system's results."""
 
 RUN_SCHEMA = pa.schema(
     [
@@ -39,11 +39,11 @@ QUERY_SCHEMA = pa.schema(
 )
 
 
-def write_run_files(folder: Path, task: NumberedTask, outcome: QueryScores, kept: int) -> None:
-    """Write the first `kept` documents of each query, if there is a ranking, and the per-query values."""
-    if outcome.ranking is not None:
-        _write(folder / RUNS, task, _run_table(task, outcome.ranking, kept))
-    _write(folder / QUERIES, task, _query_table(task, outcome))
+def write_run_files(folder: Path, task: NumberedTask, scores: QueryScores, depth: int) -> None:
+    """Write the first `depth` documents of each query, if there is a ranking, and the per-query values."""
+    if scores.ranking is not None:
+        _write(folder / RUNS, task, _run_table(task, scores.ranking, depth))
+    _write(folder / QUERIES, task, _query_table(task, scores))
 
 
 def _write(folder: Path, task: NumberedTask, table: pa.Table) -> None:
@@ -53,27 +53,27 @@ def _write(folder: Path, task: NumberedTask, table: pa.Table) -> None:
     atomic_write(folder / f"{task.card.name}.parquet", buffer.getvalue().to_pybytes())
 
 
-def _run_table(task: NumberedTask, ranking: Ranking, kept: int) -> pa.Table:
-    rows, scores = ranking.rows[:, :kept], ranking.scores[:, :kept]
-    query, place = np.nonzero(rows >= 0)
+def _run_table(task: NumberedTask, ranking: Ranking, depth: int) -> pa.Table:
+    rows, scores = ranking.rows[:, :depth], ranking.scores[:, :depth]
+    query, rank = np.nonzero(rows >= 0)
     columns = [
         task.queries.ids.take(pa.array(query)),
-        pa.array(place + 1, pa.int32()),
-        task.docs.ids.take(pa.array(rows[query, place])),
-        pa.array(scores[query, place], pa.float32()),
+        pa.array(rank + 1, pa.int32()),
+        task.docs.ids.take(pa.array(rows[query, rank])),
+        pa.array(scores[query, rank], pa.float32()),
     ]
     return pa.table(columns, schema=RUN_SCHEMA)
 
 
-def _query_table(task: NumberedTask, outcome: QueryScores) -> pa.Table:
-    """Per-query values: what a paired comparison of two systems is computed from."""
+def _query_table(task: NumberedTask, scores: QueryScores) -> pa.Table:
+    """The headline value of each query, and the rank from 1 of its first relevant document; null if not returned."""
     first = np.full(len(task.queries), NOT_FOUND)
-    if outcome.ranking is not None:
-        first = rank_relevant(outcome.ranking.rows, task.judgements).best
+    if scores.ranking is not None:
+        first = rank_relevant(scores.ranking.rows, task.judgements).best
     columns = [
         task.queries.ids,
         pa.array(task.queries.subsets, pa.string()),
-        pa.array(outcome.metrics[task.card.metric], pa.float64()),
+        pa.array(scores.metrics[task.card.metric], pa.float64()),
         pa.array(np.where(first == NOT_FOUND, 0, first + 1), pa.int32(), mask=first == NOT_FOUND),
     ]
     return pa.table(columns, schema=QUERY_SCHEMA)

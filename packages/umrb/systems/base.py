@@ -1,7 +1,7 @@
-"""What can be scored: anything that ranks the documents of a task, or knows its expected score.
+"""Systems that can be scored: anything that ranks the documents of a task, or knows its expected score.
 
-`DenseSystem` makes a system of an encoder: it encodes each distinct content once, whichever tasks ask for it, and
-searches exactly, a block of documents in memory at a time. Knows no metric's meaning, and no particular model.
+`DenseSystem` makes a system of an encoder: it encodes each distinct content once, whichever tasks contain it, and
+searches exactly, with a block of documents in memory at a time. Knows no metric's meaning, and no particular model.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from gme_data.progress import Progress
 from gme_data.tasks import Document, Query, TaskCard
 from gme_embedder.index import search_shards
 from umrb.data.loading import LoadedTask
-from umrb.data.sides import Digests, Side, View, as_given, blocks
+from umrb.data.sides import Digests, Side, View, blocks, unchanged
 from umrb.data.tasks import NumberedTask
 from umrb.metrics import Floats, Ints, per_query
 from umrb.systems.vectors import Rows, Vectors, VectorSpace, VectorStore
@@ -30,48 +30,58 @@ from umrb.systems.vectors import Rows, Vectors, VectorSpace, VectorStore
 if TYPE_CHECKING:
     from gme_embedder.embedder import Embedder
 
-_FEW = 2_000
-"""Contents that are encoded without a word of their own."""
-_TOLD = 3
-"""Items that an error names; of the others it says how many."""
+_PROGRESS_FROM = 2_000
+"""Encoding reports its own progress from this many contents on; below it the progress over tasks is enough."""
+_MAX_NAMED_ITEMS = 3
+"""An error names at most this many items, and counts the others."""
 
 
 class Ranking(NamedTuple):
-    """What a search returned: [q, k] document positions (-1: nothing), and their scores, best first."""
+    """The result of a search, best first.
+
+    Attributes:
+        rows: [q, k] document numbers; -1 where nothing was returned.
+        scores: [q, k] their scores.
+    """
 
     rows: Ints
     scores: NDArray[np.float32]
 
 
 class QueryScores(NamedTuple):
-    """Per-query metrics by name, each [q], and the ranking behind them, where there is one."""
+    """The scores of a system on one task, query by query.
+
+    Attributes:
+        metrics: [q] values by the name of the metric.
+        ranking: The ranking behind them; None for a system that knows expectations only.
+    """
 
     metrics: dict[str, Floats]
     ranking: Ranking | None
 
 
 class System(Protocol):
-    """Anything with a row in the table."""
+    """Anything that has a row in a table of scores."""
 
     @property
     def name(self) -> str:
-        """Its name in tables."""
+        """The system's name in tables."""
         ...
 
     def applies_to(self, card: TaskCard) -> bool:
-        """Whether this system can see both sides of a task."""
+        """Whether this system can encode both sides of a task."""
         ...
 
     def missing(self, tasks: Sequence[NumberedTask]) -> int:
-        """Contents of the tasks that `prepare` would encode."""
+        """Count the contents of the tasks that `prepare` would encode."""
         ...
 
     def prepare(self, tasks: Sequence[NumberedTask]) -> None:
-        """Do what processes that share the work can do a part of each."""
+        """Do the part of the work that processes can share, such as encoding."""
         ...
 
     def score(self, task: NumberedTask, metrics: Sequence[str], depth: int) -> QueryScores:
-        """Score every query by `metrics`, from at most `depth` documents each."""
+        """Score every query by `metrics`, from its first `depth` documents at most."""
         ...
 
 
@@ -80,20 +90,20 @@ SystemFactory: TypeAlias = Callable[[LoadedTask], System]
 
 
 def sides(task_type: str) -> tuple[frozenset[str], frozenset[str]]:
-    """What query and documents are made of: ``"IT->T"`` -> ``({"I", "T"}, {"T"})``; a visual document is a picture."""
+    """Return the modalities of query and documents: ``"IT->T"`` -> ``({"I", "T"}, {"T"})``; a page is a picture."""
     query, document = modalities_of(task_type)
     return frozenset(query), frozenset(document)
 
 
 Encode: TypeAlias = Callable[[Sequence[Item], str | None, Images | None], Vectors]
-"""``(items, instruction, where their pictures are) -> float32 [n, d]`` of unit length."""
+"""A function ``(items, instruction, store of their pictures) -> float32 [n, d]`` of unit vectors."""
 
 
 class BadItemsError(FoundryError):
-    """What an encoder is given can't be encoded: some items, or all of them for their instruction.
+    """Items can't be encoded: some of them, or all of them because of their instruction.
 
     Attributes:
-        reasons: Why, by the number of the item among those that it was given; empty if it is about no single item.
+        reasons: Why, by the number of the item among those of the call; empty if the error is about no single item.
     """
 
     def __init__(self, reasons: Mapping[int, str], message: str = "", hint: str | None = None) -> None:
@@ -101,19 +111,20 @@ class BadItemsError(FoundryError):
         self.reasons = dict(reasons)
 
     def about(self, subject: str, name: Callable[[int], str]) -> BadItemsError:
-        """The same error in the words of whoever knows the items.
+        """Return the same error with the names that the caller has for the items.
 
         Args:
-            subject: What they belong to.
-            name: What the item of a number is called there.
+            subject: What the items belong to.
+            name: Returns the caller's name of an item by its number.
         """
-        named = [f"{name(number)}: {why}" for number, why in list(self.reasons.items())[:_TOLD]]
-        more = f"; and {len(self.reasons) - _TOLD:,} more" if len(self.reasons) > _TOLD else ""
+        named = [f"{name(number)}: {why}" for number, why in list(self.reasons.items())[:_MAX_NAMED_ITEMS]]
+        others = len(self.reasons) - _MAX_NAMED_ITEMS
+        more = f"; and {others:,} more" if others > 0 else ""
         return BadItemsError(self.reasons, f"{subject}, {'; '.join(named)}{more}.")
 
 
 def encode_with(embedder: Embedder, batch_tokens: int | None) -> Encode:
-    """An embedder of ours as `Encode`. It raises `BadItemsError` for all items at once that it can't take."""
+    """Wrap an embedder as `Encode`. The function raises `BadItemsError` once, for all items that can't be encoded."""
 
     def encode(items: Sequence[Item], instruction: str | None, images: Images | None) -> Vectors:
         bad: dict[int, str] = {}
@@ -129,24 +140,25 @@ def encode_with(embedder: Embedder, batch_tokens: int | None) -> Encode:
 
 @dataclass(frozen=True, slots=True)
 class Encoder:
-    """Something that turns items into unit vectors.
+    """A model that turns items into unit vectors.
 
     Attributes:
-        digest: Names its weights and settings; vectors are kept under it.
+        digest: Names its weights and settings; its vectors are stored under it.
         encode: See `Encode`.
         needs: Modalities that both sides of a task must have.
-        view: What of an item it sees.
-        instructed: Whether it is given the instruction of queries.
+        view: Reduces an item to what the encoder sees of it.
+        instructed: Whether queries are encoded with their instruction.
     """
 
     digest: str
     encode: Encode
     needs: frozenset[str] = frozenset()
-    view: View = as_given
+    view: View = unchanged
     instructed: bool = True
 
     def seeing(self, view: View) -> Encoder:
-        """The same encoder, given less of each item. What is left is a content as any other: vectors are shared."""
+        """Return the same encoder with another view of the items."""
+        # The digest stays: a reduced item is a content like any other, so its vectors are shared in the store.
         return replace(self, view=view)
 
 
@@ -154,21 +166,22 @@ class EncodedSide(NamedTuple):
     """One side of a task, as an encoder sees it.
 
     Attributes:
-        name: Of the task and the side, for errors.
-        digests: [n] of what it sees.
-        space: Where the vectors are kept.
-        encode: ``(items, where their pictures are) -> float32 [n, d]``.
+        name: Name of task and side, for errors.
+        contents: The rows.
+        digests: [n] digests of what the encoder sees of each row.
+        space: Store of the vectors.
+        encode: ``(items, store of their pictures) -> float32 [n, d]``.
     """
 
     name: str
-    side: Side[Query] | Side[Document]
+    contents: Side[Query] | Side[Document]
     digests: Digests
     space: VectorSpace
     encode: Callable[[Sequence[Item], Images | None], Vectors]
 
 
 class VectorSystem(ABC):
-    """Exact search over vectors; what they are of and who makes them is told by `parts`."""
+    """Exact search over vectors; subclasses say in `encoded_sides` how the rows of each side are encoded."""
 
     __slots__ = ()
     name: str
@@ -178,57 +191,63 @@ class VectorSystem(ABC):
         """See `System`."""
 
     @abstractmethod
-    def parts(self, task: NumberedTask) -> tuple[EncodedSide, EncodedSide]:
-        """Queries and documents."""
+    def encoded_sides(self, task: NumberedTask) -> tuple[EncodedSide, EncodedSide]:
+        """Return queries and documents."""
 
     def missing(self, tasks: Sequence[NumberedTask]) -> int:
-        """Distinct contents of the tasks that are not in the store yet."""
-        wanted: dict[VectorSpace, list[Digests]] = {}
-        for part in (part for task in tasks for part in self.parts(task)):
-            wanted.setdefault(part.space, []).append(part.digests)
-        return sum(len(space.missing(np.concatenate(digests))) for space, digests in wanted.items())
+        """Count the distinct contents of the tasks that are not in the store yet."""
+        # Per space, so that a content of several tasks counts once.
+        digests: dict[VectorSpace, list[Digests]] = {}
+        for side in (side for task in tasks for side in self.encoded_sides(task)):
+            digests.setdefault(side.space, []).append(side.digests)
+        return sum(len(space.missing(np.concatenate(of_space))) for space, of_space in digests.items())
 
     def prepare(self, tasks: Sequence[NumberedTask]) -> None:
         """Encode every distinct content of the tasks; what is in the store already is skipped."""
         missing = self.missing(tasks)
-        # Of few contents the progress over tasks says enough.
-        with Progress(f"encode for {self.name}", missing, "contents") if missing > _FEW else nullcontext() as progress:
-            for part in (part for task in tasks for part in self.parts(task)):
-                part.space.fill(part.digests, self._computing(part, progress))
+        reporting = missing > _PROGRESS_FROM
+        with Progress(f"encode for {self.name}", missing, "contents") if reporting else nullcontext() as progress:
+            for side in (side for task in tasks for side in self.encoded_sides(task)):
+                side.space.fill(side.digests, self._encode_rows_of(side, progress))
 
     def score(self, task: NumberedTask, metrics: Sequence[str], depth: int) -> QueryScores:
         """See `System`."""
-        queries, docs = self.parts(task)
-        for part in (queries, docs):
-            part.space.fill(part.digests, self._computing(part))
-        asked = queries.space.take(queries.digests)
+        queries, docs = self.encoded_sides(task)
+        for side in (queries, docs):
+            side.space.fill(side.digests, self._encode_rows_of(side))
+        query_vectors = queries.space.take(queries.digests)
         if task.candidates is None:
-            scores, rows = search_shards(asked, docs.space.stream(docs.digests), min(depth, len(task.docs)))
-            ranking = _without(Ranking(rows, scores), task.excluded)
+            shards = docs.space.stream(docs.digests)
+            scores, rows = search_shards(query_vectors, shards, min(depth, len(task.docs)))
+            ranking = _without_excluded(Ranking(rows, scores), task.excluded)
         else:
-            ranking = _among(asked, docs, task.candidates, depth)
+            ranking = _rank_candidates(query_vectors, docs, task.candidates, depth)
         return QueryScores(per_query(ranking.rows, task.judgements, metrics), ranking)
 
     @staticmethod
-    def _computing(part: EncodedSide, progress: Progress | None = None) -> Callable[[Rows], Vectors]:
-        def window(rows: Rows) -> Vectors:
-            items, images, parts = part.side.window(rows.tolist())
+    def _encode_rows_of(side: EncodedSide, progress: Progress | None = None) -> Callable[[Rows], Vectors]:
+        """Return the function that encodes rows of a side for the store, and names bad items by their ids."""
+
+        def encode_window(rows: Rows) -> Vectors:
+            items, images, items_per_row = side.contents.window(rows.tolist())
             try:
-                vectors = part.encode(items, images)
+                vectors = side.encode(items, images)
             except BadItemsError as error:
-                ids = part.side.ids
-                raise error.about(part.name, lambda item: f"id '{ids[int(rows[item // parts])]}'") from error
+                ids = side.contents.ids
+                raise error.about(side.name, lambda item: f"id '{ids[int(rows[item // items_per_row])]}'") from error
             except FoundryError as error:
-                raise BadItemsError({}, f"{part.name}: {error}", error.hint) from error
+                raise BadItemsError({}, f"{side.name}: {error}", error.hint) from error
             if progress:
                 progress.advance(len(rows))
-            return vectors if parts == 1 else _mean(vectors, parts)
+            return vectors if items_per_row == 1 else _mean_of_rows(vectors, items_per_row)
 
-        def compute(rows: Rows) -> Vectors:
-            found = [window(rows[block.start : block.stop]) for block in blocks(len(rows), part.side.window_rows)]
-            return found[0] if len(found) == 1 else np.concatenate(found)
+        def encode(rows: Rows) -> Vectors:
+            # Window by window: the pictures of a whole chunk of the store would not fit into memory.
+            windows = blocks(len(rows), side.contents.window_rows)
+            vectors = [encode_window(rows[window.start : window.stop]) for window in windows]
+            return vectors[0] if len(vectors) == 1 else np.concatenate(vectors)
 
-        return compute
+        return encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,23 +258,23 @@ class DenseSystem(VectorSystem):
     encoder: Encoder
     store: VectorStore
     only: Callable[[TaskCard], bool] = lambda card: True
-    """Further condition on the tasks that it is scored on."""
+    """A further condition on the tasks that the system is scored on."""
 
     def applies_to(self, card: TaskCard) -> bool:
         """See `System`."""
         query, doc = sides(card.task_type)
         return self.encoder.needs <= query and self.encoder.needs <= doc and self.only(card)
 
-    def parts(self, task: NumberedTask) -> tuple[EncodedSide, EncodedSide]:
-        """Queries and documents; candidates never carry an instruction."""
+    def encoded_sides(self, task: NumberedTask) -> tuple[EncodedSide, EncodedSide]:
+        """Return queries and documents; only queries carry the instruction."""
         instruction = task.card.instruction if self.encoder.instructed else None
         name = task.card.name
         return (
-            self._part(f"{name}, queries", task.queries, instruction),
-            self._part(f"{name}, documents", task.docs, None),
+            self._encoded_side(f"{name}, queries", task.queries, instruction),
+            self._encoded_side(f"{name}, documents", task.docs, None),
         )
 
-    def _part(self, name: str, side: Side[Query] | Side[Document], instruction: str | None) -> EncodedSide:
+    def _encoded_side(self, name: str, side: Side[Query] | Side[Document], instruction: str | None) -> EncodedSide:
         def encode(items: Sequence[Item], images: Images | None) -> Vectors:
             return self.encoder.encode([self.encoder.view(item) for item in items], instruction, images)
 
@@ -263,29 +282,31 @@ class DenseSystem(VectorSystem):
         return EncodedSide(name, side, side.digests(self.encoder.view), space, encode)
 
 
-def _mean(vectors: Vectors, parts: int) -> Vectors:
-    """[n, d] unit means of [n * parts, d]."""
-    means = vectors.reshape(-1, parts, vectors.shape[1]).mean(axis=1)
+def _mean_of_rows(vectors: Vectors, items_per_row: int) -> Vectors:
+    """[n, d] unit means of the vectors [n * items_per_row, d] of each row's items."""
+    means = vectors.reshape(-1, items_per_row, vectors.shape[1]).mean(axis=1)
     return np.asarray(means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12), dtype=np.float32)
 
 
-def _without(ranking: Ranking, excluded: Ints | None) -> Ranking:
-    """The ranking with one document less for each query that has an excluded one."""
+def _without_excluded(ranking: Ranking, excluded: Ints | None) -> Ranking:
+    """The ranking without the document [q] that each query must not return; -1 takes its place at the end."""
     if excluded is None:
         return ranking
-    hidden = (ranking.rows == excluded[:, None]) & (excluded[:, None] >= 0)
-    order = np.argsort(hidden, axis=1, kind="stable")
-    rows = np.where(np.take_along_axis(hidden, order, axis=1), -1, np.take_along_axis(ranking.rows, order, axis=1))
+    is_excluded = (ranking.rows == excluded[:, None]) & (excluded[:, None] >= 0)
+    # A stable sort moves the excluded document behind all others and leaves their order.
+    order = np.argsort(is_excluded, axis=1, kind="stable")
+    moved_rows = np.take_along_axis(ranking.rows, order, axis=1)
+    rows = np.where(np.take_along_axis(is_excluded, order, axis=1), -1, moved_rows)
     return Ranking(rows, np.take_along_axis(ranking.scores, order, axis=1))
 
 
-def _among(asked: Vectors, docs: EncodedSide, candidates: Sequence[Ints], depth: int) -> Ranking:
-    """Each query ranks its own candidates; ties fall to the lower row, as in a search."""
+def _rank_candidates(queries: Vectors, docs: EncodedSide, candidates: Sequence[Ints], depth: int) -> Ranking:
+    """Rank the candidates of each query alone; ties fall to the lower row, as in a search of the whole pool."""
     width = min(depth, max(map(len, candidates)))
-    rows = np.full((len(asked), width), -1, np.int64)
-    scores = np.full((len(asked), width), -np.inf, np.float32)
-    for query, among in enumerate(map(np.unique, candidates)):
-        found = docs.space.take(docs.digests[among]) @ asked[query]
-        best = np.argsort(-found, kind="stable")[:width]
-        rows[query, : len(best)], scores[query, : len(best)] = among[best], found[best]
+    rows = np.full((len(queries), width), -1, np.int64)
+    scores = np.full((len(queries), width), -np.inf, np.float32)
+    for query, candidate_rows in enumerate(map(np.unique, candidates)):
+        products = docs.space.take(docs.digests[candidate_rows]) @ queries[query]
+        best = np.argsort(-products, kind="stable")[:width]
+        rows[query, : len(best)], scores[query, : len(best)] = candidate_rows[best], products[best]
     return Ranking(rows, scores)

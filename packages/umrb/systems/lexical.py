@@ -1,4 +1,4 @@
-"""BM25 with English stop words over the text of both sides: the classic that needs no training."""
+"""BM25 with English stop words over the text of both sides: the lexical baseline, which needs no training."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ _STOP_WORDS = "en"
 
 
 class LexicalSystem:
-    """BM25 (Lucene's variant, k1 1.5, b 0.75, as bm25s sets them). Of fused items it reads the text."""
+    """BM25 (Lucene's variant, k1 1.5, b 0.75: the defaults of bm25s). Of fused items it reads the text alone."""
 
     name = "BM25"
 
     def applies_to(self, card: TaskCard) -> bool:
-        """See `System`."""
+        """See `System`: both sides must have text."""
         return all("T" in side for side in sides(card.task_type))
 
     def missing(self, tasks: Sequence[NumberedTask]) -> int:
-        """Nothing is encoded."""
+        """Return 0, since nothing is encoded."""
         del tasks
         return 0
 
     def prepare(self, tasks: Sequence[NumberedTask]) -> None:
-        """Nothing is shared between processes."""
+        """Do nothing, since no work is shared between processes."""
         del tasks
 
     def score(self, task: NumberedTask, metrics: Sequence[str], depth: int) -> QueryScores:
         """See `System`. A document that shares no word with the query is not returned."""
         index = bm25s.BM25()
         index.index(_tokens(task.docs), show_progress=False)
-        found = [_best(index.get_scores(tokens), depth) for tokens in _tokens(task.queries)]
-        ranking = Ranking(np.stack([rows for rows, _ in found]), np.stack([scores for _, scores in found]))
+        best = [_top_k(index.get_scores(tokens), depth) for tokens in _tokens(task.queries)]
+        ranking = Ranking(np.stack([rows for rows, _ in best]), np.stack([scores for _, scores in best]))
         return QueryScores(per_query(ranking.rows, task.judgements, metrics), ranking)
 
 
@@ -49,8 +49,8 @@ def _tokens(items: Side[Document] | Side[Query]) -> list[list[str]]:
     return tokens
 
 
-def _best(scores: np.ndarray, depth: int) -> tuple[np.ndarray, np.ndarray]:
-    """The `depth` best rows of scores [n], ties to the lower row; -1 where a document scores nothing."""
-    rows = np.argsort(-scores, kind="stable")[:depth]
-    kept = scores[rows]
-    return np.where(kept > 0, rows, -1).astype(np.int64), kept.astype(np.float32)
+def _top_k(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The best `k` rows of scores [n] and their scores, ties to the lower row; the row is -1 where the score is 0."""
+    rows = np.argsort(-scores, kind="stable")[:k]
+    top_scores = scores[rows]
+    return np.where(top_scores > 0, rows, -1).astype(np.int64), top_scores.astype(np.float32)

@@ -1,6 +1,6 @@
-"""Models by name, as the suite takes them: folders and hub names of ours, and whatever mteb can load.
+"""Opens models for the benchmark: folders and hub names of embedders, and any model that mteb can load.
 
-Knows how a model is found and named; nothing of tasks or scores.
+Knows how a model is located and named; nothing of tasks or scores.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from umrb.systems.mteb_system import mteb_system
 from umrb.systems.vectors import VectorStore
 
 MTEB = "mteb:"
-"""Before the name of a model that mteb is to load."""
+"""Prefix of the name of a model that mteb loads."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelOptions:
-    """How a model computes.
+    """Settings of a model's computation.
 
     Attributes:
-        device: As torch names it; ``cuda`` under torchrun is the rank's own.
-        dtype: Of weights and computation.
+        device: Device as torch names it; ``cuda`` under torchrun is the rank's own.
+        dtype: Precision of weights and computation.
         store: Precision of vectors on disk.
-        frames: Of a video whose vectors are averaged.
-        batch_tokens: Tokens computed at once; None takes what is fast on the device.
-        inputs: Input settings instead of the model's own, such as ``min_image_tokens``.
+        frames: Frames of a video whose vectors are averaged.
+        batch_tokens: Tokens of a batch; None takes what is fast on the device.
+        inputs: Input settings that replace the model's own, such as ``min_image_tokens``.
     """
 
     device: str = "cpu"
@@ -52,7 +52,12 @@ class ModelOptions:
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A model ready to be scored."""
+    """A model that is ready to be scored.
+
+    Attributes:
+        meta: Metadata by which mteb files its results.
+        make: Makes the system that scores a task.
+    """
 
     meta: ModelMeta
     make: SystemFactory
@@ -63,28 +68,29 @@ def open_model(source: str, vectors: Path, options: ModelOptions, *, name: str |
 
     Args:
         source: A folder, a name on the hub, or ``mteb:`` and a name that mteb knows.
-        vectors: Folder of the store.
+        vectors: Folder of the vector store.
         options: See the class; a model of mteb takes `device` and `store` alone.
         name: ``owner/model`` under which results are filed; by default `source`, or ``local/<folder>``.
 
     Raises:
-        FoundryError: No such model, a name that mteb can't file, or options that a model of mteb does not take.
+        FoundryError: There is no such model, mteb can't file results under the name, or a model of mteb does not take
+            the options.
     """
     store = VectorStore(vectors, dtype=options.store)
     if source.startswith(MTEB):
         _refuse_for_mteb(options, name)
-        return _of_mteb(_load_mteb(source.removeprefix(MTEB), _device(options.device)), store)
+        return _wrap_mteb_model(_load_mteb_model(source.removeprefix(MTEB), _device(options.device)), store)
     filed = f"local/{Path(source).name}" if Path(source).is_dir() else source.partition("@")[0]
-    return _ours(source, name or filed, store, options)
+    return _open_embedder(source, name or filed, store, options)
 
 
 def encoder_digest(model: str, options: ModelOptions) -> str:
-    """Names all that a model's vectors depend on: the digest of its folder, precision, input settings."""
+    """Digest of all that a model's vectors depend on: the digest of its folder, precision, input settings."""
     return sha256_json([model, {"dtype": options.dtype, **dict(options.inputs)}])
 
 
 def variant_of(options: ModelOptions) -> dict[str, Any]:
-    """All that changes a score and is not the default: results are filed apart by it."""
+    """Return the options that change a score and differ from the defaults; results are filed apart by them."""
     default = ModelOptions()
     fields = ("dtype", "store", "frames")
     changed = {name: getattr(options, name) for name in fields if getattr(options, name) != getattr(default, name)}
@@ -92,17 +98,18 @@ def variant_of(options: ModelOptions) -> dict[str, Any]:
 
 
 def score_mteb_model(model: EncoderProtocol, vectors: Path) -> LoadedModel:
-    """A model of mteb that is loaded already."""
-    return _of_mteb(model, VectorStore(vectors))
+    """Make a model that mteb has loaded already ready to be scored."""
+    return _wrap_mteb_model(model, VectorStore(vectors))
 
 
-def _ours(source: str, name: str, store: VectorStore, options: ModelOptions) -> LoadedModel:
+def _open_embedder(source: str, name: str, store: VectorStore, options: ModelOptions) -> LoadedModel:
     from gme_embedder.embedder import Embedder
     from gme_embedder.locate import hub_commit
 
     embedder = Embedder.load(source, _device(options.device), options.dtype, **dict(options.inputs))
     digest = embedder.source.digest
-    revision = hub_commit(embedder.source.folder) or digest  # mteb files what is on the hub by its commit
+    # mteb files the results of models on the hub by their commit.
+    revision = hub_commit(embedder.source.folder) or digest
     meta = describe(embedder, name, revision, variant_of(options))
     encoder = Encoder(encoder_digest(digest, options), encode_with(embedder, options.batch_tokens))
     system = DenseSystem(name, encoder, store)
@@ -110,16 +117,16 @@ def _ours(source: str, name: str, store: VectorStore, options: ModelOptions) -> 
 
 
 def _refuse_for_mteb(options: ModelOptions, name: str | None) -> None:
-    """Raise for what would be passed over: a score under another precision than asked for is a wrong one."""
-    set_ = [f"--{field}" for field in variant_of(replace(options, store="float32"))] + (["--name"] if name else [])
-    if set_:
+    """Raise for options that would be ignored: a score under another precision than the requested one is wrong."""
+    ignored = [f"--{field}" for field in variant_of(replace(options, store="float32"))] + (["--name"] if name else [])
+    if ignored:
         raise FoundryError(
-            f"A model of mteb does not take {', '.join(set_).replace('_', '-')}: it computes as mteb loads it.",
+            f"A model of mteb does not take {', '.join(ignored).replace('_', '-')}: it computes as mteb loads it.",
             hint="Leave them out; or give a model of ours by its folder or hub name.",
         )
 
 
-def _of_mteb(model: EncoderProtocol, store: VectorStore) -> LoadedModel:
+def _wrap_mteb_model(model: EncoderProtocol, store: VectorStore) -> LoadedModel:
     meta = model.mteb_model_meta
     if meta is None:
         raise FoundryError("A model without `mteb_model_meta` can't be filed.", hint="Give it one, see mteb's docs.")
@@ -138,21 +145,21 @@ def _of_mteb(model: EncoderProtocol, store: VectorStore) -> LoadedModel:
     return LoadedModel(meta, make)
 
 
-def _load_mteb(name: str, device: str) -> EncoderProtocol:
+def _load_mteb_model(name: str, device: str) -> EncoderProtocol:
     try:
-        found = mteb.get_model(name, device=device)
+        model = mteb.get_model(name, device=device)
     except (KeyError, ValueError, ImportError, *HUB_ERRORS) as error:
         raise FoundryError(
             f"mteb can't load '{name}': {in_one_line(error)}",
             hint="`mteb available_models` names those that it has; some need a package, all need the hub or its cache.",
         ) from error
-    if not isinstance(found, EncoderProtocol):
+    if not isinstance(model, EncoderProtocol):
         raise FoundryError(f"'{name}' does not encode items one by one.", hint="Score it by `mteb.evaluate`.")
-    return found
+    return model
 
 
 def _device(name: str) -> str:
-    """``cuda`` is the GPU of this process; with more processes than GPUs they share them."""
+    """Resolve ``cuda`` to the GPU of this rank; if there are more ranks than GPUs, they share them."""
     if name != "cuda":
         return name
     return f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % max(torch.cuda.device_count(), 1)}"

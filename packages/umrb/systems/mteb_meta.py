@@ -1,6 +1,6 @@
-"""What mteb records of a model: its `ModelMeta`.
+"""The `ModelMeta` of a model, which mteb records beside its results.
 
-Says only what the model itself shows; where nobody said (licence, languages, training data), it says so. Fetches
+It states only what the model itself shows; licence, languages and training data, which it does not, are None. Fetches
 nothing. Knows no task.
 """
 
@@ -16,19 +16,19 @@ from gme_embedder.embedder import Embedder
 
 
 def describe(embedder: Embedder, name: str, revision: str, variant: Mapping[str, Any]) -> ModelMeta:
-    """The record of a model.
+    """Return the metadata of a model.
 
-    mteb files results by name, revision and variant, and evaluates nothing again that it finds there: whatever changes
-    a vector must be in one of them.
+    mteb files results by name, revision and variant, and does not evaluate again what it finds there: whatever changes
+    a vector must be in one of the three.
 
     Args:
         embedder: The model as it computes.
         name: ``owner/model``.
         revision: Digest of the weights and settings on disk, see `gme_embedder.identity.model_digest`.
-        variant: What was changed since: precision, input settings, instructions.
+        variant: Settings that differ from those on disk: precision, input settings, instructions.
 
     Raises:
-        FoundryError: `name` has not the form that mteb asks for.
+        FoundryError: `name` does not have the form ``owner/model``, which mteb requires.
     """
     if not all(name.partition("/")[::2]):
         raise FoundryError(f"mteb can't file a model called '{name}'.", hint="Name it owner/model, e.g. team/gme-tiny.")

@@ -1,8 +1,8 @@
 """An `Embedder` as mteb takes it: ``mteb.evaluate(MtebEmbedder.load(folder, "owner/model"), tasks)``.
 
-Texts, pictures and both in any mixture; instructions for queries alone, as the authors of GME did. Batches are made by
-tokens from windows of mteb's data loader, whatever its batch size. Knows no score and no file of results: those are
-mteb's.
+Items are texts, pictures or both, in any mixture; only queries get an instruction, as in the authors' own evaluation of
+GME. Batches are made by tokens from windows of mteb's data loader, whatever its batch size. Knows no score and no file
+of results: those are mteb's.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ Window: TypeAlias = list[dict[str, Any]]
 
 _WINDOW_ITEMS = 2048
 _WINDOW_PIXELS = 64 * 2**20
-"""192 MB of decoded pictures."""
-_LEAST_PIXELS = 2**18
-"""A picture counts at least this much: a small one may be enlarged before it is computed."""
+"""A window holds at most so many pixels, which are 192 MiB of decoded pictures."""
+_MIN_PIXELS = 2**18
+"""A picture counts as at least so many pixels, since a small one may be enlarged before it is encoded."""
 
 
 class MtebEmbedder(AbsEncoder):
@@ -43,14 +43,14 @@ class MtebEmbedder(AbsEncoder):
     Args:
         embedder: The model.
         name: ``owner/model``, under which mteb files the results.
-        revision: Names weights and settings, see `model_digest`: for equal ones mteb takes the scores that it has.
-        instructions: mteb task name -> instruction of its queries. A task type or ``query`` is a key too. Tasks that
-            are not there use the prompt of their metadata. Parts of an aggregated task are looked up by their own name.
-        variant: What else changes the vectors and is not in `revision`, such as the precision.
+        revision: Names weights and settings, see `model_digest`: mteb reuses the scores of an equal revision.
+        instructions: mteb task name -> instruction of its queries. A task type or ``query`` is a key too. Other tasks
+            use the prompt of their metadata. Parts of an aggregated task are looked up by their own name.
+        variant: Settings that change the vectors and are not in `revision`, such as the precision.
         batch_tokens: Tokens computed at once; None takes what is fast on the device.
 
     Raises:
-        FoundryError: A name that mteb can't file.
+        FoundryError: mteb can't file results under the name.
     """
 
     def __init__(
@@ -65,8 +65,9 @@ class MtebEmbedder(AbsEncoder):
     ) -> None:
         self.model = embedder
         self.prompts_dict = dict(instructions or {})
-        told = {"instructions": sha256_json(self.prompts_dict)[:12]} if self.prompts_dict else {}
-        self.mteb_model_meta = describe(embedder, name, revision, {**(variant or {}), **told})
+        # Instructions change the vectors of queries, so results under others must be filed apart.
+        digest = {"instructions": sha256_json(self.prompts_dict)[:12]} if self.prompts_dict else {}
+        self.mteb_model_meta = describe(embedder, name, revision, {**(variant or {}), **digest})
         self._batch_tokens = batch_tokens
 
     @classmethod
@@ -90,7 +91,7 @@ class MtebEmbedder(AbsEncoder):
             device: See `Embedder.load`.
             dtype: See `Embedder.load`.
             batch_tokens: See the class.
-            inputs: Input settings to use instead of the model's own, see `Embedder.load`.
+            inputs: Input settings that replace the model's own, see `Embedder.load`.
 
         Raises:
             FoundryError: See `Embedder.load` and the class.
@@ -120,14 +121,14 @@ class MtebEmbedder(AbsEncoder):
 
         Args:
             inputs: Batches with ``text`` (mteb has joined the title into it) and/or ``image``; a picture may be None.
-            task_metadata: Task to take the instruction from.
-            hf_split: For errors.
-            hf_subset: Not used.
-            prompt_type: Documents get no instruction. None, in tasks without queries and documents, is as a query.
-            kwargs: ``show_progress_bar``; the batch size is not used.
+            task_metadata: Metadata of the task, which hold its instruction.
+            hf_split: Split that errors name.
+            hf_subset: Ignored.
+            prompt_type: Documents get no instruction. None, in tasks without queries and documents, counts as a query.
+            kwargs: ``show_progress_bar`` and ``precision``; the batch size is ignored.
 
         Returns:
-            L2-normalised float32 [n, d] in the order of the loader.
+            L2-normalised vectors, float32 [n, d], in the order of the loader.
 
         Raises:
             BadItemsError: Items that can't be embedded, by their rows in the loader's data set.
@@ -143,30 +144,30 @@ class MtebEmbedder(AbsEncoder):
             self.model.preparer.check_instruction(instruction)
         except FoundryError as error:
             raise FoundryError(f"{task_metadata.name}: {error}", hint=error.hint) from error
-        parts = [np.zeros((0, self.model.dimension), np.float32)]
-        total, done = len(inputs.dataset), 0  # type: ignore[arg-type] # mteb's data sets have a length
-        with Progress(label, total) if kwargs.get("show_progress_bar", True) else nullcontext() as shown:
+        vectors = [np.zeros((0, self.model.dimension), np.float32)]
+        total, encoded = len(inputs.dataset), 0  # type: ignore[arg-type] # mteb's data sets have a length
+        with Progress(label, total) if kwargs.get("show_progress_bar", True) else nullcontext() as progress:
             try:
                 for window in windows(inputs):
-                    parts.append(self._embed(window, instruction, done))
-                    done += len(window)
-                    if shown:
-                        shown.advance(len(window))
-                    # Else its pictures would stay until the next window is full.
+                    vectors.append(self._embed(window, instruction, encoded))
+                    encoded += len(window)
+                    if progress:
+                        progress.advance(len(window))
+                    # Otherwise its pictures would stay in memory until the next window is full.
                     window.clear()
             except BadItemsError as error:
                 raise error.about(f"{label}, split {hf_split}", lambda row: f"row {row}") from error
-        return np.concatenate(parts)
+        return np.concatenate(vectors)
 
     def instruction(self, task_metadata: TaskMetadata, prompt_type: PromptType | None) -> str | None:
-        """The system text of a side of a task, with the full stop that the authors' wrapper gave it.
+        """Return the instruction of a side of a task, with the full stop that the authors' wrapper appends.
 
         Returns:
-            None for documents, and for a task that has none anywhere: the model's default.
+            The instruction; None, which means the model's default, for documents and for tasks without an instruction.
         """
         if prompt_type is PromptType.document:
             return None
-        # A prompt by sides would come back as it is if no side were named.
+        # Without a side mteb returns a prompt that differs by side as a whole dict.
         text = self.get_instruction(task_metadata, PromptType.query)
         if not text:
             return None
@@ -183,12 +184,12 @@ class MtebEmbedder(AbsEncoder):
 
 
 def windows(batches: Iterable[BatchedInput]) -> Iterator[Window]:
-    """The items of all batches, in order, in windows as large as memory allows.
+    """Iterate over the items of all batches, in order, in windows that are bounded by items and by pixels.
 
-    Large, so that items of similar length meet; bounded by items and by pixels. Holds one window and one batch.
+    Large windows let items of similar length meet in a batch. One window and one batch are in memory at a time.
 
     Raises:
-        BadItemsError: See `items_of`; by the number of the item among all.
+        BadItemsError: See `items_of`; items are numbered across all batches.
         FoundryError: See `items_of`.
     """
     window: Window = []
@@ -210,10 +211,10 @@ def windows(batches: Iterable[BatchedInput]) -> Iterator[Window]:
 
 
 def items_of(batch: BatchedInput) -> Window:
-    """The items of a batch. ``title``, ``body`` and ``query`` are passed over: mteb's ``text`` is made of them.
+    """Return the items of a batch. ``title``, ``body`` and ``query`` are ignored: mteb's ``text`` is made of them.
 
     Raises:
-        BadItemsError: Texts that are none, such as lists of messages; rows with neither text nor picture.
+        BadItemsError: A text is no text, such as a list of messages, or a row has neither text nor picture.
         FoundryError: The batch is no dict of columns, has neither text nor pictures, or columns of different lengths.
     """
     columns: Mapping[str, Any] = batch if isinstance(batch, Mapping) else {}
@@ -227,9 +228,9 @@ def items_of(batch: BatchedInput) -> Window:
     lengths = {name: len(values) if _is_column(values) else None for name, values in present.items()}
     if None in lengths.values() or len(set(lengths.values())) > 1:
         raise FoundryError(f"A batch of mteb has columns that are no lists of one length: {lengths}.")
-    nothing = [None] * (next(iter(lengths.values()), 0) or 0)
+    absent = [None] * (next(iter(lengths.values()), 0) or 0)
     items, bad = [], {}
-    pairs = zip(present.get("text", nothing), present.get("image", nothing), strict=True)
+    pairs = zip(present.get("text", absent), present.get("image", absent), strict=True)
     for row, (text, image) in enumerate(pairs):
         if image is None and is_missing(text):
             bad[row] = "neither text nor picture"
@@ -251,4 +252,4 @@ def _pixels(image: object) -> int:
     if image is None:
         return 0
     width, height = getattr(image, "size", (0, 0))
-    return max(width * height, _LEAST_PIXELS)
+    return max(width * height, _MIN_PIXELS)

@@ -1,11 +1,11 @@
-"""Vectors on disk by what they are vectors of, so that no content is encoded twice, in whichever task it stands.
+"""Vectors on disk by the digest of their content, so that no content is encoded twice, whichever tasks contain it.
 
-A space is all vectors of one encoder under one instruction: a folder of chunks, ``<name>.vectors.npy``, read through
-the file system's memory map, and then ``<name>.keys.npy``, whose presence says that the chunk is whole. A chunk is
-named by the rows that it was made for, so processes that are given the same rows share the work: each takes the next
-chunk that nobody has, by a lock that the kernel frees when its holder dies. A kill costs the chunk in work.
+A space holds all vectors of one encoder under one instruction. It is a folder of chunks: ``<name>.vectors.npy``, which
+is memory-mapped, and ``<name>.keys.npy``, which is written second and whose presence says that the chunk is complete. A
+chunk is named by the digests of its rows, so processes with the same rows share the work: each takes the next chunk
+without a holder, by a lock that the kernel frees when its holder dies. A kill costs the chunk in work.
 
-In memory are 24 bytes a vector. Knows neither encoders nor items.
+A vector takes 24 bytes of memory. Knows neither encoders nor items.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from umrb.data.sides import DIGEST, WINDOW, Digests, blocks
 Vectors: TypeAlias = NDArray[np.float32]
 Rows: TypeAlias = NDArray[np.int64]
 Compute: TypeAlias = Callable[[Rows], Vectors]
-"""Vectors [m, d] of the given rows."""
+"""A function of rows [m] that returns their vectors [m, d]."""
 
 _KEYS, _VECTORS = ".keys.npy", ".vectors.npy"
 
@@ -35,8 +35,8 @@ class VectorStore:
     """A folder of spaces.
 
     Args:
-        folder: Made when first written.
-        dtype: Of vectors on disk; each has spaces of its own, for rounding changes scores.
+        folder: The folder; it is created by the first write.
+        dtype: Precision of the vectors on disk. Each has spaces of its own, since rounding changes scores.
         chunk: Rows of a chunk.
     """
 
@@ -46,7 +46,7 @@ class VectorStore:
         self._spaces: dict[str, VectorSpace] = {}
 
     def space(self, encoder: str, instruction: str | None) -> VectorSpace:
-        """The vectors of an encoder, named by its digest, under an instruction."""
+        """Return the space of an encoder, which its digest names, under an instruction."""
         name = sha256_json([encoder, instruction, str(self.dtype)])[:24]
         if name not in self._spaces:
             self._spaces[name] = VectorSpace(self._folder / name, self.dtype, self._chunk)
@@ -58,17 +58,23 @@ class VectorSpace:
 
     def __init__(self, folder: Path, dtype: np.dtype[Any], chunk: int) -> None:
         self._folder, self._dtype, self._chunk = folder, dtype, chunk
-        self._read: set[str] = set()  # names of files of keys that were taken in
-        self._files: list[Path] = []  # not kept open: a map holds a file descriptor, and there are thousands of chunks
+        self._loaded_key_files: set[str] = set()
+        # Paths, not open maps: a map holds a file descriptor, and there may be thousands of chunks.
+        self._files: list[Path] = []
         self._width: int | None = None
-        self._keys, self._places = np.zeros(0, DIGEST), np.zeros(0, np.int64)
+        # Sorted keys, and for each the number of its file (upper 32 bits) and its row in it (lower 32 bits).
+        self._keys, self._locations = np.zeros(0, DIGEST), np.zeros(0, np.int64)
         self.refresh()
 
     def refresh(self) -> None:
-        """Take in chunks that were written since. A damaged one is taken away: its rows are computed again."""
-        fresh = [path for path in sorted(self._folder.glob(f"*{_KEYS}")) if path.name not in self._read]
-        keys, places = [self._keys], [self._places]
-        for path in fresh:
+        """Load the keys of chunks that were written since. A damaged chunk is deleted, and its rows count as missing.
+
+        Raises:
+            FoundryError: The chunks hold vectors of different dimensions.
+        """
+        new_files = [path for path in sorted(self._folder.glob(f"*{_KEYS}")) if path.name not in self._loaded_key_files]
+        keys, locations = [self._keys], [self._locations]
+        for path in new_files:
             chunk = _open(path)
             if chunk is None:
                 continue
@@ -78,87 +84,91 @@ class VectorSpace:
                     f"{self._width}: they are of different models.",
                     hint="Delete that folder: its vectors are made again.",
                 )
-            places.append((np.int64(len(self._files)) << 32) + np.arange(len(chunk[0])))
+            locations.append((np.int64(len(self._files)) << 32) + np.arange(len(chunk[0])))
             keys.append(chunk[0])
             self._width = chunk[1].shape[1]
-            self._read.add(path.name)
+            self._loaded_key_files.add(path.name)
             self._files.append(_vectors_of(path))
         if len(keys) > 1:
-            every = np.concatenate(keys)
-            order = np.argsort(every, kind="stable")
-            self._keys, self._places = every[order], np.concatenate(places)[order]
+            all_keys = np.concatenate(keys)
+            order = np.argsort(all_keys, kind="stable")
+            self._keys, self._locations = all_keys[order], np.concatenate(locations)[order]
 
     def missing(self, keys: Digests) -> Rows:
-        """Rows of `keys` [n] whose vectors are not kept, each distinct key by its first row, rising."""
+        """Return the rows of `keys` [n] whose vectors are not stored: of each distinct key the first row, ascending."""
         self.refresh()
         distinct, first = np.unique(keys, return_index=True)
         at = np.minimum(np.searchsorted(self._keys, distinct), max(len(self._keys) - 1, 0))
-        known = self._keys[at] == distinct if len(self._keys) else np.zeros(len(distinct), np.bool_)
-        return np.sort(first[~known])
+        stored = self._keys[at] == distinct if len(self._keys) else np.zeros(len(distinct), np.bool_)
+        return np.sort(first[~stored])
 
     def fill(self, keys: Digests, compute: Compute) -> int:
-        """Bring the vectors of all of `keys` [n] to disk; the number of those that this call computed.
+        """Compute and store the vectors of `keys` [n] that are missing; returns how many this call computed.
 
         Raises:
-            FoundryError: `compute` returned another number of vectors than asked for, of another size than kept, or
-                numbers that are not finite. What was written before stays.
+            FoundryError: `compute` returned a wrong number of vectors, vectors of another dimension than those stored,
+                or numbers that are not finite. Chunks that were written before remain.
         """
         rows = self.missing(keys)
         if not len(rows):
             return 0
         self._folder.mkdir(parents=True, exist_ok=True)
-        made, held = 0, []
-        # Blocks are cut by row, not by what is missing: processes that started at different times cut them alike.
+        computed, at_other_processes = 0, []
+        # Chunks are cut by row, not by what is missing: processes that started at different times cut them alike.
         cuts = np.searchsorted(rows, [block.stop for block in blocks(len(keys), self._chunk)])
-        for part in filter(len, np.split(rows, cuts[:-1])):
-            done = self._make(keys, part, compute, wait=False)
-            held += [part] if done is None else []
-            made += done or 0
-        for part in held:
-            made += self._make(keys, part, compute, wait=True) or 0
+        for chunk in filter(len, np.split(rows, cuts[:-1])):
+            count = self._compute_chunk(keys, chunk, compute, wait=False)
+            if count is None:
+                at_other_processes.append(chunk)
+            computed += count or 0
+        # The others' chunks come last; one whose holder died meanwhile is computed here.
+        for chunk in at_other_processes:
+            computed += self._compute_chunk(keys, chunk, compute, wait=True) or 0
         self.refresh()
-        return made
+        return computed
 
     def take(self, keys: Digests) -> Vectors:
-        """Vectors [n, d] of `keys`, all of which are kept; [0, 0] for none.
+        """Return the vectors [n, d] of `keys`, all of which must be stored; [0, 0] for no keys.
 
         Raises:
-            FoundryError: One is not kept: its file was taken away since.
+            FoundryError: A vector is not stored, since its file was deleted.
         """
         if not len(keys):
             return np.zeros((0, 0), np.float32)
         at = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
         if not len(self._keys) or (self._keys[at] != keys).any():
             raise FoundryError(f"{self._folder}: vectors were taken away.", hint="Run the same command again.")
-        places = self._places[at]
-        chunks = places >> 32
-        found = np.empty((len(keys), self._width or 0), np.float32)
-        for chunk in np.unique(chunks):
-            wanted = np.flatnonzero(chunks == chunk)
-            found[wanted] = open_npy(self._files[chunk])[places[wanted] & 0xFFFFFFFF]
-        return found
+        locations = self._locations[at]
+        files = locations >> 32
+        vectors = np.empty((len(keys), self._width or 0), np.float32)
+        for file in np.unique(files):
+            rows = np.flatnonzero(files == file)
+            vectors[rows] = open_npy(self._files[file])[locations[rows] & 0xFFFFFFFF]
+        return vectors
 
     def stream(self, keys: Digests) -> Iterator[Vectors]:
-        """As `take`, a block [m, d] at a time."""
+        """Iterate over the vectors of `keys`, a block [m, d] at a time; see `take`."""
         return (self.take(keys[block.start : block.stop]) for block in blocks(len(keys)))
 
-    def _make(self, keys: Digests, rows: Rows, compute: Compute, *, wait: bool) -> int | None:
-        """Compute one chunk; None if another process is at it, 0 if it was there when this one's turn came."""
+    def _compute_chunk(self, keys: Digests, rows: Rows, compute: Compute, *, wait: bool) -> int | None:
+        """Compute one chunk and return its rows; None if another process holds it, 0 if another one has written it."""
         name = sha256_bytes(keys[rows].tobytes())[:24]
-        with taken(self._folder / f".{name}.lock", wait=wait) as mine:
-            if not mine:
+        with taken(self._folder / f".{name}.lock", wait=wait) as is_ours:
+            if not is_ours:
                 return None
             if (self._folder / f"{name}{_KEYS}").exists():
                 return 0
-            vectors = self._checked(compute(rows), len(rows))
+            vectors = self._validate(compute(rows), len(rows))
+            # The keys come second: without them a chunk whose writing was interrupted does not exist.
             write_npy(self._folder / f"{name}{_VECTORS}", vectors)
             write_npy(self._folder / f"{name}{_KEYS}", keys[rows])
         return len(rows)
 
-    def _checked(self, vectors: Vectors, wanted: int) -> NDArray[Any]:
-        if vectors.ndim != 2 or len(vectors) != wanted:
+    def _validate(self, vectors: Vectors, count: int) -> NDArray[Any]:
+        """Check `count` vectors and convert them to the precision of the store."""
+        if vectors.ndim != 2 or len(vectors) != count:
             raise FoundryError(
-                f"The model was asked for {wanted} vectors and returned an array of the shape {vectors.shape}.",
+                f"The model was asked for {count} vectors and returned an array of the shape {vectors.shape}.",
                 hint="A model returns one vector for each item, [n, d].",
             )
         if self._width not in (None, vectors.shape[1]):
@@ -168,15 +178,15 @@ class VectorSpace:
                 hint="Name the model by all that changes its vectors, or delete that folder.",
             )
         with np.errstate(over="ignore"):
-            kept = np.ascontiguousarray(vectors, dtype=self._dtype)
-        bad = np.flatnonzero(~np.isfinite(kept).all(axis=1))
+            converted = np.ascontiguousarray(vectors, dtype=self._dtype)
+        bad = np.flatnonzero(~np.isfinite(converted).all(axis=1))
         if len(bad):
             raise FoundryError(
-                f"The model returned NaN or infinity in {self._dtype} for {len(bad)} of {wanted} items; the first is "
+                f"The model returned NaN or infinity in {self._dtype} for {len(bad)} of {count} items; the first is "
                 f"number {bad[0]}.",
                 hint="Compute and store in bfloat16 or float32 instead of float16; finished work is kept.",
             )
-        return kept
+        return converted
 
 
 def _vectors_of(keys: Path) -> Path:
@@ -184,10 +194,8 @@ def _vectors_of(keys: Path) -> Path:
 
 
 def _open(path: Path) -> tuple[Digests, NDArray[Any]] | None:
-    """Keys [m] and mapped vectors [m, d] of a chunk; None for a damaged one, whose keys go.
-
-    An error of the system says nothing of the chunk, and is raised.
-    """
+    """Keys [m] and memory-mapped vectors [m, d] of a chunk; None for a damaged chunk, whose keys are deleted."""
+    # Other errors of the system, such as too many open files, say nothing of the chunk and are raised.
     try:
         keys, vectors = np.array(open_npy(path)), open_npy(_vectors_of(path))
     except (FileNotFoundError, FoundryError):

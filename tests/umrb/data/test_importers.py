@@ -21,7 +21,7 @@ from gme_data.items import Item
 from umrb.baselines import raw_pixels
 from umrb.data.loading import LoadedTask, data_version, load_suite_task
 from umrb.data.mteb_data import local_copy
-from umrb.data.sides import as_given
+from umrb.data.sides import unchanged
 from umrb.data.video import frames_of
 from umrb.registry import choose
 from umrb.systems.base import DenseSystem, Encoder
@@ -209,10 +209,10 @@ def test_didemo_by_one_frame_or_the_mean_of_several(tmp_path: Path) -> None:
     assert np.abs(np.asarray(images.load(items[0].image)).mean(axis=(0, 1)) - COLOURS["grey"]).max() < 12
 
     several = load("retrieval-page", "DiDeMo", tmp_path, frames=3).task
-    assert not np.array_equal(several.docs.digests(as_given), task.docs.digests(as_given))
+    assert not np.array_equal(several.docs.digests(unchanged), task.docs.digests(unchanged))
     system = DenseSystem("pixels", raw_pixels_of_all(), VectorStore(tmp_path / "vectors"))
     system.prepare([several])
-    part = system.parts(several)[1]
+    part = system.encoded_sides(several)[1]
     items, images, parts = several.docs.window([red])
     mean = raw_pixels(8).encode(items, None, images).mean(axis=0)
     np.testing.assert_allclose(part.space.take(part.digests[[red]])[0], mean / np.linalg.norm(mean), atol=1e-6)

@@ -20,7 +20,7 @@ from gme_data.errors import FoundryError
 from gme_embedder.embedder import Embedder
 from umrb.data.loading import load_suite_task
 from umrb.data.mteb_data import instruction_of, mteb_task
-from umrb.data.sides import as_given
+from umrb.data.sides import unchanged
 from umrb.registry import Dataset, load_suite
 from umrb.scoring.result_files import MTEB_METRICS, read_result, results_folder
 from umrb.suite import SuiteConfig, run_suite
@@ -180,7 +180,7 @@ def test_digests_that_are_kept_are_those_of_the_data_at_hand(tmp_path: Path) -> 
 
     def digests() -> list[bytes]:
         loaded = load_suite_task(dataset_of("SciFact"), "SciFact", tmp_path / "data", cache=cache)
-        return [*loaded.task.docs.digests(as_given)]
+        return [*loaded.task.docs.digests(unchanged)]
 
     before = digests()
     for path in cache.glob("*.npy"):

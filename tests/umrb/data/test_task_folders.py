@@ -23,7 +23,7 @@ from gme_data.items import Item
 from gme_data.tasks import load_task
 from gme_embedder.embedder import Embedder
 from umrb.data.loading import load_suite_task
-from umrb.data.sides import as_given
+from umrb.data.sides import unchanged
 from umrb.data.task_folders import disk_datasets
 from umrb.scoring.result_files import read_result
 from umrb.scoring.runner import RunResult
@@ -302,7 +302,7 @@ def test_pictures_that_are_not_there_or_not_what_their_id_says(tmp_path: Path, m
     assert "picture 'nowhere' not in the store" in loaded.defects
     assert "picture 'by-name' in the store under an id that is not its sha256" in loaded.defects
     assert "document '1', '3' hold(s) neither text nor picture" in loaded.defects
-    assert len(set(loaded.task.docs.digests(as_given))) == 3  # vectors are never kept under a wrong name
+    assert len(set(loaded.task.docs.digests(unchanged))) == 3  # vectors are never kept under a wrong name
     assert ids[1] in store
 
 

@@ -12,7 +12,7 @@ from gme_data.items import Item
 from gme_data.tasks import RetrievalTask
 from umrb.baselines import raw_pixels
 from umrb.data.controls import shuffle_pictures
-from umrb.data.sides import InMemorySide, as_given, fused_text, picture_only, text_only
+from umrb.data.sides import InMemorySide, fused_text, picture_only, text_only, unchanged
 from umrb.systems.base import DenseSystem, Encoder, sides
 from umrb.systems.lexical import LexicalSystem
 from umrb.systems.vectors import VectorStore
@@ -58,7 +58,7 @@ def test_sides_and_what_a_one_sided_encoder_can_see(corpus: Path) -> None:
 
 def test_views_take_away_what_a_frozen_encoder_is_not_given() -> None:
     item = Item("a", "b")
-    assert as_given(item) == item
+    assert unchanged(item) == item
     assert text_only(item) == fused_text(item) == Item(text="a")
     assert picture_only(item) == Item(image="b")
     assert fused_text(Item(image="b")) == Item(image="b")

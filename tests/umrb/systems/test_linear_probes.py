@@ -13,7 +13,7 @@ from gme_data.examples import read_examples
 from gme_data.images import ImageStore
 from gme_data.items import Item
 from umrb.config import LinearProbeConfig
-from umrb.systems import linear_probes as heads
+from umrb.systems import linear_probes
 from umrb.systems.base import Encoder
 from umrb.systems.linear_probes import train_linear_probes
 
@@ -37,7 +37,7 @@ def test_the_loss_is_the_plain_one() -> None:
         return float(torch.logsumexp(logits, 0) - logits[among.index(row)])
 
     plain = np.mean([(rest(row, 0, 1) + rest(row, 1, 0)) / 2 for row in range(3)])
-    assert float(heads._contrast(features, batch, weight, 0.05)) == pytest.approx(plain, rel=1e-5)
+    assert float(linear_probes._contrastive_loss(features, batch, weight, 0.05)) == pytest.approx(plain, rel=1e-5)
 
 
 def test_words_find_the_pictures_they_were_shown_with(made: Encoder, corpus: Path) -> None:
@@ -62,4 +62,4 @@ def test_texts_need_no_pictures(made: Encoder) -> None:
 def test_nothing_to_learn_from(corpus: Path) -> None:
     with pytest.raises(FoundryError, match="no training examples between single pictures and texts of flags") as caught:
         train_linear_probes(corpus, LinearProbeConfig(sources=("flags",)))
-    assert "baselines.heads.sources" in str(caught.value.hint)
+    assert "baselines.linear_probes.sources" in str(caught.value.hint)

@@ -356,7 +356,7 @@ def collate(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
 def test_pictures_of_a_corpus_are_never_all_in_memory(
     embedder: Embedder, model: MtebEmbedder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mteb_model, "_WINDOW_PIXELS", 20 * mteb_model._LEAST_PIXELS)
+    monkeypatch.setattr(mteb_model, "_WINDOW_PIXELS", 20 * mteb_model._MIN_PIXELS)
     sizes: list[int] = []
     texts: list[str] = []
 
