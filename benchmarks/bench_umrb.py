@@ -51,14 +51,14 @@ from timing import interleaved_minimum
 
 from gme_data.environment import settle
 from gme_embedder.embedder import Embedder
-from umrb.loading import load_unit
+from umrb.data.loading import load_suite_task
+from umrb.data.mteb_data import mteb_task
+from umrb.data.tasks import NumberedTask
 from umrb.metrics import METRICS, Judgements, per_query
-from umrb.mteb_data import mteb_task
 from umrb.registry import choose
-from umrb.result_files import MTEB_METRICS
-from umrb.systems import DenseSystem
-from umrb.tasks import NumberedTask
-from umrb.vectors import VectorStore
+from umrb.scoring.result_files import MTEB_METRICS
+from umrb.systems.base import DenseSystem
+from umrb.systems.vectors import VectorStore
 
 CUTOFFS = (1, 3, 5, 10, 20, 100, 1000)
 THREE = ("SciFact", "NQ", "FEVER")
@@ -195,8 +195,8 @@ def score_all(embedder: Embedder, home: Path, names: Sequence[str], *, apart: bo
     store = Path(tempfile.mkdtemp(dir=home))
     for name in names:
         system = ours(embedder, VectorStore(store / name if apart else store))
-        loaded = load_unit(choose("umrb", [name])[0], name, home / "data")
-        found[name] = float(system.outcome(loaded.task, MTEB_METRICS, 1000).metrics["ndcg_at_10"].mean())
+        loaded = load_suite_task(choose("umrb", [name])[0], name, home / "data")
+        found[name] = float(system.score(loaded.task, MTEB_METRICS, 1000).metrics["ndcg_at_10"].mean())
     return found
 
 
@@ -218,7 +218,7 @@ def search_with(relevant: int) -> None:
         found["mteb"] = scored.task_results[0].get_score()
 
     def our_way() -> None:
-        found["ours"] = float(system.outcome(ready, MTEB_METRICS, 1000).metrics["ndcg_at_10"].mean())
+        found["ours"] = float(system.score(ready, MTEB_METRICS, 1000).metrics["ndcg_at_10"].mean())
 
     mteb_way()  # its first call costs some seconds more
     seconds = interleaved_minimum([mteb_way, our_way], 2)
@@ -246,7 +246,7 @@ def warm_with(relevant: int) -> None:
         def our_way() -> None:
             again = ours_of(system, Path(folder) / "store")
             ready = numbered_of(task, Path(folder) / "digests")
-            found["ours"] = float(again.outcome(ready, MTEB_METRICS, 1000).metrics["ndcg_at_10"].mean())
+            found["ours"] = float(again.score(ready, MTEB_METRICS, 1000).metrics["ndcg_at_10"].mean())
 
         mteb_way()
         our_way()

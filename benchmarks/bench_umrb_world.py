@@ -25,14 +25,14 @@ from stock import Stock
 from gme_data.items import Item
 from gme_data.tasks import Document, Query
 from gme_embedder.embedder import Embedder
-from umrb.dataset_side import DatasetSide
-from umrb.mteb_data import instruction_of, local_copy, mteb_task, task_card
-from umrb.mteb_meta import describe
+from umrb.data.dataset_side import DatasetSide
+from umrb.data.mteb_data import instruction_of, local_copy, mteb_task, task_card
+from umrb.data.tasks import NumberedTask, Qrels, number
 from umrb.registry import choose
-from umrb.result_files import MTEB_METRICS
-from umrb.systems import DenseSystem, Encoder
-from umrb.tasks import NumberedTask, Qrels, number
-from umrb.vectors import VectorStore
+from umrb.scoring.result_files import MTEB_METRICS
+from umrb.systems.base import DenseSystem, Encoder
+from umrb.systems.mteb_meta import describe
+from umrb.systems.vectors import VectorStore
 
 WORDS = ("river", "capital", "flag", "country", "red", "blue", "mountain", "people", "economy", "border", "island")
 WIDTH = 256
@@ -208,7 +208,7 @@ def peak_of(documents: int, folder: Path) -> float:
         return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
     store = VectorStore(home / "store", dtype="float16")
-    DenseSystem("synthetic", Encoder("synthetic", encode), store).outcome(task, MTEB_METRICS, 1000)
+    DenseSystem("synthetic", Encoder("synthetic", encode), store).score(task, MTEB_METRICS, 1000)
     done.set()
     watcher.join()
     return highest

@@ -20,11 +20,11 @@ from gme_synthesis.pairs.config import PairsConfig
 from gme_synthesis.public.config import PublicConfig
 from gme_training.config import MiningConfig, TrainingConfig
 from gme_validation.config import AtlasValidationConfig, ValidationConfig
-from umrb.config import BaselineConfig, EvaluationConfig, JudgedBy, ReportConfig
+from umrb.config import BaselineConfig, EvaluationConfig, ReportConfig, SuiteSelection
 
 SealableT = TypeVar("SealableT", bound=Sealable)
 CorpusT = TypeVar("CorpusT", bound=Frozen)
-JudgedByT = TypeVar("JudgedByT", bound=JudgedBy)
+SuiteSelectionT = TypeVar("SuiteSelectionT", bound=SuiteSelection)
 
 NAME = r"^[a-z0-9][a-z0-9.-]*$"
 CorpusName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=40)]
@@ -296,7 +296,7 @@ def _based_at(folder: Path, corpus: CorpusT) -> CorpusT:
     return corpus.model_copy(update={name: folder / value for name, value in corpus if isinstance(value, Path)})
 
 
-def _from(folder: Path, judged: JudgedByT) -> JudgedByT:
+def _from(folder: Path, judged: SuiteSelectionT) -> SuiteSelectionT:
     """The section with the folders of its suites as seen from here, not from the folder of the pipeline file."""
     suites = [
         suite.model_copy(update={name: folder / value for name, value in suite if isinstance(value, Path)})

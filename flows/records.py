@@ -16,7 +16,7 @@ from gme_release.diffable import write_diffable
 from gme_release.records import RunFacts
 from gme_release.registration import Registration, register
 from gme_release.versioning import version_outputs
-from umrb.units import judging_units
+from umrb.data.selection import selected_tasks
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +92,10 @@ def record(config: PipelineConfig, chain: Chain, outcomes: Mapping[str, Outcome]
         dataset_steps={step.name: uses for step in chain if step.role == "dataset" and (uses := chain.uses(step.name))},
         tasks=tuple(
             sorted(
-                unit.name
-                for unit in judging_units(config.evaluation, outcomes[chain.last("evaluation").inputs["corpus"]].folder)
+                task.name
+                for task in selected_tasks(
+                    config.evaluation, outcomes[chain.last("evaluation").inputs["corpus"]].folder
+                )
             )
         ),
         sections={step.name: step.section for step in chain},

@@ -14,8 +14,8 @@ from gme_cli.options import Common, Inputs, find_model, print_json, say, tell_in
 from gme_cli.umrb_plan import Choice, Fleet, show_plan
 
 if TYPE_CHECKING:
-    from umrb.compare import Comparison
-    from umrb.runner import Scored
+    from umrb.scoring.compare import Comparison
+    from umrb.scoring.runner import RunResult
     from umrb.suite import SuiteConfig
 
 app = App(name="umrb", help="The benchmark: 47 datasets of nine task types, and the other tables of the paper's page.")
@@ -102,8 +102,8 @@ def fetch(*, choice: Choice = _CHOICE, data: Path = _DATA, common: Common = _COM
     data
         The folder. It may be versioned by DVC.
     """
-    from umrb.fetch import by_hand, repositories
-    from umrb.fetch import fetch as run_fetch
+    from umrb.data.fetch import by_hand, repositories
+    from umrb.data.fetch import fetch as run_fetch
 
     datasets = choice.chosen()
     wanted = repositories(datasets)
@@ -129,12 +129,12 @@ def verify(*, choice: Choice = _CHOICE, data: Path = _DATA, common: Common = _CO
         Folder that `gme umrb fetch` filled.
     """
     from gme_data.errors import EXIT_BAD_INPUT
-    from umrb.fetch import Finding
-    from umrb.fetch import verify as run_verify
+    from umrb.data.fetch import DataCheck
+    from umrb.data.fetch import verify as run_verify
 
     found = list(run_verify(choice.chosen(), choice.tasks or data))
     unusable = choice.scored_in(Path()).unusable()
-    found += [Finding(name, checked=True, problems=(reason,)) for name, reason in unusable.items()]
+    found += [DataCheck(name, checked=True, problems=(reason,)) for name, reason in unusable.items()]
     if common.json:
         print_json([asdict(one) for one in found])
     else:
@@ -193,8 +193,8 @@ def run(
         Frames of a video whose vectors are averaged; 1 is the middle one.
     """
     from gme_data.errors import EXIT_BAD_INPUT
-    from umrb.models import MTEB, Options, open_model
     from umrb.suite import run_suite
+    from umrb.systems.models import MTEB, ModelOptions, open_model
 
     config = choice.scored_in(output).model_copy(
         update={"data": data, "overwrite": overwrite, "allow_defects": allow_defects, "frames": frames}
@@ -209,7 +209,7 @@ def run(
     settings = {"min_image_tokens": min_image_tokens, "inputs": inputs}
     changed = tuple((field, value) for field, value in settings.items() if value is not None)
     opened = open_model(
-        str(found[1]), output / "vectors", Options(device, dtype, store, frames, inputs=changed), name=name
+        str(found[1]), output / "vectors", ModelOptions(device, dtype, store, frames, inputs=changed), name=name
     )
     done = run_suite(config, opened.meta, opened.make)
     if os.environ.get("RANK", "0") != "0":
@@ -247,7 +247,7 @@ def compare(a: Path, b: Path, *, choice: Choice = _CHOICE, common: Common = _COM
     b
         Of the second.
     """
-    from umrb.compare import compare as run_compare
+    from umrb.scoring.compare import compare as run_compare
 
     found = run_compare(a, b, choice.chosen())
     if common.json:
@@ -257,7 +257,7 @@ def compare(a: Path, b: Path, *, choice: Choice = _CHOICE, common: Common = _COM
         say(line)
 
 
-def _tell_run(config: SuiteConfig, done: Scored, common: Common) -> None:
+def _tell_run(config: SuiteConfig, done: RunResult, common: Common) -> None:
     from umrb.report.build import write_suite_report
 
     reports: dict[str, Any] = {}

@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from gme_cli.options import Common, print_json, say
 
 if TYPE_CHECKING:
-    from umrb.plan import Saving, SuitePlan
+    from umrb.estimates import Saving, SuiteEstimate
     from umrb.registry import Dataset
     from umrb.suite import SuiteConfig
 
@@ -59,14 +59,14 @@ def show_plan(choice: Choice, fleet: Fleet, output: Path, common: Common) -> Non
     from gme_data.errors import FoundryError
     from gme_embedder.costs import architecture_of
     from gme_training.planning.accelerators import parse_fleet
-    from umrb.plan import plan_suite
+    from umrb.estimates import estimate_suite
 
     if not 0 < fleet.mfu <= 1:
         raise FoundryError(f"--mfu {fleet.mfu}: expected a share above 0 and up to 1.")
     config = choice.scored_in(output)
     datasets = config.chosen()
     count, device = parse_fleet(fleet.gpus)
-    found = plan_suite(
+    found = estimate_suite(
         datasets,
         architecture_of(fleet.shapes),
         devices=count,
@@ -95,13 +95,13 @@ def _kept(config: SuiteConfig, model: str) -> dict[str, tuple[int, int]]:
     if not (Path(model).is_dir() and (config.output / "vectors").is_dir()):
         return {}
     from gme_embedder.model_files.identity import model_digest
-    from umrb.models import Options, encoder_digest
-    from umrb.suite import kept_contents
+    from umrb.suite import cached_contents
+    from umrb.systems.models import ModelOptions, encoder_digest
 
-    return kept_contents(config, encoder_digest(model_digest(Path(model)), Options()))
+    return cached_contents(config, encoder_digest(model_digest(Path(model)), ModelOptions()))
 
 
-def _task_lines(found: SuitePlan) -> Iterator[str]:
+def _task_lines(found: SuiteEstimate) -> Iterator[str]:
     width = max(len(task.task) for task in found.tasks)
     yield (
         f"{'task':<{width}} {'type':<14} {'queries':>8} {'documents':>10} {'there':>10} {'M tokens':>9} {'TFLOP':>11}"
@@ -116,7 +116,7 @@ def _task_lines(found: SuitePlan) -> Iterator[str]:
         )
 
 
-def _sum_lines(found: SuitePlan) -> Iterator[str]:
+def _sum_lines(found: SuiteEstimate) -> Iterator[str]:
     items = sum(side.items for task in found.tasks for side in task.sides)
     size = found.vectors_bytes / 2**30
     yield (f"{items:,} items, {found.tokens / 1e9:.2f} G tokens; {size:,.1f} GiB of vectors, half with --store float16")
@@ -135,7 +135,7 @@ def _saving_lines(savings: tuple[Saving, ...], devices: int) -> Iterator[str]:
 
 
 def _paper(config: SuiteConfig) -> str:
-    from umrb.plan import PAPER_HOURS
+    from umrb.estimates import PAPER_HOURS
 
     paper = PAPER_HOURS.get(config.label)
     return f"; the paper states {paper:.0f} A100 hours for GME-7B" if paper and not config.datasets else ""

@@ -1,7 +1,7 @@
-"""The step `baselines`: what a trained model is compared with.
+"""The step `baselines`: scores the systems that a trained model is compared with.
 
-Chance, the model before training, words, raw pixels, frozen encoders without and with trained heads; each on the tasks
-whose two sides it can see.
+They are chance, the model before training, BM25, raw pixels, frozen encoders, and linear probes on them; each is scored
+on the tasks whose two sides it can see.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from gme_data.steps import StepContext
 from gme_data.tasks import TaskCard
 from gme_embedder.config import ModelConfig
 from gme_embedder.modeling.precision import native_precision
-from umrb.chance import ChanceSystem
 from umrb.config import BaselineConfig
-from umrb.heads import SINGLE_MODALITY_TYPES, trained_heads
-from umrb.judging import Judging
-from umrb.lexical import LexicalSystem
-from umrb.sides import picture_only, text_only
-from umrb.systems import DenseSystem, Encoder, System, encode_with
-from umrb.vectors import Vectors, VectorStore
+from umrb.data.sides import picture_only, text_only
+from umrb.scoring.evaluator import Evaluator
+from umrb.systems.base import DenseSystem, Encoder, System, encode_with
+from umrb.systems.chance import ChanceSystem
+from umrb.systems.lexical import LexicalSystem
+from umrb.systems.linear_probes import SINGLE_MODALITY_TYPES, train_linear_probes
+from umrb.systems.vectors import Vectors, VectorStore
 
 TEXT = frozenset({"T"})
 PICTURE = frozenset({"I"})
-_PICTURES_AT_ONCE = 16
-"""Few enough that the activations of a batch stay in the processor's cache."""
+_PICTURE_BATCH = 16
+"""The batch is small enough that its activations stay in the processor's cache."""
 
 
 def run_baselines(config: BaselineConfig, inputs: Mapping[str, Path], context: StepContext) -> dict[str, float]:
@@ -40,24 +40,27 @@ def run_baselines(config: BaselineConfig, inputs: Mapping[str, Path], context: S
     Raises:
         FoundryError: A task can't be scored as it is.
     """
-    judging = Judging(config, inputs["corpus"], context.staging)
-    if not any(unit.dataset.task_type in SINGLE_MODALITY_TYPES for unit in judging.units):
-        config = config.model_copy(update={"systems": tuple(name for name in config.systems if name != "heads")})
+    evaluator = Evaluator(config, inputs["corpus"], context.staging)
+    # Linear probes need training pairs of the corpus, which a corpus without such tasks may lack.
+    if not any(task.dataset.task_type in SINGLE_MODALITY_TYPES for task in evaluator.tasks):
+        systems_without_probes = tuple(name for name in config.systems if name != "linear_probes")
+        config = config.model_copy(update={"systems": systems_without_probes})
     revision = sha256_json([config.model_dump(mode="json"), context.key])
-    makers = build_baselines(config, judging.store, inputs["corpus"])
-    systems = [judging.score(make(), revision) for make in makers]
-    judging.write(systems)
+    makers = build_baselines(config, evaluator.store, inputs["corpus"])
+    systems = [evaluator.score(make(), revision) for make in makers]
+    evaluator.write(systems)
     return {"systems": len(systems), "scores": sum(len(system.tasks) for system in systems)}
 
 
 def build_baselines(config: BaselineConfig, store: VectorStore, corpus: Path) -> list[Callable[[], System]]:
-    """One maker per baseline: a system, with its weights in memory, exists only while it is scored.
+    """Return one function per baseline that makes it, so that its weights are in memory only while it is scored.
 
     Args:
-        config: Which, and how they are made.
-        store: Where vectors are kept.
-        corpus: Its train part is what heads learn from.
+        config: Names of the baselines, and their settings.
+        store: Store of the vectors.
+        corpus: Its training examples are what linear probes are fitted to.
     """
+    probes = config.linear_probes
     makers: dict[str, Callable[[], System]] = {
         "random": ChanceSystem,
         "untrained": lambda: DenseSystem("untrained", untrained(config), store),
@@ -65,19 +68,20 @@ def build_baselines(config: BaselineConfig, store: VectorStore, corpus: Path) ->
         "minilm": lambda: DenseSystem("MiniLM", minilm(native_precision(config.dtype, "cpu")), store),
         "pixels": lambda: DenseSystem("pixels", raw_pixels(config.pixels), store),
         "efficientnet": lambda: DenseSystem("EfficientNet", efficientnet(config.efficientnet_pixels), store),
-        "heads": lambda: DenseSystem("heads", trained_heads(corpus, config.heads), store, _for_heads),
+        # Rows of earlier reports and the policies of gates call the linear probes "heads".
+        "linear_probes": lambda: DenseSystem("heads", train_linear_probes(corpus, probes), store, _between_modalities),
     }
     chosen = [makers[name] for name in config.systems]
     starter = config.starter
     return [*chosen, lambda: DenseSystem("starter", fresh(starter, config), store)] if starter else chosen
 
 
-def _for_heads(card: TaskCard) -> bool:
+def _between_modalities(card: TaskCard) -> bool:
     return card.task_type in SINGLE_MODALITY_TYPES
 
 
 def untrained(config: BaselineConfig) -> Encoder:
-    """What training starts from: a pretrained base model as it is, or the tiny model, drawn at random."""
+    """Return the encoder that training starts from: a pretrained base model, or the tiny model with random weights."""
     from gme_embedder.embedder import Embedder
 
     base = config.base
@@ -90,17 +94,24 @@ def untrained(config: BaselineConfig) -> Encoder:
 
 
 def fresh(model: ModelConfig, config: BaselineConfig) -> Encoder:
-    """The tiny model as training finds it: language layers and a vision tower drawn at random, or the starter."""
+    """Return the tiny model before training: language layers and vision tower drawn at random, or the starter."""
     from gme_embedder.embedder import Embedder
 
-    found, dtype = Embedder.fresh(model, config.seed), native_precision(config.dtype, config.device)
-    embedder = Embedder(found.model.qwen, found.preparer.tokenizer, found.settings, device=config.device, dtype=dtype)
+    fresh_embedder = Embedder.fresh(model, config.seed)
+    dtype = native_precision(config.dtype, config.device)
+    embedder = Embedder(
+        fresh_embedder.model.qwen,
+        fresh_embedder.preparer.tokenizer,
+        fresh_embedder.settings,
+        device=config.device,
+        dtype=dtype,
+    )
     digest = sha256_json(["fresh", model.model_dump(mode="json"), config.seed, dtype])
     return Encoder(digest, encode_with(embedder, config.batch_tokens))
 
 
 def minilm(dtype: str) -> Encoder:
-    """Frozen all-MiniLM-L6-v2 on the text of both sides, zero-shot."""
+    """Return the frozen all-MiniLM-L6-v2, which encodes the text of both sides, zero-shot."""
     import torch
 
     from gme_embedder.frozen import MiniLM
@@ -111,27 +122,27 @@ def minilm(dtype: str) -> Encoder:
         del instruction, images
         with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bfloat16"):
             vectors = model.encode([item.text or "" for item in items])
-        # Lengths that were divided out in bfloat16 are off by up to 1 %, which would reorder near neighbours.
+        # Vectors normalised in bfloat16 have lengths up to 1 % off, which would reorder near neighbours.
         return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), dtype=np.float32)
 
     return Encoder(sha256_json(["all-MiniLM-L6-v2", dtype]), encode, TEXT, text_only, instructed=False)
 
 
 def efficientnet(size: int) -> Encoder:
-    """Frozen EfficientNet-lite0 (ImageNet) on the picture of both sides, zero-shot."""
+    """Return the frozen EfficientNet-lite0 (ImageNet), which encodes the picture of both sides, zero-shot."""
     from gme_embedder.frozen import EfficientNetLite0
 
     model = EfficientNetLite0(size=size)
 
     def encode(items: Sequence[Item], instruction: str | None, images: Images | None) -> Vectors:
         del instruction
-        return model.encode([picture(item, images) for item in items], batch_size=_PICTURES_AT_ONCE)
+        return model.encode([picture(item, images) for item in items], batch_size=_PICTURE_BATCH)
 
     return Encoder(sha256_json(["efficientnet-lite0", size]), encode, PICTURE, picture_only, instructed=False)
 
 
 def raw_pixels(size: int) -> Encoder:
-    """Cosine of centred RGB thumbnails of `size` x `size`: what no learning at all sees."""
+    """Return the baseline without any learning: an item is its centred RGB thumbnail of `size` x `size` pixels."""
 
     def encode(items: Sequence[Item], instruction: str | None, images: Images | None) -> Vectors:
         del instruction
@@ -141,14 +152,15 @@ def raw_pixels(size: int) -> Encoder:
 
 
 def picture(item: Item, images: Images | None) -> Image.Image:
-    """The picture of an item that was chosen for having one."""
+    """Load the picture of an item that must have one."""
     if item.image is None or images is None:
         raise ValueError("a picture encoder was given an item without a picture")
     return images.load(item.image)
 
 
 def _thumbnail_vector(image: Image.Image, size: int) -> Vectors:
-    """[3 * size * size] unit vector; 0.5 is taken off so that the white ground does not make all pictures alike."""
+    """[3 * size * size] unit vector of a thumbnail."""
+    # Without subtracting 0.5 the white background alone would make all pictures similar.
     thumbnail = image.resize((size, size), Image.Resampling.BOX)
     values = np.asarray(thumbnail, dtype=np.float32).ravel() / 255.0 - 0.5
     return np.asarray(values / max(float(np.linalg.norm(values)), 1e-12), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""The step `evaluate`: a trained model on every task of the suites, and its controls."""
+"""The step `evaluate`: scores a trained model on every task of the suites, and its controls."""
 
 from __future__ import annotations
 
@@ -10,42 +10,44 @@ from gme_data.scores import overall
 from gme_data.steps import StepContext
 from gme_data.tasks import TaskCard
 from umrb.config import EvaluationConfig
-from umrb.controls import shuffle_pictures
-from umrb.judging import MODEL, Judging
-from umrb.loading import Loaded
-from umrb.sides import View, fused_text, picture_only
-from umrb.systems import DenseSystem, Encoder, encode_with
-from umrb.units import Unit
+from umrb.data.controls import shuffle_pictures
+from umrb.data.loading import LoadedTask
+from umrb.data.selection import SuiteTask
+from umrb.data.sides import View, fused_text, picture_only
+from umrb.scoring.evaluator import MODEL, Evaluator
+from umrb.systems.base import DenseSystem, Encoder, encode_with
 
-INPUTS: dict[str, View] = {"text only": fused_text, "picture only": picture_only}
-"""What fused items are reduced to, to see which part of them a score rests on."""
+REDUCED_VIEWS: dict[str, View] = {"text only": fused_text, "picture only": picture_only}
+"""Fused items are also scored by each of their parts alone, to see which part a score rests on."""
 
 
 def run_evaluation(config: EvaluationConfig, inputs: Mapping[str, Path], context: StepContext) -> dict[str, float]:
     """Score the model of ``inputs["model"]`` on the tasks of ``inputs["corpus"]`` and of the other suites.
 
     Raises:
-        FoundryError: A task can't be scored as it is, or the model is no model.
+        FoundryError: A task can't be scored as it is, or the model folder holds no model.
     """
-    judging = Judging(config, inputs["corpus"], context.staging)
-    encoder = _trained(config, inputs["model"])
-    system = DenseSystem(MODEL, encoder, judging.store)
-    scores = judging.score(system, encoder.digest, examples=True)
+    evaluator = Evaluator(config, inputs["corpus"], context.staging)
+    encoder = _load_encoder(config, inputs["model"])
+    scores = evaluator.score(DenseSystem(MODEL, encoder, evaluator.store), encoder.digest, examples=True)
 
-    def with_exchanged_pictures(unit: Unit) -> Loaded | None:
-        loaded = judging.load(unit)
+    def with_exchanged_pictures(suite_task: SuiteTask) -> LoadedTask | None:
+        loaded = evaluator.load(suite_task)
         if loaded.task.card.task_type not in config.shuffled_control:
             return None
         shuffled = shuffle_pictures(loaded.task, config.scoring.seed)
         return replace(loaded, task=shuffled) if shuffled else None
 
-    control = DenseSystem(f"{MODEL}, pictures exchanged", encoder, judging.store)
-    controls = judging.score(control, encoder.digest, load=with_exchanged_pictures).tasks
+    control = DenseSystem(f"{MODEL}, pictures exchanged", encoder, evaluator.store)
+    controls = evaluator.score(control, encoder.digest, load=with_exchanged_pictures).tasks
     reduced = [
-        judging.score(DenseSystem(f"{MODEL}, {label}", encoder.seeing(view), judging.store, _fused), encoder.digest)
-        for label, view in INPUTS.items()
+        evaluator.score(
+            DenseSystem(f"{MODEL}, {label}", encoder.seeing(view), evaluator.store, _has_fused_items), encoder.digest
+        )
+        for label, view in REDUCED_VIEWS.items()
     ]
-    judging.write([scores.model_copy(update={"controls": controls}), *(system for system in reduced if system.tasks)])
+    systems = [scores.model_copy(update={"controls": controls}), *(system for system in reduced if system.tasks)]
+    evaluator.write(systems)
     return {
         "tasks": len(scores.tasks),
         "queries": sum(task.queries for task in scores.tasks),
@@ -53,7 +55,7 @@ def run_evaluation(config: EvaluationConfig, inputs: Mapping[str, Path], context
     }
 
 
-def _trained(config: EvaluationConfig, model: Path) -> Encoder:
+def _load_encoder(config: EvaluationConfig, model: Path) -> Encoder:
     from gme_embedder.embedder import Embedder
     from gme_embedder.modeling.precision import native_precision
 
@@ -62,5 +64,5 @@ def _trained(config: EvaluationConfig, model: Path) -> Encoder:
     return Encoder(embedder.source.digest + dtype, encode_with(embedder, config.batch_tokens))
 
 
-def _fused(card: TaskCard) -> bool:
+def _has_fused_items(card: TaskCard) -> bool:
     return "IT" in card.task_type

@@ -74,7 +74,7 @@ class Judgements:
 
 
 @dataclass(frozen=True)
-class Hits:
+class RelevantRanks:
     """Where the relevant documents were found. What several metrics need of it is worked out once.
 
     Attributes:
@@ -109,7 +109,7 @@ class Hits:
         return self.judgements.sums(self.ranks < cutoff)
 
 
-def find(ranked: Ints, judgements: Judgements, scores: NDArray[np.floating] | None = None) -> Hits:
+def rank_relevant(ranked: Ints, judgements: Judgements, scores: NDArray[np.floating] | None = None) -> RelevantRanks:
     """Find the relevant documents in rankings.
 
     Args:
@@ -125,7 +125,7 @@ def find(ranked: Ints, judgements: Judgements, scores: NDArray[np.floating] | No
             block = returned[start : start + _PAIRS_PER_BLOCK]
             pairs = judgements.query[block], judgements.doc[block]
             places[block] = _after_ties(ranked, scores, *pairs, places[block])
-    return Hits(judgements, np.where(places >= 0, places, NOT_FOUND))
+    return RelevantRanks(judgements, np.where(places >= 0, places, NOT_FOUND))
 
 
 def _compared(ranked: Ints, judgements: Judgements) -> Ints:
@@ -170,40 +170,40 @@ def _after_ties(ranked: Ints, scores: NDArray[np.floating], query: Ints, doc: In
     return place
 
 
-def ndcg(hits: Hits, cutoff: int) -> Floats:
+def ndcg(hits: RelevantRanks, cutoff: int) -> Floats:
     """[q] nDCG with linear gain and log2 discount (Järvelin & Kekäläinen 2002, as trec_eval's ``ndcg_cut``)."""
     (gains, ideal), pairs = hits.gains, hits.judgements
     best = pairs.sums(np.where(pairs.position < cutoff, ideal, 0.0))
     return _ratio(pairs.sums(np.where(hits.ranks < cutoff, gains, 0.0)), best)
 
 
-def hit_rate(hits: Hits, cutoff: int) -> Floats:
+def hit_rate(hits: RelevantRanks, cutoff: int) -> Floats:
     """[q] 1 where any relevant document is in the first `cutoff` (what UniIR and CLIP papers call Recall@k)."""
     return (hits.best < cutoff).astype(np.float64)
 
 
-def recall(hits: Hits, cutoff: int) -> Floats:
+def recall(hits: RelevantRanks, cutoff: int) -> Floats:
     """[q] share of the relevant documents that are in the first `cutoff`."""
     return _ratio(hits.within(cutoff), hits.judgements.relevant)
 
 
-def precision(hits: Hits, cutoff: int) -> Floats:
+def precision(hits: RelevantRanks, cutoff: int) -> Floats:
     """[q] share of the first `cutoff` places that hold a relevant document."""
     return hits.within(cutoff) / cutoff
 
 
-def mrr(hits: Hits, cutoff: int) -> Floats:
+def mrr(hits: RelevantRanks, cutoff: int) -> Floats:
     """[q] 1 / rank (from 1) of the first relevant document, 0 beyond `cutoff`."""
     return np.where(hits.best < cutoff, 1.0 / (hits.best + 1.0), 0.0)
 
 
-def average_precision(hits: Hits, cutoff: int) -> Floats:
+def average_precision(hits: RelevantRanks, cutoff: int) -> Floats:
     """[q] mean over all relevant documents of the precision at their rank, 0 beyond `cutoff` (``map_cut``)."""
     rising, precisions = hits.precisions
     return _ratio(hits.judgements.sums(np.where(rising < cutoff, precisions, 0.0)), hits.judgements.relevant)
 
 
-Metric: TypeAlias = Callable[[Hits, int], Floats]
+Metric: TypeAlias = Callable[[RelevantRanks, int], Floats]
 
 METRICS: dict[str, Metric] = {
     "hit_rate": hit_rate,
@@ -241,7 +241,7 @@ def per_query(
     Raises:
         FoundryError: See `parse_metric`.
     """
-    hits = find(ranked, judgements, scores)
+    hits = rank_relevant(ranked, judgements, scores)
     parsed = {name: parse_metric(name) for name in names}
     return {name: METRICS[kind](hits, cutoff) for name, (kind, cutoff) in parsed.items()}
 

@@ -15,9 +15,9 @@ from support.small import GME, Small
 from flows.chains import pipeline_chain
 from flows.config import load_pipeline
 from gme_data.tables import Row, open_table
-from umrb.judging import system_folder
-from umrb.outcome_files import QUERIES
 from umrb.report.paired import difference_interval
+from umrb.scoring.evaluator import system_folder
+from umrb.scoring.run_files import QUERIES
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "symbols"
 FEWEST_QUERIES = 300

@@ -36,8 +36,8 @@ from gme_training.config import PhaseConfig, SourceShare, TrainingConfig
 from gme_training.data.example_index import FACTS, read_facts
 from gme_training.job import Job as TrainingJob
 from gme_training.job import read_job as read_training_job
-from umrb.cards import read_examples as read_cards
-from umrb.fetched import LOCK, Fetched, read_lock, write_lock
+from umrb.data.fetch_lock import LOCK, FetchedRepository, read_lock, write_lock
+from umrb.scoring.cards import read_examples as read_cards
 
 SLOT = Slot("tiny", datetime(2026, 4, 6, tzinfo=UTC), "c" * 64)
 RESUME = ResumePoint(1, 6)
@@ -118,7 +118,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     card = {"text": "a", "picture": None}
     example = {"task": "a", "query": card, "found": [{"card": card, "score": 0.5, "relevant": True}], "rank": 1}
     (home / "examples.json").write_text(json.dumps([{**example, "answer": None}]))
-    write_lock(home, {"a/b": Fetched("r" * 40, "mit", files)})
+    write_lock(home, {"a/b": FetchedRepository("r" * 40, "mit", files)})
     SLOT.path(home).parent.mkdir(parents=True)
     SLOT.path(home).write_text(json.dumps(RECORD))
     training = TrainingConfig(phases=(PhaseConfig(name="p", steps=2, mixture=(SourceShare(source="s"),)),))

@@ -32,10 +32,10 @@ from gme_release.champion import weights_of
 from gme_training.job import Job
 from gme_training.trainer import first_model
 from umrb.config import Suite
-from umrb.disk import disk_datasets
-from umrb.models import Options, open_model
-from umrb.runner import load_plainly
-from umrb.units import units_of
+from umrb.data.selection import suite_tasks
+from umrb.data.task_folders import disk_datasets
+from umrb.scoring.runner import load_uncached
+from umrb.systems.models import ModelOptions, open_model
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "tiny.yaml"
 TASKS = Path("data") / "atlas" / "tasks" / "test"
@@ -149,7 +149,7 @@ MODEL_DOORS: dict[str, Callable[[Path, Path], object]] = {
     "serve a corpus": lambda home, model: verb(
         home, "serve", "--port", "0", "--model", str(home / model), "--corpus", str(home / "vectors")
     ),
-    "umrb run": lambda home, model: open_model(str(home / model), home / "out", Options()),
+    "umrb run": lambda home, model: open_model(str(home / model), home / "out", ModelOptions()),
     "a start of training": start,
     "a promotion's check": lambda home, model: weights_of(None, version(home, model), home),
     "the processor": lambda home, model: GmeProcessor.from_pretrained(home / model),
@@ -161,7 +161,7 @@ DATA_DOORS: dict[str, Door] = {
     "baselines": lambda home: verb(home, "baselines"),
     "embed": lambda home: embed_or_raise(home, home / TASKS / "squares" / "corpus.parquet"),
     "atlas show": lambda home: verb(home, "atlas", "show", "--task", "T->I", "--out", str(home / "sheet.html")),
-    "the loader of tasks": lambda home: [load_plainly(unit) for unit in units_of(Suite(), home / TASKS)],
+    "the loader of tasks": lambda home: [load_uncached(unit) for unit in suite_tasks(Suite(), home / TASKS)],
     "tasks of one's own": lambda home: disk_datasets(home / TASKS),
     "the store of pictures": lambda home: ImageStore([home / "data" / "atlas" / "images"]),
 }
@@ -242,7 +242,7 @@ def test_scratch_is_not_seen(made: Path, home: Path) -> None:
     (home / TASKS / ".planted" / "task.yaml").write_text("planted")
     assert embed(home, home / STAGE_2, home / "again") == 0
     np.testing.assert_array_equal(vectors(home / "again"), vectors(made / "vectors"))
-    assert [load_plainly(unit).task.card.name for unit in units_of(Suite(), home / TASKS)] == ["squares"]
+    assert [load_uncached(unit).task.card.name for unit in suite_tasks(Suite(), home / TASKS)] == ["squares"]
 
 
 def vectors(folder: Path) -> np.ndarray:

@@ -180,6 +180,6 @@ def look() -> Iterator[Callable[..., Any]]:
 @pytest.fixture
 def meta(tiny: Embedder) -> Any:
     """What mteb records of the tiny model."""
-    from umrb.mteb_meta import describe
+    from umrb.systems.mteb_meta import describe
 
     return describe(tiny, "team/tiny", "0123", {})

@@ -16,16 +16,18 @@ import mteb
 import numpy as np
 
 from gme_data.items import Item
-from umrb.result_files import TaskRecord
-from umrb.runner import Scored
+from umrb.scoring.result_files import TaskRecord
+from umrb.scoring.runner import RunResult
 from umrb.suite import SuiteConfig, run_suite
-from umrb.systems import DenseSystem, Encoder
-from umrb.vectors import VectorStore
+from umrb.systems.base import DenseSystem, Encoder
+from umrb.systems.vectors import VectorStore
 
 TASKS = ("SciFact", "NQ", "FEVER", "FiQA2018", "SCIDOCS", "NFCorpus")
 
 
-def run(data: Path, output: Path, log: Path | None, names: tuple[str, ...], overwrite: str = "only-missing") -> Scored:
+def run(
+    data: Path, output: Path, log: Path | None, names: tuple[str, ...], overwrite: str = "only-missing"
+) -> RunResult:
     def encode(items: Sequence[Item], instruction: str | None, images: Any) -> np.ndarray:
         if log:
             with log.open("a") as handle:

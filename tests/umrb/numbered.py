@@ -9,9 +9,9 @@ from gme_data.errors import FoundryError
 from gme_data.images import ImageStore
 from gme_data.tasks import RetrievalTask
 from umrb.config import Suite
-from umrb.runner import load_plainly
-from umrb.tasks import NumberedTask, check_task
-from umrb.units import units_of
+from umrb.data.selection import suite_tasks
+from umrb.data.tasks import NumberedTask, check_task
+from umrb.scoring.runner import load_uncached
 
 
 def number_task(task: RetrievalTask, images: ImageStore | None = None) -> NumberedTask:
@@ -24,4 +24,4 @@ def number_task(task: RetrievalTask, images: ImageStore | None = None) -> Number
 
 def load_tasks(folder: Path, only: Sequence[str] = ()) -> list[NumberedTask]:
     """The tasks below a folder of a corpus, as a pipeline loads them."""
-    return [load_plainly(unit).task for unit in units_of(Suite(datasets=tuple(only)), folder)]
+    return [load_uncached(unit).task for unit in suite_tasks(Suite(datasets=tuple(only)), folder)]

@@ -19,9 +19,9 @@ from umrb.metrics import (
     NOT_FOUND,
     UNREACHABLE,
     Judgements,
-    find,
     parse_metric,
     per_query,
+    rank_relevant,
 )
 
 # trec_eval's definitions written out plainly, one query at a time, on string ids.
@@ -169,7 +169,7 @@ def test_places_are_the_same_by_comparing_and_by_a_table(room: int, monkeypatch:
             found = []
             for threshold in (0, 10**6):
                 monkeypatch.setattr(metrics, "_MANY", threshold)
-                found.append(find(ranked, judgements, ties).ranks)
+                found.append(rank_relevant(ranked, judgements, ties).ranks)
             np.testing.assert_array_equal(*found)
             assert 0 < (found[0] < NOT_FOUND).sum() < len(found[0])
 
@@ -177,7 +177,7 @@ def test_places_are_the_same_by_comparing_and_by_a_table(room: int, monkeypatch:
 def test_an_empty_result_scores_zero_and_counts() -> None:
     judgements = Judgements(np.array([0, 1]), np.array([3, 3]), np.ones(2), 2)
     ranked = np.array([[3, 1, 2], [-1, -1, -1]])
-    hits = find(ranked, judgements)
+    hits = rank_relevant(ranked, judgements)
     assert hits.ranks.tolist() == hits.best.tolist() == [0, NOT_FOUND]
     for name, values in per_query(ranked, judgements, NAMES).items():
         kind, _, k = name.partition("_at_")

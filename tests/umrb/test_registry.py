@@ -9,9 +9,9 @@ import pytest
 
 from gme_data.errors import FoundryError
 from gme_data.items import TASK_TYPES
-from umrb.aggregate import summarise, weighted_total
 from umrb.metrics import parse_metric
 from umrb.registry import SUITES, choose, load_suite, published
+from umrb.scoring.aggregate import summarise, weighted_total
 
 PER_TYPE = dict(zip(TASK_TYPES, (16, 1, 4, 10, 4, 2, 5, 2, 3), strict=True))
 
@@ -67,7 +67,7 @@ def test_cqadupstack_is_the_mean_of_twelve_and_counts_once() -> None:
     lacking = summarise(datasets, scores)
     assert lacking.datasets == {"ArguAna": 60.0}
     assert (lacking.total, lacking.complete) == (60.0, False)
-    assert (lacking.types["T->T"].scored, lacking.types["T->T"].expected) == (1, 2)
+    assert (lacking.types["T->T"].scored, lacking.types["T->T"].of) == (1, 2)
 
 
 def test_partial_is_a_selection_of_all_nine_types() -> None:

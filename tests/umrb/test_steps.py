@@ -20,7 +20,7 @@ from gme_data.steps import StepContext
 from gme_embedder.config import ModelConfig
 from gme_embedder.embedder import Embedder
 from umrb.baselines import run_baselines
-from umrb.config import BaselineConfig, EvaluationConfig, HeadsConfig, ReportConfig, ScoringConfig
+from umrb.config import BaselineConfig, EvaluationConfig, LinearProbeConfig, ReportConfig, ScoringConfig
 from umrb.evaluation import run_evaluation
 from umrb.report.build import build_report
 
@@ -55,8 +55,10 @@ def finished(corpus: Path, publish: Publish, tmp_path_factory: pytest.TempPathFa
     config = EvaluationConfig(scoring=SCORING)
     run_evaluation(config, inputs, context(home / "evaluation"))
     inputs["evaluation"] = publish(home / "evaluation", "evaluate", config.model_dump(mode="json"))
-    heads = HeadsConfig(steps=100, batch_size=16)
-    run_baselines(BaselineConfig(scoring=SCORING, model=MODEL, heads=heads), inputs, context(home / "baselines"))
+    probes = LinearProbeConfig(steps=100, batch_size=16)
+    run_baselines(
+        BaselineConfig(scoring=SCORING, model=MODEL, linear_probes=probes), inputs, context(home / "baselines")
+    )
     inputs["baselines"] = publish(home / "baselines", "baselines")
     return inputs
 

@@ -15,7 +15,7 @@ import mteb
 import numpy as np
 from PIL import Image
 
-from umrb.mteb_data import local_copy
+from umrb.data.mteb_data import local_copy
 
 COLOURS = {
     "red": (220, 30, 30), "green": (20, 150, 60), "blue": (30, 60, 210), "yellow": (240, 210, 20),

@@ -14,13 +14,13 @@ from gme_data.errors import FoundryError
 from gme_data.manifest import Manifest, require
 from gme_data.scores import SystemScores, read_systems
 from gme_data.structured import read_json
-from umrb.cards import EXAMPLES, Example, Sample, read_examples, read_sample
 from umrb.config import EvaluationConfig
-from umrb.judging import MODEL, system_folder
-from umrb.outcome_files import QUERIES
 from umrb.registry import SUITES, Dataset, load_suite
 from umrb.report.suite_table import SuiteTable, suite_table
-from umrb.result_files import TaskRecord, read_results
+from umrb.scoring.cards import EXAMPLES, RetrievalExample, VectorSample, read_examples, read_vector_sample
+from umrb.scoring.evaluator import MODEL, system_folder
+from umrb.scoring.result_files import TaskRecord, read_results
+from umrb.scoring.run_files import QUERIES
 
 _MADE_BY = {
     "corpus": "corpus",
@@ -67,8 +67,8 @@ class Facts:
     model: SystemScores
     records: Mapping[str, TaskRecord]
     suites: tuple[SuiteTable, ...]
-    examples: Mapping[str, Sequence[Example]]
-    samples: tuple[Sample, ...]
+    examples: Mapping[str, Sequence[RetrievalExample]]
+    samples: tuple[VectorSample, ...]
     split: str = "test"
     baselines: tuple[SystemScores, ...] = ()
     reduced: tuple[SystemScores, ...] = ()
@@ -153,15 +153,15 @@ def read_suite(suite: str, datasets: Sequence[Dataset], folder: Path) -> Facts:
     )
 
 
-def _examples(folder: Path, model: SystemScores) -> dict[str, list[Example]]:
-    found: dict[str, list[Example]] = {}
+def _examples(folder: Path, model: SystemScores) -> dict[str, list[RetrievalExample]]:
+    found: dict[str, list[RetrievalExample]] = {}
     for task in model.tasks:
         found.setdefault(task.task_type, []).extend(read_examples(folder / EXAMPLES / f"{task.name}.json"))
     return found
 
 
-def _samples(folder: Path, model: SystemScores) -> tuple[Sample, ...]:
-    samples = (read_sample(folder / EXAMPLES, task.name, task.task_type) for task in model.tasks)
+def _samples(folder: Path, model: SystemScores) -> tuple[VectorSample, ...]:
+    samples = (read_vector_sample(folder / EXAMPLES, task.name, task.task_type) for task in model.tasks)
     return tuple(sample for sample in samples if sample)
 
 

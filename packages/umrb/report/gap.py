@@ -12,8 +12,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from umrb.cards import Sample
 from umrb.report.figures import BLUE, GREEN, ORANGE, drawing, save_figure
+from umrb.scoring.cards import VectorSample
 
 Vectors: TypeAlias = NDArray[np.float32]
 
@@ -40,7 +40,7 @@ class Gap:
         return " to ".join(_LOOKS[modality][2] for modality in self.pair)
 
 
-def by_modality(samples: Sequence[Sample]) -> dict[str, Vectors]:
+def by_modality(samples: Sequence[VectorSample]) -> dict[str, Vectors]:
     """Vectors [m, d] of each modality that any of the tasks has."""
     found: dict[str, list[Vectors]] = {}
     for sample in samples:

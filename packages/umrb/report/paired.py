@@ -9,7 +9,7 @@ import numpy as np
 from gme_data.parquet import read_rows
 from umrb.intervals import bootstrap_interval
 from umrb.metrics import Floats
-from umrb.outcome_files import QUERY_SCHEMA
+from umrb.scoring.run_files import QUERY_SCHEMA
 
 _RESAMPLES = 1000
 _SEED = 0

@@ -59,8 +59,8 @@ def plot_heat(table: SuiteTable, folder: Path) -> str:
     """Models by task types: published rows above a gap, this model below it."""
     kinds = table.kinds
     lines = [(f"{row.model} (published)", [row.types.get(kind) for kind in kinds]) for row in table.published]
-    mine = [table.summary.types[kind].value for kind in kinds]
-    ours = (table.model, [None if value is None else 100 * value for value in mine])
+    model_means = [table.summary.types[kind].mean for kind in kinds]
+    ours = (table.model, [None if value is None else 100 * value for value in model_means])
     data = [{"model": name, **dict(zip(kinds, values, strict=True))} for name, values in (*lines, ours)]
     with drawing():
         figure = Figure(figsize=(8.4, 0.42 * (len(lines) + 1) + 0.8))

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from gme_data.scores import DatasetScore, SuiteScores, TypeMean
-from umrb.aggregate import Summary, summarise
-from umrb.judging import slug
+from gme_data.scores import DatasetScore, SuiteScores
 from umrb.registry import Dataset, PublishedRow, published, type_order
-from umrb.result_files import TaskRecord
+from umrb.scoring.aggregate import SuiteSummary, summarise
+from umrb.scoring.evaluator import slug
+from umrb.scoring.result_files import TaskRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class SuiteTable:
     suite: str
     model: str
     rows: tuple[DatasetRow, ...]
-    summary: Summary
+    summary: SuiteSummary
     published: tuple[PublishedRow, ...]
 
     @property
@@ -66,10 +66,7 @@ class SuiteTable:
             suite=self.suite,
             complete=self.summary.complete,
             total=self.summary.total,
-            types={
-                kind: TypeMean(mean=mean.value, scored=mean.scored, of=mean.expected)
-                for kind, mean in self.summary.types.items()
-            },
+            types=self.summary.types,
             datasets={
                 row.dataset.id: DatasetScore(
                     task_type=row.dataset.task_type,

@@ -162,8 +162,7 @@ def _suite_text(facts: Facts, table: SuiteTable) -> str:
     ]
     means = [table.summary.types[kind] for kind in table.kinds]
     cells = [
-        _percent(mean.value)
-        + (f" ({mean.scored}/{mean.expected})" if mean.scored < mean.expected and mean.scored else "")
+        _percent(mean.mean) + (f" ({mean.scored}/{mean.of})" if mean.scored < mean.of and mean.scored else "")
         for mean in means
     ]
     rows.append([f"**{table.model}**", *cells, _percent(table.summary.total)])

@@ -1,0 +1,1 @@
+"""Tasks to score: where their data come from, how they are read, numbered and checked."""

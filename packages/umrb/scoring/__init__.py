@@ -1,0 +1,1 @@
+"""Scores of systems on tasks: the runner, what it writes, and what is computed from it."""

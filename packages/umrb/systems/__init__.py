@@ -1,0 +1,1 @@
+"""Whatever ranks the documents of a task: models by their vectors, lexical search, chance."""
