@@ -9,8 +9,8 @@ from functools import partial
 from PIL import Image
 
 from atlas.flag_invention import LICENCE, Flag, draw_flat, draw_outlined, invent
-from atlas.starter.config import StarterConfig
-from atlas.starter.drawings import Drawing
+from research.starter.config import StarterConfig
+from research.starter.drawings import Drawing
 
 INVENTED = "invented"
 """Batch key of these flags."""

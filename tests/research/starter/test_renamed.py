@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from atlas.starter.config import StarterConfig
-from atlas.starter.invented_flags import invented_flags
 from gme_data.examples import Example, read_examples
 from gme_data.images import ImageRecord
 from gme_data.parquet import read_shards
+from research.starter.config import StarterConfig
+from research.starter.invented_flags import invented_flags
 
 
 def of_source(made, source: str) -> list[Example]:

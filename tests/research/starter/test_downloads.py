@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from support.starter_packages import pack
 
-from atlas.starter import downloads
-from atlas.starter.downloads import Package, fetch, read_members, read_table
 from gme_data.errors import FoundryError
+from research.starter import downloads
+from research.starter.downloads import Package, fetch, read_members, read_table
 
 
 def _row(registry: str, version: str) -> Package:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from atlas.starter.build import build
-from atlas.starter.config import StarterConfig
 from gme_data.steps import Counts, StepContext
+from research.starter.build import build
+from research.starter.config import StarterConfig
 
 
 def run(config: StarterConfig, inputs: Mapping[str, Path], context: StepContext) -> Counts:

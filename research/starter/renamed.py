@@ -20,15 +20,15 @@ from atlas.factbook import shorten
 from atlas.fields import FLAG_START
 from atlas.imagined import renamed
 from atlas.licences import combine
-from atlas.starter.config import StarterConfig
-from atlas.starter.examples import Shown, make_example
-from atlas.starter.heldout import HeldOut
-from atlas.starter.invented_flags import FLAT, OUTLINED
-from atlas.starter.wordnet import Synset
 from atlas.wordings import REFERENCES
 from gme_data.examples import Example
 from gme_data.items import Item
 from gme_data.parquet import read_rows
+from research.starter.config import StarterConfig
+from research.starter.examples import Shown, make_example
+from research.starter.heldout import HeldOut
+from research.starter.invented_flags import FLAT, OUTLINED
+from research.starter.wordnet import Synset
 
 _FLAG_SECTION = "Government"  # its passages end with the description of the flag
 _NAME = re.compile(r"[A-Z][a-z]{2,}(?:[ -][A-Z][a-z]+){0,2}")

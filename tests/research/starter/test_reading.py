@@ -10,16 +10,16 @@ import pytest
 from PIL import Image, ImageDraw
 from support.starter_packages import icon_set, pack, wordnet
 
-from atlas.starter import heldout, names
-from atlas.starter.config import StarterConfig
-from atlas.starter.drawing import Looks, draw_svg, tint, twins
-from atlas.starter.examples import _QUESTIONS, gloss_examples
-from atlas.starter.heldout import bare, region
-from atlas.starter.iconify import read_icons
-from atlas.starter.names import keys, loose_keys, readable
-from atlas.starter.stamps import read_stamps
-from atlas.starter.wordnet import read_synsets, synonyms
 from gme_data.errors import FoundryError
+from research.starter import heldout, names
+from research.starter.config import StarterConfig
+from research.starter.drawing import Looks, draw_svg, tint, twins
+from research.starter.examples import _QUESTIONS, gloss_examples
+from research.starter.heldout import bare, region
+from research.starter.iconify import read_icons
+from research.starter.names import keys, loose_keys, readable
+from research.starter.stamps import read_stamps
+from research.starter.wordnet import read_synsets, synonyms
 
 
 @pytest.mark.parametrize("module", [names, heldout])

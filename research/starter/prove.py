@@ -10,14 +10,14 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from atlas.starter.heldout import HeldOut, region
-from atlas.starter.names import readable
 from gme_data.digests import sha256_bytes
 from gme_data.errors import FoundryError
 from gme_data.examples import Example, read_examples
 from gme_data.images import ImageRecord, decode_rgb
 from gme_data.items import Item
 from gme_data.parquet import read_shards
+from research.starter.heldout import HeldOut, region
+from research.starter.names import readable
 
 _SHOWN = 5
 _JUDGED_AT_ONCE = 1024
@@ -39,7 +39,7 @@ def prove_disjoint(folder: Path, held_out: HeldOut) -> None:
         shown = "\n".join(f"  {finding}" for finding in findings[:_SHOWN])
         raise FoundryError(
             f"{folder}: {len(findings)} finding(s) of what Atlas holds out, such as\n{shown}",
-            hint="Build it again; if they stay, the makers of the data do not apply a rule of atlas.starter.heldout.",
+            hint="Build it again; if they stay, the makers of the data miss a rule of research.starter.heldout.",
         )
 
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from atlas.config import AtlasConfig
-from atlas.starter.config import StarterConfig
 from flows.chain import Chain, run_in_order
 from flows.chains import ATLAS, SYNTHESIZE, train_step
 from gme_data.settings import Frozen
@@ -18,11 +17,12 @@ from gme_data.steps import Outcome, Step
 from gme_embedder.starter.config import ShrinkConfig
 from gme_synthesis.corpus.atlas_config import AtlasSynthesisConfig
 from gme_training.config import TrainingConfig
+from research.starter.config import StarterConfig
 from umrb.config import EvaluationConfig
 
 
 class StageZeroConfig(Frozen):
-    """What ``configs/starter.yaml`` says. A section that is left out has its defaults."""
+    """What ``research/starter.yaml`` says. A section that is left out has its defaults."""
 
     corpus: AtlasConfig = AtlasConfig()
     """The embedded world."""
@@ -76,7 +76,7 @@ def stage_zero_chain(config: StageZeroConfig) -> Chain:
             replace(SYNTHESIZE, judged=False),
             Step(
                 "starter-data",
-                "atlas.starter.step:run",
+                "research.starter.step:run",
                 "data/starter",
                 section="extra",
                 inputs={"corpus": "corpus"},

@@ -10,13 +10,13 @@ import pytest
 from PIL import Image, ImageChops
 from support.starter_packages import png
 
-from atlas.starter.heldout import HeldOut
-from atlas.starter.prove import prove_disjoint
 from gme_data.errors import FoundryError
 from gme_data.examples import Example, read_examples, write_examples
 from gme_data.images import ImageRecord, write_images
 from gme_data.items import Item
 from gme_data.parquet import read_shards
+from research.starter.heldout import HeldOut
+from research.starter.prove import prove_disjoint
 
 Data = tuple[list[Example], list[ImageRecord]]
 

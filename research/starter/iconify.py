@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from atlas.starter.downloads import Package, read_members
 from gme_data.structured import parse_json
+from research.starter.downloads import Package, read_members
 
 _DEFAULT_SIDE = 16
 _MAX_BYTES = 2**28

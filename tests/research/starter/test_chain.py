@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 from support.shapes import make_examples
-from support.small import CONFIG, Small
+from support.small import CONFIG
 
-from flows.ship import LARGEST, ship
-from flows.starter import StageZeroConfig, make_starter
 from gme_data.digests import sha256_file
 from gme_data.errors import FoundryError
 from gme_data.examples import write_examples
@@ -26,7 +25,10 @@ from gme_embedder.embedder import Embedder
 from gme_embedder.starter import WEIGHTS, shipped_digest
 from gme_embedder.starter.shrink import SHRUNK
 from gme_embedder.starter.weights import apply_starter
+from research.starter.chain import StageZeroConfig, make_starter
+from research.starter.ship import LARGEST, ship
 
+ROOT = Path(__file__).resolve().parents[3]
 SMALL_MODEL = {"text_layers": 1, "tower": {"depth": 1, "width": 64, "heads": 2}}
 RECIPE = {
     "corpus": yaml.safe_load(CONFIG.read_text())["corpus"],
@@ -58,13 +60,11 @@ def write_shapes(config: object, inputs: Mapping[str, Path], context: StepContex
     return {"examples": len(examples), "pictures": len(pictures), "refused": 7}
 
 
-@pytest.mark.xdist_group("pipeline")
 @pytest.mark.slow
 def test_stage_0_ends_in_a_file_that_makes_a_fresh_model_the_trained_one(
-    finished: tuple[Small, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    finished[0].copy(tmp_path, "data/atlas", "data/synthetic")  # the same recipe makes the same data
-    monkeypatch.setattr("atlas.starter.step.run", write_shapes)
+    monkeypatch.setattr("research.starter.step.run", write_shapes)
     config = StageZeroConfig.model_validate(RECIPE)
     made = make_starter(config, tmp_path, tmp_path / "downloads")
     package = tmp_path / "package"
@@ -86,7 +86,7 @@ def test_stage_0_ends_in_a_file_that_makes_a_fresh_model_the_trained_one(
     again = make_starter(config, tmp_path, tmp_path / "downloads")
     assert all(one.reused for one in (again.extra, again.trained, again.starter, again.scores))
 
-    monkeypatch.setattr("flows.ship.LARGEST", 1000)
+    monkeypatch.setattr("research.starter.ship.LARGEST", 1000)
     with pytest.raises(FoundryError, match="may be shipped"):
         ship(made, config, package)
     shutil.copy(package / "README.md", tmp_path)
@@ -100,6 +100,15 @@ def test_the_shipped_starter_is_the_one_of_its_card_and_recipe():
     assert WEIGHTS.stat().st_size <= LARGEST
     assert shipped_digest() in (package / "README.md").read_text()
     recipe = load_config(package / "recipe.yaml", StageZeroConfig)
-    assert recipe == load_config(Path("configs/starter.yaml"), StageZeroConfig)
+    assert recipe == load_config(ROOT / "research" / "starter.yaml", StageZeroConfig)
     model = Embedder.fresh(ModelConfig(starter="shipped"), seed=5)
     assert model.encode([Item("a red apple")], None, None).shape == (1, model.dimension)
+
+
+def test_a_dry_run_lists_the_steps_and_runs_none(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "research.starter", "--dry-run", "--workspace", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    steps = [line.split()[1] for line in done.stdout.splitlines()]
+    assert steps == ["corpus", "synthesize", "starter-data", "train-0", "starter", "starter-scores"]
+    assert list(tmp_path.iterdir()) == []

@@ -13,14 +13,14 @@ from itertools import combinations
 from atlas.choice import pick, rank, sample
 from atlas.drawings import STYLES
 from atlas.licences import combine
-from atlas.starter.config import StarterConfig
-from atlas.starter.drawings import Drawing
-from atlas.starter.heldout import HeldOut
-from atlas.starter.instructions import INSTRUCTIONS
-from atlas.starter.wordnet import Synset
 from gme_data.digests import sha256_json
 from gme_data.examples import Example
 from gme_data.items import Item
+from research.starter.config import StarterConfig
+from research.starter.drawings import Drawing
+from research.starter.heldout import HeldOut
+from research.starter.instructions import INSTRUCTIONS
+from research.starter.wordnet import Synset
 
 _ID_LENGTH = 24
 _SHORTEST_GLOSS = 9  # characters

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from atlas.starter.downloads import Package, read_members
+from research.starter.downloads import Package, read_members
 
 _FILES = {"noun": "n", "verb": "v", "adj": "a", "adv": "r"}
 _CATEGORIES = {

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from atlas.pictographs import TONES
-from atlas.starter.drawing import Looks, twins
-from atlas.starter.names import Key, key, keys, loose_keys
 from gme_data.images import ImageStore
 from gme_data.parquet import read_rows
+from research.starter.drawing import Looks, twins
+from research.starter.names import Key, key, keys, loose_keys
 
 COLOUR_DISTANCE = 8.0  # these two were set by eye, on pairs sorted by either figure: above are only chance meetings
 SHAPE_LIKENESS = 0.94

@@ -8,17 +8,17 @@ from pathlib import Path
 
 import yaml
 
-from flows.starter import StageZeroConfig, Starter
 from gme_data.digests import sha256_file
 from gme_data.errors import FoundryError
 from gme_data.scores import TaskScore, read_systems
 from gme_embedder.starter.shrink import SHRUNK
+from research.starter.chain import StageZeroConfig, Starter
 
 LARGEST = 12_000_000  # bytes: what a git repository without LFS carries gladly
 _CARD = """# The starter
 
 What the default run starts from: a Qwen2-VL on the first {layers} layers of SmolLM2-135M-Instruct, which saw pictures
-for the first time in {steps:,} steps of our own stage 0. Made by `make starter` from `configs/starter.yaml`
+for the first time in {steps:,} steps of our own stage 0. Made by `make starter` from `research/starter.yaml`
 (`recipe.yaml` is what it said); `weights.safetensors` has {megabytes:.1f} MB, sha256 `{digest}`.
 
 In it: the vision tower and merger in half precision, and of the language part what training changed, as products of

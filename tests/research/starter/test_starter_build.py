@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from atlas.starter.prove import prove_disjoint
 from gme_data.errors import FoundryError
 from gme_data.examples import read_examples
 from gme_data.images import ImageRecord
 from gme_data.parquet import read_shards
+from research.starter.prove import prove_disjoint
 
 
 def _sources(folder: Path) -> set[str]:
@@ -70,7 +70,7 @@ def test_the_attribution_names_every_package(made) -> None:
 def test_a_leak_that_the_makers_overlook_is_found_by_the_proof(
     made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("atlas.starter.drawings._refuse_emoji", lambda symbol, *_: "" if symbol == "1f315" else "x")
-    monkeypatch.setattr("atlas.starter.drawings.HeldOut.shows", lambda *_: False, raising=False)
+    monkeypatch.setattr("research.starter.drawings._refuse_emoji", lambda symbol, *_: "" if symbol == "1f315" else "x")
+    monkeypatch.setattr("research.starter.drawings.HeldOut.shows", lambda *_: False, raising=False)
     with pytest.raises(FoundryError, match="of what Atlas holds out"):
         made.build(tmp_path, monkeypatch)

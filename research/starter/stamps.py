@@ -9,7 +9,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from atlas.starter.downloads import Package, read_members
+from research.starter.downloads import Package, read_members
 
 
 @dataclass(frozen=True, slots=True)

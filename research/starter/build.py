@@ -11,20 +11,20 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from atlas.starter.config import StarterConfig
-from atlas.starter.downloads import Package, fetch, read_table
-from atlas.starter.drawings import Drawing, Drops, read_concepts, read_emoji, read_flags, read_photos
-from atlas.starter.examples import Shown, atlas_drawings, gloss_examples, picture_examples
-from atlas.starter.heldout import HeldOut, read_held_out
-from atlas.starter.invented_flags import INVENTED, invented_flags
-from atlas.starter.prove import prove_disjoint
-from atlas.starter.renamed import flag_questions, proper_names, read_book, renamed_questions
-from atlas.starter.wordnet import Synset, read_synsets, synonyms
 from gme_data.errors import FoundryError
 from gme_data.examples import Example, write_examples
 from gme_data.images import ImageRecord, decode_rgb, write_images
 from gme_data.parquet import read_shards
 from gme_data.progress import track
+from research.starter.config import StarterConfig
+from research.starter.downloads import Package, fetch, read_table
+from research.starter.drawings import Drawing, Drops, read_concepts, read_emoji, read_flags, read_photos
+from research.starter.examples import Shown, atlas_drawings, gloss_examples, picture_examples
+from research.starter.heldout import HeldOut, read_held_out
+from research.starter.invented_flags import INVENTED, invented_flags
+from research.starter.prove import prove_disjoint
+from research.starter.renamed import flag_questions, proper_names, read_book, renamed_questions
+from research.starter.wordnet import Synset, read_synsets, synonyms
 
 _JUDGED_AT_ONCE = 1024
 

@@ -14,13 +14,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from atlas.starter.config import StarterConfig
-from atlas.starter.downloads import Package, read_members
-from atlas.starter.drawing import draw_svg, shrink, tint
-from atlas.starter.heldout import HeldOut, region
-from atlas.starter.iconify import Icon, read_icons
-from atlas.starter.names import key, readable, words
-from atlas.starter.stamps import read_stamps
+from research.starter.config import StarterConfig
+from research.starter.downloads import Package, read_members
+from research.starter.drawing import draw_svg, shrink, tint
+from research.starter.heldout import HeldOut, region
+from research.starter.iconify import Icon, read_icons
+from research.starter.names import key, readable, words
+from research.starter.stamps import read_stamps
 
 Drops = Counter[str]
 

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 from PIL import ImageChops
+from support.small_atlas import build_small_atlas
 from support.starter_packages import RING, SQUARE, embedded, icon_set, pack, png, shape, wordnet
 
-from atlas.starter import build as building
-from atlas.starter.config import StarterConfig
-from atlas.starter.downloads import Package
-from atlas.starter.heldout import HeldOut, read_held_out
+from research.starter import build as building
+from research.starter.config import StarterConfig
+from research.starter.downloads import Package
+from research.starter.heldout import HeldOut, read_held_out
 
 CONFIG = StarterConfig(pictures=220, invented_flags=8, names_per_passage=1)
 
@@ -39,6 +40,11 @@ class Made:
     def build(self, folder: Path, patch: pytest.MonkeyPatch) -> dict[str, float]:
         patch.setattr(building, "read_table", lambda: self.packages)
         return building.build(CONFIG, self.atlas, self.downloads, folder)
+
+
+@pytest.fixture(scope="session")
+def small_atlas(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_small_atlas(tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
