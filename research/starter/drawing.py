@@ -13,7 +13,7 @@ import resvg_py
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from atlas.choice import rank
+from atlas.choice import seeded_hash
 from gme_data.errors import FoundryError
 from gme_data.images import decode_rgb
 
@@ -47,9 +47,9 @@ def draw_svg(svg: str, size: int, background: str = "#ffffff") -> bytes:
 
 def tint(svg: str, seed: int, *names: str) -> tuple[str, str]:
     """``(svg, ground)`` with a dark ink and a light ground drawn by `names`; dark and light swap now and then."""
-    ink = _INKS[rank(seed, "ink", *names) % len(_INKS)]
-    ground = _GROUNDS[rank(seed, "ground", *names) % len(_GROUNDS)]
-    if rank(seed, "swap", *names) % 6 == 0:
+    ink = _INKS[seeded_hash(seed, "ink", *names) % len(_INKS)]
+    ground = _GROUNDS[seeded_hash(seed, "ground", *names) % len(_GROUNDS)]
+    if seeded_hash(seed, "swap", *names) % 6 == 0:
         ink, ground = ground, ink
     return svg.replace("currentColor", ink), ground
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from atlas.choice import pick, rank, sample
+from atlas.choice import seeded_choice, seeded_hash, seeded_sample
 from atlas.drawings import STYLES
 from atlas.licences import combine
 from gme_data.digests import sha256_json
@@ -61,11 +61,11 @@ def picture_examples(shown: Sequence[Shown], config: StarterConfig) -> Iterator[
 
 def _pairs(source: str, ones: Sequence[Shown], config: StarterConfig) -> Iterator[Example]:
     pairs = [pair for pair in combinations(ones, 2) if not all(_is_own(one) for one in pair)]
-    chosen = sample(
+    chosen = seeded_sample(
         pairs, config.pairs_per_entity, config.seed, lambda p: f"{p[0].drawing.source}|{p[1].drawing.source}"
     )
     for pair in chosen:
-        first, second = pair if rank(config.seed, "turn", pair[0].image, pair[1].image) % 2 else pair[::-1]
+        first, second = pair if seeded_hash(config.seed, "turn", pair[0].image, pair[1].image) % 2 else pair[::-1]
         yield _example(source, "I->I", Item(image=first.image), Item(image=second.image), [first, second])
 
 
@@ -75,7 +75,7 @@ def _is_own(one: Shown) -> bool:
 
 def _names(source: str, ones: Sequence[Shown], config: StarterConfig) -> Iterator[Example]:
     drawn = [one for one in ones if one.drawing.names and not _is_own(one)]
-    order = sample(drawn, len(drawn), config.seed, lambda one: one.drawing.source)
+    order = seeded_sample(drawn, len(drawn), config.seed, lambda one: one.drawing.source)
     asked: set[tuple[str, str]] = set()
     for number, one in enumerate(order):
         texts = dict.fromkeys(text for label, text in one.drawing.names if label == "en" or number == 0)
@@ -132,7 +132,7 @@ def gloss_examples(
                     drops["gloss: names something held out"] += 1
                 else:
                     made.append(example)
-    yield from sample(made, config.texts, config.seed, lambda example: example.id)
+    yield from seeded_sample(made, config.texts, config.seed, lambda example: example.id)
 
 
 def _glosses(synset: Synset, licence: str, config: StarterConfig) -> Iterator[Example]:
@@ -141,7 +141,7 @@ def _glosses(synset: Synset, licence: str, config: StarterConfig) -> Iterator[Ex
         passage += f" Also called {', '.join(synset.words[1:4])}."
     for word in synset.words[:2]:
         if word in synset.first_for:
-            question = pick(_QUESTIONS, config.seed, "question", synset.id, word).format(word)
+            question = seeded_choice(_QUESTIONS, config.seed, "question", synset.id, word).format(word)
             yield _text("starter-gloss", question, passage, synset, licence)
     for sentence in synset.examples[:1]:
         yield _text("starter-example", sentence, f"{synset.words[0]}: {synset.gloss}", synset, licence)

@@ -8,7 +8,7 @@ from functools import partial
 
 from PIL import Image
 
-from atlas.flag_invention import LICENCE, Flag, draw_flat, draw_outlined, invent
+from atlas.procedural_flags import LICENCE, Flag, draw_flat, draw_outlined, generate_flag
 from research.starter.config import StarterConfig
 from research.starter.drawings import Drawing
 
@@ -22,7 +22,7 @@ def invented_flags(config: StarterConfig) -> Iterator[Drawing]:
     """At most `config.invented_flags` flags, each in both styles; of two that are described alike the first."""
     described: set[str] = set()
     for number in range(config.invented_flags):
-        flag = invent(config.seed, number)
+        flag = generate_flag(config.seed, number)
         if flag.description in described:
             continue
         described.add(flag.description)

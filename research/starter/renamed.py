@@ -15,10 +15,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from atlas.choice import pick, rank
+from atlas.choice import seeded_choice, seeded_hash
 from atlas.factbook import shorten
 from atlas.fields import FLAG_START
-from atlas.imagined import renamed
+from atlas.imagined import rename_place
 from atlas.licences import combine
 from atlas.wordings import REFERENCES
 from gme_data.examples import Example
@@ -87,11 +87,11 @@ def renamed_questions(book: Book, held_out: HeldOut, config: StarterConfig) -> I
     A held-out place that a passage speaks of gets another name too.
     """
     for passage in book.passages:
-        order = sorted(book.names, key=partial(rank, config.seed, passage["id"]))
+        order = sorted(book.names, key=partial(seeded_hash, config.seed, passage["id"]))
         for name in order[: config.names_per_passage]:
             text = _renamed(passage, name, book, held_out, config)
             for fact in book.facts[passage["id"]]:
-                wording = pick(book.named[fact["field"]], config.seed, "wording", fact["id"], name)
+                wording = seeded_choice(book.named[fact["field"]], config.seed, "wording", fact["id"], name)
                 licence = combine(passage["licence"], book.licence)
                 yield make_example(
                     "starter-place-question", "T->T", Item(wording.format(place=name)), Item(text),
@@ -110,12 +110,12 @@ def flag_questions(shown: Iterable[Shown], book: Book, held_out: HeldOut, config
     """
     government = [passage for passage in book.passages if passage["section"] == _FLAG_SECTION]
     for entity, (flat, outlined) in _in_both_styles(shown):
-        described = pick(government, config.seed, "described", entity)
-        name = pick(book.names, config.seed, "named", entity)
+        described = seeded_choice(government, config.seed, "described", entity)
+        name = seeded_choice(book.names, config.seed, "named", entity)
         text = _renamed(described, name, book, held_out, config).partition(" Flag: ")[0]
         said = shorten(flat.drawing.names[0][1], FLAG_START)
         yield _flag_question("starter-flag-question", described, Item(f"{text} Flag: {said}."), outlined, book, config)
-        beside = pick(book.passages, config.seed, "beside", entity)
+        beside = seeded_choice(book.passages, config.seed, "beside", entity)
         illustrated = Item(_renamed(beside, name, book, held_out, config), flat.image)
         yield _flag_question("starter-flag-question-illustrated", beside, illustrated, outlined, book, config)
 
@@ -133,9 +133,9 @@ def _flag_question(
     source: str, passage: Mapping[str, Any], positive: Item, asked: Shown, book: Book, config: StarterConfig
 ) -> Example:
     flag = asked.drawing
-    fact = pick(book.facts[passage["id"]], config.seed, "fact", source, flag.entity)
-    wording = pick(book.deictic[fact["field"]], config.seed, "wording", source, flag.entity)
-    reference = pick(REFERENCES["train"], config.seed, "reference", source, flag.entity)
+    fact = seeded_choice(book.facts[passage["id"]], config.seed, "fact", source, flag.entity)
+    wording = seeded_choice(book.deictic[fact["field"]], config.seed, "wording", source, flag.entity)
+    reference = seeded_choice(REFERENCES["train"], config.seed, "reference", source, flag.entity)
     query, task_type = Item(wording.format(reference=reference), asked.image), "IT->IT" if positive.image else "IT->T"
     return make_example(
         source, task_type, query, positive,
@@ -145,5 +145,5 @@ def _flag_question(
 
 
 def _renamed(passage: Mapping[str, Any], name: str, book: Book, held_out: HeldOut, config: StarterConfig) -> str:
-    own = renamed(passage["text"], passage["place_name"], name)
-    return held_out.without_places(own, pick(book.names, config.seed, "neighbour", passage["id"], name))
+    own = rename_place(passage["text"], passage["place_name"], name)
+    return held_out.without_places(own, seeded_choice(book.names, config.seed, "neighbour", passage["id"], name))

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from PIL import Image
 
-from atlas.show import contact_sheet
+from atlas.contact_sheet import contact_sheet
 from gme_data.errors import FoundryError
 from gme_data.items import TASK_TYPES
 

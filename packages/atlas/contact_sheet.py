@@ -1,6 +1,6 @@
-"""Contact sheets: queries of a task type beside the documents that answer them, as a PNG or a self-contained HTML page.
+"""Contact sheets: queries of a task type beside their relevant documents, as a PNG or a self-contained HTML page.
 
-For looking at the data with one's own eyes. Draws the very pixels that a model gets.
+They show the same pixels that a model gets.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from atlas.choice import sample
+from atlas.choice import seeded_sample
 from atlas.pages import text_font, wrap
 from gme_data.errors import FoundryError, did_you_mean
 from gme_data.images import ImageStore
@@ -22,13 +22,13 @@ from gme_data.items import TASK_TYPES, Item, pages_of
 from gme_data.journal import atomic_write
 from gme_data.tasks import RetrievalTask, image_folders, list_tasks, load_card, load_task
 
-_RELEVANT_SHOWN = 3
+_MAX_ANSWERS = 3
 _CELL_WIDTH, _PICTURE, _PAGE, _TYPE = 330, (130, 130), (322, 402), 12
 
 
 @dataclass(frozen=True, slots=True)
-class _Row:
-    """A query and the first of its answers."""
+class _QueryWithAnswers:
+    """A query, its first relevant documents, and how many more there are."""
 
     query: Item
     answers: tuple[Item, ...]
@@ -36,7 +36,7 @@ class _Row:
 
 
 def contact_sheet(folder: Path, task_type: str, path: Path, count: int = 8, split: str = "test") -> int:
-    """Write a sheet of every task of one type.
+    """Writes a sheet of every task of one type.
 
     Args:
         folder: An Atlas.
@@ -65,12 +65,12 @@ def contact_sheet(folder: Path, task_type: str, path: Path, count: int = 8, spli
     return sum(len(rows) for _, rows in sheets)
 
 
-def _rows(task: RetrievalTask, count: int) -> Iterator[_Row]:
+def _rows(task: RetrievalTask, count: int) -> Iterator[_QueryWithAnswers]:
     documents = {doc.id: doc.item for doc in task.corpus}
-    for query in sample(task.queries, count, 0, lambda query: query.id):
+    for query in seeded_sample(task.queries, count, 0, lambda query: query.id):
         relevant = sorted(task.qrels[query.id])
-        answers = tuple(documents[id_] for id_ in relevant[:_RELEVANT_SHOWN])
-        yield _Row(query.item, answers, len(relevant) - len(answers))
+        answers = tuple(documents[id_] for id_ in relevant[:_MAX_ANSWERS])
+        yield _QueryWithAnswers(query.item, answers, len(relevant) - len(answers))
 
 
 def _title(task: RetrievalTask) -> str:
@@ -78,7 +78,7 @@ def _title(task: RetrievalTask) -> str:
     return f"{card.task_type} {card.name}: {card.queries} queries, pool {card.pool}, {card.metric}"
 
 
-def _png(sheets: list[tuple[RetrievalTask, list[_Row]]], store: ImageStore) -> bytes:
+def _png(sheets: list[tuple[RetrievalTask, list[_QueryWithAnswers]]], store: ImageStore) -> bytes:
     strips = [strip for task, rows in sheets for strip in _strips(task, rows, store)]
     sheet = Image.new("RGB", (max(s.width for s in strips), sum(s.height for s in strips)), "white")
     top = 0
@@ -90,7 +90,7 @@ def _png(sheets: list[tuple[RetrievalTask, list[_Row]]], store: ImageStore) -> b
     return buffer.getvalue()
 
 
-def _strips(task: RetrievalTask, rows: list[_Row], store: ImageStore) -> Iterator[Image.Image]:
+def _strips(task: RetrievalTask, rows: list[_QueryWithAnswers], store: ImageStore) -> Iterator[Image.Image]:
     width = _CELL_WIDTH * (1 + max(2, *(len(row.answers) for row in rows)))
     head = Image.new("RGB", (width, 44), "#2c4a7c")
     draw = ImageDraw.Draw(head)
@@ -110,19 +110,19 @@ def _strips(task: RetrievalTask, rows: list[_Row], store: ImageStore) -> Iterato
 
 
 def _cell(item: Item, store: ImageStore, box: tuple[int, int]) -> Image.Image:
-    """A picture of at most `box` pixels, and the text beside it, as high as they need."""
+    """Draws a picture of at most `box` pixels with the text beside it; the cell is as high as the taller of the two."""
     picture = store.load(item.image) if item.image else Image.new("RGB", (1, 1), "white")
     if item.image:
         scale = min(box[0] / picture.width, box[1] / picture.height)
         picture = picture.resize((int(picture.width * scale), int(picture.height * scale)), Image.Resampling.BICUBIC)
-    left = picture.width + 8
+    text_x = picture.width + 8
     font = text_font(_TYPE, bold=False)
-    lines = wrap(item.text, font, _CELL_WIDTH - left - 4) if item.text else []
+    lines = wrap(item.text, font, _CELL_WIDTH - text_x - 4) if item.text else []
     cell = Image.new("RGB", (_CELL_WIDTH, max(picture.height + 8, len(lines) * (_TYPE + 3) + 10)), "white")
     cell.paste(picture, (4, 4))
     draw = ImageDraw.Draw(cell)
     for number, line in enumerate(lines):
-        draw.text((left, 4 + number * (_TYPE + 3)), line, "black", font)
+        draw.text((text_x, 4 + number * (_TYPE + 3)), line, "black", font)
     return cell
 
 
@@ -132,7 +132,7 @@ max-width:300px}td:first-child{background:#eef3fa}img{max-width:260px;display:bl
 """
 
 
-def _html(sheets: list[tuple[RetrievalTask, list[_Row]]], store: ImageStore) -> str:
+def _html(sheets: list[tuple[RetrievalTask, list[_QueryWithAnswers]]], store: ImageStore) -> str:
     body = []
     for task, rows in sheets:
         card = task.card
