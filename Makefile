@@ -33,7 +33,7 @@ FIND_LINKS = links="$${UV_FIND_LINKS:-$${PIP_FIND_LINKS:-$$($(BIN)/python -m pip
 COMPILE = $(BIN)/uv pip compile pyproject.toml $(addprefix --extra ,$(1)) -c $(or $(PINS),requirements.txt -c requirements-slow.txt) \
   --python-version 3.11 --no-annotate --no-header --quiet | grep -vE '^(nvidia|cuda|triton)\b' | sed 's/+cpu$$//'
 
-.PHONY: help setup requirements pipeline test test-slow hardening clients check check-infra bench docs dashboard serve-prefect screenshot readme clean clean-all
+.PHONY: help setup requirements pipeline starter test test-slow hardening clients check check-infra bench docs dashboard serve-prefect screenshot readme clean clean-all
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -66,8 +66,8 @@ requirements: ## Resolve requirements.txt anew from pyproject.toml (PINS=file co
 pipeline: $(READY) ## Run the whole chain on CONFIG (default configs/tiny.yaml): data, training, evaluation, registration, report
 	@$(BIN)/gme pipeline --config $(CONFIG)
 
-starter: $(READY) ## Make the checkpoint that the default run starts from anew (hours; add --ship by hand: `gme starter --ship`)
-	@$(BIN)/gme starter
+starter: $(READY) ## Train the checkpoint that the default run starts from anew, for hours (DRY_RUN=1 only says what would run, SHIP=1 ships it)
+	@$(BIN)/python -m research.starter $(if $(DRY_RUN),--dry-run) $(if $(SHIP),--ship)
 
 test: check ## Check, then run the tests
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder -q

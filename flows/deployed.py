@@ -60,17 +60,6 @@ class StepRequest(Request):
     """The step, such as train-1; `gme plan` names those of a pipeline file."""
 
 
-class StarterRequest(Frozen):
-    """What stage 0 is told."""
-
-    config: Path = Path("configs/starter.yaml")
-    """The recipe."""
-    overrides: tuple[str, ...] = ()
-    """Fields to set on top of it, such as stage_0.seed=5."""
-    workspace: Path = Path()
-    """The folder that holds data, checkpoints and runs; a relative one is below GME_WORKSPACE."""
-
-
 class StudyRequest(Frozen):
     """What a study is told."""
 
@@ -109,19 +98,6 @@ def one_step(request: StepRequest) -> dict[str, Any]:
     with redacted_errors(), hold_workspace(workspace):
         outcome = run_alone(pipeline_chain(request.load()), request.step, workspace)
     return {"step": outcome.step, "reused": outcome.reused, "content": outcome.manifest.content}
-
-
-@flow(name="gme-starter", on_failure=[on_failure], on_crashed=[on_crashed])
-def stage_zero(request: StarterRequest) -> dict[str, str]:
-    """Stage 0; returns where the small model and its scores lie. Ships nothing: that changes the checkout."""
-    from flows.starter import StageZeroConfig, make_starter
-
-    begin_run()
-    workspace = _workspace(request.workspace)
-    recipe = load_config(request.config, StageZeroConfig, request.overrides)
-    with redacted_errors(), hold_workspace(workspace):
-        made = make_starter(recipe, workspace, workspace / "data" / "packages")
-    return {"starter": str(made.starter.folder), "scores": str(made.scores.folder)}
 
 
 @flow(name="gme-study", on_failure=[on_failure], on_crashed=[on_crashed])

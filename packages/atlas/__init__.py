@@ -1,4 +1,5 @@
 """Atlas, the embedded world: a real corpus and real retrieval tasks of all nine types, built from installable packages.
 
-Knows where the packages keep their texts and drawings. Knows no model: nothing here embeds, ranks or trains.
+The package knows where those packages keep their texts and drawings. It knows no model: nothing here embeds, ranks or
+trains.
 """

@@ -1,4 +1,4 @@
-"""From the sources to the world: what is in it, how it is split, and which pictures go with what."""
+"""Assembles the tables of Atlas from its sources and draws the pictures that they name."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from PIL import Image
 
 from atlas import licences
 from atlas.album import Album
-from atlas.choice import rank, sample
+from atlas.choice import seeded_hash, seeded_sample
 from atlas.config import AtlasConfig
 from atlas.drawings import STYLES
 from atlas.factbook import Place, read_places, shorten
@@ -28,15 +28,15 @@ _MAP_SECTIONS = frozenset({"Geography", "Nature"})
 
 
 def assemble(config: AtlasConfig, album: Album) -> World:
-    """Draw every picture into `album` and return the tables."""
+    """Draws every picture into `album` and returns the tables."""
     places = _draw_places(config, album)
-    sources = {place.id: place for place in _chosen_places(config)}
+    sources = {place.id: place for place in _sample_places(config)}
     passages: list[PassageRow] = []
     facts: list[FactRow] = []
     for row in track(places, "render pages", len(places), "places"):
-        own = _passages(row, sources[row.place_id], config, album)
-        passages += own
-        facts += _facts(row, sources[row.place_id], own)
+        of_place = _passages(row, sources[row.place_id], config, album)
+        passages += of_place
+        facts += _facts(row, sources[row.place_id], of_place)
     return World(
         places=places,
         passages=tuple(passages),
@@ -48,13 +48,13 @@ def assemble(config: AtlasConfig, album: Album) -> World:
     )
 
 
-def _chosen_places(config: AtlasConfig) -> list[Place]:
-    places = sample(read_places(), config.places or len(read_places()), config.seed, lambda place: place.id)
+def _sample_places(config: AtlasConfig) -> list[Place]:
+    places = seeded_sample(read_places(), config.places or len(read_places()), config.seed, lambda place: place.id)
     return sorted(places, key=lambda place: place.id)
 
 
 def _draw_places(config: AtlasConfig, album: Album) -> tuple[PlaceRow, ...]:
-    places = _chosen_places(config)
+    places = _sample_places(config)
     flags = {
         place.id: {style: album.draw(style, place.symbol) for style in STYLES}
         for place in track(places, "draw flags", len(places), "places")
@@ -87,17 +87,17 @@ def _outline(place: Place, size: int, album: Album) -> str | None:
 
 
 def _locator(place: Place, size: int, album: Album) -> str | None:
-    here = place.coordinates
-    if here is None:
+    coordinates = place.coordinates
+    if coordinates is None:
         return None
     licence = licences.combine(licences.OUTLINES, licences.FACTBOOK)
-    return album.add(f"locator:{place.id}", licence, lambda: draw_locator(here, place.id, size))
+    return album.add(f"locator:{place.id}", licence, lambda: draw_locator(coordinates, place.id, size))
 
 
 def _split_places(
     places: list[Place], flags: Mapping[str, Mapping[str, str]], config: AtlasConfig, album: Album
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """``(group by place, split by group)``; look-alike flags are one group, strata are the regions."""
+    """Returns ``(group by place, split by group)``; look-alike flags are one group, the strata are the regions."""
     ids = [place.id for place in places]
     styles = [np.stack([thumbnail(album.open(flags[id_][style])) for id_ in ids]) for style in STYLES]
     groups = merge_lookalikes(ids, styles, config.lookalike_distance)
@@ -106,8 +106,7 @@ def _split_places(
 
 
 def _passages(row: PlaceRow, place: Place, config: AtlasConfig, album: Album) -> list[PassageRow]:
-    lines = {section: _lines(place, section) for section in SECTIONS}
-    lines = {section: parts for section, parts in lines.items() if parts}
+    lines = {section: section_lines for section in SECTIONS if (section_lines := _lines(place, section))}
     pages = _pages(row, lines, config, album)
     return [
         PassageRow(
@@ -115,14 +114,14 @@ def _passages(row: PlaceRow, place: Place, config: AtlasConfig, album: Album) ->
             place_id=row.place_id,
             place_name=row.name,
             section=section,
-            text=f"{row.name}. {section}. {' '.join(f'{part}.' for part in parts)}",
+            text=f"{row.name}. {section}. {' '.join(f'{line}.' for line in section_lines)}",
             page=pages[section],
             illustration=_illustration(row, section, config.seed),
             entity_group=row.entity_group,
             split=row.split,
             licence=row.licence,
         )
-        for section, parts in lines.items()
+        for section, section_lines in lines.items()
     ]
 
 
@@ -138,16 +137,16 @@ def _lines(place: Place, section: str) -> tuple[str, ...]:
 
 
 def _pages(row: PlaceRow, lines: Mapping[str, tuple[str, ...]], config: AtlasConfig, album: Album) -> dict[str, str]:
-    """Image id of the page that shows each section."""
+    """Returns the image id of the page with each section."""
     pictures = [id_ for id_ in (row.flag_twemoji, row.map or row.locator) if id_]
     licence = licences.combine(licences.FACTBOOK, *(album.licence(id_) for id_ in pictures))
-    shown = {}
+    page_of: dict[str, str] = {}
     for number, sections in enumerate(PAGES, start=1):
         blocks = [Block(section, lines[section]) for section in sections if section in lines]
         if blocks:
             draw = partial(_page, row.name, pictures, blocks, config, album)
-            shown.update(dict.fromkeys(sections, album.add(f"page:{row.place_id}-{number}", licence, draw)))
-    return shown
+            page_of.update(dict.fromkeys(sections, album.add(f"page:{row.place_id}-{number}", licence, draw)))
+    return page_of
 
 
 def _page(
@@ -158,11 +157,11 @@ def _page(
 
 
 def _illustration(row: PlaceRow, section: str, seed: int) -> str:
-    """A map beside what is on the map, the flag beside what is not."""
+    """Returns a map for sections about the land, where the place has one, and the flag for the others."""
     if section not in _MAP_SECTIONS:
         return row.flag_twemoji
     maps = [id_ for id_ in (row.map, row.locator) if id_]
-    return maps[rank(seed, "illustration", row.place_id, section) % len(maps)] if maps else row.flag_twemoji
+    return maps[seeded_hash(seed, "illustration", row.place_id, section) % len(maps)] if maps else row.flag_twemoji
 
 
 def _facts(row: PlaceRow, place: Place, passages: Iterable[PassageRow]) -> list[FactRow]:
@@ -186,7 +185,7 @@ def _facts(row: PlaceRow, place: Place, passages: Iterable[PassageRow]) -> list[
 
 
 def _draw_pictographs(config: AtlasConfig, album: Album) -> tuple[PictographRow, ...]:
-    chosen, splits = _split_pictographs(config)
+    pictographs, splits = _split_pictographs(config)
     return tuple(
         PictographRow(
             id=item.id,
@@ -203,15 +202,15 @@ def _draw_pictographs(config: AtlasConfig, album: Album) -> tuple[PictographRow,
             split=splits[item.family],
             licence=licences.NAMES,
         )
-        for item in track(chosen, "draw pictographs", len(chosen), "pictographs")
+        for item in track(pictographs, "draw pictographs", len(pictographs), "pictographs")
     )
 
 
 def _split_pictographs(config: AtlasConfig) -> tuple[list[Pictograph], dict[str, str]]:
-    """The chosen pictographs and the split of each family; strata are families with and without skin tones."""
-    everyone = read_pictographs()
-    families = sorted({item.family for item in everyone})
-    chosen = set(sample(families, config.families or len(families), config.seed, str))
-    toned = {item.family for item in everyone if item.variant != BASE}
-    strata = {family: "toned" if family in toned else "plain" for family in sorted(chosen)}
-    return [item for item in everyone if item.family in chosen], assign_splits(strata, config.shares, config.seed)
+    """Returns the sampled pictographs and the split of each family; strata are families with and without skin tones."""
+    pictographs = read_pictographs()
+    families = sorted({item.family for item in pictographs})
+    sampled = set(seeded_sample(families, config.families or len(families), config.seed, str))
+    toned = {item.family for item in pictographs if item.variant != BASE}
+    strata = {family: "toned" if family in toned else "plain" for family in sorted(sampled)}
+    return [item for item in pictographs if item.family in sampled], assign_splits(strata, config.shares, config.seed)

@@ -1,4 +1,4 @@
-"""From a plan, documents and questions to a retrieval task: queries drawn, relevance kept in the pool, card filled."""
+"""Makes a retrieval task from a specification, documents and candidate queries."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, cast
 
-from atlas.choice import sample
+from atlas.choice import seeded_sample
 from atlas.config import AtlasConfig
 from atlas.instructions import INSTRUCTIONS
 from gme_data.items import Item, TaskType
 from gme_data.tasks import Document, Query, RetrievalTask, TaskCard
 
 IMAGES = "../../../images"
-"""The picture shards as seen from a task's folder."""
+"""Path of the picture shards, relative to the folder of a task."""
 
 
 @dataclass(frozen=True, slots=True)
-class TaskPlan:
-    """What the card says; `source` chooses the instruction."""
+class TaskSpec:
+    """What the card of a task states; `source` is the key of its instruction."""
 
     name: str
     task_type: TaskType
@@ -31,8 +31,8 @@ class TaskPlan:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """A query with the ids of the documents that answer it, in or out of the pool."""
+class BenchmarkQuery:
+    """A candidate query, with the ids of its relevant documents, whether or not the pool has them."""
 
     id: str
     item: Item
@@ -43,41 +43,42 @@ class Asked:
 
 
 def make_task(
-    plan: TaskPlan, corpus: list[Document], asked: Iterable[Asked], config: AtlasConfig, split: str
+    spec: TaskSpec, corpus: list[Document], candidates: Iterable[BenchmarkQuery], config: AtlasConfig, split: str
 ) -> RetrievalTask:
-    """Draw queries that the pool can answer; at most `config.queries`, half for dev.
+    """Makes a task of at most `config.queries` queries (half of that for dev), each with an answer in the pool.
 
-    A document that equals a relevant one (two skin tones of a masked figure) is relevant too: nothing tells them apart.
+    A document with the same item as a relevant one (two skin tones of a masked figure) is relevant too: no model could
+    tell them apart.
     """
     pool = {doc.id: doc.item for doc in corpus}
-    twins: dict[Item, list[str]] = defaultdict(list)
+    ids_of_item: dict[Item, list[str]] = defaultdict(list)
     for doc in corpus:
-        twins[doc.item].append(doc.id)
+        ids_of_item[doc.item].append(doc.id)
     limit = config.queries if split == "test" else max(1, config.queries // 2)
-    answerable = (query for query in asked if query.relevant & pool.keys())
-    drawn = sample(answerable, limit, config.seed, lambda query: f"{plan.name}:{query.id}")
-    licences = sorted({doc.licence for doc in corpus} | {query.licence for query in drawn})
-    with_pictures = any(doc.item.image for doc in corpus) or any(query.item.image for query in drawn)
+    answerable = (query for query in candidates if query.relevant & pool.keys())
+    queries = seeded_sample(answerable, limit, config.seed, lambda query: f"{spec.name}:{query.id}")
+    licences = sorted({doc.licence for doc in corpus} | {query.licence for query in queries})
+    with_pictures = any(doc.item.image for doc in corpus) or any(query.item.image for query in queries)
     card = TaskCard(
-        name=plan.name,
-        task_type=plan.task_type,
-        metric=plan.metric,
-        instruction=INSTRUCTIONS[plan.source],
+        name=spec.name,
+        task_type=spec.task_type,
+        metric=spec.metric,
+        instruction=INSTRUCTIONS[spec.source],
         split=cast("Literal['dev', 'test']", split),
-        subset=plan.subset,
-        description=plan.description,
-        relevance=plan.relevance,
+        subset=spec.subset,
+        description=spec.description,
+        relevance=spec.relevance,
         licences=tuple(licences),
         images=IMAGES if with_pictures else "",
-        queries=len(drawn),
+        queries=len(queries),
         pool=len(corpus),
     )
     return RetrievalTask(
         card=card,
         corpus=tuple(corpus),
-        queries=tuple(Query(q.id, q.item, q.entity_group, q.subset, q.licence) for q in drawn),
+        queries=tuple(Query(q.id, q.item, q.entity_group, q.subset, q.licence) for q in queries),
         qrels={
-            q.id: dict.fromkeys(sorted(twin for id_ in q.relevant & pool.keys() for twin in twins[pool[id_]]), 1)
-            for q in drawn
+            q.id: dict.fromkeys(sorted(id_ for doc in q.relevant & pool.keys() for id_ in ids_of_item[pool[doc]]), 1)
+            for q in queries
         },
     )

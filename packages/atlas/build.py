@@ -20,13 +20,14 @@ from gme_data.examples import write_examples
 from gme_data.images import write_images
 from gme_data.tasks import RetrievalTask, save_task
 
-_SCRATCH = ".album"  # hidden: dropped when the step is published
+_SCRATCH = ".album"
+"""Folder of pictures that a killed build left. Its name begins with a dot, so publishing the step drops it."""
 
 
 def build(config: AtlasConfig, folder: Path) -> dict[str, float]:
-    """Build one Atlas and return how much of what is in it.
+    """Builds one Atlas and returns its counts: pictures, rows of each table, examples, tasks and queries.
 
-    Goes on with the pictures that a killed build of the same config left in `folder`.
+    Pictures that a killed build of the same config left in `folder` are reused.
 
     Raises:
         FoundryError: A package that Atlas is made from is missing.

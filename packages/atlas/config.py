@@ -1,4 +1,4 @@
-"""What can be chosen about Atlas."""
+"""The configuration of Atlas."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from gme_data.settings import Frozen
 
 
 class SplitShares(Frozen):
-    """Which part of the entity groups goes where. The three add up to 1."""
+    """Shares of the entity groups in the three splits; they add up to 1."""
 
     train: float = Field(0.60, gt=0, lt=1)
-    """Trained on."""
+    """Entities that examples are made of."""
     dev: float = Field(0.15, gt=0, lt=1)
-    """For choices: recipes, thresholds, early stops."""
+    """Entities on which recipes, thresholds and early stops are chosen."""
     test: float = Field(0.25, gt=0, lt=1)
-    """For the numbers that are reported."""
+    """Entities of the scores that are reported."""
 
     @model_validator(mode="after")
     def _add_up(self) -> Self:
@@ -27,20 +27,20 @@ class SplitShares(Frozen):
 
 
 class AtlasConfig(Frozen):
-    """One Atlas. The defaults are the world of the default run."""
+    """Configuration of one Atlas; the defaults are those of the default run."""
 
     kind: Literal["atlas"] = "atlas"
-    """The embedded world."""
+    """Names the kind of corpus: Atlas, which is built from installed packages."""
     seed: int = 17
-    """Decides splits, which queries are drawn, and which wording each gets."""
+    """Seed of the splits, of the sampled queries and of the wording of each."""
     shares: SplitShares = SplitShares()
-    """Shares of the entity groups."""
+    """Shares of the entity groups in train, dev and test."""
     places: int | None = Field(None, ge=8)
-    """Only so many places; None for all. Small worlds are for tests."""
+    """Number of places to sample; None takes all. Small worlds are for tests."""
     imagined: int = Field(8, ge=0, le=100)
-    """Places that do not exist, per trained one, with flags and passages to train on."""
+    """Imagined places per place of the train split; their flags and passages are trained on."""
     families: int | None = Field(None, ge=8)
-    """Only so many pictograph families (with all their variants); None for all."""
+    """Number of pictograph families to sample, with all their variants; None takes all."""
     picture_size: int = Field(72, ge=16, le=512)
     """Side of flags, pictographs and maps in pixels."""
     page_width: int = Field(320, ge=200, le=1024)
@@ -50,14 +50,14 @@ class AtlasConfig(Frozen):
     lookalike_distance: float = Field(0.5, ge=0)
     """Two flags are one entity group if their mean absolute difference per channel (0-255, at 24x24) is below this."""
     queries: int = Field(300, ge=1)
-    """At most so many queries a test task; a dev task gets half."""
+    """Most queries of a test task; a dev task gets half as many."""
     pictograph_pool: int = Field(800, ge=1)
-    """Pictographs searched by pictograph tasks: all of the split's own, filled up with trained ones."""
+    """Pictographs in the pool of a pictograph task: all of the split, filled up with those of other splits."""
     edit_pool: int = Field(1200, ge=1)
-    """Pictures searched by pictograph edits, filled up in the same way."""
+    """Pictures in the pool of an edit task, filled up in the same way."""
     illustrated_sections: tuple[str, ...] = ("Geography", "Government")
-    """Sections whose illustrated passages T->IT searches."""
+    """Sections whose illustrated passages are the pool of T->IT."""
     flag_sections: tuple[str, ...] = ("Government", "People", "Economy")
-    """Sections whose passages, each with its place's flag, IT->IT searches."""
+    """Sections whose passages are the pool of IT->IT, each with the flag of its place."""
     train_languages: tuple[str, ...] = ("de", "es", "fr")
-    """Languages besides English whose pictograph names are trained on; the multilingual test asks all."""
+    """Languages besides English whose pictograph names are trained on; the multilingual task asks in all 13."""

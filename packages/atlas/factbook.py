@@ -1,6 +1,6 @@
 """Places from the World Factbook: names, regions, short field values, flag descriptions, coordinates.
 
-Knows the shape of the package's JSON and the habits of its text (markup, estimates, notes). Draws nothing.
+The module knows the shape of the package's JSON and how its values are written: markup, estimates, notes.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from atlas.fields import FIELDS, FLAG_PATH
 from gme_data.errors import FoundryError
 from gme_data.structured import read_json
 
-_ISO_OF_DOMAIN = {"uk": "gb"}  # the one domain that is not the ISO 3166 code
-_CORRECTED_NAMES = {"The Dominican": "Dominican Republic", "Gaza, Gaza Strip": "Gaza Strip"}  # slips of the source
+_ISO_OF_DOMAIN = {"uk": "gb"}  # the only country-code domain that isn't the ISO 3166 code
+_CORRECTED_NAMES = {"The Dominican": "Dominican Republic", "Gaza, Gaza Strip": "Gaza Strip"}  # errors of the source
 _DESCRIPTION_LENGTH = 200
 _SHORTEST_DESCRIPTION = 20
 _LINK_WORDS = frozenset(
@@ -31,20 +31,21 @@ _LINK_WORDS = frozenset(
     )
     for word in words.split()
 )
-"""No value ends in one of these."""
+"""Words that a shortened value does not end in."""
 _EMPTY = frozenset({"", "na", "n/a", "none", "nan"})
+"""Values that the source writes where it has none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A country or territory as its sources tell it.
+    """A country or territory.
 
     Attributes:
         id: ISO 3166 alpha-2 code, lower case.
-        aliases: Other names: the long form and what the short form has in brackets.
+        aliases: Other names: the long form, and the name in brackets after the short form.
         region: The Factbook's region; splits are stratified by it.
-        values: Short value by field name; each without markup.
-        flag_description: What the flag looks like, without the name of the place; None if the source has none.
+        values: Short values without markup, by field name.
+        flag_description: Description of the flag, without the name of the place; None if the source has none.
         coordinates: Latitude and longitude in degrees, or None.
     """
 
@@ -58,22 +59,22 @@ class Place:
 
     @property
     def symbol(self) -> str:
-        """The emoji of the flag: two regional indicator letters."""
+        """The emoji of the flag, which is two regional indicator letters."""
         return "".join(chr(0x1F1E6 + ord(letter) - ord("a")) for letter in self.id)
 
 
 @cache
 def read_places() -> tuple[Place, ...]:
-    """Every place with a name, an ISO code and a flag in both styles, sorted by id.
+    """Returns every place with a name, an ISO code and a flag in both styles, sorted by id.
 
-    Where two entries share a code (Gaza Strip and West Bank), the one that is told more about stands for both.
+    Of two entries with one code (Gaza Strip and West Bank) the one with more values is returned.
     """
-    best: dict[str, Place] = {}
+    places: dict[str, Place] = {}
     for path in sorted(_folder().glob("*/*.json")):
         place = _read(path)
-        if place and (place.id not in best or len(place.values) > len(best[place.id].values)):
-            best[place.id] = place
-    return tuple(best[id_] for id_ in sorted(best))
+        if place and (place.id not in places or len(place.values) > len(places[place.id].values)):
+            places[place.id] = place
+    return tuple(places[id_] for id_ in sorted(places))
 
 
 def _folder() -> Path:
@@ -119,21 +120,21 @@ def _text(raw: dict[str, Any], path: tuple[str, ...]) -> str:
 
 
 def _names(raw: dict[str, Any]) -> list[str]:
-    """Short form (or the long one where there is none) first, then the others."""
+    """Returns the short form (or the long one where there is none) first, then the others."""
     short, long = (
         clean(_text(raw, ("Government", "Country name", f"conventional {length} form"))) for length in ("short", "long")
     )
-    found: list[str] = []
+    names: list[str] = []
     for form in (short, long):
         if form.lower() in _EMPTY:
             continue
         bracket = re.fullmatch(r"(.+?) \((.+)\)", form)
-        if bracket and not form.startswith("Congo"):  # there are two of them, told apart by the bracket alone
-            found += [bracket[1]] if bracket[2].startswith("sometimes") else [bracket[1], bracket[2]]
+        if bracket and not form.startswith("Congo"):  # there are two, and only the bracket distinguishes them
+            names += [bracket[1]] if bracket[2].startswith("sometimes") else [bracket[1], bracket[2]]
         else:
-            found.append(form)
-    found = [_CORRECTED_NAMES.get(name, name) for name in found]
-    return list(dict.fromkeys(sorted(found, key=str.isupper)))  # an abbreviation ("DRC") is no first name
+            names.append(form)
+    names = [_CORRECTED_NAMES.get(name, name) for name in names]
+    return list(dict.fromkeys(sorted(names, key=str.isupper)))  # an abbreviation ("DRC") comes last
 
 
 def _iso(domains: str) -> str | None:
@@ -151,19 +152,22 @@ def _coordinates(text: str) -> tuple[float, float] | None:
 
 
 def _flag_description(text: str, names: list[str]) -> str | None:
-    """The look of the flag up to where the text names its place; None if that is at once or there is another's flag."""
+    """Returns the description of the flag up to the clause that names its place.
+
+    Returns None if that leaves too little, or if the place flies the flag of another one.
+    """
     match = re.search(r"description:\s*(.+)", clean(text.split("<br>", maxsplit=1)[0]))
     if not match:
         return None
-    telling = [*(name.lower() for name in names), "the flag of"]
+    revealing = [*(name.lower() for name in names), "the flag of"]
     clauses = re.split(r"; | -- |(?<=,) with ", re.sub(r"\s*\([^)]*\)", "", match[1]))
-    hidden = itertools.takewhile(lambda clause: not any(word in clause.lower() for word in telling), clauses)
-    look = _cut("; ".join(clause.rstrip(" ,;") for clause in hidden), _DESCRIPTION_LENGTH)
-    return look if len(look) >= _SHORTEST_DESCRIPTION else None
+    anonymous = itertools.takewhile(lambda clause: not any(word in clause.lower() for word in revealing), clauses)
+    description = _cut("; ".join(clause.rstrip(" ,;") for clause in anonymous), _DESCRIPTION_LENGTH)
+    return description if len(description) >= _SHORTEST_DESCRIPTION else None
 
 
 def clean(text: str) -> str:
-    """Plain text: no tags, no entities, single spaces.
+    """Returns plain text: no tags, no entities, single spaces.
 
     >>> clean("<p>C&ocirc;te  d'Ivoire</p>")
     "Côte d'Ivoire"
@@ -172,13 +176,13 @@ def clean(text: str) -> str:
 
 
 def shorten(text: str, length: int) -> str:
-    """The start of a value, without brackets, notes and estimates, cut where a reader would cut it.
+    """Returns the start of a value, without brackets, notes and estimates, cut at a comma or before a torn phrase.
 
     >>> shorten("Spanish (official) 99%, other 1%; note - none (2020 est.)", 60)
     'Spanish 99%, other 1%'
     """
-    first = re.split(r"<br>\s*<br>|; note\b|\bnote:", text)[0]
-    plain = re.sub(r"\s*[(\[][^)\]]*[)\]]", "", clean(first))
+    value = re.split(r"<br>\s*<br>|; note\b|\bnote:", text)[0]
+    plain = re.sub(r"\s*[(\[][^)\]]*[)\]]", "", clean(value))
     plain = re.sub(r"\s*per US dollar.*", "", plain).replace("--", "-")
     return _cut(plain, length).strip(" ;,.-")
 
@@ -188,9 +192,9 @@ def _cut(text: str, length: int) -> str:
         return text
     head = text[: length + 1]
     for mark in ("; ", ", "):  # with the space: "2,389 km" is one number
-        where = head.rfind(mark)
-        if where >= length // 3:
-            return head[:where].rstrip(" ;,")
+        position = head.rfind(mark)
+        if position >= length // 3:
+            return head[:position].rstrip(" ;,")
     words = head.split(" ")[:-1]
     links = [number for number, word in enumerate(words) if word.lower() in _LINK_WORDS and number >= len(words) // 2]
     words = words[: links[-1]] if links else words  # "star between the horns of a waxing": drop the torn phrase

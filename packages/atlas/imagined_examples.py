@@ -1,6 +1,6 @@
-"""Training examples about places that do not exist: their flags, and passages under their names and flags.
+"""Training examples about imagined places: their flags, and passages of real places under their names and flags.
 
-Beside the examples of real places, which are of sources of their own. Knows tables and texts; draws nothing.
+Their sources have names of their own (``imagined-...``), so that a mixture can weigh them against those of real places.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from atlas.choice import T, pick
+from atlas.choice import T, seeded_choice
 from atlas.config import AtlasConfig
 from atlas.factbook import shorten
 from atlas.fields import FLAG_START
-from atlas.imagined import renamed
+from atlas.imagined import rename_place
 from atlas.instructions import INSTRUCTIONS
 from atlas.licences import combine
 from atlas.wordings import REFERENCES, Kind
@@ -21,17 +21,21 @@ from atlas.world import FactRow, ImaginedRow, PassageRow, World
 from gme_data.examples import Example
 from gme_data.items import Item
 
-_FLAG_SECTION = "Government"  # its passages end with the description of the flag
+_FLAG_SECTION = "Government"
+"""The section whose passages end with the description of the flag."""
 _FLAG_LINE = " Flag: "
 
 
 def imagined_examples(world: World, config: AtlasConfig) -> list[Example]:
-    """All of them are of ``train``; sorted by id."""
-    maker = _Maker(world, config)
-    return sorted((one for place in world.imagined for one in maker.examples(place)), key=lambda example: example.id)
+    """Returns examples about every imagined place, sorted by id; all of them are of ``train``."""
+    builder = _ImaginedExamples(world, config)
+    examples = (example for place in world.imagined for example in builder.examples(place))
+    return sorted(examples, key=lambda example: example.id)
 
 
-class _Maker:
+class _ImaginedExamples:
+    """Builds the examples of one place at a time, with passages and templates of the train split."""
+
     def __init__(self, world: World, config: AtlasConfig) -> None:
         self._licences, self._seed = world.picture_licences, config.seed
         self._passages = [passage for passage in world.passages if passage.split == "train"]
@@ -57,42 +61,42 @@ class _Maker:
         yield self._illustrated_question(place)
 
     def _flag_question(self, place: ImaginedRow) -> Example:
-        """Only the flag tells which passage: the one that describes it (IT->T)."""
-        passage = self._pick(self._government, place, "described")
-        said = shorten(place.flag_description, FLAG_START)
-        text = f"{renamed(passage.text, passage.place_name, place.name).partition(_FLAG_LINE)[0]}{_FLAG_LINE}{said}."
+        """Returns an example whose passage only the flag identifies, since it describes the flag (IT->T)."""
+        passage = self._choose(self._government, place, "described")
+        facts = rename_place(passage.text, passage.place_name, place.name).partition(_FLAG_LINE)[0]
+        text = f"{facts}{_FLAG_LINE}{shorten(place.flag_description, FLAG_START)}."
         return self._question("imagined-flag-question", "IT->T", place, passage, Item(text))
 
     def _flag_question_illustrated(self, place: ImaginedRow) -> Example:
-        """Any passage, beside the other drawing of the flag (IT->IT)."""
-        passage = self._pick(self._passages, place, "beside")
-        positive = Item(renamed(passage.text, passage.place_name, place.name), place.flag_flat)
+        """Returns an example with any passage, beside the flag in the other style (IT->IT)."""
+        passage = self._choose(self._passages, place, "beside")
+        positive = Item(rename_place(passage.text, passage.place_name, place.name), place.flag_flat)
         return self._question("imagined-flag-question-illustrated", "IT->IT", place, passage, positive)
 
     def _illustrated_question(self, place: ImaginedRow) -> Example:
-        """The name and the section tell; the picture beside the passage is of no help (T->IT)."""
-        passage = self._pick(self._illustrated, place, "illustrated")
+        """Returns an example whose document the name and the section identify, not its picture (T->IT)."""
+        passage = self._choose(self._illustrated, place, "illustrated")
         picture = place.flag_flat if passage.section == _FLAG_SECTION else passage.illustration or place.flag_flat
-        positive = Item(renamed(passage.text, passage.place_name, place.name), picture)
+        positive = Item(rename_place(passage.text, passage.place_name, place.name), picture)
         return self._question("imagined-illustrated-question", "T->IT", place, passage, positive)
 
     def _question(
         self, source: str, task_type: str, place: ImaginedRow, passage: PassageRow, positive: Item
     ) -> Example:
-        fact = self._pick(self._facts[passage.id], place, "fact", source)
+        fact = self._choose(self._facts[passage.id], place, "fact", source)
         kind: Kind = "named" if task_type.startswith("T->") else "deictic"
-        template = self._pick(self._templates[fact.field, kind], place, "wording", source)
+        template = self._choose(self._templates[fact.field, kind], place, "wording", source)
         if kind == "named":
             query = Item(template.replace("{place}", place.name))
         else:
-            reference = self._pick(REFERENCES["train"], place, "reference", source)
+            reference = self._choose(REFERENCES["train"], place, "reference", source)
             query = Item(template.replace("{reference}", reference), place.flag_outlined)
         key = f"{fact.section}/{fact.field}"
         example = self._example(source, task_type, place, query, positive, batch_key=key)
         return replace(example, answer=fact.value, licence=combine(example.licence, passage.licence))
 
-    def _pick(self, options: Sequence[T], place: ImaginedRow, *what: str) -> T:
-        return pick(options, self._seed, *what, place.place_id)
+    def _choose(self, options: Sequence[T], place: ImaginedRow, *purpose: str) -> T:
+        return seeded_choice(options, self._seed, *purpose, place.place_id)
 
     def _example(
         self,

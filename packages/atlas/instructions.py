@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-_ASKED = {
+_BY_SOURCE = {
     "place-question": "Retrieve a passage about the place that answers the question.",
     "page-question": "Find a screenshot of a page that is relevant to the user's question.",
     "illustrated-question": "Find an illustrated passage that answers the question.",
@@ -17,5 +17,5 @@ _ASKED = {
 }
 _IMAGINED = ("illustrated-question", "flag-question", "flag-question-illustrated", "flag", "flag-description")
 
-INSTRUCTIONS = {**_ASKED, **{f"imagined-{source}": _ASKED[source] for source in _IMAGINED}}
-"""By the name of the source, for queries of any modality."""
+INSTRUCTIONS = {**_BY_SOURCE, **{f"imagined-{source}": _BY_SOURCE[source] for source in _IMAGINED}}
+"""Instruction by the name of the source, for queries of any modality."""

@@ -7,10 +7,12 @@ TWEMOJI = "CC-BY-4.0"
 OPENMOJI = "CC-BY-SA-4.0"
 NAMES = "Unicode-3.0"
 OUTLINES = "MIT"
+BY_STYLE = {"twemoji": TWEMOJI, "openmoji": OPENMOJI}
+"""Licence of the drawings of each style; the styles are those of `atlas.drawings`."""
 
 
 def combine(*licences: str) -> str:
-    """One SPDX expression for an item made of several parts.
+    """Returns one SPDX expression for an item made of several parts.
 
     >>> combine("MIT", "CC-BY-4.0", "MIT")
     'CC-BY-4.0 AND MIT'

@@ -1,6 +1,6 @@
-"""Maps: the outline of a country, and a dot in its part of the world, drawn from coarse public outlines.
+"""Maps from coarse public outlines: the outline of a country, and a dot that marks a place in its part of the world.
 
-Equirectangular, longitudes narrowed by the cosine of the latitude in the middle. Knows no names.
+The projection is equirectangular, with longitudes scaled by the cosine of the latitude in the middle.
 """
 
 from __future__ import annotations
@@ -20,21 +20,23 @@ Ring = tuple[tuple[float, float], ...]
 """A closed line of (longitude, latitude) in degrees."""
 
 _SUPERSAMPLING = 4
-_FEWEST_POINTS = 8  # fewer are a box, not an outline
-_LOCATOR_DEGREES = 36.0  # from the middle to the border of a locator
-_SEA, _LAND, _OUTLINE, _HERE, _DOT = "#dbe9f4", "#b9c7a5", "#5f7050", "#e08a3c", "#c4161c"
+_MIN_POINTS = 8
+"""Outlines of fewer points are boxes that nobody would recognise."""
+_LOCATOR_DEGREES = 36.0
+"""Degrees of latitude from the middle of a locator to its border."""
+_SEA, _LAND, _OUTLINE, _HIGHLIGHT, _DOT = "#dbe9f4", "#b9c7a5", "#5f7050", "#e08a3c", "#c4161c"
 
 
 @cache
 def read_outlines() -> dict[str, tuple[Ring, ...]]:
-    """Outer rings by ISO 3166 alpha-2 code in lower case, for the countries that have a recognisable one."""
-    found = {}
+    """Returns outer rings by ISO 3166 alpha-2 code in lower case, for countries with a recognisable outline."""
+    outlines: dict[str, tuple[Ring, ...]] = {}
     for path in sorted((Path(str(files("countryinfo"))) / "data").glob("*.json")):
         raw = read_json(path, dict[str, Any])
         iso, rings = raw.get("ISO", {}).get("alpha2", ""), _rings(raw.get("geoJSON"))
-        if iso and sum(len(ring) for ring in rings) >= _FEWEST_POINTS:
-            found[str(iso).lower()] = rings
-    return found
+        if iso and sum(len(ring) for ring in rings) >= _MIN_POINTS:
+            outlines[str(iso).lower()] = rings
+    return outlines
 
 
 def _rings(shape: Any) -> tuple[Ring, ...]:  # noqa: ANN401 - some files hold a dict, some its Python literal
@@ -50,37 +52,42 @@ def _rings(shape: Any) -> tuple[Ring, ...]:  # noqa: ANN401 - some files hold a 
 
 
 def draw_outline(rings: tuple[Ring, ...], size: int) -> Image.Image:
-    """The outline of one country, filling a square of `size` pixels."""
+    """Draws the outline of one country, filling a square of `size` pixels."""
     rings = _unwrap(rings)
     points = [point for ring in rings for point in ring]
     west, east = min(x for x, _ in points), max(x for x, _ in points)
     south, north = min(y for _, y in points), max(y for _, y in points)
-    narrowing = math.cos(math.radians((south + north) / 2))
-    extent = max((east - west) * narrowing, north - south) * 1.12
+    longitude_scale = math.cos(math.radians((south + north) / 2))
+    extent = max((east - west) * longitude_scale, north - south) * 1.12  # with a margin around the outline
     side = size * _SUPERSAMPLING
+    middle, scales = ((west + east) / 2, (south + north) / 2), (longitude_scale * side / extent, side / extent)
     image = Image.new("RGB", (side, side), "white")
     draw = ImageDraw.Draw(image)
     for ring in rings:
-        _polygon(
-            draw, ring, ((west + east) / 2, (south + north) / 2), (narrowing * side / extent, side / extent), _LAND
-        )
+        _polygon(draw, ring, middle, scales, _LAND)
     return image.resize((size, size), Image.Resampling.BOX)
 
 
-def draw_locator(here: tuple[float, float], own: str, size: int) -> Image.Image:
-    """The world around `here` (latitude, longitude), the outline of `own` (ISO code) marked if known, and a dot."""
-    latitude, longitude = here
+def draw_locator(coordinates: tuple[float, float], iso: str, size: int) -> Image.Image:
+    """Draws the world around a place, its outline highlighted if there is one, and a dot on the place.
+
+    Args:
+        coordinates: Latitude and longitude of the place in degrees.
+        iso: ISO code of the place.
+        size: Side of the picture in pixels.
+    """
+    latitude, longitude = coordinates
     side = size * _SUPERSAMPLING
     scale = side / (2 * _LOCATOR_DEGREES)
-    # Near the poles the true narrowing would show all longitudes at once.
+    # Near the poles the true cosine would show all longitudes at once.
     scales = (scale * max(math.cos(math.radians(latitude)), 0.3), scale)
     image = Image.new("RGB", (side, side), _SEA)
     draw = ImageDraw.Draw(image)
-    # The place's own outline last, so that no neighbour's border lies on it.
-    for iso, rings in sorted(read_outlines().items(), key=lambda entry: entry[0] == own):
+    # The outline of the place is drawn last, so that no neighbour's border lies on it.
+    for code, rings in sorted(read_outlines().items(), key=lambda entry: entry[0] == iso):
         for ring in rings:
             for turn in _turns(ring, longitude, side / 2 / scales[0]):
-                _polygon(draw, ring, (longitude - turn, latitude), scales, _HERE if iso == own else _LAND)
+                _polygon(draw, ring, (longitude - turn, latitude), scales, _HIGHLIGHT if code == iso else _LAND)
     middle_pixel, radius = side / 2, side / 28
     box = (middle_pixel - radius, middle_pixel - radius, middle_pixel + radius, middle_pixel + radius)
     draw.ellipse(box, fill=_DOT, outline="white", width=_SUPERSAMPLING)
@@ -88,7 +95,7 @@ def draw_locator(here: tuple[float, float], own: str, size: int) -> Image.Image:
 
 
 def _turns(ring: Ring, longitude: float, reach: float) -> list[float]:
-    """Full turns in degrees by which a ring comes within `reach` of a longitude: none, one, or for Antarctica more."""
+    """Returns the full turns, in degrees, that bring a ring within `reach` of a longitude; Antarctica has several."""
     west, east = _longitudes(ring)
     return [
         turn for turn in (-360.0, 0.0, 360.0) if west + turn < longitude + reach and east + turn > longitude - reach
@@ -101,7 +108,7 @@ def _longitudes(ring: Ring) -> tuple[float, float]:
 
 
 def _unwrap(rings: tuple[Ring, ...]) -> tuple[Ring, ...]:
-    """Move western longitudes east where a country crosses the date line."""
+    """Returns rings with western longitudes moved east where a country crosses the date line."""
     longitudes = [x for ring in rings for x, _ in ring]
     if max(longitudes) - min(longitudes) < 180:
         return rings

@@ -1,6 +1,7 @@
-"""Rendered pages: a place's name, flag, map and two sections in type, as a scanned handbook would show them.
+"""Rendered pages: the name of a place, its flag, its map and two sections, as a page of a handbook.
 
-Uses a typeface that comes with a package and Pillow's own layout, so that a page has the same pixels on every machine.
+The typeface comes with matplotlib and the layout engine is Pillow's basic one, so that a page has the same pixels on
+every machine, whichever fonts and text shapers it has.
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ import matplotlib as mpl
 from PIL import Image, ImageDraw, ImageFont
 
 _BANDS = {"Geography": "#2f6b4f", "People": "#7a4a2b", "Government": "#2c4a7c"}
-"""Colour of the head band by the first section of the page."""
+"""Colour of the title band by the first section of the page."""
 _MARGIN = 12
 _BAND_HEIGHT = 44
 _PICTURE = 96
-_COLOURS = 64  # of the palette that a page is stored with
+"""Side of the flag and of the map in pixels."""
+_COLOURS = 64
+"""Colours of the palette of a page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +35,9 @@ class Block:
 def render_page(
     title: str, pictures: Sequence[Image.Image], blocks: Sequence[Block], size: tuple[int, int]
 ) -> Image.Image:
-    """A page of `size` (width, height) pixels, in a palette.
+    """Renders a page of `size` (width, height) pixels, in a palette.
 
-    The type is as large as lets every line stand on the page.
+    The type is the largest from 15 down to 8 pixels with which all lines fit on the page.
     """
     width, height = size
     page = Image.new("RGB", size, "#fbfaf6")
@@ -69,7 +72,7 @@ def _set_blocks(
 
 
 def _layout(blocks: Sequence[Block], size: int, width: int) -> list[tuple[str, bool, int]]:
-    """``(text, bold, leading in pixels)`` of every line, wrapped to `width` pixels."""
+    """Returns ``(text, bold, leading in pixels)`` of every line, wrapped to `width` pixels."""
     lines = []
     for block in blocks:
         lines.append((block.heading, True, size + 8))
@@ -79,7 +82,7 @@ def _layout(blocks: Sequence[Block], size: int, width: int) -> list[tuple[str, b
 
 
 def wrap(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
-    """Lines of at most `width` pixels, broken between words."""
+    """Breaks a text between words into lines of at most `width` pixels."""
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()
@@ -100,7 +103,7 @@ def _fit_title(title: str, width: int) -> ImageFont.FreeTypeFont:
 
 @cache
 def text_font(size: int, *, bold: bool) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans at `size` pixels."""
+    """Loads DejaVu Sans at `size` pixels."""
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
     path = Path(mpl.get_data_path()) / "fonts" / "ttf" / name
     return ImageFont.truetype(str(path), size, layout_engine=ImageFont.Layout.BASIC)

@@ -11,5 +11,5 @@ from gme_data.steps import StepContext
 
 
 def run(config: AtlasConfig, _inputs: Mapping[str, Path], context: StepContext) -> dict[str, float]:
-    """Build into the staging folder."""
+    """Builds Atlas into the staging folder and returns the counts of what is in it."""
     return build(config, context.staging)

@@ -1,8 +1,9 @@
-"""How a field is asked for: train, dev and test word it differently.
+"""Question templates for each field; train, dev and test word the question differently.
 
-Train wordings are frames around several nouns, so that the place stands at every position. Dev and test wordings are
-written one by one and share neither frame nor, as far as English allows, the noun. A *named* wording has ``{place}``; a
-*deictic* one has ``{reference}``, for a phrase that points at a picture ("this country").
+Train templates are frames around several nouns, so that the name of the place occurs at every position. Dev and test
+templates are written one by one and share neither a frame nor, as far as English allows, the noun. A *named* template
+has the placeholder ``{place}``; a *deictic* one has ``{reference}``, for a phrase such as "this country" that points at
+a picture.
 """
 
 from __future__ import annotations
@@ -22,18 +23,18 @@ FRAMES = (
     "I am looking for the {noun} of {place}.",
     "Can you look up {place} and its {noun}?",
 )
-"""Train frames; `be` follows the number of the noun."""
+"""Frames of train templates; ``{be}`` is "is" or "are", as the noun is singular or plural."""
 
 
 @dataclass(frozen=True, slots=True)
 class Phrasing:
-    """How one field is asked for.
+    """The templates of one field.
 
     Attributes:
-        nouns: For the train frames.
-        train: Further train wordings.
-        dev: Dev wordings.
-        test: Test wordings.
+        nouns: Nouns for the train frames.
+        train: Further train templates.
+        dev: Dev templates.
+        test: Test templates.
         plural: Whether the nouns are plural.
     """
 
@@ -354,12 +355,12 @@ REFERENCES = {
     "dev": ("the nation shown here", "the place in the picture"),
     "test": ("the land under this banner", "the state this image belongs to"),
 }
-"""Phrases that stand for ``{reference}``, by split."""
+"""Phrases for the placeholder ``{reference}``, by split."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wording:
-    """One row of ``wordings.parquet``."""
+    """A question template, which is one row of ``wordings.parquet``."""
 
     field: str
     split: str
@@ -368,7 +369,7 @@ class Wording:
 
 
 def all_wordings() -> list[Wording]:
-    """Every wording of every field: named and deictic, of the three splits."""
+    """Returns every wording of every field: named and deictic, of the three splits."""
     return [
         wording
         for field, phrasing in PHRASINGS.items()
@@ -388,5 +389,5 @@ def _by_split(phrasing: Phrasing) -> dict[str, tuple[str, ...]]:
 def _kinds(field: str, split: str, template: str) -> list[Wording]:
     named = Wording(field, split, "named", template)
     if template.startswith("{place}"):
-        return [named]  # "this country" would open the sentence in lower case
+        return [named]  # "this country" would begin the sentence in lower case
     return [named, Wording(field, split, "deictic", template.replace("{place}", "{reference}"))]

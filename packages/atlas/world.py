@@ -1,6 +1,6 @@
 """The tables of Atlas: places, passages, facts, wordings and pictographs.
 
-Rows only; their columns on disk are those of `gme_data.atlas_tables`, how they come about is told in `assemble`.
+The columns on disk are those of `gme_data.atlas_tables`; `assemble` fills the rows.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from gme_data.parquet import write_table
 
 @dataclass(frozen=True, slots=True)
 class PlaceRow:
-    """A place; pictures are image ids. `map` is an outline, `locator` a dot in its part of the world."""
+    """A place. Its pictures are image ids: `map` is its outline, `locator` marks it in its part of the world."""
 
     place_id: str
     name: str
@@ -35,7 +35,7 @@ class PlaceRow:
 
 @dataclass(frozen=True, slots=True)
 class PassageRow:
-    """One section of a place. `page` shows the section; `illustration` goes with it in illustrated documents."""
+    """One section of a place. `page` is a rendered page with it; `illustration` is the picture beside its text."""
 
     id: str
     place_id: str
@@ -51,7 +51,7 @@ class PassageRow:
 
 @dataclass(frozen=True, slots=True)
 class FactRow:
-    """A field of a place that can be asked for; `value` stands in the text of `passage_id`."""
+    """A field of a place that questions ask for; the passage `passage_id` contains `value`."""
 
     id: str
     place_id: str
@@ -67,7 +67,7 @@ class FactRow:
 
 @dataclass(frozen=True, slots=True)
 class PictographRow:
-    """A pictograph in both styles. `names` are ``{lang, name}`` sorted by language."""
+    """A pictograph in both styles. `names` has entries ``{lang, name}``, sorted by language."""
 
     id: str
     base_id: str
@@ -84,13 +84,13 @@ class PictographRow:
     licence: str
 
     def picture(self, style: str) -> str:
-        """Image id in a style."""
+        """Returns the image id in a style."""
         return self.twemoji if style == "twemoji" else self.openmoji
 
 
 @dataclass(frozen=True, slots=True)
 class ImaginedRow:
-    """A place that does not exist; see `imagined`. Pictures are image ids."""
+    """An imagined place, see `atlas.imagined`. Its pictures are image ids."""
 
     place_id: str
     name: str
@@ -104,7 +104,7 @@ class ImaginedRow:
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """All of Atlas but the pixels, and the licence of each picture by its id."""
+    """All tables of Atlas, and the licence of each picture by its id; the pixels are in the album."""
 
     places: tuple[PlaceRow, ...]
     passages: tuple[PassageRow, ...]
@@ -116,7 +116,7 @@ class World:
 
 
 def write_world(folder: Path, world: World) -> None:
-    """Write one parquet file per table."""
+    """Writes one parquet file per table."""
     folder.mkdir(parents=True, exist_ok=True)
     tables: dict[str, Sequence[Any]] = {
         "places": world.places,

@@ -42,7 +42,7 @@ def show(
     split
         dev or test.
     """
-    from atlas.show import contact_sheet
+    from atlas.contact_sheet import contact_sheet
     from flows.chain import published
     from flows.chains import ATLAS
 

@@ -41,7 +41,6 @@ _VERBS = {
     "train": ("gme_cli.steps:train", "Train stage 1 or stage 2."),
     "mine": ("gme_cli.steps:mine", "Find hard negatives with the model of stage 1."),
     "baselines": ("gme_cli.steps:baselines", "Score what the model is compared with."),
-    "starter": ("gme_cli.starter:starter", "Make the checkpoint that the default run starts from: stage 0, for hours."),
     "study": ("gme_cli.study:study", "Compare variants of a recipe over several seeds."),
     "evaluate": ("gme_cli.umrb:evaluate", "Score the model on the test tasks, or with --suite on a benchmark."),
     "umrb": ("gme_cli.umrb:app", "The benchmark on any model: list, plan, fetch, verify, run, report, compare."),

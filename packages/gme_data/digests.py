@@ -26,6 +26,7 @@ FIRST_PARTY = frozenset(
         "gme_synthesis",
         "gme_training",
         "gme_validation",
+        "research",
         "umrb",
     }
 )

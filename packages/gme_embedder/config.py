@@ -146,5 +146,5 @@ class ModelConfig(Frozen):
         if starter != "shipped":
             raise ValueError("starter: 'shipped', or the sha256 of a starter")
         if not WEIGHTS.is_file():
-            raise ValueError("starter: this installation has none; make one by `gme starter --ship`")
+            raise ValueError("starter: this installation has none; make one by `make starter SHIP=1`")
         return shipped_digest()

@@ -119,10 +119,10 @@ def mine(config: MiningConfig, inputs: Mapping[str, Path], context: StepContext)
         context: Where to write; vectors are in a hidden folder until it is published, so a kill costs a shard of them.
     """
     from gme_embedder.embedder import Embedder
-    from gme_training.mining.hard_negatives import Miner, with_negatives
-    from gme_training.mining.report import write_report
     from gme_embedder.modeling.precision import native_precision
     from gme_embedder.vectors.store import EmbeddingStore
+    from gme_training.mining.hard_negatives import Miner, with_negatives
+    from gme_training.mining.report import write_report
 
     images = ImageStore([inputs["corpus"] / IMAGES])
     ensure_index([inputs["synthetic"] / EXAMPLES], context.staging / INDEX, images)

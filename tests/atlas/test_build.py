@@ -46,9 +46,9 @@ def tasks(folder: Path, split: str) -> list[RetrievalTask]:
 
 @pytest.mark.parametrize("split", ["dev", "test"])
 def test_all_task_types_are_there(small_atlas, split):
-    found = tasks(small_atlas, split)
-    assert {task.card.name for task in found} >= TASK_NAMES
-    assert {task.card.task_type for task in found} == set(TASK_TYPES)
+    built = tasks(small_atlas, split)
+    assert {task.card.name for task in built} >= TASK_NAMES
+    assert {task.card.task_type for task in built} == set(TASK_TYPES)
 
 
 @pytest.mark.parametrize("split", ["dev", "test"])
@@ -105,7 +105,7 @@ def test_no_picture_belongs_to_two_splits(small_atlas):
         for row in read_rows(small_atlas / "corpus" / f"{name}.parquet"):
             for column in columns:
                 splits.setdefault(row[column], set()).add(row["split"])
-    assert all(len(found) == 1 for found in splits.values())
+    assert all(len(of_picture) == 1 for of_picture in splits.values())
 
 
 def test_test_questions_are_worded_as_no_training_question_is(small_atlas):
@@ -142,7 +142,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def test_two_builds_in_different_folders_and_hash_seeds_are_equal(tmp_path):
-    found = []
+    builds = []
     for number in (1, 2):
         folder = tmp_path / f"build-{number}"
         subprocess.run(
@@ -151,29 +151,29 @@ def test_two_builds_in_different_folders_and_hash_seeds_are_equal(tmp_path):
             capture_output=True,
             env={**os.environ, "PYTHONHASHSEED": str(number)},
         )
-        found.append(digests(folder))
-    assert len(found[0]) > 100
-    assert found[0] == found[1]
+        builds.append(digests(folder))
+    assert len(builds[0]) > 100
+    assert builds[0] == builds[1]
 
 
 def test_a_killed_build_goes_on_and_ends_equal(tmp_path, monkeypatch):
     config = AtlasConfig(places=10, families=10, queries=10)
-    monkeypatch.setattr(atlas.album, "_REMEMBER_EVERY", 16)
-    build(config, tmp_path / "whole")
-    drawn: list[str] = []
-    keep = Album._save
+    monkeypatch.setattr(atlas.album, "_SCRATCH_SHARD_ROWS", 16)
+    build(config, tmp_path / "unbroken")
+    drawn_before: list[str] = []
+    save = Album._save
 
     def die_late(album, record):
-        keep(album, record)
-        drawn.append(record.source)
-        if len(drawn) == 40:
+        save(album, record)
+        drawn_before.append(record.source)
+        if len(drawn_before) == 40:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Album, "_save", die_late)
         build(config, tmp_path / "killed")
-    again: list[str] = []
-    monkeypatch.setattr(Album, "_save", lambda _album, record: again.append(record.source))
+    drawn_after: list[str] = []
+    monkeypatch.setattr(Album, "_save", lambda _album, record: drawn_after.append(record.source))
     build(config, tmp_path / "killed")
-    assert len(set(drawn) & set(again)) < 16
-    assert digests(tmp_path / "killed") == digests(tmp_path / "whole")
+    assert len(set(drawn_before) & set(drawn_after)) < 16
+    assert digests(tmp_path / "killed") == digests(tmp_path / "unbroken")

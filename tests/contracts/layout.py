@@ -27,7 +27,9 @@ PACKAGES = {
     "gme_validation",
     "umrb",
 }
-FOLDERS = ("configs", "flows", "mlflow", "tests", "benchmarks", "docs/decisions")
+FOLDERS = ("configs", "flows", "research", "mlflow", "tests", "benchmarks", "docs/decisions")
+SOURCES = ("packages", "flows", "research")
+"""Folders of code; research is in the checkout alone, not in the wheel."""
 PINNED_IN = {"EXTRAS": "requirements.txt", "SLOW_EXTRAS": "requirements-slow.txt"}
 FILES = ("README.md", "CHANGELOG.md", "Makefile", "pyproject.toml", *PINNED_IN.values(), "data.dvc", "dvc.yaml")
 MAX_LINES = 500
@@ -40,7 +42,7 @@ def violations(root: Path) -> Iterator[str]:
     """What is wrong with the checkout at `root`, one line each."""
     yield from _rooms(root)
     yield from _distribution(root)
-    for path in sorted([*(root / "packages").rglob("*.py"), *(root / "flows").rglob("*.py")]):
+    for path in sorted(path for folder in SOURCES for path in (root / folder).rglob("*.py")):
         yield from _source(path, str(path.relative_to(root)))
     yield from _pins(root)
     yield from _extras(root)

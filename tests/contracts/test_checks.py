@@ -14,7 +14,7 @@ def test_the_import_contracts_can_break(tmp_path: Path) -> None:
     """A forbidden import is really found: the contracts are run against a copy with one planted."""
     copy = tmp_path / "copy"
     copy.mkdir()
-    for name in ("packages", "flows", "pyproject.toml"):
+    for name in ("packages", "flows", "research", "pyproject.toml"):
         subprocess.run(["cp", "-r", str(ROOT / name), str(copy / name)], check=True)
     planted = copy / "packages" / "gme_data" / "items.py"
     planted.write_text(planted.read_text() + "\nimport torch\n")

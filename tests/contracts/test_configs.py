@@ -10,17 +10,17 @@ import yaml
 from flows.chain import section_of
 from flows.chains import pipeline_chain
 from flows.config import KINDS, AtlasPipeline, JoinedPipeline, load_pipeline
-from flows.starter import StageZeroConfig
 from flows.study import StudyConfig
 from gme_data.settings import Frozen, load_config
+from research.starter.chain import StageZeroConfig
 
 ROOT = Path(__file__).resolve().parents[2]
-STARTERS = [ROOT / "configs" / "starter.yaml"]
+STARTERS = [ROOT / "research" / "starter.yaml"]
 STUDIES = sorted((ROOT / "configs" / "studies").glob("*.yaml"))
 EXAMPLES = {ROOT / "examples" / "own-corpus" / "own.yaml", ROOT / "examples" / "symbols" / "symbols.yaml"}
 OTHERS = {ROOT / "tests" / "flows" / "small.yaml", *EXAMPLES}
-PIPELINES = sorted({*(ROOT / "configs").glob("*.yaml"), *OTHERS} - set(STARTERS))
-SHIPPED = [path for path in [*PIPELINES, *STARTERS, *STUDIES] if path.is_relative_to(ROOT / "configs")]
+PIPELINES = sorted({*(ROOT / "configs").glob("*.yaml"), *OTHERS})
+SHIPPED = [*(path for path in PIPELINES if path.is_relative_to(ROOT / "configs")), *STARTERS, *STUDIES]
 
 
 @pytest.mark.parametrize("path", PIPELINES, ids=lambda path: path.name)
@@ -37,10 +37,10 @@ def test_other_files_load() -> None:
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
 def test_config_opens_with_its_launch_line(path: Path) -> None:
-    verb = "starter" if path in STARTERS else "study" if path in STUDIES else "pipeline --config"
+    command = {"research": "python -m research.starter --config", "studies": "gme study"}.get(path.parent.name)
     head = path.read_text().splitlines()[:3]
     assert all(line.startswith("#") for line in head[:2])
-    assert f"gme {verb} {path.relative_to(ROOT)}" in "\n".join(head).replace("gme starter --config", "gme starter")
+    assert f"{command or 'gme pipeline --config'} {path.relative_to(ROOT)}" in "\n".join(head)
 
 
 @pytest.mark.parametrize("kind", [*KINDS.values(), JoinedPipeline, StageZeroConfig, StudyConfig])

@@ -50,6 +50,7 @@ def edit(name: str, old: str, new: str) -> Callable[[Path], object]:
         (append("mlflow/entities.py", '"""Entities."""\n'), "mlflow/entities.py: a Python file here could shadow"),
         (append("flows/chain.py", "#\n" * MAX_LINES), f"flows/chain.py: {MAX_LINES + 1} lines, more than {MAX_LINES}"),
         (append("packages/atlas/world.py", "WORLD = 1\n"), "packages/atlas/world.py: a module opens with a docstring"),
+        (append("research/recipe.py", "RECIPE = 1\n"), "research/recipe.py: a module opens with a docstring"),
         (
             append("flows/chain.py", "import json\nNOTHING = json.loads('{}')\n"),
             "flows/chain.py:3: reads with json.loads, and not by the door in packages/gme_data/structured.py",

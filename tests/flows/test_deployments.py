@@ -42,4 +42,4 @@ def test_the_run_knows_its_schedule() -> None:
 
 def test_every_flow_is_deployed_once() -> None:
     names = [deployment["name"] for deployment in DEPLOYMENTS]
-    assert sorted(names) == ["evaluate", "starter", "study", "sweep", "synthesize", "train-1", "train-2", "weekly"]
+    assert sorted(names) == ["evaluate", "study", "sweep", "synthesize", "train-1", "train-2", "weekly"]

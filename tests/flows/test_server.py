@@ -128,7 +128,7 @@ def test_a_schedule_fires_and_its_run_closes_what_is_dead(tmp_path: Path) -> Non
     listened = listening()
     with running_schedules(tmp_path, file=every_minute) as server:
         names = {deployment["name"] for deployment in ask(server, "deployments/filter", {})}
-        assert {"weekly", "synthesize", "train-1", "evaluate", "starter", "study", "sweep"} <= names
+        assert {"weekly", "synthesize", "train-1", "evaluate", "study", "sweep"} <= names
         planted = attack(server, tmp_path / "marker")
         dead, alive = begun(server, ended_process()), begun(server, sign())
         finished = {

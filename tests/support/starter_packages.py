@@ -12,8 +12,8 @@ from typing import Any
 
 from PIL import Image
 
-from atlas.starter.downloads import Package
 from gme_data.digests import sha256_file
+from research.starter.downloads import Package
 
 LICENCE_HEADER = "  1 This software and database is being provided to you, the LICENSEE, by  \n"
 INDEX_NOUN = (

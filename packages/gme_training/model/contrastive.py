@@ -19,13 +19,13 @@ from torch import Tensor, nn
 from gme_data.images import Images
 from gme_data.items import Item
 from gme_embedder.embedder import batches_by_tokens
-from gme_training.data.augment import augment
-from gme_training.data.batches import Batch, share_out
-from gme_training.data.catalog import Catalog
 from gme_embedder.modeling.model import EmbedderModel
 from gme_embedder.processing.batch import PreparedBatch, pack
 from gme_embedder.processing.picture import MERGE
 from gme_embedder.processing.prepare import Preparer
+from gme_training.data.augment import augment
+from gme_training.data.batches import Batch, share_out
+from gme_training.data.catalog import Catalog
 
 _LARGEST_SCALE = 100.0
 _CHARACTERS_A_TOKEN = 4

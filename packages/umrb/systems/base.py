@@ -20,7 +20,7 @@ from gme_data.images import Images
 from gme_data.items import Item, modalities_of
 from gme_data.progress import Progress
 from gme_data.tasks import Document, Query, TaskCard
-from gme_embedder.index import search_shards
+from gme_embedder.vectors.exact import search_shards
 from umrb.data.loading import LoadedTask
 from umrb.data.sides import Digests, Side, View, blocks, unchanged
 from umrb.data.tasks import NumberedTask

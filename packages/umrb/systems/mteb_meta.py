@@ -24,16 +24,8 @@ def describe(embedder: Embedder, name: str, revision: str, variant: Mapping[str,
     Args:
         embedder: The model as it computes.
         name: ``owner/model``.
-    <<<<<<< HEAD:packages/umrb/mteb_meta.py
         revision: Digest of the weights and settings on disk, see `gme_embedder.model_files.identity.model_digest`.
-        variant: What was changed since: precision, input settings, instructions.
-    ||||||| f5df6da:packages/umrb/mteb_meta.py
-        revision: Digest of the weights and settings on disk, see `gme_embedder.identity.model_digest`.
-        variant: What was changed since: precision, input settings, instructions.
-    =======
-        revision: Digest of the weights and settings on disk, see `gme_embedder.identity.model_digest`.
         variant: Settings that differ from those on disk: precision, input settings, instructions.
-    >>>>>>> a93778313c4ef8296dd486b43579e322a6c8e043:packages/umrb/systems/mteb_meta.py
 
     Raises:
         FoundryError: `name` does not have the form ``owner/model``, which mteb requires.

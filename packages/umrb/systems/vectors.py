@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from gme_data.digests import sha256_bytes, sha256_json
 from gme_data.errors import FoundryError
 from gme_data.locks import taken
-from gme_embedder.npy import open_npy, write_npy
+from gme_embedder.vectors.npy import open_npy, write_npy
 from umrb.data.sides import DIGEST, WINDOW, Digests, blocks
 
 Vectors: TypeAlias = NDArray[np.float32]

@@ -1,0 +1,103 @@
+"""Icon sets in the format of the Iconify packages: one JSON file of SVG bodies by name.
+
+Knows the format; not what the names mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gme_data.structured import parse_json
+from research.starter.downloads import Package, read_members
+
+_DEFAULT_SIDE = 16
+_MAX_BYTES = 2**28
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """An icon as the package has it."""
+
+    body: str
+    hidden: bool = False
+    left: int | float | None = None
+    top: int | float | None = None
+    width: int | float | None = None
+    height: int | float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class IconSet:
+    """What is read of ``icons.json``: drawings, their other names, and the view box of those that say none."""
+
+    icons: dict[str, Drawing]
+    aliases: dict[str, dict[str, Any]] = field(default_factory=dict)
+    left: int | float | None = None
+    top: int | float | None = None
+    width: int | float | None = None
+    height: int | float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Icon:
+    """One drawing.
+
+    Attributes:
+        style: Short name of the set.
+        name: As the set calls it, words joined by dashes.
+        aliases: Its other names in the set.
+        svg: A complete SVG.
+        symbol: The emoji it draws (hex code points joined by dashes), where the set tells.
+        licence: SPDX expression.
+    """
+
+    style: str
+    name: str
+    aliases: tuple[str, ...]
+    svg: str
+    symbol: str
+    licence: str
+
+    @property
+    def tintable(self) -> bool:
+        """Whether it leaves its colour open."""
+        return "currentColor" in self.svg
+
+
+def read_icons(package: Package, folder: Path) -> Iterator[Icon]:
+    """Every visible icon of a package, by name. Raises as `read_members`."""
+    kinds: dict[str, Any] = {"icons.json": IconSet, "chars.json": dict[str, str]}
+    files = {
+        name: parse_json(data, kinds[name], where=f"{folder / package.file}: {name}", max_bytes=_MAX_BYTES)
+        for name, data in read_members(package, folder)
+        if name in kinds
+    }
+    icons: IconSet = files["icons.json"]
+    symbols: dict[str, str] = {}
+    for code, name in sorted(files.get("chars.json", {}).items()):
+        symbols.setdefault(name, "-".join(part for part in code.lower().split("-") if part != "fe0f"))
+    aliases: dict[str, list[str]] = {}
+    for alias, entry in icons.aliases.items():
+        if set(entry) == {"parent"}:  # what turns or flips its parent is another drawing
+            aliases.setdefault(entry["parent"], []).append(alias)
+    for name, drawing in sorted(icons.icons.items()):
+        if not drawing.hidden:
+            svg = _svg(drawing, icons)
+            others = tuple(sorted(aliases.get(name, ())))
+            yield Icon(package.short, name, others, svg, symbols.get(name, ""), package.licence)
+
+
+def _svg(drawing: Drawing, icons: IconSet) -> str:
+    defaults = {"left": 0, "top": 0, "width": _DEFAULT_SIDE, "height": _DEFAULT_SIDE}
+    box = [_first(getattr(drawing, side), getattr(icons, side), default) for side, default in defaults.items()]
+    return (
+        '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+        f'viewBox="{" ".join(map(str, box))}">{drawing.body}</svg>'
+    )
+
+
+def _first(*numbers: float | None) -> float:
+    return next(number for number in numbers if number is not None)

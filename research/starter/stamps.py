@@ -1,0 +1,57 @@
+"""Tux Paint's stamps: photographs and drawings cut out of their ground, each with a caption.
+
+Knows the package's layout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from research.starter.downloads import Package, read_members
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """One picture.
+
+    Attributes:
+        name: Its path among the stamps, without suffix.
+        captions: By language, ``en`` first.
+        data: The encoded picture, PNG or SVG.
+        vector: Whether `data` is SVG.
+    """
+
+    name: str
+    captions: dict[str, str]
+    data: bytes
+    vector: bool
+
+
+def read_stamps(package: Package, folder: Path, languages: Collection[str]) -> tuple[Stamp, ...]:
+    """Every stamp with a caption, by name; captions in English and `languages`. Raises as `read_members`."""
+    files = {
+        path.partition("/stamps/")[2]: data
+        for path, data in read_members(package, folder)
+        if "/stamps/" in path and path.endswith((".png", ".svg", ".txt")) and "_mirror" not in path
+    }
+    found = []
+    for name in sorted({path.rpartition(".")[0] for path in files}):
+        picture = files.get(f"{name}.png") or files.get(f"{name}.svg")
+        captions = _captions(files.get(f"{name}.txt", b"").decode("utf-8", "replace"), languages)
+        if picture and captions:
+            found.append(Stamp(name, captions, picture, vector=f"{name}.png" not in files))
+    return tuple(found)
+
+
+def _captions(text: str, languages: Collection[str]) -> dict[str, str]:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if not lines or "=" in lines[0][:20]:
+        return {}
+    captions = {"en": lines[0]}
+    for line in lines[1:]:
+        language, _, caption = line.partition(".utf8=")
+        if language in languages and caption:
+            captions[language] = caption.strip()
+    return captions
