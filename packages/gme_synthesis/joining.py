@@ -28,7 +28,7 @@ from gme_data.settings import Frozen
 from gme_data.steps import Counts, StepContext
 from gme_data.tasks import CARD, Document, Query, load_task, save_task
 from gme_synthesis.funnel import write_rejects
-from gme_synthesis.public.draw import Ints, divide_kinds, draw, take
+from gme_synthesis.public.sampling import Ints, allocate_by_kind, draw, take
 from gme_synthesis.records import Reject
 from gme_synthesis.steps.contamination import Benchmarks
 from gme_synthesis.steps.near_duplicates import difference_hash
@@ -109,7 +109,7 @@ def join_corpora(config: JoinConfig, inputs: Mapping[str, Path], context: StepCo
             f"corpora.{empty[0]}: nothing of it may be trained on: {len(rejects)} examples were refused.",
             hint="They repeat what another corpus holds out as a query: bring other data, or leave the corpus out.",
         )
-    sizes = divide_kinds({name: len(rows) for name, rows in usable.items()}, config.shares, config.examples)
+    sizes = allocate_by_kind({name: len(rows) for name, rows in usable.items()}, config.shares, config.examples)
     drawn = {name: _drawn(rows, sizes[name], config.seed, name) for name, rows in usable.items()}
     pictures: set[str] = set()
     rows = (example.to_row() for part in parts for example in _noted(take(part.examples(), drawn[part.name]), pictures))

@@ -20,7 +20,7 @@ from gme_data.steps import PlannedStep, execute
 from gme_synthesis.pairs.config import PairsConfig
 from gme_synthesis.pairs.fetching import FAILURES, FetchSummary, fetch_pictures, stem_of
 from gme_synthesis.pairs.importing import pairs_of
-from gme_synthesis.steps.fetching import FetchConfig, Fetched, Fetcher
+from gme_synthesis.steps.fetching import FetchConfig, FetchedFile, Fetcher
 
 ROWS = 12
 
@@ -57,7 +57,7 @@ def config_of(folder: Path, stub: Stub, **given: object) -> PairsConfig:
 def fetch(config: PairsConfig, *, again: bool = False) -> FetchSummary:
     """With a fetcher for which this machine counts as public."""
     assert config.pictures is not None
-    settings = FetchConfig(heed_robots=False, timeout_seconds=5)
+    settings = FetchConfig(obey_robots_txt=False, timeout_seconds=5)
     with closing(Fetcher(settings, allowed=lambda address: str(address) == "127.0.0.1")) as fetcher:
         return fetch_pictures(pairs_of(config), config.pictures, fetcher, again=again)
 
@@ -94,11 +94,11 @@ def test_a_killed_fetch_goes_on(tmp_path: Path, stub: Stub, monkeypatch: pytest.
 
         calls = 0
 
-        def fetch(self, urls: list[str]) -> list[Fetched | str]:
+        def fetch(self, urls: list[str]) -> list[FetchedFile | str]:
             self.calls += 1
             if self.calls == 2:
                 raise KeyboardInterrupt
-            return [Fetched(picture(20), url) if url[-1] != "3" else "timeout" for url in urls]
+            return [FetchedFile(picture(20), url) if url[-1] != "3" else "timeout" for url in urls]
 
     with pytest.raises(KeyboardInterrupt):
         fetch_pictures(pairs_of(config), config.pictures, Killed())

@@ -16,7 +16,7 @@ from gme_cli.main import run
 from gme_data.errors import FoundryError
 from gme_synthesis.public.config import SetChoice
 from gme_synthesis.public.fetch import fetch_sets
-from gme_synthesis.public.store import LOCK, UNPACKED, changed, home, missing_of, read_lock
+from gme_synthesis.public.store import LOCK, UNPACKED, changed, home, missing_parts, read_lock
 from gme_synthesis.public.unpack import unpack_pictures
 
 
@@ -45,7 +45,7 @@ def test_named_files_alone_come_and_the_commit_is_pinned(hub: type[Hub], tmp_pat
     assert not list(data.rglob("*.py")), "no loading script comes along"
     lock = json.loads((data / LOCK).read_text())
     assert {pinned["revision"] for pinned in lock.values()} == {COMMIT}
-    assert [missing_of(choice, data, 0) for choice in choices("msmarco", "fever")] == [(), ()]
+    assert [missing_parts(choice, data, 0) for choice in choices("msmarco", "fever")] == [(), ()]
     asked = len(hub.asked)
     assert fetch_sets(choices("msmarco", "fever"), data) == []
     assert len(hub.asked) == asked, "what is there is not asked for"
@@ -75,7 +75,7 @@ def test_a_fetch_that_was_cut_off_goes_on_where_it_stopped(
     with pytest.raises(FoundryError, match="TIGER-Lab/M-BEIR can't be fetched") as failed:
         fetch_sets(choices("squad", "m-beir"), data)
     assert "goes on from what is there" in (failed.value.hint or "")
-    assert missing_of(SetChoice(name="m-beir"), data, 0)
+    assert missing_parts(SetChoice(name="m-beir"), data, 0)
     before = read_lock(data)
     hub.cut, hub.asked = None, []
     came = fetch_sets(choices("squad", "m-beir"), data)
@@ -99,9 +99,9 @@ def test_pictures_are_unpacked_once_and_nothing_else_is(hub: type[Hub], tmp_path
     assert (folder / "mbeir_images/coco/1.png").read_bytes() == picture(501)
     assert unpack_pictures(SetChoice(name="m-beir"), data) == 0
     (folder / "mbeir_images/coco/1.png").unlink()
-    assert missing_of(SetChoice(name="m-beir"), data, 0) == ()
+    assert missing_parts(SetChoice(name="m-beir"), data, 0) == ()
     (folder / ".unpacked").unlink()  # as a kill leaves it
-    (missing,) = missing_of(SetChoice(name="m-beir"), data, 0)
+    (missing,) = missing_parts(SetChoice(name="m-beir"), data, 0)
     assert "not unpacked to their end" in missing
     assert unpack_pictures(SetChoice(name="m-beir"), data) == 1
 

@@ -10,11 +10,11 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 from urllib.parse import urljoin, urlsplit
 
 import aiohttp
@@ -24,14 +24,14 @@ from gme_data.digests import canonical_json
 from gme_data.errors import FoundryError
 from gme_data.settings import Address, Frozen
 from gme_data.structured import StructureError, parse_json
-from gme_synthesis.llm.asking import Prices
-from gme_synthesis.llm.protocol import Answered, Reply, Request
+from gme_synthesis.llm.client import Prices
+from gme_synthesis.llm.protocol import Completion, CompletionRequest, OnCompletion
 
 _MOVED = frozenset({301, 302, 303, 307, 308})
 _SLOWED, _BROKEN = {429, 503}, 500
 _FATAL = {401: "the key was refused", 403: "access was refused", 404: "there is no such address or model"}
 _CHARS_PER_TOKEN = 4
-Numbered = tuple[int, Request]
+Numbered = tuple[int, CompletionRequest]
 Tokens = Annotated[int, Field(ge=0, lt=2**31)]
 
 
@@ -63,6 +63,8 @@ class _Completion:
 class EndpointConfig(Frozen):
     """Where the language model is and how it is asked."""
 
+    RENAMED: ClassVar[Mapping[str, str]] = {"longest_wait_seconds": "max_wait_seconds"}
+
     url: Address
     """Base address, such as ``http://localhost:8000/v1``."""
     model: str = "Qwen/Qwen2.5-72B-Instruct"
@@ -81,7 +83,7 @@ class EndpointConfig(Frozen):
     """Further tries of a request that got no answer."""
     backoff_seconds: float = Field(default=1.0, gt=0)
     """Wait before the first retry; doubled each time."""
-    longest_wait_seconds: float = Field(default=60, gt=0)
+    max_wait_seconds: float = Field(default=60, gt=0)
     """No wait is longer, whatever ``Retry-After`` says."""
     max_reply_bytes: int = Field(default=256 * 1024, ge=1024)
     """Larger replies are cut off and refused."""
@@ -120,7 +122,7 @@ class Endpoint:
         """See `LanguageModel`."""
         return False
 
-    def complete(self, requests: Iterable[Request], answered: Answered) -> None:
+    def complete(self, requests: Iterable[CompletionRequest], answered: OnCompletion) -> None:
         """See `LanguageModel`."""
         self._loop.run_until_complete(self._complete(enumerate(requests), answered))
 
@@ -130,7 +132,7 @@ class Endpoint:
             self._loop.run_until_complete(self._session.close())
         self._loop.close()
 
-    async def _complete(self, pending: Iterator[Numbered], answered: Answered) -> None:
+    async def _complete(self, pending: Iterator[Numbered], answered: OnCompletion) -> None:
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(self._config.concurrency):
@@ -138,12 +140,12 @@ class Endpoint:
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from None
 
-    async def _work(self, pending: Iterator[Numbered], answered: Answered) -> None:
+    async def _work(self, pending: Iterator[Numbered], answered: OnCompletion) -> None:
         """Take one request after the other from what all workers share."""
         for number, request in pending:
             answered(number, await self._ask(request))
 
-    async def _ask(self, request: Request) -> Reply:
+    async def _ask(self, request: CompletionRequest) -> Completion:
         body = self._body(request)
         problem = "no-answer"
         for retry in range(self._config.retries + 1):
@@ -153,9 +155,9 @@ class Endpoint:
                 async with asyncio.timeout(self._config.timeout_seconds):
                     reply, wait = await self._post(body)
             except TimeoutError:
-                reply, wait = Reply("", problem="timeout"), None
+                reply, wait = Completion("", problem="timeout"), None
             except (aiohttp.ClientError, OSError, ValueError):
-                reply, wait = Reply("", problem="no-answer"), None
+                reply, wait = Completion("", problem="no-answer"), None
             if reply.problem not in _WORTH_A_RETRY:
                 self._tokens += reply.tokens_in + reply.tokens_out
                 self._dollars += self._config.prices.of(reply.tokens_in, reply.tokens_out)
@@ -163,9 +165,9 @@ class Endpoint:
             problem = reply.problem
             if retry < self._config.retries:
                 await self._wait(retry, wait)
-        return Reply("", problem=problem)
+        return Completion("", problem=problem)
 
-    async def _post(self, body: bytes) -> tuple[Reply, float | None]:
+    async def _post(self, body: bytes) -> tuple[Completion, float | None]:
         """The reply, and how long the endpoint asks to be left alone."""
         url = f"{self._config.url.rstrip('/')}/chat/completions"
         # A redirect with status 307 would carry the passage to whomever it names.
@@ -183,13 +185,13 @@ class Endpoint:
                     hint=f"Check `url` and `model`, and the key in {self._config.key_variable}.",
                 )
             if response.status in _SLOWED:
-                return Reply("", problem="slowed-down"), _seconds(response.headers.get("Retry-After"))
+                return Completion("", problem="slowed-down"), _seconds(response.headers.get("Retry-After"))
             if response.status >= _BROKEN:
-                return Reply("", problem="server-error"), None
+                return Completion("", problem="server-error"), None
             if response.status != 200:
-                return Reply("", problem=f"status-{response.status}"), None
+                return Completion("", problem=f"status-{response.status}"), None
             data = await self._read(response)
-        return (Reply("", problem="reply-too-large") if data is None else _reply(data, body)), None
+        return (Completion("", problem="reply-too-large") if data is None else _reply(data, body)), None
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes | None:
         """The whole body; None if it is larger than allowed."""
@@ -201,7 +203,7 @@ class Endpoint:
                 return None
         return bytes(data)
 
-    def _body(self, request: Request) -> bytes:
+    def _body(self, request: CompletionRequest) -> bytes:
         prompt = request.prompt
         body: dict[str, Any] = {
             "model": self._config.model,
@@ -243,7 +245,7 @@ class Endpoint:
             await asyncio.sleep(left)
 
     async def _wait(self, retry: int, told: float | None) -> None:
-        wait = min(told or self._config.backoff_seconds * 2**retry, self._config.longest_wait_seconds)
+        wait = min(told or self._config.backoff_seconds * 2**retry, self._config.max_wait_seconds)
         if told is not None:
             self._not_before = max(self._not_before, time.monotonic() + wait)
         else:
@@ -255,21 +257,21 @@ _WORTH_A_RETRY = frozenset(
 )
 
 
-def _reply(data: bytes, body: bytes) -> Reply:
+def _reply(data: bytes, body: bytes) -> Completion:
     """What a body of status 200 says; tokens are estimated where it doesn't say."""
     try:
         parse_json(data, object, where="reply")
     except StructureError:
-        return Reply("", problem="reply-not-json")
+        return Completion("", problem="reply-not-json")
     try:
         value = parse_json(data, _Completion, where="reply")
     except StructureError:
-        return Reply("", problem="reply-wrong-fields")
+        return Completion("", problem="reply-wrong-fields")
     message, usage = value.choices[0].message, value.usage or _Usage()
     text = message.content or message.refusal or ""
     tokens_in = usage.prompt_tokens or len(body) // _CHARS_PER_TOKEN
     tokens_out = usage.completion_tokens or len(text) // _CHARS_PER_TOKEN
-    return Reply(text, tokens_in, tokens_out)
+    return Completion(text, tokens_in, tokens_out)
 
 
 def _key(variable: str) -> str:

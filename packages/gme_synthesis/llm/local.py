@@ -15,7 +15,7 @@ from pydantic import Field
 from gme_data.digests import canonical_json
 from gme_data.errors import FoundryError
 from gme_data.settings import Frozen
-from gme_synthesis.llm.protocol import Answered, Reply, Request
+from gme_synthesis.llm.protocol import Completion, CompletionRequest, OnCompletion
 
 if TYPE_CHECKING:
     import torch
@@ -50,14 +50,14 @@ class LocalModel:
         """See `LanguageModel`."""
         return False
 
-    def complete(self, requests: Iterable[Request], answered: Answered) -> None:
+    def complete(self, requests: Iterable[CompletionRequest], answered: OnCompletion) -> None:
         """See `LanguageModel`."""
         for batch in _batched(enumerate(requests), self._config.batch):
             replies = self._complete([request for _, request in batch])
             for (number, _), reply in zip(batch, replies, strict=True):
                 answered(number, reply)
 
-    def _complete(self, requests: list[Request]) -> list[Reply]:
+    def _complete(self, requests: list[CompletionRequest]) -> list[Completion]:
         model, tokenizer = _load(self._config.path, self._config.device)
         texts = [request.prompt.completion(request.given) for request in requests]
         inputs = tokenizer(texts, return_tensors="pt", padding=True).to(self._config.device)
@@ -72,7 +72,7 @@ class LocalModel:
         written = tokenizer.batch_decode(made[:, length:], skip_special_tokens=True)
         tokens = (made[:, length:] != tokenizer.pad_token_id).sum(1).tolist()
         return [
-            Reply(request.prompt.parse_completion(text), seen, new)
+            Completion(request.prompt.parse_completion(text), seen, new)
             for request, text, seen, new in zip(requests, written, read, tokens, strict=True)
         ]
 
@@ -80,7 +80,7 @@ class LocalModel:
 def _ended(
     tokenizer: Any,  # noqa: ANN401 - transformers is untyped here
     start: int,
-    requests: list[Request],
+    requests: list[CompletionRequest],
     tokens: torch.Tensor,
     _: Any,  # noqa: ANN401 - scores, which it is given as well
 ) -> torch.Tensor:
@@ -95,8 +95,10 @@ def _ended(
     return torch.tensor(ended, device=tokens.device)
 
 
-def _batched(numbered: Iterable[tuple[int, Request]], size: int) -> Iterator[list[tuple[int, Request]]]:
-    batch: list[tuple[int, Request]] = []
+def _batched(
+    numbered: Iterable[tuple[int, CompletionRequest]], size: int
+) -> Iterator[list[tuple[int, CompletionRequest]]]:
+    batch: list[tuple[int, CompletionRequest]] = []
     for one in numbered:
         batch.append(one)
         if len(batch) == size:

@@ -12,7 +12,7 @@ from gme_synthesis.llm.prompts import Prompt
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class CompletionRequest:
     """One question to a model.
 
     Attributes:
@@ -29,7 +29,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class Completion:
     """What came back. With a `problem` there is no text, nothing was paid for, and it may be asked again."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
@@ -40,7 +40,7 @@ class Reply:
     problem: str = ""
 
 
-Answered = Callable[[int, Reply], None]
+OnCompletion = Callable[[int, Completion], None]
 """Told the place of a request and its reply, once each, as replies arrive. What it records is safe from a kill."""
 
 
@@ -55,7 +55,7 @@ class LanguageModel(Protocol):
     def reads_hints(self) -> bool:
         """Whether an answer depends on the hints of a request, too."""
 
-    def complete(self, requests: Iterable[Request], answered: Answered) -> None:
+    def complete(self, requests: Iterable[CompletionRequest], answered: OnCompletion) -> None:
         """Get a reply to each request. Reads `requests` as it goes, and tells a reply before it reads one more.
 
         Raises:

@@ -12,7 +12,7 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
-from gme_synthesis.llm.protocol import Answered, Reply, Request
+from gme_synthesis.llm.protocol import Completion, CompletionRequest, OnCompletion
 from gme_synthesis.records import pick, shuffled
 from gme_synthesis.steps.names import replace_names
 
@@ -50,12 +50,12 @@ class RuleWriter:
         """See `LanguageModel`."""
         return True
 
-    def complete(self, requests: Iterable[Request], answered: Answered) -> None:
+    def complete(self, requests: Iterable[CompletionRequest], answered: OnCompletion) -> None:
         """See `LanguageModel`."""
         write = {"question": self._question, "entity": self._entity, "caption": _caption, "domain": _domain}
         for number, request in enumerate(requests):
             answer = write[request.prompt.name]({**request.hints, **request.given})
-            answered(number, Reply(json.dumps(answer, ensure_ascii=False)))
+            answered(number, Completion(json.dumps(answer, ensure_ascii=False)))
 
     def _question(self, given: Mapping[str, Any]) -> dict[str, Any]:
         passage, title = str(given["passage"]), str(given["title"])

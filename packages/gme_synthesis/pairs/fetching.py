@@ -20,8 +20,8 @@ from gme_data.images import ImageRecord, decode_rgb
 from gme_data.journal import atomic_write
 from gme_data.progress import Progress
 from gme_data.structured import read_json_lines
-from gme_synthesis.pairs.layouts import Pair, Part
-from gme_synthesis.steps.fetching import Fetched
+from gme_synthesis.pairs.layouts import Pair, PairSide
+from gme_synthesis.steps.fetching import FetchedFile
 
 FAILURES = ".fetch-failures.jsonl"
 _AT_ONCE = 64
@@ -30,10 +30,10 @@ _LONGEST = 4096
 _STEM = 32
 
 
-class Fetches(Protocol):
+class PictureFetcher(Protocol):
     """`gme_synthesis.steps.fetching.Fetcher`."""
 
-    def fetch(self, urls: Sequence[str]) -> list[Fetched | str]:
+    def fetch(self, urls: Sequence[str]) -> list[FetchedFile | str]:
         """Each file, or the reason why not."""
 
 
@@ -78,7 +78,9 @@ def read_failures(pictures: Path | None) -> dict[str, str]:
     return {failure.url: failure.reason for failure in read_json_lines(path, _Failure, [])}
 
 
-def fetch_pictures(pairs: Iterable[Pair], folder: Path, fetcher: Fetches, *, again: bool = False) -> FetchSummary:
+def fetch_pictures(
+    pairs: Iterable[Pair], folder: Path, fetcher: PictureFetcher, *, again: bool = False
+) -> FetchSummary:
     """Fetch every picture that pairs name by address and that is not there yet.
 
     Args:
@@ -117,7 +119,7 @@ def fetch_pictures(pairs: Iterable[Pair], folder: Path, fetcher: Fetches, *, aga
 def _wanted(pairs: Iterable[Pair], seen: set[str], there: set[str], failures: Mapping[str, str]) -> Iterator[str]:
     """Addresses that are neither there nor known to fail, each once; all of them enter `seen`, by stem."""
     for pair in pairs:
-        parts: tuple[Part, ...] = (pair.query, *pair.positives, *pair.negatives)
+        parts: tuple[PairSide, ...] = (pair.query, *pair.positives, *pair.negatives)
         for part in parts:
             if not is_address(part.picture) or len(part.picture) > _LONGEST:
                 continue

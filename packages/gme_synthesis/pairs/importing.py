@@ -30,7 +30,7 @@ from gme_synthesis.corpus.importing import ImportSummary
 from gme_synthesis.funnel import write_rejects
 from gme_synthesis.pairs.config import PairsConfig
 from gme_synthesis.pairs.fetching import is_address, read_failures, stem_of
-from gme_synthesis.pairs.layouts import Pair, Part, Reader, candidate, layout_of, reader_of
+from gme_synthesis.pairs.layouts import Pair, PairSide, Reader, candidate, layout_of, reader_of
 
 _POOL = 10_000
 """Documents in the pool of a held-out task that no held-out query asks for, at most."""
@@ -188,7 +188,7 @@ class _Pairs:
             "instruction": pair.instruction,
         }
 
-    def _item(self, part: Part) -> dict[str, str | None]:
+    def _item(self, part: PairSide) -> dict[str, str | None]:
         return {"text": part.text.strip() or None, "image": self._image(part.picture)}
 
     def _image(self, picture: str | bytes | None) -> str | None:
@@ -242,7 +242,7 @@ class _Pairs:
 def _reader_for(config: PairsConfig, first: Row) -> Reader:
     """The reader of all rows, by the names in the first."""
     layout = layout_of(first.values) if config.layout == "auto" else config.layout
-    pool: dict[str, Part] = {}
+    pool: dict[str, PairSide] = {}
     if layout == "m-beir":
         if config.candidates is None:
             raise FoundryError(f"{first.location}: M-BEIR names documents by id.", hint="Say `corpus.candidates`.")
@@ -250,7 +250,7 @@ def _reader_for(config: PairsConfig, first: Row) -> Reader:
     return reader_of(layout, config.columns, pool)
 
 
-def _candidates(path: Path) -> Iterator[tuple[str, Part]]:
+def _candidates(path: Path) -> Iterator[tuple[str, PairSide]]:
     for row in open_table(path).rows():
         if isinstance(row, RowError):
             raise FoundryError(f"{row.location}: {row.message}")

@@ -38,7 +38,7 @@ _NEGATIVE = re.compile(r"neg(?:ative)?s?(?:_\d+)?")
 _NEGATIVE_PICTURE = re.compile(r"negative_(?:picture|image)s?(?:_\d+)?")
 
 
-class Part(NamedTuple):
+class PairSide(NamedTuple):
     """A side of a pair before its picture is looked up.
 
     Attributes:
@@ -58,9 +58,9 @@ class Part(NamedTuple):
 class Pair(NamedTuple):
     """A row: the query, one or several positives, negatives, and what it is about if somebody says so."""
 
-    query: Part
-    positives: tuple[Part, ...]
-    negatives: tuple[Part, ...]
+    query: PairSide
+    positives: tuple[PairSide, ...]
+    negatives: tuple[PairSide, ...]
     entity: str = ""
     instruction: str = ""
 
@@ -74,7 +74,7 @@ def layout_of(values: Values) -> str:
     return next((layout for name, layout in signs.items() if name in values), "columns")
 
 
-def reader_of(layout: str, columns: Mapping[str, str], pool: Mapping[str, Part]) -> Reader:
+def reader_of(layout: str, columns: Mapping[str, str], pool: Mapping[str, PairSide]) -> Reader:
     """A function from the values of a row to a pair; it raises `CellError` for what it can't take.
 
     Args:
@@ -92,13 +92,13 @@ def reader_of(layout: str, columns: Mapping[str, str], pool: Mapping[str, Part])
     return readers[layout]
 
 
-def candidate(values: Values) -> tuple[str, Part]:
+def candidate(values: Values) -> tuple[str, PairSide]:
     """A line of M-BEIR's candidate pool: its id and what it is.
 
     Raises:
         CellError: It has no id, or neither a text nor a picture.
     """
-    part = Part(text_cell(values.get("txt")), picture_cell(values.get("img_path")))
+    part = PairSide(text_cell(values.get("txt")), picture_cell(values.get("img_path")))
     if not part:
         raise CellError("empty-candidate", f"candidate {values.get('did')!r} has neither `txt` nor `img_path`")
     return _required_text(values, "did"), part
@@ -154,22 +154,22 @@ def _columns(values: Values, names: _Names) -> Pair:
     )
 
 
-def _part(text: object, picture: object, score: int = 1) -> Part:
-    return Part(text_cell(text), None if picture is None else picture_cell(picture), score)
+def _part(text: object, picture: object, score: int = 1) -> PairSide:
+    return PairSide(text_cell(text), None if picture is None else picture_cell(picture), score)
 
 
 def _tevatron(values: Values) -> Pair:
-    def passages(name: str) -> Iterator[Part]:
+    def passages(name: str) -> Iterator[PairSide]:
         for passage in _objects(values, name):
             title, text = text_cell(passage.get("title")), text_cell(passage.get("text"))
-            yield Part(f"{title} {text}".strip(), picture_cell(passage.get("image")), _score(passage.get("score")))
+            yield PairSide(f"{title} {text}".strip(), picture_cell(passage.get("image")), _score(passage.get("score")))
 
     positives, negatives = tuple(passages("positive_passages")), tuple(passages("negative_passages"))
-    return Pair(Part(text_cell(values.get("query")), picture_cell(values.get("query_image"))), positives, negatives)
+    return Pair(PairSide(text_cell(values.get("query")), picture_cell(values.get("query_image"))), positives, negatives)
 
 
 def _ms_swift(values: Values) -> Pair:
-    def several(name: str, pictures: str) -> tuple[Part, ...]:
+    def several(name: str, pictures: str) -> tuple[PairSide, ...]:
         said, shown = (_listed(values.get(column)) for column in (name, pictures))
         if len(shown) > len(said):
             raise CellError("uneven", f"`{pictures}` has {len(shown)} members, `{name}` {len(said)}")
@@ -182,7 +182,7 @@ def _ms_swift(values: Values) -> Pair:
     )
 
 
-def _spoken(messages: object, pictures: object) -> Part:
+def _spoken(messages: object, pictures: object) -> PairSide:
     """What a list of messages says, with its picture."""
     if not isinstance(messages, Sequence) or not all(isinstance(message, Mapping) for message in messages):
         raise CellError("bad-messages", "expected a list of messages with `role` and `content`")
@@ -190,28 +190,30 @@ def _spoken(messages: object, pictures: object) -> Part:
     shown = _listed(pictures)
     if len(shown) > 1:
         raise CellError("several-pictures", f"expected one picture at most, found {len(shown)}")
-    return Part(_without_tags(" ".join(texts)), picture_cell(shown[0]) if shown else None)
+    return PairSide(_without_tags(" ".join(texts)), picture_cell(shown[0]) if shown else None)
 
 
 def _mmeb(values: Values) -> Pair:
-    def side(name: str, text: str) -> tuple[Part, ...]:
+    def side(name: str, text: str) -> tuple[PairSide, ...]:
         texts, pictures = _listed(values.get(text)), _listed(values.get(f"{name}_image_path"))
-        parts = (Part(_without_tags(text_cell(said)), picture_cell(shown)) for said, shown in _zipped(texts, pictures))
+        parts = (
+            PairSide(_without_tags(text_cell(said)), picture_cell(shown)) for said, shown in _zipped(texts, pictures)
+        )
         return tuple(part for part in parts if part)
 
     query = side("qry", "qry")
-    return Pair(query[0] if query else Part("", None), side("pos", "pos_text"), side("neg", "neg_text"))
+    return Pair(query[0] if query else PairSide("", None), side("pos", "pos_text"), side("neg", "neg_text"))
 
 
-def _m_beir(values: Values, pool: Mapping[str, Part]) -> Pair:
-    def documents(name: str) -> tuple[Part, ...]:
+def _m_beir(values: Values, pool: Mapping[str, PairSide]) -> Pair:
+    def documents(name: str) -> tuple[PairSide, ...]:
         listed = _listed(values.get(name))
         ids = [str(entry.get("did") if isinstance(entry, Mapping) else entry) for entry in listed]
         if missing := [id_ for id_ in ids if id_ not in pool]:
             raise CellError("unknown-candidate", f"`{name}` names {missing[0]!r}, which the candidates don't have")
         return tuple(pool[id_] for id_ in ids)
 
-    query = Part(text_cell(values.get("query_txt")), picture_cell(values.get("query_img_path")))
+    query = PairSide(text_cell(values.get("query_txt")), picture_cell(values.get("query_img_path")))
     return Pair(query, documents("pos_cand_list"), documents("neg_cand_list"))
 
 

@@ -105,12 +105,12 @@ class PublicConfig(Sealable):
 
     def contents(self) -> list[Any]:
         """See `Sealable.contents`: of each set its row in the registry, and its files if they were fetched."""
-        from gme_synthesis.public.benchmarks import identity_of
-        from gme_synthesis.public.store import identity_of_files
+        from gme_synthesis.public.benchmarks import benchmarks_identity
+        from gme_synthesis.public.store import files_identity
 
-        files = [identity_of_files(choice, self.data, self.seed) for choice in self.sets]
+        files = [files_identity(choice, self.data, self.seed) for choice in self.sets]
         rows = [choice.upstream.model_dump(mode="json") for choice in self.sets]
-        return [rows, files, identity_of(self.benchmarks)]
+        return [rows, files, benchmarks_identity(self.benchmarks)]
 
     def require_licences(self) -> None:
         """Refuse sets whose licence nobody accepted.

@@ -17,7 +17,7 @@ from gme_data.journal import fsync_file, fsync_folder
 from gme_data.progress import Progress
 from gme_synthesis.public.config import SetChoice
 from gme_synthesis.public.registry import PublicSet
-from gme_synthesis.public.store import HubFile, Pinned, home, matches, read_lock, select, write_lock
+from gme_synthesis.public.store import HubFile, PinnedRepository, home, matches, read_lock, select, write_lock
 from gme_synthesis.public.unpack import unpack_pictures
 from gme_synthesis.public.url_pictures import fetch_url_pictures
 
@@ -70,7 +70,7 @@ def _pin(choice: SetChoice, data: Path) -> None:
         listed = [
             entry for entry in _list(repository, revision, upstream) if entry.path not in {old.path for old in known}
         ]
-        write_lock(data, {**read_lock(data), repository: Pinned(revision, (*known, *listed))})
+        write_lock(data, {**read_lock(data), repository: PinnedRepository(revision, (*known, *listed))})
 
 
 def _newest(repository: str) -> str:

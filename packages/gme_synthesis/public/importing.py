@@ -31,7 +31,7 @@ from gme_synthesis.public.config import PublicConfig, SetChoice
 from gme_synthesis.public.mixing import ImportedSet, Mixture, mix
 from gme_synthesis.public.registry import in_type_order
 from gme_synthesis.public.store import read_lock, require_fetched
-from gme_synthesis.public.upstream import Upstream
+from gme_synthesis.public.upstream import UpstreamRows
 
 REPORT = "sets.json"
 """In the output: of each set what was read, refused and taken, and which benchmarks were there to compare with."""
@@ -95,7 +95,7 @@ def _import_set(choice: SetChoice, config: PublicConfig, home: Path) -> Path:
         max_queries=config.max_queries,
         seed=config.seed,
     )
-    with closing(Upstream(choice, config.data, config.seed)) as rows:
+    with closing(UpstreamRows(choice, config.data, config.seed)) as rows:
         import_rows(settings, rows, part)
     part.rename(folder)
     return folder

@@ -19,10 +19,10 @@ from gme_data.parquet import shard_paths
 from gme_data.progress import Progress
 from gme_data.tasks import CARD, load_card
 from gme_synthesis.public.config import PublicConfig, SetChoice
-from gme_synthesis.public.draw import Ints, divide, divide_kinds, draw
 from gme_synthesis.public.registry import kind_of
+from gme_synthesis.public.sampling import Ints, allocate, allocate_by_kind, draw
 from gme_synthesis.records import Reject
-from gme_synthesis.steps.contamination import Benchmarks
+from gme_synthesis.steps.contamination import BenchmarkIndex
 from gme_synthesis.steps.near_duplicates import difference_hash
 
 _BATCH = 2_000
@@ -98,9 +98,9 @@ def mix(config: PublicConfig, imported_sets: Sequence[ImportedSet]) -> Mixture:
     folders = [config.benchmarks] if config.benchmarks else []
     held_out = [imported.folder / "tasks" for imported in imported_sets if imported.tasks()]
     judges = [
-        Benchmarks(folders, config.ngram, config.picture_distance, config.compared),
+        BenchmarkIndex(folders, config.ngram, config.picture_distance, config.compared),
         # A query that one set holds out, another may train on.
-        Benchmarks(held_out, config.ngram, config.picture_distance, "queries"),
+        BenchmarkIndex(held_out, config.ngram, config.picture_distance, "queries"),
     ]
     usable: dict[tuple[str, str], list[int]] = defaultdict(list)
     rejects: list[Reject] = []
@@ -128,7 +128,7 @@ def mix(config: PublicConfig, imported_sets: Sequence[ImportedSet]) -> Mixture:
 
 
 def _judged(
-    imported: ImportedSet, judges: Sequence[Benchmarks], seen: set[int]
+    imported: ImportedSet, judges: Sequence[BenchmarkIndex], seen: set[int]
 ) -> Iterator[tuple[int, str, Reject | None]]:
     """Number and kind of each example of the wanted task types, and why it is refused, if it is."""
     store = ImageStore([imported.folder / "images"])
@@ -145,7 +145,11 @@ def _judged(
 
 
 def _refused(
-    imported: ImportedSet, example: Example, judges: Sequence[Benchmarks], look: Callable[[str], int], seen: set[int]
+    imported: ImportedSet,
+    example: Example,
+    judges: Sequence[BenchmarkIndex],
+    look: Callable[[str], int],
+    seen: set[int],
 ) -> Reject | None:
     subject = f"{imported.choice.name}: {example.id}"
     for judge in judges:
@@ -172,9 +176,9 @@ def _taken(
         )
     parts = {imported.choice.name: imported.choice.share for imported in imported_sets}
     taken: dict[tuple[str, str], Ints] = {}
-    for kind, most in divide_kinds(there, config.shares, config.examples).items():
+    for kind, most in allocate_by_kind(there, config.shares, config.examples).items():
         sets = {name: len(numbers) for (of_kind, name), numbers in usable.items() if of_kind == kind}
-        for name, wanted in divide(most, sets, parts).items():
+        for name, wanted in allocate(most, sets, parts).items():
             rows: Ints = np.asarray(usable[kind, name], dtype=np.int64)
             drawn = draw(len(rows), wanted, config.seed, f"{name}:{kind}")
             taken[kind, name] = rows if drawn is None else rows[drawn]

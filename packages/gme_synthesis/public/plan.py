@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gme_data.errors import FoundryError
-from gme_synthesis.public.benchmarks import identity_of
+from gme_synthesis.public.benchmarks import benchmarks_identity
 from gme_synthesis.public.config import PublicConfig, SetChoice
-from gme_synthesis.public.store import missing_of, read_lock, require_fetched
+from gme_synthesis.public.store import missing_parts, read_lock, require_fetched
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ def plan_sets(config: PublicConfig) -> DataPlan:
         _planned(choice, config, lock[name].revision if (name := choice.upstream.repository) in lock else None)
         for choice in config.sets
     )
-    lacking: Path | None = None if identity_of(config.benchmarks) else config.benchmarks
+    lacking: Path | None = None if benchmarks_identity(config.benchmarks) else config.benchmarks
     return DataPlan(config, sets, str(lacking or ""))
 
 
@@ -108,5 +108,5 @@ def _planned(choice: SetChoice, config: PublicConfig, revision: str | None) -> P
         rows_read=min((count for count in (upstream.rows, choice.rows) if count is not None), default=None),
         task_types=choice.task_types or upstream.task_types,
         unverified=upstream.unverified,
-        missing=missing_of(choice, config.data, config.seed),
+        missing=missing_parts(choice, config.data, config.seed),
     )

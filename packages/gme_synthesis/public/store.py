@@ -55,7 +55,7 @@ class HubFile:
 
 
 @dataclass(frozen=True, slots=True)
-class Pinned:
+class PinnedRepository:
     """What the lock file says of a repository: its commit, and the files that are wanted of it."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
@@ -102,7 +102,7 @@ def home(data: Path, repository: str) -> Path:
     return data / repository.replace("/", "--")
 
 
-def read_lock(data: Path) -> dict[str, Pinned]:
+def read_lock(data: Path) -> dict[str, PinnedRepository]:
     """The lock file by repositories; {} where nothing was fetched.
 
     Raises:
@@ -110,12 +110,12 @@ def read_lock(data: Path) -> dict[str, Pinned]:
     """
     try:
         hint = "Bring it back from version control, or delete it and run `gme data fetch` again."
-        return read_json(data / LOCK, dict[str, Pinned], max_bytes=_LARGEST, hint=hint)
+        return read_json(data / LOCK, dict[str, PinnedRepository], max_bytes=_LARGEST, hint=hint)
     except FileNotFoundError:
         return {}
 
 
-def write_lock(data: Path, lock: Mapping[str, Pinned]) -> None:
+def write_lock(data: Path, lock: Mapping[str, PinnedRepository]) -> None:
     """Write the lock file, whole or not at all."""
     data.mkdir(parents=True, exist_ok=True)
     raw = {name: asdict(pinned) for name, pinned in sorted(lock.items())}
@@ -180,7 +180,7 @@ def archives_digest(selected: SetFiles) -> str:
     return sha256_json([entry.fetched for _, entry in selected.files if TAR_PART in entry.path])
 
 
-def missing_of(choice: SetChoice, data: Path, seed: int) -> tuple[str, ...]:
+def missing_parts(choice: SetChoice, data: Path, seed: int) -> tuple[str, ...]:
     """Why a set can't be read, a line each: files, archives not unpacked, pictures of the rows that the seed draws."""
     selected = files_of(choice, data)
     missing = selected.missing
@@ -194,9 +194,9 @@ def missing_of(choice: SetChoice, data: Path, seed: int) -> tuple[str, ...]:
     return missing if there else (*missing, f"{wanted} were never fetched")
 
 
-def identity_of_files(choice: SetChoice, data: Path, seed: int) -> list[str]:
+def files_identity(choice: SetChoice, data: Path, seed: int) -> list[str]:
     """Path and sha256 of every file of a set; none of a set that is not all there."""
-    if missing_of(choice, data, seed):
+    if missing_parts(choice, data, seed):
         return []
     files = [f"{repository}/{file.path} {file.fetched}" for repository, file in files_of(choice, data).files]
     pictures = read_url_pictures(data, choice.upstream.repository)
@@ -209,7 +209,7 @@ def require_fetched(choices: Sequence[SetChoice], data: Path, seed: int) -> None
     Raises:
         FoundryError: Names sets, the first file of each, and the command that fetches them.
     """
-    missing = {choice.name: reasons for choice in choices if (reasons := missing_of(choice, data, seed))}
+    missing = {choice.name: reasons for choice in choices if (reasons := missing_parts(choice, data, seed))}
     if missing:
         shown = "; ".join(f"{name}: {reasons[0]}" for name, reasons in missing.items())
         raise FoundryError(

@@ -19,10 +19,10 @@ from typing import Any
 from gme_data.cells import CellError, id_cell, text_cell
 from gme_data.tables import Row, RowError, open_table
 from gme_data.task_tables import relevance_cell
-from gme_synthesis.pairs.layouts import Pair, Part, Reader, candidate, reader_of
+from gme_synthesis.pairs.layouts import Pair, PairSide, Reader, candidate, reader_of
 from gme_synthesis.public.config import SetChoice
-from gme_synthesis.public.draw import draw, take
 from gme_synthesis.public.pictures import Archives, Read, read_below, read_by_address
+from gme_synthesis.public.sampling import draw, take
 from gme_synthesis.public.store import UNPACKED, URL_PICTURES, SetFiles, files_of, home
 
 Rows = Iterator[Row | RowError]
@@ -30,7 +30,7 @@ _REPRESENT = re.compile(r"Represent the given (?:cropped )?image(?: of the objec
 """What MMEB says to a document that is a picture; GME says nothing to documents."""
 
 
-class Upstream:
+class UpstreamRows:
     """The rows of a set that are drawn; what `gme_synthesis.pairs.importing` reads pairs from. Close it when done.
 
     Args:
@@ -152,9 +152,9 @@ def _count(path: Path) -> int:
     return sum(1 for _ in table.rows()) if known is None else known
 
 
-def _pool(path: Path, ids: set[str]) -> dict[str, Part]:
+def _pool(path: Path, ids: set[str]) -> dict[str, PairSide]:
     """Documents of M-BEIR's pool by id, as far as they are wanted."""
-    known: dict[str, Part] = {}
+    known: dict[str, PairSide] = {}
     for row in open_table(path).rows():
         if isinstance(row, Row) and row.values.get("did") in ids:
             try:
@@ -182,7 +182,7 @@ def _texts(path: Path, ids: set[str]) -> dict[str, str]:
 def _with_pictures(read: Reader, pictures: Read) -> Reader:
     """A reader whose pairs hold the bytes of the pictures that rows name."""
 
-    def shown(part: Part) -> Part:
+    def shown(part: PairSide) -> PairSide:
         return part._replace(picture=pictures(part.picture)) if isinstance(part.picture, str) else part
 
     def read_shown(values: Mapping[str, Any]) -> Pair:
@@ -199,7 +199,7 @@ def _with_pictures(read: Reader, pictures: Read) -> Reader:
 def _without_boilerplate(read: Reader) -> Reader:
     """A reader of MMEB's rows whose documents are pictures alone where all that is said is to represent the picture."""
 
-    def bare(part: Part) -> Part:
+    def bare(part: PairSide) -> PairSide:
         said = part.picture is not None and _REPRESENT.fullmatch(part.text.strip())
         return part._replace(text="") if said else part
 
@@ -230,7 +230,7 @@ def _instructed(read: Reader, instructions: Instructions) -> Reader:
     def read_instructed(values: Mapping[str, Any]) -> Pair:
         pair = read(values)
         qid = text_cell(values.get("qid"))
-        asked, answered = (_modality_of(part) for part in (pair.query, *pair.positives[:1], Part("", None))[:2])
+        asked, answered = (_modality_of(part) for part in (pair.query, *pair.positives[:1], PairSide("", None))[:2])
         wordings = instructions.get((qid.partition(":")[0], asked, answered), ())
         # One of the wordings, always the same for a query.
         number = int(hashlib.sha256(qid.encode()).hexdigest()[:8], 16)
@@ -243,5 +243,5 @@ def _modality(text: str) -> str:
     return ",".join(sorted(part.strip() for part in text.split(",")))
 
 
-def _modality_of(part: Part) -> str:
+def _modality_of(part: PairSide) -> str:
     return ",".join(["image"] * (part.picture is not None) + ["text"] * bool(part.text.strip()))

@@ -39,7 +39,7 @@ def fetch_url_pictures(
         seed: Of the corpus.
         fetch_all: How; the web by default.
     """
-    from gme_synthesis.public.upstream import Upstream
+    from gme_synthesis.public.upstream import UpstreamRows
 
     upstream = choice.upstream
     if upstream.layout != "urls":
@@ -48,7 +48,7 @@ def fetch_url_pictures(
     fetch = fetch_all or _from_the_web()
     failed: Counter[str] = Counter()
     digests: list[tuple[str, str]] = []
-    rows = Upstream(choice, data, seed)
+    rows = UpstreamRows(choice, data, seed)
     named = (_url(row, upstream.columns["positive_picture"]) for row in rows.rows() if isinstance(row, Row))
     urls = filter(None, named)
     with Progress("fetch pictures", rows.count(), "addresses") as progress:
@@ -92,11 +92,11 @@ def _url(row: Row, column: str) -> str:
 
 
 def _from_the_web() -> FetchAll:
-    from gme_synthesis.steps.fetching import FetchConfig, Fetched, Fetcher
+    from gme_synthesis.steps.fetching import FetchConfig, FetchedFile, Fetcher
 
     fetcher = Fetcher(FetchConfig(other_hosts=True))
 
     def fetch(urls: list[str]) -> list[bytes | str]:
-        return [answer.data if isinstance(answer, Fetched) else answer for answer in fetcher.fetch(urls)]
+        return [answer.data if isinstance(answer, FetchedFile) else answer for answer in fetcher.fetch(urls)]
 
     return fetch

@@ -46,7 +46,7 @@ def take(rows: Iterable[T], drawn: Ints | None) -> Iterator[T]:
             next_number = next(numbers, None)
 
 
-def divide(total: float, there: Mapping[str, int], parts: Mapping[str, float]) -> dict[str, int]:
+def allocate(total: float, there: Mapping[str, int], parts: Mapping[str, float]) -> dict[str, int]:
     """Divide a number of examples by parts, none getting more than there is; what one lacks, the others get.
 
     Args:
@@ -77,7 +77,9 @@ def _rounded(numbers: Mapping[str, float]) -> dict[str, int]:
     return {name: count + (name in upwards) for name, count in down.items()}
 
 
-def divide_kinds(there: Mapping[str, int], shares: Mapping[Any, float] | None, examples: int | None) -> dict[str, int]:
+def allocate_by_kind(
+    there: Mapping[str, int], shares: Mapping[Any, float] | None, examples: int | None
+) -> dict[str, int]:
     """Examples of each kind: by the shares, as many as `examples` allow, or else as the scarcest kind allows.
 
     Args:
@@ -86,7 +88,7 @@ def divide_kinds(there: Mapping[str, int], shares: Mapping[Any, float] | None, e
         examples: Wanted together.
     """
     if shares is None:
-        return divide(examples or sum(there.values()), there, {kind: max(count, 1) for kind, count in there.items()})
+        return allocate(examples or sum(there.values()), there, {kind: max(count, 1) for kind, count in there.items()})
     within = {kind: count for kind, count in there.items() if kind in shares}
     scarcest = min((within.get(kind, 0) / share for kind, share in shares.items()), default=0.0)
     unit = scarcest if examples is None else min(scarcest, examples / sum(shares.values()))

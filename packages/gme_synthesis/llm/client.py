@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from gme_data.digests import sha256_json
 from gme_synthesis.llm.answers import Answer, parse_answer
 from gme_synthesis.llm.journal import RequestJournal
-from gme_synthesis.llm.protocol import LanguageModel, Reply, Request
+from gme_synthesis.llm.protocol import Completion, CompletionRequest, LanguageModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Prices:
         return (tokens_in * self.per_million_in + tokens_out * self.per_million_out) / 1e6
 
 
-class Asker:
+class LLMClient:
     """One model with its journal.
 
     Args:
@@ -64,7 +64,7 @@ class Asker:
         self._usage = Usage()
         self.sent = 0
 
-    def ask(self, asked: Sequence[Request]) -> list[Answer | str]:
+    def ask(self, asked: Sequence[CompletionRequest]) -> list[Answer | str]:
         """An answer to each request, or the reason why there is none, as a word or two with dashes.
 
         Raises:
@@ -86,18 +86,18 @@ class Asker:
         usage, self._usage = self._usage, Usage()
         return usage
 
-    def _replies(self, requests: Sequence[Request]) -> list[Reply]:
+    def _replies(self, requests: Sequence[CompletionRequest]) -> list[Completion]:
         # Without a journal nothing is looked up, so nothing needs a name of its own.
         keyed = self._journal is not None
         keys = [self._key(request) if keyed else str(place) for place, request in enumerate(requests)]
-        known = self._journal.get(list(dict.fromkeys(keys)), Reply) if self._journal is not None else {}
+        known = self._journal.get(list(dict.fromkeys(keys)), Completion) if self._journal is not None else {}
         for key in dict.fromkeys(keys):
             if key in known:
                 self._account(known[key])
         missing = {key: request for key, request in zip(keys, requests, strict=True) if key not in known}
         names = list(missing)
 
-        def answered(place: int, reply: Reply) -> None:
+        def answered(place: int, reply: Completion) -> None:
             self.sent += 1
             known[names[place]] = reply
             if not reply.problem:
@@ -108,10 +108,10 @@ class Asker:
         self._model.complete(missing.values(), answered)
         return [known[key] for key in keys]
 
-    def _account(self, reply: Reply) -> None:
+    def _account(self, reply: Completion) -> None:
         cost = self._prices.of(reply.tokens_in, reply.tokens_out)
         self._usage += Usage(1, reply.tokens_in, reply.tokens_out, cost)
 
-    def _key(self, request: Request) -> str:
+    def _key(self, request: CompletionRequest) -> str:
         hints = dict(request.hints) if self._model.reads_hints else {}
         return sha256_json([self._model.name, request.prompt.digest, dict(request.given), hints, request.attempt])
