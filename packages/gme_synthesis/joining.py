@@ -30,7 +30,7 @@ from gme_data.tasks import CARD, Document, Query, load_task, save_task
 from gme_synthesis.funnel import write_rejects
 from gme_synthesis.public.sampling import Ints, allocate_by_kind, draw, take
 from gme_synthesis.records import Reject
-from gme_synthesis.steps.contamination import Benchmarks
+from gme_synthesis.steps.contamination import BenchmarkIndex
 from gme_synthesis.steps.near_duplicates import difference_hash
 
 _BATCH = 2_000
@@ -142,7 +142,7 @@ def images_of(stores: Iterable[Path], wanted: Iterable[str]) -> Iterator[dict[st
 def _usable(part: _Part, parts: Sequence[_Part], config: JoinConfig, rejects: list[Reject]) -> Ints:
     """Numbers of the examples that repeat no query which another corpus holds out."""
     others = [other.labelled / "tasks" for other in parts if other.name != part.name and other.tasks()]
-    judge = Benchmarks(others, config.ngram, config.picture_distance, "queries")
+    judge = BenchmarkIndex(others, config.ngram, config.picture_distance, "queries")
     store = ImageStore(part.images())
     look = lru_cache(_HASHES)(lambda id_: difference_hash(store.load(id_)))
     usable = []

@@ -16,7 +16,7 @@ from gme_data.settings import parse_config
 from gme_synthesis.corpus.config import SynthesisConfig
 from gme_synthesis.llm.answers import EntityAnswer, QuestionAnswer, parse_answer
 from gme_synthesis.llm.client import LLMClient
-from gme_synthesis.llm.endpoint import Endpoint, EndpointConfig, _reply, _seconds
+from gme_synthesis.llm.endpoint import Endpoint, EndpointConfig, _parse_completion, _parse_retry_after
 from gme_synthesis.llm.journal import RequestJournal
 from gme_synthesis.llm.prompts import load_prompt
 from gme_synthesis.llm.protocol import Completion, CompletionRequest
@@ -51,8 +51,8 @@ WHOLE = chat(GOOD, prompt_tokens=7, completion_tokens=3).body
 @pytest.mark.hardening("attacks", "A12", "Replies of a language model")
 def test_a_reply_of_the_wrong_shape_is_a_reject(old: bytes, new: bytes, problem: str) -> None:
     assert old in WHOLE
-    assert _reply(WHOLE.replace(old, new), b"") == Completion("", problem=problem)
-    assert _reply(WHOLE, b"").text == GOOD
+    assert _parse_completion(WHOLE.replace(old, new), b"") == Completion("", problem=problem)
+    assert _parse_completion(WHOLE, b"").text == GOOD
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_what_is_invisible_in_an_answer_goes_and_joiners_that_spell_words_stay(q
 @pytest.mark.hardening("fuzz", "Z5", "replies of models and search services")
 def test_no_mutated_reply_raises_and_what_passes_can_be_put_on_record() -> None:
     def read(data: bytes) -> None:
-        reply = _reply(data, b"x" * 100)
+        reply = _parse_completion(data, b"x" * 100)
         assert reply.problem or 0 <= reply.tokens_in < 2**31
         answer = parse_answer(reply.text, QuestionAnswer)
         if isinstance(answer, QuestionAnswer):
@@ -140,7 +140,7 @@ def test_no_mutated_reply_raises_and_what_passes_can_be_put_on_record() -> None:
     ["", "x", "nan", "inf", "-1", "9" * 400, "Mon, 99 Foo 99999 99:99:99 GMT", "Fri, 31 Dec 9999 23:59:59 -2359"],
 )
 def test_a_wait_is_never_an_error(header: str) -> None:
-    wait = _seconds(header)
+    wait = _parse_retry_after(header)
     assert wait is None or wait >= 0
 
 

@@ -149,11 +149,13 @@ class Classifies:
 
     name, reads_hints = "classifies", False
 
-    def complete(self, requests: Iterable[CompletionRequest], answered: OnCompletion) -> None:
+    def complete(self, requests: Iterable[CompletionRequest], on_completion: OnCompletion) -> None:
         for number, request in enumerate(requests):
-            sure = "plant" in request.given["passage"]
+            sure = "plant" in request.inputs["passage"]
             said = {"domain": "plant" if sure else "food", "confidence": 0.9 if sure else 0.4}
-            answered(number, Completion(json.dumps(said) if "soup" not in request.given["passage"] else "no idea"))
+            on_completion(
+                number, Completion(json.dumps(said) if "soup" not in request.inputs["passage"] else "no idea")
+            )
 
 
 def test_a_model_classifies_what_the_corpus_does_not() -> None:

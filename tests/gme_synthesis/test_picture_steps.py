@@ -52,10 +52,10 @@ class Describes:
 
     name, reads_hints = "describes", False
 
-    def complete(self, requests: Iterable[CompletionRequest], answered: OnCompletion) -> None:
+    def complete(self, requests: Iterable[CompletionRequest], on_completion: OnCompletion) -> None:
         for number, request in enumerate(requests):
-            caption = f"A {request.given['entity']} on a branch."
-            answered(number, Completion(json.dumps({"caption": caption})))
+            caption = f"A {request.inputs['entity']} on a branch."
+            on_completion(number, Completion(json.dumps({"caption": caption})))
 
 
 def test_captions_are_drawn_by_flux_the_same_again_and_apart_from_their_batch(tmp_path: Path) -> None:
@@ -83,9 +83,9 @@ class Refuses:
 
     name, reads_hints = "refuses", False
 
-    def complete(self, requests: Iterable[CompletionRequest], answered: OnCompletion) -> None:
+    def complete(self, requests: Iterable[CompletionRequest], on_completion: OnCompletion) -> None:
         for number, _ in enumerate(requests):
-            answered(number, Completion("I'm sorry, I can't."))
+            on_completion(number, Completion("I'm sorry, I can't."))
 
 
 class Draws:

@@ -112,17 +112,17 @@ class Bad:
 
     name, reads_hints = "bad", True
 
-    def complete(self, requests: Iterable[CompletionRequest], answered: OnCompletion) -> None:
+    def complete(self, requests: Iterable[CompletionRequest], on_completion: OnCompletion) -> None:
         for number, request in enumerate(requests):
-            passage = request.given.get("passage", "")
+            passage = request.inputs.get("passage", "")
             words = passage.split()
             name = request.hints["title"]
             said = {"question": f"What of {name} {' '.join(words[2:3])} is it?", "answer": " ".join(words[-1:])}
             if not words:
-                said = {"entity": name, "question": f"{request.given['question']} In this country, {name}?"}
+                said = {"entity": name, "question": f"{request.inputs['question']} In this country, {name}?"}
             elif number % 2:
                 said["answer"] = "nowhere to be found"
-            answered(number, Completion(json.dumps(said)))
+            on_completion(number, Completion(json.dumps(said)))
 
 
 def test_a_bad_writer_is_told_from_a_good_one(small_atlas: Path) -> None:

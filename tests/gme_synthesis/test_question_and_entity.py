@@ -33,9 +33,9 @@ class Says:
     def __init__(self, **answer: object) -> None:
         self._text = json.dumps(answer)
 
-    def complete(self, requests: Iterable[CompletionRequest], answered: OnCompletion) -> None:
+    def complete(self, requests: Iterable[CompletionRequest], on_completion: OnCompletion) -> None:
         for number, _ in enumerate(requests):
-            answered(number, Completion(self._text))
+            on_completion(number, Completion(self._text))
 
 
 def asked(question: str, answer: str) -> Candidate | Reject:

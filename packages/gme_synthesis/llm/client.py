@@ -1,6 +1,6 @@
-"""Asks a model by a prompt, through the journal: what is on record is not asked again, what is useless is asked anew.
+"""Sends requests to a model through the journal: recorded answers are reused, useless answers are requested anew.
 
-Knows how to tell an answer from none; not what it is asked for.
+Knows how to tell an answer from a reply that is none; not what the answers are for.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from gme_synthesis.llm.protocol import Completion, CompletionRequest, LanguageMo
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What answers cost, whether they were asked for just now or are on record: equal for a rerun."""
+    """What answers cost. Recorded answers count as well, so a rerun reports the same usage."""
 
     requests: int = 0
     tokens_in: int = 0
@@ -40,21 +40,21 @@ class Prices:
     per_million_out: float = 0.0
 
     def of(self, tokens_in: int, tokens_out: int) -> float:
-        """Dollars for so many tokens."""
+        """Returns the price of so many tokens in dollars."""
         return (tokens_in * self.per_million_in + tokens_out * self.per_million_out) / 1e6
 
 
 class LLMClient:
-    """One model with its journal.
+    """A language model with its journal.
 
     Args:
-        model: Whom to ask.
-        journal: Where answers are kept; None keeps none, for writers that cost nothing.
-        attempts: How often a request is asked whose answers can't be used.
-        prices: For the account.
+        model: The model that answers.
+        journal: Where completions are recorded; None records none, for the writer by rules, which costs nothing.
+        attempts: How often a request is sent whose answers can't be used.
+        prices: Prices of the model's tokens.
 
     Attributes:
-        sent: Requests that went to the model in the life of this object.
+        sent: Number of requests that this object sent to the model.
     """
 
     def __init__(
@@ -64,54 +64,57 @@ class LLMClient:
         self._usage = Usage()
         self.sent = 0
 
-    def ask(self, asked: Sequence[CompletionRequest]) -> list[Answer | str]:
-        """An answer to each request, or the reason why there is none, as a word or two with dashes.
+    def ask(self, requests: Sequence[CompletionRequest]) -> list[Answer | str]:
+        """Returns an answer to each request, or the reason why there is none, as a word or two with dashes.
 
         Raises:
             FoundryError: See `LanguageModel.complete`.
         """
-        answers: list[Answer | str] = ["not-asked"] * len(asked)
-        waiting = list(range(len(asked)))
+        answers: list[Answer | str] = ["not-asked"] * len(requests)
+        unanswered = list(range(len(requests)))
         for attempt in range(self._attempts):
-            requests = [replace(asked[place], attempt=attempt) for place in waiting]
-            for place, reply in zip(waiting, self._replies(requests), strict=True):
-                answers[place] = reply.problem or parse_answer(reply.text, asked[place].prompt.kind)
-            waiting = [place for place in waiting if isinstance(answers[place], str)]
-            if not waiting:
+            # The attempt is part of the key and of the seed, so a useless answer is not simply read back.
+            retried = [replace(requests[index], attempt=attempt) for index in unanswered]
+            for index, completion in zip(unanswered, self._completions(retried), strict=True):
+                answers[index] = completion.problem or parse_answer(completion.text, requests[index].prompt.kind)
+            unanswered = [index for index in unanswered if isinstance(answers[index], str)]
+            if not unanswered:
                 break
         return answers
 
     def take_usage(self) -> Usage:
-        """What was used since the last call."""
+        """Returns what was used since the last call."""
         usage, self._usage = self._usage, Usage()
         return usage
 
-    def _replies(self, requests: Sequence[CompletionRequest]) -> list[Completion]:
-        # Without a journal nothing is looked up, so nothing needs a name of its own.
-        keyed = self._journal is not None
-        keys = [self._key(request) if keyed else str(place) for place, request in enumerate(requests)]
-        known = self._journal.get(list(dict.fromkeys(keys)), Completion) if self._journal is not None else {}
-        for key in dict.fromkeys(keys):
-            if key in known:
-                self._account(known[key])
-        missing = {key: request for key, request in zip(keys, requests, strict=True) if key not in known}
-        names = list(missing)
+    def _completions(self, requests: Sequence[CompletionRequest]) -> list[Completion]:
+        """Returns a completion of each request; requests of one key are sent once."""
+        # Without a journal nothing is looked up, so the index will do for a key and no digest is computed.
+        keys = [str(index) if self._journal is None else self._key(request) for index, request in enumerate(requests)]
+        distinct = list(dict.fromkeys(keys))
+        completions = self._journal.get(distinct, Completion) if self._journal is not None else {}
+        for key in distinct:
+            if key in completions:
+                self._add_usage(completions[key])
+        missing = {key: request for key, request in zip(keys, requests, strict=True) if key not in completions}
+        missing_keys = list(missing)
 
-        def answered(place: int, reply: Completion) -> None:
+        def on_completion(index: int, completion: Completion) -> None:
             self.sent += 1
-            known[names[place]] = reply
-            if not reply.problem:
+            completions[missing_keys[index]] = completion
+            # A problem is not recorded: it may pass, and the next run should send the request again.
+            if not completion.problem:
                 if self._journal is not None:
-                    self._journal.put(names[place], asdict(reply))
-                self._account(reply)
+                    self._journal.put(missing_keys[index], asdict(completion))
+                self._add_usage(completion)
 
-        self._model.complete(missing.values(), answered)
-        return [known[key] for key in keys]
+        self._model.complete(missing.values(), on_completion)
+        return [completions[key] for key in keys]
 
-    def _account(self, reply: Completion) -> None:
-        cost = self._prices.of(reply.tokens_in, reply.tokens_out)
-        self._usage += Usage(1, reply.tokens_in, reply.tokens_out, cost)
+    def _add_usage(self, completion: Completion) -> None:
+        dollars = self._prices.of(completion.tokens_in, completion.tokens_out)
+        self._usage += Usage(1, completion.tokens_in, completion.tokens_out, dollars)
 
     def _key(self, request: CompletionRequest) -> str:
         hints = dict(request.hints) if self._model.reads_hints else {}
-        return sha256_json([self._model.name, request.prompt.digest, dict(request.given), hints, request.attempt])
+        return sha256_json([self._model.name, request.prompt.digest, dict(request.inputs), hints, request.attempt])
