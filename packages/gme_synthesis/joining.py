@@ -28,7 +28,7 @@ from gme_data.settings import Frozen
 from gme_data.steps import Counts, StepContext
 from gme_data.tasks import CARD, Document, Query, load_task, save_task
 from gme_synthesis.funnel import write_rejects
-from gme_synthesis.public.sampling import Ints, allocate_by_kind, draw, take
+from gme_synthesis.public.sampling import Ints, allocate_by_kind, sample_rows, select_rows
 from gme_synthesis.records import Reject
 from gme_synthesis.steps.contamination import BenchmarkIndex
 from gme_synthesis.steps.near_duplicates import difference_hash
@@ -112,7 +112,11 @@ def join_corpora(config: JoinConfig, inputs: Mapping[str, Path], context: StepCo
     sizes = allocate_by_kind({name: len(rows) for name, rows in usable.items()}, config.shares, config.examples)
     drawn = {name: _drawn(rows, sizes[name], config.seed, name) for name, rows in usable.items()}
     pictures: set[str] = set()
-    rows = (example.to_row() for part in parts for example in _noted(take(part.examples(), drawn[part.name]), pictures))
+    rows = (
+        example.to_row()
+        for part in parts
+        for example in _noted(select_rows(part.examples(), drawn[part.name]), pictures)
+    )
     write_shards(context.staging / "train", "examples", rows, EXAMPLES_SCHEMA)
     tasks = [name for part in parts for name in _write_tasks(part, context.staging / "tasks", pictures)]
     images = images_of([folder for part in parts for folder in part.images()], pictures)
@@ -158,7 +162,7 @@ def _usable(part: _Part, parts: Sequence[_Part], config: JoinConfig, rejects: li
 
 
 def _drawn(rows: Ints, wanted: int, seed: int, name: str) -> Ints:
-    places = draw(len(rows), wanted, seed, name)
+    places = sample_rows(len(rows), wanted, seed, name)
     return rows if places is None else rows[places]
 
 

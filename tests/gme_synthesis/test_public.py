@@ -26,8 +26,8 @@ from gme_data.tasks import list_tasks, load_task
 from gme_synthesis.public.config import PublicConfig
 from gme_synthesis.public.importing import REPORT
 from gme_synthesis.public.registry import FACTS, public_sets
-from gme_synthesis.public.sampling import allocate, allocate_by_kind, draw, take
-from gme_synthesis.public.store import home, read_lock
+from gme_synthesis.public.sampling import allocate, allocate_by_kind, sample_rows, select_rows
+from gme_synthesis.public.store import read_lock, repository_folder
 from gme_synthesis.public.unpack import unpack_pictures
 from gme_synthesis.public.url_pictures import fetch_url_pictures
 
@@ -242,7 +242,7 @@ def test_the_key_follows_the_fetched_files(data: Path, tmp_path: Path) -> None:
     assert config.sealed().digest != config_of(data, "squad").sealed().digest
     assert config.sealed().digest != config_of(tmp_path, "nq").sealed().digest
     pinned = read_lock(data)["sentence-transformers/natural-questions"]
-    path = home(data, "sentence-transformers/natural-questions") / pinned.files[0].path
+    path = repository_folder(data, "sentence-transformers/natural-questions") / pinned.files[0].path
     before = path.read_bytes()
     path.write_bytes(before[:-1])
     try:
@@ -267,15 +267,15 @@ def test_division_gives_what_one_lacks_to_the_others() -> None:
 
 
 def test_a_draw_is_even_sorted_and_reads_no_further_than_it_must() -> None:
-    drawn = draw(1000, 100, seed=0, name="a")
+    drawn = sample_rows(1000, 100, seed=0, name="a")
     assert drawn is not None
     assert len(set(drawn.tolist())) == 100
     assert drawn.tolist() == sorted(drawn.tolist())
-    assert draw(1000, 100, seed=0, name="b").tolist() != drawn.tolist()  # type: ignore[union-attr]
-    assert draw(10, 10, seed=0, name="a") is None
+    assert sample_rows(1000, 100, seed=0, name="b").tolist() != drawn.tolist()  # type: ignore[union-attr]
+    assert sample_rows(10, 10, seed=0, name="a") is None
     read: list[int] = []
     rows = (read.append(number) or number for number in range(1000))
-    assert list(take(rows, drawn)) == drawn.tolist()
+    assert list(select_rows(rows, drawn)) == drawn.tolist()
     assert len(read) == drawn[-1] + 1 or len(read) == drawn[-1] + 2
 
 

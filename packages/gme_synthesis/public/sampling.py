@@ -1,4 +1,4 @@
-"""Which rows of a set are read, and how many examples of it are taken: pure functions of counts and a seed."""
+"""Which rows of a set are read, and how many examples of it are used: pure functions of counts and a seed."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from numpy.typing import NDArray
 
 T = TypeVar("T")
 Ints = NDArray[np.int64]
-_SLACK = 1e-6
-"""What rounding errors of floats may add up to."""
+_TOLERANCE = 1e-6
+"""The most that rounding errors of floats may add up to, so that a quota of 2.9999999 counts as 3."""
 
 
-def draw(total: int, wanted: int | None, seed: int, name: str) -> Ints | None:
-    """Numbers of the rows that are drawn, ascending; None for all.
+def sample_rows(total: int, count: int | None, seed: int, name: str) -> Ints | None:
+    """Samples row numbers without replacement; returns them in ascending order, None for all rows.
 
     Args:
-        total: Rows that there are.
-        wanted: Rows that are wanted.
-        seed: Of the corpus.
-        name: Of the set, so that sets of one size are not drawn alike.
+        total: Rows of the set.
+        count: Rows to sample; None takes all.
+        seed: The seed of the corpus.
+        name: The name of the set, so that two sets of one size get different samples.
     """
-    if wanted is None or wanted >= total:
+    if count is None or count >= total:
         return None
-    own = int.from_bytes(hashlib.sha256(f"{seed}:{name}".encode()).digest()[:8], "big")
-    drawn = np.random.default_rng(own).choice(total, size=wanted, replace=False, shuffle=False)
-    return np.sort(drawn.astype(np.int64))
+    set_seed = int.from_bytes(hashlib.sha256(f"{seed}:{name}".encode()).digest()[:8], "big")
+    sampled = np.random.default_rng(set_seed).choice(total, size=count, replace=False, shuffle=False)
+    return np.sort(sampled.astype(np.int64))
 
 
-def take(rows: Iterable[T], drawn: Ints | None) -> Iterator[T]:
-    """The rows that are drawn, in their order; reads no further than the last of them."""
-    if drawn is None:
+def select_rows(rows: Iterable[T], sampled: Ints | None) -> Iterator[T]:
+    """Yields the sampled rows in their order; reads no further than the last of them."""
+    if sampled is None:
         yield from rows
         return
-    numbers = iter(drawn.tolist())
+    numbers = iter(sampled.tolist())
     next_number = next(numbers, None)
     for number, row in enumerate(rows):
         if next_number is None:
@@ -46,50 +46,53 @@ def take(rows: Iterable[T], drawn: Ints | None) -> Iterator[T]:
             next_number = next(numbers, None)
 
 
-def allocate(total: float, there: Mapping[str, int], parts: Mapping[str, float]) -> dict[str, int]:
-    """Divide a number of examples by parts, none getting more than there is; what one lacks, the others get.
+def allocate(total: float, available: Mapping[str, int], weights: Mapping[str, float]) -> dict[str, int]:
+    """Divides a number of examples by weight; a set that has fewer than its quota leaves the others the difference.
 
     Args:
-        total: Examples wanted together; as many as there are if that is less.
-        there: Examples that there are, by name.
-        parts: Part of each name.
+        total: Examples wanted together; if fewer are available, all are allocated.
+        available: Examples that each set has, by name.
+        weights: Weight of each set, by name.
     """
-    given: dict[str, float] = {}
-    open_names = sorted(name for name, count in there.items() if count)
-    left = min(float(total), float(sum(there.values())))
+    quotas: dict[str, float] = {}
+    open_names = sorted(name for name, count in available.items() if count)
+    remaining = min(float(total), float(sum(available.values())))
+    # Each round fixes the sets that can't fill their quota, which raises the quota of the others; so at most as many
+    # rounds as sets.
     while open_names:
-        unit = left / sum(parts[name] for name in open_names)
-        full = [name for name in open_names if there[name] <= parts[name] * unit]
-        if not full:
-            given |= {name: parts[name] * unit for name in open_names}
+        unit = remaining / sum(weights[name] for name in open_names)
+        exhausted = [name for name in open_names if available[name] <= weights[name] * unit]
+        if not exhausted:
+            quotas |= {name: weights[name] * unit for name in open_names}
             break
-        given |= {name: float(there[name]) for name in full}
-        left -= sum(there[name] for name in full)
-        open_names = [name for name in open_names if name not in full]
-    return _rounded({name: given.get(name, 0.0) for name in there})
+        quotas |= {name: float(available[name]) for name in exhausted}
+        remaining -= sum(available[name] for name in exhausted)
+        open_names = [name for name in open_names if name not in exhausted]
+    return _round_to_sum({name: quotas.get(name, 0.0) for name in available})
 
 
-def _rounded(numbers: Mapping[str, float]) -> dict[str, int]:
-    """Whole numbers with the same sum: rounded down, and the largest remainders up."""
-    down = {name: int(number + _SLACK) for name, number in numbers.items()}
-    missing = int(sum(numbers.values()) + _SLACK) - sum(down.values())
-    upwards = sorted(numbers, key=lambda name: (down[name] - numbers[name], name))[:missing]
-    return {name: count + (name in upwards) for name, count in down.items()}
+def _round_to_sum(quotas: Mapping[str, float]) -> dict[str, int]:
+    """Returns whole numbers of the same sum, by the method of largest remainders."""
+    floors = {name: int(quota + _TOLERANCE) for name, quota in quotas.items()}
+    missing = int(sum(quotas.values()) + _TOLERANCE) - sum(floors.values())
+    rounded_up = sorted(quotas, key=lambda name: (floors[name] - quotas[name], name))[:missing]
+    return {name: count + (name in rounded_up) for name, count in floors.items()}
 
 
 def allocate_by_kind(
-    there: Mapping[str, int], shares: Mapping[Any, float] | None, examples: int | None
+    available: Mapping[str, int], shares: Mapping[Any, float] | None, examples: int | None
 ) -> dict[str, int]:
-    """Examples of each kind: by the shares, as many as `examples` allow, or else as the scarcest kind allows.
+    """Returns the examples of each kind: by the shares, as many as `examples` and the scarcest kind allow.
 
     Args:
-        there: Examples that there are of each kind.
-        shares: Part of each kind; a kind without one gets none. None takes all of each.
-        examples: Wanted together.
+        available: Examples of each kind.
+        shares: Share of each kind; a kind without one gets no examples. None uses all examples of each kind.
+        examples: Examples wanted together; None is as many as the scarcest kind allows.
     """
     if shares is None:
-        return allocate(examples or sum(there.values()), there, {kind: max(count, 1) for kind, count in there.items()})
-    within = {kind: count for kind, count in there.items() if kind in shares}
-    scarcest = min((within.get(kind, 0) / share for kind, share in shares.items()), default=0.0)
+        weights = {kind: max(count, 1) for kind, count in available.items()}
+        return allocate(examples or sum(available.values()), available, weights)
+    # A kind that lacks examples lowers the total: unlike the sets of one kind, no other kind fills the gap.
+    scarcest = min((available.get(kind, 0) / share for kind, share in shares.items()), default=0.0)
     unit = scarcest if examples is None else min(scarcest, examples / sum(shares.values()))
-    return {kind: int(shares[kind] * unit + _SLACK) if kind in shares else 0 for kind in there}
+    return {kind: int(shares[kind] * unit + _TOLERANCE) if kind in shares else 0 for kind in available}
