@@ -28,9 +28,9 @@ from gme_data.settings import Frozen
 from gme_data.steps import Counts, StepContext
 from gme_data.tasks import CARD, Document, Query, load_task, save_task
 from gme_synthesis.funnel import write_rejects
-from gme_synthesis.public.draw import Ints, divide_kinds, draw, take
+from gme_synthesis.public.sampling import Ints, allocate_by_kind, sample_rows, select_rows
 from gme_synthesis.records import Reject
-from gme_synthesis.steps.contamination import Benchmarks
+from gme_synthesis.steps.contamination import BenchmarkIndex
 from gme_synthesis.steps.near_duplicates import difference_hash
 
 _BATCH = 2_000
@@ -109,10 +109,14 @@ def join_corpora(config: JoinConfig, inputs: Mapping[str, Path], context: StepCo
             f"corpora.{empty[0]}: nothing of it may be trained on: {len(rejects)} examples were refused.",
             hint="They repeat what another corpus holds out as a query: bring other data, or leave the corpus out.",
         )
-    sizes = divide_kinds({name: len(rows) for name, rows in usable.items()}, config.shares, config.examples)
+    sizes = allocate_by_kind({name: len(rows) for name, rows in usable.items()}, config.shares, config.examples)
     drawn = {name: _drawn(rows, sizes[name], config.seed, name) for name, rows in usable.items()}
     pictures: set[str] = set()
-    rows = (example.to_row() for part in parts for example in _noted(take(part.examples(), drawn[part.name]), pictures))
+    rows = (
+        example.to_row()
+        for part in parts
+        for example in _noted(select_rows(part.examples(), drawn[part.name]), pictures)
+    )
     write_shards(context.staging / "train", "examples", rows, EXAMPLES_SCHEMA)
     tasks = [name for part in parts for name in _write_tasks(part, context.staging / "tasks", pictures)]
     images = images_of([folder for part in parts for folder in part.images()], pictures)
@@ -142,7 +146,7 @@ def images_of(stores: Iterable[Path], wanted: Iterable[str]) -> Iterator[dict[st
 def _usable(part: _Part, parts: Sequence[_Part], config: JoinConfig, rejects: list[Reject]) -> Ints:
     """Numbers of the examples that repeat no query which another corpus holds out."""
     others = [other.labelled / "tasks" for other in parts if other.name != part.name and other.tasks()]
-    judge = Benchmarks(others, config.ngram, config.picture_distance, "queries")
+    judge = BenchmarkIndex(others, config.ngram, config.picture_distance, "queries")
     store = ImageStore(part.images())
     look = lru_cache(_HASHES)(lambda id_: difference_hash(store.load(id_)))
     usable = []
@@ -158,7 +162,7 @@ def _usable(part: _Part, parts: Sequence[_Part], config: JoinConfig, rejects: li
 
 
 def _drawn(rows: Ints, wanted: int, seed: int, name: str) -> Ints:
-    places = draw(len(rows), wanted, seed, name)
+    places = sample_rows(len(rows), wanted, seed, name)
     return rows if places is None else rows[places]
 
 

@@ -21,10 +21,10 @@ from gme_synthesis.corpus.atlas import open_atlas
 from gme_synthesis.corpus.config import SynthesisConfig
 from gme_synthesis.corpus.tools import Places, Tools
 from gme_synthesis.encoders import TextEncoder
-from gme_synthesis.llm.asking import Asker
+from gme_synthesis.llm.client import LLMClient
 from gme_synthesis.llm.rules import RuleWriter
 from gme_synthesis.records import run_stage, shuffled
-from gme_synthesis.steps.consistency import lead_back
+from gme_synthesis.steps.consistency import passage_in_top_k
 from gme_synthesis.steps.entity import EntityStep, LeakCheck, leaked_name
 from gme_synthesis.steps.question import QuestionStep
 
@@ -94,7 +94,7 @@ def measure(config: SynthesisConfig, atlas: Path, answers: Path, sample: int, sp
 
 
 def judge_writer(
-    chosen: Sequence[Candidate], pool: Sequence[Candidate], asker: Asker, encoder: TextEncoder, top_k: int
+    chosen: Sequence[Candidate], pool: Sequence[Candidate], asker: LLMClient, encoder: TextEncoder, top_k: int
 ) -> WriterQuality:
     """What the writer behind `asker` makes of `chosen`, judged by the fields of Atlas."""
     asked, refused, _ = run_stage(QuestionStep(asker).stage(), chosen)
@@ -125,7 +125,7 @@ def judge_filter(
 
     A question about the same place may well find another passage of that place, so wrong passages are of other places.
     """
-    asker = Asker(RuleWriter(), None, attempts=1)
+    asker = LLMClient(RuleWriter(), None, attempts=1)
     gold, _, _ = run_stage(QuestionStep(asker).stage(), chosen)
     right = [one.id for one in gold]
     wrong = [_of_another_place(number, gold) for number in range(len(gold))]
@@ -144,7 +144,9 @@ def _lead_back(
 ) -> list[bool]:
     rows = {one.id: row for row, one in enumerate(pool)}
     vectors = encoder.passages([one.text for one in pool])
-    return lead_back([one.question for one in asked], [rows[id_] for id_ in own], vectors, encoder.queries, top_k)
+    return passage_in_top_k(
+        [one.question for one in asked], [rows[id_] for id_ in own], vectors, encoder.queries, top_k
+    )
 
 
 def _is_gold(one: Candidate) -> bool:

@@ -17,7 +17,7 @@ from gme_synthesis.candidates import Candidate, Sight
 from gme_synthesis.corpus.assembly import Assembler
 from gme_synthesis.corpus.atlas import RECIPES
 from gme_synthesis.corpus.spool import Spool
-from gme_synthesis.steps.contamination import AskedQueries
+from gme_synthesis.steps.contamination import HeldOutQueries
 
 DRAFT = Candidate(
     "no-p",
@@ -92,7 +92,7 @@ def test_a_training_query_that_a_task_of_the_corpus_asks_is_refused(tmp_path: Pa
     queries = tuple(Query(str(n), item, "g", "s", "CC0-1.0") for n, item in enumerate(asked))
     documents = (Document("d", Item(DRAFT.text), "g", "CC0-1.0"),)  # of the corpus, and trained on all the same
     save_task(tmp_path / "test" / "t", RetrievalTask(card, documents, queries, {"0": {"d": 1}, "1": {"d": 1}}))
-    judge = AskedQueries(tmp_path)
+    judge = HeldOutQueries(tmp_path)
     assert {name for name, example in made().items() if judge.reject(example)} == {"T->T", "T->VD", "T->IT"}
 
 

@@ -21,9 +21,9 @@ from gme_synthesis.steps.cleaning import Cleaner
 from gme_synthesis.steps.consistency import ConsistencyStep
 from gme_synthesis.steps.drafts import DraftStep
 from gme_synthesis.steps.entity import EntityStep, LeakCheck
-from gme_synthesis.steps.generation import CaptionStep, Flux, GenerationStep
+from gme_synthesis.steps.generation import CaptionStep, FluxGenerator, GenerationStep
 from gme_synthesis.steps.picture_score import PictureFilter
-from gme_synthesis.steps.picture_search import PortraitStep, SearchStep, SightCheck
+from gme_synthesis.steps.picture_search import PortraitStep, RequirePictures, SearchStep
 from gme_synthesis.steps.question import QuestionStep
 
 
@@ -71,7 +71,7 @@ def _generation(tools: Tools) -> Stage:
     config = tools.config.generation
     if config is None:
         raise ValueError("there is nothing to draw with")
-    return GenerationStep(Flux(config), tools.keep, config.licence, tools.config.seed).stage()
+    return GenerationStep(FluxGenerator(config), tools.keep, config.licence, tools.config.seed).stage()
 
 
 def _picture_filter(tools: Tools) -> Stage:
@@ -99,7 +99,7 @@ PARTS: Mapping[str, Part] = MappingProxyType(
         "search": Part(_search),
         "caption": Part(_caption),
         "generate": Part(_generation, gpu=True),
-        "pictures": Part(lambda _: SightCheck().stage(), named=True),
+        "pictures": Part(lambda _: RequirePictures().stage(), named=True),
         "picture-filter": Part(_picture_filter, gpu=True, named=True),
     }
 )

@@ -171,9 +171,9 @@ def _asked(step: str, requests: int, given: Assumptions) -> Load:
 def prompt_tokens(prompt: Prompt, passage_chars: int) -> tuple[int, int]:
     """Estimated tokens that all requests of a prompt share, and those of each request's own."""
     chars = {"passage": passage_chars, "question": _QUESTION_CHARS, "entity": _ENTITY_CHARS}
-    turns = prompt.messages(dict.fromkeys(prompt.given, ""))
+    turns = prompt.messages(dict.fromkeys(prompt.inputs, ""))
     shared = sum(len(turn["content"]) for turn in turns)
-    own = sum(chars[name] for name in prompt.given)
+    own = sum(chars[name] for name in prompt.inputs)
     return round(shared / _CHARS_PER_TOKEN), round(own / _CHARS_PER_TOKEN)
 
 

@@ -21,7 +21,7 @@ from gme_synthesis.corpus.spool import Spool
 from gme_synthesis.corpus.store import Corpus
 from gme_synthesis.funnel import funnel
 from gme_synthesis.funnel_plot import plot_funnel
-from gme_synthesis.llm.asking import Usage
+from gme_synthesis.llm.client import Usage
 from gme_synthesis.records import Tally
 
 

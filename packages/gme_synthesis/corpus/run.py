@@ -43,7 +43,7 @@ from gme_synthesis.corpus.tools import POOL, POOL_IDS, SPOOL, Places, Tools
 from gme_synthesis.funnel import REJECTS_SCHEMA
 from gme_synthesis.records import Reject, Tally, tally
 from gme_synthesis.steps.classification import UNSURE, sample_evenly
-from gme_synthesis.steps.near_duplicates import NearTexts
+from gme_synthesis.steps.near_duplicates import MinHashIndex
 
 _TASK_POOL = 10_000
 """Documents in the pool of a held-out task, and questions to it, at most."""
@@ -175,7 +175,7 @@ def _choose(
     config: SynthesisConfig, first: ShardJournal, spool: Spool
 ) -> tuple[Collection[str], Collection[str], list[Tally]]:
     """Ids that go on, ids of the pool, and counts; near duplicates and what was not drawn go to the spool."""
-    near = NearTexts(config.near_duplicates)
+    near = MinHashIndex(config.near_duplicates)
     domains: dict[str, str] = {}
     doubles = Tally("near-duplicate")
     for one in (one for shard in first.shards() for one in shard.candidates):

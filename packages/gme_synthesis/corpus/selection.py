@@ -22,7 +22,7 @@ from gme_synthesis.corpus.spool import Spool
 from gme_synthesis.corpus.store import IMAGES, Corpus
 from gme_synthesis.corpus.tools import Tools
 from gme_synthesis.records import Reject, Tally
-from gme_synthesis.steps.contamination import AskedQueries, Benchmarks
+from gme_synthesis.steps.contamination import BenchmarkIndex, HeldOutQueries
 from gme_synthesis.steps.near_duplicates import difference_hash
 
 _STEPS = ("ambiguous", "assemble", "merge", "deduplicate", "decontaminate", "balance")
@@ -168,10 +168,12 @@ def _count(selection: Selection, step: str, reject: Reject | None) -> None:
 
 def _judges(config: SynthesisConfig, corpus: Corpus, album: Album) -> list[Judge]:
     """What keeps examples apart from the tasks of the corpus and from the benchmarks of the config."""
-    judges: list[Judge] = [AskedQueries(corpus.tasks).reject] if corpus.tasks is not None else []
+    judges: list[Judge] = [HeldOutQueries(corpus.tasks).reject] if corpus.tasks is not None else []
     if config.benchmarks:
         look = lru_cache(_REMEMBERED)(lambda id_: difference_hash(album.load(id_)))
-        judges.append(partial(Benchmarks(config.benchmarks, config.ngram, config.picture_distance).reject, look=look))
+        judges.append(
+            partial(BenchmarkIndex(config.benchmarks, config.ngram, config.picture_distance).reject, look=look)
+        )
     return judges
 
 

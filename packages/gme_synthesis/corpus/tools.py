@@ -21,7 +21,7 @@ from gme_synthesis.corpus.atlas import is_atlas, open_atlas
 from gme_synthesis.corpus.config import CHAMPION, SynthesisConfig
 from gme_synthesis.corpus.store import Corpus, open_imported
 from gme_synthesis.encoders import TextEncoder, load_encoder
-from gme_synthesis.llm.asking import Asker, Prices, Usage
+from gme_synthesis.llm.client import LLMClient, Prices, Usage
 from gme_synthesis.llm.endpoint import Endpoint
 from gme_synthesis.llm.journal import RequestJournal
 from gme_synthesis.llm.local import LocalModel
@@ -85,7 +85,7 @@ class Tools:
         return journal
 
     @cached_property
-    def asker(self) -> Asker:
+    def asker(self) -> LLMClient:
         """The writer, with its journal."""
         config = self.config.writer
         attempts = config.attempts if config.kind == "endpoint" else 1
@@ -94,7 +94,7 @@ class Tools:
         writer = self._make_writer()
         if isinstance(writer, Endpoint):
             self._open.callback(writer.close)
-        return Asker(writer, journal, attempts, prices)
+        return LLMClient(writer, journal, attempts, prices)
 
     @cached_property
     def pool(self) -> NDArray[np.float32]:
@@ -115,7 +115,7 @@ class Tools:
         search = self.config.search
         if search.by == "web" and search.web is not None:
             # The service is the user's choice and may stand in a private network; what it points to may not.
-            unbound = search.web.fetch.model_copy(update={"heed_robots": False, "other_hosts": False})
+            unbound = search.web.fetch.model_copy(update={"obey_robots_txt": False, "other_hosts": False})
             service = Fetcher(unbound, allowed=lambda _: True)
             fetcher = Fetcher(search.web.fetch)
             self._open.callback(service.close)

@@ -15,9 +15,9 @@ import numpy as np
 from gme_data.digests import sha256_json
 from gme_synthesis.candidates import Candidate
 from gme_synthesis.llm.answers import Domain, DomainAnswer
-from gme_synthesis.llm.asking import Asker
+from gme_synthesis.llm.client import LLMClient
 from gme_synthesis.llm.prompts import load_prompt
-from gme_synthesis.llm.protocol import Request
+from gme_synthesis.llm.protocol import CompletionRequest
 from gme_synthesis.records import Reject, Stage
 from gme_synthesis.steps.consistency import Encode
 
@@ -85,7 +85,7 @@ class EncoderClassifier:
 class ModelClassifier:
     """The class that a language model says."""
 
-    def __init__(self, asker: Asker, min_confidence: float) -> None:
+    def __init__(self, asker: LLMClient, min_confidence: float) -> None:
         self._asker, self._least, self._prompt = asker, min_confidence, load_prompt("domain")
 
     def stage(self) -> Stage:
@@ -95,7 +95,7 @@ class ModelClassifier:
     def run(self, candidates: Sequence[Candidate]) -> Iterator[Candidate | Reject]:
         """Input columns: `text`, `domain` (kept if the corpus gives one). Output column: `domain`."""
         unknown = [one for one in candidates if not one.domain]
-        requests = [Request(self._prompt, {"passage": one.text}, one.hints) for one in unknown]
+        requests = [CompletionRequest(self._prompt, {"passage": one.text}, one.hints) for one in unknown]
         answers = dict(zip([one.id for one in unknown], self._asker.ask(requests), strict=True))
         for candidate in candidates:
             answer = answers.get(candidate.id)

@@ -65,10 +65,10 @@ class ConsistencyStep:
 
     def _lead_back(self, judged: Sequence[Candidate]) -> list[bool]:
         own = [self._rows[one.id] for one in judged]
-        return lead_back([one.question for one in judged], own, self._vectors, self._encode, self._top_k)
+        return passage_in_top_k([one.question for one in judged], own, self._vectors, self._encode, self._top_k)
 
 
-def lead_back(
+def passage_in_top_k(
     questions: Sequence[str], own: Sequence[int], vectors: NDArray[np.float32], encode: Encode, top_k: int
 ) -> list[bool]:
     """Whether row ``own[i]`` of `vectors` is among the `top_k` nearest to ``questions[i]``, for each of them."""

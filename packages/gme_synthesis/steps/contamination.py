@@ -17,13 +17,13 @@ from gme_data.parquet import read_rows
 from gme_data.tasks import QUERIES_SCHEMA
 from gme_synthesis.records import Reject
 from gme_synthesis.steps.benchmark_tables import Compared, benchmark_tasks, contents_of
-from gme_synthesis.steps.near_duplicates import NearPictures
+from gme_synthesis.steps.near_duplicates import PictureHashIndex
 
 _SHORTEST = 4
 """Queries of fewer words are anybody's."""
 
 
-class AskedQueries:
+class HeldOutQueries:
     """The queries of the tasks that a corpus brings along. Reads nothing else of them: neither pools nor answers.
 
     Raises:
@@ -47,7 +47,7 @@ def _query(text: str | None, image: str | None) -> tuple[str, str | None]:
     return " ".join(_words(text)), image
 
 
-class Benchmarks:
+class BenchmarkIndex:
     """What the tasks below some folders contain.
 
     Args:
@@ -74,7 +74,7 @@ class Benchmarks:
             for content in contents_of(task, compared):
                 self._add(content.text, content.image, whole=content.is_query)
                 looks |= {content.look} if content.look is not None else set()
-        self._near = NearPictures(sorted(looks), distance)
+        self._near = PictureHashIndex(sorted(looks), distance)
 
     def _add(self, text: str | None, image: str | None, *, whole: bool) -> None:
         words = _words(text)

@@ -14,9 +14,9 @@ from functools import lru_cache
 
 from gme_synthesis.candidates import Candidate
 from gme_synthesis.llm.answers import EntityAnswer
-from gme_synthesis.llm.asking import Asker
+from gme_synthesis.llm.client import LLMClient
 from gme_synthesis.llm.prompts import Prompt, load_prompt
-from gme_synthesis.llm.protocol import Request
+from gme_synthesis.llm.protocol import CompletionRequest
 from gme_synthesis.records import Reject, Stage
 from gme_synthesis.steps.names import surviving_name
 
@@ -39,7 +39,7 @@ _COMMON = frozenset(
 class EntityStep:
     """Finds the entity and rewrites the question."""
 
-    def __init__(self, asker: Asker, prompt: Prompt | None = None) -> None:
+    def __init__(self, asker: LLMClient, prompt: Prompt | None = None) -> None:
         self._asker, self._prompt = asker, prompt or load_prompt("entity")
 
     def stage(self) -> Stage:
@@ -48,7 +48,7 @@ class EntityStep:
 
     def run(self, candidates: Sequence[Candidate]) -> Iterator[Candidate | Reject]:
         """Input columns: `question`. Output columns: `entity`, `fused`."""
-        requests = [Request(self._prompt, {"question": one.question}, one.hints) for one in candidates]
+        requests = [CompletionRequest(self._prompt, {"question": one.question}, one.hints) for one in candidates]
         for candidate, answer in zip(candidates, self._asker.ask(requests), strict=True):
             if not isinstance(answer, EntityAnswer):
                 yield Reject("entity", str(answer), candidate.subject, candidate.question)

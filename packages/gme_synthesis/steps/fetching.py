@@ -41,7 +41,7 @@ class FetchConfig(Frozen):
     origin that was named, and from http to https of the same host."""
     concurrency: int = Field(default=16, ge=1)
     """Files fetched at a time."""
-    heed_robots: bool = True
+    obey_robots_txt: bool = True
     """Leave alone what a host's robots.txt forbids."""
     agent: str = "gme-foundry"
     """What we call ourselves."""
@@ -52,7 +52,7 @@ class FetchError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Fetched:
+class FetchedFile:
     """Bytes, and the address that they came from in the end."""
 
     data: bytes
@@ -73,7 +73,7 @@ class Fetcher:
         self._session: aiohttp.ClientSession | None = None
         self._robots: dict[str, RobotFileParser] = {}
 
-    def fetch(self, urls: Sequence[str]) -> list[Fetched | str]:
+    def fetch(self, urls: Sequence[str]) -> list[FetchedFile | str]:
         """Each file, or the reason why not."""
         return self._loop.run_until_complete(self._fetch_all(urls))
 
@@ -83,19 +83,19 @@ class Fetcher:
             self._loop.run_until_complete(self._session.close())
         self._loop.close()
 
-    async def _fetch_all(self, urls: Sequence[str]) -> list[Fetched | str]:
+    async def _fetch_all(self, urls: Sequence[str]) -> list[FetchedFile | str]:
         room = asyncio.Semaphore(self._config.concurrency)
 
-        async def one(url: str) -> Fetched | str:
+        async def one(url: str) -> FetchedFile | str:
             async with room:
                 return await self._fetch(url)
 
         return await asyncio.gather(*map(one, urls))
 
-    async def _fetch(self, url: str) -> Fetched | str:
+    async def _fetch(self, url: str) -> FetchedFile | str:
         try:
             async with asyncio.timeout(self._config.timeout_seconds):
-                return await self._follow(url, self._config.max_bytes, heed_robots=self._config.heed_robots)
+                return await self._follow(url, self._config.max_bytes, obey_robots_txt=self._config.obey_robots_txt)
         except FetchError as error:
             return str(error)
         except TimeoutError:
@@ -105,10 +105,10 @@ class Fetcher:
         except (aiohttp.ClientError, OSError, ValueError):
             return "no-answer"
 
-    async def _follow(self, url: str, most: int, *, heed_robots: bool) -> Fetched:
+    async def _follow(self, url: str, most: int, *, obey_robots_txt: bool) -> FetchedFile:
         for _ in range(self._config.max_redirects + 1):
             self._check(url)
-            if heed_robots and not await self._welcome(url):
+            if obey_robots_txt and not await self._welcome(url):
                 raise FetchError("robots")
             async with self._connected().get(url, allow_redirects=False) as response:
                 if response.status in _REDIRECTS and "Location" in response.headers:
@@ -116,7 +116,7 @@ class Fetcher:
                     continue
                 if response.status != 200:
                     raise FetchError(f"status-{response.status}")
-                return Fetched(await _read(response, most), url)
+                return FetchedFile(await _read(response, most), url)
         raise FetchError("too-many-redirects")
 
     def _check(self, url: str) -> None:
@@ -140,7 +140,7 @@ class Fetcher:
         if home not in self._robots:
             rules = RobotFileParser()
             try:
-                text = (await self._follow(f"{home}/robots.txt", _ROBOTS_BYTES, heed_robots=False)).data.decode(
+                text = (await self._follow(f"{home}/robots.txt", _ROBOTS_BYTES, obey_robots_txt=False)).data.decode(
                     "utf-8", "replace"
                 )
             except FetchError as error:

@@ -21,11 +21,11 @@ from gme_data.images import ImageRecord
 from gme_data.settings import Frozen
 from gme_synthesis.candidates import Candidate, Sight
 from gme_synthesis.llm.answers import CaptionAnswer
-from gme_synthesis.llm.asking import Asker
+from gme_synthesis.llm.client import LLMClient
 from gme_synthesis.llm.prompts import load_prompt
-from gme_synthesis.llm.protocol import Request
+from gme_synthesis.llm.protocol import CompletionRequest
 from gme_synthesis.records import Stage
-from gme_synthesis.steps.picture_search import Keep
+from gme_synthesis.steps.picture_search import StorePicture
 
 
 class GenerationConfig(Frozen):
@@ -49,11 +49,11 @@ class GenerationConfig(Frozen):
     """Pictures drawn together."""
     share: float = Field(default=1.0, gt=0, le=1)
     """Share of the questions that get a drawn picture; at some 20 s each, drawing is what GPU-hours go to."""
-    most_caption_tokens: int = Field(default=256, ge=8)
+    max_sequence_length: int = Field(default=256, ge=8)
     """Longer captions are cut by the text encoder."""
 
 
-class Illustrator(Protocol):
+class ImageGenerator(Protocol):
     """Draws captions."""
 
     @property
@@ -64,19 +64,19 @@ class Illustrator(Protocol):
         """An RGB picture of each caption, decided by its seed."""
 
 
-class Flux:
-    """See `Illustrator`. The pipeline is loaded with the first picture."""
+class FluxGenerator:
+    """See `ImageGenerator`. The pipeline is loaded with the first picture."""
 
     def __init__(self, config: GenerationConfig) -> None:
         self._config = config
 
     @property
     def name(self) -> str:
-        """See `Illustrator`."""
+        """See `ImageGenerator`."""
         return f"{self._config.path} {self._config.size}px {self._config.steps} steps guidance {self._config.guidance}"
 
     def draw(self, captions: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
-        """See `Illustrator`."""
+        """See `ImageGenerator`."""
         import torch
 
         config, pictures = self._config, []
@@ -90,7 +90,7 @@ class Flux:
                 width=config.size,
                 num_inference_steps=config.steps,
                 guidance_scale=config.guidance,
-                max_sequence_length=config.most_caption_tokens,
+                max_sequence_length=config.max_sequence_length,
                 generator=generators,
             )
             pictures += [picture.convert("RGB") for picture in made.images]
@@ -129,7 +129,7 @@ class CaptionStep:
         seed: Decides which, together with the ids alone.
     """
 
-    def __init__(self, asker: Asker, share: float = 1.0, seed: int = 0) -> None:
+    def __init__(self, asker: LLMClient, share: float = 1.0, seed: int = 0) -> None:
         self._asker, self._prompt, self._share, self._seed = asker, load_prompt("caption"), share, seed
 
     def stage(self) -> Stage:
@@ -139,7 +139,9 @@ class CaptionStep:
     def run(self, candidates: Sequence[Candidate]) -> Iterator[Candidate]:
         """Input columns: `entity`, `text`. Output columns: `caption`, which may stay empty, and then `marks`."""
         drawn = [one for one in candidates if self._is_drawn(one)]
-        requests = [Request(self._prompt, {"entity": one.entity, "passage": one.text}, one.hints) for one in drawn]
+        requests = [
+            CompletionRequest(self._prompt, {"entity": one.entity, "passage": one.text}, one.hints) for one in drawn
+        ]
         answers = dict(zip([one.subject for one in drawn], self._asker.ask(requests), strict=True))
         for candidate in candidates:
             answer = answers.get(candidate.subject)
@@ -164,7 +166,7 @@ class GenerationStep:
         seed: With the caption, decides the seed of a picture.
     """
 
-    def __init__(self, illustrator: Illustrator, keep: Keep, licence: str, seed: int) -> None:
+    def __init__(self, illustrator: ImageGenerator, keep: StorePicture, licence: str, seed: int) -> None:
         self._illustrator, self._keep, self._licence, self._seed = illustrator, keep, licence, seed
 
     def stage(self) -> Stage:

@@ -21,7 +21,7 @@ _FIRST_ROOM = 1024
 Signature = NDArray[np.uint32]
 
 
-class NearTexts:
+class MinHashIndex:
     """Remembers texts, and says of a new one which it nearly repeats. Some 450 bytes of memory a text, beside its id.
 
     Args:
@@ -117,7 +117,7 @@ def difference_hash(picture: Image.Image) -> int:
     return int.from_bytes(bits.tobytes(), "big")
 
 
-class NearPictures:
+class PictureHashIndex:
     """Difference hashes of known pictures, searched by Hamming distance, exactly.
 
     By the pigeonhole, two hashes at most `distance` (< 8) apart share at least one of their 8 bytes.

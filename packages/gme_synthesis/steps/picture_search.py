@@ -15,7 +15,7 @@ from gme_synthesis.candidates import Candidate, Sight
 from gme_synthesis.records import Reject, Stage, shuffled
 from gme_synthesis.steps.consistency import Encode
 
-Keep = Callable[[ImageRecord], None]
+StorePicture = Callable[[ImageRecord], None]
 """Takes a picture that did not come with the corpus."""
 
 
@@ -100,7 +100,7 @@ class PortraitStep:
             yield replace(one, sights=(*one.sights, *sights))
 
 
-class SightCheck:
+class RequirePictures:
     """Refuses candidates that no route found a picture for."""
 
     def stage(self) -> Stage:

@@ -12,9 +12,9 @@ from dataclasses import replace
 
 from gme_synthesis.candidates import Candidate
 from gme_synthesis.llm.answers import QuestionAnswer
-from gme_synthesis.llm.asking import Asker
+from gme_synthesis.llm.client import LLMClient
 from gme_synthesis.llm.prompts import Prompt, load_prompt
-from gme_synthesis.llm.protocol import Request
+from gme_synthesis.llm.protocol import CompletionRequest
 from gme_synthesis.records import Reject, Stage
 
 _ABOUT_THE_TEXT = re.compile(r"\b(?:the|this) (?:passage|text|article|paragraph|document|author)\b", re.IGNORECASE)
@@ -24,7 +24,7 @@ _LETTERS_OF_A_WORD = 4
 class QuestionStep:
     """Writes one question for each candidate."""
 
-    def __init__(self, asker: Asker, prompt: Prompt | None = None) -> None:
+    def __init__(self, asker: LLMClient, prompt: Prompt | None = None) -> None:
         self._asker, self._prompt = asker, prompt or load_prompt("question")
 
     def stage(self) -> Stage:
@@ -33,7 +33,7 @@ class QuestionStep:
 
     def run(self, candidates: Sequence[Candidate]) -> Iterator[Candidate | Reject]:
         """Input columns: `text`. Output columns: `question`, `answer`."""
-        requests = [Request(self._prompt, {"passage": one.text}, one.hints) for one in candidates]
+        requests = [CompletionRequest(self._prompt, {"passage": one.text}, one.hints) for one in candidates]
         for candidate, answer in zip(candidates, self._asker.ask(requests), strict=True):
             if not isinstance(answer, QuestionAnswer):
                 yield Reject("question", str(answer), candidate.subject, candidate.text[:200])

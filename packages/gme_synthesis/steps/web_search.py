@@ -24,8 +24,8 @@ from gme_data.structured import StructureError, parse_json
 from gme_synthesis.candidates import Sight
 from gme_synthesis.llm.journal import RequestJournal
 from gme_synthesis.steps.cleaning import plain_label
-from gme_synthesis.steps.fetching import FetchConfig, Fetched, Fetcher
-from gme_synthesis.steps.picture_search import Keep
+from gme_synthesis.steps.fetching import FetchConfig, FetchedFile, Fetcher
+from gme_synthesis.steps.picture_search import StorePicture
 
 _LONGEST = 4096
 """Characters of an address or a licence."""
@@ -33,7 +33,7 @@ _SECRET = re.compile(r"(?:^|api|[\W_])key$|token|secret|passw|credential|signatu
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class SearchResult:
     """What a search found: the picture's address, its licence, and what its page says to robots."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
@@ -94,7 +94,7 @@ class WebSearch:
     """
 
     def __init__(
-        self, config: WebSearchConfig, journal: RequestJournal, fetcher: Fetcher, service: Fetcher, keep: Keep
+        self, config: WebSearchConfig, journal: RequestJournal, fetcher: Fetcher, service: Fetcher, keep: StorePicture
     ) -> None:
         self._config, self._journal, self._fetcher, self._service, self._keep = config, journal, fetcher, service, keep
         self.problems: dict[str, int] = {}
@@ -112,10 +112,10 @@ class WebSearch:
                 found[name].append(Sight(record.id, "search", record.source))
         return [found[name] for name in names]
 
-    def _results(self, names: Sequence[str]) -> dict[str, list[Result]]:
+    def _results(self, names: Sequence[str]) -> dict[str, list[SearchResult]]:
         """What may be fetched, by name; asks the service for what is not on record."""
         keys = {name: sha256_json([self._config.model_dump(mode="json", exclude={"fetch"}), name]) for name in names}
-        known = self._journal.get(list(keys.values()), list[Result])
+        known = self._journal.get(list(keys.values()), list[SearchResult])
         missing = [name for name in names if keys[name] not in known]
         for name, answer in zip(missing, self._service.fetch([self._address(name) for name in missing]), strict=True):
             value = self._parsed(answer)
@@ -131,7 +131,7 @@ class WebSearch:
             f"{self._config.url}?{urlencode({**self._config.parameters, self._config.query_parameter: name, **secret})}"
         )
 
-    def _parsed(self, answer: Fetched | str) -> list[Result] | None:
+    def _parsed(self, answer: FetchedFile | str) -> list[SearchResult] | None:
         if isinstance(answer, str):
             if answer in ("status-401", "status-403"):
                 raise FoundryError(
@@ -152,13 +152,13 @@ class WebSearch:
         results = [self._result(row) for row in rows]
         return [one for one in results if one.picture]
 
-    def _result(self, row: object) -> Result:
+    def _result(self, row: object) -> SearchResult:
         picture, licence, robots = (
             _text_at(row, path) for path in (self._config.picture, self._config.licence, self._config.robots)
         )
-        return Result(picture if picture.isprintable() else "", plain_label(licence), robots)
+        return SearchResult(picture if picture.isprintable() else "", plain_label(licence), robots)
 
-    def _may(self, result: Result) -> bool:
+    def _may(self, result: SearchResult) -> bool:
         if "noindex" in result.robots or "noimageindex" in result.robots:
             self._count("robots")
             return False
@@ -167,7 +167,7 @@ class WebSearch:
             return False
         return True
 
-    def _record(self, result: Result, file: Fetched | str) -> ImageRecord | None:
+    def _record(self, result: SearchResult, file: FetchedFile | str) -> ImageRecord | None:
         if isinstance(file, str):
             self._count(file)
             return None
