@@ -93,7 +93,7 @@ class Draws:
 
     name = "noise"
 
-    def draw(self, captions: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
+    def generate(self, captions: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
         assert all(captions)
         return [picture(seed) for seed in seeds]
 
@@ -118,12 +118,12 @@ def test_a_share_is_drawn_and_it_does_not_depend_on_the_batch() -> None:
 def test_a_device_that_is_not_there_is_a_clear_error(tmp_path: Path) -> None:
     save_flux(tmp_path)
     with pytest.raises(FoundryError, match="device 'cuda:9'"):
-        FluxGenerator(GenerationConfig(path=str(tmp_path), device="cuda:9", dtype="float32")).draw(["x"], [0])
+        FluxGenerator(GenerationConfig(path=str(tmp_path), device="cuda:9", dtype="float32")).generate(["x"], [0])
 
 
 def test_a_folder_without_flux_is_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(FoundryError, match="not a FLUX pipeline"):
-        FluxGenerator(GenerationConfig(path=str(tmp_path), device="cpu", dtype="float32")).draw(["x"], [0])
+        FluxGenerator(GenerationConfig(path=str(tmp_path), device="cpu", dtype="float32")).generate(["x"], [0])
 
 
 class Colour:

@@ -179,7 +179,7 @@ def _choose(
     domains: dict[str, str] = {}
     doubles = Tally("near-duplicate")
     for one in (one for shard in first.shards() for one in shard.candidates):
-        earlier = near.repeats(one.id, one.text)
+        earlier = near.find_or_add(one.id, one.text)
         if earlier is None:
             domains[one.id] = intern(one.domain)
         else:

@@ -172,7 +172,7 @@ def _judges(config: SynthesisConfig, corpus: Corpus, album: Album) -> list[Judge
     if config.benchmarks:
         look = lru_cache(_REMEMBERED)(lambda id_: difference_hash(album.load(id_)))
         judges.append(
-            partial(BenchmarkIndex(config.benchmarks, config.ngram, config.picture_distance).reject, look=look)
+            partial(BenchmarkIndex(config.benchmarks, config.ngram, config.picture_distance).reject, picture_hash=look)
         )
     return judges
 
