@@ -18,7 +18,7 @@ from gme_synthesis.llm.answers import Domain, DomainAnswer
 from gme_synthesis.llm.asking import Asker
 from gme_synthesis.llm.prompts import load_prompt
 from gme_synthesis.llm.protocol import Request
-from gme_synthesis.records import Reject, Stage
+from gme_synthesis.stages import Reject, Stage
 from gme_synthesis.steps.consistency import Encode
 
 _DESCRIBED: Mapping[str, str] = {

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gme_synthesis.candidates import Candidate
-from gme_synthesis.records import Reject, Stage
+from gme_synthesis.stages import Reject, Stage
 
 Encode = Callable[[Sequence[str]], NDArray[np.float32]]
 """Texts -> unit vectors, float32 [n, d]."""
@@ -25,7 +25,7 @@ class ConsistencyStep:
         vectors: The pool, float32 [passages, d]; may be memory-mapped.
         encode: Questions into the same space.
         top_k: How near the passage must be.
-        judged_per_fact: Questions encoded for a fact; further ones take the verdict of its first.
+        encoded_per_fact: Questions encoded for a fact; further ones take the verdict of its first.
     """
 
     def __init__(
@@ -34,10 +34,10 @@ class ConsistencyStep:
         vectors: NDArray[np.float32],
         encode: Encode,
         top_k: int,
-        judged_per_fact: int = 1,
+        encoded_per_fact: int = 1,
     ) -> None:
         self._rows, self._vectors, self._encode, self._top_k = rows, vectors, encode, top_k
-        self._judged_per_fact = judged_per_fact
+        self._judged_per_fact = encoded_per_fact
 
     def stage(self) -> Stage:
         """As a step of a chain."""

@@ -19,12 +19,12 @@ from gme_data.digests import sha256_json
 from gme_data.errors import FoundryError
 from gme_data.images import ImageRecord
 from gme_data.settings import Frozen
-from gme_synthesis.candidates import Candidate, Sight
+from gme_synthesis.candidates import Candidate, EntityImage
 from gme_synthesis.llm.answers import CaptionAnswer
 from gme_synthesis.llm.asking import Asker
 from gme_synthesis.llm.prompts import load_prompt
 from gme_synthesis.llm.protocol import Request
-from gme_synthesis.records import Stage
+from gme_synthesis.stages import Stage
 from gme_synthesis.steps.picture_search import Keep
 
 
@@ -172,7 +172,7 @@ class GenerationStep:
         return Stage("generate", ("entity",), (), self.run)
 
     def run(self, candidates: Sequence[Candidate]) -> Iterator[Candidate]:
-        """Input columns: `caption`, `sights`. Output column: `sights`, which may stay empty."""
+        """Input columns: `caption`, `entity_images`. Output column: `entity_images`, which may stay empty."""
         described = [one for one in candidates if one.caption]
         seeds = [int(sha256_json([self._seed, "draw", one.subject, one.caption])[:8], 16) for one in described]
         pictures = self._illustrator.draw([one.caption for one in described], seeds) if described else []
@@ -185,7 +185,9 @@ class GenerationStep:
             origin = f"{self._illustrator.name} seed {seed}"
             record = ImageRecord.from_bytes(_png(picture), source=origin, licence=self._licence)
             self._keep(record)
-            yield replace(candidate, sights=(*candidate.sights, Sight(record.id, "generation", origin)))
+            yield replace(
+                candidate, entity_images=(*candidate.entity_images, EntityImage(record.id, "generation", origin))
+            )
 
 
 def _png(picture: Image.Image) -> bytes:

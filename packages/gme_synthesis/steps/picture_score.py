@@ -18,8 +18,8 @@ from PIL import Image
 
 from gme_data.errors import FoundryError
 from gme_data.structured import StructureError, read_json
-from gme_synthesis.candidates import Candidate, Route, Sight
-from gme_synthesis.records import Reject, Stage
+from gme_synthesis.candidates import Candidate, EntityImage, Route
+from gme_synthesis.stages import Reject, Stage
 
 _BATCH = 32
 _REMEMBERED = 100_000
@@ -131,28 +131,28 @@ class PictureFilter:
 
     def stage(self) -> Stage:
         """As a step of a chain."""
-        return Stage("picture-filter", ("sights",), ("sights",), self.run)
+        return Stage("picture-filter", ("entity_images",), ("entity_images",), self.run)
 
     def run(self, candidates: Sequence[Candidate]) -> Iterator[Candidate | Reject]:
-        """Input columns: `sights`, `entity`, captions. Output column: `sights`, judged."""
-        asked = {self._asked(one, sight): None for one in candidates for sight in one.sights}
+        """Input columns: `entity_images`, `entity`, captions. Output column: `entity_images`, judged."""
+        asked = {self._asked(one, sight): None for one in candidates for sight in one.entity_images}
         self._judge([each for each in asked if each not in self._known])
         for one in candidates:
-            verdicts = [(sight, self._known[self._asked(one, sight)]) for sight in one.sights]
+            verdicts = [(sight, self._known[self._asked(one, sight)]) for sight in one.entity_images]
             fit = tuple(
                 sight if verdict is None else replace(sight, score=verdict)
                 for sight, verdict in verdicts
                 if not isinstance(verdict, str)
             )
             if fit:
-                yield replace(one, sights=fit)
+                yield replace(one, entity_images=fit)
             else:
                 reason = next((verdict for _, verdict in reversed(verdicts) if isinstance(verdict, str)), "no-picture")
                 yield Reject("picture-filter", reason, one.subject, one.entity)
         while len(self._known) > _REMEMBERED:
             self._known.popitem(last=False)
 
-    def _asked(self, one: Candidate, sight: Sight) -> _Asked:
+    def _asked(self, one: Candidate, sight: EntityImage) -> _Asked:
         scored = self._scorer is not None and sight.route in self._routes
         return sight.image, (one.caption or one.portrait_caption or one.entity) if scored else ""
 

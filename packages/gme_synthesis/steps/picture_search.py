@@ -11,8 +11,8 @@ from dataclasses import replace
 from typing import Protocol
 
 from gme_data.images import ImageRecord
-from gme_synthesis.candidates import Candidate, Sight
-from gme_synthesis.records import Reject, Stage, shuffled
+from gme_synthesis.candidates import Candidate, EntityImage
+from gme_synthesis.stages import Reject, Stage, shuffled
 from gme_synthesis.steps.consistency import Encode
 
 Keep = Callable[[ImageRecord], None]
@@ -22,7 +22,7 @@ Keep = Callable[[ImageRecord], None]
 class PictureSearch(Protocol):
     """Finds pictures by the name of what they show."""
 
-    def find(self, names: Sequence[str], count: int) -> list[list[Sight]]:
+    def find(self, names: Sequence[str], count: int) -> list[list[EntityImage]]:
         """Up to `count` pictures for each name, best first. New ones are kept before this returns."""
 
 
@@ -40,7 +40,7 @@ class PictureBank:
         self._vectors = encode([captions[id_] for id_ in self._ids])  # [pictures, d]
         self._encode, self._least = encode, min_similarity
 
-    def find(self, names: Sequence[str], count: int) -> list[list[Sight]]:
+    def find(self, names: Sequence[str], count: int) -> list[list[EntityImage]]:
         """See `PictureSearch`."""
         if not names or not self._ids:
             return [[] for _ in names]
@@ -49,7 +49,7 @@ class PictureBank:
 
         scores, rows = search(self._encode(distinct), self._vectors, count)
         found = {
-            name: [Sight(self._ids[row], "search", "bank") for row in nearest[score >= self._least]]
+            name: [EntityImage(self._ids[row], "search", "bank") for row in nearest[score >= self._least]]
             for name, score, nearest in zip(distinct, scores, rows, strict=True)
         }
         return [found[name] for name in names]
@@ -71,10 +71,10 @@ class SearchStep:
         return Stage("search", ("entity",), (), self.run)
 
     def run(self, candidates: Sequence[Candidate]) -> Iterator[Candidate]:
-        """Input columns: `entity`. Output columns: `sights`, which may stay empty."""
+        """Input columns: `entity`. Output columns: `entity_images`, which may stay empty."""
         found = self._searcher.find([one.entity for one in candidates], self._count)
-        for candidate, sights in zip(candidates, found, strict=True):
-            yield replace(candidate, sights=(*candidate.sights, *sights))
+        for candidate, entity_images in zip(candidates, found, strict=True):
+            yield replace(candidate, entity_images=(*candidate.entity_images, *entity_images))
 
 
 class PortraitStep:
@@ -93,11 +93,11 @@ class PortraitStep:
         return Stage("search", ("entity",), (), self.run)
 
     def run(self, candidates: Sequence[Candidate]) -> Iterator[Candidate]:
-        """Input columns: `portraits`, `fact`, `wording`. Output columns: `sights`, which may stay empty."""
+        """Input columns: `portraits`, `fact`, `wording`. Output columns: `entity_images`, which may stay empty."""
         for one in candidates:
             styles = shuffled(sorted(one.portraits), self._seed, "style", one.fact or one.id, one.wording)
-            sights = (Sight(one.portraits[style], "search", style) for style in styles[: self._count])
-            yield replace(one, sights=(*one.sights, *sights))
+            entity_images = (EntityImage(one.portraits[style], "search", style) for style in styles[: self._count])
+            yield replace(one, entity_images=(*one.entity_images, *entity_images))
 
 
 class SightCheck:
@@ -105,12 +105,12 @@ class SightCheck:
 
     def stage(self) -> Stage:
         """As a step of a chain."""
-        return Stage("pictures", ("entity",), ("sights",), self.run)
+        return Stage("pictures", ("entity",), ("entity_images",), self.run)
 
     def run(self, candidates: Sequence[Candidate]) -> Iterator[Candidate | Reject]:
-        """Input columns: `sights`. Output columns: none."""
+        """Input columns: `entity_images`. Output columns: none."""
         for candidate in candidates:
-            if candidate.sights:
+            if candidate.entity_images:
                 yield candidate
             else:
                 yield Reject("pictures", "no-picture", candidate.subject, candidate.entity)
