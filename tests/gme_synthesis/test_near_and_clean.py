@@ -21,7 +21,7 @@ from gme_synthesis.candidates import Candidate
 from gme_synthesis.encoders import load_encoder
 from gme_synthesis.llm.client import LLMClient
 from gme_synthesis.llm.protocol import Completion, CompletionRequest, OnCompletion
-from gme_synthesis.records import Reject
+from gme_synthesis.stages import Reject
 from gme_synthesis.steps.classification import EncoderClassifier, ModelClassifier, sample_evenly
 from gme_synthesis.steps.contamination import BenchmarkIndex
 from gme_synthesis.steps.near_duplicates import MinHashIndex, PictureHashIndex, difference_hash

@@ -19,7 +19,7 @@ from gme_synthesis.llm.answers import Domain, DomainAnswer
 from gme_synthesis.llm.client import LLMClient
 from gme_synthesis.llm.prompts import load_prompt
 from gme_synthesis.llm.protocol import CompletionRequest
-from gme_synthesis.records import Reject, Stage
+from gme_synthesis.stages import Reject, Stage
 from gme_synthesis.steps.consistency import Encode
 
 _CLASS_DESCRIPTIONS: Mapping[str, str] = {

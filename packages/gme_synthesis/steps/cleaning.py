@@ -19,7 +19,7 @@ from pydantic import Field, field_validator, model_validator
 from gme_data.errors import did_you_mean
 from gme_data.settings import Frozen
 from gme_synthesis.candidates import Candidate
-from gme_synthesis.records import Reject, Stage
+from gme_synthesis.stages import Reject, Stage
 from gme_synthesis.steps.characters import readable
 from gme_synthesis.steps.markup import without_markup
 

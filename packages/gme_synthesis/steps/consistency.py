@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gme_synthesis.candidates import Candidate
-from gme_synthesis.records import Reject, Stage
+from gme_synthesis.stages import Reject, Stage
 
 Encode = Callable[[Sequence[str]], NDArray[np.float32]]
 """Encodes texts as unit vectors, float32 [n, d]."""

@@ -15,7 +15,7 @@ from gme_data.examples import Example
 from gme_data.items import Item
 from gme_data.parquet import read_rows
 from gme_data.tasks import QUERIES_SCHEMA
-from gme_synthesis.records import Reject
+from gme_synthesis.stages import Reject
 from gme_synthesis.steps.benchmark_tables import Compared, benchmark_tasks, contents_of
 from gme_synthesis.steps.near_duplicates import PictureHashIndex
 

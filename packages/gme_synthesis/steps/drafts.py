@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from gme_synthesis.candidates import Candidate
-from gme_synthesis.records import Reject, Stage
+from gme_synthesis.stages import Reject, Stage
 
 
 class DraftStep:

@@ -17,7 +17,7 @@ from gme_synthesis.llm.answers import EntityAnswer
 from gme_synthesis.llm.client import LLMClient
 from gme_synthesis.llm.prompts import Prompt, load_prompt
 from gme_synthesis.llm.protocol import CompletionRequest
-from gme_synthesis.records import Reject, Stage
+from gme_synthesis.stages import Reject, Stage
 from gme_synthesis.steps.names import surviving_name
 
 REFERENCE = re.compile(

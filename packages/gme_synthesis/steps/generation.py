@@ -19,12 +19,12 @@ from gme_data.digests import sha256_json
 from gme_data.errors import FoundryError
 from gme_data.images import ImageRecord
 from gme_data.settings import Frozen
-from gme_synthesis.candidates import Candidate, Sight
+from gme_synthesis.candidates import Candidate, EntityImage
 from gme_synthesis.llm.answers import CaptionAnswer
 from gme_synthesis.llm.client import LLMClient
 from gme_synthesis.llm.prompts import load_prompt
 from gme_synthesis.llm.protocol import CompletionRequest
-from gme_synthesis.records import Stage
+from gme_synthesis.stages import Stage
 from gme_synthesis.steps.picture_search import StorePicture
 
 
@@ -177,7 +177,7 @@ class GenerationStep:
         return Stage("generate", ("entity",), (), self.run)
 
     def run(self, candidates: Sequence[Candidate]) -> Iterator[Candidate]:
-        """Input columns: `caption`, `sights`. Output column: `sights`, which may stay empty."""
+        """Input columns: `caption`, `entity_images`. Output column: `entity_images`, which may stay empty."""
         captioned = [candidate for candidate in candidates if candidate.caption]
         seeds = [int(sha256_json([self._seed, "draw", each.subject, each.caption])[:8], 16) for each in captioned]
         captions = [candidate.caption for candidate in captioned]
@@ -194,4 +194,6 @@ class GenerationStep:
             picture.save(buffer, "PNG")
             record = ImageRecord.from_bytes(buffer.getvalue(), source=origin, licence=self._licence)
             self._store_picture(record)
-            yield replace(candidate, sights=(*candidate.sights, Sight(record.id, "generation", origin)))
+            yield replace(
+                candidate, entity_images=(*candidate.entity_images, EntityImage(record.id, "generation", origin))
+            )

@@ -19,8 +19,8 @@ from PIL import Image
 
 from gme_data.errors import FoundryError
 from gme_data.structured import StructureError, read_json
-from gme_synthesis.candidates import Candidate, Route, Sight
-from gme_synthesis.records import Reject, Stage
+from gme_synthesis.candidates import Candidate, EntityImage, Route
+from gme_synthesis.stages import Reject, Stage
 
 _BATCH_SIZE = 32
 _CACHED_RESULTS = 100_000
@@ -134,21 +134,21 @@ class PictureFilter:
 
     def stage(self) -> Stage:
         """Returns the step as a stage of a chain."""
-        return Stage("picture-filter", ("sights",), ("sights",), self.run)
+        return Stage("picture-filter", ("entity_images",), ("entity_images",), self.run)
 
     def run(self, candidates: Sequence[Candidate]) -> Iterator[Candidate | Reject]:
-        """Input columns: `sights`, `entity`, captions. Output column: `sights`, with scores."""
-        pairs = {self._pair(candidate, image): None for candidate in candidates for image in candidate.sights}
+        """Input columns: `entity_images`, `entity`, captions. Output column: `entity_images`, with scores."""
+        pairs = {self._pair(candidate, image): None for candidate in candidates for image in candidate.entity_images}
         self._evaluate([pair for pair in pairs if pair not in self._results])
         for candidate in candidates:
-            results = [(image, self._results[self._pair(candidate, image)]) for image in candidate.sights]
+            results = [(image, self._results[self._pair(candidate, image)]) for image in candidate.entity_images]
             fit = tuple(
                 image if result is None else replace(image, score=result)
                 for image, result in results
                 if not isinstance(result, str)
             )
             if fit:
-                yield replace(candidate, sights=fit)
+                yield replace(candidate, entity_images=fit)
             else:
                 reason = next((result for _, result in reversed(results) if isinstance(result, str)), "no-picture")
                 yield Reject("picture-filter", reason, candidate.subject, candidate.entity)
@@ -156,7 +156,7 @@ class PictureFilter:
         while len(self._results) > _CACHED_RESULTS:
             self._results.popitem(last=False)
 
-    def _pair(self, candidate: Candidate, image: Sight) -> _PictureText:
+    def _pair(self, candidate: Candidate, image: EntityImage) -> _PictureText:
         text = candidate.caption or candidate.portrait_caption or candidate.entity
         return image.image, text if self._scorer is not None and image.route in self._routes else ""
 

@@ -11,8 +11,8 @@ from dataclasses import replace
 from typing import Protocol
 
 from gme_data.images import ImageRecord
-from gme_synthesis.candidates import Candidate, Sight
-from gme_synthesis.records import Reject, Stage, shuffled
+from gme_synthesis.candidates import Candidate, EntityImage
+from gme_synthesis.stages import Reject, Stage, shuffled
 from gme_synthesis.steps.consistency import Encode
 
 StorePicture = Callable[[ImageRecord], None]
@@ -22,7 +22,7 @@ StorePicture = Callable[[ImageRecord], None]
 class PictureSearch(Protocol):
     """Finds pictures by the name of the entity that they show."""
 
-    def find(self, names: Sequence[str], count: int) -> list[list[Sight]]:
+    def find(self, names: Sequence[str], count: int) -> list[list[EntityImage]]:
         """Returns up to `count` pictures for each name, best first. New pictures are stored before it returns."""
 
 
@@ -40,7 +40,7 @@ class PictureBank:
         self._vectors = encode([captions[id_] for id_ in self._ids])  # [pictures, d]
         self._encode, self._min_similarity = encode, min_similarity
 
-    def find(self, names: Sequence[str], count: int) -> list[list[Sight]]:
+    def find(self, names: Sequence[str], count: int) -> list[list[EntityImage]]:
         """See `PictureSearch`."""
         if not names or not self._ids:
             return [[] for _ in names]
@@ -50,7 +50,7 @@ class PictureBank:
 
         scores, rows = search(self._encode(distinct), self._vectors, count)
         images = {
-            name: [Sight(self._ids[row], "search", "bank") for row in nearest[score >= self._min_similarity]]
+            name: [EntityImage(self._ids[row], "search", "bank") for row in nearest[score >= self._min_similarity]]
             for name, score, nearest in zip(distinct, scores, rows, strict=True)
         }
         return [images[name] for name in names]
@@ -72,10 +72,10 @@ class SearchStep:
         return Stage("search", ("entity",), (), self.run)
 
     def run(self, candidates: Sequence[Candidate]) -> Iterator[Candidate]:
-        """Input columns: `entity`. Output columns: `sights`, which may stay empty."""
+        """Input columns: `entity`. Output columns: `entity_images`, which may stay empty."""
         results = self._searcher.find([candidate.entity for candidate in candidates], self._count)
         for candidate, images in zip(candidates, results, strict=True):
-            yield replace(candidate, sights=(*candidate.sights, *images))
+            yield replace(candidate, entity_images=(*candidate.entity_images, *images))
 
 
 class PortraitStep:
@@ -94,13 +94,13 @@ class PortraitStep:
         return Stage("search", ("entity",), (), self.run)
 
     def run(self, candidates: Sequence[Candidate]) -> Iterator[Candidate]:
-        """Input columns: `portraits`, `fact`, `wording`. Output columns: `sights`, which may stay empty."""
+        """Input columns: `portraits`, `fact`, `wording`. Output columns: `entity_images`, which may stay empty."""
         for candidate in candidates:
             # The order differs from wording to wording, so questions about one fact have different pictures.
             subject = candidate.fact or candidate.id
             styles = shuffled(sorted(candidate.portraits), self._seed, "style", subject, candidate.wording)
-            images = (Sight(candidate.portraits[style], "search", style) for style in styles[: self._count])
-            yield replace(candidate, sights=(*candidate.sights, *images))
+            images = (EntityImage(candidate.portraits[style], "search", style) for style in styles[: self._count])
+            yield replace(candidate, entity_images=(*candidate.entity_images, *images))
 
 
 class RequirePictures:
@@ -108,12 +108,12 @@ class RequirePictures:
 
     def stage(self) -> Stage:
         """Returns the step as a stage of a chain."""
-        return Stage("pictures", ("entity",), ("sights",), self.run)
+        return Stage("pictures", ("entity",), ("entity_images",), self.run)
 
     def run(self, candidates: Sequence[Candidate]) -> Iterator[Candidate | Reject]:
-        """Input columns: `sights`. Output columns: none."""
+        """Input columns: `entity_images`. Output columns: none."""
         for candidate in candidates:
-            if candidate.sights:
+            if candidate.entity_images:
                 yield candidate
             else:
                 yield Reject("pictures", "no-picture", candidate.subject, candidate.entity)

@@ -15,7 +15,7 @@ from gme_synthesis.llm.answers import QuestionAnswer
 from gme_synthesis.llm.client import LLMClient
 from gme_synthesis.llm.prompts import Prompt, load_prompt
 from gme_synthesis.llm.protocol import CompletionRequest
-from gme_synthesis.records import Reject, Stage
+from gme_synthesis.stages import Reject, Stage
 
 _ABOUT_THE_TEXT = re.compile(r"\b(?:the|this) (?:passage|text|article|paragraph|document|author)\b", re.IGNORECASE)
 _MIN_WORD_CHARS = 4

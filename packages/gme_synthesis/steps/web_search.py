@@ -21,7 +21,7 @@ from gme_data.errors import FoundryError
 from gme_data.images import ImageRecord, decode_rgb
 from gme_data.settings import HIDDEN, Address, Frozen
 from gme_data.structured import StructureError, parse_json
-from gme_synthesis.candidates import Sight
+from gme_synthesis.candidates import EntityImage
 from gme_synthesis.llm.journal import RequestJournal
 from gme_synthesis.steps.cleaning import plain_label
 from gme_synthesis.steps.fetching import FetchConfig, FetchedFile, Fetcher
@@ -106,17 +106,17 @@ class WebSearch:
         self._store_picture = store_picture
         self.problems: dict[str, int] = {}
 
-    def find(self, names: Sequence[str], count: int) -> list[list[Sight]]:
+    def find(self, names: Sequence[str], count: int) -> list[list[EntityImage]]:
         """See `PictureSearch`."""
         distinct = sorted(set(names))
         results = [(name, result) for name in distinct for result in self._results(distinct)[name][:count]]
         files = self._fetcher.fetch([result.picture for _, result in results])
-        images: dict[str, list[Sight]] = {name: [] for name in distinct}
+        images: dict[str, list[EntityImage]] = {name: [] for name in distinct}
         for (name, result), file in zip(results, files, strict=True):
             record = self._record(result, file)
             if record:
                 self._store_picture(record)
-                images[name].append(Sight(record.id, "search", record.source))
+                images[name].append(EntityImage(record.id, "search", record.source))
         return [images[name] for name in names]
 
     def _results(self, names: Sequence[str]) -> dict[str, list[SearchResult]]:
