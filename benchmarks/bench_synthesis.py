@@ -36,7 +36,7 @@ from gme_data.steps import StepContext
 from gme_data.structured import read_json
 from gme_embedder.frozen import MiniLM
 from gme_synthesis.candidates import Candidate
-from gme_synthesis.corpus import tools
+from gme_synthesis.corpus import resources
 from gme_synthesis.corpus.atlas import open_atlas
 from gme_synthesis.corpus.atlas_config import AtlasSynthesisConfig
 from gme_synthesis.corpus.run import synthesize
@@ -48,7 +48,7 @@ from gme_synthesis.llm.journal import RequestJournal
 from gme_synthesis.llm.prompts import load_prompt
 from gme_synthesis.llm.protocol import CompletionRequest
 from gme_synthesis.llm.rules import RuleWriter
-from gme_synthesis.records import run_stage
+from gme_synthesis.stages import run_stage
 from gme_synthesis.steps.consistency import ConsistencyStep
 from gme_synthesis.steps.drafts import DraftStep
 from gme_synthesis.steps.question import QuestionStep
@@ -90,7 +90,7 @@ class Remembering:
 def rule_based(atlas: Path, scratch: Path) -> None:
     """The whole step `synthesize` of the default run, files included, with known verdicts of the embedder."""
     encode = Remembering()
-    tools.load_encoder = lambda *_: TextEncoder("remembering", encode, encode)
+    resources.load_encoder = lambda *_: TextEncoder("remembering", encode, encode)
 
     def run() -> int:
         home = Path(tempfile.mkdtemp(dir=scratch))

@@ -20,7 +20,7 @@ from flows.config import (
     PublicPipeline,
 )
 from gme_data.steps import Step
-from gme_synthesis.joining import tasks_of
+from gme_synthesis.joining import tasks_input
 
 ATLAS = Step("corpus", "atlas.step:run", "data/atlas", section="corpus", role="dataset", verb="atlas build")
 SYNTHESIZE = Step(
@@ -110,7 +110,7 @@ def _join(config: JoinedPipeline) -> Step:
     for name, part in config.corpora.items():
         inputs[name] = f"{name}.corpus" if isinstance(part, ExamplesPart) else f"{name}.synthesize"
         if isinstance(part, AtlasPart):  # its tasks and pictures lie with the corpus, its examples come of synthesis
-            inputs[tasks_of(name)] = f"{name}.corpus"
+            inputs[tasks_input(name)] = f"{name}.corpus"
     gates = tuple(f"{name}.validate" for name, part in config.corpora.items() if not isinstance(part, ExamplesPart))
     join = "gme_synthesis.joining:join_corpora"
     return Step("corpus", join, "data/joined", section="join", inputs=inputs, after=gates, role="dataset")

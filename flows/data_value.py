@@ -23,7 +23,7 @@ from gme_data.settings import Frozen
 from gme_data.steps import Outcome, Step
 from gme_synthesis.corpus.atlas_config import AtlasSynthesisConfig
 from gme_synthesis.corpus.config import SynthesisConfig
-from gme_synthesis.value_config import TrainingSetConfig
+from gme_synthesis.training_subset_config import TrainingSubsetConfig
 from gme_training.config import TrainingConfig
 from umrb.config import EvaluationConfig
 
@@ -42,11 +42,11 @@ class DataValueConfig(Frozen):
     """Its examples by rules."""
     writing: SynthesisConfig
     """How its passages are written about."""
-    own: TrainingSetConfig = TrainingSetConfig(brought_along=False, written=True)
+    own: TrainingSubsetConfig = TrainingSubsetConfig(supplied=False, generated=True)
     """Of what was written so, the questions alone."""
-    with_templates: TrainingSetConfig = TrainingSetConfig(brought_along=True, written=True)
+    with_templates: TrainingSubsetConfig = TrainingSubsetConfig(supplied=True, generated=True)
     """The set with examples by rules."""
-    without_templates: TrainingSetConfig = TrainingSetConfig(brought_along=True, written=False)
+    without_templates: TrainingSubsetConfig = TrainingSubsetConfig(supplied=True, generated=False)
     """The set without them."""
     training: TrainingConfig
     """The stage that is trained four times."""
@@ -101,7 +101,7 @@ def _variant(variant: Variant) -> tuple[Step, ...]:
 
 
 def _set(name: str, section: str, synthetic: str) -> Step:
-    return _step(name, "gme_synthesis.value:write_set", section, {"synthetic": synthetic})
+    return _step(name, "gme_synthesis.training_subsets:write_subset", section, {"synthetic": synthetic})
 
 
 def _step(name: str, run: str, section: str, inputs: Mapping[str, str]) -> Step:

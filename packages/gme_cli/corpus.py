@@ -81,14 +81,14 @@ def quality(*, sample: int = 200, common: Common = _COMMON) -> None:
     """
     from flows.chain import published
     from flows.chains import ATLAS
-    from gme_synthesis.quality import measure
+    from gme_synthesis.quality import measure_quality
 
     config, atlas = common.files_pipeline().synthesis, published(ATLAS, common.workspace).folder
     if common.dry_run:
         say(f"The writer {config.writer.kind!r} would be asked about {sample} passages of {atlas}.")
         return
     answers = common.workspace / "runs" / "steps" / "quality" / "answers"
-    found = asdict(measure(config, atlas, answers, sample))
+    found = asdict(measure_quality(config, atlas, answers, sample))
     if common.json:
         print_json(found)
         return

@@ -150,7 +150,7 @@ def pipeline_file(name: str, path: Path, passages: Path, pictures: Path | None, 
 
 def lines_of(seen: Survey) -> list[str]:
     """What was seen, for people."""
-    rows = f"{seen.rows:,} rows" if seen.rows is not None else f"at least {seen.looked_at:,} rows"
+    rows = f"{seen.rows:,} rows" if seen.rows is not None else f"at least {seen.sampled:,} rows"
     median, longest = seen.characters
     scripts = ", ".join(f"{name.title()} {share:.0%}" for name, share in seen.scripts)
     lines = [
@@ -167,7 +167,7 @@ def lines_of(seen: Survey) -> list[str]:
     if seen.pictures is not None:
         lines.append(f"{seen.pictures:,} pictures")
     count, first = seen.unreadable
-    lines += [f"{count} of {seen.looked_at} rows can't be read, first {first}"] * bool(count)
+    lines += [f"{count} of {seen.sampled} rows can't be read, first {first}"] * bool(count)
     return lines + [f"passed over: {seen.passed_over}"] * bool(seen.passed_over)
 
 

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from gme_cli.options import Common, print_json, say
 
 if TYPE_CHECKING:
-    from gme_synthesis.corpus.plan import Plan
+    from gme_synthesis.corpus.estimate import CostEstimate
 
 _COMMON = Common()
 
@@ -19,7 +19,7 @@ _COMMON = Common()
 @Parameter(name="*")
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """What is assumed when synthesis is planned; what is not given has the default of `gme_synthesis.corpus.plan`."""
+    """What is assumed when synthesis is planned; what is not given has its default of `CostAssumptions`."""
 
     passage_chars: int | None = None
     """Characters of an average passage."""
@@ -62,23 +62,23 @@ def show_plan(passages: int, funnel: Path | None, planned: Planned, *, json: boo
     """Print the plan of the paper's pipeline, search and drawing included."""
     from gme_data.settings import parse_config
     from gme_synthesis.corpus.config import SynthesisConfig
-    from gme_synthesis.corpus.plan import Assumptions, make_plan, measured
+    from gme_synthesis.corpus.estimate import CostAssumptions, estimate_cost, measured_keep_rates
     from gme_synthesis.steps.generation import GenerationConfig
 
     flux = {"path": "FLUX.1-dev", "share": planned.drawn_share}
     drawing = parse_config(flux, GenerationConfig, where="--drawn-share") if planned.drawn_share else None
     given = {name: value for name, value in asdict(planned).items() if value is not None and name != "drawn_share"}
-    assumptions = parse_config(given, Assumptions, where="what is assumed")
+    assumptions = parse_config(given, CostAssumptions, where="what is assumed")
     config = SynthesisConfig(generation=drawing)
-    found = make_plan(config, passages, assumptions, measured(funnel) if funnel else {})
+    found = estimate_cost(config, passages, assumptions, measured_keep_rates(funnel) if funnel else {})
     print_json(found.as_dict()) if json else say(_table(found))
 
 
-def _table(plan: Plan) -> str:
+def _table(plan: CostEstimate) -> str:
     lines = [f"{'step':<17}{'seen':>12}{'tokens in':>16}{'tokens out':>14}{'GPU-hours':>11}"]
     lines += [
         f"{load.step:<17}{load.seen:>12,}{load.tokens_in:>16,}{load.tokens_out:>14,}{load.gpu_hours:>11,.1f}"
-        for load in plan.loads
+        for load in plan.steps
     ]
     cost = "" if plan.dollars is None else f", {plan.dollars:,.0f} dollars"
     lines.append(

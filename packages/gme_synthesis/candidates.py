@@ -10,14 +10,14 @@ Route = Literal["search", "generation"]
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
-    """A picture that stands for the entity.
+class EntityImage:
+    """An image that stands for the entity of a question.
 
     Attributes:
         image: Image id.
-        route: How it was found.
-        origin: Where it is from: an address, or the model and seed that drew it.
-        score: Picture-text score; None if nobody judged it.
+        route: Whether the image was searched for or generated.
+        origin: Where the image is from: an address, a style, or the model and seed that generated it.
+        score: Picture-text score; None if no picture scorer saw it.
     """
 
     image: str
@@ -28,34 +28,34 @@ class Sight:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A passage and what was made of it; each step fills the columns it declares, empty means not yet.
+    """A passage and what was made of it. Each step fills the columns that it declares; empty means not yet filled.
 
     Attributes:
-        id: Of the passage.
+        id: Id of the passage.
         text: The passage.
-        title: Name of what it is about, if known.
+        title: Name of what the passage is about, if known.
         aliases: Further names.
-        kind: What it is, as a word: "plant", "bridge"; empty if not known.
-        entity_group: What the passage is about, for splits.
-        section: Which part of what is known of its subject the passage is, if the corpus has such parts.
-        facts: What the passage states, field -> value, if known; of a draft the one that is asked about.
-        fact_ids: Field -> what the corpus calls the fact, where it gives them names.
+        kind: What the entity is, as a word: "plant", "bridge"; empty if not known.
+        entity_group: Identity of the entity; splits go by it.
+        section: Section of the subject's description that the passage is, if the corpus has sections.
+        facts: What the passage states, field -> value, if known; of a draft the one fact that is asked about.
+        fact_ids: Field -> id of the fact, where the corpus gives its facts ids.
         fact: The fact that a draft asks about; empty where the writer chooses.
         wording: Which of several questions about the fact this is, from 0.
         picture: Image id of the picture beside the passage.
-        portraits: Style -> image id of pictures that the corpus itself says show the entity.
-        portrait_caption: What they show, in words, where that is more than the name.
+        portraits: Style -> image id of pictures that the corpus itself declares to show the entity.
+        portrait_caption: What the portraits show, in words, where that is more than the name.
         page: Image id of the page that shows the passage.
         licence: SPDX expression.
         source: Where the passage is from.
-        marks: What was noticed and let pass, e.g. ``personal:e-mail``.
+        marks: What cleaning and captions noticed and let pass, e.g. ``personal:e-mail``.
         domain: One of the 15 classes.
-        question: Names its subject.
-        answer: In words of the passage.
+        question: The question, which names its subject.
+        answer: The answer, in words of the passage.
         entity: What the question is about.
         fused: The question with the name replaced by a reference to a picture.
-        caption: What a picture of the entity is to show, for one that draws it.
-        sights: Pictures that stand for the entity in queries.
+        caption: What a generated picture of the entity is to show.
+        entity_images: Images that stand for the entity in queries.
     """
 
     id: str
@@ -82,21 +82,22 @@ class Candidate:
     entity: str = ""
     fused: str = ""
     caption: str = ""
-    sights: tuple[Sight, ...] = ()
+    entity_images: tuple[EntityImage, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
         """Every known name of the entity, longest first."""
         names = {self.title, self.entity, *self.aliases} - {""}
+        # Longest first, so that "North Korea" is replaced before "Korea"; the name breaks ties of a set's order.
         return tuple(sorted(names, key=lambda name: (-len(name), name)))
 
     @property
     def subject(self) -> str:
-        """What a reject names and a drawing is seeded by: fact and wording, or the passage where the writer chooses."""
+        """What rejects and seeds of generation go by: fact and wording, or the passage where the writer chooses."""
         return f"{self.fact}/{self.wording}" if self.fact else self.id
 
     @property
     def hints(self) -> dict[str, Any]:
-        """What is known besides the text, for a writer by rules."""
-        known = {name: getattr(self, name) for name in ("title", "kind", "domain", "fact", "wording")}
-        return {**known, "aliases": list(self.aliases), "facts": dict(self.facts)}
+        """What is known besides the text, for a rule-based writer."""
+        fields = {name: getattr(self, name) for name in ("title", "kind", "domain", "fact", "wording")}
+        return {**fields, "aliases": list(self.aliases), "facts": dict(self.facts)}

@@ -1,6 +1,6 @@
 """Text encoders for the filters: MiniLM from its package, any sentence-transformers folder, or an embedder of ours.
 
-Queries and passages may be told apart by the model's own prompts, as gte-Qwen2-1.5B-instruct does.
+Queries and passages get the model's own prompts, where it has them, as gte-Qwen2-1.5B-instruct does.
 """
 
 from __future__ import annotations
@@ -25,45 +25,51 @@ MINILM = "minilm"
 
 @dataclass(frozen=True, slots=True)
 class TextEncoder:
-    """Two functions into one space; `name` says whose vectors they are, for the store."""
+    """Two functions into one vector space.
+
+    Attributes:
+        name: Identity of the weights; the embedding store keeps vectors under it.
+        queries: Encodes queries.
+        passages: Encodes passages.
+    """
 
     name: str
     queries: Encode
     passages: Encode
 
 
-def load_encoder(which: str, device: str = "cpu") -> TextEncoder:
-    """The encoder that `which` names: ``minilm``, a sentence-transformers folder, or a model folder of ours.
+def load_encoder(model: str, device: str = "cpu") -> TextEncoder:
+    """Loads the encoder that `model` names: ``minilm``, a sentence-transformers folder, or a model folder of ours.
 
     Raises:
         FoundryError: There is no such folder, or the package of MiniLM is not installed.
     """
-    if which == MINILM:
+    if model == MINILM:
         from gme_embedder.frozen import MiniLM
 
-        model = MiniLM()
-        return TextEncoder(
-            f"{model.name} {importlib.metadata.version('sentence-transformers')}", model.encode, model.encode
-        )
-    folder = Path(which)
+        minilm = MiniLM()
+        version = importlib.metadata.version("sentence-transformers")
+        return TextEncoder(f"{minilm.name} {version}", minilm.encode, minilm.encode)
+    folder = Path(model)
     if (folder / "modules.json").is_file():
-        return _sentence_transformer(folder, device)
+        return _load_sentence_transformer(folder, device)
     if not folder.is_dir():
-        raise FoundryError(f"No text encoder at {which!r}.", hint="Give 'minilm' or the folder of a model.")
+        raise FoundryError(f"No text encoder at {model!r}.", hint="Give 'minilm' or the folder of a model.")
     from gme_embedder.embedder import Embedder
 
     embedder = Embedder.load(folder, device=device)
     return TextEncoder(embedder.source.digest, embedder.encode, embedder.encode)
 
 
-def _sentence_transformer(folder: Path, device: str) -> TextEncoder:
+def _load_sentence_transformer(folder: Path, device: str) -> TextEncoder:
     from sentence_transformers import SentenceTransformer
 
     VerifiedFolder.containing(folder)
     model = SentenceTransformer(str(folder), device=device, local_files_only=True)
-    prompt = "query" if "query" in (model.prompts or {}) else None
-    name = content_digest(list_files(folder))  # its vectors are kept by its name, and a path says nothing of them
-    return TextEncoder(name, partial(_encode, model, prompt), partial(_encode, model, None))
+    query_prompt = "query" if "query" in (model.prompts or {}) else None
+    # The digest of the files, not their path: another model may come to lie at the same path.
+    digest = content_digest(list_files(folder))
+    return TextEncoder(digest, partial(_encode, model, query_prompt), partial(_encode, model, None))
 
 
 def _encode(model: Any, prompt: str | None, texts: Sequence[str]) -> NDArray[np.float32]:  # noqa: ANN401 - untyped

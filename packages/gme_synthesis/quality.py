@@ -1,8 +1,8 @@
-"""Writers and filters judged on Atlas questions whose answers are known, about places that nothing was trained on.
+"""Measures writers and filters on Atlas questions with known answers, about countries that nothing was trained on.
 
-A writer: how many passages it gets a usable question from, whether the answers are right, whether names leak, how much
-the questions differ. The consistency filter: how well it tells questions with their own passage from questions that
-were dealt another's.
+Of a writer: the share of passages that it makes a usable question of, whether the answers are right, whether names
+leak, and how much the questions differ. Of the consistency filter: how well it separates questions with their own
+passage from questions that were dealt the passage of another country.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from gme_data.errors import FoundryError
 from gme_synthesis.candidates import Candidate
 from gme_synthesis.corpus.atlas import open_atlas
 from gme_synthesis.corpus.config import SynthesisConfig
-from gme_synthesis.corpus.tools import Places, Tools
+from gme_synthesis.corpus.resources import Resources, RunFolders
 from gme_synthesis.encoders import TextEncoder
 from gme_synthesis.llm.client import LLMClient
 from gme_synthesis.llm.rules import RuleWriter
-from gme_synthesis.records import run_stage, shuffled
+from gme_synthesis.stages import run_stage, shuffled
 from gme_synthesis.steps.consistency import passage_in_top_k
 from gme_synthesis.steps.entity import EntityStep, LeakCheck, leaked_name
 from gme_synthesis.steps.question import QuestionStep
@@ -34,16 +34,16 @@ class WriterQuality:
     """What a writer made of some passages. Shares are 0..1.
 
     Attributes:
-        passages: How many it was given.
-        answerable: Share with a question whose answer stands in the passage.
-        gold_answers: Of those, the share whose answer is one of the known values, or holds or is held by one.
-        consistent: Of those, the share that leads back to its passage.
+        passages: Number of passages.
+        answerable: Share of the passages with a question whose answer stands in the passage.
+        gold_answers: Share of those questions whose answer is one of the known values, or holds or is held by one.
+        consistent: Share of those questions that retrieve their passage in the top k.
         rewritten: Share of the passages with a rewrite, leaking or not.
-        leaked: Of the rewrites, the share that a name survives in, before the leak check.
+        leaked: Share of the rewrites that still hold a name, before the leak check.
         usable: Share of the passages that give a fused question in the end.
         distinct: Share of the questions that no other question equals, names left out.
-        openings: Entropy in bits of the first two words.
-        refused: How often each reason.
+        openings: Entropy of the first two words of the questions, in bits.
+        refused: Number of refusals by step and reason, the most frequent first.
     """
 
     passages: int
@@ -60,7 +60,13 @@ class WriterQuality:
 
 @dataclass(frozen=True, slots=True)
 class FilterQuality:
-    """Of questions with their own passage and as many with another's: what the filter keeps and refuses."""
+    """The consistency filter as a classifier of pairs of question and passage.
+
+    Attributes:
+        filter_pairs: Number of pairs: questions with their own passage, and as many with another's.
+        filter_precision: Share of the kept pairs that are a question with its own passage.
+        filter_recall: Share of the questions with their own passage that are kept.
+    """
 
     filter_pairs: int
     filter_precision: float
@@ -69,107 +75,121 @@ class FilterQuality:
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """Writer and filter together."""
+    """Quality of writer and filter together."""
 
     writer: WriterQuality
     filter: FilterQuality
 
 
-def measure(config: SynthesisConfig, atlas: Path, answers: Path, sample: int, split: str = "test") -> Quality:
-    """Judge the writer and the filter of a config on up to `sample` passages of a split of Atlas.
+def measure_quality(config: SynthesisConfig, atlas: Path, answers: Path, sample: int, split: str = "test") -> Quality:
+    """Measures the writer and the filter of a config on up to `sample` passages of a split of Atlas.
 
     Raises:
-        FoundryError: No Atlas, no sample, or the writer can't be asked.
+        FoundryError: There is no Atlas, `sample` is less than 1, or the writer can't be asked.
     """
     if sample < 1:
         raise FoundryError(f"--sample {sample}: expected at least one passage.")
-    candidates = {one.id: one for one in open_atlas(atlas, split).passages()}
+    candidates = {candidate.id: candidate for candidate in open_atlas(atlas, split).passages()}
     chosen = [candidates[id_] for id_ in shuffled(sorted(candidates), config.seed, "quality")[:sample]]
     pool = list(candidates.values())
-    with closing(Tools(config, Places(atlas, atlas, answers))) as tools:
+    # Nothing of a run is written: the scratch folder is never used.
+    with closing(Resources(config, RunFolders(atlas, atlas, answers))) as resources:
         return Quality(
-            judge_writer(chosen, pool, tools.asker, tools.encoder, config.consistency_top_k),
-            judge_filter(chosen, pool, tools.encoder, config.consistency_top_k),
+            measure_writer(chosen, pool, resources.asker, resources.encoder, config.consistency_top_k),
+            measure_filter(chosen, pool, resources.encoder, config.consistency_top_k),
         )
 
 
-def judge_writer(
+def measure_writer(
     chosen: Sequence[Candidate], pool: Sequence[Candidate], asker: LLMClient, encoder: TextEncoder, top_k: int
 ) -> WriterQuality:
-    """What the writer behind `asker` makes of `chosen`, judged by the fields of Atlas."""
-    asked, refused, _ = run_stage(QuestionStep(asker).stage(), chosen)
-    back = _lead_back(asked, [one.id for one in asked], pool, encoder, top_k)
-    rewritten, unnamed, _ = run_stage(EntityStep(asker).stage(), asked)
-    kept, leaks, _ = run_stage(LeakCheck().stage(), rewritten)
-    leaked = [one for one in rewritten if leaked_name(one.fused, one.names, one.kind)]
-    stems = Counter(_without_names(one) for one in asked)
-    consistent = {one.id for one, led in zip(asked, back, strict=True) if led}
+    """Measures what the writer behind `asker` makes of `chosen`, by the structured fields of Atlas.
+
+    Args:
+        chosen: The passages that it is asked about.
+        pool: All passages that the consistency filter searches.
+        asker: The writer.
+        encoder: Text encoder of the consistency filter.
+        top_k: Rank within which a question must retrieve its passage.
+    """
+    questions, refused, _ = run_stage(QuestionStep(asker).stage(), chosen)
+    in_top_k = _retrieve_in_top_k(questions, [question.id for question in questions], pool, encoder, top_k)
+    rewritten, unnamed, _ = run_stage(EntityStep(asker).stage(), questions)
+    fused, leaks, _ = run_stage(LeakCheck().stage(), rewritten)
+    leaked = [rewrite for rewrite in rewritten if leaked_name(rewrite.fused, rewrite.names, rewrite.kind)]
+    wordings = Counter(_without_names(question) for question in questions)
+    consistent = {question.id for question, is_in in zip(questions, in_top_k, strict=True) if is_in}
+    reasons = Counter(f"{reject.step}: {reject.reason}" for reject in (*refused, *unnamed, *leaks))
     return WriterQuality(
         passages=len(chosen),
-        answerable=_share(len(asked), len(chosen)),
-        gold_answers=_share(sum(_is_gold(one) for one in asked), len(asked)),
-        consistent=_share(len(consistent), len(asked)),
+        answerable=_share(len(questions), len(chosen)),
+        gold_answers=_share(sum(_is_gold(question) for question in questions), len(questions)),
+        consistent=_share(len(consistent), len(questions)),
         rewritten=_share(len(rewritten), len(chosen)),
         leaked=_share(len(leaked), len(rewritten)),
-        usable=_share(sum(one.id in consistent for one in kept), len(chosen)),
-        distinct=_share(sum(count == 1 for count in stems.values()), len(asked)),
-        openings=_entropy([" ".join(one.question.split()[:2]).casefold() for one in asked]),
-        refused=dict(Counter(f"{one.step}: {one.reason}" for one in (*refused, *unnamed, *leaks)).most_common()),
+        usable=_share(sum(question.id in consistent for question in fused), len(chosen)),
+        distinct=_share(sum(count == 1 for count in wordings.values()), len(questions)),
+        openings=_entropy([" ".join(question.question.split()[:2]).casefold() for question in questions]),
+        refused=dict(reasons.most_common()),
     )
 
 
-def judge_filter(
+def measure_filter(
     chosen: Sequence[Candidate], pool: Sequence[Candidate], encoder: TextEncoder, top_k: int
 ) -> FilterQuality:
-    """Gold questions with their own passage should be kept, and those dealt the next one's passage refused.
+    """Measures the consistency filter on questions by rules, each with its own passage and with a wrong one.
 
-    A question about the same place may well find another passage of that place, so wrong passages are of other places.
+    Questions with their own passage should be kept, those dealt another passage refused. Wrong passages are of another
+    country: a question may well retrieve a second passage about the same country.
     """
     asker = LLMClient(RuleWriter(), None, attempts=1)
     gold, _, _ = run_stage(QuestionStep(asker).stage(), chosen)
-    right = [one.id for one in gold]
-    wrong = [_of_another_place(number, gold) for number in range(len(gold))]
-    kept = sum(_lead_back(gold, right, pool, encoder, top_k))
-    let_through = sum(_lead_back(gold, wrong, pool, encoder, top_k))
-    return FilterQuality(2 * len(gold), _share(kept, kept + let_through), _share(kept, len(gold)))
+    wrong = [_passage_of_another_group(number, gold) for number in range(len(gold))]
+    true_positives = sum(_retrieve_in_top_k(gold, [question.id for question in gold], pool, encoder, top_k))
+    false_positives = sum(_retrieve_in_top_k(gold, wrong, pool, encoder, top_k))
+    precision = _share(true_positives, true_positives + false_positives)
+    return FilterQuality(2 * len(gold), precision, _share(true_positives, len(gold)))
 
 
-def _of_another_place(number: int, gold: Sequence[Candidate]) -> str:
+def _passage_of_another_group(number: int, gold: Sequence[Candidate]) -> str:
+    """Returns the next passage about another entity group; its own, where all are about one."""
     others = (gold[(number + step) % len(gold)] for step in range(1, len(gold)))
-    return next((one.id for one in others if one.entity_group != gold[number].entity_group), gold[number].id)
+    return next((other.id for other in others if other.entity_group != gold[number].entity_group), gold[number].id)
 
 
-def _lead_back(
-    asked: Sequence[Candidate], own: Sequence[str], pool: Sequence[Candidate], encoder: TextEncoder, top_k: int
+def _retrieve_in_top_k(
+    questions: Sequence[Candidate], passages: Sequence[str], pool: Sequence[Candidate], encoder: TextEncoder, top_k: int
 ) -> list[bool]:
-    rows = {one.id: row for row, one in enumerate(pool)}
-    vectors = encoder.passages([one.text for one in pool])
-    return passage_in_top_k(
-        [one.question for one in asked], [rows[id_] for id_ in own], vectors, encoder.queries, top_k
-    )
+    """Whether ``passages[i]`` is among the `top_k` nearest of `pool` to ``questions[i]``, for each of them."""
+    rows = {candidate.id: row for row, candidate in enumerate(pool)}
+    vectors = encoder.passages([candidate.text for candidate in pool])
+    texts = [question.question for question in questions]
+    return passage_in_top_k(texts, [rows[id_] for id_ in passages], vectors, encoder.queries, top_k)
 
 
-def _is_gold(one: Candidate) -> bool:
-    answer = _folded(one.answer)
-    known = [value for value in map(_folded, one.facts.values()) if value]
-    return any(f" {answer} " in f" {value} " or f" {value} " in f" {answer} " for value in known)
+def _is_gold(candidate: Candidate) -> bool:
+    answer = _normalise(candidate.answer)
+    values = [value for value in map(_normalise, candidate.facts.values()) if value]
+    # The spaces compare whole words: "s" is in "Oslo", and is no answer.
+    return any(f" {answer} " in f" {value} " or f" {value} " in f" {answer} " for value in values)
 
 
-def _without_names(one: Candidate) -> str:
-    text = _folded(one.question)
-    for name in filter(None, map(_folded, one.names)):
+def _without_names(candidate: Candidate) -> str:
+    text = _normalise(candidate.question)
+    for name in filter(None, map(_normalise, candidate.names)):
         text = text.replace(name, "_")
     return text
 
 
-def _folded(text: str) -> str:
+def _normalise(text: str) -> str:
     return " ".join(re.findall(r"\w+", text.casefold()))
 
 
 def _entropy(values: Sequence[str]) -> float:
+    """Returns the Shannon entropy of the values' frequencies, in bits."""
     counts = Counter(values)
     return sum(-n / len(values) * math.log2(n / len(values)) for n in counts.values())
 
 
-def _share(part: int, whole: int) -> float:
-    return part / whole if whole else 0.0
+def _share(count: int, total: int) -> float:
+    return count / total if total else 0.0

@@ -245,10 +245,9 @@ def test_a_corpus_of_no_kind_is_refused_by_field(corpus: dict[str, object], mess
 @pytest.mark.parametrize(
     ("synthesis", "message"),
     [
-        (
-            {"shard_facts": 64, "min_picture_std": 4},
-            "shard_facts is now shard (of passages, not of facts); min_picture_std",
-        ),
+        ({"shard_facts": 64}, "synthesis.shard_facts: this field is called shard (of passages, not of facts) now"),
+        ({"min_picture_std": 4}, "synthesis.min_picture_std: this field is called picture_filter.min_std now"),
+        ({"judged_per_fact": 2}, "synthesis.judged_per_fact: this field is called encoded_per_fact now"),
         ({"picture_filter": "none"}, "picture_filter is now a section; in it, model is 'champion', or '' for nobody"),
         ({"writer": {"kind": "local"}}, "wordings_per_fact needs writer.kind 'rules'"),
     ],

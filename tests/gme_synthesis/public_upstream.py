@@ -40,7 +40,7 @@ def answer(name: str, number: int) -> str:
     return f"{name}: about the {TOPICS[number]}, number {number}, somebody wrote this passage down."
 
 
-def write_set(hub: Path, name: str) -> None:
+def write_subset(hub: Path, name: str) -> None:
     """Write the repositories of a set below ``hub``."""
     root = hub / public_sets()[name].repository
     WRITERS[name](name, root)
@@ -51,7 +51,7 @@ def put_set(data: Path, hub: Path, name: str) -> None:
     from gme_data.digests import sha256_file
     from gme_synthesis.public.store import matches, read_lock
 
-    write_set(hub, name)
+    write_subset(hub, name)
     upstream = public_sets()[name]
     lock = read_lock(data)
     for repository in upstream.repositories:

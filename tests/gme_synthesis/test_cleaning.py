@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from gme_synthesis.candidates import Candidate
-from gme_synthesis.records import Reject
+from gme_synthesis.stages import Reject
 from gme_synthesis.steps.cleaning import Cleaner, CleaningConfig, cut_at_sentence, main_script, plain_text
 
 GOOD = "The Forth Bridge is a cantilever railway bridge in the east of Scotland, completed in 1890."

@@ -250,9 +250,9 @@ def test_a_search_service_finds_pictures_and_is_asked_once(tmp_path: Path, monke
         {"title": "no picture", "link": ""},
     ]
     with searching(tmp_path, items) as (search, stub, kept):
-        (sights, same) = search.find(["Alfa", "Alfa"], 5)
-        assert sights == same
-        assert [sight.image for sight in sights] == [record.id for record in kept]
+        (entity_images, same) = search.find(["Alfa", "Alfa"], 5)
+        assert entity_images == same
+        assert [sight.image for sight in entity_images] == [record.id for record in kept]
         assert (kept[0].licence, kept[0].source) == ("CC-BY-4.0", f"{stub.url}/flag.png")
         assert search.problems == {"robots": 1, "not-a-picture": 2, "private-address": 1}
         asked = [one.path for one in stub.asked if path_of(one) == "/search"]

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gme_data.images import ImageRecord, ImageStore, write_images
-from gme_synthesis.candidates import Candidate, Sight
+from gme_synthesis.candidates import Candidate, EntityImage
 from gme_synthesis.llm.client import LLMClient
 from gme_synthesis.llm.rules import RuleWriter
-from gme_synthesis.records import Reject, Stage, check_columns, run_stage
+from gme_synthesis.stages import Reject, Stage, check_columns, run_stage
 from gme_synthesis.steps.consistency import ConsistencyStep
 from gme_synthesis.steps.drafts import DraftStep
 from gme_synthesis.steps.picture_score import PictureFilter, look_alikes
@@ -68,7 +68,7 @@ def letters(texts: Sequence[str]) -> NDArray[np.float32]:
 
 def test_consistency_wants_the_own_passage_among_the_nearest() -> None:
     vectors = letters([NORWAY.text, GAMBIA.text])
-    judge = ConsistencyStep({"no-p": 0, "gm-p": 1}, vectors, letters, top_k=1, judged_per_fact=1)
+    judge = ConsistencyStep({"no-p": 0, "gm-p": 1}, vectors, letters, top_k=1, encoded_per_fact=1)
     asked = replace(NORWAY, fact="no-f", question="Norway capital Oslo")
     drafts = [asked, replace(asked, wording=1, question="xyz"), replace(asked, id="gm-p", fact="gm-f")]
     kept, unjudged, refused = judge.run(drafts)
@@ -120,7 +120,7 @@ def test_picture_filter(flags: tuple[dict[str, str], ImageStore], picture: str, 
     ids, store = flags
     owned = [("place:red", ids["red"]), ("place:red", ids["green"]), ("place:near", ids["near"]), ("b", ids["blue"])]
     judge = PictureFilter(store.load, None, ambiguous=look_alikes(owned, store.load, 3.0))
-    draft = replace(NORWAY, sights=(Sight(ids.get(picture, "nowhere"), "search"),))
+    draft = replace(NORWAY, entity_images=(EntityImage(ids.get(picture, "nowhere"), "search"),))
     (outcome,) = judge.run([draft])
     assert (outcome.reason if isinstance(outcome, Reject) else None) == reason
 
@@ -139,16 +139,16 @@ def test_each_picture_is_looked_at_once_however_many_carry_it(flags: tuple[dict[
         return store.load(id_)
 
     judge = PictureFilter(load, None)
-    drafts = [replace(NORWAY, wording=n, sights=(Sight(ids["blue"], "search"),)) for n in range(5)]
+    drafts = [replace(NORWAY, wording=n, entity_images=(EntityImage(ids["blue"], "search"),)) for n in range(5)]
     assert list(judge.run(drafts)) == drafts == list(judge.run(drafts))
     assert looked == [ids["blue"]]
 
 
 def test_portraits_come_in_both_orders_and_no_more_than_asked_for() -> None:
     drafts = [replace(NORWAY, wording=n, portraits={"twemoji": "t", "openmoji": "o"}) for n in range(20)]
-    shown = {tuple(sight.image for sight in one.sights) for one in PortraitStep(2, seed=0).run(drafts)}
+    shown = {tuple(sight.image for sight in one.entity_images) for one in PortraitStep(2, seed=0).run(drafts)}
     assert shown == {("t", "o"), ("o", "t")}
-    assert {len(one.sights) for one in PortraitStep(1, seed=0).run(drafts)} == {1}
+    assert {len(one.entity_images) for one in PortraitStep(1, seed=0).run(drafts)} == {1}
 
 
 def test_stages_must_fit_together() -> None:

@@ -272,7 +272,7 @@ def test_no_mutated_answer_of_a_search_service_raises(tmp_path: Path) -> None:
     from gme_synthesis.steps.fetching import FetchedFile
 
     def read(data: bytes) -> None:
-        for hit in search._parsed(FetchedFile(data, "http://host")) or ():
+        for hit in search._parse_answer(FetchedFile(data, "http://host")) or ():
             assert hit.picture.isprintable()
             assert json.dumps([hit.picture, hit.licence, hit.robots], ensure_ascii=False).encode()
 

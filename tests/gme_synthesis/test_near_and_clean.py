@@ -21,7 +21,7 @@ from gme_synthesis.candidates import Candidate
 from gme_synthesis.encoders import load_encoder
 from gme_synthesis.llm.client import LLMClient
 from gme_synthesis.llm.protocol import Completion, CompletionRequest, OnCompletion
-from gme_synthesis.records import Reject
+from gme_synthesis.stages import Reject
 from gme_synthesis.steps.classification import EncoderClassifier, ModelClassifier, sample_evenly
 from gme_synthesis.steps.contamination import BenchmarkIndex
 from gme_synthesis.steps.near_duplicates import MinHashIndex, PictureHashIndex, difference_hash
@@ -31,24 +31,24 @@ LONG = " ".join(f"word{n % 37} goes{n % 11} on{n}" for n in range(60))
 
 def test_near_texts() -> None:
     near = MinHashIndex(0.8)
-    assert near.repeats("a", LONG) is None
-    assert near.repeats("b", LONG.upper() + "!") == "a"
-    assert near.repeats("c", LONG.replace("on17", "off17")) == "a"
-    assert near.repeats("d", " ".join(reversed(LONG.split()))) is None
-    assert near.repeats("e", "日本の首都は東京です") is None
-    assert near.repeats("f", "日本の首都は東京です。") == "e"
+    assert near.find_or_add("a", LONG) is None
+    assert near.find_or_add("b", LONG.upper() + "!") == "a"
+    assert near.find_or_add("c", LONG.replace("on17", "off17")) == "a"
+    assert near.find_or_add("d", " ".join(reversed(LONG.split()))) is None
+    assert near.find_or_add("e", "日本の首都は東京です") is None
+    assert near.find_or_add("f", "日本の首都は東京です。") == "e"
     exact = MinHashIndex(1)
-    assert exact.repeats("a", LONG) is None
-    assert exact.repeats("b", LONG.replace("on17", "off17")) is None
+    assert exact.find_or_add("a", LONG) is None
+    assert exact.find_or_add("b", LONG.replace("on17", "off17")) is None
 
 
 def test_near_texts_among_thousands() -> None:
     near = MinHashIndex(0.8)
     rng = np.random.default_rng(0)
     texts = [" ".join(f"w{n}" for n in rng.integers(0, 500, 40)) for _ in range(3000)]
-    assert [near.repeats(str(n), text) for n, text in enumerate(texts)] == [None] * 3000
+    assert [near.find_or_add(str(n), text) for n, text in enumerate(texts)] == [None] * 3000
     changed = [text.rsplit(" ", 1)[0] + " end" for text in texts]  # one word of forty
-    assert [near.repeats("x", text) for text in changed] == [str(n) for n in range(3000)]
+    assert [near.find_or_add("x", text) for text in changed] == [str(n) for n in range(3000)]
 
 
 def scene(seed: int, size: int = 64) -> Image.Image:
@@ -58,11 +58,11 @@ def scene(seed: int, size: int = 64) -> Image.Image:
 
 def test_near_pictures() -> None:
     near = PictureHashIndex([difference_hash(scene(n)) for n in range(50)], distance=4)
-    assert near.has(difference_hash(scene(7, 200)))
+    assert near.contains_near(difference_hash(scene(7, 200)))
     buffer = io.BytesIO()
     scene(7).save(buffer, "JPEG", quality=60)
-    assert near.has(difference_hash(Image.open(buffer)))
-    assert sum(near.has(difference_hash(scene(n))) for n in range(50, 150)) <= 1
+    assert near.contains_near(difference_hash(Image.open(buffer)))
+    assert sum(near.contains_near(difference_hash(scene(n))) for n in range(50, 150)) <= 1
 
 
 def record(picture: Image.Image) -> ImageRecord:

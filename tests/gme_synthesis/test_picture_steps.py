@@ -18,13 +18,13 @@ from gme_data.errors import FoundryError
 from gme_data.images import ImageRecord, decode_rgb
 from gme_embedder.config import ModelConfig
 from gme_embedder.embedder import Embedder
-from gme_synthesis.candidates import Candidate, Sight
+from gme_synthesis.candidates import Candidate, EntityImage
 from gme_synthesis.encoders import load_encoder
 from gme_synthesis.llm.client import LLMClient
 from gme_synthesis.llm.local import LocalConfig, LocalModel
 from gme_synthesis.llm.prompts import load_prompt
 from gme_synthesis.llm.protocol import Completion, CompletionRequest, OnCompletion
-from gme_synthesis.records import Reject
+from gme_synthesis.stages import Reject
 from gme_synthesis.steps.generation import CaptionStep, FluxGenerator, GenerationConfig, GenerationStep
 from gme_synthesis.steps.picture_score import PictureFilter, load_scorer
 from gme_synthesis.steps.picture_search import PictureBank, RequirePictures, SearchStep
@@ -40,8 +40,8 @@ def test_the_bank_finds_by_name_and_nothing_that_is_too_far() -> None:
     captions = {"1": "red panda", "2": "red panda in a tree", "3": "the Forth Bridge", "4": "a bowl of soup"}
     bank = PictureBank(captions, load_encoder("minilm").passages, min_similarity=0.7)
     panda, nothing = SearchStep(bank, 5).run([PANDA, replace(PANDA, entity="quantum chromodynamics")])
-    assert [sight.image for sight in panda.sights] == ["1", "2"]
-    assert bank.find(["red panda"], 1) == [[Sight("1", "search", "bank")]]
+    assert [sight.image for sight in panda.entity_images] == ["1", "2"]
+    assert bank.find(["red panda"], 1) == [[EntityImage("1", "search", "bank")]]
     kept, refused = RequirePictures().run([panda, nothing])
     assert kept == panda
     assert refused == Reject("pictures", "no-picture", "p", "quantum chromodynamics")
@@ -71,7 +71,7 @@ def test_captions_are_drawn_by_flux_the_same_again_and_apart_from_their_batch(tm
     drawn = list(step.run(candidates))
     assert len({record.id for record in kept}) == 3
     assert all(decode_rgb(record.bytes).size == (32, 32) for record in kept)
-    (sight,) = drawn[2].sights
+    (sight,) = drawn[2].entity_images
     assert (sight.image, sight.route) == (kept[2].id, "generation")
     assert " seed " in sight.origin
     (alone,) = step.run([candidates[2]])
@@ -93,13 +93,13 @@ class Draws:
 
     name = "noise"
 
-    def draw(self, captions: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
+    def generate(self, captions: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
         assert all(captions)
         return [picture(seed) for seed in seeds]
 
 
 def test_without_a_caption_a_candidate_goes_on_with_the_pictures_that_it_has() -> None:
-    found = replace(PANDA, sights=(Sight("1", "search"),))
+    found = replace(PANDA, entity_images=(EntityImage("1", "search"),))
     (marked,) = CaptionStep(LLMClient(Refuses(), None, attempts=1)).run([found])
     assert marked == replace(found, marks=("no-caption:refusal",))
     assert list(GenerationStep(Draws(), lambda _: None, "CC0-1.0", seed=0).run([marked])) == [marked]
@@ -112,18 +112,18 @@ def test_a_share_is_drawn_and_it_does_not_depend_on_the_batch() -> None:
     assert 30 <= sum(bool(one.caption) for one in described) <= 70
     assert [one for start in range(0, 200, 7) for one in step.run(many[start : start + 7])] == described
     drawn = list(GenerationStep(Draws(), lambda _: None, "CC0-1.0", seed=0).run(described))
-    assert [len(one.sights) for one in drawn] == [int(bool(one.caption)) for one in described]
+    assert [len(one.entity_images) for one in drawn] == [int(bool(one.caption)) for one in described]
 
 
 def test_a_device_that_is_not_there_is_a_clear_error(tmp_path: Path) -> None:
     save_flux(tmp_path)
     with pytest.raises(FoundryError, match="device 'cuda:9'"):
-        FluxGenerator(GenerationConfig(path=str(tmp_path), device="cuda:9", dtype="float32")).draw(["x"], [0])
+        FluxGenerator(GenerationConfig(path=str(tmp_path), device="cuda:9", dtype="float32")).generate(["x"], [0])
 
 
 def test_a_folder_without_flux_is_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(FoundryError, match="not a FLUX pipeline"):
-        FluxGenerator(GenerationConfig(path=str(tmp_path), device="cpu", dtype="float32")).draw(["x"], [0])
+        FluxGenerator(GenerationConfig(path=str(tmp_path), device="cpu", dtype="float32")).generate(["x"], [0])
 
 
 class Colour:
@@ -146,17 +146,17 @@ def test_the_filter_drops_what_scores_low_but_not_what_was_drawn() -> None:
         return store[id_]
 
     judge = PictureFilter(load, Colour(), min_score=0.5)
-    sights = tuple(Sight(id_, "search") for id_ in ("red", "blue", "small", "blank", "nowhere"))
-    (kept,) = judge.run([replace(PANDA, sights=(*sights, Sight("blue", "generation")))])
+    entity_images = tuple(EntityImage(id_, "search") for id_ in ("red", "blue", "small", "blank", "nowhere"))
+    (kept,) = judge.run([replace(PANDA, entity_images=(*entity_images, EntityImage("blue", "generation")))])
     assert isinstance(kept, Candidate)
-    assert [(one.image, one.route) for one in kept.sights] == [("red", "search"), ("blue", "generation")]
-    assert kept.sights[0].score == pytest.approx(float(np.asarray(reds)[..., 0].mean()) / 255, abs=1e-3)
-    assert kept.sights[1].score is None
-    (refused,) = judge.run([replace(PANDA, sights=sights[1:2])])
+    assert [(one.image, one.route) for one in kept.entity_images] == [("red", "search"), ("blue", "generation")]
+    assert kept.entity_images[0].score == pytest.approx(float(np.asarray(reds)[..., 0].mean()) / 255, abs=1e-3)
+    assert kept.entity_images[1].score is None
+    (refused,) = judge.run([replace(PANDA, entity_images=entity_images[1:2])])
     assert refused == Reject("picture-filter", "low-score", "p", "red panda")
-    (unscored,) = PictureFilter(load, None).run([replace(PANDA, sights=sights)])
+    (unscored,) = PictureFilter(load, None).run([replace(PANDA, entity_images=entity_images)])
     assert isinstance(unscored, Candidate)
-    assert [one.image for one in unscored.sights] == ["red", "blue"]
+    assert [one.image for one in unscored.entity_images] == ["red", "blue"]
 
 
 def test_clip_scores_as_its_own_cosine(tmp_path: Path) -> None:
@@ -187,7 +187,7 @@ def test_an_embedder_of_ours_scores_by_its_own_vectors(tmp_path: Path) -> None:
     scores = load_scorer(tmp_path / "model").score(pictures, ["a", "b"])
     seen, said = embedder.encode([{"image": one} for one in pictures]), embedder.encode(["a", "b"])
     np.testing.assert_allclose(scores, (seen * said).sum(1), atol=1e-4)
-    with pytest.raises(FoundryError, match="no model to judge pictures by"):
+    with pytest.raises(FoundryError, match="no model to score pictures with"):
         load_scorer(tmp_path)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from public_upstream import N, picture, write_set
+from public_upstream import N, picture, write_subset
 from support.hub import COMMIT, Hub, serve_hub
 
 from gme_cli.main import run
@@ -23,7 +23,7 @@ from gme_synthesis.public.unpack import unpack_pictures
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Hub]]:
     for name in ("msmarco", "squad", "fever", "m-beir", "mscoco"):
-        write_set(tmp_path / "hub", name)
+        write_subset(tmp_path / "hub", name)
     monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
     with serve_hub(tmp_path / "hub", monkeypatch) as served:
         yield served

@@ -13,7 +13,7 @@ from gme_synthesis.llm.client import LLMClient
 from gme_synthesis.llm.prompts import load_prompt
 from gme_synthesis.llm.protocol import Completion, CompletionRequest, OnCompletion
 from gme_synthesis.llm.rules import RuleWriter
-from gme_synthesis.records import Reject
+from gme_synthesis.stages import Reject
 from gme_synthesis.steps.entity import EntityStep, LeakCheck, leaked_name
 from gme_synthesis.steps.question import QuestionStep
 

@@ -7,7 +7,7 @@ import pytest
 from gme_synthesis.candidates import Candidate
 from gme_synthesis.llm.client import LLMClient
 from gme_synthesis.llm.rules import RuleWriter
-from gme_synthesis.records import Reject
+from gme_synthesis.stages import Reject
 from gme_synthesis.steps.entity import EntityStep, LeakCheck
 from gme_synthesis.steps.names import replace_names, surviving_name
 

@@ -1,7 +1,7 @@
 """Atlas as a corpus: passages with their structured fields, flags as portraits, questions worded as its benchmark does.
 
-Reads one split; other rows are dropped here, so no later step can see them. The fields are gold: what a language model
-writes over these passages can be judged by them.
+Only one split is read; the rows of the others are dropped here, so no later step can see them. The fields are gold
+answers, which `gme_synthesis.quality` compares with what a language model writes over these passages.
 """
 
 from __future__ import annotations
@@ -52,51 +52,57 @@ RECIPES = (
         "T->IT",
         "Find an illustrated passage that answers the question.",
         ("question", ""),
-        ("passage", "beside"),
+        ("passage", "illustration"),
     ),
     Recipe(
         "flag-question",
         "IT->T",
         "Retrieve a passage that answers the question about the place whose flag is shown.",
-        ("fused", "sight"),
+        ("fused", "entity-image"),
         ("passage", ""),
     ),
     Recipe(
         "flag-question-illustrated",
         "IT->IT",
         "Retrieve a flag with a passage that answers the question about the image.",
-        ("fused", "sight"),
-        ("passage", "other-sight"),
+        ("fused", "entity-image"),
+        ("passage", "other-entity-image"),
     ),
 )
-"""Instructions are word for word those of the benchmark tasks of the same source."""
+"""The recipes of Atlas; their instructions are word for word those of the benchmark tasks of the same source."""
 
 
 def is_atlas(folder: Path) -> bool:
-    """Whether a folder holds an Atlas."""
+    """Returns whether a folder holds an Atlas."""
     return (folder / "corpus" / "places.parquet").is_file()
 
 
 def open_atlas(folder: Path, split: str = "train") -> Corpus:
-    """Open a split of Atlas; only ``train`` comes with its examples and tasks.
+    """Opens a split of Atlas; only ``train`` comes with its examples and tasks.
 
     Raises:
-        FoundryError: A table or column is missing, nothing is in the split, or a fact points nowhere.
+        FoundryError: A table or column is missing, the split is empty, or a fact refers to no passage of the split.
     """
     tables = {name: _rows(folder / "corpus", name, split) for name in _COLUMNS}
     places = {row["place_id"]: row for row in tables["places"]}
     images = ImageStore([folder / IMAGES])
-    passages = list(_passages(places, tables["passages"], _facts_of(folder, tables), images))
-    trained = split == "train"
+    passages = list(_passages(places, tables["passages"], _facts_by_passage(folder, tables), images))
+    licences = _licences(folder / IMAGES)
+    captions = [
+        Caption(image, place["name"], place["entity_group"], licences[image])
+        for place in tables["places"]
+        for image in _flags(place).values()
+    ]
+    is_train = split == "train"
     return Corpus(
         size=len(passages),
         passages=lambda: iter(passages),
         images=images,
-        captions={one.image: one for one in _captions(tables["places"], _licences(folder / IMAGES))},
+        captions={caption.image: caption for caption in sorted(captions, key=attrgetter("image"))},
         recipes=RECIPES,
         wordings=_wordings(tables["wordings"]),
-        examples=read_examples(folder / "examples" / "train") if trained else (),
-        tasks=folder / "tasks" if trained else None,
+        examples=read_examples(folder / "examples" / "train") if is_train else (),
+        tasks=folder / "tasks" if is_train else None,
     )
 
 
@@ -108,8 +114,10 @@ def _rows(corpus: Path, table: str, split: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _facts_of(folder: Path, tables: Mapping[str, Sequence[dict[str, Any]]]) -> Mapping[str, list[dict[str, Any]]]:
-    """Facts by passage."""
+def _facts_by_passage(
+    folder: Path, tables: Mapping[str, Sequence[dict[str, Any]]]
+) -> Mapping[str, list[dict[str, Any]]]:
+    """Returns the rows of facts by passage id; a passage without facts has an empty list."""
     facts: dict[str, list[dict[str, Any]]] = {row["id"]: [] for row in tables["passages"]}
     places = {row["place_id"] for row in tables["places"]}
     for fact in tables["facts"]:
@@ -152,24 +160,17 @@ def _flags(place: dict[str, Any]) -> dict[str, str]:
     return {style: place[f"flag_{style}"] for style in _STYLES if place[f"flag_{style}"]}
 
 
-def _captions(places: Sequence[dict[str, Any]], licences: Mapping[str, str]) -> list[Caption]:
-    """The flags by the names of their places."""
-    captions = [
-        Caption(image, place["name"], place["entity_group"], licences[image])
-        for place in places
-        for image in _flags(place).values()
-    ]
-    return sorted(captions, key=attrgetter("image"))
-
-
 def _licences(images: Path) -> dict[str, str]:
     tables = [pq.read_table(path, columns=["id", "licence"]) for path in shard_paths(images, "images")]
     return {row["id"]: row["licence"] for table in tables for row in table.to_pylist()}
 
 
 def _wordings(rows: Sequence[dict[str, Any]]) -> dict[str, tuple[str, ...]]:
-    """Frames by field, both kinds: a deictic one takes the name where it would take a reference."""
-    found: dict[str, set[str]] = {}
+    """Returns the templates of questions by field, of both kinds.
+
+    A deictic template gets the name where it would get a reference: the reference is put in by the rewrite.
+    """
+    templates: dict[str, set[str]] = {}
     for row in rows:
-        found.setdefault(row["field"], set()).add(row["template"].replace("{reference}", "{place}"))
-    return {name: tuple(sorted(frames)) for name, frames in sorted(found.items())}
+        templates.setdefault(row["field"], set()).add(row["template"].replace("{reference}", "{place}"))
+    return {name: tuple(sorted(frames)) for name, frames in sorted(templates.items())}

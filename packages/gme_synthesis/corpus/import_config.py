@@ -1,4 +1,4 @@
-"""What an import may be told: where passages and pictures are, and what their columns mean."""
+"""The configuration of an import: where passages and pictures are, and what their columns mean."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ COLUMNS = (
     "licence",
     "source",
 )
-"""What a passage may say; only `text` must be there."""
+"""The columns of a passage; only `text` is required."""
 
 
 class ImportConfig(Sealable):
     """Where passages and pictures are, and what their columns mean."""
 
     kind: Literal["files"] = "files"
-    """Passages and pictures of one's own."""
+    """``files`` are the user's own passages and pictures."""
     passages: Path = Path("passages.jsonl")
-    """A .parquet, .jsonl, .csv, .tsv or .pdf file (text formats also as .gz), a folder of them, or one of `datasets`. A
-    page of a PDF is a passage, with its picture as the page that shows it."""
+    """A .parquet, .jsonl, .csv, .tsv or .pdf file (text formats also as .gz), a folder of such files, or a folder that
+    `datasets` saved. A page of a PDF is a passage, with its picture as the page that shows it."""
     pictures: Path | None = None
     """A folder of pictures, or a table with `bytes` (or `image`), `name` and perhaps `caption`."""
     columns: dict[str, str] = Field(default={})
     """Our name of a column -> theirs, where it differs, such as ``{text: body, title: heading}``."""
     encoding: str = "utf-8"
-    """Of text formats, where it is not UTF-8: ``cp1252``, ``latin-1``, ``utf-16`` ..."""
+    """Encoding of text formats, where it is not UTF-8: ``cp1252``, ``latin-1``, ``utf-16`` ..."""
     licence: str = Field(default="LicenseRef-unknown", min_length=1)
-    """SPDX expression of passages and pictures that say none themselves."""
+    """SPDX expression of passages and pictures that have none themselves."""
     source: str = "own"
-    """What the corpus is called in the records."""
+    """Name of the corpus in the sources of its passages and pictures."""
 
     @field_validator("columns")
     @classmethod
@@ -57,7 +57,8 @@ class ImportConfig(Sealable):
 
     def contents(self) -> list[Any]:
         """See `Sealable.contents`."""
-        from gme_data.tables import open_table  # who only reads a pipeline file needs no reader of tables
+        # Imported here: whoever only reads a pipeline file needs no reader of tables.
+        from gme_data.tables import open_table
         from gme_synthesis.corpus.import_pictures import PictureSource
 
         table = open_table(self.passages, self.encoding, pages=True)

@@ -25,7 +25,15 @@ _PICTURE_COLUMNS = ("bytes", "image")
 
 
 class PictureFile(NamedTuple):
-    """A picture as it came: its name, where it stands, its bytes, caption and licence."""
+    """A picture of the user.
+
+    Attributes:
+        name: The name that rows refer to it by.
+        location: File, or file and row.
+        data: Encoded bytes.
+        caption: What it shows, in words; may be empty.
+        licence: SPDX expression; may be empty.
+    """
 
     name: str
     location: str
@@ -35,7 +43,7 @@ class PictureFile(NamedTuple):
 
 
 class PictureSource:
-    """Where an import's pictures are.
+    """The pictures of an import, in a folder or a table.
 
     Args:
         path: A folder of pictures, a table with a column `bytes` or `image`, or None for no pictures.
@@ -64,11 +72,12 @@ class PictureSource:
                 self.passed_over.append(relative.as_posix())
 
     def count(self) -> int | None:
-        """Number of pictures, where it is known without reading them."""
+        """Returns the number of pictures, where it is known without reading them."""
         return len(self.files) if self._table is None else self._table.count()
 
     def identity(self) -> list[list[str]]:
-        """Path below the folder and sha256 of every file; what a picture is called decides which rows find it."""
+        """Returns path below the folder and sha256 of every file."""
+        # With the paths, not the contents alone: the name of a picture decides which rows refer to it.
         if self._table is not None:
             return [[file.name, sha256_file(file.path)] for file in self._table.files]
         return [[file.relative_to(self._home()).as_posix(), sha256_file(file)] for file in self.files]
@@ -76,15 +85,15 @@ class PictureSource:
     def store_rows(
         self, index: ImportIndex, source: str, licence: str, documents: Iterable[TableFile] = ()
     ) -> Iterator[dict[str, Any]]:
-        """Rows for the image store, each picture once; names and rejects go into `index`.
+        """Yields rows for the image store, each picture once; adds names and rejects to `index`.
 
         Args:
-            index: Of the import.
-            source: What the corpus is called.
-            licence: Of pictures that have none of their own.
+            index: Index of the import.
+            source: Name of the corpus.
+            licence: Licence of pictures that have none themselves.
             documents: PDF files, whose pages are pictures too.
         """
-        written: set[bytes] = set()
+        written: set[bytes] = set()  # raw digests: half of the bytes of their hexadecimal texts
         pages = chain.from_iterable(pdf_pictures(file.path, file.name) for file in documents)
         for picture in chain(self._pictures(index), (PictureFile(name, name, data) for name, data in pages)):
             try:
@@ -112,7 +121,7 @@ class PictureSource:
             if any("\udc80" <= char <= "\udcff" for char in name):  # how Python shows bytes that are no UTF-8
                 index.reject("bad-file-name", ascii(name), ascii(name), "the file's name is not UTF-8")
                 continue
-            with file.open("rb") as handle:  # one byte more than allowed is enough to be refused
+            with file.open("rb") as handle:  # one byte over the limit is enough to be refused
                 yield PictureFile(name, name, handle.read(MAX_BYTES + 1))
         for number, row in enumerate(self._table.rows() if self._table else ()):
             if isinstance(row, RowError):
@@ -127,10 +136,10 @@ class PictureSource:
 
 
 def _picture_of(row: Row, number: int) -> PictureFile:
-    """The picture of a row of a table.
+    """Returns the picture of a row of a table.
 
     Raises:
-        CellError: It holds none, or its name, caption or licence is no text.
+        CellError: The row holds no picture, or its name, caption or licence is no text.
     """
     values = row.values
     column = next((name for name in _PICTURE_COLUMNS if not is_missing(values.get(name))), None)
@@ -150,7 +159,7 @@ def _picture_of(row: Row, number: int) -> PictureFile:
 
 
 def _is_table_folder(path: Path) -> bool:
-    """Whether a folder holds tables and no pictures."""
+    """Returns whether a folder holds tables and no pictures."""
     names = [file.name.lower() for file in path.rglob("*") if file.is_file()]
     pictures = any(name.endswith(tuple(PICTURE_SUFFIXES)) for name in names)
     return not pictures and any(name.endswith((".parquet", ".arrow")) for name in names)

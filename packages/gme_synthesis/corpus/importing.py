@@ -1,8 +1,8 @@
-"""`gme corpus import`: passages and pictures of one's own become a corpus on disk.
+"""`gme corpus import`: the user's own passages and pictures become a corpus on disk.
 
-Rows that can't be used are left out and counted by reason, with file and row; a column that isn't there stops the
-import. Titles, names, captions and values of facts lose markup and invisible characters here, since entity groups and
-look-ups go by them; passages stay as they are until synthesis' first step. Memory does not grow with the rows.
+Rows that can't be used are left out and counted by reason, with file and row; a missing column stops the import.
+Titles, names, captions and values of facts lose markup and invisible characters here, since entity groups and look-ups
+go by them; passages stay as they are until the first step of synthesis. Memory does not grow with the rows.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class _ReasonRow:
 
 @dataclass(frozen=True, slots=True)
 class _SummaryFile:
-    """What ``summary.json`` holds."""
+    """The content of ``summary.json``."""
 
     rejects: tuple[_ReasonRow, ...]
     passed_over: str
@@ -54,40 +54,40 @@ class ImportSummary:
     """What an import left out.
 
     Attributes:
-        reasons: Rows and pictures refused, by reason, with the first of each.
-        passed_over: Files in the folders that are no tables or pictures, by suffix.
+        reasons: Counts of refused rows and pictures by reason, with the first of each.
+        passed_over: Files in the folders that are neither tables nor pictures, by suffix.
     """
 
     reasons: tuple[ReasonCount, ...]
     passed_over: str
 
     def write(self, folder: Path) -> None:
-        """Write it beside the corpus."""
-        facts = {"rejects": [reason._asdict() for reason in self.reasons], "passed_over": self.passed_over}
-        (folder / SUMMARY).write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        """Writes ``summary.json`` beside the corpus."""
+        content = {"rejects": [reason._asdict() for reason in self.reasons], "passed_over": self.passed_over}
+        (folder / SUMMARY).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
     @classmethod
     def read(cls, folder: Path) -> ImportSummary:
-        """Read what `write` wrote.
+        """Reads the file that `write` wrote.
 
         Raises:
-            FoundryError: It is damaged.
+            FoundryError: The file is damaged.
         """
-        facts = read_json(folder / SUMMARY, _SummaryFile, max_bytes=2**30, hint="Import the corpus again.")
-        reasons = (ReasonCount(row.reason, row.rows, row.first) for row in facts.rejects)
-        return cls(tuple(reasons), facts.passed_over)
+        content = read_json(folder / SUMMARY, _SummaryFile, max_bytes=2**30, hint="Import the corpus again.")
+        reasons = (ReasonCount(row.reason, row.rows, row.first) for row in content.rejects)
+        return cls(tuple(reasons), content.passed_over)
 
     def lines(self) -> list[str]:
-        """For people: a line for each reason."""
+        """Returns a line for each reason, for people."""
         lines = [f"{reason.rows:,} x {reason.reason}, first {reason.first}" for reason in self.reasons]
         return lines + [f"passed over: {self.passed_over}"] * bool(self.passed_over)
 
 
 def import_corpus(config: ImportConfig, inputs: Mapping[str, Path], context: StepContext) -> Counts:
-    """Write the corpus; see `gme_synthesis.corpus.store`.
+    """Writes the corpus; see `gme_synthesis.corpus.store` for its files.
 
     Raises:
-        FoundryError: A file or column is missing, or no passage is of use.
+        FoundryError: A file or column is missing, or no passage can be used.
     """
     del inputs
     table, pictures = open_table(config.passages, config.encoding, pages=True), PictureSource(config.pictures)
@@ -96,9 +96,10 @@ def import_corpus(config: ImportConfig, inputs: Mapping[str, Path], context: Ste
     staging = context.staging
     index = ImportIndex(staging / ".import.sqlite", config.pictures)
     try:
+        # Pictures first: passages look theirs up in the index.
         rows = pictures.store_rows(index, config.source, config.licence, documents)
         write_shards(staging / IMAGES, "images", rows, SCHEMA, row_group_rows=ROW_GROUP_ROWS)
-        write_passages(staging, map(index.add_passage, _passages(table, config, index)))
+        write_passages(staging, map(index.add_passage, _read_passages(table, config, index)))
         passed_over = count_by_suffix([*table.passed_over, *pictures.passed_over])
         summary = ImportSummary(tuple(index.reasons()), passed_over)
         if not index.passages:
@@ -130,7 +131,7 @@ def _require_columns(table: Table, config: ImportConfig) -> None:
 
 
 class _Fields(NamedTuple):
-    """A row as passages have it, before its id is known to be new and its pictures are looked up."""
+    """The cells of a row, checked, before its id is known to be new and its pictures are looked up."""
 
     row: Row
     id: str
@@ -139,14 +140,14 @@ class _Fields(NamedTuple):
     facts: dict[str, str]
 
 
-def _passages(table: Table, config: ImportConfig, index: ImportIndex) -> Iterator[Candidate]:
-    """The passages that can be used; the others are rejected."""
-    named = {name: config.columns.get(name, name) for name in COLUMNS}
+def _read_passages(table: Table, config: ImportConfig, index: ImportIndex) -> Iterator[Candidate]:
+    """Yields the passages that can be used; the others become rejects in `index`."""
+    user_columns = {name: config.columns.get(name, name) for name in COLUMNS}
     batch: list[_Fields] = []
     number = -1
     with Progress("import", table.count(), "rows") as progress:
         for file in table.files:
-            columns = dict(zip(COLUMNS, COLUMNS, strict=True)) if file.format == "pdf" else named
+            columns = dict(zip(COLUMNS, COLUMNS, strict=True)) if file.format == "pdf" else user_columns
             present = file.columns()
             has_ids = present is not None and columns["id"] in present
             for number, row in enumerate(file.rows(tuple(columns.values())), start=number + 1):  # noqa: B020 - goes on
@@ -159,25 +160,25 @@ def _passages(table: Table, config: ImportConfig, index: ImportIndex) -> Iterato
                 if fields is not None:
                     batch.append(fields)
                 if len(batch) == _BATCH_ROWS:
-                    yield from _take(batch, config, index)
+                    yield from _to_passages(batch, config, index)
                     batch = []
                     progress.advance(number + 1 - progress.done)
-        yield from _take(batch, config, index)
+        yield from _to_passages(batch, config, index)
         progress.advance(number + 1 - progress.done)
 
 
 def _read_fields(row: Row, columns: Mapping[str, str], index: ImportIndex, number: int | None) -> _Fields | None:
-    """The cells of a row as what their columns are for, or None if it is rejected.
+    """Returns the checked cells of a row, or None if the row is rejected.
 
     Args:
-        row: By the file's own column names.
+        row: The row, with the file's own column names.
         columns: Our names of columns -> the file's.
-        index: Takes the reject.
-        number: Of the row in the whole table, which is its id where the file has no ids; else None.
+        index: Gets the reject.
+        number: Number of the row in the table, which is its id where the file has no ids; else None.
     """
     values = row.values
     cells = {name: values[theirs] for name, theirs in columns.items() if theirs in values}
-    id_, column = "", "id"
+    id_, column = "", "id"  # what the reject names if a cell is bad
     texts = dict.fromkeys(_TEXT_COLUMNS, "")
     try:
         id_ = f"{number:08d}" if number is not None else id_cell(cells.get("id"))
@@ -197,8 +198,8 @@ def _read_fields(row: Row, columns: Mapping[str, str], index: ImportIndex, numbe
     return _Fields(row, id_, texts, aliases, facts)
 
 
-def _take(batch: Sequence[_Fields], config: ImportConfig, index: ImportIndex) -> Iterator[Candidate]:
-    """The passages of a batch whose ids are new, with their pictures."""
+def _to_passages(batch: Sequence[_Fields], config: ImportConfig, index: ImportIndex) -> Iterator[Candidate]:
+    """Yields the passages of a batch whose ids are new, with their pictures."""
     earlier = index.add_ids([(fields.id, fields.row.location) for fields in batch])
     for row, id_, texts, aliases, facts in batch:
         location = row.location
@@ -218,13 +219,13 @@ def _take(batch: Sequence[_Fields], config: ImportConfig, index: ImportIndex) ->
             facts={name: plain for name, value in facts.items() if (plain := plain_label(value))},
             licence=texts["licence"] or config.licence,
             source=texts["source"] or config.source,
-            picture=_picture_of("picture", texts["picture"], id_, row, index),
-            page=_picture_of("page", texts["page"], id_, row, index),
+            picture=_look_up_picture("picture", texts["picture"], id_, row, index),
+            page=_look_up_picture("page", texts["page"], id_, row, index),
         )
 
 
-def _picture_of(column: str, name: str, id_: str, row: Row, index: ImportIndex) -> str:
-    """Image id of the picture that a row names; without a name, the picture that is called as the passage."""
+def _look_up_picture(column: str, name: str, id_: str, row: Row, index: ImportIndex) -> str:
+    """Returns the image id of the picture that a row names; without a name, of the picture named like the passage."""
     if name and not name.isspace():
         match = index.match_name(name)
     elif column == "picture":

@@ -1,6 +1,7 @@
-"""The unit of work: some passages, what the steps made of them, and the journal that keeps finished units.
+"""Shards of work: some passages, what the steps made of them, and the journal that keeps finished shards.
 
-A unit is two files, pictures first and then what says that it is whole, both written by a rename.
+A shard is two files, both written by a rename: the pictures first, then the JSON file whose presence says that the
+shard is complete. Pictures without that file, left by a kill in between, are not read.
 """
 
 from __future__ import annotations
@@ -18,24 +19,24 @@ from gme_data.journal import atomic_write, fsync_folder
 from gme_data.structured import StructureError, read_json
 from gme_synthesis.candidates import Candidate
 from gme_synthesis.llm.client import Usage
-from gme_synthesis.records import Reject, Tally
+from gme_synthesis.stages import Reject, Tally
 
 _MAX_BYTES = 2**32
-log = logging.getLogger(__name__)
+_LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """One unit on its way through the steps.
+    """Some passages on their way through the steps.
 
     Attributes:
-        number: Place in the order of the corpus.
-        candidates: What is still going on.
-        named: What was refused after the consistency filter: it can be asked by name, if not by a picture.
-        rejects: What was refused.
+        number: Position in the order of the corpus.
+        candidates: Candidates that no step has refused.
+        named: Candidates refused after the consistency filter: they can be asked by name, if not by a picture.
+        rejects: What was refused, in the order of the steps.
         tallies: Counts, step by step.
-        usage: What language models used, by step.
-        seconds: Wall time, by step; no part of the output.
+        usage: Requests and tokens of the writer, by step.
+        seconds: Wall time in seconds, by step; no part of the output.
         pictures: New pictures that `candidates` refer to.
     """
 
@@ -51,7 +52,7 @@ class Shard:
 
 @dataclass(frozen=True, slots=True)
 class ShardFile:
-    """A shard on disk: all but the bytes of pictures."""
+    """A shard on disk: all of `Shard` but the pictures."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
@@ -64,8 +65,11 @@ class ShardFile:
     seconds: dict[str, float]
 
 
+_SHARD_FILE = TypeAdapter(ShardFile)
+
+
 class ShardJournal:
-    """Finished shards in a hidden folder of the staging folder; they go when the step is published."""
+    """Finished shards in a hidden folder of the staging folder; they are deleted when the step is published."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -73,51 +77,45 @@ class ShardJournal:
 
     @property
     def pictures(self) -> list[Path]:
-        """Folders of pictures, in the order of the shards; to be read by an `ImageStore`."""
+        """Folders of the finished shards' pictures, in the order of the shards; to be read by an `ImageStore`."""
         return sorted(path for path in self._folder.glob("*.pictures") if self.has(int(path.stem)))
 
     def has(self, number: int) -> bool:
-        """Whether a shard is finished."""
+        """Returns whether a shard is finished."""
         return self._path(number).exists()
 
     def put(self, shard: Shard) -> None:
-        """Keep a finished shard."""
+        """Writes a finished shard."""
         if shard.pictures:
             folder = self._path(shard.number).with_suffix(".pictures")
             write_images(folder, shard.pictures)
-            fsync_folder(folder)
-        atomic_write(self._path(shard.number), _FILE.dump_json(_file_of(shard), exclude_defaults=True))
+            fsync_folder(folder)  # on disk before the file that says the shard is complete
+        contents = {each.name: getattr(shard, each.name) for each in fields(ShardFile)}
+        file = ShardFile(**{**contents, "usage": dict(shard.usage), "seconds": dict(shard.seconds)})
+        atomic_write(self._path(shard.number), _SHARD_FILE.dump_json(file, exclude_defaults=True))
 
     def get(self, number: int) -> Shard:
-        """A finished shard, without its pictures.
+        """Reads a finished shard, without its pictures.
 
         Raises:
             StructureError: Its file is damaged.
         """
         path = self._path(number)
-        found = read_json(path, ShardFile, max_bytes=_MAX_BYTES, hint="Run the same command again: it is done anew.")
-        return Shard(**{each.name: getattr(found, each.name) for each in fields(ShardFile)})
+        file = read_json(path, ShardFile, max_bytes=_MAX_BYTES, hint="Run the same command again: it is done anew.")
+        return Shard(**{each.name: getattr(file, each.name) for each in fields(ShardFile)})
 
     def drop_damaged(self) -> None:
-        """Forget shards whose files are damaged: they are done again."""
+        """Deletes the files of damaged shards, so that these shards are done again."""
         for path in sorted(self._folder.glob("*.json")):
             try:
                 self.get(int(path.stem))
             except StructureError as error:
-                log.warning("a finished shard is done again: %s", error)
+                _LOGGER.warning("a finished shard is done again: %s", error)
                 path.unlink()
 
     def shards(self) -> Iterator[Shard]:
-        """All finished shards in order, one in memory at a time."""
+        """Yields all finished shards in order, with one in memory at a time."""
         return (self.get(int(path.stem)) for path in sorted(self._folder.glob("*.json")))
 
     def _path(self, number: int) -> Path:
         return self._folder / f"{number:06d}.json"
-
-
-_FILE = TypeAdapter(ShardFile)
-
-
-def _file_of(shard: Shard) -> ShardFile:
-    parts = {each.name: getattr(shard, each.name) for each in fields(ShardFile)}
-    return ShardFile(**{**parts, "usage": dict(shard.usage), "seconds": dict(shard.seconds)})

@@ -1,6 +1,6 @@
-"""A corpus as every step reads it, and the imported one: ``passages-*``, ``captions-*`` and ``images/*.parquet``.
+"""A corpus as every step reads it, and the Parquet files of an imported one: passages, captions and images.
 
-Passages are read row group by row group, never as a whole.
+Passages are read one row group at a time, so that memory does not grow with the corpus.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from gme_synthesis.candidates import Candidate
 from gme_synthesis.corpus.recipes import RECIPES, Recipe
 
 IMAGES = "images"
-_json_of = json.JSONEncoder(ensure_ascii=False).encode  # `json.dumps` makes an encoder for each call
-_TEXTS = ("id", "text", "title", "kind", "domain", "entity_group", "picture", "page", "licence", "source")
-_texts_of = attrgetter(*_TEXTS)
+_encode_json = json.JSONEncoder(ensure_ascii=False).encode  # `json.dumps` makes an encoder for each call
+_TEXT_COLUMNS = ("id", "text", "title", "kind", "domain", "entity_group", "picture", "page", "licence", "source")
+_texts_of = attrgetter(*_TEXT_COLUMNS)
 PASSAGES_SCHEMA = pa.schema(
     [
-        *(pa.field(name, pa.string(), nullable=False) for name in _TEXTS),
+        *(pa.field(name, pa.string(), nullable=False) for name in _TEXT_COLUMNS),
         pa.field("aliases", pa.list_(pa.string()), nullable=False),
         pa.field("facts", pa.string(), nullable=False),
     ]
 )
-"""`facts` is a JSON object, field -> value; an empty text means not known."""
+"""The columns of passages; `facts` is a JSON object, field -> value, and an empty text means not known."""
 CAPTIONS_SCHEMA = pa.schema(
     [pa.field(name, pa.string(), nullable=False) for name in ("image", "caption", "entity_group", "licence")]
 )
@@ -44,7 +44,14 @@ CAPTIONS_SCHEMA = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class Caption:
-    """What a picture of the bank shows."""
+    """The caption of a picture that may stand for an entity.
+
+    Attributes:
+        image: Image id.
+        caption: What the picture shows, in words.
+        entity_group: The entity that it shows.
+        licence: SPDX expression of the picture.
+    """
 
     image: str
     caption: str
@@ -57,15 +64,15 @@ class Corpus:
     """An opened corpus.
 
     Attributes:
-        size: How many passages it has.
-        passages: All of them, in order. Raises `FoundryError` where a shard is damaged.
+        size: Number of passages.
+        passages: Yields all passages, in order. Raises `FoundryError` where a shard is damaged.
         images: All pictures.
-        captions: Of the pictures that may stand for entities, by image id.
+        captions: Captions of the pictures that may stand for entities, by image id.
         recipes: How questions become examples.
-        wordings: Frames of questions by field, for a writer by rules.
-        examples: Those that it brings along, beside which the written ones are trained on.
-        tasks: Folder of evaluation tasks that it brings along; None holds out some of its entities to make them of.
-            With tasks, all its passages are for training.
+        wordings: Templates of questions by field, for a rule-based writer.
+        examples: Training examples that the corpus supplies, beside the generated ones.
+        tasks: Folder of evaluation tasks that the corpus supplies; then all its passages are for training. None: tasks
+            are made of some of its entities, which are held out.
     """
 
     size: int
@@ -82,31 +89,31 @@ class Corpus:
 
 
 def open_imported(folder: Path) -> Corpus:
-    """Open what `gme corpus import` wrote.
+    """Opens a corpus that `gme corpus import` wrote.
 
     Raises:
-        FoundryError: There is none, or a shard is damaged.
+        FoundryError: There is no corpus, or a shard is damaged.
     """
     if not list(folder.glob("passages-*.parquet")):
         raise FoundryError(f"{folder} is no corpus.", hint="Make one by `gme corpus import`.")
     captions = {row["image"]: Caption(**row) for row in read_shards(folder, "captions", CAPTIONS_SCHEMA)}
     shards = shard_paths(folder, "passages")
     return Corpus(
-        size=sum(map(_rows_of, shards)),
-        passages=partial(_passages, shards),
+        size=sum(map(_count_rows, shards)),
+        passages=partial(_read_passages, shards),
         images=ImageStore([folder / IMAGES]),
         captions=captions,
     )
 
 
-def _rows_of(shard: Path) -> int:
-    with _whole(shard):
+def _count_rows(shard: Path) -> int:
+    with _name_damaged(shard):
         return int(pq.ParquetFile(shard).metadata.num_rows)
 
 
-def _passages(shards: Iterable[Path]) -> Iterator[Candidate]:
+def _read_passages(shards: Iterable[Path]) -> Iterator[Candidate]:
     for path in shards:
-        with _whole(path):
+        with _name_damaged(path):
             file = pq.ParquetFile(path)
             for group in range(file.num_row_groups):
                 rows = file.read_row_group(group, columns=PASSAGES_SCHEMA.names).to_pylist()
@@ -114,24 +121,24 @@ def _passages(shards: Iterable[Path]) -> Iterator[Candidate]:
 
 
 def write_passages(folder: Path, passages: Iterable[Candidate]) -> None:
-    """Write ``passages-*.parquet``."""
+    """Writes ``passages-*.parquet``."""
     write_shards(folder, "passages", map(_row, passages), PASSAGES_SCHEMA)
 
 
 def write_captions(folder: Path, captions: Iterable[Caption]) -> None:
-    """Write ``captions-*.parquet`` in the order given: by image id."""
+    """Writes ``captions-*.parquet``; `captions` are sorted by image id."""
     write_shards(folder, "captions", map(asdict, captions), CAPTIONS_SCHEMA)
 
 
 def _row(passage: Candidate) -> dict[str, Any]:
-    row: dict[str, Any] = dict(zip(_TEXTS, _texts_of(passage), strict=True))
+    row: dict[str, Any] = dict(zip(_TEXT_COLUMNS, _texts_of(passage), strict=True))
     row["aliases"] = passage.aliases
-    row["facts"] = _json_of(passage.facts) if passage.facts else "{}"
+    row["facts"] = _encode_json(passage.facts) if passage.facts else "{}"
     return row
 
 
 def _candidate(row: dict[str, Any], path: Path) -> Candidate:
-    for name in _TEXTS:
+    for name in _TEXT_COLUMNS:
         if not isinstance(row[name], str):
             raise TypeError(f"column {name!r} of passage {row['id']!r} is no text")
     facts = parse_json(row["facts"], dict[str, str], where=f"{path}, facts of passage {row['id']!r}")
@@ -139,8 +146,8 @@ def _candidate(row: dict[str, Any], path: Path) -> Candidate:
 
 
 @contextmanager
-def _whole(path: Path) -> Iterator[None]:
-    """Turn what a damaged shard raises into an error that names it."""
+def _name_damaged(path: Path) -> Iterator[None]:
+    """Turns the exceptions of a damaged shard into a `FoundryError` that names it."""
     try:
         yield
     except (pa.ArrowException, OSError, LookupError, ValueError, TypeError, AttributeError, OverflowError) as error:

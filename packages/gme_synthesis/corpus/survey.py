@@ -1,6 +1,6 @@
-"""A look at passages and pictures before they are imported: which column is what, how long texts are, what is missing.
+"""A survey of passages and pictures before their import: which column is what, how long texts are, what is missing.
 
-Guesses by names of columns and by the first rows; a person decides. Imports nothing and writes nothing.
+Columns are guessed by their names and by the first rows; a person decides. Nothing is imported and nothing is written.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from gme_data.errors import FoundryError
 from gme_data.tables import Row, RowError, count_by_suffix, open_table
 from gme_synthesis.corpus.import_pictures import PictureSource
 
-_LOOKED_AT = 1_000
-"""Rows that are looked at; enough for shares and lengths, and done in a moment."""
-_NAMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+_SAMPLE_ROWS = 1_000
+"""So many rows are surveyed: enough for shares and lengths, and quick."""
+_COLUMN_NAMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "text": ("text", "body", "content", "passage", "contents", "document", "abstract", "description", "paragraph"),
         "title": ("title", "name", "heading", "headline", "label", "product_name"),
@@ -36,30 +36,30 @@ _NAMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "source": ("source", "origin", "url"),
     }
 )
-"""What a column may be called, the likeliest first."""
+"""Names that a column of ours may have in a user's table, the likeliest first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What was seen.
+    """What the first rows and the list of files show.
 
     Attributes:
         files: Number of tables.
-        rows: Rows of all, where that is known without reading them all.
-        looked_at: Rows that were looked at.
-        unreadable: How many of them can't be read, with the first reason.
+        rows: Rows of all tables, where that is known without reading them all.
+        sampled: Number of rows that were read.
+        unreadable: How many of the sampled rows can't be read, with the first reason.
         columns: Our name -> theirs, as guessed.
         unused: Columns that nothing is guessed for.
-        filled: Share of the rows in which a column of ours has a value.
-        characters: Median and longest of the texts.
+        filled: Share of the sampled rows in which a column of ours has a value.
+        characters: Median and maximum length of the texts, in characters.
         scripts: Writing systems of the texts, the most frequent first, with their share of the letters.
-        pictures: Number of pictures in the folder or table; None if none are given.
-        passed_over: Files that are neither, by suffix.
+        pictures: Number of pictures in the folder or table; None if there is neither.
+        passed_over: Files that are neither tables nor pictures, by suffix.
     """
 
     files: int
     rows: int | None
-    looked_at: int
+    sampled: int
     unreadable: tuple[int, str]
     columns: Mapping[str, str]
     unused: tuple[str, ...]
@@ -71,15 +71,20 @@ class Survey:
 
 
 def survey(passages: Path, pictures: Path | None = None, encoding: str = "utf-8") -> Survey:
-    """Look at the first rows.
+    """Surveys the first rows of a table of passages, and the list of pictures.
+
+    Args:
+        passages: A table, a folder of tables, or a PDF.
+        pictures: A folder or a table of pictures.
+        encoding: Encoding of text formats.
 
     Raises:
         FoundryError: A file or folder is missing or of no kind that is read, or no column can be the text.
     """
     table, source = open_table(passages, encoding, pages=True), PictureSource(pictures)
-    seen = list(islice(table.rows(), _LOOKED_AT))
-    rows = [row.values for row in seen if isinstance(row, Row)]
-    errors = [row for row in seen if isinstance(row, RowError)]
+    sample = list(islice(table.rows(), _SAMPLE_ROWS))
+    rows = [row.values for row in sample if isinstance(row, Row)]
+    errors = [row for row in sample if isinstance(row, RowError)]
     names = list(dict.fromkeys(name for row in rows for name in row))
     columns = guess_columns(names, rows)
     if "text" not in columns:
@@ -90,8 +95,8 @@ def survey(passages: Path, pictures: Path | None = None, encoding: str = "utf-8"
     texts = sorted((str(row.get(columns["text"]) or "") for row in rows), key=len)
     return Survey(
         files=len(table.files),
-        rows=len(seen) if len(seen) < _LOOKED_AT else table.count(),
-        looked_at=len(seen),
+        rows=len(sample) if len(sample) < _SAMPLE_ROWS else table.count(),
+        sampled=len(sample),
         unreadable=(len(errors), f"{errors[0].location}: {errors[0].message}" if errors else ""),
         columns=columns,
         unused=tuple(name for name in names if name not in columns.values()),
@@ -104,23 +109,24 @@ def survey(passages: Path, pictures: Path | None = None, encoding: str = "utf-8"
 
 
 def guess_columns(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Our name -> theirs: by what columns are called, and for the text, if none is called so, the longest."""
-    plain = {name.strip().lower(): name for name in names}
+    """Guesses the columns, our name -> theirs, by their names; the text falls back to the column of longest values."""
+    normalised = {name.strip().lower(): name for name in names}
     columns = {
-        ours: next(plain[name] for name in known if name in plain)
-        for ours, known in _NAMES.items()
-        if any(name in plain for name in known)
+        ours: next(normalised[name] for name in candidates if name in normalised)
+        for ours, candidates in _COLUMN_NAMES.items()
+        if any(name in normalised for name in candidates)
     }
     if "text" not in columns:
-        taken = set(columns.values())
-        lengths = {name: _mean_length(rows, name) for name in names if name not in taken}
+        guessed = set(columns.values())
+        lengths = {name: _mean_length(rows, name) for name in names if name not in guessed}
         if lengths and (longest := max(lengths, key=lambda name: lengths[name])) and lengths[longest] > 0:
             columns = {"text": longest, **columns}
     return columns
 
 
 def scripts_of(text: str) -> list[tuple[str, float]]:
-    """Writing systems of the letters of a text with their share, such as LATIN and CJK, the most frequent first."""
+    """Returns the writing systems of a text's letters with their share, the most frequent first: LATIN, CJK ..."""
+    # The first word of a letter's Unicode name is its script: "LATIN SMALL LETTER A", "CJK UNIFIED IDEOGRAPH-4E2D".
     counts = Counter(unicodedata.name(char, "UNKNOWN").partition(" ")[0] for char in text if char.isalpha())
     total = counts.total()
     return [(name, count / total) for name, count in counts.most_common(5) if count / total >= 0.01]

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Any
 
 from gme_synthesis.llm.protocol import Completion, CompletionRequest, OnCompletion
-from gme_synthesis.records import pick, shuffled
+from gme_synthesis.stages import pick, shuffled
 from gme_synthesis.steps.names import replace_names
 
 _TEMPLATES = (

@@ -25,7 +25,7 @@ from gme_data.steps import Counts, StepContext
 from gme_synthesis.corpus.import_index import ReasonCount
 from gme_synthesis.corpus.importing import ImportSummary
 from gme_synthesis.funnel import REJECTS_SCHEMA
-from gme_synthesis.joining import images_of, rows_of
+from gme_synthesis.joining import read_image_rows, read_shard_rows
 from gme_synthesis.pairs.config import PairsConfig
 from gme_synthesis.pairs.importing import import_rows
 from gme_synthesis.public.config import PublicConfig, SetChoice
@@ -59,7 +59,7 @@ def import_public(config: PublicConfig, inputs: Mapping[str, Path], context: Ste
     write_shards(
         staging / "images",
         "images",
-        images_of([imported.folder / "images" for imported in imported_sets], pictures),
+        read_image_rows([imported.folder / "images" for imported in imported_sets], pictures),
         IMAGES_SCHEMA,
         row_group_rows=ROW_GROUP_ROWS,
     )
@@ -127,7 +127,7 @@ def _copy_tasks(imported: ImportedSet, folder: Path, pictures: set[str]) -> Iter
 def _rejects(imported_sets: list[ImportedSet], mixture: Mixture) -> Iterator[dict[str, Any]]:
     """Yields the rows of all rejects: of each set's import, then of the mixture."""
     for imported in imported_sets:
-        for row in rows_of(imported.folder / "rejects", "rejects"):
+        for row in read_shard_rows(imported.folder / "rejects", "rejects"):
             yield {**row, "subject": f"{imported.choice.name}: {row['subject']}"}
     for reject in mixture.rejects:
         yield {"step": reject.step, "reason": reject.reason, "subject": reject.subject, "text": reject.text}

@@ -21,7 +21,7 @@ from gme_data.tasks import CARD, load_card
 from gme_synthesis.public.config import PublicConfig, SetChoice
 from gme_synthesis.public.registry import kind_of
 from gme_synthesis.public.sampling import Ints, allocate, allocate_by_kind, sample_rows
-from gme_synthesis.records import Reject
+from gme_synthesis.stages import Reject
 from gme_synthesis.steps.contamination import BenchmarkIndex
 from gme_synthesis.steps.near_duplicates import difference_hash
 

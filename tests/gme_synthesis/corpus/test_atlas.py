@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import killable
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from numpy.typing import NDArray
+from PIL import Image
 
 from atlas.instructions import INSTRUCTIONS
 from gme_data.errors import FoundryError
@@ -19,9 +23,12 @@ from gme_data.items import TASK_TYPES
 from gme_data.manifest import content_digest, list_files
 from gme_data.parquet import read_rows, read_shards
 from gme_data.steps import StepContext
+from gme_synthesis.candidates import Candidate, EntityImage
 from gme_synthesis.corpus.atlas import RECIPES
 from gme_synthesis.corpus.atlas_config import AtlasSynthesisConfig
 from gme_synthesis.corpus.run import synthesize
+from gme_synthesis.stages import Reject
+from gme_synthesis.steps.picture_score import PictureFilter
 
 CONFIG = AtlasSynthesisConfig(shard=8, caps={"place-question": 100})
 
@@ -107,3 +114,30 @@ def test_a_corpus_without_train_part_is_a_clear_error(small_atlas: Path, tmp_pat
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "corpus" / "places.parquet")
     with pytest.raises(FoundryError, match=r"places\.parquet: no row of the train split"):
         run(tmp_path, tmp_path)
+
+
+class ByName:
+    """Scores the places that it knows."""
+
+    asked = 0
+
+    def score(self, pictures: Sequence[Image.Image], texts: Sequence[str]) -> NDArray[np.float32]:
+        self.asked += len(pictures)
+        return np.array([0.9 if "Norway" in text else -0.1 for text in texts], np.float32)
+
+
+def test_the_champion_refuses_flags_that_look_wrong_and_is_asked_once() -> None:
+    scorer = ByName()
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (48, 48, 3), dtype=np.uint8))
+    judge = PictureFilter(lambda _: noise, scorer, min_score=0.0)
+    drafts = [
+        Candidate(f"{name}-p", "", fact=f"{name}-f", entity=name, portrait_caption=f"The flag of {name}.",
+                  entity_images=(EntityImage(f"{name}-t", "search"), EntityImage(f"{name}-o", "search")))
+        for name in ("Norway", "The Gambia")
+    ]  # fmt: skip
+    for _ in range(2):
+        kept, refused = judge.run(drafts)
+        assert isinstance(kept, Candidate)
+        assert [image.score for image in kept.entity_images] == [0.9, 0.9]
+        assert refused == Reject("picture-filter", "low-score", "The Gambia-f/0", "The Gambia")
+    assert scorer.asked == 4

@@ -13,10 +13,10 @@ import pytest
 from gme_data.examples import Example
 from gme_data.items import Item
 from gme_data.tasks import Document, Query, RetrievalTask, TaskCard, save_task
-from gme_synthesis.candidates import Candidate, Sight
+from gme_synthesis.candidates import Candidate, EntityImage
 from gme_synthesis.corpus.assembly import Assembler
 from gme_synthesis.corpus.atlas import RECIPES
-from gme_synthesis.corpus.spool import Spool
+from gme_synthesis.corpus.example_buffer import ExampleBuffer
 from gme_synthesis.steps.contamination import HeldOutQueries
 
 DRAFT = Candidate(
@@ -33,13 +33,13 @@ DRAFT = Candidate(
     picture="no-map",
     page="no-page",
     licence="CC0-1.0",
-    sights=(Sight("no-t", "search"), Sight("no-o", "search")),
+    entity_images=(EntityImage("no-t", "search"), EntityImage("no-o", "search")),
 )
 
 
 def made(draft: Candidate = DRAFT) -> dict[str, Example]:
-    assembler = Assembler(RECIPES, lambda _: "CC-BY-4.0", lambda _: draft.page, lambda _: "train", per_question=1)
-    return {one.task_type: one for one in (*assembler.named(draft), *assembler.pictured(draft))}
+    assembler = Assembler(RECIPES, lambda _: "CC-BY-4.0", lambda _: draft.page, lambda _: "train", max_images=1)
+    return {one.task_type: one for one in (*assembler.named_examples(draft), *assembler.pictured_examples(draft))}
 
 
 def test_one_draft_makes_five_task_types() -> None:
@@ -61,26 +61,26 @@ def test_one_draft_makes_five_task_types() -> None:
 
 def test_what_is_missing_makes_no_example() -> None:
     assert set(made(replace(DRAFT, page="", picture=""))) == {"T->T", "IT->T", "IT->IT"}
-    assert set(made(replace(DRAFT, sights=DRAFT.sights[:1]))) == {"T->T", "T->VD", "T->IT", "IT->T"}
+    assert set(made(replace(DRAFT, entity_images=DRAFT.entity_images[:1]))) == {"T->T", "T->VD", "T->IT", "IT->T"}
 
 
 @pytest.fixture
-def spool(tmp_path: Path) -> Iterator[Spool]:
-    with closing(Spool(tmp_path / "spool.sqlite", 0)) as opened:
+def buffer(tmp_path: Path) -> Iterator[ExampleBuffer]:
+    with closing(ExampleBuffer(tmp_path / "buffer.sqlite", 0)) as opened:
         yield opened
 
 
-def test_duplicates_are_known_and_examples_come_back_whole(spool: Spool) -> None:
+def test_duplicates_are_known_and_examples_come_back_whole(buffer: ExampleBuffer) -> None:
     example = replace(made()["IT->T"], negatives=(Item("other"), Item(image="picture")), instruction=None)
     spoilt = made()["T->T"]
-    assert not spool.add(example, kept=True)
-    assert not spool.add(spoilt, kept=False)
+    assert not buffer.add(example, is_accepted=True)
+    assert not buffer.add(spoilt, is_accepted=False)
     for earlier in (example, spoilt):
-        assert spool.add(replace(earlier, id="again"), kept=True) == earlier.id
+        assert buffer.add(replace(earlier, id="again"), is_accepted=True) == earlier.id
     others = [replace(example, task_type="IT->IT"), replace(example, negatives=example.negatives[:1])]
-    assert not any(spool.add(other, kept=True) for other in others)
-    spool.settle()
-    assert sorted(spool.examples(), key=repr) == sorted([example, *others], key=repr)
+    assert not any(buffer.add(other, is_accepted=True) for other in others)
+    buffer.finalize()
+    assert sorted(buffer.examples(), key=repr) == sorted([example, *others], key=repr)
 
 
 def test_a_training_query_that_a_task_of_the_corpus_asks_is_refused(tmp_path: Path) -> None:
@@ -96,20 +96,20 @@ def test_a_training_query_that_a_task_of_the_corpus_asks_is_refused(tmp_path: Pa
     assert {name for name, example in made().items() if judge.reject(example)} == {"T->T", "T->VD", "T->IT"}
 
 
-def test_balance_serves_batch_keys_in_turn(spool: Spool, tmp_path: Path) -> None:
+def test_balance_serves_batch_keys_in_turn(buffer: ExampleBuffer, tmp_path: Path) -> None:
     one = made()["T->T"]
     many = [replace(one, id=f"many{n}", batch_key="many", query=Item(f"m{n}")) for n in range(50)]
     few = [replace(one, id=f"few{n}", batch_key="few", query=Item(f"f{n}")) for n in range(3)]
-    left = [kept_of(spool, [*many, *few])]
-    with closing(Spool(tmp_path / "again.sqlite", 0)) as again:
+    left = [kept_of(buffer, [*many, *few])]
+    with closing(ExampleBuffer(tmp_path / "again.sqlite", 0)) as again:
         left.append(kept_of(again, [*few, *reversed(many)]))
     assert Counter(example.batch_key for example in left[0]) == {"many": 7, "few": 3}
     assert left[0] == left[1]
 
 
-def kept_of(spool: Spool, examples: list[Example]) -> list[Example]:
+def kept_of(buffer: ExampleBuffer, examples: list[Example]) -> list[Example]:
     for example in examples:
-        spool.add(example, kept=True)
-    spool.settle()
-    assert len(list(spool.cap({"place-question": 10}))) == 43
-    return list(spool.examples())
+        buffer.add(example, is_accepted=True)
+    buffer.finalize()
+    assert len(list(buffer.cap({"place-question": 10}))) == 43
+    return list(buffer.examples())

@@ -228,7 +228,7 @@ def test_a_bad_endpoint_costs_its_passages_and_no_more(corpus: Outcome, tmp_path
 def test_too_many_rejects_stop_the_run_early(corpus: Outcome, tmp_path: Path) -> None:
     with serve(lambda _: chat("I'm sorry, I can't.")) as stub:
         with pytest.raises(FoundryError, match=r"16 of 16 passages .* max_reject_rate 0.5: question: refusal \(16\)"):
-            run(config(stub.url, max_reject_rate=0.5, judged_after=16), corpus, tmp_path)
+            run(config(stub.url, max_reject_rate=0.5, reject_rate_min_passages=16), corpus, tmp_path)
         assert len(stub.asked) == 2 * 16
 
 

@@ -15,7 +15,7 @@ from gme_data.images import write_images
 from gme_data.parquet import write_shards
 from gme_data.steps import StepContext
 from gme_synthesis.candidates import Candidate
-from gme_synthesis.corpus import run, tools
+from gme_synthesis.corpus import resources, run
 from gme_synthesis.corpus.config import SynthesisConfig
 from gme_synthesis.corpus.run import synthesize
 from gme_synthesis.corpus.store import IMAGES, write_captions, write_passages
@@ -63,7 +63,7 @@ def peak(count: int, home: Path) -> int:
 
 @pytest.mark.slow
 def test_memory_hardly_grows_with_the_passages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tools, "load_encoder", lambda *_: TextEncoder("by-place", by_place, by_place))
+    monkeypatch.setattr(resources, "load_encoder", lambda *_: TextEncoder("by-place", by_place, by_place))
     # Shards and tasks are gathered in memory up to a size which no small corpus reaches.
     monkeypatch.setitem(write_shards.__kwdefaults__ or {}, "shard_bytes", 100_000)
     monkeypatch.setattr(run, "_TASK_POOL", 20)
