@@ -42,11 +42,11 @@ from gme_synthesis.corpus.atlas_config import AtlasSynthesisConfig
 from gme_synthesis.corpus.run import synthesize
 from gme_synthesis.corpus.store import Corpus
 from gme_synthesis.encoders import TextEncoder
-from gme_synthesis.llm.asking import Asker
+from gme_synthesis.llm.client import LLMClient
 from gme_synthesis.llm.endpoint import Endpoint, EndpointConfig
 from gme_synthesis.llm.journal import RequestJournal
 from gme_synthesis.llm.prompts import load_prompt
-from gme_synthesis.llm.protocol import Request
+from gme_synthesis.llm.protocol import CompletionRequest
 from gme_synthesis.llm.rules import RuleWriter
 from gme_synthesis.stages import run_stage
 from gme_synthesis.steps.consistency import ConsistencyStep
@@ -109,7 +109,7 @@ def rule_based(atlas: Path, scratch: Path) -> None:
 def consistency(corpus: Corpus) -> None:
     """The filter and the bare library on the same questions and passages."""
     encoder, passages = MiniLM(), list(corpus.passages())
-    asker = Asker(RuleWriter(wordings=corpus.wordings), None, attempts=1)
+    asker = LLMClient(RuleWriter(wordings=corpus.wordings), None, attempts=1)
     drafts, _, _ = run_stage(DraftStep(1).stage(), passages)
     asked, _, _ = run_stage(QuestionStep(asker).stage(), drafts[:1500])
     vectors = encoder.encode([passage.text for passage in passages])
@@ -156,17 +156,17 @@ def memory(folder: Path, count: int) -> None:
     print(f"memory           {early:.0f} MiB after {count // 10} requests, {late:.0f} after {count}", flush=True)
 
 
-def requests(count: int, name: str) -> Sequence[Request]:
+def requests(count: int, name: str) -> Sequence[CompletionRequest]:
     prompt = load_prompt("question")
-    return [Request(prompt, {"passage": f"{name} {number}"}) for number in range(count)]
+    return [CompletionRequest(prompt, {"passage": f"{name} {number}"}) for number in range(count)]
 
 
 @contextmanager
-def asking(url: str, journal: Path) -> Iterator[Asker]:
+def asking(url: str, journal: Path) -> Iterator[LLMClient]:
     model = Endpoint(EndpointConfig(url=url, concurrency=IN_FLIGHT))
     kept = RequestJournal(journal)
     try:
-        yield Asker(model, kept)
+        yield LLMClient(model, kept)
     finally:
         model.close()
         kept.close()

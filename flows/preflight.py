@@ -66,7 +66,7 @@ def _seal_suites(config: PipelineConfig) -> None:
 def _require_sets(public: PublicConfig) -> None:
     from gme_synthesis.public.plan import plan_sets  # who only reads a pipeline file needs no reader of tables
 
-    plan_sets(public).require_all()
+    plan_sets(public).require_ready()
 
 
 def _tracked(config: PipelineConfig, workspace: Path) -> Readiness:

@@ -48,8 +48,8 @@ def fetch(*, again: bool = False, common: Common = _COMMON) -> None:
     """
     from flows.config import PairsPipeline
     from gme_data.errors import FoundryError
-    from gme_synthesis.pairs.fetching import fetch_pictures
     from gme_synthesis.pairs.importing import pairs_of
+    from gme_synthesis.pairs.url_pictures import fetch_pictures
     from gme_synthesis.steps.fetching import Fetcher
 
     config = common.pipeline()
@@ -61,7 +61,7 @@ def fetch(*, again: bool = False, common: Common = _COMMON) -> None:
         say(f"Pictures that {config.corpus.pairs} names by address would be fetched into {config.corpus.pictures}.")
         return
     with closing(Fetcher(config.corpus.fetch)) as fetcher:
-        summary = fetch_pictures(pairs_of(config.corpus), config.corpus.pictures, fetcher, again=again)
+        summary = fetch_pictures(pairs_of(config.corpus), config.corpus.pictures, fetcher, retry_failed=again)
     if common.json:
         print_json(asdict(summary))
         return

@@ -109,10 +109,10 @@ def verify(*names: str, data: Path | None = None, common: Common = _COMMON) -> i
         As for `gme data fetch`.
     """
     from gme_data.errors import EXIT_BAD_INPUT
-    from gme_synthesis.public.store import changed
+    from gme_synthesis.public.store import changed_files
 
     config = _chosen(names, data, None, None, (), common)
-    problems = {choice.name: changed(choice, config.data) for choice in config.sets}
+    problems = {choice.name: changed_files(choice, config.data) for choice in config.sets}
     if common.json:
         print_json(problems)
     else:
@@ -165,7 +165,7 @@ def plan_lines(planned: DataPlan) -> Iterator[str]:
         yield f"{public_set.name:<12}{licence:<24}{numbers}  {state:<12}{', '.join(public_set.unverified) or '-'}"
     unknown = [public_set.name for public_set in planned.sets if public_set.missing and public_set.bytes is None]
     more = f", and {', '.join(unknown)}, whose sizes nobody states" if unknown else ""
-    yield f"to fetch: {planned.bytes_left / 1e9:,.1f} GB{more}: `gme data fetch --config FILE`."
+    yield f"to fetch: {planned.bytes_to_fetch / 1e9:,.1f} GB{more}: `gme data fetch --config FILE`."
     for licence, names in planned.licences.items():
         yield f"(!) not accepted: {licence} of {', '.join(names)}: `corpus.accept_licences`."
     if gated := [public_set.name for public_set in planned.sets if public_set.gated and public_set.missing]:
@@ -219,7 +219,7 @@ def _chosen(
 def _as_dict(planned: DataPlan) -> dict[str, object]:
     return {
         "sets": [asdict(public_set) for public_set in planned.sets],
-        "bytes_to_fetch": planned.bytes_left,
+        "bytes_to_fetch": planned.bytes_to_fetch,
         "licences_to_accept": planned.licences,
         "benchmarks_missing": planned.benchmarks_missing,
         "shares": planned.config.shares,

@@ -29,9 +29,9 @@ from gme_data.settings import Frozen
 from gme_data.steps import Counts, StepContext
 from gme_data.tasks import CARD, Document, Query, load_task, save_task
 from gme_synthesis.funnel import write_rejects
-from gme_synthesis.public.draw import Ints, divide_kinds, draw, take
+from gme_synthesis.public.sampling import Ints, allocate_by_kind, sample_rows, select_rows
 from gme_synthesis.stages import Reject
-from gme_synthesis.steps.contamination import Benchmarks
+from gme_synthesis.steps.contamination import BenchmarkIndex
 from gme_synthesis.steps.near_duplicates import difference_hash
 
 _BATCH_ROWS = 2_000
@@ -112,11 +112,11 @@ def join_corpora(config: JoinConfig, inputs: Mapping[str, Path], context: StepCo
             f"corpora.{empty[0]}: nothing of it may be trained on: {len(rejects)} examples were refused.",
             hint="They repeat what another corpus holds out as a query: bring other data, or leave the corpus out.",
         )
-    sizes = divide_kinds({name: len(rows) for name, rows in usable.items()}, config.shares, config.examples)
+    sizes = allocate_by_kind({name: len(rows) for name, rows in usable.items()}, config.shares, config.examples)
     selected = {name: _sample(rows, sizes[name], config.seed, name) for name, rows in usable.items()}
 
     pictures: set[str] = set()
-    examples = (example for corpus in corpora for example in take(corpus.examples(), selected[corpus.name]))
+    examples = (example for corpus in corpora for example in select_rows(corpus.examples(), selected[corpus.name]))
     rows = (example.to_row() for example in _collect_pictures(examples, pictures))
     write_shards(context.staging / "train", "examples", rows, EXAMPLES_SCHEMA)
     tasks = [name for corpus in corpora for name in _write_tasks(corpus, context.staging / "tasks", pictures)]
@@ -151,7 +151,7 @@ def _usable_rows(
     """Returns the numbers of the examples that repeat no query of another corpus; appends the others to `rejects`."""
     # Within one corpus, synthesis has kept training examples and tasks apart already.
     others = [other.task_folder / "tasks" for other in corpora if other.name != corpus.name and other.tasks()]
-    benchmarks = Benchmarks(others, config.ngram, config.picture_distance, "queries")
+    benchmarks = BenchmarkIndex(others, config.ngram, config.picture_distance, "queries")
     store = ImageStore(corpus.image_folders())
     picture_hash = lru_cache(_HASHED_PICTURES)(lambda id_: difference_hash(store.load(id_)))
     usable = []
@@ -168,7 +168,7 @@ def _usable_rows(
 
 def _sample(rows: Ints, count: int, seed: int, name: str) -> Ints:
     """Returns `count` of the rows, ascending, chosen by seed and name of the corpus alone."""
-    positions = draw(len(rows), count, seed, name)
+    positions = sample_rows(len(rows), count, seed, name)
     return rows if positions is None else rows[positions]
 
 

@@ -21,10 +21,10 @@ from gme_synthesis.corpus.atlas import open_atlas
 from gme_synthesis.corpus.config import SynthesisConfig
 from gme_synthesis.corpus.resources import Resources, RunFolders
 from gme_synthesis.encoders import TextEncoder
-from gme_synthesis.llm.asking import Asker
+from gme_synthesis.llm.client import LLMClient
 from gme_synthesis.llm.rules import RuleWriter
 from gme_synthesis.stages import run_stage, shuffled
-from gme_synthesis.steps.consistency import lead_back
+from gme_synthesis.steps.consistency import passage_in_top_k
 from gme_synthesis.steps.entity import EntityStep, LeakCheck, leaked_name
 from gme_synthesis.steps.question import QuestionStep
 
@@ -101,7 +101,7 @@ def measure_quality(config: SynthesisConfig, atlas: Path, answers: Path, sample:
 
 
 def measure_writer(
-    chosen: Sequence[Candidate], pool: Sequence[Candidate], asker: Asker, encoder: TextEncoder, top_k: int
+    chosen: Sequence[Candidate], pool: Sequence[Candidate], asker: LLMClient, encoder: TextEncoder, top_k: int
 ) -> WriterQuality:
     """Measures what the writer behind `asker` makes of `chosen`, by the structured fields of Atlas.
 
@@ -143,7 +143,7 @@ def measure_filter(
     Questions with their own passage should be kept, those dealt another passage refused. Wrong passages are of another
     country: a question may well retrieve a second passage about the same country.
     """
-    asker = Asker(RuleWriter(), None, attempts=1)
+    asker = LLMClient(RuleWriter(), None, attempts=1)
     gold, _, _ = run_stage(QuestionStep(asker).stage(), chosen)
     wrong = [_passage_of_another_group(number, gold) for number in range(len(gold))]
     true_positives = sum(_retrieve_in_top_k(gold, [question.id for question in gold], pool, encoder, top_k))
@@ -165,7 +165,7 @@ def _retrieve_in_top_k(
     rows = {candidate.id: row for row, candidate in enumerate(pool)}
     vectors = encoder.passages([candidate.text for candidate in pool])
     texts = [question.question for question in questions]
-    return lead_back(texts, [rows[id_] for id_ in passages], vectors, encoder.queries, top_k)
+    return passage_in_top_k(texts, [rows[id_] for id_ in passages], vectors, encoder.queries, top_k)
 
 
 def _is_gold(candidate: Candidate) -> bool:

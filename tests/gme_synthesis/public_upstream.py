@@ -18,7 +18,7 @@ from PIL import Image
 from support.hub import COMMIT
 
 from gme_synthesis.public.registry import public_sets
-from gme_synthesis.public.store import HubFile, Pinned, home, write_lock
+from gme_synthesis.public.store import HubFile, PinnedRepository, repository_folder, write_lock
 
 N = 12
 TOPICS = ["tide", "comet", "harp", "lichen", "ferry", "opal", "kelp", "quartz", "sparrow", "anvil", "mango", "fjord"]
@@ -59,12 +59,12 @@ def put_set(data: Path, hub: Path, name: str) -> None:
         for path in sorted((hub / repository).rglob("*")):
             relative = path.relative_to(hub / repository).as_posix()
             if path.is_file() and any(matches(file, relative) for file in upstream.patterns(repository)):
-                target = home(data, repository) / relative
+                target = repository_folder(data, repository) / relative
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(path.read_bytes())
                 digest = sha256_file(path)
                 files[relative] = HubFile(relative, path.stat().st_size, digest, digest)
-        lock[repository] = Pinned(COMMIT, tuple(files.values()))
+        lock[repository] = PinnedRepository(COMMIT, tuple(files.values()))
     write_lock(data, lock)
 
 

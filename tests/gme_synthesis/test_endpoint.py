@@ -15,23 +15,22 @@ from bad_server import Answer, Asked, Reply, Stub, asked_for, chat, serve
 
 from gme_data.errors import FoundryError
 from gme_synthesis.llm.answers import EntityAnswer, QuestionAnswer
-from gme_synthesis.llm.asking import Asker, Prices
+from gme_synthesis.llm.client import LLMClient, Prices
 from gme_synthesis.llm.endpoint import Endpoint, EndpointConfig
 from gme_synthesis.llm.journal import RequestJournal
 from gme_synthesis.llm.prompts import load_prompt
-from gme_synthesis.llm.protocol import Reply as Answered
-from gme_synthesis.llm.protocol import Request
+from gme_synthesis.llm.protocol import Completion, CompletionRequest
 
 GOOD = json.dumps({"answer": "Oslo", "question": "What is the capital of Norway?"})
 QUESTION = load_prompt("question")
 
 
-def requests(number: int) -> list[Request]:
-    return [Request(QUESTION, {"passage": f"Passage {n}"}) for n in range(number)]
+def requests(number: int) -> list[CompletionRequest]:
+    return [CompletionRequest(QUESTION, {"passage": f"Passage {n}"}) for n in range(number)]
 
 
-def replies_of(model: Endpoint, asked: Iterable[Request]) -> dict[int, Answered]:
-    found: dict[int, Answered] = {}
+def replies_of(model: Endpoint, asked: Iterable[CompletionRequest]) -> dict[int, Completion]:
+    found: dict[int, Completion] = {}
     model.complete(asked, found.__setitem__)
     return found
 
@@ -75,9 +74,9 @@ def test_many_requests_are_in_flight_and_each_is_answered_once() -> None:
 
 def test_an_iterator_without_end_is_read_no_further_than_needed() -> None:
     numbers = count()
-    endless = (Request(QUESTION, {"passage": str(n)}) for n in numbers)
+    endless = (CompletionRequest(QUESTION, {"passage": str(n)}) for n in numbers)
 
-    def enough(number: int, _: Answered) -> None:
+    def enough(number: int, _: Completion) -> None:
         if number >= 20:
             raise FoundryError("enough")
 
@@ -138,7 +137,7 @@ def test_the_budget_stops_the_run_and_what_came_is_kept(tmp_path: Path) -> None:
     reply = lambda _: chat(GOOD, prompt_tokens=90, completion_tokens=10)  # noqa: E731
     with endpoint(reply, max_tokens=1000, concurrency=2) as (model, stub):
         with pytest.raises(FoundryError, match="budget"):
-            Asker(model, journal).ask(requests(100))
+            LLMClient(model, journal).ask(requests(100))
         sent = len(stub.asked)
     assert 10 <= sent <= 12
     assert len(journal) >= 10
@@ -157,11 +156,11 @@ def test_no_answer_is_paid_for_twice(tmp_path: Path) -> None:
         return chat("I'm sorry, I can't help." if bad else GOOD, prompt_tokens=10, completion_tokens=2)
 
     with endpoint(reply) as (model, stub):
-        asker = Asker(model, RequestJournal(tmp_path), attempts=2, prices=Prices(1.0, 2.0))
+        asker = LLMClient(model, RequestJournal(tmp_path), attempts=2, prices=Prices(1.0, 2.0))
         first = asker.ask([*requests(5), *requests(2)])
         usage = asker.take_usage()
         assert len(stub.asked) == asker.sent == 6  # 5 passages, one of them twice; what repeats is asked once
-        again = Asker(model, RequestJournal(tmp_path), attempts=2, prices=Prices(1.0, 2.0))
+        again = LLMClient(model, RequestJournal(tmp_path), attempts=2, prices=Prices(1.0, 2.0))
         assert again.ask([*requests(5), *requests(2)]) == first
         assert again.sent == 0
         assert again.take_usage() == usage
@@ -185,14 +184,14 @@ def test_no_answer_is_paid_for_twice(tmp_path: Path) -> None:
 )
 def test_answers_that_are_none(tmp_path: Path, text: str, problem: str) -> None:
     with endpoint(lambda _: chat(text)) as (model, _):
-        assert Asker(model, RequestJournal(tmp_path)).ask(requests(1)) == [problem]
+        assert LLMClient(model, RequestJournal(tmp_path)).ask(requests(1)) == [problem]
 
 
 def test_json_in_a_fence_and_fields_too_many_are_taken(tmp_path: Path) -> None:
     text = 'Sure!\n```json\n{"entity": "Oslo", "question": "Where is this city?", "why": 1}\n```'
     with endpoint(lambda _: chat(text)) as (model, _):
-        request = Request(load_prompt("entity"), {"question": "Where is Oslo?"})
-        assert Asker(model, RequestJournal(tmp_path)).ask([request]) == [
+        request = CompletionRequest(load_prompt("entity"), {"question": "Where is Oslo?"})
+        assert LLMClient(model, RequestJournal(tmp_path)).ask([request]) == [
             EntityAnswer(entity="Oslo", question="Where is this city?")
         ]
 
@@ -202,10 +201,10 @@ def test_a_prompt_that_changed_is_asked_anew(tmp_path: Path) -> None:
         journal = RequestJournal(tmp_path)
         changed = QUESTION.model_copy(update={"system": QUESTION.system + " Be brief."})
         for prompt in (QUESTION, changed, QUESTION):
-            Asker(model, journal).ask([Request(prompt, {"passage": "p"})])
+            LLMClient(model, journal).ask([CompletionRequest(prompt, {"passage": "p"})])
         assert len(stub.asked) == 2
-        hinted = Request(QUESTION, {"passage": "p"}, hints={"title": "Norway"})
-        Asker(model, journal).ask([hinted])  # hints are not sent, so they change nothing
+        hinted = CompletionRequest(QUESTION, {"passage": "p"}, hints={"title": "Norway"})
+        LLMClient(model, journal).ask([hinted])  # hints are not sent, so they change nothing
         assert len(stub.asked) == 2
 
 

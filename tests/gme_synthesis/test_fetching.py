@@ -20,7 +20,7 @@ from gme_data.errors import FoundryError
 from gme_data.images import ImageRecord
 from gme_synthesis.llm.journal import RequestJournal
 from gme_synthesis.steps.addresses import is_public
-from gme_synthesis.steps.fetching import FetchConfig, Fetched, Fetcher, FetchError
+from gme_synthesis.steps.fetching import FetchConfig, FetchedFile, Fetcher, FetchError
 from gme_synthesis.steps.web_search import WebSearch, WebSearchConfig
 
 
@@ -76,7 +76,7 @@ def test_public_addresses(address: str, public: bool) -> None:
 @pytest.mark.hardening("attacks", "A11", "Addresses of pictures that lead inside")
 def test_nothing_private_is_asked(url: str, reason: str) -> None:
     with serve(lambda _: Answer(body=b"secret")) as stub:
-        fetcher = Fetcher(FetchConfig(heed_robots=False, timeout_seconds=5))
+        fetcher = Fetcher(FetchConfig(obey_robots_txt=False, timeout_seconds=5))
         assert fetcher.fetch([url.format(port=stub.port)]) == [reason]
         fetcher.close()
     assert not stub.asked
@@ -86,7 +86,7 @@ def test_nothing_private_is_asked(url: str, reason: str) -> None:
 def fetching(reply: Reply, **config: Any) -> Iterator[tuple[Fetcher, Stub]]:
     """A fetcher for which 127.0.0.1, and only that, counts as public."""
     with serve(reply) as stub:
-        settings = FetchConfig.model_validate({"timeout_seconds": 2, "heed_robots": False, **config})
+        settings = FetchConfig.model_validate({"timeout_seconds": 2, "obey_robots_txt": False, **config})
         fetcher = Fetcher(settings, allowed=lambda address: str(address) == "127.0.0.1")
         try:
             yield fetcher, stub
@@ -106,7 +106,7 @@ def test_the_address_that_is_judged_is_the_one_that_is_connected_to(monkeypatch:
         return real(answers.pop(0), *arguments, **options)
 
     with serve(lambda _: Answer(body=b"secret")) as stub:
-        fetcher = Fetcher(FetchConfig(heed_robots=False, timeout_seconds=2), allowed=is_public)
+        fetcher = Fetcher(FetchConfig(obey_robots_txt=False, timeout_seconds=2), allowed=is_public)
         monkeypatch.setattr(socket, "getaddrinfo", rebinding)
         url = f"http://rebinding.example:{stub.port}/x"
         answers.pop(0)  # a check of its own before the connection would have seen this one
@@ -129,7 +129,12 @@ def test_a_redirect_is_followed_and_judged_again() -> None:
 
     with fetching(reply, other_hosts=True) as (fetcher, stub):
         found = fetcher.fetch([f"{stub.url}{path}" for path in targets])
-    assert found == [Fetched(b"here", f"{stub.url}/there"), "private-address", "private-address", "too-many-redirects"]
+    assert found == [
+        FetchedFile(b"here", f"{stub.url}/there"),
+        "private-address",
+        "private-address",
+        "too-many-redirects",
+    ]
 
 
 def test_a_redirect_asks_the_robots_of_the_next_host_and_never_leaves_encryption() -> None:
@@ -142,10 +147,10 @@ def test_a_redirect_asks_the_robots_of_the_next_host_and_never_leaves_encryption
             to = {"Location": f"http://127.0.0.1:{other.port}/picture.png"}
             return Answer(404) if path_of(asked) == "/robots.txt" else Answer(302, headers=to)
 
-        with fetching(moved, heed_robots=True) as (fetcher, stub):
+        with fetching(moved, obey_robots_txt=True) as (fetcher, stub):
             assert fetcher.fetch([f"{stub.url}/a.png"]) == ["redirect-elsewhere"]
         assert not other.asked, "nobody else is asked unless the config says so"
-        with fetching(moved, heed_robots=True, other_hosts=True) as (fetcher, stub):
+        with fetching(moved, obey_robots_txt=True, other_hosts=True) as (fetcher, stub):
             assert fetcher.fetch([f"{stub.url}/a.png"]) == ["robots"]
         assert [path_of(asked) for asked in other.asked] == ["/robots.txt"]
 
@@ -185,23 +190,23 @@ def test_bytes_time_and_status_are_bounded() -> None:
     }  # fmt: skip
     with fetching(lambda asked: answers[path_of(asked)], max_bytes=100_000, timeout_seconds=0.5) as (fetcher, stub):
         found = fetcher.fetch([f"{stub.url}{path}" for path in answers])
-    assert found == ["too-large", "timeout", "status-404", Fetched(b"", f"{stub.url}/empty")]
+    assert found == ["too-large", "timeout", "status-404", FetchedFile(b"", f"{stub.url}/empty")]
 
 
 def test_a_file_that_would_unpack_to_more_is_not_unpacked() -> None:
     packed = gzip.compress(b"x" * 50_000_000)
     answer = Answer(body=packed, headers={"Content-Encoding": "gzip"})
     with fetching(lambda _: answer, max_bytes=100_000) as (fetcher, stub):
-        assert fetcher.fetch([f"{stub.url}/bomb"]) == [Fetched(packed, f"{stub.url}/bomb")]
+        assert fetcher.fetch([f"{stub.url}/bomb"]) == [FetchedFile(packed, f"{stub.url}/bomb")]
 
 
 def test_robots_are_heeded() -> None:
     def reply(asked: Asked) -> Answer:
         return Answer(body=b"User-agent: *\nDisallow: /private" if path_of(asked) == "/robots.txt" else b"x")
 
-    with fetching(reply, heed_robots=True) as (fetcher, stub):
+    with fetching(reply, obey_robots_txt=True) as (fetcher, stub):
         found = fetcher.fetch([f"{stub.url}/private/a.png", f"{stub.url}/public/a.png"])
-    assert found == ["robots", Fetched(b"x", f"{stub.url}/public/a.png")]
+    assert found == ["robots", FetchedFile(b"x", f"{stub.url}/public/a.png")]
     assert "/private/a.png" not in {asked.path for asked in stub.asked}
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from gme_data.images import ImageRecord, ImageStore, write_images
 from gme_synthesis.candidates import Candidate, EntityImage
-from gme_synthesis.llm.asking import Asker
+from gme_synthesis.llm.client import LLMClient
 from gme_synthesis.llm.rules import RuleWriter
 from gme_synthesis.stages import Reject, Stage, check_columns, run_stage
 from gme_synthesis.steps.consistency import ConsistencyStep
@@ -36,7 +36,7 @@ def test_facts_are_asked_in_several_wordings_and_refused_where_the_passage_lacks
         ("no-f", 0), ("no-f", 1), ("gm-p/capital", 0), ("gm-p/capital", 1),
     ]  # fmt: skip
     assert [reject.reason for reject in none] == ["no-facts"]
-    asker = Asker(RuleWriter(wordings=WORDINGS), None, attempts=1)
+    asker = LLMClient(RuleWriter(wordings=WORDINGS), None, attempts=1)
     asked, refused, _ = run_stage(QuestionStep(asker).stage(), drafts)
     assert {one.question for one in asked} == {"What is the capital of Norway?", "Norway: capital?"}
     assert {one.answer for one in asked} == {"Oslo"}
@@ -46,7 +46,7 @@ def test_facts_are_asked_in_several_wordings_and_refused_where_the_passage_lacks
 def test_an_answer_in_the_name_of_a_given_fact_is_no_fault() -> None:
     congo = Candidate("cg", "Congo (Brazzaville). Capital: Brazzaville.", title="Congo (Brazzaville)")
     congo = replace(congo, facts={"capital": "Brazzaville"})
-    asker = Asker(RuleWriter(wordings=WORDINGS), None, attempts=1)
+    asker = LLMClient(RuleWriter(wordings=WORDINGS), None, attempts=1)
     drafts, _, _ = run_stage(DraftStep(2).stage(), [congo])
     assert len(run_stage(QuestionStep(asker).stage(), drafts)[0]) == 2
     (chosen_by_the_writer,) = run_stage(QuestionStep(asker).stage(), [congo])[1]
@@ -54,7 +54,7 @@ def test_an_answer_in_the_name_of_a_given_fact_is_no_fault() -> None:
 
 
 def test_a_fact_has_no_more_wordings_than_its_frames() -> None:
-    asker = Asker(RuleWriter(wordings=WORDINGS), None, attempts=1)
+    asker = LLMClient(RuleWriter(wordings=WORDINGS), None, attempts=1)
     drafts, _, _ = run_stage(DraftStep(3).stage(), [NORWAY])
     asked, refused, _ = run_stage(QuestionStep(asker).stage(), drafts)
     assert (len(asked), [reject.reason for reject in refused]) == (2, ["wrong-fields"])

@@ -15,11 +15,11 @@ from gme_data.errors import FoundryError
 from gme_data.settings import parse_config
 from gme_synthesis.corpus.config import SynthesisConfig
 from gme_synthesis.llm.answers import EntityAnswer, QuestionAnswer, parse_answer
-from gme_synthesis.llm.asking import Asker
-from gme_synthesis.llm.endpoint import Endpoint, EndpointConfig, _reply, _seconds
+from gme_synthesis.llm.client import LLMClient
+from gme_synthesis.llm.endpoint import Endpoint, EndpointConfig, _parse_completion, _parse_retry_after
 from gme_synthesis.llm.journal import RequestJournal
 from gme_synthesis.llm.prompts import load_prompt
-from gme_synthesis.llm.protocol import Reply, Request
+from gme_synthesis.llm.protocol import Completion, CompletionRequest
 from gme_synthesis.steps.characters import readable
 from gme_synthesis.steps.fetching import FetchConfig, Fetcher
 from gme_synthesis.steps.web_search import WebSearch, WebSearchConfig
@@ -51,8 +51,8 @@ WHOLE = chat(GOOD, prompt_tokens=7, completion_tokens=3).body
 @pytest.mark.hardening("attacks", "A12", "Replies of a language model")
 def test_a_reply_of_the_wrong_shape_is_a_reject(old: bytes, new: bytes, problem: str) -> None:
     assert old in WHOLE
-    assert _reply(WHOLE.replace(old, new), b"") == Reply("", problem=problem)
-    assert _reply(WHOLE, b"").text == GOOD
+    assert _parse_completion(WHOLE.replace(old, new), b"") == Completion("", problem=problem)
+    assert _parse_completion(WHOLE, b"").text == GOOD
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_what_is_invisible_in_an_answer_goes_and_joiners_that_spell_words_stay(q
 @pytest.mark.hardening("fuzz", "Z5", "replies of models and search services")
 def test_no_mutated_reply_raises_and_what_passes_can_be_put_on_record() -> None:
     def read(data: bytes) -> None:
-        reply = _reply(data, b"x" * 100)
+        reply = _parse_completion(data, b"x" * 100)
         assert reply.problem or 0 <= reply.tokens_in < 2**31
         answer = parse_answer(reply.text, QuestionAnswer)
         if isinstance(answer, QuestionAnswer):
@@ -140,7 +140,7 @@ def test_no_mutated_reply_raises_and_what_passes_can_be_put_on_record() -> None:
     ["", "x", "nan", "inf", "-1", "9" * 400, "Mon, 99 Foo 99999 99:99:99 GMT", "Fri, 31 Dec 9999 23:59:59 -2359"],
 )
 def test_a_wait_is_never_an_error(header: str) -> None:
-    wait = _seconds(header)
+    wait = _parse_retry_after(header)
     assert wait is None or wait >= 0
 
 
@@ -159,8 +159,8 @@ def test_hostile_replies_are_counted_and_the_others_go_on(tmp_path: Path) -> Non
 
     with serve(reply) as stub:
         model = Endpoint(EndpointConfig(url=f"{stub.url}/v1", backoff_seconds=0.01, retries=1))
-        requests = [Request(load_prompt("question"), {"passage": f"Passage {n}"}) for n in range(6)]
-        answers = Asker(model, RequestJournal(tmp_path)).ask(requests)
+        requests = [CompletionRequest(load_prompt("question"), {"passage": f"Passage {n}"}) for n in range(6)]
+        answers = LLMClient(model, RequestJournal(tmp_path)).ask(requests)
         model.close()
     assert [one for one in answers if isinstance(one, str)] == [
         "reply-not-json", "invalid-json", "markup", "reply-not-json",
@@ -176,7 +176,7 @@ def test_no_passage_follows_a_redirect(status: int, to: str) -> None:
         with serve(lambda _: moved) as stub:
             model = Endpoint(EndpointConfig(url=f"{stub.url}/v1", retries=0))
             with pytest.raises(FoundryError, match=rf"redirects to .*\(status {status}\)"):
-                model.complete([Request(load_prompt("question"), {"passage": "secret"})], lambda *_: None)
+                model.complete([CompletionRequest(load_prompt("question"), {"passage": "secret"})], lambda *_: None)
             model.close()
         assert len(stub.asked) == 1
     assert not other.asked
@@ -186,7 +186,7 @@ def test_a_key_that_no_header_can_hold_is_refused_and_not_shown(monkeypatch: pyt
     monkeypatch.setenv("GME_LLM_KEY", "canary\r\nX-Evil: 1")
     model = Endpoint(EndpointConfig(url="http://127.0.0.1:9/v1", retries=0))
     with pytest.raises(FoundryError, match="The key in GME_LLM_KEY has characters") as caught:
-        model.complete([Request(load_prompt("question"), {"passage": "p"})], lambda *_: None)
+        model.complete([CompletionRequest(load_prompt("question"), {"passage": "p"})], lambda *_: None)
     assert "canary" not in str(caught.value)
     model.close()
 
@@ -194,19 +194,19 @@ def test_a_key_that_no_header_can_hold_is_refused_and_not_shown(monkeypatch: pyt
 def test_a_damaged_answer_on_record_is_asked_for_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with serve(lambda _: Answer(body=WHOLE)) as stub:
         model = Endpoint(EndpointConfig(url=f"{stub.url}/v1"))
-        requests = [Request(load_prompt("question"), {"passage": f"p{n}"}) for n in range(3)]
+        requests = [CompletionRequest(load_prompt("question"), {"passage": f"p{n}"}) for n in range(3)]
         journal = RequestJournal(tmp_path)
-        first = Asker(model, journal).ask(requests)
+        first = LLMClient(model, journal).ask(requests)
         journal.close()
         with sqlite3.connect(tmp_path / "answers-0.sqlite") as file:
             keys = [key for (key,) in file.execute("SELECT key FROM answers")]
             for key, value in zip(keys[:2], (b'{"text": "\xff"}', b'{"text": 7, "tokens_in": "x"}'), strict=True):
                 file.execute("UPDATE answers SET value = CAST(? AS TEXT) WHERE key = ?", (value, key))
-        again = Asker(model, RequestJournal(tmp_path))
+        again = LLMClient(model, RequestJournal(tmp_path))
         assert again.ask(requests) == first
         assert again.sent == 2
         assert "2 answer(s)" in caplog.text
-        assert Asker(model, RequestJournal(tmp_path)).ask(requests) == first
+        assert LLMClient(model, RequestJournal(tmp_path)).ask(requests) == first
         assert len(stub.asked) == 5
         model.close()
 
@@ -254,7 +254,7 @@ def test_a_search_service_that_redirects_elsewhere_gets_no_key(tmp_path: Path, m
     with serve(lambda _: Answer(body=b'{"items": []}')) as other:
         moved = Answer(307, headers={"Location": f"{other.url}/search"})
         with serve(lambda _: moved) as stub:
-            service = Fetcher(FetchConfig(heed_robots=False), allowed=lambda _: True)
+            service = Fetcher(FetchConfig(obey_robots_txt=False), allowed=lambda _: True)
             config = WebSearchConfig(url=f"{stub.url}/search")
             search = WebSearch(config, RequestJournal(tmp_path), service, service, lambda _: None)
             assert search.find(["Alfa"], 5) == [[]]
@@ -267,12 +267,12 @@ def test_a_search_service_that_redirects_elsewhere_gets_no_key(tmp_path: Path, m
 def test_no_mutated_answer_of_a_search_service_raises(tmp_path: Path) -> None:
     item = {"link": "http://192.0.2.1/a.png", "licence": "CC0-1.0", "robots": "index"}
     whole = json.dumps({"items": [item, {**item, "licence": None}]}).encode()
-    fetcher = Fetcher(FetchConfig(heed_robots=False, timeout_seconds=1))
+    fetcher = Fetcher(FetchConfig(obey_robots_txt=False, timeout_seconds=1))
     search = WebSearch(WebSearchConfig(url="http://host"), RequestJournal(tmp_path), fetcher, fetcher, lambda _: None)
-    from gme_synthesis.steps.fetching import Fetched
+    from gme_synthesis.steps.fetching import FetchedFile
 
     def read(data: bytes) -> None:
-        for hit in search._parsed(Fetched(data, "http://host")) or ():
+        for hit in search._parse_answer(FetchedFile(data, "http://host")) or ():
             assert hit.picture.isprintable()
             assert json.dumps([hit.picture, hit.licence, hit.robots], ensure_ascii=False).encode()
 

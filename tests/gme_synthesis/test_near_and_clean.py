@@ -19,36 +19,36 @@ from gme_data.items import Item
 from gme_data.tasks import Document, Query, RetrievalTask, TaskCard, save_task
 from gme_synthesis.candidates import Candidate
 from gme_synthesis.encoders import load_encoder
-from gme_synthesis.llm.asking import Asker
-from gme_synthesis.llm.protocol import Answered, Reply, Request
+from gme_synthesis.llm.client import LLMClient
+from gme_synthesis.llm.protocol import Completion, CompletionRequest, OnCompletion
 from gme_synthesis.stages import Reject
 from gme_synthesis.steps.classification import EncoderClassifier, ModelClassifier, sample_evenly
-from gme_synthesis.steps.contamination import Benchmarks
-from gme_synthesis.steps.near_duplicates import NearPictures, NearTexts, difference_hash
+from gme_synthesis.steps.contamination import BenchmarkIndex
+from gme_synthesis.steps.near_duplicates import MinHashIndex, PictureHashIndex, difference_hash
 
 LONG = " ".join(f"word{n % 37} goes{n % 11} on{n}" for n in range(60))
 
 
 def test_near_texts() -> None:
-    near = NearTexts(0.8)
-    assert near.repeats("a", LONG) is None
-    assert near.repeats("b", LONG.upper() + "!") == "a"
-    assert near.repeats("c", LONG.replace("on17", "off17")) == "a"
-    assert near.repeats("d", " ".join(reversed(LONG.split()))) is None
-    assert near.repeats("e", "日本の首都は東京です") is None
-    assert near.repeats("f", "日本の首都は東京です。") == "e"
-    exact = NearTexts(1)
-    assert exact.repeats("a", LONG) is None
-    assert exact.repeats("b", LONG.replace("on17", "off17")) is None
+    near = MinHashIndex(0.8)
+    assert near.find_or_add("a", LONG) is None
+    assert near.find_or_add("b", LONG.upper() + "!") == "a"
+    assert near.find_or_add("c", LONG.replace("on17", "off17")) == "a"
+    assert near.find_or_add("d", " ".join(reversed(LONG.split()))) is None
+    assert near.find_or_add("e", "日本の首都は東京です") is None
+    assert near.find_or_add("f", "日本の首都は東京です。") == "e"
+    exact = MinHashIndex(1)
+    assert exact.find_or_add("a", LONG) is None
+    assert exact.find_or_add("b", LONG.replace("on17", "off17")) is None
 
 
 def test_near_texts_among_thousands() -> None:
-    near = NearTexts(0.8)
+    near = MinHashIndex(0.8)
     rng = np.random.default_rng(0)
     texts = [" ".join(f"w{n}" for n in rng.integers(0, 500, 40)) for _ in range(3000)]
-    assert [near.repeats(str(n), text) for n, text in enumerate(texts)] == [None] * 3000
+    assert [near.find_or_add(str(n), text) for n, text in enumerate(texts)] == [None] * 3000
     changed = [text.rsplit(" ", 1)[0] + " end" for text in texts]  # one word of forty
-    assert [near.repeats("x", text) for text in changed] == [str(n) for n in range(3000)]
+    assert [near.find_or_add("x", text) for text in changed] == [str(n) for n in range(3000)]
 
 
 def scene(seed: int, size: int = 64) -> Image.Image:
@@ -57,12 +57,12 @@ def scene(seed: int, size: int = 64) -> Image.Image:
 
 
 def test_near_pictures() -> None:
-    near = NearPictures([difference_hash(scene(n)) for n in range(50)], distance=4)
-    assert near.has(difference_hash(scene(7, 200)))
+    near = PictureHashIndex([difference_hash(scene(n)) for n in range(50)], distance=4)
+    assert near.contains_near(difference_hash(scene(7, 200)))
     buffer = io.BytesIO()
     scene(7).save(buffer, "JPEG", quality=60)
-    assert near.has(difference_hash(Image.open(buffer)))
-    assert sum(near.has(difference_hash(scene(n))) for n in range(50, 150)) <= 1
+    assert near.contains_near(difference_hash(Image.open(buffer)))
+    assert sum(near.contains_near(difference_hash(scene(n))) for n in range(50, 150)) <= 1
 
 
 def record(picture: Image.Image) -> ImageRecord:
@@ -91,7 +91,7 @@ def benchmark(tmp_path: Path) -> tuple[Path, ImageRecord]:
 
 def test_contamination(benchmark: tuple[Path, ImageRecord]) -> None:
     folder, picture = benchmark
-    judge = Benchmarks([folder], ngram=13, distance=4)
+    judge = BenchmarkIndex([folder], ngram=13, distance=4)
     resized = record(scene(1, 128))
     hashes = {picture.id: 0, resized.id: difference_hash(scene(1, 128)), "other": difference_hash(scene(2))}
     cases: Sequence[tuple[Item, str | None]] = [
@@ -110,7 +110,7 @@ def test_contamination(benchmark: tuple[Path, ImageRecord]) -> None:
 
 def test_a_folder_without_tasks_is_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(FoundryError, match="no evaluation tasks"):
-        Benchmarks([tmp_path], 13, 4)
+        BenchmarkIndex([tmp_path], 13, 4)
 
 
 def test_sampling_is_even_and_does_not_depend_on_order() -> None:
@@ -149,15 +149,17 @@ class Classifies:
 
     name, reads_hints = "classifies", False
 
-    def complete(self, requests: Iterable[Request], answered: Answered) -> None:
+    def complete(self, requests: Iterable[CompletionRequest], on_completion: OnCompletion) -> None:
         for number, request in enumerate(requests):
-            sure = "plant" in request.given["passage"]
+            sure = "plant" in request.inputs["passage"]
             said = {"domain": "plant" if sure else "food", "confidence": 0.9 if sure else 0.4}
-            answered(number, Reply(json.dumps(said) if "soup" not in request.given["passage"] else "no idea"))
+            on_completion(
+                number, Completion(json.dumps(said) if "soup" not in request.inputs["passage"] else "no idea")
+            )
 
 
 def test_a_model_classifies_what_the_corpus_does_not() -> None:
-    asker = Asker(Classifies(), None, attempts=1)
+    asker = LLMClient(Classifies(), None, attempts=1)
     texts = {"a": "a plant", "b": "a bridge", "c": "a soup"}
     known = Candidate("d", "a plant", domain="artwork")
     outcomes = list(ModelClassifier(asker, 0.5).run([*(Candidate(*pair) for pair in texts.items()), known]))

@@ -25,7 +25,7 @@ from gme_data.items import Item
 from gme_data.steps import PlannedStep, execute
 from gme_data.tasks import list_tasks, load_task
 from gme_synthesis.pairs.config import PairsConfig
-from gme_synthesis.pairs.layouts import Part, layout_of, reader_of
+from gme_synthesis.pairs.layouts import PairSide, layout_of, reader_of
 
 TEVATRON = {
     "query_id": "1",
@@ -188,7 +188,7 @@ def replaced(value: Any, path: tuple[Any, ...], by: Any) -> Any:
 @pytest.mark.parametrize("row", [COLUMNS, TEVATRON, SWIFT, MMEB, {**M_BEIR, "score": 1}], ids=str)
 def test_a_value_of_any_kind_in_any_place_is_a_pair_or_a_bad_cell(row: Any) -> None:
     tried = 0
-    reader = reader_of(layout_of(row), {}, {"1:1": Part("x", None), "1:2": Part("y", None)})
+    reader = reader_of(layout_of(row), {}, {"1:1": PairSide("x", None), "1:2": PairSide("y", None)})
     for path in list(places(row))[1:]:
         for value in HOSTILE:
             tried += 1

@@ -18,9 +18,9 @@ from gme_data.examples import read_examples
 from gme_data.parquet import read_shards
 from gme_data.steps import PlannedStep, execute
 from gme_synthesis.pairs.config import PairsConfig
-from gme_synthesis.pairs.fetching import FAILURES, FetchSummary, fetch_pictures, stem_of
 from gme_synthesis.pairs.importing import pairs_of
-from gme_synthesis.steps.fetching import FetchConfig, Fetched, Fetcher
+from gme_synthesis.pairs.url_pictures import FAILURES, FetchSummary, fetch_pictures, url_stem
+from gme_synthesis.steps.fetching import FetchConfig, FetchedFile, Fetcher
 
 ROWS = 12
 
@@ -54,12 +54,12 @@ def config_of(folder: Path, stub: Stub, **given: object) -> PairsConfig:
     return PairsConfig.model_validate(settings)
 
 
-def fetch(config: PairsConfig, *, again: bool = False) -> FetchSummary:
+def fetch(config: PairsConfig, *, retry_failed: bool = False) -> FetchSummary:
     """With a fetcher for which this machine counts as public."""
     assert config.pictures is not None
-    settings = FetchConfig(heed_robots=False, timeout_seconds=5)
+    settings = FetchConfig(obey_robots_txt=False, timeout_seconds=5)
     with closing(Fetcher(settings, allowed=lambda address: str(address) == "127.0.0.1")) as fetcher:
-        return fetch_pictures(pairs_of(config), config.pictures, fetcher, again=again)
+        return fetch_pictures(pairs_of(config), config.pictures, fetcher, retry_failed=retry_failed)
 
 
 def test_what_was_fetched_is_imported_and_what_failed_is_told(tmp_path: Path, stub: Stub) -> None:
@@ -80,25 +80,25 @@ def test_a_second_fetch_asks_for_nothing_but_on_demand_for_what_failed(tmp_path:
     asked = len(stub.asked)
     assert fetch(config) == FetchSummary(ROWS, 0, first.failed)
     assert len(stub.asked) == asked
-    fetch(config, again=True)
+    fetch(config, retry_failed=True)
     assert len(stub.asked) == asked + 2
 
 
 def test_a_killed_fetch_goes_on(tmp_path: Path, stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
     config = config_of(tmp_path, stub)
     assert config.pictures is not None
-    monkeypatch.setattr("gme_synthesis.pairs.fetching._AT_ONCE", 4)
+    monkeypatch.setattr("gme_synthesis.pairs.url_pictures._URLS_PER_BATCH", 4)
 
     class Killed:
         """Dies before its second batch of addresses."""
 
         calls = 0
 
-        def fetch(self, urls: list[str]) -> list[Fetched | str]:
+        def fetch(self, urls: list[str]) -> list[FetchedFile | str]:
             self.calls += 1
             if self.calls == 2:
                 raise KeyboardInterrupt
-            return [Fetched(picture(20), url) if url[-1] != "3" else "timeout" for url in urls]
+            return [FetchedFile(picture(20), url) if url[-1] != "3" else "timeout" for url in urls]
 
     with pytest.raises(KeyboardInterrupt):
         fetch_pictures(pairs_of(config), config.pictures, Killed())
@@ -107,7 +107,7 @@ def test_a_killed_fetch_goes_on(tmp_path: Path, stub: Stub, monkeypatch: pytest.
     assert not stub.asked
     assert fetch(config) == FetchSummary(ROWS, ROWS - 4, {"timeout": 1})
     assert len(stub.asked) == ROWS - 4
-    assert (config.pictures / f"{stem_of(f'{stub.url}/12')}.png").read_bytes() == picture(240)
+    assert (config.pictures / f"{url_stem(f'{stub.url}/12')}.png").read_bytes() == picture(240)
 
 
 def test_addresses_need_a_fetch_before_the_import(tmp_path: Path, stub: Stub) -> None:

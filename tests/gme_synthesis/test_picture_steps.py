@@ -20,14 +20,14 @@ from gme_embedder.config import ModelConfig
 from gme_embedder.embedder import Embedder
 from gme_synthesis.candidates import Candidate, EntityImage
 from gme_synthesis.encoders import load_encoder
-from gme_synthesis.llm.asking import Asker
+from gme_synthesis.llm.client import LLMClient
 from gme_synthesis.llm.local import LocalConfig, LocalModel
 from gme_synthesis.llm.prompts import load_prompt
-from gme_synthesis.llm.protocol import Answered, Reply, Request
+from gme_synthesis.llm.protocol import Completion, CompletionRequest, OnCompletion
 from gme_synthesis.stages import Reject
-from gme_synthesis.steps.generation import CaptionStep, Flux, GenerationConfig, GenerationStep
+from gme_synthesis.steps.generation import CaptionStep, FluxGenerator, GenerationConfig, GenerationStep
 from gme_synthesis.steps.picture_score import PictureFilter, load_scorer
-from gme_synthesis.steps.picture_search import PictureBank, SearchStep, SightCheck
+from gme_synthesis.steps.picture_search import PictureBank, RequirePictures, SearchStep
 
 PANDA = Candidate("p", "The red panda lives in trees.", entity="red panda", fused="Where does this animal live?")
 
@@ -42,7 +42,7 @@ def test_the_bank_finds_by_name_and_nothing_that_is_too_far() -> None:
     panda, nothing = SearchStep(bank, 5).run([PANDA, replace(PANDA, entity="quantum chromodynamics")])
     assert [sight.image for sight in panda.entity_images] == ["1", "2"]
     assert bank.find(["red panda"], 1) == [[EntityImage("1", "search", "bank")]]
-    kept, refused = SightCheck().run([panda, nothing])
+    kept, refused = RequirePictures().run([panda, nothing])
     assert kept == panda
     assert refused == Reject("pictures", "no-picture", "p", "quantum chromodynamics")
 
@@ -52,22 +52,22 @@ class Describes:
 
     name, reads_hints = "describes", False
 
-    def complete(self, requests: Iterable[Request], answered: Answered) -> None:
+    def complete(self, requests: Iterable[CompletionRequest], on_completion: OnCompletion) -> None:
         for number, request in enumerate(requests):
-            caption = f"A {request.given['entity']} on a branch."
-            answered(number, Reply(json.dumps({"caption": caption})))
+            caption = f"A {request.inputs['entity']} on a branch."
+            on_completion(number, Completion(json.dumps({"caption": caption})))
 
 
 def test_captions_are_drawn_by_flux_the_same_again_and_apart_from_their_batch(tmp_path: Path) -> None:
     save_flux(tmp_path)
     config = GenerationConfig(
-        path=str(tmp_path), device="cpu", dtype="float32", size=32, steps=2, batch=2, most_caption_tokens=16
+        path=str(tmp_path), device="cpu", dtype="float32", size=32, steps=2, batch=2, max_sequence_length=16
     )
-    described = list(CaptionStep(Asker(Describes(), None)).run([replace(PANDA, id=str(n)) for n in range(3)]))
+    described = list(CaptionStep(LLMClient(Describes(), None)).run([replace(PANDA, id=str(n)) for n in range(3)]))
     assert {one.caption for one in described if isinstance(one, Candidate)} == {"A red panda on a branch."}
     candidates = [one for one in described if isinstance(one, Candidate)]
     kept: list[ImageRecord] = []
-    step = GenerationStep(Flux(config), kept.append, config.licence, seed=0)
+    step = GenerationStep(FluxGenerator(config), kept.append, config.licence, seed=0)
     drawn = list(step.run(candidates))
     assert len({record.id for record in kept}) == 3
     assert all(decode_rgb(record.bytes).size == (32, 32) for record in kept)
@@ -83,9 +83,9 @@ class Refuses:
 
     name, reads_hints = "refuses", False
 
-    def complete(self, requests: Iterable[Request], answered: Answered) -> None:
+    def complete(self, requests: Iterable[CompletionRequest], on_completion: OnCompletion) -> None:
         for number, _ in enumerate(requests):
-            answered(number, Reply("I'm sorry, I can't."))
+            on_completion(number, Completion("I'm sorry, I can't."))
 
 
 class Draws:
@@ -93,21 +93,21 @@ class Draws:
 
     name = "noise"
 
-    def draw(self, captions: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
+    def generate(self, captions: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
         assert all(captions)
         return [picture(seed) for seed in seeds]
 
 
 def test_without_a_caption_a_candidate_goes_on_with_the_pictures_that_it_has() -> None:
     found = replace(PANDA, entity_images=(EntityImage("1", "search"),))
-    (marked,) = CaptionStep(Asker(Refuses(), None, attempts=1)).run([found])
+    (marked,) = CaptionStep(LLMClient(Refuses(), None, attempts=1)).run([found])
     assert marked == replace(found, marks=("no-caption:refusal",))
     assert list(GenerationStep(Draws(), lambda _: None, "CC0-1.0", seed=0).run([marked])) == [marked]
 
 
 def test_a_share_is_drawn_and_it_does_not_depend_on_the_batch() -> None:
     many = [replace(PANDA, id=str(n)) for n in range(200)]
-    step = CaptionStep(Asker(Describes(), None), share=0.25, seed=3)
+    step = CaptionStep(LLMClient(Describes(), None), share=0.25, seed=3)
     described = list(step.run(many))
     assert 30 <= sum(bool(one.caption) for one in described) <= 70
     assert [one for start in range(0, 200, 7) for one in step.run(many[start : start + 7])] == described
@@ -118,12 +118,12 @@ def test_a_share_is_drawn_and_it_does_not_depend_on_the_batch() -> None:
 def test_a_device_that_is_not_there_is_a_clear_error(tmp_path: Path) -> None:
     save_flux(tmp_path)
     with pytest.raises(FoundryError, match="device 'cuda:9'"):
-        Flux(GenerationConfig(path=str(tmp_path), device="cuda:9", dtype="float32")).draw(["x"], [0])
+        FluxGenerator(GenerationConfig(path=str(tmp_path), device="cuda:9", dtype="float32")).generate(["x"], [0])
 
 
 def test_a_folder_without_flux_is_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(FoundryError, match="not a FLUX pipeline"):
-        Flux(GenerationConfig(path=str(tmp_path), device="cpu", dtype="float32")).draw(["x"], [0])
+        FluxGenerator(GenerationConfig(path=str(tmp_path), device="cpu", dtype="float32")).generate(["x"], [0])
 
 
 class Colour:
@@ -187,7 +187,7 @@ def test_an_embedder_of_ours_scores_by_its_own_vectors(tmp_path: Path) -> None:
     scores = load_scorer(tmp_path / "model").score(pictures, ["a", "b"])
     seen, said = embedder.encode([{"image": one} for one in pictures]), embedder.encode(["a", "b"])
     np.testing.assert_allclose(scores, (seen * said).sum(1), atol=1e-4)
-    with pytest.raises(FoundryError, match="no model to judge pictures by"):
+    with pytest.raises(FoundryError, match="no model to score pictures with"):
         load_scorer(tmp_path)
 
 
@@ -202,8 +202,8 @@ def test_a_picture_that_is_html_is_none() -> None:
 def test_any_causal_model_can_write_in_this_process(tmp_path: Path) -> None:
     save_language_model(tmp_path)
     model = LocalModel(LocalConfig(path=str(tmp_path), batch=2))
-    requests = [Request(load_prompt("entity"), {"question": f"Where is number {n}?"}) for n in range(3)]
-    replies: dict[int, Reply] = {}
+    requests = [CompletionRequest(load_prompt("entity"), {"question": f"Where is number {n}?"}) for n in range(3)]
+    replies: dict[int, Completion] = {}
     model.complete(requests, replies.__setitem__)
     assert sorted(replies) == [0, 1, 2]
     assert all(set(json.loads(reply.text)) <= {"entity", "question"} for reply in replies.values())
@@ -218,8 +218,10 @@ def test_smollm_writes_questions_from_its_package() -> None:
         "The Eiffel Tower is a wrought-iron lattice tower in Paris, built for the world's fair of 1889.",
         "Marie Curie was a Polish and French physicist who won the Nobel Prize in Physics in 1903.",
     )
-    replies: dict[int, Reply] = {}
-    model.complete([Request(load_prompt("question"), {"passage": one}) for one in passages], replies.__setitem__)
+    replies: dict[int, Completion] = {}
+    model.complete(
+        [CompletionRequest(load_prompt("question"), {"passage": one}) for one in passages], replies.__setitem__
+    )
     questions = [json.loads(replies[n].text)["question"] for n in range(2)]
     assert all(question.endswith("?") for question in questions)
     assert "Eiffel" in questions[0]

@@ -16,7 +16,7 @@ from gme_cli.main import run
 from gme_data.errors import FoundryError
 from gme_synthesis.public.config import SetChoice
 from gme_synthesis.public.fetch import fetch_sets
-from gme_synthesis.public.store import LOCK, UNPACKED, changed, home, missing_of, read_lock
+from gme_synthesis.public.store import LOCK, UNPACKED, changed_files, missing_parts, read_lock, repository_folder
 from gme_synthesis.public.unpack import unpack_pictures
 
 
@@ -45,11 +45,11 @@ def test_named_files_alone_come_and_the_commit_is_pinned(hub: type[Hub], tmp_pat
     assert not list(data.rglob("*.py")), "no loading script comes along"
     lock = json.loads((data / LOCK).read_text())
     assert {pinned["revision"] for pinned in lock.values()} == {COMMIT}
-    assert [missing_of(choice, data, 0) for choice in choices("msmarco", "fever")] == [(), ()]
+    assert [missing_parts(choice, data, 0) for choice in choices("msmarco", "fever")] == [(), ()]
     asked = len(hub.asked)
     assert fetch_sets(choices("msmarco", "fever"), data) == []
     assert len(hub.asked) == asked, "what is there is not asked for"
-    (home(data, "BeIR/fever-qrels") / "train.tsv").unlink()
+    (repository_folder(data, "BeIR/fever-qrels") / "train.tsv").unlink()
     assert fetch_sets(choices("fever"), data) == ["BeIR/fever-qrels/train.tsv"]
 
 
@@ -75,7 +75,7 @@ def test_a_fetch_that_was_cut_off_goes_on_where_it_stopped(
     with pytest.raises(FoundryError, match="TIGER-Lab/M-BEIR can't be fetched") as failed:
         fetch_sets(choices("squad", "m-beir"), data)
     assert "goes on from what is there" in (failed.value.hint or "")
-    assert missing_of(SetChoice(name="m-beir"), data, 0)
+    assert missing_parts(SetChoice(name="m-beir"), data, 0)
     before = read_lock(data)
     hub.cut, hub.asked = None, []
     came = fetch_sets(choices("squad", "m-beir"), data)
@@ -84,24 +84,24 @@ def test_a_fetch_that_was_cut_off_goes_on_where_it_stopped(
     assert bodies
     assert all(asked == f"bytes={2**20}-" for _, asked in bodies), "from the byte it stopped at"
     assert read_lock(data)["TIGER-Lab/M-BEIR"].revision == before["TIGER-Lab/M-BEIR"].revision
-    assert changed(SetChoice(name="m-beir"), data) == []
-    assert (home(data, "TIGER-Lab/M-BEIR") / "query/union_train/mbeir_union_up_train.jsonl").read_bytes() == (
-        large.read_bytes()
-    )
+    assert changed_files(SetChoice(name="m-beir"), data) == []
+    assert (
+        repository_folder(data, "TIGER-Lab/M-BEIR") / "query/union_train/mbeir_union_up_train.jsonl"
+    ).read_bytes() == (large.read_bytes())
 
 
 def test_pictures_are_unpacked_once_and_nothing_else_is(hub: type[Hub], tmp_path: Path) -> None:
     data = tmp_path / "data"
     fetch_sets(choices("m-beir"), data)
-    folder = home(data, "TIGER-Lab/M-BEIR") / UNPACKED
+    folder = repository_folder(data, "TIGER-Lab/M-BEIR") / UNPACKED
     assert len(list(folder.rglob("*.png"))) == N
     assert not list(folder.rglob("*.sh"))
     assert (folder / "mbeir_images/coco/1.png").read_bytes() == picture(501)
     assert unpack_pictures(SetChoice(name="m-beir"), data) == 0
     (folder / "mbeir_images/coco/1.png").unlink()
-    assert missing_of(SetChoice(name="m-beir"), data, 0) == ()
+    assert missing_parts(SetChoice(name="m-beir"), data, 0) == ()
     (folder / ".unpacked").unlink()  # as a kill leaves it
-    (missing,) = missing_of(SetChoice(name="m-beir"), data, 0)
+    (missing,) = missing_parts(SetChoice(name="m-beir"), data, 0)
     assert "not unpacked to their end" in missing
     assert unpack_pictures(SetChoice(name="m-beir"), data) == 1
 
@@ -121,10 +121,10 @@ def test_an_archive_that_climbs_out_is_refused(hub: type[Hub], tmp_path: Path) -
 def test_other_bytes_than_the_hub_states_are_not_taken(hub: type[Hub], tmp_path: Path) -> None:
     data, squad = tmp_path / "data", SetChoice(name="squad")
     fetch_sets([squad], data)
-    path = home(data, "rajpurkar/squad") / "plain_text" / "train-00000-of-00001.parquet"
+    path = repository_folder(data, "rajpurkar/squad") / "plain_text" / "train-00000-of-00001.parquet"
     raw = path.read_bytes()
     path.write_bytes(raw[:-1] + b"!")
-    assert changed(squad, data) == [f"{path} has changed since it was fetched"]
+    assert changed_files(squad, data) == [f"{path} has changed since it was fetched"]
     path.unlink()
     (tmp_path / "hub" / "rajpurkar" / "squad" / "plain_text" / path.name).write_bytes(raw[:-1] + b"!")
     with pytest.raises(FoundryError, match=r"rajpurkar/squad/plain_text/.* sha256 \w{12}, expected"):
@@ -143,7 +143,7 @@ def test_what_the_hub_has_not_and_a_disk_without_room(
         FoundryError, match=r"squad has no file plain_text/train-\*\.parquet .* Its first files: other/"
     ):
         fetch_sets(choices("squad"), tmp_path / "data")
-    monkeypatch.setattr("gme_synthesis.public.fetch._SLACK", 2**60)
+    monkeypatch.setattr("gme_synthesis.public.fetch._RESERVED_BYTES", 2**60)
     with pytest.raises(FoundryError, match="GB are free"):
         fetch_sets(choices("msmarco"), tmp_path / "data")
 
@@ -196,7 +196,7 @@ def test_the_commands(hub: type[Hub], tmp_path: Path, capsys: pytest.CaptureFixt
     assert "✓ squad" in capsys.readouterr().out
     assert run(["corpus", "import", *base]) == 0
     assert "1 sets, 10 examples" in capsys.readouterr().out
-    path = home(tmp_path / "public", "rajpurkar/squad") / "plain_text" / "train-00000-of-00001.parquet"
+    path = repository_folder(tmp_path / "public", "rajpurkar/squad") / "plain_text" / "train-00000-of-00001.parquet"
     path.write_bytes(path.read_bytes()[:-1] + b"!")
     assert run(["data", "verify", *base]) == 2
     assert run(["data", "fetch", "msmacro", "--workspace", str(tmp_path)]) == 2

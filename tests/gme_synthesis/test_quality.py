@@ -13,7 +13,7 @@ from gme_synthesis.candidates import Candidate
 from gme_synthesis.corpus.atlas import open_atlas
 from gme_synthesis.corpus.config import SynthesisConfig
 from gme_synthesis.encoders import load_encoder
-from gme_synthesis.llm.asking import Asker
+from gme_synthesis.llm.client import LLMClient
 from gme_synthesis.llm.protocol import Answered, Reply, Request
 from gme_synthesis.llm.rules import RuleWriter
 from gme_synthesis.quality import _is_gold, measure_filter, measure_quality, measure_writer
@@ -42,12 +42,12 @@ class Bad:
 
     def complete(self, requests: Iterable[Request], answered: Answered) -> None:
         for number, request in enumerate(requests):
-            passage = request.given.get("passage", "")
+            passage = request.inputs.get("passage", "")
             words = passage.split()
             name = request.hints["title"]
             reply = {"question": f"What of {name} {' '.join(words[2:3])} is it?", "answer": " ".join(words[-1:])}
             if not words:
-                reply = {"entity": name, "question": f"{request.given['question']} In this country, {name}?"}
+                reply = {"entity": name, "question": f"{request.inputs['question']} In this country, {name}?"}
             elif number % 2:
                 reply["answer"] = "nowhere to be found"
             answered(number, Reply(json.dumps(reply)))
@@ -56,8 +56,8 @@ class Bad:
 def test_a_bad_writer_is_told_from_a_good_one(small_atlas: Path) -> None:
     pool = list(open_atlas(small_atlas).passages())
     encoder = load_encoder("minilm")
-    bad = measure_writer(pool[:40], pool, Asker(Bad(), None, attempts=1), encoder, 20)
-    good = measure_writer(pool[:40], pool, Asker(RuleWriter(), None, attempts=1), encoder, 20)
+    bad = measure_writer(pool[:40], pool, LLMClient(Bad(), None, attempts=1), encoder, 20)
+    good = measure_writer(pool[:40], pool, LLMClient(RuleWriter(), None, attempts=1), encoder, 20)
     assert bad.answerable <= 0.5 < good.answerable
     assert bad.leaked == 1
     assert bad.usable == 0 < good.usable

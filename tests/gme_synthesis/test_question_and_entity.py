@@ -9,9 +9,9 @@ from dataclasses import replace
 import pytest
 
 from gme_synthesis.candidates import Candidate
-from gme_synthesis.llm.asking import Asker
+from gme_synthesis.llm.client import LLMClient
 from gme_synthesis.llm.prompts import load_prompt
-from gme_synthesis.llm.protocol import Answered, Reply, Request
+from gme_synthesis.llm.protocol import Completion, CompletionRequest, OnCompletion
 from gme_synthesis.llm.rules import RuleWriter
 from gme_synthesis.stages import Reject
 from gme_synthesis.steps.entity import EntityStep, LeakCheck, leaked_name
@@ -33,13 +33,13 @@ class Says:
     def __init__(self, **answer: object) -> None:
         self._text = json.dumps(answer)
 
-    def complete(self, requests: Iterable[Request], answered: Answered) -> None:
+    def complete(self, requests: Iterable[CompletionRequest], on_completion: OnCompletion) -> None:
         for number, _ in enumerate(requests):
-            answered(number, Reply(self._text))
+            on_completion(number, Completion(self._text))
 
 
 def asked(question: str, answer: str) -> Candidate | Reject:
-    (outcome,) = QuestionStep(Asker(Says(question=question, answer=answer), None)).run([PASSAGE])
+    (outcome,) = QuestionStep(LLMClient(Says(question=question, answer=answer), None)).run([PASSAGE])
     return outcome
 
 
@@ -65,7 +65,7 @@ def test_what_is_no_question_about_the_passage(question: str, answer: str, reaso
 
 
 def rewritten(question: str, entity: str, fused: str) -> Candidate | Reject:
-    step = EntityStep(Asker(Says(entity=entity, question=fused), None))
+    step = EntityStep(LLMClient(Says(entity=entity, question=fused), None))
     (outcome,) = step.run([replace(PASSAGE, question=question)])
     return outcome if isinstance(outcome, Reject) else next(LeakCheck().run([outcome]))
 
@@ -127,7 +127,9 @@ def test_parts_of_names_leak_and_common_words_do_not(text: str, names: tuple[str
 )
 def test_an_entity_may_be_asked_about_in_another_form(asked: str, entity: str) -> None:
     fused = "How do these animals live in trees?"
-    (outcome,) = EntityStep(Asker(Says(entity=entity, question=fused), None)).run([replace(PASSAGE, question=asked)])
+    (outcome,) = EntityStep(LLMClient(Says(entity=entity, question=fused), None)).run(
+        [replace(PASSAGE, question=asked)]
+    )
     assert isinstance(outcome, Candidate)
 
 
@@ -147,7 +149,7 @@ def test_an_entity_is_a_word_of_the_question() -> None:
 
 def test_rules_answer_as_a_model_would() -> None:
     passage = replace(PASSAGE, kind="plant", facts={"origin": "Europe", "height": "150 cm"})
-    asker = Asker(RuleWriter(), None)
+    asker = LLMClient(RuleWriter(), None)
     (written,) = QuestionStep(asker).run([passage])
     assert isinstance(written, Candidate)
     assert written.answer == "Europe"  # the height does not stand in the passage

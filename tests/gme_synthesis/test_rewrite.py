@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gme_synthesis.candidates import Candidate
-from gme_synthesis.llm.asking import Asker
+from gme_synthesis.llm.client import LLMClient
 from gme_synthesis.llm.rules import RuleWriter
 from gme_synthesis.stages import Reject
 from gme_synthesis.steps.entity import EntityStep, LeakCheck
@@ -38,7 +38,7 @@ def test_a_short_name_is_no_common_word() -> None:
 
 def rewritten(question: str, references: tuple[str, ...], title: str = "Norway") -> Candidate | Reject:
     draft = Candidate("p", "", title=title, aliases=("Kingdom of Norway", "Gambia"), fact="f", question=question)
-    (outcome,) = EntityStep(Asker(RuleWriter(references=references), None, attempts=1)).run([draft])
+    (outcome,) = EntityStep(LLMClient(RuleWriter(references=references), None, attempts=1)).run([draft])
     return outcome if isinstance(outcome, Reject) else next(LeakCheck().run([outcome]))
 
 

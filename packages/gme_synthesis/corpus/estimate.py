@@ -205,9 +205,9 @@ def _prompt_cost(step: str, requests: int, assumptions: CostAssumptions) -> Step
 def prompt_tokens(prompt: Prompt, passage_chars: int) -> tuple[int, int]:
     """Estimates the tokens of the prefix that all requests of a prompt share, and those of a request's own inputs."""
     chars = {"passage": passage_chars, "question": _QUESTION_CHARS, "entity": _ENTITY_CHARS}
-    turns = prompt.messages(dict.fromkeys(prompt.given, ""))
+    turns = prompt.messages(dict.fromkeys(prompt.inputs, ""))
     prefix = sum(len(turn["content"]) for turn in turns)
-    inputs = sum(chars[name] for name in prompt.given)
+    inputs = sum(chars[name] for name in prompt.inputs)
     return round(prefix / _CHARS_PER_TOKEN), round(inputs / _CHARS_PER_TOKEN)
 
 

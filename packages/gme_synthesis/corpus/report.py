@@ -19,7 +19,7 @@ from gme_synthesis.corpus.shards import Shard
 from gme_synthesis.corpus.store import Corpus
 from gme_synthesis.funnel import build_funnel
 from gme_synthesis.funnel_plot import plot_funnel
-from gme_synthesis.llm.asking import Usage
+from gme_synthesis.llm.client import Usage
 from gme_synthesis.stages import Tally
 
 

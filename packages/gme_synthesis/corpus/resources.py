@@ -21,7 +21,7 @@ from gme_synthesis.corpus.atlas import is_atlas, open_atlas
 from gme_synthesis.corpus.config import CHAMPION, SynthesisConfig
 from gme_synthesis.corpus.store import Corpus, open_imported
 from gme_synthesis.encoders import TextEncoder, load_encoder
-from gme_synthesis.llm.asking import Asker, Prices, Usage
+from gme_synthesis.llm.client import LLMClient, Prices, Usage
 from gme_synthesis.llm.endpoint import Endpoint
 from gme_synthesis.llm.journal import RequestJournal
 from gme_synthesis.llm.local import LocalModel
@@ -85,14 +85,14 @@ class Resources:
         return journal
 
     @cached_property
-    def asker(self) -> Asker:
+    def asker(self) -> LLMClient:
         """The writer with its journal; rules have none, as their answers cost nothing."""
         config = self.config.writer
         # Rules and a local model answer the same request in the same way again.
         attempts = config.attempts if config.kind == "endpoint" else 1
         prices = config.endpoint.prices if config.endpoint else Prices()
         journal = None if config.kind == "rules" else self.journal
-        return Asker(self._load_writer(), journal, attempts, prices)
+        return LLMClient(self._load_writer(), journal, attempts, prices)
 
     @cached_property
     def pool(self) -> NDArray[np.float32]:
@@ -114,7 +114,7 @@ class Resources:
         search = self.config.search
         if search.by == "web" and search.web is not None:
             # The service is the user's choice and may stand in a private network; what it points to may not.
-            service_config = search.web.fetch.model_copy(update={"heed_robots": False, "other_hosts": False})
+            service_config = search.web.fetch.model_copy(update={"obey_robots_txt": False, "other_hosts": False})
             service = Fetcher(service_config, allowed=lambda _: True)
             fetcher = Fetcher(search.web.fetch)
             self._exit_stack.callback(service.close)

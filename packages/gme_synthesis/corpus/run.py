@@ -43,7 +43,7 @@ from gme_synthesis.corpus.tasks import write_tasks
 from gme_synthesis.funnel import REJECTS_SCHEMA
 from gme_synthesis.stages import Reject, Tally
 from gme_synthesis.steps.classification import UNSURE, sample_evenly
-from gme_synthesis.steps.near_duplicates import NearTexts
+from gme_synthesis.steps.near_duplicates import MinHashIndex
 
 _TASK_POOL = 10_000
 """A held-out task has at most so many documents, and at most so many queries."""
@@ -214,11 +214,11 @@ def _choose(
     Returns:
         Ids of the chosen passages, ids of the pool that questions are checked against, and the tallies of the choice.
     """
-    near = NearTexts(config.near_duplicates)
+    near = MinHashIndex(config.near_duplicates)
     domains: dict[str, str] = {}
     duplicates = Tally("near-duplicate")
     for candidate in (candidate for shard in clean.shards() for candidate in shard.candidates):
-        earlier = near.repeats(candidate.id, candidate.text)
+        earlier = near.find_or_add(candidate.id, candidate.text)
         if earlier is None:
             domains[candidate.id] = intern(candidate.domain)  # a few classes, and maybe millions of passages
             duplicates.add(Tally(duplicates.step, 1, 1))

@@ -22,7 +22,7 @@ from gme_synthesis.corpus.resources import Resources
 from gme_synthesis.corpus.shards import Shard, ShardJournal
 from gme_synthesis.corpus.store import IMAGES, Corpus
 from gme_synthesis.stages import Reject, Tally
-from gme_synthesis.steps.contamination import AskedQueries, Benchmarks
+from gme_synthesis.steps.contamination import BenchmarkIndex, HeldOutQueries
 from gme_synthesis.steps.near_duplicates import difference_hash
 
 _STEPS = ("ambiguous", "assemble", "merge", "deduplicate", "decontaminate", "balance")
@@ -171,10 +171,10 @@ def _contamination_checks(
     config: SynthesisConfig, corpus: Corpus, pictures: PictureCollection
 ) -> list[ContaminationCheck]:
     """Returns the checks against the tasks of the corpus and the benchmarks of the config."""
-    checks: list[ContaminationCheck] = [AskedQueries(corpus.tasks).reject] if corpus.tasks is not None else []
+    checks: list[ContaminationCheck] = [HeldOutQueries(corpus.tasks).reject] if corpus.tasks is not None else []
     if config.benchmarks:
         picture_hash = lru_cache(_CACHED_PICTURES)(lambda id_: difference_hash(pictures.load(id_)))
-        benchmarks = Benchmarks(config.benchmarks, config.ngram, config.picture_distance)
+        benchmarks = BenchmarkIndex(config.benchmarks, config.ngram, config.picture_distance)
         checks.append(lambda example: benchmarks.reject(example, picture_hash))
     return checks
 

@@ -19,9 +19,9 @@ from gme_synthesis.steps.cleaning import Cleaner
 from gme_synthesis.steps.consistency import ConsistencyStep
 from gme_synthesis.steps.drafts import DraftStep
 from gme_synthesis.steps.entity import EntityStep, LeakCheck
-from gme_synthesis.steps.generation import CaptionStep, Flux, GenerationStep
+from gme_synthesis.steps.generation import CaptionStep, FluxGenerator, GenerationStep
 from gme_synthesis.steps.picture_score import PictureFilter
-from gme_synthesis.steps.picture_search import PortraitStep, SearchStep, SightCheck
+from gme_synthesis.steps.picture_search import PortraitStep, RequirePictures, SearchStep
 from gme_synthesis.steps.question import QuestionStep
 
 
@@ -69,7 +69,7 @@ def _generation(resources: Resources) -> Stage:
     config = resources.config.generation
     if config is None:
         raise ValueError("there is nothing to draw with")
-    return GenerationStep(Flux(config), resources.add_picture, config.licence, resources.config.seed).stage()
+    return GenerationStep(FluxGenerator(config), resources.add_picture, config.licence, resources.config.seed).stage()
 
 
 def _picture_filter(resources: Resources) -> Stage:
@@ -97,7 +97,7 @@ STEP_BUILDERS: Mapping[str, StepBuilder] = MappingProxyType(
         "search": StepBuilder(_search),
         "caption": StepBuilder(_caption),
         "generate": StepBuilder(_generation, gpu=True),
-        "pictures": StepBuilder(lambda _: SightCheck().stage(), named=True),
+        "pictures": StepBuilder(lambda _: RequirePictures().stage(), named=True),
         "picture-filter": StepBuilder(_picture_filter, gpu=True, named=True),
     }
 )

@@ -18,7 +18,7 @@ from gme_data.images import ImageRecord, write_images
 from gme_data.journal import atomic_write, fsync_folder
 from gme_data.structured import StructureError, read_json
 from gme_synthesis.candidates import Candidate
-from gme_synthesis.llm.asking import Usage
+from gme_synthesis.llm.client import Usage
 from gme_synthesis.stages import Reject, Tally
 
 _MAX_BYTES = 2**32

@@ -1,1 +1,1 @@
-"""Language models behind one protocol, asked by versioned prompts, every answer kept by the digest of its request."""
+"""Language models behind one protocol: prompts are versioned files, and each answer is kept by its request's digest."""

@@ -1,4 +1,4 @@
-"""What a language model is asked to return: one small model per prompt, whose JSON schema constrains the decoding.
+"""What a language model must return: one pydantic model per prompt, whose JSON schema constrains the decoding.
 
 Knows shapes and lengths; whether an answer is any good is for the filters to say.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Iterable
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
@@ -22,22 +21,24 @@ Domain = Literal[
     "animal", "plant", "architecture", "artwork", "currency", "entertainment", "event", "food",
     "language", "literature", "mythology", "organization", "person", "place", "vehicle",
 ]  # fmt: skip
-"""The 15 coarse classes. The paper names twelve of them; `event`, `place` and `vehicle` are ours."""
+"""The 15 coarse classes of passages. The paper names twelve of them; `event`, `place` and `vehicle` are ours."""
 
 _REFUSAL = re.compile(
     r"\b(?:I(?:'m| am) (?:sorry|unable)|I (?:can(?:no|')t|won't)|as an AI\b|cannot (?:comply|assist))", re.IGNORECASE
 )
 
 
+# The class names and docstrings below are part of the JSON schemas: models are sent them, and the digest of a prompt,
+# by which paid answers are found in journals, covers them. A new wording means that every answer is paid for anew.
 class Answer(Frozen, extra="ignore"):
-    """Base of all answers; fields beyond the schema are dropped, white space is single, and nothing but it is empty.
+    """Base of all answers: fields beyond the schema are dropped, runs of white space become one space.
 
     Texts are as a reader sees them, as those of passages are: what is invisible would hide from every check.
     """
 
     @field_validator("*", mode="before")
     @classmethod
-    def _as_read(cls, value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    def _normalise(cls, value: Any) -> Any:  # noqa: ANN401 - any JSON value
         return " ".join(readable(value).split()) if isinstance(value, str) else value
 
 
@@ -84,10 +85,11 @@ ANSWERS: dict[str, type[Answer]] = {
 
 
 def parse_answer(text: str, kind: type[Answer]) -> Answer | str:
-    """The first JSON object in `text` as an answer of its kind, or why there is none.
+    """Returns the first JSON object in `text` as an answer of its kind, or the reason why there is none.
 
-    Reasons: ``empty-answer``, ``refusal``, ``invalid-json``, ``wrong-fields``, ``control-characters``, ``markup``.
+    Reasons are ``empty-answer``, ``refusal``, ``invalid-json``, ``wrong-fields``, ``control-characters``, ``markup``.
     """
+    # Many models put JSON between prose or code fences, whatever the prompt says, so the first brace counts.
     start = text.find("{")
     if start < 0:
         if not text.strip():
@@ -102,12 +104,8 @@ def parse_answer(text: str, kind: type[Answer]) -> Answer | str:
         answer = kind.model_validate(value)
     except ValidationError:
         return "wrong-fields"
-    return _unfit([value[name] for name in kind.model_fields]) or answer
-
-
-def _unfit(values: Iterable[object]) -> str:
-    """Why texts are none that a person wrote; empty if they are."""
-    texts = [value for value in values if isinstance(value, str)]
+    # The texts as the model wrote them, since `Answer` has replaced the control characters that are looked for.
+    texts = [value[name] for name in kind.model_fields if isinstance(value[name], str)]
     if any(unicodedata.category(letter) == "Cc" and letter not in "\t\n\r" for text in texts for letter in text):
         return "control-characters"
-    return "markup" if any(map(mentions_markup, texts)) else ""
+    return "markup" if any(map(mentions_markup, texts)) else answer

@@ -1,13 +1,15 @@
-"""A language model inside this process, by transformers: plain completion after worked examples, greedy, in batches.
+"""A language model in this process, by transformers: few-shot completion, greedy decoding, in batches.
 
-By default SmolLM2-135M-Instruct from its installed package, in float32. So small a model can't be told what to do, but
-it goes on with what it is shown; the filters after it are there for exactly that. Knows no journal and no prompt file.
+The default is SmolLM2-135M-Instruct from its installed package, in float32. So small a model does not follow
+instructions, but it continues the pattern of worked examples; the filters after it refuse what is useless. Knows no
+journal and no prompt file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import cache, partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
@@ -15,7 +17,7 @@ from pydantic import Field
 from gme_data.digests import canonical_json
 from gme_data.errors import FoundryError
 from gme_data.settings import Frozen
-from gme_synthesis.llm.protocol import Answered, Reply, Request
+from gme_synthesis.llm.protocol import Completion, CompletionRequest, OnCompletion
 
 if TYPE_CHECKING:
     import torch
@@ -24,18 +26,18 @@ _LAYERS, _VOCABULARY = 30, 49152
 
 
 class LocalConfig(Frozen):
-    """Which model, and how many requests at a time."""
+    """The model, and how many requests are completed at a time."""
 
     path: str = ""
     """Folder of a causal language model with safetensors; empty is SmolLM2-135M-Instruct from its package."""
     device: str = "cpu"
-    """As torch names it."""
+    """Device as torch names it."""
     batch: int = Field(default=8, ge=1)
     """Requests completed together."""
 
 
 class LocalModel:
-    """See `LanguageModel`. The weights are loaded with the first request."""
+    """A `LanguageModel` by transformers; the weights are loaded with the first request."""
 
     def __init__(self, config: LocalConfig) -> None:
         self._config = config
@@ -50,44 +52,49 @@ class LocalModel:
         """See `LanguageModel`."""
         return False
 
-    def complete(self, requests: Iterable[Request], answered: Answered) -> None:
+    def complete(self, requests: Iterable[CompletionRequest], on_completion: OnCompletion) -> None:
         """See `LanguageModel`."""
-        for batch in _batched(enumerate(requests), self._config.batch):
-            replies = self._complete([request for _, request in batch])
-            for (number, _), reply in zip(batch, replies, strict=True):
-                answered(number, reply)
+        remaining = enumerate(requests)
+        while batch := list(islice(remaining, self._config.batch)):
+            completions = self._complete([request for _, request in batch])
+            for (index, _), completion in zip(batch, completions, strict=True):
+                on_completion(index, completion)
 
-    def _complete(self, requests: list[Request]) -> list[Reply]:
+    def _complete(self, requests: list[CompletionRequest]) -> list[Completion]:
         model, tokenizer = _load(self._config.path, self._config.device)
-        texts = [request.prompt.completion(request.given) for request in requests]
+        texts = [request.prompt.completion(request.inputs) for request in requests]
         inputs = tokenizer(texts, return_tensors="pt", padding=True).to(self._config.device)
-        length = inputs["input_ids"].shape[1]
-        made = model.generate(  # which computes without gradients
+        prompt_length = inputs["input_ids"].shape[1]
+        output = model.generate(  # int64 [batch, prompt_length + new tokens]; `generate` computes without gradients
             **inputs,
             max_new_tokens=max(request.prompt.max_tokens for request in requests),
             do_sample=False,
-            stopping_criteria=[partial(_ended, tokenizer, length, requests)],
+            stopping_criteria=[partial(_has_ended, tokenizer, prompt_length, requests)],
         )
-        read = inputs["attention_mask"].sum(1).tolist()
-        written = tokenizer.batch_decode(made[:, length:], skip_special_tokens=True)
-        tokens = (made[:, length:] != tokenizer.pad_token_id).sum(1).tolist()
+        new_tokens = output[:, prompt_length:]
+        generated = tokenizer.batch_decode(new_tokens, skip_special_tokens=True)
+        tokens_in = inputs["attention_mask"].sum(1).tolist()
+        tokens_out = (new_tokens != tokenizer.pad_token_id).sum(1).tolist()
         return [
-            Reply(request.prompt.parse_completion(text), seen, new)
-            for request, text, seen, new in zip(requests, written, read, tokens, strict=True)
+            Completion(request.prompt.parse_completion(text), count_in, count_out)
+            for request, text, count_in, count_out in zip(requests, generated, tokens_in, tokens_out, strict=True)
         ]
 
 
-def _ended(
+def _has_ended(
     tokenizer: Any,  # noqa: ANN401 - transformers is untyped here
-    start: int,
-    requests: list[Request],
+    prompt_length: int,
+    requests: list[CompletionRequest],
     tokens: torch.Tensor,
-    _: Any,  # noqa: ANN401 - scores, which it is given as well
+    _: Any,  # noqa: ANN401 - the scores, which transformers passes as well
 ) -> torch.Tensor:
-    """Which rows have a line for each field, or came to the end of their block, bool [b]; prompts end at `start`."""
+    """Says which rows of `tokens` [batch, length] have a line for each field or an empty line, bool [batch].
+
+    The model would otherwise go on with further worked examples of its own invention up to `max_new_tokens`.
+    """
     import torch
 
-    texts = tokenizer.batch_decode(tokens[:, start:])
+    texts = tokenizer.batch_decode(tokens[:, prompt_length:])
     ended = [
         "\n\n" in text or text.count("\n") >= len(request.prompt.fields)
         for text, request in zip(texts, requests, strict=True)
@@ -95,20 +102,9 @@ def _ended(
     return torch.tensor(ended, device=tokens.device)
 
 
-def _batched(numbered: Iterable[tuple[int, Request]], size: int) -> Iterator[list[tuple[int, Request]]]:
-    batch: list[tuple[int, Request]] = []
-    for one in numbered:
-        batch.append(one)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
-
-
 @cache
 def _load(path: str, device: str) -> tuple[Any, Any]:
-    """Model and tokenizer, padding on the left."""
+    """Returns model and tokenizer. Padding is on the left, since new tokens follow the last one of every row."""
     if not path:
         return _smollm(device)
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -141,12 +137,13 @@ def _smollm(device: str) -> tuple[Any, Any]:
         rope_parameters={"rope_type": "default", "rope_theta": smollm.ROPE_THETA},
         tie_word_embeddings=True,
     )
+    # On the meta device no weights are initialised that the loaded ones would replace.
     with torch.device("meta"):
         model: Any = LlamaForCausalLM(config)
     model.to_empty(device="cpu")
     model.model.load_state_dict(smollm.language_weights(_LAYERS), assign=True)
     model.tie_weights()
-    # Buffers are not among the weights; made anew, since those above were never filled.
+    # Buffers are not among the weights, and those of the meta device were never computed, so the module is built anew.
     model.model.rotary_emb = type(model.model.rotary_emb)(config)
     special: Any = dict.fromkeys(("pad_token", "eos_token"), "<|im_end|>")
     fast: Any = PreTrainedTokenizerFast

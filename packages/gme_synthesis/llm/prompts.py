@@ -1,4 +1,4 @@
-"""Prompts are files: a version, instructions, what is given, one or two worked examples. Their digest is in every key.
+"""Prompt files: a version, instructions, names of inputs, one or two worked examples. Their digest is in every key.
 
 A prompt renders in two ways: as chat messages with JSON answers, and as plain text to be completed line by line, for
 small models that don't follow instructions. Documents are data: they stand between delimiters and are never formatted.
@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Mapping
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import Field
 
@@ -19,14 +19,17 @@ from gme_data.settings import Frozen, load_config
 from gme_synthesis.llm.answers import ANSWERS, Answer
 
 _FOLDER = Path(__file__).parent / "prompts"
-_LONGEST_GIVEN = 6000
+_MAX_INPUT_CHARS = 6000
+"""Longer inputs are cut, so that no document outgrows the context of a model."""
 
 
 class Shot(Frozen):
     """A worked example."""
 
-    given: dict[str, str]
-    """Values of the prompt's `given`."""
+    RENAMED: ClassVar[Mapping[str, str]] = {"given": "inputs"}
+
+    inputs: dict[str, str] = Field(serialization_alias="given")
+    """Values of the prompt's `inputs`, by name."""
     answer: dict[str, Any]
     """Valid for the prompt's kind of answer."""
 
@@ -34,26 +37,28 @@ class Shot(Frozen):
 class Prompt(Frozen):
     """One prompt file."""
 
+    RENAMED: ClassVar[Mapping[str, str]] = {"given": "inputs"}
+
     name: str
     """Names the kind of answer, see `ANSWERS`."""
     version: int = Field(ge=1)
-    """Raised with every change, for people; keys go by the content."""
+    """Is raised with every change, for people; keys go by the content."""
     system: str
-    """What the model is told to do."""
-    given: tuple[str, ...]
-    """Names of what a request brings."""
+    """The system message: what the model has to do."""
+    inputs: tuple[str, ...] = Field(serialization_alias="given")
+    """Names of the texts that a request fills in."""
     shots: tuple[Shot, ...] = Field(min_length=1)
-    """Shown in every request."""
+    """Worked examples in every request."""
     max_tokens: int = Field(ge=1)
-    """Of an answer."""
+    """Most tokens of an answer."""
 
     @property
     def kind(self) -> type[Answer]:
-        """The shape of the answer."""
+        """The class of the answer."""
         return ANSWERS[self.name]
 
     def __copy__(self) -> Self:
-        # A copy with other fields must not keep what was worked out from these.
+        # `model_copy` copies the instance's dict, and cached properties with it: those of other fields would be wrong.
         copied = super().__copy__()
         for name in ("schema_of_answer", "digest", "_shared"):
             copied.__dict__.pop(name, None)
@@ -61,62 +66,63 @@ class Prompt(Frozen):
 
     @cached_property
     def schema_of_answer(self) -> dict[str, Any]:
-        """JSON schema of the answer."""
+        """The JSON schema of the answer."""
         return self.kind.model_json_schema()
 
     @cached_property
     def digest(self) -> str:
-        """Of all that a request is made of but its own values."""
-        return sha256_json([self.model_dump(mode="json"), self.schema_of_answer])
+        """The digest of all that a request contains but its own inputs."""
+        # By alias: journals hold answers under digests of a time when `inputs` was called `given`.
+        return sha256_json([self.model_dump(mode="json", by_alias=True), self.schema_of_answer])
 
-    def messages(self, given: Mapping[str, str]) -> list[dict[str, str]]:
-        """For a chat model: instructions, worked examples as earlier turns, and what is given."""
-        return [*self._shared, {"role": "user", "content": self._delimited(given)}]
+    def messages(self, inputs: Mapping[str, str]) -> list[dict[str, str]]:
+        """Renders for a chat model: instructions, worked examples as earlier turns, and the inputs."""
+        return [*self._shared, {"role": "user", "content": self._delimited(inputs)}]
 
     @cached_property
     def _shared(self) -> list[dict[str, str]]:
         turns = [{"role": "system", "content": self.system}]
         for shot in self.shots:
-            turns.append({"role": "user", "content": self._delimited(shot.given)})
+            turns.append({"role": "user", "content": self._delimited(shot.inputs)})
             turns.append({"role": "assistant", "content": json.dumps(shot.answer, ensure_ascii=False)})
         return turns
 
-    def completion(self, given: Mapping[str, str]) -> str:
-        """For a base model: blocks of labelled lines, the last of which ends at the first label of the answer."""
+    def completion(self, inputs: Mapping[str, str]) -> str:
+        """Renders for a base model: blocks of labelled lines; the last ends at the answer's first label."""
         first, *_ = self.fields
-        blocks = [_lines([*shot.given.items(), *((f, shot.answer[f]) for f in self.fields)]) for shot in self.shots]
-        asked = _lines((name, given[name]) for name in self.given)
-        return "\n\n".join([*blocks, f"{asked}\n{_label(first)}"])
+        shots = [_lines([*shot.inputs.items(), *((f, shot.answer[f]) for f in self.fields)]) for shot in self.shots]
+        open_block = _lines((name, inputs[name]) for name in self.inputs)
+        return "\n\n".join([*shots, f"{open_block}\n{_label(first)}"])
 
     def parse_completion(self, text: str) -> str:
-        """The completed lines as the JSON that a chat model would have answered."""
+        """Returns the completed lines as the JSON that a chat model would have answered."""
+        # The prompt ended with the first label, so the completion lacks it; an empty line ends the block.
         text = _label(self.fields[0]) + text.partition("\n\n")[0]
         values = {}
         for field in self.fields:
-            _, found, rest = text.partition(_label(field))
-            if found:
-                values[field] = rest.partition("\n")[0].strip()
+            _, label, value = text.partition(_label(field))
+            if label:
+                values[field] = value.partition("\n")[0].strip()
         return json.dumps(values, ensure_ascii=False)
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """Fields of the answer, in the order in which they are best thought of."""
+        """Fields of the answer, in the order in which a model should generate them."""
         return tuple(self.kind.model_fields)
 
-    def _delimited(self, given: Mapping[str, str]) -> str:
-        return "\n".join(f"<{name}>\n{_cut(given[name])}\n</{name}>" for name in self.given)
+    def _delimited(self, inputs: Mapping[str, str]) -> str:
+        return "\n".join(f"<{name}>\n{_escaped(inputs[name])}\n</{name}>" for name in self.inputs)
 
 
 @cache
 def load_prompt(name: str) -> Prompt:
-    """The prompt file ``prompts/<name>.yaml`` of this package."""
-    path = _FOLDER / f"{name}.yaml"
-    return load_config(path, Prompt)
+    """Reads the prompt file ``prompts/<name>.yaml`` of this package."""
+    return load_config(_FOLDER / f"{name}.yaml", Prompt)
 
 
-def _cut(value: Any) -> str:  # noqa: ANN401 - text, or what has one
-    # A document can't close its own delimiter.
-    return str(value).replace("</", "< /")[:_LONGEST_GIVEN]
+def _escaped(value: Any) -> str:  # noqa: ANN401 - text, or what has one
+    # A passage with ``</passage>`` in it would end its own delimiters, and what follows would read as instructions.
+    return str(value).replace("</", "< /")[:_MAX_INPUT_CHARS]
 
 
 def _label(name: str) -> str:
@@ -124,5 +130,5 @@ def _label(name: str) -> str:
 
 
 def _lines(pairs: Iterable[tuple[str, Any]]) -> str:
-    # One line each, or a document with line breaks would look like another block.
-    return "\n".join(f"{_label(name)} {' '.join(_cut(value).split())}" for name, value in pairs)
+    # Line breaks of a document become spaces: an empty line would look like the end of its block.
+    return "\n".join(f"{_label(name)} {' '.join(_escaped(value).split())}" for name, value in pairs)

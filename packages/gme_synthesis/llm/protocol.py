@@ -1,4 +1,4 @@
-"""The seam between synthesis and language models: requests in, replies out, in the order in which they arrive."""
+"""The interface between synthesis and language models: requests in, completions out, in the order of their arrival."""
 
 from __future__ import annotations
 
@@ -12,26 +12,27 @@ from gme_synthesis.llm.prompts import Prompt
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class CompletionRequest:
     """One question to a model.
 
     Attributes:
         prompt: The prompt file.
-        given: Values for its `given`.
-        hints: What a writer by rules needs besides; no language model sees them.
-        attempt: Counts up when an earlier answer was of no use; it seeds the sampling.
+        inputs: Values of the prompt's `inputs`, by name.
+        hints: What the writer by rules needs besides the inputs; no language model gets them.
+        attempt: Counts the earlier requests whose answers were of no use; it seeds the sampling.
     """
 
     prompt: Prompt
-    given: Mapping[str, str]
+    inputs: Mapping[str, str]
     hints: Mapping[str, Any] = field(default_factory=dict)
     attempt: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
-    """What came back. With a `problem` there is no text, nothing was paid for, and it may be asked again."""
+class Completion:
+    """What a model returned. With a `problem` it has no text and cost nothing, and the request may be sent again."""
 
+    # Completions lie in journals under these names: a field that is renamed would make every paid answer unreadable.
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     text: str
@@ -40,24 +41,24 @@ class Reply:
     problem: str = ""
 
 
-Answered = Callable[[int, Reply], None]
-"""Told the place of a request and its reply, once each, as replies arrive. What it records is safe from a kill."""
+OnCompletion = Callable[[int, Completion], None]
+"""Gets the index and the completion of each request, once, as they arrive; what it records is safe from a kill."""
 
 
 class LanguageModel(Protocol):
-    """Answers requests by JSON text, as the prompt's schema wants it."""
+    """Answers requests with JSON text that follows the prompt's schema."""
 
     @property
     def name(self) -> str:
-        """Model and sampling settings: what an answer depends on besides the request. Part of the journal's key."""
+        """Model and sampling settings: what an answer depends on besides the request; part of the journal's key."""
 
     @property
     def reads_hints(self) -> bool:
         """Whether an answer depends on the hints of a request, too."""
 
-    def complete(self, requests: Iterable[Request], answered: Answered) -> None:
-        """Get a reply to each request. Reads `requests` as it goes, and tells a reply before it reads one more.
+    def complete(self, requests: Iterable[CompletionRequest], on_completion: OnCompletion) -> None:
+        """Complete every request. Reads `requests` lazily, and reports a completion before it reads one more request.
 
         Raises:
-            FoundryError: Nothing can be asked at all (wrong key, unknown model, budget used up).
+            FoundryError: No request can be answered (wrong key, unknown model, budget used up).
         """

@@ -1,1 +1,1 @@
-"""Pairs that somebody has, queries with what answers them, become training examples and held-out tasks."""
+"""Imports a user's pairs of queries and documents as training examples and held-out tasks."""

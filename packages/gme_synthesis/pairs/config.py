@@ -1,4 +1,4 @@
-"""What an import of pairs may be told."""
+"""The configuration of an import of pairs."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ COLUMNS = (
     *("query", "query_picture", "positive", "positive_picture", "negative", "negative_picture"),
     *("score", "entity", "instruction"),
 )
-"""What a row of the layout ``columns`` may say; a query and a positive must be there."""
+"""Columns that a row of the layout ``columns`` may have; it must have a query and a positive."""
 
 
 class PairsConfig(Sealable):
     """Where pairs and their pictures are, and what their columns mean."""
 
     kind: Literal["pairs"] = "pairs"
-    """Queries with what answers them."""
+    """The kind of the corpus: queries with the documents that answer them."""
     pairs: Path = Path("pairs.jsonl")
     """A .parquet, .jsonl, .csv or .tsv file (text formats also as .gz), a folder of them, or one of `datasets`."""
     layout: Layout = "auto"
@@ -32,38 +32,38 @@ class PairsConfig(Sealable):
     MS MARCO's ``positive_passages``; ``ms-swift`` has messages; ``mmeb`` is MMEB-train's, ``m-beir`` M-BEIR's.
     ``auto`` goes by the names in the first row."""
     columns: dict[str, str] = Field(default={})
-    """Our name of a column of the layout ``columns`` -> theirs, where it differs, such as ``{query: question}``."""
+    """Our name of a column of the layout ``columns`` -> its name in the file, such as ``{query: question}``."""
     candidates: Path | None = None
-    """The candidate pool that ``m-beir`` names documents of."""
+    """The candidate pool that rows of ``m-beir`` name documents of."""
     pictures: Path | None = None
     """A folder of pictures, or a table with `bytes` (or `image`) and `name`; pairs name its pictures by path.
-    Where they name them by address, it is the folder that ``gme corpus fetch`` fills."""
+    Where pairs name pictures by URL, it is the folder that ``gme corpus fetch`` fills."""
     fetch: FetchConfig = Field(default=FetchConfig(), exclude=True)
     """Bounds of that fetch; they change no byte of the output, so they are no part of the step's key."""
     pages: bool = False
     """Whether pictures that answer are pages of documents: pairs are then T->VD, and not T->I."""
     instruction: str | None = "Retrieve what answers the query."
-    """Before every query of a row that has none of its own; null puts none."""
+    """Instruction before every query whose row has none; null puts none."""
     encoding: str = "utf-8"
-    """Of text formats, where it is not UTF-8."""
+    """Encoding of text formats."""
     licence: str = Field(default="LicenseRef-unknown", min_length=1)
-    """SPDX expression of all of it."""
+    """SPDX expression of the licence of texts and pictures."""
     source: str = Field(default="pairs", min_length=1)
-    """What the examples are called in a mixture."""
+    """Name of the examples' source in a mixture."""
     skip_bad: bool = False
-    """Leave out rows that can't be used, and count them; else the first one stops the import."""
+    """Whether rows that can't be used are left out and counted; else the first of them stops the import."""
     dev: float = Field(default=0.02, ge=0, lt=0.5)
     """Share of the entities held out for choices; without a column `entity` a query is one."""
     test: float = Field(default=0.05, ge=0, lt=0.5)
     """Share of the entities held out for the report."""
     max_queries: int = Field(default=1_000, ge=2)
-    """Most queries of a held-out task; what is held out beyond it is neither asked nor trained on."""
+    """Most queries of a held-out task; further held-out queries are neither evaluated nor trained on."""
     seed: int = 0
     """Decides what is held out."""
 
     @field_validator("columns")
     @classmethod
-    def _are_known(cls, columns: dict[str, str]) -> dict[str, str]:
+    def _require_known_columns(cls, columns: dict[str, str]) -> dict[str, str]:
         for name in columns:
             if name not in COLUMNS:
                 near = did_you_mean(name, COLUMNS)
@@ -71,14 +71,14 @@ class PairsConfig(Sealable):
         return columns
 
     @model_validator(mode="after")
-    def _has_a_pool(self) -> Self:
+    def _require_pool(self) -> Self:
         if self.layout == "m-beir" and self.candidates is None:
             raise ValueError("the layout 'm-beir' names documents by id: `candidates` must say where the pool is")
         return self
 
     def contents(self) -> list[Any]:
-        """See `Sealable.contents`."""
-        from gme_data.tables import open_table  # who only reads a pipeline file needs no reader of tables
+        """Returns, for `Sealable.contents`, the digests of the pairs, the candidate pool and the pictures."""
+        from gme_data.tables import open_table  # imported late, since reading a pipeline file needs no reader of tables
         from gme_synthesis.corpus.import_pictures import PictureSource
 
         table = open_table(self.pairs, self.encoding)

@@ -1,7 +1,7 @@
 """The step of a corpus of pairs: rows of any layout -> training examples, held-out tasks and the picture store.
 
-Rows are read once: pictures are stored, examples written and tasks gathered on the way. Memory grows with what is held
-out and with eight bytes a pair, not with texts.
+Rows are read once, and pictures, examples and tasks are written in that pass. Memory grows with the held-out pairs and
+by eight bytes for each pair, not with the texts.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from gme_synthesis.corpus.import_pictures import PictureSource
 from gme_synthesis.corpus.importing import ImportSummary
 from gme_synthesis.funnel import write_rejects
 from gme_synthesis.pairs.config import PairsConfig
-from gme_synthesis.pairs.fetching import is_address, read_failures, stem_of
-from gme_synthesis.pairs.layouts import Pair, Part, Reader, candidate, layout_of, reader_of
+from gme_synthesis.pairs.layouts import Pair, PairSide, Reader, candidate, layout_of, reader_of
+from gme_synthesis.pairs.url_pictures import is_url, read_failures, url_stem
 
-_POOL = 10_000
-"""Documents in the pool of a held-out task that no held-out query asks for, at most."""
-_ID = 24
+_MAX_DISTRACTORS = 10_000
+"""Most documents of training pairs in the pool of a held-out task."""
+_ID_CHARS = 24
 Split = Literal["train", "dev", "test"]
 
 
@@ -42,27 +42,27 @@ def import_pairs(config: PairsConfig, inputs: Mapping[str, Path], context: StepC
     """Write ``train/``, ``tasks/``, ``images/`` and ``rejects/``.
 
     Raises:
-        FoundryError: A file is missing; a row that can't be used, unless they are skipped; nothing is left to train on.
+        FoundryError: A file is missing; a row can't be used, and `skip_bad` is off; no example is left to train on.
     """
     del inputs
     return import_rows(config, _TableRows(config), context.staging)
 
 
 class PairRows(Protocol):
-    """Where an import reads its rows."""
+    """A source of rows for an import."""
 
     def count(self) -> int | None:
-        """Number of rows, where it is known without reading them."""
+        """Returns the number of rows; None where it takes reading them."""
 
     def rows(self) -> Iterator[Row | RowError]:
-        """The rows in order, and errors in place of those that can't be read."""
+        """Yields the rows in order, and errors in place of those that can't be read."""
 
     def reader(self, first: Row) -> Reader:
-        """What makes pairs of them, by the first."""
+        """Returns the function from a row's values to a pair, chosen by the first row."""
 
 
 def import_rows(config: PairsConfig, source: PairRows, staging: Path) -> Counts:
-    """As `import_pairs`, of rows from anywhere, into `staging`."""
+    """Writes the same files as `import_pairs`, of rows from any source, into `staging`."""
     with (
         closing(ImportIndex(staging / ".index.sqlite", config.pictures)) as index,
         ShardWriter(staging / "images", "images", SCHEMA, row_group_rows=ROW_GROUP_ROWS) as images,
@@ -70,12 +70,12 @@ def import_rows(config: PairsConfig, source: PairRows, staging: Path) -> Counts:
         pictures = PictureSource(config.pictures)
         for picture in pictures.store_rows(index, config.source, config.licence):
             images.add(picture)
-        pairs, held_out = _Pairs(config, source, index, images), _HeldOut(config)
-        write_shards(staging / "train", "examples", _examples(config, pairs.rows(), held_out), EXAMPLES_SCHEMA)
+        pairs, held_out = _PairReader(config, source, index, images), _HeldOutTasks(config)
+        write_shards(staging / "train", "examples", _examples(config, pairs.pairs(), held_out), EXAMPLES_SCHEMA)
         tasks = held_out.write(staging / "tasks", unseen=pairs.have_entities)
         write_rejects(staging / "rejects", index.rejects())
         reasons = index.reasons()
-    if not held_out.trained:
+    if not held_out.training_examples:
         raise FoundryError(
             f"{config.pairs}: nothing is left to train on: {'; '.join(f'{r.rows} x {r.reason}' for r in reasons)}.",
             hint="Lower `corpus.test` and `corpus.dev`, or bring more pairs.",
@@ -83,15 +83,15 @@ def import_rows(config: PairsConfig, source: PairRows, staging: Path) -> Counts:
     ImportSummary(tuple(reasons), count_by_suffix(pictures.passed_over)).write(staging)
     return {
         "pairs": pairs.count,
-        "examples": held_out.trained,
-        "held_out": held_out.asked,
+        "examples": held_out.training_examples,
+        "held_out": held_out.queries,
         "tasks": tasks,
         "rejects": sum(reason.rows for reason in reasons),
     }
 
 
 class _TableRows:
-    """The rows of the file or folder that a configuration names."""
+    """The `PairRows` of the file or folder that a configuration names."""
 
     def __init__(self, config: PairsConfig) -> None:
         self._config = config
@@ -108,14 +108,14 @@ class _TableRows:
 
 
 class _NotFetchedError(CellError):
-    """A picture was asked for at its address, which gave none; it costs its row, and never stops the import."""
+    """A URL gave no picture when it was fetched. Its row is refused, and the import goes on even without `skip_bad`."""
 
 
 def pairs_of(config: PairsConfig) -> Iterator[Pair]:
-    """The pairs of all rows that can be read; an import tells what is wrong with the others.
+    """Yields the pairs of all rows that can be read; an import reports the others.
 
     Raises:
-        FoundryError: A file is missing, or can't be read on.
+        FoundryError: A file is missing or damaged.
     """
     reader: Reader | None = None
     for row in open_table(config.pairs, config.encoding).rows():
@@ -125,12 +125,12 @@ def pairs_of(config: PairsConfig) -> Iterator[Pair]:
                 yield reader(row.values)
 
 
-class _Pairs:
-    """Reads the pairs; pictures in their rows go to the picture store, what is wrong with them to the index.
+class _PairReader:
+    """Reads pairs, stores the pictures in their rows, and adds rows that can't be used to the rejects of the index.
 
     Attributes:
-        count: Rows that could be used.
-        have_entities: Whether each of them says what it is about.
+        count: Number of rows that could be used.
+        have_entities: Whether each of them names an entity.
     """
 
     def __init__(self, config: PairsConfig, source: PairRows, index: ImportIndex, images: ShardWriter) -> None:
@@ -140,68 +140,76 @@ class _Pairs:
         self.count = 0
         self.have_entities = True
 
-    def rows(self) -> Iterator[dict[str, Any]]:
-        """What the rows say, each once: query, positives, their scores, negatives, group and instruction."""
+    def pairs(self) -> Iterator[dict[str, Any]]:
+        """Yields query, positives, their scores, negatives, group and instruction of each pair, without repeats."""
         source = self._source
         reader: Reader | None = None
-        # Eight bytes of a digest a pair: enough that of ten million two differ as surely as disks keep them.
-        seen: set[int] = set()
+        # 64 bits of a digest for each pair: of ten million pairs, two collide with a probability of 3e-6.
+        keys: set[int] = set()
         with Progress("import", source.count(), "pairs") as progress:
             for row in source.rows():
                 if isinstance(row, RowError):
                     self._refuse(row.reason, row.location, row.message)
                     continue
                 reader = reader or source.reader(row)
-                packed = self._read(row, reader)
-                if packed is not None and self._is_new(packed, seen, row):
-                    yield packed
+                pair = self._read(row, reader)
+                if pair is not None and self._is_new(pair, keys, row):
+                    yield pair
                 progress.advance()
 
     def _read(self, row: Row, reader: Reader) -> dict[str, Any] | None:
+        """Returns the pair of a row; None, with a reject, if it can't be used."""
         try:
             pair = reader(row.values)
             if not pair.query:
-                raise CellError("empty-query", f"no query: {_names_of(row)}")
+                raise CellError("empty-query", f"no query: {_column_names(row)}")
             if not pair.positives or not all(pair.positives):
-                raise CellError("empty-positive", f"no positive, or an empty one: {_names_of(row)}")
-            if all(part.score <= 0 for part in pair.positives):
+                raise CellError("empty-positive", f"no positive, or an empty one: {_column_names(row)}")
+            if all(document.score <= 0 for document in pair.positives):
                 self._index.reject("not-relevant", row.location, row.location, "its score says that nothing answers it")
                 return None
-            return self._packed(pair)
+            return self._to_dict(pair)
         except _NotFetchedError as error:
             self._index.reject(error.reason, row.location, row.location, str(error))
         except CellError as error:
             self._refuse(error.reason, row.location, str(error))
         return None
 
-    def _packed(self, pair: Pair) -> dict[str, Any]:
-        answers = [part for part in pair.positives if part.score > 0]
-        refused = [*pair.negatives, *(part for part in pair.positives if part.score <= 0)]
+    def _to_dict(self, pair: Pair) -> dict[str, Any]:
+        positives = [document for document in pair.positives if document.score > 0]
+        # A document that was graded 0 was judged not to answer the query, so it is a negative.
+        negatives = [*pair.negatives, *(document for document in pair.positives if document.score <= 0)]
         query = self._item(pair.query)
         self.have_entities = self.have_entities and bool(pair.entity)
         return {
             "query": query,
-            "positives": [self._item(part) for part in answers],
-            "scores": [part.score for part in answers],
-            "negatives": [self._item(part) for part in refused if part],
-            "group": pair.entity or _digest(query["text"], query["image"])[:_ID],
+            "positives": [self._item(document) for document in positives],
+            "scores": [document.score for document in positives],
+            "negatives": [self._item(document) for document in negatives if document],
+            "group": pair.entity or _digest(query["text"], query["image"])[:_ID_CHARS],
             "instruction": pair.instruction,
         }
 
-    def _item(self, part: Part) -> dict[str, str | None]:
-        return {"text": part.text.strip() or None, "image": self._image(part.picture)}
+    def _item(self, side: PairSide) -> dict[str, str | None]:
+        return {"text": side.text.strip() or None, "image": self._image_id(side.picture)}
 
-    def _image(self, picture: str | bytes | None) -> str | None:
+    def _image_id(self, picture: str | bytes | None) -> str | None:
+        """Returns the id of a picture in the store; puts one that came as bytes there.
+
+        Raises:
+            CellError: There is no such picture, or several, or the bytes are none.
+        """
         if picture is None:
             return None
-        if is_address(picture):
-            return self._fetched(picture)
+        if is_url(picture):
+            return self._fetched_image_id(picture)
         if isinstance(picture, str):
             match = self._index.match_name(picture)
             if match.problem:
                 raise CellError(f"picture-{match.problem}", f"the picture {match.detail}")
             return match.image
         record = ImageRecord.from_bytes(picture, source=self._config.source, licence=self._config.licence)
+        # A picture that many rows have is decoded and stored once.
         if bytes.fromhex(record.id) not in self._stored:
             try:
                 decode_rgb(picture, record.id)
@@ -211,22 +219,21 @@ class _Pairs:
             self._images.add(asdict(record))
         return record.id
 
-    def _fetched(self, address: str) -> str:
-        if image := self._index.match_stem(stem_of(address)).image:
+    def _fetched_image_id(self, url: str) -> str:
+        if image := self._index.match_stem(url_stem(url)).image:
             return image
-        if reason := self._failures.get(address):
-            raise _NotFetchedError(f"picture-{reason}", f"no picture was fetched from {address[:200]!r}")
-        raise CellError("picture-not-fetched", f"the picture {address[:200]!r} is not there: run `gme corpus fetch`")
+        if reason := self._failures.get(url):
+            raise _NotFetchedError(f"picture-{reason}", f"no picture was fetched from {url[:200]!r}")
+        raise CellError("picture-not-fetched", f"the picture {url[:200]!r} is not there: run `gme corpus fetch`")
 
-    def _is_new(self, packed: dict[str, Any], seen: set[int], row: Row) -> bool:
-        items = (packed["query"], *packed["positives"])
-        key = int(
-            _digest(packed["instruction"], *(item[side] for item in items for side in ("text", "image")))[:16], 16
-        )
-        if key in seen:
+    def _is_new(self, pair: dict[str, Any], keys: set[int], row: Row) -> bool:
+        items = (pair["query"], *pair["positives"])
+        digest = _digest(pair["instruction"], *(item[name] for item in items for name in ("text", "image")))
+        key = int(digest[:16], 16)
+        if key in keys:
             self._index.reject("same-pair-twice", row.location, row.location, "an earlier row says the same")
             return False
-        seen.add(key)
+        keys.add(key)
         self.count += 1
         return True
 
@@ -240,17 +247,17 @@ class _Pairs:
 
 
 def _reader_for(config: PairsConfig, first: Row) -> Reader:
-    """The reader of all rows, by the names in the first."""
+    """Returns the reader of all rows, by the configured layout or, if that is ``auto``, by the columns of the first."""
     layout = layout_of(first.values) if config.layout == "auto" else config.layout
-    pool: dict[str, Part] = {}
+    pool: dict[str, PairSide] = {}
     if layout == "m-beir":
         if config.candidates is None:
             raise FoundryError(f"{first.location}: M-BEIR names documents by id.", hint="Say `corpus.candidates`.")
-        pool = dict(_candidates(config.candidates))
+        pool = dict(_read_candidates(config.candidates))
     return reader_of(layout, config.columns, pool)
 
 
-def _candidates(path: Path) -> Iterator[tuple[str, Part]]:
+def _read_candidates(path: Path) -> Iterator[tuple[str, PairSide]]:
     for row in open_table(path).rows():
         if isinstance(row, RowError):
             raise FoundryError(f"{row.location}: {row.message}")
@@ -260,23 +267,23 @@ def _candidates(path: Path) -> Iterator[tuple[str, Part]]:
             raise FoundryError(f"{row.location}: {error}") from error
 
 
-def _names_of(row: Row) -> str:
+def _column_names(row: Row) -> str:
     return f"the row has {', '.join(map(str, row.values)) or 'no columns'}"
 
 
-def _examples(config: PairsConfig, rows: Iterable[dict[str, Any]], held_out: _HeldOut) -> Iterator[dict[str, Any]]:
-    """Rows of the training examples; what is held out goes to `held_out`."""
+def _examples(config: PairsConfig, rows: Iterable[dict[str, Any]], held_out: _HeldOutTasks) -> Iterator[dict[str, Any]]:
+    """Yields the rows of the training examples; adds every pair to `held_out`, which keeps those of other splits."""
     for row in rows:
-        split, asked = _split_of(row["group"], config), _modality(row["query"])
+        split, query_modality = _split_of(row["group"], config), _modality(row["query"])
         for positive, score in zip(row["positives"], row["scores"], strict=True):
             modality = _modality(positive)
-            task_type = f"{asked}->{'VD' if config.pages and modality == 'I' else modality}"
+            task_type = f"{query_modality}->{'VD' if config.pages and modality == 'I' else modality}"
             if task_type not in TASK_TYPES:
                 raise FoundryError(f"A pair asks for a document of {task_type}, which is no task type.")
-            held_out.see(row, positive, score, task_type, split)
+            held_out.add(row, positive, score, task_type, split)
             if split == "train":
                 yield {
-                    "id": _digest(row["instruction"], *row["query"].values(), *positive.values())[:_ID],
+                    "id": _digest(row["instruction"], *row["query"].values(), *positive.values())[:_ID_CHARS],
                     "task_type": task_type,
                     "source": config.source,
                     "instruction": row["instruction"] or config.instruction,
@@ -292,9 +299,9 @@ def _examples(config: PairsConfig, rows: Iterable[dict[str, Any]], held_out: _He
 
 
 def _split_of(group: str, config: PairsConfig) -> Split:
-    """By the group alone, so that a later import of more pairs moves none."""
-    share = int(_digest(str(config.seed), group)[:12], 16) / 16**12
-    return "test" if share < config.test else "dev" if share < config.test + config.dev else "train"
+    # The digest of the group alone decides, so that a later import of more pairs moves none to another split.
+    position = int(_digest(str(config.seed), group)[:12], 16) / 16**12  # uniform in [0, 1)
+    return "test" if position < config.test else "dev" if position < config.test + config.dev else "train"
 
 
 def _modality(item: Mapping[str, str | None]) -> str:
@@ -302,8 +309,8 @@ def _modality(item: Mapping[str, str | None]) -> str:
 
 
 @dataclass
-class _Gathered:
-    """A held-out task while it is gathered: queries, documents and grades by id; the instruction of its first query."""
+class _TaskTables:
+    """A held-out task in the making: queries, documents and grades by id, and the instruction of its first query."""
 
     instruction: str | None
     queries: dict[str, Query] = field(default_factory=dict)
@@ -311,63 +318,63 @@ class _Gathered:
     qrels: dict[str, dict[str, int]] = field(default_factory=dict)
 
 
-class _HeldOut:
-    """Gathers the tasks of dev and test, and counts.
+class _HeldOutTasks:
+    """Collects the tasks of dev and test from the pairs of all splits.
 
     Attributes:
-        trained: Training examples.
-        asked: Queries of all tasks.
+        training_examples: Number of pairs of the split ``train``.
+        queries: Number of queries of all written tasks.
     """
 
     def __init__(self, config: PairsConfig) -> None:
         self._config = config
-        self._tasks: dict[tuple[str, Split], _Gathered] = {}
-        self._fill: dict[str, dict[str, Document]] = {}
-        self.trained = self.asked = 0
+        self._tasks: dict[tuple[str, Split], _TaskTables] = {}
+        self._distractors: dict[str, dict[str, Document]] = {}
+        self.training_examples = self.queries = 0
 
-    def see(self, row: Mapping[str, Any], positive: dict[str, Any], score: int, task_type: str, split: Split) -> None:
-        """Take note of a pair of any split."""
+    def add(self, row: Mapping[str, Any], positive: dict[str, Any], score: int, task_type: str, split: Split) -> None:
+        """Add a pair of any split: to its task, or its document to the distractors of tasks of its type."""
         if split == "train":
-            self.trained += 1
-            fill = self._fill.setdefault(task_type, {})
-            if len(fill) < _POOL:
+            self.training_examples += 1
+            distractors = self._distractors.setdefault(task_type, {})
+            if len(distractors) < _MAX_DISTRACTORS:
                 document = self._document(positive, row["group"])
-                fill.setdefault(document.id, document)
+                distractors.setdefault(document.id, document)
             return
-        task = self._tasks.setdefault((task_type, split), _Gathered(row["instruction"] or self._config.instruction))
+        task = self._tasks.setdefault((task_type, split), _TaskTables(row["instruction"] or self._config.instruction))
         query = Item(**row["query"])
         id_ = _id_of(query)
         if id_ not in task.queries and len(task.queries) >= self._config.max_queries:
             return
         task.queries.setdefault(id_, Query(id_, query, row["group"], self._config.source, self._config.licence))
-        answer = self._document(positive, row["group"])
-        task.documents[answer.id] = answer
-        task.qrels.setdefault(id_, {})[answer.id] = score
+        relevant = self._document(positive, row["group"])
+        task.documents[relevant.id] = relevant
+        task.qrels.setdefault(id_, {})[relevant.id] = score
         for item in row["negatives"]:
             if _modality(item) == _modality(positive):
-                other = self._document(item, row["group"])
-                task.documents.setdefault(other.id, other)
+                negative = self._document(item, row["group"])
+                task.documents.setdefault(negative.id, negative)
 
     def write(self, folder: Path, *, unseen: bool) -> int:
-        """Write ``<folder>/<split>/<task>``; returns how many. A task of one query says nothing and is left out.
+        """Write ``<folder>/<split>/<task>``, without tasks of a single query; returns the number of tasks.
 
         Args:
-            folder: Of the tasks.
-            unseen: Whether what is held out is about entities that are not trained on.
+            folder: The folder of all tasks.
+            unseen: Whether the held-out pairs are about entities that are not trained on.
         """
-        written = 0
+        count = 0
         for (task_type, split), task in sorted(self._tasks.items(), key=lambda pair: pair[0]):
             if len(task.queries) < 2:
                 continue
-            for document in islice(self._fill.get(task_type, {}).values(), _POOL):
+            for document in islice(self._distractors.get(task_type, {}).values(), _MAX_DISTRACTORS):
                 task.documents.setdefault(document.id, document)
             name = f"{self._config.source}-{task_type.replace('->', '2').lower()}"
             save_task(folder / split / name, self._task(name, task_type, split, task, unseen=unseen))
-            self.asked += len(task.queries)
-            written += 1
-        return written
+            self.queries += len(task.queries)
+            count += 1
+        return count
 
-    def _task(self, name: str, task_type: str, split: Split, task: _Gathered, *, unseen: bool) -> RetrievalTask:
+    def _task(self, name: str, task_type: str, split: Split, task: _TaskTables, *, unseen: bool) -> RetrievalTask:
         card = TaskCard.model_validate(
             {
                 "name": name,
@@ -388,15 +395,16 @@ class _HeldOut:
         return RetrievalTask(card, tuple(task.documents.values()), tuple(task.queries.values()), task.qrels)
 
     def _document(self, item: dict[str, Any], group: str) -> Document:
-        made = Item(**item)
-        return Document(_id_of(made), made, group, self._config.licence)
+        content = Item(**item)
+        return Document(_id_of(content), content, group, self._config.licence)
 
 
 def _digest(*parts: str | None) -> str:
-    """Hex sha256 of some texts, each told apart from the next by its length; a tenth of the time of their JSON's."""
+    """Returns the hex sha256 of some texts, in a tenth of the time that the digest of their JSON takes."""
+    # Lengths separate the texts, so that ("ab", "c") and ("a", "bc") differ.
     joined = "".join(["-" if part is None else f"{len(part)}:{part}" for part in parts])  # faster than a generator
     return hashlib.sha256(joined.encode()).hexdigest()
 
 
 def _id_of(item: Item) -> str:
-    return _digest(item.text, item.image)[:_ID]
+    return _digest(item.text, item.image)[:_ID_CHARS]

@@ -1,1 +1,1 @@
-"""Training sets that somebody published, by name: the registry, fetching, and the step that makes a corpus of them."""
+"""Published training sets by name: the registry, fetching, and the step that makes a corpus of them."""

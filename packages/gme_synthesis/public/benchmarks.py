@@ -9,10 +9,10 @@ from gme_data.errors import FoundryError
 from gme_synthesis.steps.benchmark_tables import benchmark_tasks, table_files
 
 
-def identity_of(folder: Path | None) -> str:
-    """Names the state of the tasks below a folder, by paths and sizes of their tables; empty without tasks.
+def benchmarks_identity(folder: Path | None) -> str:
+    """Returns a digest of the tasks below a folder, of paths and sizes of their tables; empty without tasks.
 
-    What was fetched does not change but by another fetch, and its contents may have terabytes.
+    Only another fetch changes what was fetched, and the contents may have terabytes, so they are not read.
     """
     try:
         tasks = benchmark_tasks(folder) if folder else []

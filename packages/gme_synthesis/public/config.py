@@ -1,4 +1,4 @@
-"""What a corpus of public training sets may be told."""
+"""The configuration of a corpus of public training sets."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ Kind = Literal["text", "image", "cross", "fused"]
 
 
 class SetChoice(Frozen):
-    """A set, and how much of it."""
+    """A set, and how much of it is used."""
 
     name: str
-    """As `gme data list` shows it."""
+    """Name of the set, as `gme data list` shows it."""
     rows: int | None = Field(default=None, ge=1)
-    """Rows read of it, drawn by `seed`; None reads all."""
+    """Number of rows that are read, sampled by `seed`; None reads all."""
     files: int | None = Field(default=None, ge=1)
-    """Files of rows that are fetched and read, the first ones; None takes all."""
+    """Number of files of rows that are fetched and read, the first ones; None takes all."""
     task_types: tuple[TaskType, ...] = ()
-    """Examples of these alone, of a set that has several; empty takes all."""
+    """Task types whose examples are used, of a set that has several; empty uses all."""
     kind: Kind | None = None
-    """What it counts as in `shares`; None goes by the task type of each example."""
+    """Kind that the set counts as in `shares`; None goes by the task type of each example."""
     share: float = Field(default=1, gt=0)
-    """Its part of its kind, beside the other sets of the kind."""
+    """Share of the set in its kind, beside the other sets of the kind."""
 
     @field_validator("name")
     @classmethod
@@ -40,14 +40,14 @@ class SetChoice(Frozen):
             raise ValueError(f"{error} {error.hint}") from error
 
     @model_validator(mode="after")
-    def _is_bounded(self) -> Self:
+    def _require_rows_of_url_set(self) -> Self:
         if self.upstream.layout == "urls" and self.rows is None:
             raise ValueError(f"{self.name} names pictures by their address: `rows` must say how many are fetched")
         return self
 
     @property
     def upstream(self) -> PublicSet:
-        """Its row in the registry."""
+        """The set's entry in the registry."""
         return public_set(self.name)
 
 
@@ -55,7 +55,7 @@ class PublicConfig(Sealable):
     """Which public training sets, in which shares, and what they must be kept apart from."""
 
     kind: Literal["public"] = "public"
-    """Training sets by name."""
+    """The kind of the corpus: training sets by name."""
     sets: tuple[SetChoice, ...] = Field(min_length=1)
     """The sets, each once."""
     accept_licences: tuple[str, ...] = ()
@@ -64,9 +64,9 @@ class PublicConfig(Sealable):
     """Folder that `gme data fetch` fills; relative paths start at the folder of the pipeline file. Outside of the
     folders that DVC versions: what others published is pinned by its lock file, and is not ours to pass on."""
     shares: dict[Kind, float] | None = None
-    """Parts of the examples by kind, in the paper ``{text: 1, image: 1, cross: 2, fused: 2}``; None takes all."""
+    """Shares of the examples by kind, in the paper ``{text: 1, image: 1, cross: 2, fused: 2}``; None uses all."""
     examples: int | None = Field(default=None, ge=1)
-    """Examples altogether, divided by `shares`; None takes the most with which every kind has its part."""
+    """Number of all examples, divided by `shares`; None uses the most with which every kind has its share."""
     benchmarks: Path | None = None
     """Folder of benchmark tasks, such as `gme umrb fetch` fills, that no example may share anything with. None compares
     with nothing but the tasks that are held out here."""
@@ -75,7 +75,7 @@ class PublicConfig(Sealable):
     also everything that is searched (``pools``). MS MARCO, NQ, HotpotQA and FEVER train on the very passages that
     their benchmarks search: with ``pools`` nothing is left of them."""
     ngram: int = Field(default=13, ge=4)
-    """Words in a row that no example shares with a benchmark."""
+    """Number of words in a row that no example may share with a benchmark."""
     picture_distance: int = Field(default=4, ge=0, le=7)
     """Bits of a difference hash in which a picture of a benchmark may differ and still be the same."""
     dev: float = Field(default=0.002, ge=0, lt=0.5)
@@ -85,15 +85,15 @@ class PublicConfig(Sealable):
     max_queries: int = Field(default=1_000, ge=2)
     """Most queries of a held-out task."""
     seed: int = 0
-    """Decides what is drawn and what is held out."""
+    """Decides what is sampled and what is held out."""
 
     @field_validator("sets")
     @classmethod
     def _are_distinct(cls, sets: tuple[SetChoice, ...]) -> tuple[SetChoice, ...]:
         names = [choice.name for choice in sets]
-        twice = next((name for name in names if names.count(name) > 1), None)
-        if twice:
-            raise ValueError(f"the set {twice!r} stands twice")
+        duplicate = next((name for name in names if names.count(name) > 1), None)
+        if duplicate:
+            raise ValueError(f"the set {duplicate!r} stands twice")
         return sets
 
     @field_validator("shares")
@@ -104,13 +104,13 @@ class PublicConfig(Sealable):
         return shares
 
     def contents(self) -> list[Any]:
-        """See `Sealable.contents`: of each set its row in the registry, and its files if they were fetched."""
-        from gme_synthesis.public.benchmarks import identity_of
-        from gme_synthesis.public.store import identity_of_files
+        """Returns, for `Sealable.contents`, the registry entry of each set and the digests of its fetched files."""
+        from gme_synthesis.public.benchmarks import benchmarks_identity
+        from gme_synthesis.public.store import files_identity
 
-        files = [identity_of_files(choice, self.data, self.seed) for choice in self.sets]
+        files = [files_identity(choice, self.data, self.seed) for choice in self.sets]
         rows = [choice.upstream.model_dump(mode="json") for choice in self.sets]
-        return [rows, files, identity_of(self.benchmarks)]
+        return [rows, files, benchmarks_identity(self.benchmarks)]
 
     def require_licences(self) -> None:
         """Refuse sets whose licence nobody accepted.
@@ -120,9 +120,9 @@ class PublicConfig(Sealable):
         """
         refused = [choice.upstream for choice in self.sets if choice.upstream.licence not in self.accept_licences]
         if refused:
-            named = ", ".join(f"{upstream.name} ({upstream.licence})" for upstream in refused)
+            names = ", ".join(f"{upstream.name} ({upstream.licence})" for upstream in refused)
             licences = ", ".join(dict.fromkeys((*self.accept_licences, *(upstream.licence for upstream in refused))))
             raise FoundryError(
-                f"corpus.accept_licences: the licences of these sets are not accepted: {named}.",
+                f"corpus.accept_licences: the licences of these sets are not accepted: {names}.",
                 hint=f"Read their terms, then say `accept_licences: [{licences}]`, or leave these sets out.",
             )

@@ -1,7 +1,7 @@
-"""Brings public sets from the hub: files that the registry names, at a pinned commit, checked by size and sha256.
+"""Fetches public sets from the hub: files that the registry names, at a pinned commit, checked by size and sha256.
 
-No code of a repository is run and no loading script is fetched: only named files, by plain downloads that go on where a
-killed one stopped. Knows the hub; nothing of what is in the files.
+No code of a repository is run and no loading script is fetched: only named files are downloaded, resuming where a kill
+ended a download. Knows the hub; nothing of what is in the files.
 """
 
 from __future__ import annotations
@@ -17,39 +17,49 @@ from gme_data.journal import fsync_file, fsync_folder
 from gme_data.progress import Progress
 from gme_synthesis.public.config import SetChoice
 from gme_synthesis.public.registry import PublicSet
-from gme_synthesis.public.store import HubFile, Pinned, home, matches, read_lock, select, write_lock
+from gme_synthesis.public.store import (
+    HubFile,
+    PinnedRepository,
+    matches,
+    read_lock,
+    repository_folder,
+    select_files,
+    write_lock,
+)
 from gme_synthesis.public.unpack import unpack_pictures
 from gme_synthesis.public.url_pictures import fetch_url_pictures
 
 PARTS = ".parts"
-"""Folder of unfinished downloads, by what the hub states of them, so that nothing goes on with another file's bytes."""
-_SLACK = 2**30
-"""Bytes that stay free on the disk."""
+"""Folder of partial downloads, each below its sha256 or commit, so that none is resumed with another file's bytes."""
+_RESERVED_BYTES = 2**30
+"""Bytes of the disk that a fetch leaves free."""
 
 
 def fetch_sets(choices: Sequence[SetChoice], data: Path, seed: int = 0) -> list[str]:
-    """Bring what is not there of some sets; a revision once pinned stays.
+    """Fetch the missing files of some sets; a revision once pinned stays.
 
     Args:
         choices: The sets; their licences were accepted.
         data: Folder of all fetched sets.
-        seed: That of the corpus: decides which rows' pictures are fetched, of sets that name them by address.
+        seed: Seed of the corpus: decides which rows' pictures are fetched, of sets that name them by URL.
 
     Returns:
-        Paths that came.
+        Paths of the files that were fetched, each below its repository.
 
     Raises:
         FoundryError: The hub can't be reached, a file is not in the repository or is not what the hub states, or the
-            disk has no room. What came before stays.
+            disk has no space. Files that arrived before stay.
     """
     for choice in choices:
         _pin(choice, data)
-    wanted = _wanted(choices, data)
-    _require_room(data, sum(file.bytes for _, file in wanted))
+    missing = _missing_files(choices, data)
+    size = sum(file.bytes for _, file in missing)
+    if size:
+        _require_disk_space(data, size)
     fetched = []
-    with Progress("fetch", sum(file.bytes for _, file in wanted), "bytes") as progress:
-        for repository, file in wanted:
-            fetched.append(_bring(repository, file, data))
+    with Progress("fetch", size, "bytes") as progress:
+        for repository, file in missing:
+            fetched.append(_fetch_file(repository, file, data))
             progress.advance(file.bytes, note=file.path)
     for choice in choices:
         unpack_pictures(choice, data)
@@ -58,70 +68,73 @@ def fetch_sets(choices: Sequence[SetChoice], data: Path, seed: int = 0) -> list[
 
 
 def _pin(choice: SetChoice, data: Path) -> None:
-    """Note revision and files of a set's repositories in the lock file."""
+    """Add revision and files of a set's repositories to the lock file."""
     upstream = choice.upstream
     for repository in upstream.repositories:
         pinned = read_lock(data).get(repository)
-        known = pinned.files if pinned else ()
-        if pinned and all(any(matches(file, entry.path) for entry in known) for file in upstream.patterns(repository)):
+        pinned_files = pinned.files if pinned else ()
+        patterns = upstream.patterns(repository)
+        if pinned and all(any(matches(file, entry.path) for entry in pinned_files) for file in patterns):
             continue
+        # Two sets may share a repository: files of the second are added at the revision that the first one pinned.
         stated_revision = upstream.revision if repository == upstream.repository else None
-        revision = pinned.revision if pinned else stated_revision or _newest(repository)
-        listed = [
-            entry for entry in _list(repository, revision, upstream) if entry.path not in {old.path for old in known}
-        ]
-        write_lock(data, {**read_lock(data), repository: Pinned(revision, (*known, *listed))})
+        revision = pinned.revision if pinned else stated_revision or _newest_revision(repository)
+        pinned_paths = {entry.path for entry in pinned_files}
+        added = [entry for entry in _list_files(repository, revision, upstream) if entry.path not in pinned_paths]
+        write_lock(data, {**read_lock(data), repository: PinnedRepository(revision, (*pinned_files, *added))})
 
 
-def _newest(repository: str) -> str:
+def _newest_revision(repository: str) -> str:
     from huggingface_hub import HfApi
 
-    with _hub(repository):
+    with _hub_errors(repository):
         return str(HfApi().dataset_info(repository).sha)
 
 
-def _list(repository: str, revision: str, upstream: PublicSet) -> list[HubFile]:
-    """The files of a repository that the registry names.
+def _list_files(repository: str, revision: str, upstream: PublicSet) -> list[HubFile]:
+    """Returns the files of a repository that the registry names.
 
     Raises:
-        FoundryError: One of them is not there.
+        FoundryError: One of them is not in the repository.
     """
     from huggingface_hub import HfApi
     from huggingface_hub.hf_api import RepoFile
 
-    with _hub(repository):
+    with _hub_errors(repository):
         tree = HfApi().list_repo_tree(repository, repo_type="dataset", revision=revision, recursive=True)
         files = [entry for entry in tree if isinstance(entry, RepoFile)]
     for file in upstream.patterns(repository):
         if not any(matches(file, entry.path) for entry in files):
-            there = ", ".join(sorted(entry.path for entry in files)[:5]) or "none"
+            first_files = ", ".join(sorted(entry.path for entry in files)[:5]) or "none"
             raise FoundryError(
-                f"{repository} has no file {file.path} at {revision[:12]}. Its first files: {there}.",
+                f"{repository} has no file {file.path} at {revision[:12]}. Its first files: {first_files}.",
                 hint=f"The registry is out of date about {upstream.name}; see gme_synthesis/public/sets.yaml.",
             )
     named = [entry for entry in files if any(matches(file, entry.path) for file in upstream.patterns(repository))]
+    # The hub states a sha256 for files in Git LFS alone.
     return [HubFile(entry.path, entry.size, entry.lfs.sha256 if entry.lfs else None) for entry in named]
 
 
-def _wanted(choices: Iterable[SetChoice], data: Path) -> list[tuple[str, HubFile]]:
-    """Files of the sets that did not come yet, or are not as they came, each once."""
+def _missing_files(choices: Iterable[SetChoice], data: Path) -> list[tuple[str, HubFile]]:
+    """Returns repository and file of what was not fetched yet, or has another size than it arrived with, each once."""
     lock = read_lock(data)
-    wanted: dict[tuple[str, str], HubFile] = {}
+    missing: dict[tuple[str, str], HubFile] = {}
     for choice in choices:
         for file in choice.upstream.files:
             repository = file.repository or choice.upstream.repository
-            for entry in select(choice, file, iter(lock[repository].files)):
-                path = home(data, repository) / entry.path
+            for entry in select_files(choice, file, lock[repository].files):
+                path = repository_folder(data, repository) / entry.path
                 if entry.fetched is None or not path.is_file() or path.stat().st_size != entry.bytes:
-                    wanted[repository, entry.path] = entry
-    return [(repository, entry) for (repository, _), entry in wanted.items()]
+                    missing[repository, entry.path] = entry
+    return [(repository, entry) for (repository, _), entry in missing.items()]
 
 
-def _bring(repository: str, file: HubFile, data: Path) -> str:
-    """Download a file, check it, put it in its place and note it in the lock file."""
-    path = home(data, repository) / file.path
-    part = home(data, repository) / PARTS / (file.stated or read_lock(data)[repository].revision) / file.path
-    _download(repository, read_lock(data)[repository].revision, file, part)
+def _fetch_file(repository: str, file: HubFile, data: Path) -> str:
+    """Download a file, check it, move it into place and record it in the lock file; returns its path on the hub."""
+    path = repository_folder(data, repository) / file.path
+    revision = read_lock(data)[repository].revision
+    part = repository_folder(data, repository) / PARTS / (file.stated or revision) / file.path
+    _download(repository, revision, file, part)
     size, digest = part.stat().st_size, sha256_file(part)
     if size != file.bytes or file.stated not in (None, digest) or file.fetched not in (None, digest):
         part.unlink()
@@ -131,6 +144,7 @@ def _bring(repository: str, file: HubFile, data: Path) -> str:
             hint="Run the same command again; if it stays so, the mirror that HF_ENDPOINT names is not to be trusted.",
         )
     path.parent.mkdir(parents=True, exist_ok=True)
+    # Synced before it gets its name: later checks compare sizes, which a file of zeros after a power loss would pass.
     fsync_file(part)
     part.replace(path)
     fsync_folder(path.parent)
@@ -143,34 +157,35 @@ def _bring(repository: str, file: HubFile, data: Path) -> str:
 
 
 def _download(repository: str, revision: str, file: HubFile, part: Path) -> None:
-    """Download to `part`, from the first byte that is missing: the client itself begins anew in each process."""
+    """Download to `part`, from the first byte that is missing.
+
+    `hf_hub_download` would start from zero after a kill, since it resumes a partial file only within one process.
+    """
     from huggingface_hub import hf_hub_url
     from huggingface_hub.file_download import http_get
     from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
     part.parent.mkdir(parents=True, exist_ok=True)
     part.touch()
-    if part.stat().st_size > file.bytes:
+    if part.stat().st_size > file.bytes:  # of another file, so nothing of it can be used
         part.write_bytes(b"")
     url = hf_hub_url(repository, file.path, repo_type="dataset", revision=revision)
-    with part.open("r+b") as handle, _hub(repository):
-        there = handle.seek(0, 2)
-        http_get(url, handle, resume_size=there, headers=build_hf_headers(), expected_size=file.bytes)
+    with part.open("r+b") as handle, _hub_errors(repository):
+        received = handle.seek(0, 2)
+        http_get(url, handle, resume_size=received, headers=build_hf_headers(), expected_size=file.bytes)
 
 
-def _require_room(data: Path, wanted: int) -> None:
-    if not wanted:
-        return
+def _require_disk_space(data: Path, size: int) -> None:
     free = shutil.disk_usage(data).free
-    if wanted + _SLACK > free:
+    if size + _RESERVED_BYTES > free:
         raise FoundryError(
-            f"{data}: {wanted / 1e9:,.1f} GB would be fetched, {free / 1e9:,.1f} GB are free.",
+            f"{data}: {size / 1e9:,.1f} GB would be fetched, {free / 1e9:,.1f} GB are free.",
             hint="Fetch fewer sets, or fewer of their files: `files: N` in the pipeline file, `--files N` here.",
         )
 
 
-class _hub:  # noqa: N801 - a context manager, read like a function
-    """Turns what the client of the hub raises into an error that says what to do."""
+class _hub_errors:  # noqa: N801 - a context manager, read like a function
+    """Turns the errors of the hub's client into a FoundryError that says what to do."""
 
     def __init__(self, repository: str) -> None:
         self._repository = repository
@@ -183,7 +198,7 @@ class _hub:  # noqa: N801 - a context manager, read like a function
 
         if not isinstance(error, HUB_ERRORS):
             return
-        if isinstance(error, OSError) and explain_os_error(error):
+        if isinstance(error, OSError) and explain_os_error(error):  # a full disk is no fault of the hub
             return
         raise FoundryError(
             f"{self._repository} can't be fetched: {in_one_line(error)}",

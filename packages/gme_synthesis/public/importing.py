@@ -1,7 +1,8 @@
 """The step of a corpus of public sets: fetched files -> training examples, held-out tasks and the picture store.
 
-Each set goes through the import of pairs by itself, which is the unit that a kill loses; then what benchmarks hold is
-refused, the shares are drawn, and all is written as one corpus, in the shape that an import of pairs has.
+Each set goes through the import of pairs by itself, which is the unit of work that a kill loses. Then examples that a
+benchmark contains are refused, the others are sampled by the shares, and all is written as one corpus, in the layout of
+an import of pairs.
 """
 
 from __future__ import annotations
@@ -30,11 +31,12 @@ from gme_synthesis.pairs.importing import import_rows
 from gme_synthesis.public.config import PublicConfig, SetChoice
 from gme_synthesis.public.mixing import ImportedSet, Mixture, mix
 from gme_synthesis.public.registry import in_type_order
+from gme_synthesis.public.sampling import select_rows
 from gme_synthesis.public.store import read_lock, require_fetched
-from gme_synthesis.public.upstream import Upstream
+from gme_synthesis.public.upstream import UpstreamRows
 
 REPORT = "sets.json"
-"""In the output: of each set what was read, refused and taken, and which benchmarks were there to compare with."""
+"""File of the output with what was read, refused and used of each set, and the benchmarks that were compared with."""
 _SETS = ".sets"
 
 
@@ -67,16 +69,16 @@ def import_public(config: PublicConfig, inputs: Mapping[str, Path], context: Ste
     (staging / REPORT).write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return {
         "sets": len(imported_sets),
-        "examples": sum(len(rows) for rows in mixture.taken.values()),
+        "examples": sum(len(rows) for rows in mixture.selected.values()),
         "tasks": len(tasks),
         "rejects": sum(reason.rows for reason in _summary(imported_sets, mixture).reasons),
         "benchmark_tasks": len(mixture.benchmarks),
     }
 
 
-def _import_set(choice: SetChoice, config: PublicConfig, home: Path) -> Path:
-    """Import a set by itself, unless an interrupted run did."""
-    folder, part = home / choice.name, home / f"{choice.name}.part"
+def _import_set(choice: SetChoice, config: PublicConfig, parent: Path) -> Path:
+    """Import a set by itself, unless an interrupted run did; returns its folder."""
+    folder, part = parent / choice.name, parent / f"{choice.name}.part"
     if folder.is_dir():
         return folder
     shutil.rmtree(part, ignore_errors=True)
@@ -95,21 +97,16 @@ def _import_set(choice: SetChoice, config: PublicConfig, home: Path) -> Path:
         max_queries=config.max_queries,
         seed=config.seed,
     )
-    with closing(Upstream(choice, config.data, config.seed)) as rows:
+    with closing(UpstreamRows(choice, config.data, config.seed)) as rows:
         import_rows(settings, rows, part)
     part.rename(folder)
     return folder
 
 
 def _examples(imported_sets: list[ImportedSet], mixture: Mixture, pictures: set[str]) -> Iterator[dict[str, Any]]:
-    """Rows of the examples that are taken, set by set; notes their pictures."""
+    """Yields the rows of the selected examples, set by set; adds the ids of their pictures to `pictures`."""
     for imported in imported_sets:
-        taken = iter(mixture.taken[imported.choice.name].tolist())
-        following = next(taken, None)
-        for number, row in enumerate(imported.rows()):
-            if number != following:
-                continue
-            following = next(taken, None)
+        for row in select_rows(imported.rows(), mixture.selected[imported.choice.name]):
             for item in (row["query"], row["positive"], *row["negatives"]):
                 if item["image"]:
                     pictures.add(item["image"])
@@ -117,7 +114,7 @@ def _examples(imported_sets: list[ImportedSet], mixture: Mixture, pictures: set[
 
 
 def _copy_tasks(imported: ImportedSet, folder: Path, pictures: set[str]) -> Iterator[str]:
-    """Copy the held-out tasks of a set; notes their pictures."""
+    """Copy the held-out tasks of a set and yield their names; adds the ids of their pictures to `pictures`."""
     for task in imported.tasks():
         split = task.parent.name
         shutil.copytree(task, folder / split / task.name, dirs_exist_ok=True)
@@ -128,7 +125,7 @@ def _copy_tasks(imported: ImportedSet, folder: Path, pictures: set[str]) -> Iter
 
 
 def _rejects(imported_sets: list[ImportedSet], mixture: Mixture) -> Iterator[dict[str, Any]]:
-    """Rows that say what was refused: of each set by its import, then by the mixture."""
+    """Yields the rows of all rejects: of each set's import, then of the mixture."""
     for imported in imported_sets:
         for row in read_shard_rows(imported.folder / "rejects", "rejects"):
             yield {**row, "subject": f"{imported.choice.name}: {row['subject']}"}
@@ -137,7 +134,7 @@ def _rejects(imported_sets: list[ImportedSet], mixture: Mixture) -> Iterator[dic
 
 
 def _summary(imported_sets: list[ImportedSet], mixture: Mixture) -> ImportSummary:
-    """What was left out, by reason over all sets, with the first of each."""
+    """Returns what was left out, by reason over all sets, with the first row of each reason."""
     rows: Counter[str] = Counter()
     first: dict[str, str] = {}
     for imported in imported_sets:
@@ -164,8 +161,8 @@ def _report(config: PublicConfig, imported_sets: list[ImportedSet], mixture: Mix
                 "revisions": {repository: lock[repository].revision for repository in upstream.repositories},
                 "licence": upstream.licence,
                 "unverified": list(upstream.unverified),
-                "examples": mixture.there[name],
-                "taken": len(mixture.taken[name]),
+                "examples": mixture.available[name],
+                "taken": len(mixture.selected[name]),
                 "task_types": in_type_order(imported.task_types()),
                 "refused": refused_by_import,
             }

@@ -1,4 +1,4 @@
-"""Which examples of imported sets are trained on: none that a benchmark holds, and of the rest the shares by kind."""
+"""Selects the examples of imported sets to train on: none that a benchmark contains, the others by shares."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from gme_data.parquet import shard_paths
 from gme_data.progress import Progress
 from gme_data.tasks import CARD, load_card
 from gme_synthesis.public.config import PublicConfig, SetChoice
-from gme_synthesis.public.draw import Ints, divide, divide_kinds, draw
 from gme_synthesis.public.registry import kind_of
+from gme_synthesis.public.sampling import Ints, allocate, allocate_by_kind, sample_rows
 from gme_synthesis.stages import Reject
-from gme_synthesis.steps.contamination import Benchmarks
+from gme_synthesis.steps.contamination import BenchmarkIndex
 from gme_synthesis.steps.near_duplicates import difference_hash
 
-_BATCH = 2_000
-_HASHES = 100_000
-"""Pictures whose hash is remembered."""
+_ROWS_PER_BATCH = 2_000
+_CACHED_HASHES = 100_000
+"""Number of pictures whose difference hash is cached."""
 
 
 @dataclass(frozen=True)
@@ -35,61 +35,62 @@ class ImportedSet:
     """A set that was imported by itself.
 
     Attributes:
-        folder: What `gme_synthesis.pairs.importing.import_rows` wrote.
+        choice: The set.
+        folder: The output of `gme_synthesis.pairs.importing.import_rows`.
     """
 
     choice: SetChoice
     folder: Path
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """Its training examples, as rows of their table."""
+        """Yields the training examples, as rows of their table."""
         for path in shard_paths(self.folder / "train", "examples"):
-            for batch in pq.ParquetFile(path).iter_batches(batch_size=_BATCH):
+            for batch in pq.ParquetFile(path).iter_batches(batch_size=_ROWS_PER_BATCH):
                 yield from batch.to_pylist()
 
     def kind_of(self, task_type: str) -> str:
-        """What an example counts as in the shares."""
+        """Returns the kind that examples of a task type count as in the shares."""
         return self.choice.kind or kind_of(task_type)
 
-    def takes(self, task_type: str) -> bool:
-        """Whether the pipeline file wants examples of a task type."""
+    def includes(self, task_type: str) -> bool:
+        """Says whether the pipeline file wants examples of a task type."""
         return not self.choice.task_types or task_type in self.choice.task_types
 
     def tasks(self) -> list[Path]:
-        """Folders of its held-out tasks, of the task types that are wanted."""
+        """Returns the folders of the held-out tasks of included task types."""
         folders_of_tasks = sorted(path.parent for path in (self.folder / "tasks").rglob(CARD))
-        return [path for path in folders_of_tasks if self.takes(load_card(path).task_type)]
+        return [path for path in folders_of_tasks if self.includes(load_card(path).task_type)]
 
     def task_types(self) -> set[str]:
-        """Task types of its examples that are wanted."""
+        """Returns the included task types that the set has examples of."""
         columns = (
             pq.read_table(path, columns=["task_type"]) for path in shard_paths(self.folder / "train", "examples")
         )
         present = {name for table in columns for name in table.column("task_type").unique().to_pylist()}
-        return set(filter(self.takes, present))
+        return set(filter(self.includes, present))
 
 
 @dataclass(frozen=True)
 class Mixture:
-    """What is trained on.
+    """The selected examples.
 
     Attributes:
-        taken: Set -> numbers of its examples that are taken, ascending.
-        there: Set -> examples that could have been taken.
-        kinds: Kind -> examples taken.
+        selected: Set -> row numbers of its selected examples, ascending.
+        available: Set -> number of examples that could have been selected.
+        kinds: Kind -> number of selected examples.
         rejects: Examples that were refused.
-        benchmarks: Tasks that were there to compare with.
+        benchmarks: Names of the tasks that were compared with.
     """
 
-    taken: Mapping[str, Ints]
-    there: Mapping[str, int]
+    selected: Mapping[str, Ints]
+    available: Mapping[str, int]
     kinds: Mapping[str, int]
     rejects: Sequence[Reject]
     benchmarks: Sequence[str]
 
 
 def mix(config: PublicConfig, imported_sets: Sequence[ImportedSet]) -> Mixture:
-    """Decide what is trained on.
+    """Selects the examples to train on.
 
     Raises:
         FoundryError: There are no benchmark tasks where the pipeline file says, or a kind that has a share has no
@@ -97,90 +98,91 @@ def mix(config: PublicConfig, imported_sets: Sequence[ImportedSet]) -> Mixture:
     """
     folders = [config.benchmarks] if config.benchmarks else []
     held_out = [imported.folder / "tasks" for imported in imported_sets if imported.tasks()]
-    judges = [
-        Benchmarks(folders, config.ngram, config.picture_distance, config.compared),
-        # A query that one set holds out, another may train on.
-        Benchmarks(held_out, config.ngram, config.picture_distance, "queries"),
-    ]
-    usable: dict[tuple[str, str], list[int]] = defaultdict(list)
+    benchmarks = BenchmarkIndex(folders, config.ngram, config.picture_distance, config.compared)
+    # A query that one set holds out may be a training example of another set.
+    held_out_tasks = BenchmarkIndex(held_out, config.ngram, config.picture_distance, "queries")
+    usable: dict[tuple[str, str], list[int]] = defaultdict(list)  # kind and set -> row numbers of examples
     rejects: list[Reject] = []
-    seen: set[int] = set()
+    example_ids: set[int] = set()
     for imported in imported_sets:
-        for number, kind, reject in _judged(imported, judges, seen):
+        for number, kind, reject in _check_examples(imported, (benchmarks, held_out_tasks), example_ids):
             if reject:
                 rejects.append(reject)
             else:
                 usable[kind, imported.choice.name].append(number)
-    taken = _taken(config, imported_sets, usable)
-    sums: Counter[str] = Counter()
-    for (kind, _), numbers in taken.items():
-        sums[kind] += len(numbers)
+    selected = _select(config, imported_sets, usable)
+    kinds: Counter[str] = Counter()
+    for (kind, _), numbers in selected.items():
+        kinds[kind] += len(numbers)
     return Mixture(
-        {imported.choice.name: _joined(taken, imported.choice.name) for imported in imported_sets},
+        {imported.choice.name: _rows_of_set(selected, imported.choice.name) for imported in imported_sets},
         {
             imported.choice.name: sum(len(rows) for (_, name), rows in usable.items() if name == imported.choice.name)
             for imported in imported_sets
         },
-        dict(sorted(sums.items())),
+        dict(sorted(kinds.items())),
         rejects,
-        sorted(task.name for task in judges[0].tasks),
+        sorted(task.name for task in benchmarks.tasks),
     )
 
 
-def _judged(
-    imported: ImportedSet, judges: Sequence[Benchmarks], seen: set[int]
+def _check_examples(
+    imported: ImportedSet, benchmarks: Sequence[BenchmarkIndex], example_ids: set[int]
 ) -> Iterator[tuple[int, str, Reject | None]]:
-    """Number and kind of each example of the wanted task types, and why it is refused, if it is."""
+    """Yields row number and kind of each example of an included task type, and the reject if it is refused."""
     store = ImageStore([imported.folder / "images"])
-    look = lru_cache(_HASHES)(lambda id_: difference_hash(store.load(id_)))
+    picture_hash = lru_cache(_CACHED_HASHES)(lambda id_: difference_hash(store.load(id_)))
     with Progress(f"compare {imported.choice.name}", None, "examples") as progress:
         for number, row in enumerate(imported.rows()):
-            if imported.takes(row["task_type"]):
-                yield (
-                    number,
-                    imported.kind_of(row["task_type"]),
-                    _refused(imported, Example.from_row(row), judges, look, seen),
-                )
+            if imported.includes(row["task_type"]):
+                reject = _reject(imported, Example.from_row(row), benchmarks, picture_hash, example_ids)
+                yield number, imported.kind_of(row["task_type"]), reject
             progress.advance()
 
 
-def _refused(
-    imported: ImportedSet, example: Example, judges: Sequence[Benchmarks], look: Callable[[str], int], seen: set[int]
+def _reject(
+    imported: ImportedSet,
+    example: Example,
+    benchmarks: Sequence[BenchmarkIndex],
+    picture_hash: Callable[[str], int],
+    example_ids: set[int],
 ) -> Reject | None:
+    """Returns the example as a reject if a benchmark contains it or an earlier set has it; else adds it to the ids."""
     subject = f"{imported.choice.name}: {example.id}"
-    for judge in judges:
-        if reject := judge.reject(example, look):
+    for index in benchmarks:
+        if reject := index.reject(example, picture_hash):
             return Reject(reject.step, reject.reason, subject, reject.text)
-    key = int(example.id[:16], 16)
-    if key in seen:
+    key = int(example.id[:16], 16)  # 64 bits of the digest, to keep the ids of millions of examples in memory
+    if key in example_ids:
         return Reject("mix", "same-example-in-another-set", subject, example.query.text or str(example.query.image))
-    seen.add(key)
+    example_ids.add(key)
     return None
 
 
-def _taken(
+def _select(
     config: PublicConfig, imported_sets: Sequence[ImportedSet], usable: Mapping[tuple[str, str], list[int]]
 ) -> dict[tuple[str, str], Ints]:
-    """Kind and set -> numbers of the examples that are taken."""
-    there: Counter[str] = Counter()
+    """Returns, by kind and set, the row numbers of the examples to train on."""
+    available: Counter[str] = Counter()
     for (kind, _), numbers in usable.items():
-        there[kind] += len(numbers)
-    if lacking := [kind for kind in config.shares or {} if not there[kind]]:
+        available[kind] += len(numbers)
+    if empty_kinds := [kind for kind in config.shares or {} if not available[kind]]:
         raise FoundryError(
-            f"corpus.shares: no set has examples of the kind {', '.join(lacking)}.",
+            f"corpus.shares: no set has examples of the kind {', '.join(empty_kinds)}.",
             hint="Add a set of that kind (`gme data list`), or leave the kind out of `shares`.",
         )
-    parts = {imported.choice.name: imported.choice.share for imported in imported_sets}
-    taken: dict[tuple[str, str], Ints] = {}
-    for kind, most in divide_kinds(there, config.shares, config.examples).items():
+    weights = {imported.choice.name: imported.choice.share for imported in imported_sets}
+    selected: dict[tuple[str, str], Ints] = {}
+    for kind, kind_total in allocate_by_kind(available, config.shares, config.examples).items():
         sets = {name: len(numbers) for (of_kind, name), numbers in usable.items() if of_kind == kind}
-        for name, wanted in divide(most, sets, parts).items():
+        for name, count in allocate(kind_total, sets, weights).items():
             rows: Ints = np.asarray(usable[kind, name], dtype=np.int64)
-            drawn = draw(len(rows), wanted, config.seed, f"{name}:{kind}")
-            taken[kind, name] = rows if drawn is None else rows[drawn]
-    return taken
+            sampled = sample_rows(len(rows), count, config.seed, f"{name}:{kind}")
+            selected[kind, name] = rows if sampled is None else rows[sampled]
+    return selected
 
 
-def _joined(taken: Mapping[tuple[str, str], Ints], name: str) -> Ints:
-    of_set = [numbers for (_, of_name), numbers in taken.items() if of_name == name]
+def _rows_of_set(selected: Mapping[tuple[str, str], Ints], name: str) -> Ints:
+    """Returns the row numbers of a set over all kinds, ascending."""
+    of_set = [numbers for (_, set_name), numbers in selected.items() if set_name == name]
     return np.sort(np.concatenate([*of_set, np.zeros(0, np.int64)]))

@@ -1,4 +1,4 @@
-"""What a corpus of public sets would fetch and read, by the registry and the lock file: nothing is fetched for it."""
+"""What a corpus of public sets would fetch and read, by the registry and the lock file; nothing is fetched for it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gme_data.errors import FoundryError
-from gme_synthesis.public.benchmarks import identity_of
+from gme_synthesis.public.benchmarks import benchmarks_identity
 from gme_synthesis.public.config import PublicConfig, SetChoice
-from gme_synthesis.public.store import missing_of, read_lock, require_fetched
+from gme_synthesis.public.store import missing_parts, read_lock, require_fetched
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,13 +16,13 @@ class PlannedSet:
     """A set of a pipeline file.
 
     Attributes:
-        revision: Pinned commit of its own repository; None before the first fetch.
-        accepted: Whether the pipeline file accepts its licence.
-        bytes: Of its files together; None where nobody states it.
-        rows: Of the set; None where nobody states it.
-        rows_read: Rows that are drawn; None where all are read and nobody states how many.
-        unverified: Facts that nobody was found to state.
-        missing: Why it can't be read yet; empty once it is fetched.
+        revision: Pinned commit of the set's main repository; None before the first fetch.
+        accepted: Whether the pipeline file accepts the licence.
+        bytes: Size of all files; None where no source states it.
+        rows: Rows of the set; None where no source states them.
+        rows_read: Rows that are sampled; None where all are read and no source states how many.
+        unverified: Facts for which no source was found.
+        missing: Why the set can't be read yet; empty once it is fetched.
     """
 
     name: str
@@ -45,7 +45,7 @@ class DataPlan:
     """All sets of a pipeline file.
 
     Attributes:
-        config: What was planned.
+        config: The configuration that was planned for.
         benchmarks_missing: The folder of benchmarks that the file names and that has no tasks; empty otherwise.
     """
 
@@ -54,21 +54,21 @@ class DataPlan:
     benchmarks_missing: str
 
     @property
-    def bytes_left(self) -> int:
-        """Stated bytes of the sets that are not fetched; those of which nobody states them count as none."""
+    def bytes_to_fetch(self) -> int:
+        """Stated bytes of the sets that are not fetched; a set of unstated size counts as 0."""
         return sum(planned.bytes or 0 for planned in self.sets if planned.missing)
 
     @property
     def licences(self) -> dict[str, list[str]]:
-        """Licences that must be accepted still, each with its sets."""
+        """Licences that are not accepted yet, each with its sets."""
         by_licence: dict[str, list[str]] = {}
         for planned in self.sets:
             if not planned.accepted:
                 by_licence.setdefault(planned.licence, []).append(planned.name)
         return by_licence
 
-    def require_all(self) -> None:
-        """Refuse to begin without them.
+    def require_ready(self) -> None:
+        """Refuse to start before everything is accepted and fetched.
 
         Raises:
             FoundryError: A licence is not accepted, a set is not fetched, or the benchmarks are not there.
@@ -83,17 +83,17 @@ class DataPlan:
 
 
 def plan_sets(config: PublicConfig) -> DataPlan:
-    """The plan of a pipeline file's public sets."""
+    """Plans the public sets of a pipeline file."""
     lock = read_lock(config.data)
     sets = tuple(
-        _planned(choice, config, lock[name].revision if (name := choice.upstream.repository) in lock else None)
+        _plan_set(choice, config, lock[name].revision if (name := choice.upstream.repository) in lock else None)
         for choice in config.sets
     )
-    lacking: Path | None = None if identity_of(config.benchmarks) else config.benchmarks
-    return DataPlan(config, sets, str(lacking or ""))
+    missing_benchmarks: Path | None = None if benchmarks_identity(config.benchmarks) else config.benchmarks
+    return DataPlan(config, sets, str(missing_benchmarks or ""))
 
 
-def _planned(choice: SetChoice, config: PublicConfig, revision: str | None) -> PlannedSet:
+def _plan_set(choice: SetChoice, config: PublicConfig, revision: str | None) -> PlannedSet:
     upstream = choice.upstream
     return PlannedSet(
         name=upstream.name,
@@ -108,5 +108,5 @@ def _planned(choice: SetChoice, config: PublicConfig, revision: str | None) -> P
         rows_read=min((count for count in (upstream.rows, choice.rows) if count is not None), default=None),
         task_types=choice.task_types or upstream.task_types,
         unverified=upstream.unverified,
-        missing=missing_of(choice, config.data, config.seed),
+        missing=missing_parts(choice, config.data, config.seed),
     )

@@ -1,6 +1,6 @@
-"""Public training sets as data: where each lies on the hub, in which layout, under which licence, and who says so.
+"""Public training sets as data: where each lies on the hub, in which layout, under which licence, by which source.
 
-The rows are those of ``sets.yaml``. Knows no file on this machine and no hub.
+The entries are those of ``sets.yaml``. Knows no file on this machine and no hub.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from gme_data.settings import Frozen, read_raw
 
 _TABLE = Path(__file__).with_name("sets.yaml")
 FACTS = ("repository", "licence", "bytes", "rows", "task_types", "instruction", "layout")
-"""What must have a source to count as verified."""
+"""Facts that count as verified if the entry names their source."""
 Layout = Literal["columns", "tevatron", "mmeb", "m-beir", "beir", "classes", "pages", "urls"]
 Role = Literal["rows", "queries", "corpus", "qrels", "pool", "instructions", "pictures"]
 KINDS: Mapping[str, tuple[TaskType, ...]] = {
@@ -35,95 +35,95 @@ class SetFile(Frozen):
     """A file of a set, or several by a pattern."""
 
     path: BelowPath
-    """In its repository; ``*`` stands for any characters but ``/``."""
+    """Path in the repository; ``*`` stands for any characters but ``/``."""
     role: Role
-    """What is in it."""
+    """Role of the file in the layout."""
     repository: str = ""
-    """Where it lies, if not in the set's own repository."""
+    """Repository of the file, if it is not the set's main one."""
 
 
 class PublicSet(Frozen):
     """One training set."""
 
     name: str
-    """What a pipeline file calls it."""
+    """Name of the set in a pipeline file."""
     title: str
-    """What people call it."""
+    """Name of the set in the literature."""
     repository: str
     """``owner/name`` of the dataset repository on the hub."""
     config: str
-    """Its configuration there."""
+    """Configuration of the repository."""
     split: str
-    """Its split there."""
+    """Split of the repository."""
     revision: str | None
     """Commit that is fetched; None takes the newest at the first fetch, which the lock file then pins."""
     licence: str
-    """As stated by its source; ``LicenseRef-unstated`` where nobody states it."""
+    """Licence as the source states it; ``LicenseRef-unstated`` where no source does."""
     gated: bool = False
     """Whether the hub asks each user to accept terms first."""
     bytes: int | None = Field(ge=0)
-    """Of its files together; None where that isn't known."""
+    """Size of all files; None where it isn't known."""
     rows: int | None = Field(ge=0)
-    """Of the set; None where that isn't known."""
+    """Number of rows; None where it isn't known."""
     task_types: tuple[TaskType, ...]
-    """Which examples become of it."""
+    """Task types of the examples."""
     instruction: str | None
-    """Before every query; None where the set brings its own."""
+    """Instruction before every query; None where the rows have their own."""
     layout: Layout
-    """How its files are read, see `gme_synthesis.public.upstream`."""
+    """How the files are read, see `gme_synthesis.public.upstream`."""
     columns: dict[str, str] = Field(default={})
-    """Our name of a column -> its own."""
+    """Our name of a column -> the name in the set."""
     files: tuple[SetFile, ...]
-    """What is fetched: these files and no others."""
+    """Files that are fetched, and no others."""
     note: str = ""
-    """What a reader should know of it."""
+    """What a reader should know of the set."""
     sources: dict[str, str]
-    """Fact -> who states it; ``set`` says who trained on it."""
+    """Fact -> its source; ``set`` names who trained on the set."""
 
     @property
     def unverified(self) -> tuple[str, ...]:
-        """Facts that nobody was found to state."""
+        """Facts for which no source was found."""
         return tuple(fact for fact in FACTS if fact not in self.sources)
 
     @property
     def repositories(self) -> tuple[str, ...]:
-        """Every repository that it has files in."""
+        """Every repository that has files of the set."""
         return tuple(dict.fromkeys(file.repository or self.repository for file in self.files))
 
     def patterns(self, repository: str) -> tuple[SetFile, ...]:
-        """Its files in a repository."""
+        """Returns the files of the set in a repository."""
         return tuple(file for file in self.files if (file.repository or self.repository) == repository)
 
 
 @cache
 def public_sets() -> Mapping[str, PublicSet]:
-    """All sets by name, in the order of the paper."""
+    """Returns all sets by name, in the order of the paper."""
     raw, _ = read_raw(_TABLE)
-    named = {name: {"name": name, **fields} for name, fields in raw.items()}
-    return TypeAdapter(dict[str, PublicSet]).validate_python(named)
+    entries = {name: {"name": name, **fields} for name, fields in raw.items()}
+    return TypeAdapter(dict[str, PublicSet]).validate_python(entries)
 
 
 def public_set(name: str) -> PublicSet:
-    """A set by name.
+    """Returns a set by name.
 
     Raises:
-        FoundryError: There is none of that name; suggests one.
+        FoundryError: There is no set of that name; suggests one.
     """
-    known = public_sets()
-    if name not in known:
+    sets = public_sets()
+    if name not in sets:
         raise FoundryError(
-            f"No public set '{name}'.{did_you_mean(name, known)}",
-            hint=f"`gme data list` shows all: {', '.join(known)}.",
+            f"No public set '{name}'.{did_you_mean(name, sets)}",
+            hint=f"`gme data list` shows all: {', '.join(sets)}.",
         )
-    return known[name]
+    return sets[name]
 
 
 def kind_of(task_type: str) -> str:
-    """The kind that a task type belongs to."""
+    """Returns the kind that a task type belongs to."""
     return next(kind for kind, types in KINDS.items() if task_type in types)
 
 
 def in_type_order(task_types: Iterable[str]) -> list[str]:
-    """Task types in the order of the kinds."""
+    """Returns task types in the order of the kinds."""
     order: list[str] = [name for types in KINDS.values() for name in types]
     return sorted(task_types, key=order.index)

@@ -1,7 +1,7 @@
-"""Unpacks archives of pictures that can only be read from end to end: parts of one ``.tar.gz``.
+"""Unpacks archives of pictures that allow no random access: parts of one ``.tar.gz``.
 
-Only pictures come out, under plain names below one folder, none larger than a picture may be. ZIP archives stay packed:
-their members are read by name. Knows archives; not which set they are of.
+Only pictures are unpacked, under plain names below one folder, none larger than a picture may be. ZIP archives stay
+packed, since their members can be read by name. Knows archives; not which set they are of.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from gme_synthesis.public.store import (
     archives_digest,
     archives_of,
     files_of,
-    home,
     is_unpacked,
+    repository_folder,
 )
 
 
 def unpack_pictures(choice: SetChoice, data: Path) -> int:
-    """Unpack the picture archives of a set, unless they are; goes on where a killed run stopped.
+    """Unpack the picture archives of a set, unless they are unpacked; continues where a killed run stopped.
 
     Returns:
-        Pictures written.
+        Number of pictures written.
 
     Raises:
         FoundryError: An archive is damaged.
@@ -43,7 +43,7 @@ def unpack_pictures(choice: SetChoice, data: Path) -> int:
     parts = archives_of(selected, data)
     if not parts or is_unpacked(choice, selected, data):
         return 0
-    folder = home(data, choice.upstream.repository) / UNPACKED
+    folder = repository_folder(data, choice.upstream.repository) / UNPACKED
     folder.mkdir(parents=True, exist_ok=True)
     written = _unpack(parts, folder)
     atomic_write(folder / UNPACKED_MARK, archives_digest(selected).encode())
@@ -52,13 +52,14 @@ def unpack_pictures(choice: SetChoice, data: Path) -> int:
 
 def _unpack(parts: Sequence[Path], folder: Path) -> int:
     written = 0
-    with _Joined(parts) as stream, Progress("unpack", None, "pictures") as progress:
+    with _ConcatenatedFiles(parts) as stream, Progress("unpack", None, "pictures") as progress:
         try:
             with tarfile.open(fileobj=stream, mode="r|gz") as archive:
                 for member in archive:
                     written += _write(archive, member, folder)
                     progress.advance()
         except (tarfile.TarError, EOFError, OSError) as error:
+            # An OSError with a number is the system's, such as of a full disk, and says by itself what is wrong.
             if isinstance(error, OSError) and error.errno is not None:
                 raise
             raise FoundryError(
@@ -68,7 +69,7 @@ def _unpack(parts: Sequence[Path], folder: Path) -> int:
 
 
 def _write(archive: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> int:
-    """Write a member, if it is a picture that is not there; links, devices and other files are passed over."""
+    """Write a member if it is a picture that is missing; links, devices and other files are skipped. Returns 1 or 0."""
     name = member.name.removeprefix("./")
     if not member.isfile() or Path(name).suffix.lower() not in PICTURE_SUFFIXES or member.size > MAX_BYTES:
         return 0
@@ -86,19 +87,19 @@ def _write(archive: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> i
     return 1
 
 
-class _Joined(io.RawIOBase):
-    """Files read as one, one after the other."""
+class _ConcatenatedFiles(io.RawIOBase):
+    """A stream of the bytes of several files, one after the other."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._paths = list(paths)
         self._open: IO[bytes] | None = None
 
     def readable(self) -> bool:
-        """Always."""
+        """Returns True."""
         return True
 
     def read(self, size: int = -1) -> bytes:
-        """Up to `size` bytes; none at the end of the last file."""
+        """Returns up to `size` bytes; none at the end of the last file."""
         while True:
             if self._open is None:
                 if not self._paths:
@@ -110,7 +111,7 @@ class _Joined(io.RawIOBase):
             self._open = None
 
     def close(self) -> None:
-        """Close the file that is open."""
+        """Close the current file."""
         if self._open:
             self._open.close()
             self._open = None

@@ -4,8 +4,8 @@
 * ``m-beir``: rows name documents of a pool, and a table has the instructions.
 * ``beir``: queries, corpus and judgements, each a table.
 * ``classes``: labelled pictures; each is the positive of the picture of its class before it.
-* ``pages``: documents with questions; documents of one page alone are taken.
-* ``urls``: rows name pictures by their address.
+* ``pages``: documents with questions; documents of more than one page are refused.
+* ``urls``: rows name pictures by URL.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from typing import Any
 from gme_data.cells import CellError, id_cell, text_cell
 from gme_data.tables import Row, RowError, open_table
 from gme_data.task_tables import relevance_cell
-from gme_synthesis.pairs.layouts import Pair, Part, Reader, candidate, reader_of
+from gme_synthesis.pairs.layouts import Pair, PairSide, Reader, candidate, reader_of
 from gme_synthesis.public.config import SetChoice
-from gme_synthesis.public.draw import draw, take
-from gme_synthesis.public.pictures import Archives, Read, read_below, read_by_address
-from gme_synthesis.public.store import UNPACKED, URL_PICTURES, SetFiles, files_of, home
+from gme_synthesis.public.pictures import Archives, ReadPicture, folder_reader, url_reader
+from gme_synthesis.public.sampling import sample_rows, select_rows
+from gme_synthesis.public.store import UNPACKED, URL_PICTURES, SetFiles, files_of, repository_folder
 
 Rows = Iterator[Row | RowError]
 _REPRESENT = re.compile(r"Represent the given (?:cropped )?image(?: of the object)?\.?")
-"""What MMEB says to a document that is a picture; GME says nothing to documents."""
+"""MMEB's instruction to a document that is a picture; GME puts no instruction before documents."""
 
 
-class Upstream:
-    """The rows of a set that are drawn; what `gme_synthesis.pairs.importing` reads pairs from. Close it when done.
+class UpstreamRows:
+    """The sampled rows of a set, as `gme_synthesis.pairs.importing` reads pairs from them. Close it when done.
 
     Args:
-        choice: The set, and how many of its rows.
+        choice: The set, and how many of its rows are sampled.
         data: Folder of fetched sets.
         seed: Decides which rows.
     """
@@ -53,56 +53,59 @@ class Upstream:
             self._archives.close()
 
     def count(self) -> int:
-        """Rows that are drawn."""
+        """Returns the number of sampled rows."""
         return min(self._total, self._choice.rows or self._total)
 
     def rows(self) -> Rows:
-        """The rows that are drawn, in the layout that `reader` takes."""
+        """Returns the sampled rows, in the layout that `reader` reads."""
         layouts = {"beir": self._beir, "classes": self._classes, "pages": self._pages}
-        return layouts.get(self._set.layout, self._drawn)()
+        return layouts.get(self._set.layout, self._sampled_rows)()
 
     def reader(self, first: Row) -> Reader:
-        """A function from the values of a row to a pair."""
+        """Returns a function from the values of a row to a pair; the registry states the layout, not `first`."""
         del first
         layout = self._set.layout
         if layout == "m-beir":
-            return _with_pictures(self._m_beir_reader(), self._read)
-        named = self._set.columns if layout in ("columns", "urls") else {}
-        read = reader_of(layout if layout in ("tevatron", "mmeb") else "columns", named, {})
-        return _with_pictures(_without_boilerplate(read) if layout == "mmeb" else read, self._read)
+            return _with_picture_bytes(self._m_beir_reader(), self._read_picture)
+        columns = self._set.columns if layout in ("columns", "urls") else {}
+        read = reader_of(layout if layout in ("tevatron", "mmeb") else "columns", columns, {})
+        return _with_picture_bytes(_without_boilerplate(read) if layout == "mmeb" else read, self._read_picture)
 
     @property
-    def _read(self) -> Read:
+    def _read_picture(self) -> ReadPicture:
         if self._archives:
             return self._archives.read
-        folder = home(self._data, self._set.repository)
-        return read_by_address(folder / URL_PICTURES) if self._set.layout == "urls" else read_below(folder / UNPACKED)
+        folder = repository_folder(self._data, self._set.repository)
+        return url_reader(folder / URL_PICTURES) if self._set.layout == "urls" else folder_reader(folder / UNPACKED)
 
-    def _drawn(self) -> Rows:
-        drawn = draw(self._total, self._choice.rows, self._seed, self._choice.name)
-        return take((row for path in self._files.paths("rows", self._data) for row in open_table(path).rows()), drawn)
+    def _sampled_rows(self) -> Rows:
+        sampled = sample_rows(self._total, self._choice.rows, self._seed, self._choice.name)
+        rows = (row for path in self._files.paths("rows", self._data) for row in open_table(path).rows())
+        return select_rows(rows, sampled)
 
     def _beir(self) -> Rows:
-        drawn = draw(self._total, self._choice.rows, self._seed, self._choice.name)
+        # Rows are judgements here; of queries and corpus only what the sampled ones name is kept in memory.
+        sampled = sample_rows(self._total, self._choice.rows, self._seed, self._choice.name)
         (qrels,), (queries,), (corpus,) = (
             self._files.paths(role, self._data) for role in ("qrels", "queries", "corpus")
         )
-        judged = [row for row in take(open_table(qrels).rows(), drawn) if isinstance(row, Row)]
-        texts = _texts(queries, {_id_of(row, "query-id") for row in judged})
-        docs = _texts(corpus, {_id_of(row, "corpus-id") for row in judged})
-        for row in judged:
+        judgements = [row for row in select_rows(open_table(qrels).rows(), sampled) if isinstance(row, Row)]
+        query_texts = _read_texts(queries, {_id_of(row, "query-id") for row in judgements})
+        document_texts = _read_texts(corpus, {_id_of(row, "corpus-id") for row in judgements})
+        for row in judgements:
             try:
                 score = relevance_cell(row.values.get("score"))
             except CellError as error:
                 yield RowError(row.file, row.unit, row.number, error.reason, str(error))
                 continue
-            query, doc = texts.get(_id_of(row, "query-id"), ""), docs.get(_id_of(row, "corpus-id"), "")
-            yield row._replace(values={"query": query, "positive": doc, "score": score})
+            query = query_texts.get(_id_of(row, "query-id"), "")
+            document = document_texts.get(_id_of(row, "corpus-id"), "")
+            yield row._replace(values={"query": query, "positive": document, "score": score})
 
     def _classes(self) -> Rows:
         picture, label = self._set.columns["picture"], self._set.columns["label"]
-        before: dict[str, Any] = {}
-        for row in self._drawn():
+        latest: dict[str, Any] = {}  # the last picture of each class
+        for row in self._sampled_rows():
             if isinstance(row, RowError):
                 yield row
                 continue
@@ -111,110 +114,110 @@ class Upstream:
             except CellError as error:
                 yield RowError(row.file, row.unit, row.number, error.reason, str(error))
                 continue
-            if name in before:
-                values = {"query_picture": before[name], "positive_picture": row.values.get(picture), "entity": name}
+            if name in latest:
+                values = {"query_picture": latest[name], "positive_picture": row.values.get(picture), "entity": name}
                 yield row._replace(values=values)
-            before[name] = row.values.get(picture)
+            latest[name] = row.values.get(picture)
 
     def _pages(self) -> Rows:
-        pictures, questions = self._set.columns["pictures"], self._set.columns["questions"]
-        for row in self._drawn():
+        pages_column, questions_column = self._set.columns["pictures"], self._set.columns["questions"]
+        for row in self._sampled_rows():
             if isinstance(row, RowError):
                 yield row
                 continue
-            pages, asked = row.values.get(pictures) or [], row.values.get(questions) or []
+            pages, questions = row.values.get(pages_column) or [], row.values.get(questions_column) or []
             if len(pages) != 1:
                 message = f"a document of {len(pages)} pages doesn't say which of them answers"
                 yield RowError(row.file, row.unit, row.number, "several-pages", message)
                 continue
-            for question in asked:
-                said = question.get("user") if isinstance(question, Mapping) else question
-                values = {"query": said, "positive_picture": pages[0], "entity": row.location}
+            for question in questions:
+                text = question.get("user") if isinstance(question, Mapping) else question
+                values = {"query": text, "positive_picture": pages[0], "entity": row.location}
                 yield row._replace(values=values)
 
     def _m_beir_reader(self) -> Reader:
         ids = {
             # The card shows objects, the files have the ids themselves.
             str(entry.get("did") if isinstance(entry, Mapping) else entry)
-            for row in self._drawn()
+            for row in self._sampled_rows()
             if isinstance(row, Row)
             for name in ("pos_cand_list", "neg_cand_list")
             for entry in row.values.get(name) or []
         }
         (pool,) = self._files.paths("pool", self._data)
         (table,) = self._files.paths("instructions", self._data)
-        return _instructed(reader_of("m-beir", {}, _pool(pool, ids)), _instructions(table))
+        return _with_instructions(reader_of("m-beir", {}, _read_pool(pool, ids)), _read_instructions(table))
 
 
 def _count(path: Path) -> int:
     table = open_table(path)
-    known = table.count()
-    return sum(1 for _ in table.rows()) if known is None else known
+    count = table.count()
+    return sum(1 for _ in table.rows()) if count is None else count
 
 
-def _pool(path: Path, ids: set[str]) -> dict[str, Part]:
-    """Documents of M-BEIR's pool by id, as far as they are wanted."""
-    known: dict[str, Part] = {}
+def _read_pool(path: Path, ids: set[str]) -> dict[str, PairSide]:
+    """Returns the documents of M-BEIR's pool that have one of `ids`, by id."""
+    documents: dict[str, PairSide] = {}
     for row in open_table(path).rows():
         if isinstance(row, Row) and row.values.get("did") in ids:
             try:
-                id_, part = candidate(row.values)
+                id_, document = candidate(row.values)
             except CellError:
                 continue  # the pairs that name it are refused, and counted
-            known[id_] = part
-    return known
+            documents[id_] = document
+    return documents
 
 
 def _id_of(row: Row, column: str) -> str:
     return str(row.values.get(column))
 
 
-def _texts(path: Path, ids: set[str]) -> dict[str, str]:
-    """Title and text of the rows of a BEIR table, by id, as far as they are wanted."""
+def _read_texts(path: Path, ids: set[str]) -> dict[str, str]:
+    """Returns title and text of the rows of a BEIR table that have one of `ids`, by id."""
     by_id: dict[str, str] = {}
     for row in open_table(path).rows():
         if isinstance(row, Row) and (id_ := str(row.values.get("_id"))) in ids:
-            said = (row.values.get("title"), row.values.get("text"))
-            by_id[id_] = " ".join(part for part in said if isinstance(part, str) and part).strip()
+            cells = (row.values.get("title"), row.values.get("text"))
+            by_id[id_] = " ".join(cell for cell in cells if isinstance(cell, str) and cell).strip()
     return by_id
 
 
-def _with_pictures(read: Reader, pictures: Read) -> Reader:
-    """A reader whose pairs hold the bytes of the pictures that rows name."""
+def _with_picture_bytes(read: Reader, read_picture: ReadPicture) -> Reader:
+    """Returns a reader whose pairs hold the bytes of the pictures that rows name."""
 
-    def shown(part: Part) -> Part:
-        return part._replace(picture=pictures(part.picture)) if isinstance(part.picture, str) else part
+    def load(side: PairSide) -> PairSide:
+        return side._replace(picture=read_picture(side.picture)) if isinstance(side.picture, str) else side
 
-    def read_shown(values: Mapping[str, Any]) -> Pair:
+    def read_and_load(values: Mapping[str, Any]) -> Pair:
         pair = read(values)
         return pair._replace(
-            query=shown(pair.query),
-            positives=tuple(map(shown, pair.positives)),
-            negatives=tuple(map(shown, pair.negatives)),
+            query=load(pair.query),
+            positives=tuple(map(load, pair.positives)),
+            negatives=tuple(map(load, pair.negatives)),
         )
 
-    return read_shown
+    return read_and_load
 
 
 def _without_boilerplate(read: Reader) -> Reader:
-    """A reader of MMEB's rows whose documents are pictures alone where all that is said is to represent the picture."""
+    """Returns a reader of MMEB's rows that drops a document's text if it is only the instruction to its picture."""
 
-    def bare(part: Part) -> Part:
-        said = part.picture is not None and _REPRESENT.fullmatch(part.text.strip())
-        return part._replace(text="") if said else part
+    def strip(side: PairSide) -> PairSide:
+        is_boilerplate = side.picture is not None and _REPRESENT.fullmatch(side.text.strip())
+        return side._replace(text="") if is_boilerplate else side
 
-    def read_bare(values: Mapping[str, Any]) -> Pair:
+    def read_and_strip(values: Mapping[str, Any]) -> Pair:
         pair = read(values)
-        return pair._replace(positives=tuple(map(bare, pair.positives)), negatives=tuple(map(bare, pair.negatives)))
+        return pair._replace(positives=tuple(map(strip, pair.positives)), negatives=tuple(map(strip, pair.negatives)))
 
-    return read_bare
+    return read_and_strip
 
 
 Instructions = Mapping[tuple[str, str, str], tuple[str, ...]]
 """M-BEIR's wordings of an instruction by data set, modality of the query and of the document."""
 
 
-def _instructions(path: Path) -> Instructions:
+def _read_instructions(path: Path) -> Instructions:
     by_case: dict[tuple[str, str, str], tuple[str, ...]] = {}
     table = open_table(path)
     table.require_columns(("dataset_id", "query_modality", "cand_modality"), "It is M-BEIR's query_instructions.tsv.")
@@ -226,22 +229,25 @@ def _instructions(path: Path) -> Instructions:
     return by_case
 
 
-def _instructed(read: Reader, instructions: Instructions) -> Reader:
-    def read_instructed(values: Mapping[str, Any]) -> Pair:
+def _with_instructions(read: Reader, instructions: Instructions) -> Reader:
+    """Returns a reader whose pairs have one of M-BEIR's instructions for their data set and modalities."""
+
+    def read_with_instruction(values: Mapping[str, Any]) -> Pair:
         pair = read(values)
         qid = text_cell(values.get("qid"))
-        asked, answered = (_modality_of(part) for part in (pair.query, *pair.positives[:1], Part("", None))[:2])
-        wordings = instructions.get((qid.partition(":")[0], asked, answered), ())
-        # One of the wordings, always the same for a query.
+        document = pair.positives[0] if pair.positives else PairSide("", None)
+        # The first part of M-BEIR's query ids is the id of the data set.
+        wordings = instructions.get((qid.partition(":")[0], _modality_of(pair.query), _modality_of(document)), ())
+        # The digest makes the choice the same in every run, whatever the order of rows.
         number = int(hashlib.sha256(qid.encode()).hexdigest()[:8], 16)
         return pair._replace(instruction=wordings[number % len(wordings)] if wordings else "")
 
-    return read_instructed
+    return read_with_instruction
 
 
 def _modality(text: str) -> str:
     return ",".join(sorted(part.strip() for part in text.split(",")))
 
 
-def _modality_of(part: Part) -> str:
-    return ",".join(["image"] * (part.picture is not None) + ["text"] * bool(part.text.strip()))
+def _modality_of(side: PairSide) -> str:
+    return ",".join(["image"] * (side.picture is not None) + ["text"] * bool(side.text.strip()))

@@ -1,7 +1,7 @@
-"""Pictures that a set names by their address: fetched once, for the rows that a pipeline draws.
+"""Pictures that a set names by URL: fetched once, for the rows that a pipeline samples.
 
-From public hosts alone, bounded, heeding robots.txt; see `gme_synthesis.steps.fetching`. What could not be had is noted
-and not asked for again.
+They are fetched from public hosts alone, with bounds, obeying robots.txt; see `gme_synthesis.steps.fetching`. A failure
+is recorded beside the pictures, and its URL is not requested again.
 """
 
 from __future__ import annotations
@@ -19,43 +19,44 @@ from gme_data.journal import atomic_write
 from gme_data.progress import Progress
 from gme_data.tables import Row
 from gme_synthesis.public.config import SetChoice
-from gme_synthesis.public.pictures import address_name
-from gme_synthesis.public.store import URL_PICTURES, UrlPictures, home, url_pictures_path
+from gme_synthesis.public.pictures import url_picture_name
+from gme_synthesis.public.store import URL_PICTURES, UrlPictures, repository_folder, url_pictures_path
 
-_BATCH = 256
+_URLS_PER_BATCH = 256
 _FAILED = ".failed"
+"""Suffix of the file that holds the reason why a URL gave no picture."""
 FetchAll = Callable[[list[str]], list[bytes | str]]
-"""Bytes of each address, or the reason why not."""
+"""Returns for each URL its bytes, or the reason why there are none."""
 
 
 def fetch_url_pictures(
     choice: SetChoice, data: Path, seed: int, fetch_all: FetchAll | None = None
 ) -> UrlPictures | None:
-    """Fetch the pictures of the rows that are drawn, but those that are there or failed before; None for other sets.
+    """Fetch the pictures of the sampled rows, but those that arrived or failed before; None for sets without URLs.
 
     Args:
-        choice: The set; its tables are there.
+        choice: The set; its tables are fetched.
         data: Folder of fetched sets.
-        seed: Of the corpus.
-        fetch_all: How; the web by default.
+        seed: Seed of the corpus.
+        fetch_all: Fetches URLs; the default requests them from the web.
     """
-    from gme_synthesis.public.upstream import Upstream
+    from gme_synthesis.public.upstream import UpstreamRows
 
     upstream = choice.upstream
     if upstream.layout != "urls":
         return None
-    folder = home(data, upstream.repository) / URL_PICTURES
-    fetch = fetch_all or _from_the_web()
+    folder = repository_folder(data, upstream.repository) / URL_PICTURES
+    fetch = fetch_all or _web_fetcher()
     failed: Counter[str] = Counter()
     digests: list[tuple[str, str]] = []
-    rows = Upstream(choice, data, seed)
-    named = (_url(row, upstream.columns["positive_picture"]) for row in rows.rows() if isinstance(row, Row))
-    urls = filter(None, named)
+    rows = UpstreamRows(choice, data, seed)
+    column = upstream.columns["positive_picture"]
+    urls = filter(None, (_url(row, column) for row in rows.rows() if isinstance(row, Row)))
     with Progress("fetch pictures", rows.count(), "addresses") as progress:
-        while batch := list(islice(urls, _BATCH)):
+        while batch := list(islice(urls, _URLS_PER_BATCH)):
             _fetch_batch(batch, folder, fetch)
             for url in batch:
-                path = folder / address_name(url)
+                path = folder / url_picture_name(url)
                 if path.is_file():
                     digests.append((path.name, sha256_bytes(path.read_bytes())))
                 else:
@@ -73,15 +74,15 @@ def fetch_url_pictures(
 
 
 def _fetch_batch(urls: list[str], folder: Path, fetch: FetchAll) -> None:
-    paths = {url: folder / address_name(url) for url in urls}
-    wanted = [url for url, path in paths.items() if not path.is_file() and not path.with_suffix(_FAILED).is_file()]
-    for url, answer in zip(wanted, fetch(wanted) if wanted else [], strict=True):
+    paths = {url: folder / url_picture_name(url) for url in urls}
+    missing = [url for url, path in paths.items() if not path.is_file() and not path.with_suffix(_FAILED).is_file()]
+    for url, result in zip(missing, fetch(missing) if missing else [], strict=True):
         path = paths[url]
         path.parent.mkdir(parents=True, exist_ok=True)
-        if isinstance(answer, bytes):
-            atomic_write(path, answer)
+        if isinstance(result, bytes):
+            atomic_write(path, result)
         else:
-            atomic_write(path.with_suffix(_FAILED), answer.encode())
+            atomic_write(path.with_suffix(_FAILED), result.encode())
 
 
 def _url(row: Row, column: str) -> str:
@@ -91,12 +92,12 @@ def _url(row: Row, column: str) -> str:
         return ""
 
 
-def _from_the_web() -> FetchAll:
-    from gme_synthesis.steps.fetching import FetchConfig, Fetched, Fetcher
+def _web_fetcher() -> FetchAll:
+    from gme_synthesis.steps.fetching import FetchConfig, FetchedFile, Fetcher
 
     fetcher = Fetcher(FetchConfig(other_hosts=True))
 
     def fetch(urls: list[str]) -> list[bytes | str]:
-        return [answer.data if isinstance(answer, Fetched) else answer for answer in fetcher.fetch(urls)]
+        return [result.data if isinstance(result, FetchedFile) else result for result in fetcher.fetch(urls)]
 
     return fetch

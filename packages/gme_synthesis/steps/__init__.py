@@ -1,4 +1,4 @@
-"""The steps of the paper for any corpus, each usable alone: candidates in, the same with more columns filled out.
+"""The paper's steps of synthesis for any corpus, each usable alone: candidates in, the same with more columns out.
 
-Every step declares what it reads and writes and yields for each candidate either how to go on or why it is refused.
+Every step declares the columns that it reads and writes, and yields each candidate with these filled, or a reject.
 """

@@ -1,7 +1,7 @@
-"""What benchmark tasks hold, wherever they came from: tasks in the shape of `gme_data.tasks`, and fetched repositories.
+"""Reads queries and documents of benchmark tasks: tasks in the layout of `gme_data.tasks`, and fetched repositories.
 
 A fetched repository has tables of queries, documents and judgements, each a file or a folder, with pictures in their
-rows. Knows tables; what is compared with them is the business of `gme_synthesis.steps.contamination`.
+rows. Knows tables; `gme_synthesis.steps.contamination` compares examples with them.
 """
 
 from __future__ import annotations
@@ -31,58 +31,60 @@ class Content(NamedTuple):
     """A query or a document of a task.
 
     Attributes:
+        text: The text; empty without one.
         image: Image id; None without a picture.
-        look: Difference hash of the picture.
+        picture_hash: Difference hash of the picture; None without one, or where the picture can't be read.
+        is_query: Whether it is a query.
     """
 
     text: str
     image: str | None
-    look: int | None
+    picture_hash: int | None
     is_query: bool
 
 
 def benchmark_tasks(folder: Path) -> list[Path]:
-    """Folders of the tasks at any depth below a folder.
+    """Returns the folders of the tasks at any depth below a folder.
 
     Raises:
-        FoundryError: There is none.
+        FoundryError: There are no tasks.
     """
-    ours = sorted(path.parent for path in folder.rglob(CARD))
+    with_card = sorted(path.parent for path in folder.rglob(CARD))
     fetched = sorted(path for path in folder.glob("*") if path.is_dir() and _tables(path, "quer"))
-    # A task of ours has a table of queries as well.
-    found = ours + [path for path in fetched if not any(task.is_relative_to(path) for task in ours)]
-    if not found:
+    # A task with a card has a table of queries as well, and must not count twice.
+    tasks = with_card + [path for path in fetched if not any(task.is_relative_to(path) for task in with_card)]
+    if not tasks:
         raise FoundryError(
             f"{folder}: no evaluation tasks to keep apart from.",
             hint="Give folders with task.yaml files, or one that `gme umrb fetch` filled.",
         )
-    return found
+    return tasks
 
 
 def contents_of(task: Path, compared: Compared) -> Iterator[Content]:
-    """Queries of a task, and documents as far as they are compared.
+    """Yields the queries of a task, and those documents that are compared with.
 
     Raises:
         FoundryError: A table can't be read.
     """
-    reader = _contents_of_ours if (task / CARD).is_file() else _contents_of_fetched
+    reader = _contents_with_card if (task / CARD).is_file() else _contents_of_fetched
     return reader(task, compared)
 
 
 def table_files(task: Path) -> list[Path]:
-    """The files that make up a task."""
+    """Returns the files that make up a task."""
     if (task / CARD).is_file():
         return sorted(task.glob("*.parquet"))
     return [path for stem in _TABLE_NAMES for path in _tables(task, stem)]
 
 
-def _contents_of_ours(task: Path, compared: Compared) -> Iterator[Content]:
+def _contents_with_card(task: Path, compared: Compared) -> Iterator[Content]:
     store = ImageStore([folder for folder in image_folders([task]) if folder.is_dir()])
 
     def content(row: dict[str, Any], *, is_query: bool) -> Content:
         image = row["image"]
-        look = difference_hash(store.load(image)) if image and image in store else None
-        return Content(row["text"] or "", image, look, is_query)
+        picture_hash = difference_hash(store.load(image)) if image and image in store else None
+        return Content(row["text"] or "", image, picture_hash, is_query)
 
     for row in read_rows(task / "queries.parquet", QUERIES_SCHEMA):
         yield content(row, is_query=True)
@@ -90,15 +92,15 @@ def _contents_of_ours(task: Path, compared: Compared) -> Iterator[Content]:
         return
     answers = None
     if compared == "answers":
-        judged = read_rows(task / "qrels.parquet", QRELS_SCHEMA)
-        answers = {row["doc_id"] for row in judged if row["relevance"] > 0}
+        judgements = read_rows(task / "qrels.parquet", QRELS_SCHEMA)
+        answers = {row["doc_id"] for row in judgements if row["relevance"] > 0}
     for row in read_rows(task / "corpus.parquet", CORPUS_SCHEMA):
         if answers is None or row["id"] in answers:
             yield content(row, is_query=False)
 
 
 def _contents_of_fetched(task: Path, compared: Compared) -> Iterator[Content]:
-    queries, answers = _judged(task)
+    queries, answers = _judged_ids(task)
     for row in _rows(task, "quer"):
         if not queries or str(_first(row, _IDS["quer"])) in queries:
             yield _content(row, is_query=True)
@@ -109,11 +111,11 @@ def _contents_of_fetched(task: Path, compared: Compared) -> Iterator[Content]:
             yield _content(row, is_query=False)
 
 
-def _judged(task: Path) -> tuple[set[str], set[str]]:
-    """Ids of the queries that are judged, and of the documents that answer them, in any split but the one for training.
+def _judged_ids(task: Path) -> tuple[set[str], set[str]]:
+    """Returns the ids of judged queries and of the documents that answer them, in all splits but that for training.
 
-    A repository of BEIR has the queries of all splits in one table, and the judgements of each in a file of a folder
-    that may have any name, such as ``default``.
+    A repository of BEIR has the queries of all splits in one table, and the judgements of each split in a file of a
+    folder that may have any name, such as ``default``.
     """
     queries: set[str] = set()
     answers: set[str] = set()
@@ -121,17 +123,16 @@ def _judged(task: Path) -> tuple[set[str], set[str]]:
         if not path.is_file() or not path.name.endswith(_SUFFIXES) or _is_of(path, task, "quer", "corpus", "train"):
             continue
         for row in open_table(path).rows():
-            if isinstance(row, Row) and {"query-id", "corpus-id"} <= row.values.keys():
-                queries.add(str(row.values["query-id"]))
-                answers |= {str(row.values["corpus-id"])} if _is_relevant(row.values.get("score")) else set()
+            if not isinstance(row, Row) or not {"query-id", "corpus-id"} <= row.values.keys():
+                continue
+            queries.add(str(row.values["query-id"]))
+            try:
+                is_relevant = relevance_cell(row.values.get("score")) > 0
+            except CellError:
+                is_relevant = True  # a pair without a grade is in the table because it belongs together
+            if is_relevant:
+                answers.add(str(row.values["corpus-id"]))
     return queries, answers
-
-
-def _is_relevant(score: object) -> bool:
-    try:
-        return relevance_cell(score) > 0
-    except CellError:
-        return True  # of a pair without a grade it is said that it belongs together
 
 
 def _rows(task: Path, stem: str) -> Iterator[Row]:
@@ -163,5 +164,5 @@ def _tables(task: Path, stem: str) -> list[Path]:
 
 
 def _is_of(path: Path, task: Path, *stems: str) -> bool:
-    """Whether the file, or the folder of the repository that it is in, is called after one of the tables."""
+    """Says whether the name of the file, or of a folder that it is in, begins with one of the stems."""
     return any(part.startswith(stem) for part in path.relative_to(task).parts for stem in stems)

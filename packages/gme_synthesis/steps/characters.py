@@ -1,4 +1,4 @@
-"""Invisible characters by what they do: some spell words and stay, some end words and become a space, some go."""
+"""Normalises invisible characters: what spells words stays, what ends words becomes a space, the rest goes."""
 
 from __future__ import annotations
 
@@ -17,37 +17,38 @@ _SPELL_WORDS = frozenset(
         *range(0x1D173, 0x1D17B),  # of musical notation
     ]
 )
-"""Characters of the category Cf that a text is not the same without."""
+"""Characters of the Unicode category Cf whose removal would change the text that a reader sees."""
 _FLAG = re.compile("\U0001f3f4[\U000e0020-\U000e007e]+\U000e007f|([\U000e0000-\U000e007f]+)")
-"""Tags spell the flags of Scotland and Wales after a black flag; anywhere else they are a hidden text."""
+"""Tags spell the flags of Scotland and Wales after a black flag; anywhere else they hide a text from readers."""
 
 
-class _Treatment(dict[int, int | str | None]):
-    """What `str.translate` does with each character; filled as characters are met."""
+class _TranslationTable(dict[int, int | str | None]):
+    """A table for `str.translate`, filled on demand, since texts have few of Unicode's million code points."""
 
     def __missing__(self, code: int) -> int | str | None:
-        self[code] = treatment = _treatment(code)
-        return treatment
+        self[code] = replacement = self._replacement(code)
+        return replacement
+
+    @staticmethod
+    def _replacement(code: int) -> int | str | None:
+        category = unicodedata.category(chr(code))
+        # Characters of private use are the icons of some font, which is unknown.
+        if code == _ZERO_WIDTH_SPACE or category in ("Cc", "Co"):
+            return " "
+        if category == "Cf" and code not in _SPELL_WORDS and not 0xE0000 <= code <= 0xE007F:
+            return None  # soft hyphen, word joiner, byte order mark, marks of direction, annotations
+        return code
 
 
-def _treatment(code: int) -> int | str | None:
-    category = unicodedata.category(chr(code))
-    if code == _ZERO_WIDTH_SPACE or category in ("Cc", "Co"):  # private use: the icons of a font that is not here
-        return " "
-    if category == "Cf" and code not in _SPELL_WORDS and not 0xE0000 <= code <= 0xE007F:
-        return None  # soft hyphen, word joiner, byte order mark, marks of direction, annotations
-    return code
-
-
-_TREATMENTS = _Treatment()
+_TRANSLATIONS = _TranslationTable()
 
 
 def readable(text: str) -> str:
-    """`text` as a reader sees it, composed (NFC).
+    """Returns `text` as a reader sees it, composed (NFC).
 
-    Soft hyphens, word joiners, byte order marks, marks of direction and other invisible controls are removed: they
-    stand inside of words. Joiners and what else spells words stays. Control characters, private ones and the
-    zero-width space become a space. Halves of surrogate pairs are joined; lone ones become U+FFFD.
+    Soft hyphens, word joiners, byte order marks, marks of direction and other invisible controls are removed, since
+    they stand inside of words. Joiners and other characters that spell words stay. Control characters, characters of
+    private use and the zero-width space become a space. Halves of surrogate pairs are joined; lone ones become U+FFFD.
     """
     try:
         text.encode()
@@ -55,4 +56,4 @@ def readable(text: str) -> str:
         text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     if not text.isascii():
         text = _FLAG.sub(lambda match: "" if match[1] else match[0], text)
-    return unicodedata.normalize("NFC", text.translate(_TREATMENTS))
+    return unicodedata.normalize("NFC", text.translate(_TRANSLATIONS))

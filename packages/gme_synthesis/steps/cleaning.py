@@ -1,7 +1,7 @@
-"""Step 0, passages as the world sends them: HTML, megabytes, nothing at all, orders to the model, personal data.
+"""Step 0, cleaning of raw passages: HTML, megabytes, empty texts, prompt injection, personal data.
 
-Each problem is refused, mended or marked, by config, and counted. Judges by patterns; what slips through meets the
-filters after the writer.
+Each problem is refused, repaired or marked, by config, and counted. Cleaning works by patterns; passages that slip
+through meet the filters after the writer.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from gme_synthesis.stages import Reject, Stage
 from gme_synthesis.steps.characters import readable
 from gme_synthesis.steps.markup import without_markup
 
-_LONGEST_READ = 200_000
-_ORDERS = re.compile(
+_MAX_READ_CHARS = 200_000
+_INJECTION = re.compile(
     r"\b(?:ignore|disregard|forget|override)\s+(?:\w+\s+){0,3}?"
     r"(?:(?:instruction|prompt|direction|directive|guideline)s?\b"
     r"|(?:above|previous|preceding|prior|earlier)\b\s*(?:$|[,.:;!]|and\b|text\b|messages?\b|context\b|rules?\b|orders?\b))"
@@ -33,7 +33,7 @@ _ORDERS = re.compile(
     re.IGNORECASE,
 )
 _JOINERS = re.compile("[\u200c\u200d\ufe00-\ufe0f]")
-"""Invisible, and kept since they spell words and draw emoji; an order to the model may hide behind them."""
+"""Invisible characters that stay, since they spell words and emoji; a prompt injection may hide behind them."""
 _PII = {
     "e-mail": re.compile(r"\b[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63})+\b"),
     "phone": re.compile(r"(?<![\w.,])(?:\+\d{1,3}[\s./-]?)(?:\(?\d{1,5}\)?[\s./-]?){2,5}\d{2,}(?!\w)"
@@ -42,10 +42,10 @@ _PII = {
 
 
 class CleaningConfig(Frozen):
-    """What a passage must be like."""
+    """Bounds of a passage, and what happens to passages with a problem."""
 
     min_chars: int = Field(default=30, ge=1)
-    """Shorter passages hold nothing to ask for."""
+    """Shorter passages are refused: they hold nothing to ask about."""
     max_chars: int = Field(default=4000, ge=100)
     """Longer passages are cut at the end of a sentence."""
     orders: Literal["drop", "mark"] = "drop"
@@ -53,11 +53,11 @@ class CleaningConfig(Frozen):
     personal_data: Literal["mark", "mask", "drop"] = "mark"
     """What happens to e-mail addresses and phone numbers."""
     scripts: tuple[str, ...] = ()
-    """Scripts that are let through, such as LATIN, CYRILLIC, CJK; empty is all."""
+    """Scripts that pass, such as LATIN, CYRILLIC, CJK; with an empty list all do."""
 
     @field_validator("scripts")
     @classmethod
-    def _is_known(cls, scripts: tuple[str, ...]) -> tuple[str, ...]:
+    def _require_known_scripts(cls, scripts: tuple[str, ...]) -> tuple[str, ...]:
         upper = tuple(script.upper() for script in scripts)
         if unknown := sorted(set(upper) - known_scripts() if upper else ()):
             near = did_you_mean(unknown[0], known_scripts())
@@ -65,20 +65,20 @@ class CleaningConfig(Frozen):
         return upper
 
     @model_validator(mode="after")
-    def _leaves_room(self) -> Self:
+    def _require_ordered_bounds(self) -> Self:
         if self.min_chars > self.max_chars:
             raise ValueError(f"min_chars {self.min_chars} is more than max_chars {self.max_chars}: nothing would pass")
         return self
 
 
 class Cleaner:
-    """See the module's docstring."""
+    """Cleans the texts of passages and refuses those that are not fit to ask about."""
 
     def __init__(self, config: CleaningConfig) -> None:
         self._config = config
 
     def stage(self) -> Stage:
-        """As a step of a chain."""
+        """Returns the step as a stage of a chain."""
         return Stage("clean", ("id",), ("text",), self.run)
 
     def run(self, candidates: Sequence[Candidate]) -> Iterator[Candidate | Reject]:
@@ -91,13 +91,11 @@ class Cleaner:
             if reason:
                 yield Reject("clean", reason, candidate.id, text[:200])
                 continue
-            marks += ["orders"] * _gives_orders(text)
-            found = [name for name, pattern in _PII.items() if pattern.search(text)]
+            marks += ["orders"] * _has_injection(text)
+            marks += [f"personal:{name}" for name, pattern in _PII.items() if pattern.search(text)]
             if self._config.personal_data == "mask":
-                text = masked(text)
-            yield replace(
-                candidate, text=text, marks=(*candidate.marks, *marks, *(f"personal:{name}" for name in found))
-            )
+                text = mask_personal_data(text)
+            yield replace(candidate, text=text, marks=(*candidate.marks, *marks))
 
     def _problem(self, text: str) -> str:
         config = self._config
@@ -105,7 +103,7 @@ class Cleaner:
             return "empty"
         if len(text) < config.min_chars:
             return "too-short"
-        if config.orders == "drop" and _gives_orders(text):
+        if config.orders == "drop" and _has_injection(text):
             return "orders-to-the-model"
         if config.personal_data == "drop" and any(pattern.search(text) for pattern in _PII.values()):
             return "personal-data"
@@ -115,17 +113,17 @@ class Cleaner:
 
 
 def plain_text(text: str) -> tuple[str, list[str]]:
-    """One line of text without markup, control characters and runs of white space, and what was done to it.
+    """Returns one line of text without markup, control characters and runs of white space, and marks of what was done.
 
-    For whatever a stranger wrote: passages, titles, captions, names, values of facts. To be applied once, when it is
-    read: ``&amp;lt;`` is the text ``&lt;``, and a second time would make ``<`` of it.
+    It is for all texts from outside: passages, titles, captions, names, values of facts. It must be applied once, when
+    a text is read: ``&amp;lt;`` is the text ``&lt;``, and a second time would make ``<`` of it.
     """
-    # Nothing below changes such a text, and most titles, names and values are one.
-    if len(text) <= _LONGEST_READ and text.isascii() and text.isprintable() and "<" not in text and "&" not in text:
+    # A fast path: nothing below changes such a text, and most titles, names and values are one.
+    if len(text) <= _MAX_READ_CHARS and text.isascii() and text.isprintable() and "<" not in text and "&" not in text:
         return " ".join(text.split()), []
     marks = []
-    if len(text) > _LONGEST_READ:
-        text = text[:_LONGEST_READ]
+    if len(text) > _MAX_READ_CHARS:
+        text = text[:_MAX_READ_CHARS]
         marks.append("cut")
     text, was_markup = without_markup(text)
     marks += ["html"] * was_markup
@@ -134,33 +132,35 @@ def plain_text(text: str) -> tuple[str, list[str]]:
 
 
 def plain_label(text: str) -> str:
-    """A title, name, caption or value as `plain_text`, without what was done to it."""
+    """Returns the text of `plain_text` alone, for a title, name, caption or value."""
     return plain_text(text)[0]
 
 
-def cut_at_sentence(text: str, longest: int) -> tuple[str, bool]:
-    """At most `longest` characters of `text`, to the end of a sentence or word, and whether it was cut."""
-    if len(text) <= longest:
+def cut_at_sentence(text: str, max_chars: int) -> tuple[str, bool]:
+    """Returns at most `max_chars` characters of `text`, up to the end of a sentence or word, and whether it was cut."""
+    if len(text) <= max_chars:
         return text, False
-    head = text[:longest]
+    head = text[:max_chars]
     ends = [head.rfind(mark) + 1 for mark in (". ", "! ", "? ", "。", "। ")]
-    end = max(ends) if max(ends) > longest // 2 else head.rfind(" ")
+    # Where the last sentence ends in the first half, too much would be lost: the cut is at a word.
+    end = max(ends) if max(ends) > max_chars // 2 else head.rfind(" ")
     return (head[:end] if end > 0 else head).strip(), True
 
 
-def _gives_orders(text: str) -> bool:
-    return bool(_ORDERS.search(_JOINERS.sub("", text)))
+def _has_injection(text: str) -> bool:
+    """Says whether a text gives orders to a language model."""
+    return bool(_INJECTION.search(_JOINERS.sub("", text)))
 
 
-def masked(text: str) -> str:
-    """Addresses and numbers replaced by what they are, in brackets."""
+def mask_personal_data(text: str) -> str:
+    """Replaces e-mail addresses and phone numbers by their kind in brackets."""
     for name, pattern in _PII.items():
         text = pattern.sub(f"[{name}]", text)
     return text
 
 
 def main_script(text: str) -> str:
-    """The script of most letters, as Unicode names it (LATIN, CYRILLIC, ARABIC, CJK, ...); empty without letters."""
+    """Returns the script of most letters, as Unicode names it (LATIN, CYRILLIC, CJK, ...); empty without letters."""
     letters = [char for char in text[:1000] if char.isalpha()]
     counts = Counter(unicodedata.name(char, "UNKNOWN").partition(" ")[0] for char in letters)
     return counts.most_common(1)[0][0] if counts else ""
@@ -168,6 +168,6 @@ def main_script(text: str) -> str:
 
 @cache
 def known_scripts() -> frozenset[str]:
-    """First words of the names of all letters."""
+    """Returns the scripts that Unicode has letters of: the first words of the letters' names."""
     letters = (chr(code) for code in range(0x30000) if chr(code).isalpha())
     return frozenset(unicodedata.name(char, "UNKNOWN").partition(" ")[0] for char in letters)

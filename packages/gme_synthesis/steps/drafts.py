@@ -1,4 +1,4 @@
-"""Before step 2: of each passage as many drafts as there are questions to ask, one for each wording of each fact."""
+"""Before step 2: makes a draft of each passage for every question to be asked, one for each wording of each fact."""
 
 from __future__ import annotations
 
@@ -10,25 +10,28 @@ from gme_synthesis.stages import Reject, Stage
 
 
 class DraftStep:
-    """Makes drafts; all that a draft has beside its passage is one fact, and which wording it is asked in.
+    """Copies each candidate for every fact and wording; a draft keeps one fact of its passage.
 
     Args:
-        wordings: Questions about each fact.
+        wordings: Number of questions about each fact.
     """
 
     def __init__(self, wordings: int) -> None:
         self._wordings = wordings
 
     def stage(self) -> Stage:
-        """As a step of a chain."""
+        """Returns the step as a stage of a chain."""
         return Stage("draft", ("text",), ("fact", "facts"), self.run)
 
     def run(self, candidates: Sequence[Candidate]) -> Iterator[Candidate | Reject]:
-        """Input columns: `facts`, `fact_ids`. Output columns: `fact`, `wording`, `facts` of one."""
-        for one in candidates:
-            named = sorted((one.fact_ids.get(field, f"{one.id}/{field}"), field) for field in one.facts)
-            if not named:
-                yield Reject("draft", "no-facts", one.id, one.text[:200])
-            for fact, field in named:
+        """Input columns: `facts`, `fact_ids`. Output columns: `fact`, `wording`, and `facts` with that fact alone."""
+        for candidate in candidates:
+            facts = sorted(
+                (candidate.fact_ids.get(field, f"{candidate.id}/{field}"), field) for field in candidate.facts
+            )
+            if not facts:
+                yield Reject("draft", "no-facts", candidate.id, candidate.text[:200])
+            for fact, field in facts:
                 for wording in range(self._wordings):
-                    yield replace(one, facts={field: one.facts[field]}, fact_ids={}, fact=fact, wording=wording)
+                    value = {field: candidate.facts[field]}
+                    yield replace(candidate, facts=value, fact_ids={}, fact=fact, wording=wording)

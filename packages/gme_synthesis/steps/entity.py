@@ -1,7 +1,7 @@
-"""Step 4, the entity and the question without its name; then the leak check: no name of it may survive.
+"""Step 4, the entity and the question without its name; then the leak check: no name of the entity may survive.
 
-"Where is Iris pseudacorus native?" -> "Where is this plant native?". Names are what the corpus knows and what the model
-found; a part of a name that is a name of its own (the genus, the surname) is a leak as well.
+"Where is Iris pseudacorus native?" -> "Where is this plant native?". Names are those of the corpus and that of the
+model's answer; a part of a name that identifies the entity (the genus, the surname) is a leak as well.
 """
 
 from __future__ import annotations
@@ -14,18 +14,19 @@ from functools import lru_cache
 
 from gme_synthesis.candidates import Candidate
 from gme_synthesis.llm.answers import EntityAnswer
-from gme_synthesis.llm.asking import Asker
+from gme_synthesis.llm.client import LLMClient
 from gme_synthesis.llm.prompts import Prompt, load_prompt
-from gme_synthesis.llm.protocol import Request
+from gme_synthesis.llm.protocol import CompletionRequest
 from gme_synthesis.stages import Reject, Stage
 from gme_synthesis.steps.names import surviving_name
 
 REFERENCE = re.compile(
     r"\b(?:the \w+ (?:with|in|on) )?(?:this|these|that|those|the (?:pictured|shown|depicted))\s+(\w+)", re.IGNORECASE
 )
-"""What a rewritten question calls its entity, "this bird" or "the bird in this picture"; the group is the noun."""
-_LONG_PART = 4
-_COMMON = frozenset(
+"""Matches a reference to the entity, "this bird" or "the bird in this picture"; the group is the noun."""
+_MIN_PART_CHARS = 4
+"""Shorter parts of names, such as "van" or "of", identify nothing."""
+_COMMON_WORDS = frozenset(
     re.findall(
         r"\w+",
         """north south east west saint river lake mount island republic kingdom united states state city bridge castle
@@ -33,37 +34,37 @@ _COMMON = frozenset(
         large small black white green blue yellow king queen people""",
     )
 )
-"""Parts of names that tell nothing."""
+"""Common words in names, which do not identify an entity by themselves."""
 
 
 class EntityStep:
-    """Finds the entity and rewrites the question."""
+    """Names the entity of a question and rewrites the question without its name."""
 
-    def __init__(self, asker: Asker, prompt: Prompt | None = None) -> None:
-        self._asker, self._prompt = asker, prompt or load_prompt("entity")
+    def __init__(self, client: LLMClient, prompt: Prompt | None = None) -> None:
+        self._client, self._prompt = client, prompt or load_prompt("entity")
 
     def stage(self) -> Stage:
-        """As a step of a chain."""
+        """Returns the step as a stage of a chain."""
         return Stage("entity", ("question",), ("entity", "fused"), self.run)
 
     def run(self, candidates: Sequence[Candidate]) -> Iterator[Candidate | Reject]:
         """Input columns: `question`. Output columns: `entity`, `fused`."""
-        requests = [Request(self._prompt, {"question": one.question}, one.hints) for one in candidates]
-        for candidate, answer in zip(candidates, self._asker.ask(requests), strict=True):
+        requests = [CompletionRequest(self._prompt, {"question": each.question}, each.hints) for each in candidates]
+        for candidate, answer in zip(candidates, self._client.ask(requests), strict=True):
             if not isinstance(answer, EntityAnswer):
                 yield Reject("entity", str(answer), candidate.subject, candidate.question)
             elif not surviving_name(_unaccented(candidate.question), [_unaccented(answer.entity)], plural=True):
-                said = f"{answer.entity}: {candidate.question}"
-                yield Reject("entity", "entity-not-in-question", candidate.subject, said)
+                text = f"{answer.entity}: {candidate.question}"
+                yield Reject("entity", "entity-not-in-question", candidate.subject, text)
             else:
                 yield replace(candidate, entity=answer.entity, fused=answer.question)
 
 
 class LeakCheck:
-    """Refuses rewrites that still say what they are about, or that changed into something else."""
+    """Refuses rewritten questions that still name their entity, or that ask something else."""
 
     def stage(self) -> Stage:
-        """As a step of a chain."""
+        """Returns the step as a stage of a chain."""
         return Stage("leak", ("question", "entity", "fused"), (), self.run)
 
     def run(self, candidates: Sequence[Candidate]) -> Iterator[Candidate | Reject]:
@@ -87,30 +88,34 @@ class LeakCheck:
 
 
 def leaked_name(text: str, names: Sequence[str], kind: str = "") -> str | None:
-    """A name, or a telling part of one, that stands in `text`; what it is called instead ("this river") is none."""
+    """Returns a name, or an identifying part of one, that occurs in `text`; None if there is none.
+
+    The noun of a reference ("this river") is no leak, even if names have it ("Yellow River").
+    """
     text, names = _unaccented(text), [_unaccented(name) for name in names]
-    whole = surviving_name(text, names, plural=True)
-    if whole:
-        return whole
-    untold = _COMMON | _words(kind) | {word.casefold() for word in REFERENCE.findall(text)}
-    words = [re.findall(r"\w+", name) for name in names]
-    parts = {part for several in words if len(several) > 1 for part in several}
-    telling = sorted(part for part in parts if len(part) >= _LONG_PART and part.casefold() not in untold)
-    return surviving_name(text, telling, plural=True)
+    complete_name = surviving_name(text, names, plural=True)
+    if complete_name:
+        return complete_name
+    allowed = _COMMON_WORDS | _words(kind) | {word.casefold() for word in REFERENCE.findall(text)}
+    words_of_names = [re.findall(r"\w+", name) for name in names]
+    parts = {part for words in words_of_names if len(words) > 1 for part in words}
+    identifying = sorted(part for part in parts if len(part) >= _MIN_PART_CHARS and part.casefold() not in allowed)
+    return surviving_name(text, identifying, plural=True)
 
 
 def _same_question(question: str, fused: str, names: Sequence[str]) -> bool:
-    """Whether most of what is left without the names is in both."""
-    named = {word for name in names for word in _words(name)}
-    before, after = _words(question) - named, _words(REFERENCE.sub("", fused))
+    """Says whether at least half of the words, names aside, are in both questions."""
+    name_words = {word for name in names for word in _words(name)}
+    before, after = _words(question) - name_words, _words(REFERENCE.sub("", fused))
     return bool(before) and len(before & after) * 2 >= max(len(before), len(after))
 
 
 @lru_cache(maxsize=4096)
 def _unaccented(text: str) -> str:
-    # "Córdoba" is written in two ways by Unicode alone, and in a third by whoever leaves the accent out.
-    parts = unicodedata.normalize("NFKD", text)
-    return unicodedata.normalize("NFC", "".join(char for char in parts if not unicodedata.combining(char)))
+    # Unicode has two spellings of "Córdoba", and many texts a third, without the accent: a model that switches between
+    # them must not hide a leak.
+    decomposed = unicodedata.normalize("NFKD", text)
+    return unicodedata.normalize("NFC", "".join(char for char in decomposed if not unicodedata.combining(char)))
 
 
 def _words(text: str) -> frozenset[str]:

@@ -1,7 +1,7 @@
-"""Fetches pictures from addresses that strangers wrote: only from public hosts, bounded in bytes, time and redirects.
+"""Fetches pictures from untrusted URLs: only from public hosts, bounded in bytes, time and redirects.
 
-A host is judged by the address of the very socket that is opened, after every spelling of it was resolved: a name that
-resolves anew in between gains nothing, and every redirect is judged again.
+A host is checked by the address of the very socket that is opened, after its name was resolved: a name that resolves
+differently a moment later (DNS rebinding) gains nothing, and every redirect is checked again.
 Knows HTTP; decoding is for `gme_data.images`.
 """
 
@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 from urllib.parse import urljoin, urlsplit
 from urllib.robotparser import RobotFileParser
 
@@ -23,28 +24,30 @@ from gme_synthesis.steps.addresses import Address, is_public
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _ROBOTS_BYTES = 512 * 1024
-_HOSTS_REMEMBERED = 1000
-"""Whose robots.txt is kept; the oldest goes first."""
+_CACHED_ROBOTS = 1000
+"""Number of hosts whose robots.txt is cached; the oldest is dropped first."""
 
 
 class FetchConfig(Frozen):
     """Bounds of a fetch."""
 
+    RENAMED: ClassVar[Mapping[str, str]] = {"heed_robots": "obey_robots_txt", "agent": "user_agent"}
+
     max_bytes: int = Field(default=16 * 2**20, ge=1)
-    """Larger files are not read to the end."""
+    """Larger files are refused, and not read to the end."""
     timeout_seconds: float = Field(default=20, gt=0)
-    """For one file, redirects included."""
+    """Most seconds for one file, redirects included."""
     max_redirects: int = Field(default=5, ge=0)
-    """Followed at most."""
+    """Most redirects that are followed."""
     other_hosts: bool = False
-    """Follow redirects to other hosts and ports as well: to public ones, each judged anew. Otherwise only within the
-    origin that was named, and from http to https of the same host."""
+    """Whether redirects to other hosts and ports are followed: to public ones, each checked anew. Otherwise only those
+    within the origin of the URL are, and those from http to https of the same host."""
     concurrency: int = Field(default=16, ge=1)
-    """Files fetched at a time."""
-    heed_robots: bool = True
-    """Leave alone what a host's robots.txt forbids."""
-    agent: str = "gme-foundry"
-    """What we call ourselves."""
+    """Number of files fetched at a time."""
+    obey_robots_txt: bool = True
+    """Whether files that a host's robots.txt forbids are left alone."""
+    user_agent: str = "gme-foundry"
+    """User agent of the requests, also in robots.txt."""
 
 
 class FetchError(Exception):
@@ -52,8 +55,8 @@ class FetchError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Fetched:
-    """Bytes, and the address that they came from in the end."""
+class FetchedFile:
+    """The bytes of a file, and the URL that they came from after redirects."""
 
     data: bytes
     url: str
@@ -63,8 +66,8 @@ class Fetcher:
     """Fetches files within `config`. Close it when done.
 
     Args:
-        config: Bounds.
-        allowed: Which addresses may be connected to.
+        config: Bounds of the fetch.
+        allowed: Says whether an address may be connected to.
     """
 
     def __init__(self, config: FetchConfig, allowed: Callable[[Address], bool] = is_public) -> None:
@@ -73,8 +76,8 @@ class Fetcher:
         self._session: aiohttp.ClientSession | None = None
         self._robots: dict[str, RobotFileParser] = {}
 
-    def fetch(self, urls: Sequence[str]) -> list[Fetched | str]:
-        """Each file, or the reason why not."""
+    def fetch(self, urls: Sequence[str]) -> list[FetchedFile | str]:
+        """Returns for each URL its file, or the reason why there is none."""
         return self._loop.run_until_complete(self._fetch_all(urls))
 
     def close(self) -> None:
@@ -83,19 +86,19 @@ class Fetcher:
             self._loop.run_until_complete(self._session.close())
         self._loop.close()
 
-    async def _fetch_all(self, urls: Sequence[str]) -> list[Fetched | str]:
-        room = asyncio.Semaphore(self._config.concurrency)
+    async def _fetch_all(self, urls: Sequence[str]) -> list[FetchedFile | str]:
+        semaphore = asyncio.Semaphore(self._config.concurrency)
 
-        async def one(url: str) -> Fetched | str:
-            async with room:
+        async def fetch(url: str) -> FetchedFile | str:
+            async with semaphore:
                 return await self._fetch(url)
 
-        return await asyncio.gather(*map(one, urls))
+        return await asyncio.gather(*map(fetch, urls))
 
-    async def _fetch(self, url: str) -> Fetched | str:
+    async def _fetch(self, url: str) -> FetchedFile | str:
         try:
             async with asyncio.timeout(self._config.timeout_seconds):
-                return await self._follow(url, self._config.max_bytes, heed_robots=self._config.heed_robots)
+                return await self._follow(url, self._config.max_bytes, obey_robots_txt=self._config.obey_robots_txt)
         except FetchError as error:
             return str(error)
         except TimeoutError:
@@ -105,18 +108,19 @@ class Fetcher:
         except (aiohttp.ClientError, OSError, ValueError):
             return "no-answer"
 
-    async def _follow(self, url: str, most: int, *, heed_robots: bool) -> Fetched:
+    async def _follow(self, url: str, max_bytes: int, *, obey_robots_txt: bool) -> FetchedFile:
+        """Returns the file of a URL after redirects. Raises `FetchError` for a response that is none."""
         for _ in range(self._config.max_redirects + 1):
             self._check(url)
-            if heed_robots and not await self._welcome(url):
+            if obey_robots_txt and not await self._is_allowed_by_robots(url):
                 raise FetchError("robots")
-            async with self._connected().get(url, allow_redirects=False) as response:
+            async with self._open_session().get(url, allow_redirects=False) as response:
                 if response.status in _REDIRECTS and "Location" in response.headers:
                     url = self._redirected(url, response.headers["Location"])
                     continue
                 if response.status != 200:
                     raise FetchError(f"status-{response.status}")
-                return Fetched(await _read(response, most), url)
+                return FetchedFile(await _read(response, max_bytes), url)
         raise FetchError("too-many-redirects")
 
     def _check(self, url: str) -> None:
@@ -134,39 +138,39 @@ class Fetcher:
             raise FetchError("redirect-elsewhere")
         return to
 
-    async def _welcome(self, url: str) -> bool:
-        """What the host's robots.txt says; a host without one welcomes everybody."""
-        home = "{0.scheme}://{0.netloc}".format(urlsplit(url))
-        if home not in self._robots:
+    async def _is_allowed_by_robots(self, url: str) -> bool:
+        """Says whether the host's robots.txt allows a URL; a host without one allows all (RFC 9309, 2.3.1.3)."""
+        site = "{0.scheme}://{0.netloc}".format(urlsplit(url))
+        rules = self._robots.get(site)
+        if rules is None:
             rules = RobotFileParser()
             try:
-                text = (await self._follow(f"{home}/robots.txt", _ROBOTS_BYTES, heed_robots=False)).data.decode(
-                    "utf-8", "replace"
-                )
+                file = await self._follow(f"{site}/robots.txt", _ROBOTS_BYTES, obey_robots_txt=False)
+                text = file.data.decode("utf-8", "replace")
             except FetchError as error:
+                # Only "not found" and the like mean that there are no rules; a server's error says nothing of them.
                 if not str(error).startswith("status-4"):
                     raise
                 text = ""
             rules.parse(text.splitlines())
-            if len(self._robots) >= _HOSTS_REMEMBERED:
+            if len(self._robots) >= _CACHED_ROBOTS:
                 del self._robots[next(iter(self._robots))]
-            self._robots[home] = rules
-            return rules.can_fetch(self._config.agent, url)
-        return self._robots[home].can_fetch(self._config.agent, url)
+            self._robots[site] = rules
+        return rules.can_fetch(self._config.user_agent, url)
 
-    def _socket(self, address: aiohttp.AddrInfoType) -> socket.socket:
-        """A socket for an address that is allowed: the last word before anything is sent."""
+    def _open_socket(self, address: aiohttp.AddrInfoType) -> socket.socket:
+        """Returns a socket for an allowed address. It is the last check before anything is sent."""
         family, kind, protocol, _, (host, *_) = address
         if not self._allowed(ipaddress.ip_address(str(host).partition("%")[0])):
             raise FetchError("private-address")
         return socket.socket(family, kind, protocol)
 
-    def _connected(self) -> aiohttp.ClientSession:
+    def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:
-            connector = aiohttp.TCPConnector(socket_factory=self._socket, loop=self._loop)
-            # Nothing is unpacked, so what is counted is what arrives: pictures are compressed anyhow.
-            headers = {"User-Agent": self._config.agent, "Accept-Encoding": "identity"}
-            # No proxies (the default) and no cookies: nothing of this machine's goes along.
+            connector = aiohttp.TCPConnector(socket_factory=self._open_socket, loop=self._loop)
+            # No compression: `max_bytes` counts what arrives, and pictures are compressed anyhow.
+            headers = {"User-Agent": self._config.user_agent, "Accept-Encoding": "identity"}
+            # No proxies and no cookies: a request carries nothing of this machine but its address.
             self._session = aiohttp.ClientSession(
                 connector=connector,
                 headers=headers,
@@ -182,11 +186,11 @@ def _origin(url: str) -> tuple[str, str | None, int | None]:
     return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
 
 
-async def _read(response: aiohttp.ClientResponse, most: int) -> bytes:
+async def _read(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
     data = bytearray()
     async for chunk in response.content.iter_any():
         data += chunk
-        if len(data) > most:
+        if len(data) > max_bytes:
             response.close()
             raise FetchError("too-large")
     return bytes(data)

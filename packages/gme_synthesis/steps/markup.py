@@ -1,8 +1,8 @@
-"""Markup out of texts that are markup documents; a text that only mentions tags stays as it is.
+"""Strips markup from texts that are markup documents; a text that only mentions tags stays as it is.
 
-A word in angle brackets proves nothing: ``List<String>``, ``if a <b and c> d`` and ``<john@x.org>`` are text. What
-proves a page is said at `_is_page`. Nothing is lost but what a reader of the page does not see either: after a tag, a
-script or a comment that has no end, the text goes on. One pass over the text, whatever it holds.
+A word in angle brackets proves nothing: ``List<String>``, ``if a <b and c> d`` and ``<john@x.org>`` are text.
+`_is_page` lists what proves a page. Only what a reader of the page does not see is lost: after a tag, a script or a
+comment that has no end, the text goes on. It takes one pass over any text, so time is linear.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ _SVG_AND_MATHML = frozenset(
         *("mfrac", "mi", "mn", "mo", "mrow", "msqrt", "mstyle", "msub", "msubsup", "msup", "mtext", "semantics"),
     ]
 )
-"""Inside of svg and math; they prove nothing."""
+"""Elements inside of svg and math, which prove no page."""
 _KNOWN = frozenset(name for names in _NAMES.values() for name in names.split())
 _VOID, _UNSEEN, _END_LEFT_OUT = (frozenset(_NAMES[kind].split()) for kind in ("void", "unseen", "end left out"))
 _INLINE = frozenset(_NAMES["inline"].split())
-"""Elements that stand inside of words; all others are a break between words."""
+"""Elements that may stand inside of words; all others separate words."""
 _BREAKS = frozenset(["br", "hr", "wbr"])
 
 _NAME = r"[a-zA-Z][\w.-]*+(?::[a-zA-Z][\w.-]*+)?"
@@ -57,47 +57,48 @@ _FLAGS = (
     "multiple|nohref|nomodule|noresize|noshade|novalidate|nowrap|open|playsinline|readonly|required|reversed|selected"
 )
 _QUOTED = r"""(?:"(?:[^"<>]|(?<=[\s=-])>)*+"|'(?:[^'<>]|(?<=[\s=-])>)*+')"""
-"""``a > b`` and ``=>`` may stand in a value; another ``>`` ends the tag, whose quote was left open."""
+"""A quoted value may hold ``a > b`` and ``=>``; another ``>`` ends the tag, whose quote was left open."""
 _ATTRIBUTE = rf"""\s++(?:[^\s"'<>/=]++\s*+=\s*+(?:{_QUOTED}|[^\s"'<>]++)|(?i:{_FLAGS})(?=[\s/>]))"""
 _TOKEN = re.compile(
     rf"""<!--|-->|<!\[CDATA\[|\]\]>|<![a-zA-Z][^<>]{{0,300}}+>|<\?[a-zA-Z][^<>]{{0,300}}+>"""
     rf"""|<(?P<end>/?)(?P<name>{_NAME})(?P<attributes>(?:{_ATTRIBUTE})*+)\s*+/?>"""
     rf"""|<(?P<broken>{_NAME})(?:{_ATTRIBUTE})*+\s++[^\s"'<>/=]++\s*+=\s*+["'][^\s"'<>]*+>"""
 )
-"""No token has another inside, and each is looked for up to the next ``<``: linear."""
+"""No token contains another, and each ends before the next ``<``, so that matching is linear in the text."""
 _OF_PAGES = re.compile(
     r"\b(?:align|alt|bgcolor|border|class|colspan|height|href|id|lang|rel|rowspan|src|style|target|valign|width)\s*=",
     re.IGNORECASE,
 )
 _FIRST = re.compile(rf"\s*+(?:<[?!][a-zA-Z][^<>]*+>\s*+)*+<({_NAME})[\s>]")
 _UNCLOSED = re.compile(rf"</?(?:{'|'.join(sorted(name for name in _KNOWN if len(name) > 1))})\b", re.IGNORECASE)
-"""A browser reads on to the next ``>``, wherever it is. Of one letter are ``a <b`` and others that are text."""
+"""Tags that a browser would read on to the next ``>``. One letter is not enough: ``a <b`` is text."""
 _ENTITY = re.compile(r"&(?:#(?:[0-9]{1,7}|[xX][0-9a-fA-F]{1,6})|[a-zA-Z][a-zA-Z0-9]{1,31});")
 _OF_PROSE = frozenset(["apos", "trade", *(name for name, code in name2codepoint.items() if code < 0x2100)])
-"""Entities that are unescaped in plain text too: letters, spaces, punctuation. ``&sum;`` and ``&int;`` may be C."""
+"""Entities that are unescaped in plain text, too: letters, spaces, punctuation. ``&sum;`` and ``&int;`` may be C."""
 
-_HOLDS = "\"'/\\*#&@%"
+_MENTION_MARKS = "\"'/\\*#&@%"
+"""Punctuation before a tag that is only mentioned, which therefore proves nothing."""
 
 Kind = Literal["page", "xml", "text"]
 
 
 def without_markup(text: str) -> tuple[str, bool]:
-    """The text that a reader sees, entities unescaped, and whether that made a difference.
+    """Returns the text that a reader sees, entities unescaped, and whether that differs from `text`.
 
     Args:
         text: A page or a part of one, an XML document, or plain text, in which only entities are unescaped.
     """
     tokens = list(_TOKEN.finditer(text)) if "<" in text else []
     kind = _kind(text, tokens)
-    seen = text if kind == "text" else _seen(text, tokens, kind)
-    plain = _ENTITY.sub(lambda entity: _character(entity[0], kind), seen) if "&" in seen else seen
+    visible = text if kind == "text" else _visible_text(text, tokens, kind)
+    plain = _ENTITY.sub(lambda entity: _character(entity[0], kind), visible) if "&" in visible else visible
     return plain, plain != text
 
 
 def mentions_markup(text: str) -> bool:
-    """Whether a text holds a tag of HTML, a comment or an entity, be it only mentioned or never closed.
+    """Says whether a text holds a tag of HTML, a comment or an entity, even if only mentioned or never closed.
 
-    For short texts that should hold none, such as questions; of prose it says too much.
+    It is for short texts that should hold none, such as questions; prose may mention tags.
     """
     if "<" not in text and "&" not in text:
         return False
@@ -110,7 +111,7 @@ def mentions_markup(text: str) -> bool:
 
 
 def _kind(text: str, tokens: list[re.Match[str]]) -> Kind:
-    """A text that is one element from its first character to its last is a document, whatever its name."""
+    """Returns the kind of a text. One element from the first character to the last is a document, whatever its name."""
     if not tokens:
         return "text"
     first = _FIRST.match(text)
@@ -120,7 +121,7 @@ def _kind(text: str, tokens: list[re.Match[str]]) -> Kind:
 
 
 def _is_page(text: str, tokens: list[re.Match[str]]) -> bool:
-    """Whether a text is HTML: it has a tag as prose has none, and most of its tags are HTML's.
+    """Says whether a text is HTML: at least one tag stands where prose has none, and most of the tags are HTML's.
 
     Prose about tags sets them off by spaces, commas or quotes. So these prove a page: a doctype of HTML, an end tag
     right after a word (``ever.</p>``), ``<br>`` right beside one, a tag at the beginning of a line right before one
@@ -142,8 +143,10 @@ def _is_page(text: str, tokens: list[re.Match[str]]) -> bool:
 
 def _proves(text: str, token: re.Match[str], name: str) -> bool:
     before, after = text[token.start() - 1 : token.start()], text[token.end() : token.end() + 1]
-    # The end of a sentence will do; a quote, slash or star may hold a tag that is only mentioned.
-    after_word = _is_of_word(before) or (unicodedata.category(before or " ") in ("Po", "Pe") and before not in _HOLDS)
+    # A tag after the end of a sentence counts as after a word; one after a quote, slash or star may be only mentioned.
+    after_word = _is_of_word(before) or (
+        unicodedata.category(before or " ") in ("Po", "Pe") and before not in _MENTION_MARKS
+    )
     before_word = _is_of_word(after)
     if token["end"]:
         return after_word
@@ -163,7 +166,7 @@ def _is_tag(token: re.Match[str]) -> bool:
 
 
 def _html_name(token: re.Match[str]) -> str:
-    """The name of an element of HTML, or of a custom one (``my-menu``, ``o:p``); empty for all else."""
+    """Returns the name of an element of HTML, or of a custom one (``my-menu``, ``o:p``); empty for all else."""
     written = token["name"] or token["broken"] or ""
     name: str = written.lower()
     if name in _SVG_AND_MATHML:
@@ -172,8 +175,8 @@ def _html_name(token: re.Match[str]) -> str:
     return name if one_case and (name in _KNOWN or "-" in name or ":" in name) else ""
 
 
-class _Marks:
-    """Where comments and elements end and bodies begin."""
+class _TokenIndex:
+    """Finds the next token of a kind from a position, by binary search."""
 
     def __init__(self, tokens: list[re.Match[str]]) -> None:
         self._tokens: dict[str, list[re.Match[str]]] = defaultdict(list)
@@ -184,55 +187,56 @@ class _Marks:
             self._starts[key].append(token.start())
 
     def next(self, key: str, start: int) -> re.Match[str] | None:
-        """The first ``-->``, ``]]>``, ``</name`` or ``name`` from `start` on."""
-        at = bisect_left(self._starts[key], start)
-        return self._tokens[key][at] if at < len(self._tokens[key]) else None
+        """Returns the first ``-->``, ``]]>``, ``</name`` or ``name`` from `start` on; None if there is none."""
+        index = bisect_left(self._starts[key], start)
+        return self._tokens[key][index] if index < len(self._tokens[key]) else None
 
 
-def _seen(text: str, tokens: list[re.Match[str]], kind: Kind) -> str:
-    """A document without tags, comments and what stands in elements of `_UNSEEN`."""
-    marks = _Marks(tokens)
+def _visible_text(text: str, tokens: list[re.Match[str]], kind: Kind) -> str:
+    """Returns a document without tags, comments and the contents of elements of `_UNSEEN`."""
+    index = _TokenIndex(tokens)
     parts: list[str] = []
-    at = 0  # what comes before is done
+    at = 0  # the text before it is in `parts`, or invisible
     for token in tokens:
         name = _html_name(token)
         if token.start() < at or token[0] in ("-->", "]]>"):
             continue
-        if _is_tag(token) and kind == "page" and (not name or _is_code(text, token, name, marks)):
+        if _is_tag(token) and kind == "page" and (not name or _is_code(text, token, name, index)):
             continue  # it stays, with the text around it
         parts += [text[at : token.start()], "" if name in _INLINE else " "]
         at = token.end()
         if token[0] == "<!--":
-            end = marks.next("-->", at)
+            end = index.next("-->", at)
             at = end.end() if end else at
         elif token[0] == "<![CDATA[":
-            end = marks.next("]]>", at)
+            end = index.next("]]>", at)
             parts.append(text[at : end.start()] if end else "")
             at = end.end() if end else at
         elif kind == "page" and name in _UNSEEN and not token["end"]:
-            at = _end_of_unseen(text, name, at, marks)
+            at = _end_of_unseen(text, name, at, index)
     return "".join([*parts, text[at:]])
 
 
-def _end_of_unseen(text: str, name: str, start: int, marks: _Marks) -> int:
-    """Where the text goes on; at `start` if the element has no end, or begins again before one."""
-    end, again = marks.next(f"</{name}", start), marks.next(name, start)
-    if end and again and again.start() < end.start() and text[again.start() - 1] not in "\"'":  # a script may write one
+def _end_of_unseen(text: str, name: str, start: int, index: _TokenIndex) -> int:
+    """Returns where the text goes on; that is `start` if the element has no end, or if another begins before it."""
+    end, next_start = index.next(f"</{name}", start), index.next(name, start)
+    # A start tag in quotes is in the text of a script, which may write one.
+    if end and next_start and next_start.start() < end.start() and text[next_start.start() - 1] not in "\"'":
         return start
     if end:
         return end.end()
-    body = marks.next("body", start) if name == "head" else None  # a head's end may be left out
+    body = index.next("body", start) if name == "head" else None  # a head's end may be left out
     return body.start() if body else start
 
 
-def _is_code(text: str, token: re.Match[str], name: str, marks: _Marks) -> bool:
-    """``vector<data>`` or ``<file-name>`` in a page that did not escape them: nothing ends such an element."""
+def _is_code(text: str, token: re.Match[str], name: str, index: _TokenIndex) -> bool:
+    """Says whether a token without end tag is code that a page did not escape, ``vector<data>`` or ``<file-name>``."""
     if token["end"] or token["attributes"] or token["broken"] or name in _VOID | _END_LEFT_OUT:
         return False
     follows = token.start() > 0 and (_is_of_word(text[token.start() - 1]) or text[token.start() - 1] == "_")
-    return (follows or name not in _KNOWN | _SVG_AND_MATHML) and marks.next(f"</{name}", token.end()) is None
+    return (follows or name not in _KNOWN | _SVG_AND_MATHML) and index.next(f"</{name}", token.end()) is None
 
 
 def _character(entity: str, kind: Kind) -> str:
-    """Only what ends in a semicolon is an entity: ``AT&amp;T``, not ``?a=1&copy=2``."""
+    """Returns the character of an entity. It ends in a semicolon: ``AT&amp;T``, but not ``?a=1&copy=2``."""
     return html.unescape(entity) if kind != "text" or entity[1] == "#" or entity[1:-1] in _OF_PROSE else entity

@@ -1,7 +1,8 @@
-"""Step 6, the picture filter: a picture that does not look like what is said of it goes (paper: CLIP score < 0.2).
+"""Step 6, the picture filter: drops pictures that do not match the text of their entity (paper: CLIP score < 0.2).
 
-Each picture is looked at once for each text, however many candidates carry it. Scorers: a CLIP model, or an embedder of
-ours, such as the champion of the last run. Both give the cosine of picture and text, on scales of their own.
+Each picture is scored once for each text, however many candidates have it. The picture scorer is a CLIP model or an
+embedder of ours, such as the champion of the last run. Both return the cosine of picture and text, but on different
+scales, so a threshold is for one scorer.
 """
 
 from __future__ import annotations
@@ -21,26 +22,26 @@ from gme_data.structured import StructureError, read_json
 from gme_synthesis.candidates import Candidate, EntityImage, Route
 from gme_synthesis.stages import Reject, Stage
 
-_BATCH = 32
-_REMEMBERED = 100_000
-"""Verdicts that are kept: candidates of one entity come close together."""
+_BATCH_SIZE = 32
+_CACHED_RESULTS = 100_000
+"""Number of results that are cached; candidates of one entity follow each other, so old ones are rarely needed."""
 _SIGNATURE_SIDE = 24
-_Asked = tuple[str, str]
-"""An image id and the text that it is scored against; empty if it isn't."""
+_PictureText = tuple[str, str]
+"""An image id and the text that it is scored against, which is empty for a picture that needs no score."""
 Scores = NDArray[np.float32]
 LoadPicture = Callable[[str], Image.Image]
-"""Image id to RGB picture; raises `FoundryError`."""
+"""Returns an RGB picture by its id; raises `FoundryError` if it can't be read."""
 
 
 class PictureTextScorer(Protocol):
-    """Says how well pictures and texts go together."""
+    """Scores how well pictures match texts."""
 
     def score(self, pictures: Sequence[Image.Image], texts: Sequence[str]) -> Scores:
-        """Cosine of each pair, float32 [n]."""
+        """Returns the cosine of each picture with its text, float32 [n]."""
 
 
 class ClipScorer:
-    """A transformers CLIP model, such as clip-vit-large-patch14."""
+    """A `PictureTextScorer` by a CLIP model of transformers, such as clip-vit-large-patch14."""
 
     def __init__(self, folder: Path, device: str = "cpu") -> None:
         from transformers import AutoTokenizer, CLIPModel
@@ -56,7 +57,7 @@ class ClipScorer:
         """See `PictureTextScorer`."""
         import torch
 
-        words = self._tokenizer(
+        tokens = self._tokenizer(
             list(texts),
             padding=True,
             truncation=True,
@@ -65,13 +66,14 @@ class ClipScorer:
         )
         pixels = self._processor(images=list(pictures), return_tensors="pt")
         with torch.inference_mode():
-            found = self._model(**words.to(self._device), **pixels.to(self._device))
-            scores: Scores = (found.image_embeds * found.text_embeds).sum(-1).float().cpu().numpy()
+            output = self._model(**tokens.to(self._device), **pixels.to(self._device))
+            # The embeddings of the output are unit vectors.
+            scores: Scores = (output.image_embeds * output.text_embeds).sum(-1).float().cpu().numpy()
         return scores
 
 
 class EmbedderScorer:
-    """A universal embedder of ours."""
+    """A `PictureTextScorer` by an embedder of ours."""
 
     def __init__(self, folder: Path, device: str = "cpu") -> None:
         from gme_embedder.embedder import Embedder
@@ -80,23 +82,24 @@ class EmbedderScorer:
 
     def score(self, pictures: Sequence[Image.Image], texts: Sequence[str]) -> Scores:
         """See `PictureTextScorer`."""
-        seen = self._embedder.encode([{"image": picture} for picture in pictures])
-        said = self._embedder.encode([{"text": text} for text in texts])
-        scores: Scores = (seen * said).sum(axis=1)
+        picture_vectors = self._embedder.encode([{"image": picture} for picture in pictures])
+        text_vectors = self._embedder.encode([{"text": text} for text in texts])
+        scores: Scores = (picture_vectors * text_vectors).sum(axis=1)
         return scores
 
 
 def load_scorer(folder: Path, device: str = "cpu") -> PictureTextScorer:
-    """The scorer in a model folder: CLIP by its ``config.json``, else an embedder.
+    """Loads the picture scorer in a model folder: CLIP if ``config.json`` says so, else an embedder.
 
     Raises:
-        FoundryError: Not a model folder.
+        FoundryError: The folder holds no model.
     """
     try:
         kind = read_json(folder / "config.json", dict[str, Any]).get("model_type")
     except (FileNotFoundError, StructureError) as error:
         raise FoundryError(
-            f"{folder}: no model to judge pictures by: {error}", hint="Give the folder of a CLIP model or an embedder."
+            f"{folder}: no model to score pictures with: {error}",
+            hint="Give the folder of a CLIP model or an embedder.",
         ) from error
     return ClipScorer(folder, device) if kind == "clip" else EmbedderScorer(folder, device)
 
@@ -106,9 +109,9 @@ class PictureFilter:
 
     Args:
         load: Reads a picture.
-        scorer: None judges by size and content alone.
-        min_score: The paper's 0.2 is for CLIP ViT-L/14.
-        routes: Which pictures are scored; the paper lets generated ones through.
+        scorer: The picture scorer; None filters by size and content alone.
+        min_score: Lower scores are dropped; the paper's 0.2 is for CLIP ViT-L/14.
+        routes: Routes whose pictures are scored; the paper does not score generated ones.
         min_side: See `picture_problem`.
         min_std: See `picture_problem`.
         ambiguous: Image ids that can't tell one entity from another; see `look_alikes`.
@@ -127,47 +130,49 @@ class PictureFilter:
     ) -> None:
         self._load, self._scorer, self._min_score, self._routes = load, scorer, min_score, routes
         self._min_side, self._min_std, self._ambiguous = min_side, min_std, ambiguous
-        self._known: OrderedDict[_Asked, str | float | None] = OrderedDict()
+        self._results: OrderedDict[_PictureText, str | float | None] = OrderedDict()
 
     def stage(self) -> Stage:
-        """As a step of a chain."""
+        """Returns the step as a stage of a chain."""
         return Stage("picture-filter", ("entity_images",), ("entity_images",), self.run)
 
     def run(self, candidates: Sequence[Candidate]) -> Iterator[Candidate | Reject]:
-        """Input columns: `entity_images`, `entity`, captions. Output column: `entity_images`, judged."""
-        asked = {self._asked(one, sight): None for one in candidates for sight in one.entity_images}
-        self._judge([each for each in asked if each not in self._known])
-        for one in candidates:
-            verdicts = [(sight, self._known[self._asked(one, sight)]) for sight in one.entity_images]
+        """Input columns: `entity_images`, `entity`, captions. Output column: `entity_images`, with scores."""
+        pairs = {self._pair(candidate, image): None for candidate in candidates for image in candidate.entity_images}
+        self._evaluate([pair for pair in pairs if pair not in self._results])
+        for candidate in candidates:
+            results = [(image, self._results[self._pair(candidate, image)]) for image in candidate.entity_images]
             fit = tuple(
-                sight if verdict is None else replace(sight, score=verdict)
-                for sight, verdict in verdicts
-                if not isinstance(verdict, str)
+                image if result is None else replace(image, score=result)
+                for image, result in results
+                if not isinstance(result, str)
             )
             if fit:
-                yield replace(one, entity_images=fit)
+                yield replace(candidate, entity_images=fit)
             else:
-                reason = next((verdict for _, verdict in reversed(verdicts) if isinstance(verdict, str)), "no-picture")
-                yield Reject("picture-filter", reason, one.subject, one.entity)
-        while len(self._known) > _REMEMBERED:
-            self._known.popitem(last=False)
+                reason = next((result for _, result in reversed(results) if isinstance(result, str)), "no-picture")
+                yield Reject("picture-filter", reason, candidate.subject, candidate.entity)
+        # After the shard, not within it: what is evaluated above is read below, whatever the size of a shard.
+        while len(self._results) > _CACHED_RESULTS:
+            self._results.popitem(last=False)
 
-    def _asked(self, one: Candidate, sight: EntityImage) -> _Asked:
-        scored = self._scorer is not None and sight.route in self._routes
-        return sight.image, (one.caption or one.portrait_caption or one.entity) if scored else ""
+    def _pair(self, candidate: Candidate, image: EntityImage) -> _PictureText:
+        text = candidate.caption or candidate.portrait_caption or candidate.entity
+        return image.image, text if self._scorer is not None and image.route in self._routes else ""
 
-    def _judge(self, asked: Sequence[_Asked]) -> None:
-        """Notes of each picture with its text why it goes, else its score, None if nobody scores it."""
-        for start in range(0, len(asked), _BATCH):
-            looked = {each: self._look(each[0]) for each in asked[start : start + _BATCH]}
-            self._known.update({each: seen if isinstance(seen, str) else None for each, seen in looked.items()})
-            scored = {each: seen for each, seen in looked.items() if each[1] and not isinstance(seen, str)}
-            if scored and self._scorer is not None:
-                scores = self._scorer.score(list(scored.values()), [text for _, text in scored])
-                for each, score in zip(scored, scores.tolist(), strict=True):
-                    self._known[each] = "low-score" if score < self._min_score else round(score, 4)
+    def _evaluate(self, pairs: Sequence[_PictureText]) -> None:
+        """Caches the result of each pair: the reason to drop the picture, else its score, None for one without text."""
+        for start in range(0, len(pairs), _BATCH_SIZE):
+            loaded = {pair: self._load_fit(pair[0]) for pair in pairs[start : start + _BATCH_SIZE]}
+            self._results.update({pair: fit if isinstance(fit, str) else None for pair, fit in loaded.items()})
+            to_score = {pair: fit for pair, fit in loaded.items() if pair[1] and not isinstance(fit, str)}
+            if to_score and self._scorer is not None:
+                scores = self._scorer.score(list(to_score.values()), [text for _, text in to_score])
+                for pair, score in zip(to_score, scores.tolist(), strict=True):
+                    self._results[pair] = "low-score" if score < self._min_score else round(score, 4)
 
-    def _look(self, id_: str) -> Image.Image | str:
+    def _load_fit(self, id_: str) -> Image.Image | str:
+        """Returns a picture, or the reason why it must be dropped without scoring."""
         if id_ in self._ambiguous:
             return "look-alike"
         try:
@@ -178,12 +183,12 @@ class PictureFilter:
 
 
 def picture_problem(picture: Image.Image, min_side: int, min_std: float) -> str:
-    """Why a picture can stand for nothing, as far as no model is needed to tell; empty if it can.
+    """Returns why a picture can't show any entity, by size and contrast; empty if it may.
 
     Args:
-        picture: RGB.
-        min_side: Pixels of the shorter side.
-        min_std: Standard deviation of grey values, 0-255.
+        picture: An RGB picture.
+        min_side: Least pixels of the shorter side.
+        min_std: Least standard deviation of grey values, 0-255; below it a picture counts as blank.
     """
     if min(picture.size) < min_side:
         return "picture-too-small"
@@ -192,27 +197,27 @@ def picture_problem(picture: Image.Image, min_side: int, min_std: float) -> str:
     return ""
 
 
-def look_alikes(owned: Sequence[tuple[str, str]], load: LoadPicture, distance: float) -> frozenset[str]:
-    """All pictures of the entity groups of which one looks like a picture of another group.
+def look_alikes(pictures: Sequence[tuple[str, str]], load: LoadPicture, distance: float) -> frozenset[str]:
+    """Returns the ids of all pictures of entity groups that have a picture which looks like one of another group.
 
-    A flag that can't be told from another country's in one drawing is no better in the next.
+    All pictures of such a group are ambiguous: a flag that equals another country's in one drawing does in the next.
 
     Args:
-        owned: Pictures as entity group and image id.
-        load: Reads a picture; what can't be read looks like nothing.
-        distance: Mean absolute difference of 24x24 RGB, 0-255, below which two look alike.
+        pictures: Entity group and image id of each picture.
+        load: Reads a picture; one that can't be read looks like no other.
+        distance: Mean absolute difference of 24x24 RGB, 0-255, below which two pictures look alike.
     """
-    seen = [(group, signature) for group, id_ in owned if (signature := _signature(load, id_)) is not None]
-    if not seen:
+    loaded = [(group, signature) for group, id_ in pictures if (signature := _signature(load, id_)) is not None]
+    if not loaded:
         return frozenset()
-    signatures = np.stack([signature for _, signature in seen])  # [pictures, 1728]
-    groups = np.array([group for group, _ in seen])
-    unclear = set()
-    for group, signature in seen:
-        near = np.abs(signatures - signature).mean(axis=1) < distance
-        if bool((near & (groups != group)).any()):
-            unclear.add(group)
-    return frozenset(id_ for group, id_ in owned if group in unclear)
+    signatures = np.stack([signature for _, signature in loaded])  # [pictures, 1728]
+    groups = np.array([group for group, _ in loaded])
+    ambiguous_groups = set()
+    for group, signature in loaded:
+        is_near = np.abs(signatures - signature).mean(axis=1) < distance
+        if bool((is_near & (groups != group)).any()):
+            ambiguous_groups.add(group)
+    return frozenset(id_ for group, id_ in pictures if group in ambiguous_groups)
 
 
 def _signature(load: LoadPicture, id_: str) -> NDArray[np.float32] | None:

@@ -1,7 +1,7 @@
 """Step 5a, pictures of the entity by search: up to 5 for each, from the corpus itself or from a search service.
 
-A search says which pictures may show an entity; whether they do is for the picture filter. Steps hand the pictures
-themselves to a `keep` function, and candidates carry ids.
+A search returns pictures that may show an entity; the picture filter decides whether they do. Steps hand the pictures
+themselves to a `StorePicture` function, and candidates carry their ids.
 """
 
 from __future__ import annotations
@@ -15,73 +15,74 @@ from gme_synthesis.candidates import Candidate, EntityImage
 from gme_synthesis.stages import Reject, Stage, shuffled
 from gme_synthesis.steps.consistency import Encode
 
-Keep = Callable[[ImageRecord], None]
-"""Takes a picture that did not come with the corpus."""
+StorePicture = Callable[[ImageRecord], None]
+"""Stores a picture that did not come with the corpus."""
 
 
 class PictureSearch(Protocol):
-    """Finds pictures by the name of what they show."""
+    """Finds pictures by the name of the entity that they show."""
 
     def find(self, names: Sequence[str], count: int) -> list[list[EntityImage]]:
-        """Up to `count` pictures for each name, best first. New ones are kept before this returns."""
+        """Returns up to `count` pictures for each name, best first. New pictures are stored before it returns."""
 
 
 class PictureBank:
-    """Pictures with captions, in an index of the captions.
+    """A `PictureSearch` in the captions of the corpus' own pictures.
 
     Args:
         captions: Caption of each picture, by image id.
-        encode: Captions and names into one space.
-        min_similarity: Cosine of name and caption below which a picture is none of the entity's.
+        encode: Encodes captions and names into one space.
+        min_similarity: Least cosine of name and caption for a picture to be returned.
     """
 
     def __init__(self, captions: Mapping[str, str], encode: Encode, min_similarity: float) -> None:
         self._ids = sorted(captions)
         self._vectors = encode([captions[id_] for id_ in self._ids])  # [pictures, d]
-        self._encode, self._least = encode, min_similarity
+        self._encode, self._min_similarity = encode, min_similarity
 
     def find(self, names: Sequence[str], count: int) -> list[list[EntityImage]]:
         """See `PictureSearch`."""
         if not names or not self._ids:
             return [[] for _ in names]
         distinct = sorted(set(names))
-        from gme_embedder.index import search  # torch, which who reads a config alone does not need
+        # Imported late, as it imports torch, which reading a config does not need.
+        from gme_embedder.index import search
 
         scores, rows = search(self._encode(distinct), self._vectors, count)
-        found = {
-            name: [EntityImage(self._ids[row], "search", "bank") for row in nearest[score >= self._least]]
+        images = {
+            name: [EntityImage(self._ids[row], "search", "bank") for row in nearest[score >= self._min_similarity]]
             for name, score, nearest in zip(distinct, scores, rows, strict=True)
         }
-        return [found[name] for name in names]
+        return [images[name] for name in names]
 
 
 class SearchStep:
-    """Adds what a search finds to the pictures of a candidate.
+    """Adds the results of a search to the pictures of a candidate.
 
     Args:
-        searcher: Where to look.
-        count: Pictures for each entity (the paper's 5).
+        searcher: The search.
+        count: Most pictures for each entity (the paper's 5).
     """
 
     def __init__(self, searcher: PictureSearch, count: int) -> None:
         self._searcher, self._count = searcher, count
 
     def stage(self) -> Stage:
-        """As a step of a chain."""
+        """Returns the step as a stage of a chain."""
         return Stage("search", ("entity",), (), self.run)
 
     def run(self, candidates: Sequence[Candidate]) -> Iterator[Candidate]:
         """Input columns: `entity`. Output columns: `entity_images`, which may stay empty."""
-        found = self._searcher.find([one.entity for one in candidates], self._count)
-        for candidate, entity_images in zip(candidates, found, strict=True):
-            yield replace(candidate, entity_images=(*candidate.entity_images, *entity_images))
+        results = self._searcher.find([candidate.entity for candidate in candidates], self._count)
+        for candidate, images in zip(candidates, results, strict=True):
+            yield replace(candidate, entity_images=(*candidate.entity_images, *images))
 
 
 class PortraitStep:
-    """Adds the pictures that the corpus itself says show the entity, in an order that the candidate decides.
+    """Adds the pictures that the corpus itself declares to show the entity, in an order that the candidate decides.
 
     Args:
-        count: Pictures for each entity.
+        count: Most pictures for each entity.
         seed: Decides the order, together with fact and wording.
     """
 
@@ -89,22 +90,24 @@ class PortraitStep:
         self._count, self._seed = count, seed
 
     def stage(self) -> Stage:
-        """As a step of a chain."""
+        """Returns the step as a stage of a chain."""
         return Stage("search", ("entity",), (), self.run)
 
     def run(self, candidates: Sequence[Candidate]) -> Iterator[Candidate]:
         """Input columns: `portraits`, `fact`, `wording`. Output columns: `entity_images`, which may stay empty."""
-        for one in candidates:
-            styles = shuffled(sorted(one.portraits), self._seed, "style", one.fact or one.id, one.wording)
-            entity_images = (EntityImage(one.portraits[style], "search", style) for style in styles[: self._count])
-            yield replace(one, entity_images=(*one.entity_images, *entity_images))
+        for candidate in candidates:
+            # The order differs from wording to wording, so questions about one fact have different pictures.
+            subject = candidate.fact or candidate.id
+            styles = shuffled(sorted(candidate.portraits), self._seed, "style", subject, candidate.wording)
+            images = (EntityImage(candidate.portraits[style], "search", style) for style in styles[: self._count])
+            yield replace(candidate, entity_images=(*candidate.entity_images, *images))
 
 
-class SightCheck:
-    """Refuses candidates that no route found a picture for."""
+class RequirePictures:
+    """Refuses candidates for which neither search nor generation gave a picture."""
 
     def stage(self) -> Stage:
-        """As a step of a chain."""
+        """Returns the step as a stage of a chain."""
         return Stage("pictures", ("entity",), ("entity_images",), self.run)
 
     def run(self, candidates: Sequence[Candidate]) -> Iterator[Candidate | Reject]:

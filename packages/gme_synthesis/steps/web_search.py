@@ -1,7 +1,7 @@
-"""Pictures by a search service over HTTP, whichever: where its answer has what is said in the config.
+"""Pictures by any search service over HTTP that answers in JSON; the config has the paths of the fields.
 
-Answers are journaled like those of a language model, since they are paid for; the pictures they point to are fetched
-from public hosts only. What the service says of licence and robots stays with the picture.
+Answers are journaled like those of a language model, since they are paid for; the pictures that they point to are
+fetched from public hosts only. The licence that the service states stays with the picture.
 """
 
 from __future__ import annotations
@@ -24,18 +24,19 @@ from gme_data.structured import StructureError, parse_json
 from gme_synthesis.candidates import EntityImage
 from gme_synthesis.llm.journal import RequestJournal
 from gme_synthesis.steps.cleaning import plain_label
-from gme_synthesis.steps.fetching import FetchConfig, Fetched, Fetcher
-from gme_synthesis.steps.picture_search import Keep
+from gme_synthesis.steps.fetching import FetchConfig, FetchedFile, Fetcher
+from gme_synthesis.steps.picture_search import StorePicture
 
-_LONGEST = 4096
-"""Characters of an address or a licence."""
+_MAX_FIELD_CHARS = 4096
+"""Longer texts are no URL and no licence, and count as missing."""
 _SECRET = re.compile(r"(?:^|api|[\W_])key$|token|secret|passw|credential|signature|^auth", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
-    """What a search found: the picture's address, its licence, and what its page says to robots."""
+class SearchResult:
+    """A result of a search: the picture's URL, its licence, and the robots directives of its page."""
 
+    # Results lie in journals under these names.
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     picture: str
@@ -47,91 +48,106 @@ class WebSearchConfig(Frozen):
     """A search service."""
 
     url: Address
-    """Address of the search, without its parameters."""
+    """URL of the search, without parameters."""
     query_parameter: str = "q"
-    """Parameter with what is searched for."""
+    """Parameter with the query."""
     parameters: dict[str, str] = Field(default={})
-    """Further parameters, such as the number of results or a safe-search level; no secrets, they are on record."""
+    """Further parameters, such as the number of results or a safe-search level; no secrets, since they are recorded."""
     key_parameter: str = "key"
     """Parameter with the key."""
     key_variable: str = "GME_SEARCH_KEY"
     """Environment variable with the key; unset means none."""
     results: str = "items"
-    """Where the list of results is, names separated by dots."""
+    """Path of the list of results, names separated by dots."""
     picture: str = "link"
-    """In a result: the address of the picture."""
+    """Path of the picture's URL in a result."""
     licence: str = "licence"
-    """In a result: its licence."""
+    """Path of the licence in a result."""
     robots: str = "robots"
-    """In a result: what its page says to robots; ``noindex`` and ``noimageindex`` are heeded."""
+    """Path of the page's robots directives in a result; ``noindex`` and ``noimageindex`` are obeyed."""
     allow: tuple[str, ...] = ()
-    """Licences that are taken, as the service names them; empty is all, and unknown ones are called ``unknown``."""
+    """Accepted licences, by their names at the service; empty accepts all. A missing licence is called ``unknown``."""
     fetch: FetchConfig = FetchConfig()
     """Bounds for fetching pictures and answers."""
 
     @field_validator("parameters")
     @classmethod
-    def _hold_no_secret(cls, parameters: dict[str, str]) -> dict[str, str]:
+    def _reject_secrets(cls, parameters: dict[str, str]) -> dict[str, str]:
         for name in parameters:
             if _SECRET.search(name):
-                said = "{name} looks like a secret; it belongs in the environment variable of `key_variable`"
-                raise PydanticCustomError(HIDDEN, said, {"name": name})
+                message = "{name} looks like a secret; it belongs in the environment variable of `key_variable`"
+                raise PydanticCustomError(HIDDEN, message, {"name": name})
         return parameters
 
 
 class WebSearch:
-    """See `PictureSearch`.
+    """A `PictureSearch` by a search service.
 
     Args:
         config: The service.
-        journal: Its answers by the digest of the request.
-        fetcher: Fetches what strangers point to.
-        service: Fetches the answers of the service itself, which may stand in a private network.
-        keep: Takes the pictures.
+        journal: Recorded answers of the service, by the digest of the request.
+        fetcher: Fetches the pictures, from untrusted URLs.
+        service: Fetches the answers of the service itself, which may be in a private network.
+        store_picture: Stores a picture.
 
     Attributes:
-        problems: How often a picture was not taken, by reason.
+        problems: Number of results without a picture, by reason.
     """
 
     def __init__(
-        self, config: WebSearchConfig, journal: RequestJournal, fetcher: Fetcher, service: Fetcher, keep: Keep
+        self,
+        config: WebSearchConfig,
+        journal: RequestJournal,
+        fetcher: Fetcher,
+        service: Fetcher,
+        store_picture: StorePicture,
     ) -> None:
-        self._config, self._journal, self._fetcher, self._service, self._keep = config, journal, fetcher, service, keep
+        self._config, self._journal, self._fetcher, self._service = config, journal, fetcher, service
+        self._store_picture = store_picture
         self.problems: dict[str, int] = {}
 
     def find(self, names: Sequence[str], count: int) -> list[list[EntityImage]]:
         """See `PictureSearch`."""
         distinct = sorted(set(names))
-        wanted = [(name, result) for name in distinct for result in self._results(distinct)[name][:count]]
-        fetched = self._fetcher.fetch([result.picture for _, result in wanted])
-        found: dict[str, list[EntityImage]] = {name: [] for name in distinct}
-        for (name, result), file in zip(wanted, fetched, strict=True):
+        results = [(name, result) for name in distinct for result in self._results(distinct)[name][:count]]
+        files = self._fetcher.fetch([result.picture for _, result in results])
+        images: dict[str, list[EntityImage]] = {name: [] for name in distinct}
+        for (name, result), file in zip(results, files, strict=True):
             record = self._record(result, file)
             if record:
-                self._keep(record)
-                found[name].append(EntityImage(record.id, "search", record.source))
-        return [found[name] for name in names]
+                self._store_picture(record)
+                images[name].append(EntityImage(record.id, "search", record.source))
+        return [images[name] for name in names]
 
-    def _results(self, names: Sequence[str]) -> dict[str, list[Result]]:
-        """What may be fetched, by name; asks the service for what is not on record."""
+    def _results(self, names: Sequence[str]) -> dict[str, list[SearchResult]]:
+        """Returns the allowed results, by name; requests those that are not in the journal from the service."""
+        # Without the bounds of fetches, which change no answer of the service.
         keys = {name: sha256_json([self._config.model_dump(mode="json", exclude={"fetch"}), name]) for name in names}
-        known = self._journal.get(list(keys.values()), list[Result])
-        missing = [name for name in names if keys[name] not in known]
-        for name, answer in zip(missing, self._service.fetch([self._address(name) for name in missing]), strict=True):
-            value = self._parsed(answer)
-            if value is not None:
-                known[keys[name]] = value
-                self._journal.put(keys[name], [asdict(one) for one in value])
-        return {name: [one for one in known.get(keys[name], []) if self._may(one)] for name in names}
+        results_of = self._journal.get(list(keys.values()), list[SearchResult])
+        missing = [name for name in names if keys[name] not in results_of]
+        for name, answer in zip(missing, self._service.fetch([self._query_url(name) for name in missing]), strict=True):
+            results = self._parse_answer(answer)
+            if results is not None:
+                results_of[keys[name]] = results
+                self._journal.put(keys[name], [asdict(result) for result in results])
+        # What is allowed is decided after the journal: it holds all results, so the config may change.
+        return {
+            name: [result for result in results_of.get(keys[name], []) if self._is_allowed(result)] for name in names
+        }
 
-    def _address(self, name: str) -> str:
+    def _query_url(self, name: str) -> str:
         key = os.environ.get(self._config.key_variable, "")
         secret = {self._config.key_parameter: key} if key else {}
         return (
             f"{self._config.url}?{urlencode({**self._config.parameters, self._config.query_parameter: name, **secret})}"
         )
 
-    def _parsed(self, answer: Fetched | str) -> list[Result] | None:
+    def _parse_answer(self, answer: FetchedFile | str) -> list[SearchResult] | None:
+        """Returns the results in an answer of the service; None, and counts the reason, if it is none.
+
+        Raises:
+            FoundryError: The service refused the key.
+        """
         if isinstance(answer, str):
             if answer in ("status-401", "status-403"):
                 raise FoundryError(
@@ -141,24 +157,23 @@ class WebSearch:
             self._count(f"search-{answer}")
             return None
         try:
-            found = parse_json(answer.data, object, where=self._config.url)
+            value = parse_json(answer.data, object, where=self._config.url)
         except StructureError:
             self._count("search-not-json")
             return None
-        rows = _at(found, self._config.results)
+        rows = _value_at(value, self._config.results)
         if not isinstance(rows, list):
             self._count("search-wrong-fields")
             return None
-        results = [self._result(row) for row in rows]
-        return [one for one in results if one.picture]
+        results = []
+        for row in rows:
+            paths = (self._config.picture, self._config.licence, self._config.robots)
+            picture, licence, robots = (_text_at(row, path) for path in paths)
+            if picture and picture.isprintable():
+                results.append(SearchResult(picture, plain_label(licence), robots))
+        return results
 
-    def _result(self, row: object) -> Result:
-        picture, licence, robots = (
-            _text_at(row, path) for path in (self._config.picture, self._config.licence, self._config.robots)
-        )
-        return Result(picture if picture.isprintable() else "", plain_label(licence), robots)
-
-    def _may(self, result: Result) -> bool:
+    def _is_allowed(self, result: SearchResult) -> bool:
         if "noindex" in result.robots or "noimageindex" in result.robots:
             self._count("robots")
             return False
@@ -167,7 +182,7 @@ class WebSearch:
             return False
         return True
 
-    def _record(self, result: Result, file: Fetched | str) -> ImageRecord | None:
+    def _record(self, result: SearchResult, file: FetchedFile | str) -> ImageRecord | None:
         if isinstance(file, str):
             self._count(file)
             return None
@@ -183,13 +198,13 @@ class WebSearch:
 
 
 def _text_at(value: object, path: str) -> str:
-    """The text at a dotted path; empty if there is none, or one as long as no address and licence is."""
-    text = _at(value, path)
-    return text if isinstance(text, str) and len(text) <= _LONGEST else ""
+    """Returns the text at a dotted path; empty if there is none, or if it is too long for a URL or a licence."""
+    text = _value_at(value, path)
+    return text if isinstance(text, str) and len(text) <= _MAX_FIELD_CHARS else ""
 
 
-def _at(value: Any, path: str) -> Any:  # noqa: ANN401 - any JSON value
-    """What stands at a dotted path; None if nothing does."""
+def _value_at(value: Any, path: str) -> Any:  # noqa: ANN401 - any JSON value
+    """Returns the value at a dotted path; None if there is none."""
     for name in path.split("."):
         if not isinstance(value, dict):
             return None

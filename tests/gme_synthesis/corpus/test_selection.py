@@ -17,7 +17,7 @@ from gme_synthesis.candidates import Candidate, EntityImage
 from gme_synthesis.corpus.assembly import Assembler
 from gme_synthesis.corpus.atlas import RECIPES
 from gme_synthesis.corpus.example_buffer import ExampleBuffer
-from gme_synthesis.steps.contamination import AskedQueries
+from gme_synthesis.steps.contamination import HeldOutQueries
 
 DRAFT = Candidate(
     "no-p",
@@ -95,12 +95,9 @@ def test_a_training_query_that_a_task_of_the_corpus_asks_is_refused(tmp_path: Pa
     queries = tuple(Query(str(n), item, "g", "s", "CC0-1.0") for n, item in enumerate(held_out))
     documents = (Document("d", Item(DRAFT.text), "g", "CC0-1.0"),)  # of the corpus, and trained on all the same
     save_task(tmp_path / "test" / "t", RetrievalTask(card, documents, queries, {"0": {"d": 1}, "1": {"d": 1}}))
-    held_out_queries = AskedQueries(tmp_path)
-    assert {name for name, example in assemble().items() if held_out_queries.reject(example)} == {
-        "T->T",
-        "T->VD",
-        "T->IT",
-    }
+    queries_of_tasks = HeldOutQueries(tmp_path)
+    refused = {name for name, example in assemble().items() if queries_of_tasks.reject(example)}
+    assert refused == {"T->T", "T->VD", "T->IT"}
 
 
 def test_balance_serves_batch_keys_in_turn_by_a_seed(tmp_path: Path) -> None:
