@@ -77,6 +77,7 @@ class _NamedCorpus:
             example = Example.from_row(row)
             yield replace(
                 example,
+                # Ids are digests of contents, so two corpora may hold the same one.
                 id=sha256_json([self.name, example.id])[:_ID_LENGTH],
                 source=f"{self.name}/{example.source}",
                 entity_group=f"{self.name}:{example.entity_group}",

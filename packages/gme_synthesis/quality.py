@@ -117,6 +117,7 @@ def measure_writer(
     rewritten, unnamed, _ = run_stage(EntityStep(asker).stage(), questions)
     fused, leaks, _ = run_stage(LeakCheck().stage(), rewritten)
     leaked = [rewrite for rewrite in rewritten if leaked_name(rewrite.fused, rewrite.names, rewrite.kind)]
+    # One question about two countries is one wording, so the names are left out.
     wordings = Counter(_without_names(question) for question in questions)
     consistent = {question.id for question, is_in in zip(questions, in_top_k, strict=True) if is_in}
     reasons = Counter(f"{reject.step}: {reject.reason}" for reject in (*refused, *unnamed, *leaks))

@@ -160,6 +160,7 @@ def estimate_cost(
     for step in writing_steps(config):
         seen = round(remaining)
         if step in _TOKENS_OUT:
+            # Only the pictures that are generated need a caption.
             share = drawn_share if step == "caption" else 1.0
             steps.append(_prompt_cost(step, round(seen * share), assumptions))
         elif step == "consistency":
@@ -172,6 +173,7 @@ def estimate_cost(
             pictures += drawings
             steps.append(StepCost(step, drawings, gpu_hours=drawings * assumptions.seconds_per_drawing / 3600))
         elif step == "picture-filter":
+            # By default generated pictures are not scored, as in the paper.
             scored = seen * config.search.count if config.search.by != "none" else 0
             steps.append(StepCost(step, scored, gpu_hours=scored / assumptions.scored_per_second / 3600))
         else:

@@ -113,6 +113,7 @@ def _synthesize(config: SynthesisConfig, resources: Resources, buffer: ExampleBu
 def _write_output(folder: Path, corpus: Corpus, selection: Selection, buffer: ExampleBuffer) -> dict[str, int]:
     write_examples(folder / "train", buffer.examples("train"))
     tasks = write_tasks(folder / "tasks", buffer, _TASK_POOL)
+    # The tasks of a corpus refer to the pictures in its own folder, which is read beside the output.
     published = corpus.images if corpus.tasks is not None else ()
     selection.pictures.write(folder / IMAGES, (id_ for id_ in buffer.used_pictures() if id_ not in published))
     write_shards(folder / "rejects", "rejects", buffer.rejects(), REJECTS_SCHEMA)
@@ -149,7 +150,7 @@ def _run_pass(
     """
     config = resources.config
     journal = ShardJournal(resources.folders.scratch / name)
-    journal.drop_damaged()
+    journal.drop_damaged()  # before the finished shards are counted
     total = -(-passages // config.shard)
     unfinished = [number for number in range(total) if not journal.has(number)]
     limit = _RejectLimit(config)
@@ -157,6 +158,7 @@ def _run_pass(
         totals.add(shard)
         limit.count(shard)
     if unfinished:
+        # Numbers are positions in `chunks`, so finished shards are read and passed over.
         shards = (Shard(number, rows) for number, rows in enumerate(chunks) if not journal.has(number))
         execute = make_executor(config, resources.folders, resources)
         with Progress(f"{name}: {', '.join(steps)}", total, "shards", done=total - len(unfinished)) as progress:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from gme_synthesis.candidates import Candidate
 from gme_synthesis.corpus.config import SynthesisConfig
 from gme_synthesis.corpus.resources import Resources
 from gme_synthesis.corpus.shards import Shard
@@ -152,19 +151,15 @@ class ShardRunner:
         started = time.monotonic()
         accepted, rejects, tally = run_stage(stage, shard.candidates)
         usage = self._resources.take_usage()
+        # Compared by subject, since a step yields changed copies of what it accepts.
+        subjects = {candidate.subject for candidate in accepted}
+        refused = [candidate for candidate in shard.candidates if candidate.subject not in subjects]
         return replace(
             shard,
             candidates=accepted,
-            named=[*shard.named, *(_refused(shard.candidates, accepted) if named else [])],
+            named=[*shard.named, *(refused if named else [])],
             rejects=[*shard.rejects, *rejects],
             tallies=[*shard.tallies, tally],
             usage={**shard.usage, **({stage.name: usage} if usage.requests else {})},
             seconds={**shard.seconds, stage.name: round(time.monotonic() - started, 4)},
         )
-
-
-def _refused(candidates: Sequence[Candidate], accepted: Sequence[Candidate]) -> list[Candidate]:
-    """Returns the candidates that a step did not accept."""
-    # Compared by subject, since a step yields changed copies of what it accepts.
-    subjects = {candidate.subject for candidate in accepted}
-    return [candidate for candidate in candidates if candidate.subject not in subjects]

@@ -138,6 +138,7 @@ def _row(passage: Candidate) -> dict[str, Any]:
 
 
 def _candidate(row: dict[str, Any], path: Path) -> Candidate:
+    # The types of a Parquet file are its own: a damaged or foreign one may hold others than the schema says.
     for name in _TEXT_COLUMNS:
         if not isinstance(row[name], str):
             raise TypeError(f"column {name!r} of passage {row['id']!r} is no text")

@@ -84,4 +84,5 @@ def _document(example: Example) -> Document:
 
 
 def _id(item: Item) -> str:
+    # By content, so that a passage that answers several questions is one document.
     return sha256_json([item.text, item.image])[:_ID_LENGTH]
