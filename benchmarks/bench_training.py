@@ -56,7 +56,7 @@ from gme_embedder.processing.batch import pack
 from gme_embedder.processing.prompt import PAD, prompt
 from gme_training.config import LossConfig
 from gme_training.losses.gradient_cache import cached_gradients
-from gme_training.losses.info_nce import contrast
+from gme_training.losses.info_nce import contrastive_loss
 from gme_training.losses.pairing import Pairing
 
 TEMPERATURE = 0.03
@@ -176,8 +176,8 @@ def compare(name: str, batches: Sequence[Pairs], peers: Peers) -> None:
     peers = {**peers, "VLM2Vec's way": (vlm2vec, GRADIENT_CACHE)}
     ways: dict[str, Make] = {
         **{peer: make for peer, (make, _) in peers.items()},
-        GRADIENT_CACHE: partial(ours, kept_bytes=0),
-        ALL_GRAPHS: partial(ours, kept_bytes=EVERYTHING),
+        GRADIENT_CACHE: partial(ours, retained_bytes=0),
+        ALL_GRAPHS: partial(ours, retained_bytes=EVERYTHING),
     }
     rounds = len(batches) // 2
     middle, others = batches[rounds], [*batches[:rounds], *batches[rounds + 1 :]]
@@ -343,7 +343,7 @@ def chunk_vectors(embedder: Embedder, chunk: Padded) -> Tensor:
     return functional.normalize(last.float(), dim=-1)
 
 
-def ours(*, half: bool, kept_bytes: int, budget: int | None = None) -> Learner:
+def ours(*, half: bool, retained_bytes: int, budget: int | None = None) -> Learner:
     embedder = random_embedder()
     model = embedder.model
     model.qwen.visual.requires_grad_(False)
@@ -361,7 +361,7 @@ def ours(*, half: bool, kept_bytes: int, budget: int | None = None) -> Learner:
             batches,
             lambda vectors: in_tiles(vectors[place]),
             parameters,
-            kept_bytes=kept_bytes,
+            retained_bytes=retained_bytes,
             frozen=list(model.parameters()),
         )
         for parameter, gradient in zip(parameters, found, strict=True):
@@ -382,7 +382,7 @@ def in_tiles(vectors: Tensor) -> Tensor:
     queries, documents = vectors.chunk(2)
     rows = torch.arange(len(queries))
     pairing = Pairing(rows, torch.zeros(0, 2, dtype=torch.long), torch.stack([rows, rows], dim=1), len(rows))
-    parts = contrast(queries, documents, pairing, LossConfig(), torch.tensor(1 / TEMPERATURE), rows)
+    parts = contrastive_loss(queries, documents, pairing, LossConfig(), torch.tensor(1 / TEMPERATURE), rows)
     return parts.loss / len(rows)
 
 
@@ -422,7 +422,7 @@ def peak_of(count: int, budget: int, environment: Mapping[str, str]) -> float:
 
 def print_peak(count: int, budget: int) -> None:
     """Anonymous MiB that a step adds."""
-    learner, pairs = ours(half=False, kept_bytes=0, budget=budget), text_pairs(count)
+    learner, pairs = ours(half=False, retained_bytes=0, budget=budget), text_pairs(count)
     start, done = resident()[0], threading.Event()
     highest = start
 

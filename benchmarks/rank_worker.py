@@ -27,12 +27,12 @@ from torch.nn.parallel import DistributedDataParallel
 from gme_data.images import ImageStore
 from gme_training import engine as engines
 from gme_training import launch
-from gme_training.config import CacheConfig, PhaseConfig, SourceShare, TrainingConfig
-from gme_training.data.batches import Batch, BatchPlan
+from gme_training.config import GradientCacheConfig, PhaseConfig, SourceShare, TrainingConfig
+from gme_training.data.batches import Batch, BatchSampler
 from gme_training.data.catalog import Catalog
 from gme_training.losses.gradient_cache import Gradients
 from gme_training.losses.objective import GlobalLoss, PreparedStep, batch_gradients, prepare_step
-from gme_training.model.contrastive import ContrastiveModel, InputMaker, Slots, lay_out, tower_share
+from gme_training.model.contrastive import ContrastiveModel, InputMaker, RankAssignment, assign_items, tower_share
 
 RATE = 1e-4
 SOURCE, IMAGES, INDEX = "mixture", "images", "index"
@@ -82,11 +82,11 @@ class Ranks:
         self._processes: list[BaseProcess] = []
 
     def __enter__(self) -> Self:
-        spawn, port = get_context("spawn"), str(launch._free_port())
+        spawn, port = get_context("spawn"), str(launch.free_port())
         for rank in range(self.world.ranks):
             here, there = spawn.Pipe()
             # Some of it is read before the first line of a process runs.
-            os.environ.update(launch._environment(rank, self.world.ranks, port))
+            os.environ.update(launch.rank_environment(rank, self.world.ranks, "cpu", port))
             self._processes.append(spawn.Process(target=work, args=(self.world, there), daemon=True))
             self._processes[-1].start()
             there.close()
@@ -119,9 +119,9 @@ def work(world: World, orders: Connection) -> None:
     """Take the steps that are asked for until nobody is there to ask."""
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
     torch.set_num_threads(1)
-    engines.connect()
+    engines.join_process_group()
     catalog = Catalog(world.folder / INDEX)
-    batches = [BatchPlan(catalog, phase(world), number=0, seed=5).batch(step) for step in range(world.batches)]
+    batches = [BatchSampler(catalog, phase(world), number=0, seed=5).batch(step) for step in range(world.batches)]
     learners = {way: Learner(way, world, catalog) for way in world.ways}
     orders.send("ready")
     try:
@@ -141,7 +141,9 @@ def phase(world: World) -> PhaseConfig:
 
 def config_of(world: World) -> TrainingConfig:
     """All graphs kept, as plain PyTorch does; float32, in which losses can be held to each other."""
-    return TrainingConfig(phases=(phase(world),), cache=CacheConfig(tokens=2048), autocast=False)
+    return TrainingConfig(
+        phases=(phase(world),), gradient_cache=GradientCacheConfig(micro_batch_tokens=2048), autocast=False
+    )
 
 
 class Learner:
@@ -154,7 +156,7 @@ class Learner:
         embedder = random_embedder(world.width)
         images = ImageStore([world.folder / IMAGES])
         share = tower_share(embedder.model, frozen=True)
-        self._inputs = InputMaker(embedder.preparer, images, self._config.cache.tokens, share)
+        self._inputs = InputMaker(embedder.preparer, images, self._config.gradient_cache.micro_batch_tokens, share)
         self._model = ContrastiveModel(embedder.model, autocast=False, temperature=self._config.loss.temperature)
         self._model.requires_grad_(False)
         self._model.train()
@@ -169,7 +171,7 @@ class Learner:
         dist.all_reduce(sums)
         loss = float(sums[0]) / len(batch.rows)
         between = time.perf_counter()
-        self._update.descend()
+        self._update.optimizer_step()
         busy = time.process_time() - worked
         dist.barrier()
         done = time.perf_counter()
@@ -180,7 +182,7 @@ class Learner:
         """`prepare_step`, and what it does with another split."""
         if self._owner is None:
             return prepare_step(self._inputs, self._catalog, batch, "embedding", self._rank, self._ranks)
-        slots = shared_by(self._owner(batch, self._ranks), lay_out(self._catalog, batch, 1, self._inputs.cost))
+        slots = shared_by(self._owner(batch, self._ranks), assign_items(self._catalog, batch, 1, self._inputs.cost))
         return PreparedStep(batch, slots, self._inputs.prepare(slots, self._rank, "embedding", strength=0, seed=()))
 
 
@@ -212,7 +214,7 @@ def in_pairs(batch: Batch, ranks: int) -> Owners:
     return [place % ranks for place in places]
 
 
-def shared_by(owners: Owners, whole: Slots) -> Slots:
+def shared_by(owners: Owners, whole: RankAssignment) -> RankAssignment:
     """The slots of one rank shared out; within a rank they keep their order."""
     (order,) = whole.parts
     parts = (tuple(slot for slot in order if owners[slot] == rank) for rank in range(max(owners) + 1))
@@ -236,14 +238,14 @@ class DeepSpeed:
             "temperature": [model.log_temperature],
         }
         self._engine = engines.start_engine(model, parts, phase, config)
-        engines.set_rates(self._engine, engines.peak_rates(phase, config))
+        engines.set_learning_rates(self._engine, engines.peak_learning_rates(phase, config))
 
     def gradients(self, step: PreparedStep, rank: int) -> Tensor:
         self._found, sums = batch_gradients(self._model, step, self._phase, self._config, rank)
         return sums
 
-    def descend(self) -> None:
-        engines.descend(self._engine, self._found)
+    def optimizer_step(self) -> None:
+        engines.optimizer_step(self._engine, self._found)
 
 
 class Plain:
@@ -271,7 +273,7 @@ class Plain:
         self._found, sums = batch_gradients(self._model, step, self._phase, self._config, rank)
         return sums
 
-    def descend(self) -> None:
+    def optimizer_step(self) -> None:
         if dist.get_world_size() > 1:
             self._shared(self._found).backward()
         else:
@@ -300,7 +302,7 @@ class PlainBackward(Plain):
         self._shared(share.micro_batches, loss).backward()
         return loss.parts.loss.detach()[None]
 
-    def descend(self) -> None:
+    def optimizer_step(self) -> None:
         self.apply()
 
     def _wrapped(self) -> nn.Module:

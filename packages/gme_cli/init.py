@@ -52,7 +52,7 @@ stage_1: &stage
       mixture:
 {mixture}
 # Hard negatives, found by the model of stage 1, and a second stage that trains on them:
-# mining: {{sources: [question], top_k: 30, negatives: 2}}
+# mining: {{sources: [question], range_max: 30, num_negatives: 2}}
 # stage_2:
 #   ... as stage_1, with `negatives: 1` beside the sources that were mined
 

@@ -16,8 +16,9 @@ from gme_cli.options import Common, print_json, say
 if TYPE_CHECKING:
     from gme_embedder.costs import Architecture
     from gme_training.config import TrainingConfig
-    from gme_training.planning.stage_estimate import StagePlan
-    from gme_training.planning.stage_load import Assumptions, Site
+    from gme_training.planning.stage_estimate import StageEstimate
+    from gme_training.planning.stage_load import TrainingSetup
+    from gme_training.planning.workload import StageAssumptions
 
 _GIB, _MILLION = 2**30, 1e6
 # What Atlas' own examples are; `gme_synthesis` has a table for those that it makes.
@@ -62,23 +63,23 @@ def show_hardware(common: Common, hardware: Hardware) -> None:
         FoundryError: Unknown accelerator, a model whose shapes are not known, or a share outside of its range.
     """
     from gme_training.planning.accelerators import parse_fleet
-    from gme_training.planning.stage_estimate import plan_stage, stage_architecture
-    from gme_training.planning.stage_load import Site
+    from gme_training.planning.stage_estimate import estimate_stage, stage_architecture
+    from gme_training.planning.stage_load import TrainingSetup
 
     config = common.pipeline()
     count, device = parse_fleet(hardware.gpus or "")
-    site = Site(stage_architecture(config.stage_1), count, device, _assumptions(hardware))
+    setup = TrainingSetup(stage_architecture(config.stage_1), count, device, _assumptions(hardware))
     # Stage 2 goes on from the model of stage 1, whatever its own section says.
     stages = {"stage_1": config.stage_1, **({"stage_2": config.stage_2} if config.stage_2 else {})}
-    plans = {name: plan_stage(stage, site) for name, stage in stages.items()}
+    plans = {name: estimate_stage(stage, setup) for name, stage in stages.items()}
     if common.json:
-        print_json(_as_dict(config.name, site, plans))
+        print_json(_as_dict(config.name, setup, plans))
         return
     peak = device.peak(autocast=config.stage_1.autocast) / 1e12
     say(f"{config.name} on {count} x {device.name}: {device.memory / _GIB:.1f} GiB and {peak:.0f} TFLOP/s each")
     for name, plan in plans.items():
         say("")
-        for line in _table(name, stages[name], plan, site):
+        for line in _table(name, stages[name], plan, setup):
             say(line)
     say("")
     say(_footer(hardware))
@@ -93,16 +94,16 @@ def task_types() -> dict[str, str]:
     return _ATLAS | public | {recipe.source: recipe.task_type for recipe in (*recipes.RECIPES, *atlas.RECIPES)}
 
 
-def _assumptions(hardware: Hardware) -> Assumptions:
+def _assumptions(hardware: Hardware) -> StageAssumptions:
     from gme_data.errors import FoundryError
-    from gme_training.planning.stage_load import Assumptions
+    from gme_training.planning.workload import StageAssumptions
 
     if not 0 < hardware.mfu <= 1:
         raise FoundryError(f"--mfu {hardware.mfu}: expected a share above 0 and up to 1.")
     for name in ("tokens_per_text", "tokens_per_picture"):
         if getattr(hardware, name) <= 0:
             raise FoundryError(f"--{name.replace('_', '-')} {getattr(hardware, name)}: expected a number above 0.")
-    return Assumptions(
+    return StageAssumptions(
         text=hardware.tokens_per_text,
         picture=hardware.tokens_per_picture,
         utilisation=hardware.mfu,
@@ -112,11 +113,11 @@ def _assumptions(hardware: Hardware) -> Assumptions:
     )
 
 
-def _table(name: str, stage: TrainingConfig, plan: StagePlan, site: Site) -> Iterator[str]:
-    yield f"{name}: {_recipe(stage, site.shape)}"
+def _table(name: str, stage: TrainingConfig, plan: StageEstimate, setup: TrainingSetup) -> Iterator[str]:
+    yield f"{name}: {_recipe(stage, setup.architecture)}"
     yield f"  {_verdict(plan)}"
-    if stage.ranks != site.count:
-        yield f"  The file says ranks: {stage.ranks}; train with --set {name}.ranks={site.count}."
+    if stage.ranks != setup.count:
+        yield f"  The file says ranks: {stage.ranks}; train with --set {name}.ranks={setup.count}."
     yield from ("", _row("parameters, millions", "all", "trained"))
     for part, (every, trained) in plan.by_part.items():
         yield _row(f"  {part}", f"{every / _MILLION:,.2f}", f"{trained / _MILLION:,.2f}")
@@ -135,16 +136,16 @@ def _recipe(stage: TrainingConfig, shape: Architecture) -> str:
     return f"{model} ({shape.parameters / 1e9:.2f} B), {text}, ZeRO {stage.zero_stage}, {half}"
 
 
-def _verdict(plan: StagePlan) -> str:
-    longest, usual, capacity = plan.longest / _GIB, plan.usual / _GIB, plan.capacity / _GIB
+def _verdict(plan: StageEstimate) -> str:
+    longest, usual, capacity = plan.longest_peak / _GIB, plan.average_peak / _GIB, plan.capacity / _GIB
     numbers = f"{longest:.1f} of {capacity:.1f} GiB with the longest items, {usual:.1f} with average ones"
     if plan.fits:
         return f"FITS: {numbers}."
     return f"{'DOES NOT FIT' if usual > capacity else 'MAY NOT FIT'}: {numbers}."
 
 
-def _terms(plan: StagePlan) -> dict[str, tuple[float, float]]:
-    backward, descent = plan.memory.backward, plan.memory.descent
+def _terms(plan: StageEstimate) -> dict[str, tuple[float, float]]:
+    backward, descent = plan.memory.backward, plan.memory.optimizer_step
     names = {
         "weights": "weights",
         "optimizer states": "optimizer",
@@ -160,23 +161,25 @@ def _terms(plan: StagePlan) -> dict[str, tuple[float, float]]:
     return {term: (getattr(backward, field), getattr(descent, field)) for term, field in names.items()}
 
 
-def _limits(stage: TrainingConfig, plan: StagePlan) -> Iterator[str]:
+def _limits(stage: TrainingConfig, plan: StageEstimate) -> Iterator[str]:
     yield "limits"
-    graph = f"{plan.memory.graph / _GIB:.1f} GiB a graph, {plan.memory.kept} kept"
+    graph = f"{plan.memory.graph / _GIB:.1f} GiB a graph, {plan.memory.retained} kept"
     yield _row(
-        "  micro-batch, tokens", f"{plan.largest.micro_batch:,}", f"cache.tokens is {stage.cache.tokens:,}; {graph}"
+        "  micro-batch, tokens",
+        f"{plan.limits.micro_batch:,}",
+        f"micro_batch_tokens is {stage.gradient_cache.micro_batch_tokens:,}; {graph}",
     )
-    yield _row("  pairs, all graphs kept", f"{plan.largest.plain:,}", "a step, average items; cache.kept_mib large")
-    yield _row("  pairs, each encoded twice", f"{plan.largest.cached:,}", "a step, average items; cache.kept_mib 0")
+    yield _row("  pairs, all graphs kept", f"{plan.limits.retained:,}", "a step, average items; retained_mib large")
+    yield _row("  pairs, each encoded twice", f"{plan.limits.cached:,}", "a step, average items; retained_mib 0")
 
 
-def _work(plan: StagePlan) -> Iterator[str]:
-    work, steps = plan.work, plan.steps
+def _work(plan: StageEstimate) -> Iterator[str]:
+    work, steps = plan.flops, plan.steps
     yield _row("work, PFLOP", "a step", "all steps")
     terms = {
         "forward": work.forward,
         "backward": work.backward,
-        "encoded again": work.again,
+        "encoded again": work.second_forward,
         "layers recomputed": work.recomputed,
         "together": work.total,
     }
@@ -188,7 +191,7 @@ def _work(plan: StagePlan) -> Iterator[str]:
     yield f"time: {plan.hours:.2f} hours for {what}{cost}"
 
 
-def _disk(plan: StagePlan) -> Iterator[str]:
+def _disk(plan: StageEstimate) -> Iterator[str]:
     disk = plan.storage
     yield (
         f"disk: checkpoints {disk.checkpoints / _GIB:.2f} GiB ({disk.checkpoint / _GIB:.2f} each), "
@@ -196,7 +199,7 @@ def _disk(plan: StagePlan) -> Iterator[str]:
     )
 
 
-def _changes(name: str, plan: StagePlan) -> Iterator[str]:
+def _changes(name: str, plan: StageEstimate) -> Iterator[str]:
     yield "what would change it"
     for one in plan.alternatives:
         sets = " ".join(f"--set {name}.{field}={_yaml(value)}" for field, value in one.changes.items())
@@ -219,14 +222,14 @@ def _footer(hardware: Hardware) -> str:
     return f"Assumed: {lengths}, {rest}.\nFormulae and what was measured: docs/planning.md."
 
 
-def _as_dict(name: str, site: Site, plans: dict[str, StagePlan]) -> dict[str, object]:
+def _as_dict(name: str, setup: TrainingSetup, plans: dict[str, StageEstimate]) -> dict[str, object]:
     stages = {}
     for stage, plan in plans.items():
         found = asdict(plan)
-        for summit in ("backward", "descent"):
+        for summit in ("backward", "optimizer_step"):
             found["memory"][summit]["total"] = getattr(plan.memory, summit).total
-        found["work"]["total"] = plan.work.total
+        found["flops"]["total"] = plan.flops.total
         found["parameters"] |= {"trained": plan.parameters.trained, "total": plan.parameters.total}
         stages[stage] = {"fits": plan.fits, **found}
-    devices = {"gpus": site.count, "accelerator": asdict(site.device)}
-    return {"name": name, **devices, "assumptions": asdict(site.given), "stages": stages}
+    devices = {"gpus": setup.count, "accelerator": asdict(setup.accelerator)}
+    return {"name": name, **devices, "assumptions": asdict(setup.assumptions), "stages": stages}

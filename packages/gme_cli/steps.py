@@ -31,18 +31,18 @@ def train(*, stage: Annotated[Literal[1, 2], Parameter(name=["--stage", "-s"])] 
     stage
         Which stage.
     """
-    from gme_training.launch import launched
+    from gme_training.launch import started_by_launcher
 
-    if not launched() or common.dry_run:
+    if not started_by_launcher() or common.dry_run:
         run_verb(f"train-{stage}", common)
         return
-    from gme_training.external_launcher import dismiss, follow
+    from gme_training.external_launcher import release_waiting_ranks, wait_and_train
 
     if os.environ["RANK"] != "0":
-        follow()
+        wait_and_train()
         return
     run_verb(f"train-{stage}", common)
-    dismiss()
+    release_waiting_ranks()
 
 
 def mine(*, common: Common = _COMMON) -> None:

@@ -1,7 +1,6 @@
-"""The manifest of a checkpoint: which files it has, of what content, and how far the run was; written last.
+"""The manifest of a checkpoint: its files, their content, and how far the run was. It is written last.
 
-It carries a digest of itself, since a digit that flipped in it would be a number like any other. Knows files and
-digests; no engine.
+It has a digest of itself, since a digit of it that flipped would be a valid number. Knows files and digests; no engine.
 """
 
 from __future__ import annotations
@@ -21,33 +20,34 @@ from gme_data.structured import StructureError, read_json
 
 MANIFEST = "MANIFEST.json"
 _TAG = re.compile(r"phase(\d{2,})-step(\d{6,})")
-Mark = tuple[Annotated[int, Field(ge=0)], Annotated[str, Field(pattern="^[0-9a-f]{64}$")]]
-"""Size and sha256 of a file."""
+"""The name of a checkpoint's folder, as `ResumePoint.tag` writes it."""
+FileDigest = tuple[Annotated[int, Field(ge=0)], Annotated[str, Field(pattern="^[0-9a-f]{64}$")]]
+"""The size and the sha256 of a file."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class ResumePoint:
-    """How far a checkpoint got: `step` steps of phase `phase` are done, both counted from 0."""
+    """How far a run is: `step` steps of phase `phase` are done; phases are counted from 0."""
 
     phase: Annotated[int, Field(ge=0)]
     step: Annotated[int, Field(ge=0)]
 
     @property
     def tag(self) -> str:
-        """Name of its folder."""
+        """The name of its folder."""
         return f"phase{self.phase:02d}-step{self.step:06d}"
 
 
 @dataclass(frozen=True, slots=True)
 class CheckpointManifest:
-    """What ``MANIFEST.json`` says.
+    """The content of ``MANIFEST.json``.
 
     Attributes:
         point: How far the run was.
-        ranks: Number of processes that wrote it.
-        trained: Names of the trained parameters.
-        files: Size and digest of each file by its path below the folder.
-        digest: Of all the above.
+        ranks: The number of processes that wrote the checkpoint.
+        trained: The names of the trained parameters.
+        files: The size and digest of each file, by its path below the folder.
+        digest: The digest of all other fields.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
@@ -55,12 +55,13 @@ class CheckpointManifest:
     point: ResumePoint
     ranks: Annotated[int, Field(ge=1)]
     trained: tuple[str, ...]
-    files: dict[str, Mark]
+    files: dict[str, FileDigest]
     digest: str
 
 
 def write_manifest(folder: Path, point: ResumePoint, ranks: int, trained: list[str]) -> None:
-    """Put the files of a checkpoint on disk, then what says that it is whole."""
+    """Writes the manifest of a checkpoint, which makes it complete."""
+    # Before the manifest: after a power failure it must not name files that never reached the disk.
     fsync_tree(folder)
     fields = {
         "point": asdict(point),
@@ -72,10 +73,10 @@ def write_manifest(folder: Path, point: ResumePoint, ranks: int, trained: list[s
 
 
 def read_manifest(folder: Path) -> CheckpointManifest:
-    """The manifest of a checkpoint that was finished.
+    """Reads the manifest of a checkpoint.
 
     Raises:
-        FileNotFoundError: It never was.
+        FileNotFoundError: The checkpoint was never finished.
         StructureError: The manifest is damaged, or is not that of this folder.
     """
     path = folder / MANIFEST
@@ -88,28 +89,29 @@ def read_manifest(folder: Path) -> CheckpointManifest:
     return manifest
 
 
-def damage(folder: Path, manifest: CheckpointManifest) -> str | None:
-    """What differs between a checkpoint and its manifest; None if nothing does."""
+def find_damage(folder: Path, manifest: CheckpointManifest) -> str | None:
+    """Returns what differs between a checkpoint and its manifest; None if nothing does."""
     try:
-        there = dict(_files(folder))
+        paths = dict(_files(folder))
         for name, (size, digest) in manifest.files.items():
-            path = there.pop(name, None)
+            path = paths.pop(name, None)
             if path is None or path.stat().st_size != size or sha256_file(path) != digest:
                 return f"{name} is damaged or missing"
     except OSError as error:
         return f"it can't be read: {error}"
-    # DeepSpeed loads what has the right name, so a file that nobody vouches for would be loaded too.
-    return f"its manifest does not name {min(there)}" if there else None
+    # DeepSpeed loads every file that has the right name, so one that the manifest does not name would be loaded too.
+    return f"its manifest does not name {min(paths)}" if paths else None
 
 
-def points_in(folder: Path) -> list[ResumePoint]:
-    """The points of which there are folders, finished or not, newest first."""
+def resume_points(folder: Path) -> list[ResumePoint]:
+    """Returns the points of all checkpoint folders, finished or not, newest first."""
     tags = (_TAG.fullmatch(path.name) for path in folder.glob("phase*-step*"))
     return sorted((ResumePoint(int(tag[1]), int(tag[2])) for tag in tags if tag), reverse=True)
 
 
 def _files(folder: Path) -> Iterator[tuple[str, Path]]:
-    """Name and path of each file but the manifest and what a kill in writing it left, which is hidden."""
+    """Yields the name and the path of each file but the manifest."""
+    # A kill in the middle of `atomic_write` leaves a hidden file.
     for path in sorted(folder.rglob("*")):
         if not path.is_dir() and path.name != MANIFEST and not path.name.startswith("."):
             yield path.relative_to(folder).as_posix(), path

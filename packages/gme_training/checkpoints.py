@@ -1,8 +1,8 @@
-"""Checkpoints for going on after a kill: written whole, checked before use, never half believed.
+"""Checkpoints from which a killed run resumes: complete or ignored, and verified before use.
 
-DeepSpeed's own ``latest`` file is written before all ranks are done, and without it a run silently starts over, so it
-is not used. A checkpoint counts once its manifest is there, which is written last, after every rank has said that its
-files are. Knows engines and files; not what is trained.
+DeepSpeed's own ``latest`` file is not used: it is written before all ranks are done, and without it a run silently
+starts over. A checkpoint counts once it has its manifest, which is written last, after the files of every rank. Knows
+engines and files; not what is trained.
 """
 
 from __future__ import annotations
@@ -23,11 +23,21 @@ from torch import nn
 from gme_data.errors import FoundryError
 from gme_data.journal import atomic_write
 from gme_data.structured import StructureError
-from gme_training.checkpoint_files import MANIFEST, ResumePoint, damage, points_in, read_manifest, write_manifest
-from gme_training.disk_space import explained
+from gme_training.checkpoint_files import (
+    MANIFEST,
+    ResumePoint,
+    find_damage,
+    read_manifest,
+    resume_points,
+    write_manifest,
+)
+from gme_training.disk_space import explain_write_errors
 
 POINTER = "newest"
-CARRIED = "carried.safetensors"
+"""The file that names the newest checkpoint; it says that there has been one, even if all are damaged."""
+FROZEN_WEIGHTS = "carried.safetensors"
+"""The weights of a checkpoint that an earlier phase trained and that are frozen now; DeepSpeed saves only trained ones.
+"""
 log = logging.getLogger(__name__)
 
 
@@ -35,55 +45,56 @@ class Checkpoints:
     """The checkpoints of one run in one folder.
 
     Args:
-        folder: Where they are.
-        keep: How many are kept.
-        ranks: Number of processes; a checkpoint of another number is refused.
+        folder: The folder of the checkpoints.
+        keep: The number of checkpoints that are kept.
+        ranks: The number of processes; a checkpoint of another number is refused.
     """
 
     def __init__(self, folder: Path, *, keep: int, ranks: int) -> None:
         self._folder, self._keep, self._ranks = folder, keep, ranks
 
-    def save(self, engine: Any, point: ResumePoint, carried: dict[str, torch.Tensor]) -> None:  # noqa: ANN401
-        """Write a checkpoint; every rank calls it.
+    def save(self, engine: Any, point: ResumePoint, frozen: dict[str, torch.Tensor]) -> None:  # noqa: ANN401
+        """Writes a checkpoint; every rank calls it.
 
         Args:
-            engine: Its trained parameters and optimizer are saved.
+            engine: Its trained parameters and optimizer states are saved.
             point: How far the run is.
-            carried: Weights that an earlier phase trained and the engine holds frozen.
+            frozen: Weights that an earlier phase trained and that are frozen now.
 
         Raises:
-            FoundryError: It could not be written whole; its files are gone again, those of older ones untouched.
+            FoundryError: It could not be written completely; its files are removed, older checkpoints are untouched.
         """
         folder = self._folder / point.tag
         try:
-            with explained(folder):
-                self._write(engine, folder, point, carried)
+            with explain_write_errors(folder):
+                if dist.get_rank() == 0:
+                    # A run resumes from the newest complete checkpoint, so one that exists here is incomplete or
+                    # damaged.
+                    shutil.rmtree(folder, ignore_errors=True)
+                dist.barrier()
+                engine.save_checkpoint(
+                    str(self._folder), tag=point.tag, save_latest=False, exclude_frozen_parameters=True
+                )
+                if dist.get_rank() == 0:
+                    tensors = {name: tensor.detach().contiguous() for name, tensor in frozen.items()}
+                    save_file(tensors, folder / FROZEN_WEIGHTS)
+                    self._complete(folder, point, engine.module)
         except FoundryError:
-            _give_back(folder)
+            _discard(folder)
             raise
         dist.barrier()
 
-    def _write(self, engine: Any, folder: Path, point: ResumePoint, carried: dict[str, torch.Tensor]) -> None:  # noqa: ANN401
-        if dist.get_rank() == 0:
-            # A run goes on from the newest that is whole, so what is here already was never finished, or is damaged.
-            shutil.rmtree(folder, ignore_errors=True)
-        dist.barrier()
-        engine.save_checkpoint(str(self._folder), tag=point.tag, save_latest=False, exclude_frozen_parameters=True)
-        if dist.get_rank() == 0:
-            save_file({name: tensor.detach().contiguous() for name, tensor in carried.items()}, folder / CARRIED)
-            self._seal(folder, point, engine.module)
-
     def newest(self, report: Callable[[str], None] = log.warning) -> ResumePoint | None:
-        """The newest checkpoint that is whole; None before the first was finished.
+        """Returns the newest complete checkpoint; None if none was ever finished.
 
         Args:
-            report: Told of each newer one that is passed over, and why.
+            report: Called with a message for each newer checkpoint that can't be used.
 
         Raises:
             FoundryError: There were checkpoints, but none can be used, or they are of another number of ranks: starting
                 over is for the user to decide.
         """
-        for point in points_in(self._folder):
+        for point in resume_points(self._folder):
             problem = self._problem(self._folder / point.tag)
             if problem is None:
                 return point
@@ -96,7 +107,11 @@ class Checkpoints:
         return None
 
     def _problem(self, folder: Path) -> str | None:
-        """Why a checkpoint can't be used; None if it can."""
+        """Returns why a checkpoint can't be used; None if it can.
+
+        Raises:
+            FoundryError: It is of another number of ranks.
+        """
         try:
             manifest = read_manifest(folder)
         except FileNotFoundError:
@@ -109,10 +124,10 @@ class Checkpoints:
                 "are divided among ranks, and in-batch negatives depend on their number.",
                 hint=f"Go on with ranks: {manifest.ranks}, or delete {self._folder} to begin anew.",
             )
-        return damage(folder, manifest)
+        return find_damage(folder, manifest)
 
     def load(self, engine: Any, point: ResumePoint, model: nn.Module) -> None:  # noqa: ANN401
-        """Bring engine and model to `point`; every rank calls it.
+        """Loads the checkpoint of `point` into engine and model; every rank calls it.
 
         Raises:
             FoundryError: The checkpoint is of another set of parameters.
@@ -124,27 +139,31 @@ class Checkpoints:
                 hint="Delete it to train from the beginning.",
             )
         with torch.serialization.safe_globals(_safe_classes()):
-            found, _ = engine.load_checkpoint(str(self._folder), tag=point.tag, load_module_strict=False)
-        if found is None:
+            # Not strict: frozen parameters are not in the checkpoint.
+            loaded, _ = engine.load_checkpoint(str(self._folder), tag=point.tag, load_module_strict=False)
+        if loaded is None:
             raise FoundryError(f"DeepSpeed could not load {folder}.", hint="Delete it to train from the beginning.")
-        model.load_state_dict(load_file(folder / CARRIED), strict=False)
+        model.load_state_dict(load_file(folder / FROZEN_WEIGHTS), strict=False)
 
-    def _seal(self, folder: Path, point: ResumePoint, module: nn.Module) -> None:
-        """Say that a checkpoint is whole; then those go that it replaces, and what it overtook."""
+    def _complete(self, folder: Path, point: ResumePoint, module: nn.Module) -> None:
+        """Writes the manifest, then removes the checkpoints that are no longer kept."""
         write_manifest(folder, point, self._ranks, _trained(module))
         atomic_write(self._folder / POINTER, point.tag.encode())
-        points = points_in(self._folder)
-        # One that is further than the run is damaged: it was passed over when the run went on, and must push out none.
-        sealed = [one for one in points if one <= point and (self._folder / one.tag / MANIFEST).exists()]
-        for old in set(points) - set(sealed[: self._keep]):
+        points = resume_points(self._folder)
+        # A checkpoint that is further than the run is damaged, or the run would have resumed from it: it must not count
+        # among those that are kept.
+        complete = [other for other in points if other <= point and (self._folder / other.tag / MANIFEST).exists()]
+        for old in set(points) - set(complete[: self._keep]):
             shutil.rmtree(self._folder / old.tag)
 
 
-def _give_back(folder: Path) -> None:
-    """Remove a checkpoint that could not be finished: a full disk must have room again for the error to be written."""
+def _discard(folder: Path) -> None:
+    """Removes a checkpoint that could not be finished, so that a full disk has space for the error."""
     for path in folder.rglob("*"):
         with suppress(OSError):
-            os.truncate(path, 0)  # torch holds its file open as long as its error is known
+            # Truncated first: torch holds its file open while the exception refers to it, and an open file keeps its
+            # blocks.
+            os.truncate(path, 0)
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -153,7 +172,7 @@ def _trained(module: nn.Module) -> list[str]:
 
 
 def _safe_classes() -> list[Any]:
-    """What DeepSpeed pickles besides tensors and plain containers."""
+    """Returns the classes that DeepSpeed pickles besides tensors and plain containers."""
     from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler, LossScaler
     from deepspeed.runtime.zero.config import ZeroStageEnum
     from deepspeed.utils.tensor_fragment import fragment_address

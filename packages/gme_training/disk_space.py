@@ -1,4 +1,4 @@
-"""Room on disk: what a stage will need, asked before it starts, and what went wrong with a file, said to the user.
+"""Disk space: how much a stage needs, checked before it starts, and errors of writing, explained to the user.
 
 Knows folders, bytes and errors of writing; not what is written.
 """
@@ -19,64 +19,68 @@ from gme_data.errors import FoundryError, explain_memory_error, explain_os_error
 from gme_training.config import TrainingConfig
 
 _FLOAT = 4
+"""Bytes of a number in float32."""
 _GIB = 2**30
 _PROBE = b"\0" * 4096
+"""What is written to a folder to see whether it can be written."""
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")
+"""The system's error number, as safetensors has it in its messages."""
 _TORCH_WRITER = re.compile(r"inline_container|PytorchStreamWriter|Parent directory .* does not exist")
-"""How torch, in errors that carry no number, says that a file could not be written."""
+"""The messages of torch, which have no error number, when a file could not be written."""
 _NO_FOLDER = (errno.ENOTDIR, errno.EEXIST, errno.ENOENT)
+"""The error numbers of a path on which something is no folder."""
 
 
 def checkpoint_bytes(config: TrainingConfig, trained: int) -> int:
-    """Bytes of one checkpoint, the parts of all ranks together, of `trained` parameters.
-
-    Weights and two moments in float32; ZeRO adds its own float32 copy of the weights.
-    """
+    """Returns the bytes of one checkpoint of `trained` parameters, the files of all ranks together."""
+    # Weights and two moments in float32; ZeRO adds its own float32 copy of the weights.
     return _FLOAT * (3 if config.zero_stage == 0 else 4) * trained
 
 
 def stage_bytes(config: TrainingConfig, trained: int, parameters: int) -> int:
-    """Most bytes that a stage has on disk at once: its checkpoints, one of them being written, and the model.
+    """Returns the most bytes that a stage has on disk at once.
 
     Args:
-        config: Checkpoints kept, stage of ZeRO.
-        trained: Parameters that some phase trains.
-        parameters: All of them; the model is saved in float32.
+        config: The stage, with the number of checkpoints that are kept and the ZeRO stage.
+        trained: The number of parameters that some phase trains.
+        parameters: The number of all parameters; the model is saved in float32.
     """
+    # A new checkpoint is complete before the oldest is removed.
     return (config.keep_checkpoints + 1) * checkpoint_bytes(config, trained) + _FLOAT * parameters
 
 
-def require_room(folder: Path, needed_bytes: int) -> None:
-    """Check that a folder can be written and that its disk has room; make it if it is not there.
+def require_disk_space(folder: Path, needed_bytes: int) -> None:
+    """Checks that a folder can be written and that its disk has enough space; makes the folder if it does not exist.
 
     Args:
-        folder: Where a stage is going to write.
-        needed_bytes: In all: what is in it already, from a run that was stopped, counts as room, for it is replaced.
+        folder: The folder to which a stage is going to write.
+        needed_bytes: The bytes that it needs in all. Files that are in the folder already, from a run that was
+            stopped, count as free space, since they are replaced.
 
     Raises:
         FoundryError: Names the folder, and what to do.
     """
-    with explained(folder):
+    with explain_write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as probe:
             probe.write(_PROBE)
             probe.flush()
         free = shutil.disk_usage(folder).free
-        held = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    if free + held < needed_bytes:
+        present = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    if free + present < needed_bytes:
         raise FoundryError(
             f"Too little room on the disk of {folder}: its checkpoints and the model need {needed_bytes / _GIB:.2f} "
-            f"GiB, {(free + held) / _GIB:.2f} GiB are free.",
+            f"GiB, {(free + present) / _GIB:.2f} GiB are free.",
             hint="Free some space, lower keep_checkpoints, or work in a folder on a larger disk.",
             exit_code=1,
         )
 
 
 @contextmanager
-def explained(folder: Path) -> Iterator[None]:
-    """Turn what goes wrong while `folder` is written into an error for the user; anything else passes unchanged.
+def explain_write_errors(folder: Path) -> Iterator[None]:
+    """Turns errors of writing `folder` into errors for the user; other exceptions pass unchanged.
 
-    Python, safetensors and torch each say in their own way that a disk is full, or that there is no memory.
+    Python, safetensors and torch each have their own exception for a full disk, and for too little memory.
 
     Raises:
         FoundryError: Names the folder, and what to do.
@@ -84,42 +88,40 @@ def explained(folder: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError, RuntimeError, MemoryError) as error:
-        if memory := explain_memory_error(error):  # first: a writer that gets none says that it could not write
+        # Memory first: a writer that gets none raises an error of writing.
+        if memory := explain_memory_error(error):
             raise memory from error
-        found = _number(error)
-        if found is None and not (type(error) is RuntimeError and _TORCH_WRITER.search(str(error))):
+        number = _error_number(error)
+        if number is None and not (type(error) is RuntimeError and _TORCH_WRITER.search(str(error))):
             raise
-        raise _explanation(found, folder) from error
+        raise _explanation(number, folder) from error
 
 
-def _number(error: Exception) -> int | None:
-    """The system's number of an error."""
+def _error_number(error: Exception) -> int | None:
+    """Returns the system's number of an error (errno); None if it has none."""
     if isinstance(error, OSError):
         return error.errno
-    found = _OS_ERROR.search(str(error))
-    return int(found[1]) if found else None
+    match = _OS_ERROR.search(str(error))
+    return int(match[1]) if match else None
 
 
 def _explanation(number: int | None, folder: Path) -> FoundryError:
-    known = explain_os_error(OSError(number, "", str(folder))) if number else None
-    if known:
-        return known
+    explained = explain_os_error(OSError(number, "", str(folder))) if number else None
+    if explained:
+        return explained
     if number in _NO_FOLDER:
         return FoundryError(
             f"Not a folder that can be written: {folder}",
             hint="Something on its path is a file, or it was removed meanwhile; choose another folder.",
             exit_code=1,
         )
+    try:
+        free = f"{shutil.disk_usage(folder).free / _GIB:.2f} GiB are free on its disk"
+    except OSError:
+        free = "its disk does not answer"
     return FoundryError(
-        f"A file could not be written whole in {folder}; {_free(folder)}.",
+        f"A file could not be written whole in {folder}; {free}.",
         hint="Free some space, or raise the limits on files (`ulimit -f`, a quota), and run the same command again; "
         "finished work is kept.",
         exit_code=1,
     )
-
-
-def _free(folder: Path) -> str:
-    try:
-        return f"{shutil.disk_usage(folder).free / _GIB:.2f} GiB are free on its disk"
-    except OSError:
-        return "its disk does not answer"

@@ -1,7 +1,7 @@
-"""Being one of the ranks that another launcher started, such as torchrun or deepspeed.
+"""Training as one of the ranks that another launcher started, such as torchrun or deepspeed.
 
-Rank 0 does what a single process would do and, when it comes to training, tells the others the job; the others wait for
-it. Knows the process group; not what leads to a job.
+Rank 0 runs the whole command and, when it comes to training, broadcasts the job; the other ranks wait for it. Knows the
+process group; not how a job is made.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from pathlib import Path
 import torch.distributed as dist
 
 from gme_data.errors import FoundryError
-from gme_training.engine import connect, disconnect
-from gme_training.job import Job, read_job
+from gme_training.engine import join_process_group, leave_process_group
+from gme_training.job import TrainingJob, read_job
 
 
-def lead(job: Job, path: Path) -> None:
-    """Train `job`, written at `path`, with the ranks that `follow`.
+def train_as_rank_zero(job: TrainingJob, path: Path) -> None:
+    """Trains `job`, written at `path`, with the ranks that are in `wait_and_train`.
 
     Raises:
         FoundryError: The launcher started another number of ranks than the stage asks for.
@@ -28,34 +28,34 @@ def lead(job: Job, path: Path) -> None:
             f"The launcher started {started} ranks, but the stage has ranks: {job.config.ranks}.",
             hint=f"Start {job.config.ranks}, or set ranks to {started}: it is a part of the recipe.",
         )
-    _tell(str(path))
+    _broadcast_path(str(path))
     _train(job)
 
 
-def dismiss() -> None:
-    """Let the ranks that `follow` go, whether or not a job was given to them."""
-    if not dist.is_initialized():
-        _tell(None)
-    disconnect()
-
-
-def follow() -> None:
-    """Wait for the job of rank 0 and train it; return at once if there is none."""
-    path = _tell(None)
+def wait_and_train() -> None:
+    """Waits for the job of rank 0 and trains it; returns at once if rank 0 has none."""
+    path = _broadcast_path(None)
     if path:
         _train(read_job(Path(path)))
-    disconnect()
+    leave_process_group()
 
 
-def _tell(path: str | None) -> str | None:
-    """What rank 0 says, on every rank."""
-    connect()
-    said = [path]
-    dist.broadcast_object_list(said)
-    return said[0]
+def release_waiting_ranks() -> None:
+    """Ends `wait_and_train` on the other ranks, whether or not they were given a job."""
+    if not dist.is_initialized():
+        _broadcast_path(None)
+    leave_process_group()
 
 
-def _train(job: Job) -> None:
+def _broadcast_path(path: str | None) -> str | None:
+    """Returns the `path` of rank 0, on every rank."""
+    join_process_group()
+    paths = [path]
+    dist.broadcast_object_list(paths)
+    return paths[0]
+
+
+def _train(job: TrainingJob) -> None:
     from gme_training.trainer import Trainer
 
     Trainer(job).run()

@@ -1,4 +1,4 @@
-"""What the parent tells the ranks: one JSON file."""
+"""The job of a stage: the JSON file from which each rank reads what to train on what."""
 
 from __future__ import annotations
 
@@ -16,19 +16,20 @@ RESUME = ".resume"
 HISTORY = ".history.jsonl"
 INDEX = ".index"
 TEACHERS = ".teachers"
+# Hidden, since hidden files of a staging folder are no part of what is published.
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class TrainingJob:
     """One stage of training.
 
     Attributes:
         config: The stage.
-        examples: Folders of the example shards.
-        images: Folders of the picture shards.
-        start: Folder of the model to go on from; None for a fresh one.
-        staging: Where the model is saved; scratch files go into hidden folders of it.
-        log_dir: Where events and logs go.
+        examples: The folders of the example shards.
+        images: The folders of the picture shards.
+        start: The folder of the model to continue from; None for a fresh or pretrained one.
+        staging: The folder in which the model is saved; scratch files go into hidden folders of it.
+        log_dir: The folder of events and logs.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
@@ -42,43 +43,43 @@ class Job:
 
     @property
     def is_fresh(self) -> bool:
-        """Whether the stage starts from language layers that never saw a picture and a tower drawn at random."""
+        """Whether the stage starts from a text-only language model and a randomly initialised vision tower."""
         return not self.start and not self.config.base and not self.config.model.starter
 
     @property
     def checkpoints(self) -> Path:
-        """Folder of the checkpoints for resuming."""
+        """The folder of the checkpoints."""
         return self.staging / RESUME
 
     @property
     def index(self) -> Path:
-        """Folder of the index of the examples."""
+        """The folder of the index of the examples."""
         return self.staging / INDEX
 
     @property
     def teachers(self) -> Path:
-        """Folder of the vectors of frozen teachers."""
+        """The folder of the vectors of the frozen teachers."""
         return self.staging / TEACHERS
 
     @property
     def history(self) -> Path:
-        """Events of the steps, kept as long as the checkpoints."""
+        """The file of the events of all steps, which is kept as long as the checkpoints."""
         return self.staging / HISTORY
 
     @property
     def events(self) -> Path:
-        """Events for whoever follows the run."""
+        """The file of events for the progress bar and the tracking of the run."""
         return self.log_dir / "events.jsonl"
 
     def write(self, path: Path) -> None:
-        """Write the job for `read_job`."""
-        atomic_write(path, TypeAdapter(Job).dump_json(self))
+        """Writes the job for `read_job`."""
+        atomic_write(path, TypeAdapter(TrainingJob).dump_json(self))
 
 
-def read_job(path: Path) -> Job:
-    """Inverse of `Job.write`.
+def read_job(path: Path) -> TrainingJob:
+    """Reads the file that `TrainingJob.write` wrote.
 
     Raises:
         StructureError: The file is damaged; names it and the field.
     """
-    return read_json(path, Job, hint="Run the same command again: the file is written anew.")
+    return read_json(path, TrainingJob, hint="Run the same command again: the file is written anew.")

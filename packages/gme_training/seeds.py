@@ -1,12 +1,12 @@
-"""Random numbers as a function of where they are needed, so that a run that is resumed draws what it would have."""
+"""Seeds as a function of where random numbers are used, so that a resumed run draws what it would have drawn."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 
-def mixed(parts: Sequence[int]) -> int:
-    """One 63-bit seed for a tuple of numbers."""
+def derive_seed(parts: Sequence[int]) -> int:
+    """Combines a tuple of numbers into one 63-bit seed, with the multiplier and increment of Knuth's MMIX generator."""
     seed = 0
     for part in parts:
         seed = (seed * 6364136223846793005 + part + 1442695040888963407) % 2**63

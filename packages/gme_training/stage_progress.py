@@ -1,4 +1,4 @@
-"""Following the events that rank 0 of a stage writes, to show how far it is."""
+"""The progress bar of a stage, from the events that rank 0 writes."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from gme_data.progress import Progress, tell
 from gme_data.structured import StructureError, parse_json
 
 POLL_SECONDS = 0.2
+"""Seconds between two looks at the file of events."""
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
-    """What is shown of an event; other fields are for other readers."""
+class ProgressEvent:
+    """The fields of an event that are displayed; the other fields are for other readers."""
 
     kind: str
     step: int = 0
@@ -29,74 +30,85 @@ class Shown:
 
 
 @dataclass(frozen=True, slots=True)
-class Watch:
-    """Where rank 0 reports and what is shown of it: `total` steps, `events` file, label of the progress."""
+class ProgressSource:
+    """Where the progress of a stage is read from.
+
+    Attributes:
+        label: The label of the progress bar.
+        total: The number of steps.
+        events: The file to which rank 0 appends its events.
+    """
 
     label: str
     total: int
     events: Path
 
 
-class Follower:
-    """Shows what is written to a file of events from now on."""
+class StageProgress:
+    """Displays the events that are appended to a file from now on.
 
-    def __init__(self, watch: Watch) -> None:
-        self._watch = watch
-        self._position = watch.events.stat().st_size if watch.events.exists() else 0
+    Args:
+        source: The file and the number of steps.
+    """
+
+    def __init__(self, source: ProgressSource) -> None:
+        self._source = source
+        # Events of earlier attempts of the stage are in the file already.
+        self._offset = source.events.stat().st_size if source.events.exists() else 0
         self._progress: Progress | None = None
-        self._unreadable = 0
+        self._damaged_lines = 0
 
-    def look(self) -> None:
-        """Show what is new."""
-        for line in self._fresh_lines():
+    def update(self) -> None:
+        """Displays the events since the last update."""
+        for line in self._new_lines():
             try:
-                self._show(parse_json(line, Shown, where=str(self._watch.events)))
+                self._display(parse_json(line, ProgressEvent, where=str(self._source.events)))
             except StructureError as error:
-                self._unreadable += 1
+                self._damaged_lines += 1
                 log.debug("passed over: %s", error)
 
     def close(self) -> None:
-        """Show the last of it."""
-        self.look()
+        """Displays the last events and ends the progress bar."""
+        self.update()
         if self._progress is not None:
             self._progress.__exit__(None, None, None)
-        if self._unreadable:
-            tell(self._watch.label, f"{self._unreadable} damaged line(s) of {self._watch.events} were passed over")
+        if self._damaged_lines:
+            tell(self._source.label, f"{self._damaged_lines} damaged line(s) of {self._source.events} were passed over")
 
-    def _show(self, event: Shown) -> None:
+    def _display(self, event: ProgressEvent) -> None:
         if event.kind == "warning":
-            tell(self._watch.label, event.text)
+            tell(self._source.label, event.text)
         elif event.kind == "start":
-            self._progress = Progress(self._watch.label, self._watch.total, "steps", done=event.step)
+            self._progress = Progress(self._source.label, self._source.total, "steps", done=event.step)
             self._progress.__enter__()
         elif event.kind == "step" and self._progress is not None:
             self._progress.advance(1, f"{event.phase} · {event.source} · loss {event.loss:.3f}")
 
-    def _fresh_lines(self) -> list[bytes]:
-        """Whole lines since the last look."""
-        if not self._watch.events.exists():
+    def _new_lines(self) -> list[bytes]:
+        """Returns the complete lines since the last update; a line may be read while it is written."""
+        if not self._source.events.exists():
             return []
-        with self._watch.events.open("rb") as handle:
-            handle.seek(self._position)
-            whole, end, _ = handle.read().rpartition(b"\n")
-        self._position += len(whole) + len(end)
-        return [line for line in whole.split(b"\n") if line.strip()]
+        with self._source.events.open("rb") as handle:
+            handle.seek(self._offset)
+            complete, end, _ = handle.read().rpartition(b"\n")
+        self._offset += len(complete) + len(end)
+        return [line for line in complete.split(b"\n") if line.strip()]
 
 
 @contextmanager
-def watched(watch: Watch) -> Iterator[None]:
-    """Show the progress of ranks that this process did not start."""
-    done, follower = threading.Event(), Follower(watch)
+def background_progress(source: ProgressSource) -> Iterator[None]:
+    """Displays the progress from a thread, while this process is itself one of the ranks."""
+    done, progress = threading.Event(), StageProgress(source)
 
-    def follow() -> None:
+    def poll() -> None:
         while not done.wait(POLL_SECONDS):
-            follower.look()
+            progress.update()
 
-    thread = threading.Thread(target=follow, daemon=True)
+    thread = threading.Thread(target=poll, daemon=True)
     thread.start()
     try:
         yield
     finally:
         done.set()
         thread.join()
-        follower.close()
+        progress.close()

@@ -1,4 +1,4 @@
-"""The steps of training: stage 1, mining, stage 2."""
+"""The steps of training that the chain runs: train (stage 1 and 2) and mine."""
 
 from __future__ import annotations
 
@@ -15,28 +15,30 @@ from gme_training.curves import Curve, plot_curves, read_curve, write_curves
 from gme_training.data.catalog import Catalog
 from gme_training.data.example_index import ensure_index
 from gme_training.devices import choose_device, count_gpus, explain_cpu, local_ranks
-from gme_training.job import INDEX, Job
-from gme_training.launch import launched, run_ranks
+from gme_training.job import INDEX, TrainingJob
+from gme_training.launch import run_ranks, started_by_launcher
 from gme_training.preflight import require_trainable
-from gme_training.stage_progress import Watch, watched
+from gme_training.stage_progress import ProgressSource, background_progress
 
 EXAMPLES = "train"
+"""The folder of the examples in the output of a step that makes examples."""
 IMAGES = "images"
+"""The folder of the pictures in the output of a step that makes pictures."""
 
 
 def train(config: TrainingConfig, inputs: Mapping[str, Path], context: StepContext) -> Counts:
-    """Train one stage on all ranks and leave a model folder with its curves; ``curves.svg`` of the log has speed too.
+    """Trains one stage on all ranks and writes a model folder with its curves.
 
     Args:
         config: The stage.
-        inputs: ``corpus`` (pictures), ``synthetic`` (examples; or those of mining) and, to go on from a model,
+        inputs: ``corpus`` (pictures), ``synthetic`` (examples; or those of mining) and, to continue from a model,
             ``model``; ``extra`` has further examples and pictures of its own.
-        context: Where to write.
+        context: Where to write; the ``curves.svg`` of its log has speed and memory too.
 
     Raises:
         FoundryError: Data that does not fit the stage, a rank that failed, or a loss that is not finite.
     """
-    job = Job(
+    job = TrainingJob(
         config=config,
         examples=tuple(inputs[name] / EXAMPLES for name in ("synthetic", "extra") if name in inputs),
         images=tuple(inputs[name] / IMAGES for name in ("corpus", "extra") if name in inputs),
@@ -45,30 +47,30 @@ def train(config: TrainingConfig, inputs: Mapping[str, Path], context: StepConte
         log_dir=context.log_dir,
     )
     require_trainable(job)
-    ranks, gpus = local_ranks() if launched() else config.ranks, count_gpus()
+    ranks, gpus = local_ranks() if started_by_launcher() else config.ranks, count_gpus()
     if reason := explain_cpu(ranks, gpus):
         tell("train", reason)
     path = context.staging / ".job.json"
     job.write(path)
-    watch = Watch("train", config.steps, job.events)
-    if launched():
-        from gme_training.external_launcher import lead
+    progress = ProgressSource("train", config.steps, job.events)
+    if started_by_launcher():
+        from gme_training.external_launcher import train_as_rank_zero
 
-        with watched(watch):
-            lead(job, path)
+        with background_progress(progress):
+            train_as_rank_zero(job, path)
     else:
         arguments = ["gme_training.launch", str(path)]
         device, log_dir = choose_device(ranks, gpus), context.log_dir
-        run_ranks(arguments, ranks, device=device, scratch=context.staging, log_dir=log_dir, watch=watch)
-    curve = _whole_curve(job)
+        run_ranks(arguments, ranks, device=device, scratch=context.staging, log_dir=log_dir, progress=progress)
+    curve = _finished_curve(job)
     write_curves(context.staging, curve)
-    # Speed and memory differ from run to run, so they are no part of the output.
+    # Speed and memory differ from run to run, so they are no part of the output: equal training, equal bytes.
     plot_curves(context.log_dir / "curves.svg", read_curve(job.history, speed=True))
     return {"steps": len(curve), "ranks": config.ranks, "final_loss": round(curve[-1]["loss"], 4)}
 
 
 def train_on_present(config: TrainingConfig, inputs: Mapping[str, Path], context: StepContext) -> Counts:
-    """As `train`, with only those shares of the mixtures that have examples: the others get their steps.
+    """Trains as `train` does, with only those sources of the mixtures that have examples; they get all the steps.
 
     Raises:
         FoundryError: As `train`, and if a phase is left without any share.
@@ -79,7 +81,7 @@ def train_on_present(config: TrainingConfig, inputs: Mapping[str, Path], context
 
 
 def restrict(stage: TrainingConfig, sources: Collection[str]) -> TrainingConfig:
-    """The stage with only the shares of these sources.
+    """Returns the stage with only the shares of these sources.
 
     Raises:
         FoundryError: A phase is left without any.
@@ -93,8 +95,8 @@ def restrict(stage: TrainingConfig, sources: Collection[str]) -> TrainingConfig:
     return stage.model_copy(update={"phases": tuple(phases)})
 
 
-def _whole_curve(job: Job) -> Curve:
-    """The curve of a stage that is done; steps whose lines are damaged are told.
+def _finished_curve(job: TrainingJob) -> Curve:
+    """Returns the curve of a finished stage, and tells the user of steps whose lines are damaged.
 
     Raises:
         FoundryError: Not one step can be read.
@@ -111,7 +113,7 @@ def _whole_curve(job: Job) -> Curve:
 
 
 def mine(config: MiningConfig, inputs: Mapping[str, Path], context: StepContext) -> Counts:
-    """Write the examples again with the negatives that the model of stage 1 finds hard, their scores, and a report.
+    """Writes the examples with the hard negatives that the model of stage 1 finds, their scores, and a report.
 
     Args:
         config: Sources and number of negatives.
@@ -121,7 +123,7 @@ def mine(config: MiningConfig, inputs: Mapping[str, Path], context: StepContext)
     from gme_embedder.embedder import Embedder
     from gme_embedder.modeling.precision import native_precision
     from gme_embedder.vectors.store import EmbeddingStore
-    from gme_training.mining.hard_negatives import Miner, with_negatives
+    from gme_training.mining.hard_negatives import Miner, add_mined_negatives
     from gme_training.mining.report import write_report
 
     images = ImageStore([inputs["corpus"] / IMAGES])
@@ -137,7 +139,8 @@ def mine(config: MiningConfig, inputs: Mapping[str, Path], context: StepContext)
     )
     sources = [source for source in config.sources if source in catalog.sources()]
     mined = {source: miner.mine(catalog, source) for source in track(sources, "mine", len(sources), "sources")}
-    examples = list(with_negatives(catalog, [one for found in mined.values() for one in found], config.negatives))
+    all_mined = [negatives for of_source in mined.values() for negatives in of_source]
+    examples = list(add_mined_negatives(catalog, all_mined, config.num_negatives))
     write_report(context.staging, catalog, mined)
     write_examples(context.staging / EXAMPLES, examples)
     return {

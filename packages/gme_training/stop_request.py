@@ -1,4 +1,4 @@
-"""SIGTERM as a wish: the step at hand is finished, saved by all ranks alike, and the process ends with status 75."""
+"""SIGTERM as a request to stop: the current step is finished and saved by all ranks, and the process ends with 75."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ EXIT_STOPPED = 75
 """EX_TEMPFAIL of sysexits.h: run the same command again."""
 
 
-class StopWish:
-    """Whether this process was asked to stop. Takes over SIGTERM, so only the main thread may make one.
+class StopRequest:
+    """Whether this process was asked to stop. Takes over SIGTERM, so only the main thread may create one.
 
-    A scheduler may tell ranks at different moments, or one alone: they must agree on a step before they act.
+    A scheduler may signal the ranks at different moments, or only one of them, so the ranks have to agree on a step
+    before they stop.
     """
 
     def __init__(self) -> None:
-        self.asked = False
-        signal.signal(signal.SIGTERM, self._note)
+        self.received = False
+        signal.signal(signal.SIGTERM, self._receive)
 
-    def _note(self, _signal: int, _frame: FrameType | None) -> None:
-        self.asked = True
+    def _receive(self, _signal: int, _frame: FrameType | None) -> None:
+        self.received = True
 
 
-def stopped(step: int, steps: int) -> FoundryError:
-    """What a rank raises after it has saved."""
+def stopped_error(step: int, steps: int) -> FoundryError:
+    """Returns the error that a rank raises after it has saved the step at which it stops."""
     return FoundryError(
         f"Stopped as asked after step {step} of {steps}; everything up to it is saved.",
         hint="Run the same command again to go on from there.",

@@ -14,7 +14,7 @@ import pytest
 from gme_data.errors import FoundryError
 from gme_data.events import append_event
 from gme_training.launch import run_ranks
-from gme_training.stage_progress import Watch
+from gme_training.stage_progress import ProgressSource
 
 RANK = """
 import os, sys, time, json, pathlib
@@ -40,7 +40,7 @@ def ranks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
 
     def run(what: str) -> None:
-        watch = Watch("test", 1, tmp_path / "events.jsonl")
+        watch = ProgressSource("test", 1, tmp_path / "events.jsonl")
         run_ranks(["a_rank", what, str(tmp_path)], 2, device="cpu", scratch=tmp_path, log_dir=tmp_path, watch=watch)
 
     return run
@@ -73,11 +73,11 @@ def test_an_error_for_the_user_comes_through_as_it_is(ranks):
 
 def test_ranks_die_with_a_parent_that_is_killed(ranks, tmp_path: Path):
     code = (
-        "from pathlib import Path\nfrom gme_training.stage_progress import Watch\n"
+        "from pathlib import Path\nfrom gme_training.stage_progress import ProgressSource\n"
         "from gme_training.launch import run_ranks\n"
         f"folder = Path({str(tmp_path)!r})\n"
         "run_ranks(['a_rank', 'sleep', str(folder)], 2, device='cpu', scratch=folder, log_dir=folder,"
-        " watch=Watch('test', 1, folder / 'events.jsonl'))"
+        " watch=ProgressSource('test', 1, folder / 'events.jsonl'))"
     )
     parent = subprocess.Popen([sys.executable, "-c", code])
     files = [tmp_path / f"pid{rank}" for rank in range(2)]

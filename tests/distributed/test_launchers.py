@@ -22,8 +22,8 @@ from gme_data.examples import write_examples
 from gme_data.images import write_images
 from gme_data.settings import Frozen
 from gme_data.steps import PlannedStep, Step, StepContext, execute
-from gme_training.external_launcher import lead
-from gme_training.job import Job
+from gme_training.external_launcher import train_as_rank_zero
+from gme_training.job import TrainingJob
 
 BIN = Path(sys.executable).parent
 LAUNCHERS = {
@@ -104,9 +104,9 @@ def test_a_hostfile_names_machines_that_each_start_their_own(workspace: Path):
 
 def test_another_number_of_ranks_than_the_recipes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    job = Job(config_of("lora", 1).model_copy(update={"ranks": 3}), (), (), None, tmp_path, tmp_path)
+    job = TrainingJob(config_of("lora", 1).model_copy(update={"ranks": 3}), (), (), None, tmp_path, tmp_path)
     with pytest.raises(FoundryError, match="The launcher started 2 ranks, but the stage has ranks: 3") as caught:
-        lead(job, tmp_path / "job.json")
+        train_as_rank_zero(job, tmp_path / "job.json")
     assert caught.value.hint == "Start 3, or set ranks to 2: it is a part of the recipe."
 
 

@@ -77,7 +77,7 @@ def small(raw: dict[str, Any], workspace: Path) -> dict[str, Any]:
         phase |= {"steps": STEPS, "mixture": [{**share, "batch_size": 4} for share in shares]}
         for share in phase["mixture"]:
             share.update({"negatives": 1} if share.get("negatives") else {})
-    raw["mining"] |= {"top_k": 8, "negatives": 1}
+    raw["mining"] |= {"range_max": 8, "num_negatives": 1}
     raw["baselines"] |= {"starter": None}
     (suite,) = raw["evaluation"]["suites"]
     judges = {**suite, "datasets": list(JUDGES), "data": str(workspace / "umrb")}

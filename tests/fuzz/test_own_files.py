@@ -33,8 +33,8 @@ from gme_training.checkpoint_files import MANIFEST, ResumePoint
 from gme_training.checkpoint_files import read_manifest as read_checkpoint
 from gme_training.checkpoint_files import write_manifest as write_checkpoint
 from gme_training.config import PhaseConfig, SourceShare, TrainingConfig
-from gme_training.data.example_index import FACTS, read_facts
-from gme_training.job import Job as TrainingJob
+from gme_training.data.example_index import INDEX_FILE, read_index_manifest
+from gme_training.job import TrainingJob
 from gme_training.job import read_job as read_training_job
 from umrb.data.fetch_lock import LOCK, FetchedRepository, read_lock, write_lock
 from umrb.scoring.cards import read_examples as read_cards
@@ -75,7 +75,7 @@ DOORS: dict[str, Callable[[Path], object]] = {
     "vectors/job.json": lambda home: list(open_vectors(home / "vectors")),
     "vectors/skipped-00000.json": lambda home: list(open_vectors(home / "vectors")),
     f"{RESUME.tag}/{MANIFEST}": lambda home: read_checkpoint(home / RESUME.tag),
-    FACTS: read_facts,
+    INDEX_FILE: read_index_manifest,
     "systems.json": read_systems,
     "examples.json": lambda home: read_cards(home / "examples.json"),
     LOCK: read_lock,
@@ -113,7 +113,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (home / RESUME.tag / "weights.pt").write_bytes(b"weights")
     write_checkpoint(home / RESUME.tag, RESUME, 1, ["a", "b"])
     stratum = {"source": "s", "task_type": "T->T", "with_negatives": True, "first": 0, "last": 2}
-    (home / FACTS).write_text(json.dumps({"version": 1, "shards": [["a", 1, 2]], "strata": [stratum]}))
+    (home / INDEX_FILE).write_text(json.dumps({"version": 1, "shards": [["a", 1, 2]], "strata": [stratum]}))
     write_systems(home, [SystemScores(system="model", tasks=(SCORE,))])
     card = {"text": "a", "picture": None}
     example = {"task": "a", "query": card, "found": [{"card": card, "score": 0.5, "relevant": True}], "rank": 1}

@@ -29,8 +29,8 @@ from gme_embedder.config import ModelConfig
 from gme_embedder.embedder import Embedder
 from gme_embedder.sentence_transformer import GmeProcessor
 from gme_release.champion import weights_of
-from gme_training.job import Job
-from gme_training.trainer import first_model
+from gme_training.job import TrainingJob
+from gme_training.trainer import initial_model
 from umrb.config import Suite
 from umrb.data.selection import suite_tasks
 from umrb.data.task_folders import disk_datasets
@@ -128,8 +128,8 @@ def version(home: Path, folder: Path) -> ModelVersion:
 
 def start(home: Path, folder: Path) -> Embedder:
     config = load_config(CONFIG, PipelineConfig).stage_2
-    job = Job(config, (), (), home / folder, home / "staging", home / "logs")
-    return first_model(job)
+    job = TrainingJob(config, (), (), home / folder, home / "staging", home / "logs")
+    return initial_model(job)
 
 
 Door = Callable[[Path], object]

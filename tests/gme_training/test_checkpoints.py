@@ -15,10 +15,10 @@ from gme_training.checkpoint_files import MANIFEST, ResumePoint, read_manifest, 
 from gme_training.checkpoints import POINTER, Checkpoints
 from gme_training.config import TrainingConfig
 from gme_training.curves import read_curve
-from gme_training.data.example_index import FACTS
-from gme_training.job import Job, read_job
+from gme_training.data.example_index import INDEX_FILE
+from gme_training.job import TrainingJob, read_job
 from gme_training.launch import error_file, run_ranks
-from gme_training.stage_progress import Follower, Watch
+from gme_training.stage_progress import ProgressSource, StageProgress
 
 OLDER, NEWER = ResumePoint(1, 3), ResumePoint(1, 6)
 
@@ -139,7 +139,7 @@ def _name_of(descriptor: int) -> str:
 
 def test_torn_events_are_passed_over_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     events = tmp_path / "events.jsonl"
-    follower = Follower(Watch("train", 3, events))
+    follower = StageProgress(ProgressSource("train", 3, events))
     append_event(events, "start", step=1)
     for line in ('{"kind": "step", "loss": NaN}', '{"kind": 7}', "[]", '"\\ud800"', '{"kind": "step", "loss'):
         append_line(events, line)
@@ -168,7 +168,7 @@ def test_a_curve_leaves_out_steps_whose_lines_are_damaged(tmp_path: Path) -> Non
 def test_a_job_comes_back_and_a_damaged_one_names_its_file(
     small_config: Callable[..., TrainingConfig], tmp_path: Path
 ) -> None:
-    job = Job(small_config(), (tmp_path / "e",), (tmp_path / "i",), None, tmp_path, tmp_path)
+    job = TrainingJob(small_config(), (tmp_path / "e",), (tmp_path / "i",), None, tmp_path, tmp_path)
     path = tmp_path / ".job.json"
     job.write(path)
     assert read_job(path) == job
@@ -188,7 +188,7 @@ def test_what_a_rank_left_and_is_damaged_gives_way_to_its_last_words(
         f"import pathlib, sys\npathlib.Path({str(error_file(tmp_path, 0))!r}).write_text({left!r})\n"
         "print('the last words')\nsys.exit(1)\n"
     )
-    watch = Watch("test", 1, tmp_path / "events.jsonl")
+    watch = ProgressSource("test", 1, tmp_path / "events.jsonl")
     with pytest.raises(FoundryError, match=r"(?s)Rank 0 ended with status 1.*the last words"):
         run_ranks(["failing"], 1, device="cpu", scratch=tmp_path, log_dir=tmp_path, watch=watch)
 
@@ -196,12 +196,12 @@ def test_what_a_rank_left_and_is_damaged_gives_way_to_its_last_words(
 @pytest.mark.parametrize("damaged", [b"[]", b"{}", b"\xff", b'{"version": 1, "shards": [[1]], "strata": []}'])
 def test_a_damaged_index_is_built_again(world: dict[str, Path], tmp_path: Path, damaged: bytes) -> None:
     from gme_data.images import ImageStore
-    from gme_training.data.example_index import ensure_index, read_facts
+    from gme_training.data.example_index import ensure_index, read_index_manifest
 
     images = ImageStore([world["corpus"] / "images"])
     ensure_index([world["synthetic"] / "train"], tmp_path / "index", images)
-    whole = json.loads((tmp_path / "index" / FACTS).read_bytes())
-    (tmp_path / "index" / FACTS).write_bytes(damaged)
+    whole = json.loads((tmp_path / "index" / INDEX_FILE).read_bytes())
+    (tmp_path / "index" / INDEX_FILE).write_bytes(damaged)
     ensure_index([world["synthetic"] / "train"], tmp_path / "index", images)
-    assert json.loads((tmp_path / "index" / FACTS).read_bytes()) == whole
-    assert read_facts(tmp_path / "index").strata
+    assert json.loads((tmp_path / "index" / INDEX_FILE).read_bytes()) == whole
+    assert read_index_manifest(tmp_path / "index").strata

@@ -75,7 +75,7 @@ def test_a_rank_takes_its_own_gpu_before_it_meets_the_others(gpus, monkeypatch: 
     monkeypatch.setenv("LOCAL_RANK", "3")
     monkeypatch.setattr(torch.cuda, "set_device", lambda device: order.append(int(device)))
     gpus(8)
-    engine.connect()
+    engine.join_process_group()
     assert order == [3, "nccl"]
 
 
@@ -86,8 +86,8 @@ def test_two_ranks_meet_on_a_machine_that_shows_them_one_gpu():
 
 def test_ranks_of_our_own_that_run_on_the_cpu_see_no_gpu(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
-    assert launch._environment(1, 2, "cpu", "29500")["CUDA_VISIBLE_DEVICES"] == ""
-    assert launch._environment(1, 2, "cuda", "29500")["CUDA_VISIBLE_DEVICES"] == "0"
+    assert launch.rank_environment(1, 2, "cpu", "29500")["CUDA_VISIBLE_DEVICES"] == ""
+    assert launch.rank_environment(1, 2, "cuda", "29500")["CUDA_VISIBLE_DEVICES"] == "0"
 
 
 @pytest.mark.parametrize(("ranks", "device"), [(2, "cpu"), (1, "cuda")])

@@ -18,7 +18,7 @@ from gme_embedder.embedder import Embedder
 from gme_training.checkpoint_files import ResumePoint
 from gme_training.checkpoints import POINTER, Checkpoints
 from gme_training.config import TrainingConfig
-from gme_training.disk_space import checkpoint_bytes, require_room, stage_bytes
+from gme_training.disk_space import checkpoint_bytes, require_disk_space, stage_bytes
 from gme_training.step import train
 
 TRAIN = """
@@ -40,9 +40,9 @@ ASK = """
 import sys
 from pathlib import Path
 from gme_data.errors import FoundryError
-from gme_training.disk_space import require_room
+from gme_training.disk_space import require_disk_space
 try:
-    require_room(Path(sys.argv[1]), int(sys.argv[2]))
+    require_disk_space(Path(sys.argv[1]), int(sys.argv[2]))
 except FoundryError as error:
     print(f"{error}\\n{error.hint}")
     sys.exit(error.exit_code)
@@ -86,10 +86,10 @@ def starts(home: Path) -> list[int]:
 
 
 def test_room_is_asked_for_before_anything_is_written(tmp_path: Path) -> None:
-    require_room(tmp_path / "new" / "folder", MIB)
+    require_disk_space(tmp_path / "new" / "folder", MIB)
     assert not list((tmp_path / "new" / "folder").iterdir())
     with pytest.raises(FoundryError, match=r"Too little room.*/new/folder: .* need 1048576\.00 GiB") as caught:
-        require_room(tmp_path / "new" / "folder", 2**50)
+        require_disk_space(tmp_path / "new" / "folder", 2**50)
     assert "lower keep_checkpoints" in str(caught.value.hint)
     assert caught.value.exit_code
 
@@ -98,7 +98,7 @@ def test_room_is_asked_for_before_anything_is_written(tmp_path: Path) -> None:
 def test_a_file_in_the_way_is_named(tmp_path: Path, place: str) -> None:
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(FoundryError, match=f"Not a folder that can be written: {tmp_path / place}$"):
-        require_room(tmp_path / place, 1)
+        require_disk_space(tmp_path / place, 1)
 
 
 @pytest.mark.hardening("faults", "F19", "full disk, read-only disk and file limit in training")

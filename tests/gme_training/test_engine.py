@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from gme_training.engine import descend
+from gme_training.engine import optimizer_step
 
 
 class Plain:
-    """The part of DeepSpeed's engine that `descend` uses, by torch alone."""
+    """The part of DeepSpeed's engine that `optimizer_step` uses, by torch alone."""
 
     def __init__(self, scale: float) -> None:
         self.module = nn.Linear(3, 2)
@@ -31,7 +31,7 @@ class Plain:
 def test_every_parameter_gets_its_gradient_and_zero_where_there_is_none(scale: float):
     engine = Plain(scale)
     weight = torch.tensor([[1.0, -2.0, 2.0], [0.0, 4.0, 0.5]])
-    norm = descend(engine, [weight, None])
+    norm = optimizer_step(engine, [weight, None])
     assert torch.equal(engine.module.weight.grad, weight * scale)
     assert torch.equal(engine.module.bias.grad, torch.zeros(2))
     assert norm == pytest.approx(float(weight.norm()) * scale)

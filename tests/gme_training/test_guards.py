@@ -8,9 +8,9 @@ import pytest
 
 from gme_data.errors import FoundryError
 from gme_training.config import GuardConfig
-from gme_training.guards import Guards, StepFacts
+from gme_training.guards import Guards, StepMetrics
 
-GOOD = StepFacts(3, "mix", "flag", ("flag-1", "flag-2"), loss=20.0, gradient=1.5, gap=0.2)
+GOOD = StepMetrics(3, "mix", "flag", ("flag-1", "flag-2"), loss=20.0, gradient=1.5, gap=0.2)
 
 
 def test_good_steps_pass():

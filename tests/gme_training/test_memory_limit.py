@@ -13,16 +13,16 @@ import pytest
 import torch
 
 from gme_data.errors import FoundryError, explain_memory_error
-from gme_training.disk_space import explained
+from gme_training.disk_space import explain_write_errors
 
 LIMITED = """
 import resource, sys
 from pathlib import Path
 from gme_data.errors import FoundryError
-from gme_training.disk_space import explained
+from gme_training.disk_space import explain_write_errors
 resource.setrlimit(resource.RLIMIT_AS, (2**33, 2**33))
 try:
-    with explained(Path(sys.argv[1])):
+    with explain_write_errors(Path(sys.argv[1])):
         bytearray(2**34)
 except FoundryError as error:
     print(f"{error}\\n{error.hint}")
@@ -39,7 +39,7 @@ def no_memory_for_a_map() -> None:
 )
 @pytest.mark.hardening("faults", "F30", "a limit on memory")
 def test_what_python_numpy_and_torch_raise_is_out_of_memory(tmp_path: Path, work: Callable[[], object]) -> None:
-    with pytest.raises(FoundryError, match=r"^Out of memory: ") as caught, explained(tmp_path):
+    with pytest.raises(FoundryError, match=r"^Out of memory: ") as caught, explain_write_errors(tmp_path):
         work()
     assert caught.value.exit_code == 1
     assert "smaller batches" in str(caught.value.hint)

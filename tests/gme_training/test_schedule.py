@@ -5,13 +5,13 @@ from itertools import pairwise
 import pytest
 
 from gme_training.config import OptimizerConfig
-from gme_training.schedule import rate_factor
+from gme_training.schedule import learning_rate_factor
 
 
 @pytest.mark.parametrize("decay", ["linear", "cosine"])
 def test_the_rate_rises_to_the_peak_and_falls_towards_zero(decay):
     config = OptimizerConfig(warmup=0.1, decay=decay)
-    factors = [rate_factor(step, 100, config) for step in range(100)]
+    factors = [learning_rate_factor(step, 100, config) for step in range(100)]
     assert factors[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
     assert max(factors) == factors[9] == 1
     assert all(a > b for a, b in pairwise(factors[9:]))
@@ -19,4 +19,4 @@ def test_the_rate_rises_to_the_peak_and_falls_towards_zero(decay):
 
 
 def test_a_phase_of_one_step_trains_at_the_peak():
-    assert rate_factor(0, 1, OptimizerConfig()) == 1
+    assert learning_rate_factor(0, 1, OptimizerConfig()) == 1

@@ -26,9 +26,9 @@ from gme_training import step
 from gme_training.checkpoint_files import MANIFEST
 from gme_training.checkpoints import Checkpoints
 from gme_training.config import LoraConfig, PhaseConfig, SourceShare, TrainingConfig
-from gme_training.job import Job
+from gme_training.job import TrainingJob
 from gme_training.step import train
-from gme_training.trainer import first_model
+from gme_training.trainer import initial_model
 
 CHILD = """
 import sys
@@ -233,11 +233,11 @@ def test_a_base_to_train_from_need_not_say_what_its_inputs_are(small_config, tmp
     Embedder.fresh(small_config().model, 9).save(tmp_path / "base")
     (tmp_path / "base" / "gme.json").unlink()
     config = small_config(base={"model": str(tmp_path / "base"), "max_tokens": 64}, lora=LoraConfig(), ranks=1)
-    job = Job(config, (), (), None, tmp_path, tmp_path)
-    assert first_model(job).settings.inputs == RELEASED.model_copy(update={"max_tokens": 64})
+    job = TrainingJob(config, (), (), None, tmp_path, tmp_path)
+    assert initial_model(job).settings.inputs == RELEASED.model_copy(update={"max_tokens": 64})
     (tmp_path / "base" / "config_sentence_transformers.json").write_text('{"prompts": {"query": "Represent it: "}}')
     with pytest.raises(FoundryError, match="Represent it"):
-        first_model(job)
+        initial_model(job)
 
 
 @pytest.mark.usefixtures("only_rank")

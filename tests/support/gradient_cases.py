@@ -24,23 +24,23 @@ from gme_embedder.config import ModelConfig, TowerConfig
 from gme_embedder.embedder import Embedder
 from gme_embedder.processing.prepare import Preparer
 from gme_training.config import (
-    CacheConfig,
     DistillConfig,
+    GradientCacheConfig,
     LoraConfig,
     LossConfig,
     PhaseConfig,
     SourceShare,
     TrainingConfig,
 )
-from gme_training.data.batches import BatchPlan
+from gme_training.data.batches import BatchSampler
 from gme_training.data.example_index import save_arrays
 from gme_training.losses.objective import batch_gradients, prepare_step
-from gme_training.losses.teachers import KINDS, Teachers, kind_of
+from gme_training.losses.teachers import TEACHERS, TeacherVectors, teacher_of
 from gme_training.model.contrastive import ContrastiveModel, InputMaker
 from gme_training.model.lora import add_adapters
 
 MODEL = ModelConfig(text_layers=2, tower=TowerConfig(depth=1, width=64, heads=2))
-WHOLE = CacheConfig(tokens=10**6, kept_mib=4096)
+WHOLE = GradientCacheConfig(micro_batch_tokens=10**6, retained_mib=4096)
 """One micro-batch as large as can be, its graph kept: the plain full batch."""
 CASES = {
     "texts": {"source": "question"},
@@ -50,7 +50,7 @@ CASES = {
     "frozen-tower": {"source": "mixed", "negatives": 4, "vision": 0.0},
     "lora": {"source": "mixed", "negatives": 4, "lora": LoraConfig(rank=4)},
     "one-pair": {"source": "question", "batch_size": 1},
-    "in-batch": {"source": "mixed", "negatives": 2, "loss": LossConfig(negatives="own", hardness=1.0)},
+    "in-batch": {"source": "mixed", "negatives": 2, "loss": LossConfig(negatives="own", hardness_strength=1.0)},
     "distilled-texts": {"source": "question", "distill": DistillConfig(weight=2.0, temperature=0.2)},
     "distilled-names": {"source": "shape-name", "distill": DistillConfig(temperature=0.2)},
     "learned-temperature": {"source": "shape", "loss": LossConfig(symmetric=True, temperature_learning_rate=0.1)},
@@ -83,16 +83,16 @@ def catalog_of_all():
 
 
 @cache
-def any_teachers() -> Teachers:
-    """Teachers who think anything of the items; what is learned from them does not depend on why they think so."""
+def any_teachers() -> TeacherVectors:
+    """Teachers whose vectors are random; what is learned from them does not depend on how they are made."""
     items, chance = catalog_of_all().items, np.random.default_rng(3)
     with tempfile.TemporaryDirectory() as folder:
-        for kind in KINDS:
+        for kind in TEACHERS:
             vectors = chance.normal(size=(len(items), 5))
-            row = [number if kind_of(item) == kind else -1 for number, item in enumerate(items)]
+            row = [number if teacher_of(item) == kind else -1 for number, item in enumerate(items)]
             unit = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16)
             save_arrays(Path(folder), **{f"{kind}_row": np.array(row, dtype=np.int32), f"{kind}_vectors": unit})
-        return Teachers(Path(folder))
+        return TeacherVectors(Path(folder))
 
 
 @cache
@@ -122,14 +122,14 @@ def model_for(case: dict[str, object], config: TrainingConfig, seed: int = 3) ->
 
 
 def gradients(
-    name: str, cache_config: CacheConfig, images: Path, rank: int = 0, ranks: int = 1, **changes: object
+    name: str, cache_config: GradientCacheConfig, images: Path, rank: int = 0, ranks: int = 1, **changes: object
 ) -> dict[str, Tensor]:
     """The mean over the ranks of the gradients of a case, by name of the parameter; and the loss."""
     case = {**CASES[name], **changes}
     share = SourceShare(
         source=str(case["source"]),
         batch_size=int(case.get("batch_size", 12)),
-        negatives=int(case.get("negatives", 0)),
+        num_negatives=int(case.get("negatives", 0)),
         grouped=0,
     )
     phase = PhaseConfig(
@@ -140,12 +140,16 @@ def gradients(
         distill=case.get("distill"),
     )
     config = TrainingConfig(
-        phases=(phase,), loss=case.get("loss", LossConfig()), cache=cache_config, lora=case.get("lora"), autocast=False
+        phases=(phase,),
+        loss=case.get("loss", LossConfig()),
+        gradient_cache=cache_config,
+        lora=case.get("lora"),
+        autocast=False,
     )
     model, preparer = model_for(case, config)
-    inputs = InputMaker(preparer, ImageStore([images]), config.cache.tokens)
+    inputs = InputMaker(preparer, ImageStore([images]), config.gradient_cache.micro_batch_tokens)
     catalog = catalog_of_all()
-    batch = BatchPlan(catalog, phase, number=0, seed=5).batch(0)
+    batch = BatchSampler(catalog, phase, number=0, seed=5).batch(0)
     torch.manual_seed(11)
     teachers = any_teachers() if phase.distill else None
     step = prepare_step(inputs, catalog, batch, phase.objective, rank, ranks, teachers)
@@ -173,7 +177,9 @@ def main(folder: Path) -> None:
     dist.init_process_group("gloo")
     rank, ranks = dist.get_rank(), dist.get_world_size()
     for name in CASES:
-        found = gradients(name, CacheConfig(tokens=120, kept_mib=rank), folder / "images", rank, ranks)
+        found = gradients(
+            name, GradientCacheConfig(micro_batch_tokens=120, retained_mib=rank), folder / "images", rank, ranks
+        )
         if rank == 0:
             save_file(found, folder / f"{name}-{ranks}.safetensors")
     dist.destroy_process_group()

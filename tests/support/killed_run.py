@@ -12,9 +12,9 @@ from pathlib import Path
 
 from gme_embedder.config import ModelConfig, TowerConfig
 from gme_training.checkpoints import Checkpoints
-from gme_training.config import CacheConfig, LoraConfig, PhaseConfig, SourceShare, TrainingConfig
-from gme_training.engine import connect
-from gme_training.job import Job
+from gme_training.config import GradientCacheConfig, LoraConfig, PhaseConfig, SourceShare, TrainingConfig
+from gme_training.engine import join_process_group
+from gme_training.job import TrainingJob
 from gme_training.trainer import Trainer
 
 CONFIG = TrainingConfig(
@@ -30,7 +30,7 @@ CONFIG = TrainingConfig(
         PhaseConfig(name="mix", steps=10, mixture=(SourceShare(source="question", batch_size=24, group_size=4),)),
     ),
     lora=LoraConfig(rank=4, dropout=0.2),
-    cache=CacheConfig(tokens=200, kept_mib=1),
+    gradient_cache=GradientCacheConfig(micro_batch_tokens=200, retained_mib=1),
     checkpoint_every=3,
     ranks=1,
     autocast=False,
@@ -57,9 +57,9 @@ def main(world: Path, folder: Path, deaths: list[str]) -> None:
     for death in deaths:
         what, number = death.split(":")
         die_at(what, int(number))
-    connect()
+    join_process_group()
     images = (world / "corpus" / "images",)
-    Trainer(Job(CONFIG, (world / "synthetic" / "train",), images, None, folder, folder)).run()
+    Trainer(TrainingJob(CONFIG, (world / "synthetic" / "train",), images, None, folder, folder)).run()
 
 
 if __name__ == "__main__":

@@ -9,9 +9,16 @@ from pathlib import Path
 import torch.distributed as dist
 
 from gme_embedder.config import ModelConfig, TowerConfig
-from gme_training.config import CacheConfig, LoraConfig, OptimizerConfig, PhaseConfig, SourceShare, TrainingConfig
-from gme_training.engine import connect
-from gme_training.job import Job
+from gme_training.config import (
+    GradientCacheConfig,
+    LoraConfig,
+    OptimizerConfig,
+    PhaseConfig,
+    SourceShare,
+    TrainingConfig,
+)
+from gme_training.engine import join_process_group
+from gme_training.job import TrainingJob
 from gme_training.trainer import Trainer
 
 KINDS = {"full": None, "lora": LoraConfig(rank=4)}
@@ -37,18 +44,20 @@ def config_of(kind: str, stage: int) -> TrainingConfig:
         optimizer=OptimizerConfig(epsilon=1e-3),
         lora=KINDS[kind],
         zero_stage=stage,
-        cache=CacheConfig(tokens=150, kept_mib=2),
+        gradient_cache=GradientCacheConfig(micro_batch_tokens=150, retained_mib=2),
         calibration_items=0,
         autocast=False,
     )
 
 
 def main(world: Path, folder: Path, stages: list[int]) -> None:
-    connect()
+    join_process_group()
     for kind, stage in product(KINDS, stages):
         staging = folder / f"{kind}-{stage}-of-{dist.get_world_size()}"
         images = (world / "corpus" / "images",)
-        Trainer(Job(config_of(kind, stage), (world / "synthetic" / "train",), images, None, staging, staging)).run()
+        Trainer(
+            TrainingJob(config_of(kind, stage), (world / "synthetic" / "train",), images, None, staging, staging)
+        ).run()
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""The index of a training set: built once, read by every rank without loading it.
+"""The index of a training set: built once, mapped into memory by every rank.
 
-Examples are copied into one Arrow file that can be mapped into memory, every distinct item gets a number, and what is
-looked up in training (who is a positive of whom, which examples share a source or a key) is sorted beforehand. Two
-items are one if their text and picture are equal, so that nothing is encoded twice in a batch and no copy of a positive
-is taken for a negative. Knows files and numbers; not batches.
+Examples are copied into one Arrow file, every distinct item gets a number, and the lookups of training (the positives
+of a query, the examples of a source or of a batch key) are sorted beforehand. Items with equal text and picture are one
+item, so that nothing is encoded twice in a batch and no copy of a positive is taken for a negative. Knows files and
+numbers; not batches.
 """
 
 from __future__ import annotations
@@ -30,18 +30,29 @@ from gme_data.parquet import UNREADABLE, shard_paths
 from gme_data.progress import Progress
 from gme_data.structured import StructureError, read_json
 
-FACTS, ROWS = "index.json", "examples.arrow"
+INDEX_FILE, EXAMPLES_FILE = "index.json", "examples.arrow"
 VERSION = 1
-_AT_ONCE = 16_384
-_DIGEST = 16  # bytes; of 100 million items two would be confused with a probability of 1e-23
+"""The version of the format; an index of another version is built again."""
+_ROWS_AT_ONCE = 16_384
+"""The number of examples that are copied at once."""
+_DIGEST_BYTES = 16
+"""Long enough that of 100 million items two have the same digest with a probability of 1e-23."""
 Ints = NDArray[np.int64]
-Mark = tuple[str, int, int]
-"""Name, size and time of change, in nanoseconds, of a shard."""
+ShardStamp = tuple[str, int, int]
+"""The name of a shard, its size, and the time of its last change in nanoseconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stratum:
-    """Examples of one source and task type, all with hard negatives or all without: a span of the rows by stratum."""
+    """Examples of one source and task type, all with hard negatives or all without.
+
+    Attributes:
+        source: Their source.
+        task_type: Their task type.
+        with_negatives: Whether they have hard negatives.
+        first: Their first position among the rows ordered by stratum.
+        last: One after their last position.
+    """
 
     source: str
     task_type: str
@@ -51,56 +62,61 @@ class Stratum:
 
 
 @dataclass(frozen=True, slots=True)
-class IndexFacts:
-    """What an index is of: the shards, and the strata of their examples, ordered."""
+class IndexManifest:
+    """The shards that an index was built from, and the strata of their examples, ordered."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     version: int
-    shards: tuple[Mark, ...]
+    shards: tuple[ShardStamp, ...]
     strata: tuple[Stratum, ...]
 
 
 def ensure_index(examples: Sequence[Path], folder: Path, pictures: Container[str]) -> None:
-    """Build the index of the shards in `examples`, one set after the other, unless `folder` holds it already.
+    """Builds the index of the shards in `examples`, in this order, unless `folder` holds it already.
 
     Args:
         examples: Folders of ``examples-*.parquet``.
-        folder: Of the index; on disk it is about as large as the shards without compression.
-        pictures: Ids of the pictures there are.
+        folder: The folder of the index; on disk it is about as large as the shards without compression.
+        pictures: The ids of all pictures.
 
     Raises:
         FoundryError: Shards missing, damaged, or without a column; an example with an unknown picture.
     """
-    paths = [path for one in examples for path in shard_paths(one, "examples")]
-    marks = tuple((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in paths)
-    if _describes(folder, marks):
-        return
+    paths = [path for shards in examples for path in shard_paths(shards, "examples")]
+    stamps = tuple((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in paths)
+    try:
+        present = read_index_manifest(folder)
+        if (present.version, present.shards) == (VERSION, stamps):
+            return
+    except (FileNotFoundError, StructureError):
+        pass  # A damaged index is built again, as one that was never finished.
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    facts = IndexFacts(VERSION, marks, _build(paths, folder, pictures))
+    manifest = IndexManifest(VERSION, stamps, _build(paths, folder, pictures))
     fsync_tree(folder)
-    atomic_write(folder / FACTS, json.dumps(asdict(facts)).encode())  # last: without it the folder counts for nothing
+    # Last: a folder without the manifest is no index.
+    atomic_write(folder / INDEX_FILE, json.dumps(asdict(manifest)).encode())
 
 
-def read_facts(folder: Path) -> IndexFacts:
-    """What an index is of.
+def read_index_manifest(folder: Path) -> IndexManifest:
+    """Reads the manifest of an index.
 
     Raises:
-        StructureError: The file that says it is damaged.
+        StructureError: The manifest is damaged.
         FileNotFoundError: The index was never finished.
     """
-    return read_json(folder / FACTS, IndexFacts, max_bytes=2**30, hint=f"Delete {folder}; it is built again.")
+    return read_json(folder / INDEX_FILE, IndexManifest, max_bytes=2**30, hint=f"Delete {folder}; it is built again.")
 
 
 def save_arrays(folder: Path, **arrays: NDArray[Any]) -> None:
-    """Each as a file that `load_array` maps."""
+    """Writes each array to a file that `load_array` maps."""
     for name, values in arrays.items():
         np.save(folder / f"{name}.npy", values, allow_pickle=False)
 
 
 def load_array(folder: Path, name: str) -> Ints:
-    """An array of `save_arrays`, mapped: only what is looked at is read.
+    """Maps an array of `save_arrays` into memory, so that only the parts that are used are read.
 
     Raises:
         FoundryError: The file is damaged.
@@ -115,23 +131,25 @@ def load_array(folder: Path, name: str) -> Ints:
 def write_lookups(
     folder: Path, starts: Ints, items: Ints, group: Ints, key: Ints, strata_of: Ints
 ) -> list[tuple[int, int, int]]:
-    """Derive what training looks up from who is who, and save it.
+    """Writes the sorted arrays that training looks up.
 
     Args:
-        folder: Where to.
-        starts: int64 [n + 1], where the items of each example begin in `items`.
-        items: int64 [m], for each example the numbers of its query, its positive and its negatives.
-        group: int64 [n], the entity group of each example.
-        key: int64 [n], its batch key.
-        strata_of: int64 [n], the stratum of each.
+        folder: The folder of the index.
+        starts: The position in `items` at which those of each example begin, int64 [n + 1].
+        items: For each example the numbers of its query, its positive and its negatives, int64 [m].
+        group: The entity group of each example, int64 [n].
+        key: The batch key of each example, int64 [n].
+        strata_of: The stratum of each example, int64 [n].
 
     Returns:
-        For each stratum that has examples (its number, first place, last place + 1) among the rows by stratum.
+        For each stratum that has examples, its number, and its first and one after its last position among the rows
+        ordered by stratum.
     """
     query, positive = items[starts[:-1]], items[starts[:-1] + 1]
     firsts = np.unique(items, return_index=True)[1]
-    fact = group * (key.max() + 1 if len(key) else 1) + key
-    orders = {name: np.argsort(one, kind="stable") for name, one in (("query", query), ("fact", fact), ("key", key))}
+    fact = group * (key.max() + 1 if len(key) else 1) + key  # one number for each pair (group, key)
+    sorted_by = {"query": query, "fact": fact, "key": key}
+    orders = {name: np.argsort(values, kind="stable") for name, values in sorted_by.items()}
     by_stratum = np.argsort(strata_of, kind="stable")
     save_arrays(
         folder,
@@ -149,77 +167,84 @@ def write_lookups(
         fact_sorted=fact[orders["fact"]],
         key_sorted=key[orders["key"]],
     )
-    numbers, places, counts = np.unique(strata_of[by_stratum], return_index=True, return_counts=True)
+    numbers, firsts, counts = np.unique(strata_of[by_stratum], return_index=True, return_counts=True)
     return [
-        (number, place, place + count)
-        for number, place, count in zip(numbers.tolist(), places.tolist(), counts.tolist(), strict=True)
+        (number, first, first + count)
+        for number, first, count in zip(numbers.tolist(), firsts.tolist(), counts.tolist(), strict=True)
     ]
 
 
-def _describes(folder: Path, marks: tuple[Mark, ...]) -> bool:
-    """Whether a folder holds the index of these shards; one that is damaged is built again."""
-    try:
-        facts = read_facts(folder)
-    except (FileNotFoundError, StructureError):
-        return False
-    return (facts.version, facts.shards) == (VERSION, marks)
-
-
 def _build(paths: list[Path], folder: Path, pictures: Container[str]) -> tuple[Stratum, ...]:
-    """Copy and number; the strata there are."""
-    gathered = _Gathered()
-    files = [_opened(path) for path in paths]
+    """Copies the examples and numbers their items; returns the strata."""
+    digests = _ExampleDigests()
+    files = [_open(path) for path in paths]
     total = sum(file.metadata.num_rows for file in files)
     with (
-        pa.OSFile(str(folder / ROWS), "wb") as sink,
+        pa.OSFile(str(folder / EXAMPLES_FILE), "wb") as sink,
         pa.ipc.new_file(sink, SCHEMA) as writer,
         Progress("index", total, "examples") as progress,
     ):
         for path, file in zip(paths, files, strict=True):
-            for batch in _batches(path, file):
+            for batch in _record_batches(path, file):
                 writer.write_batch(batch)
                 for row in batch.select(_NUMBERED).to_pylist():
-                    gathered.add(row, pictures)
+                    digests.add(row, pictures)
                 progress.advance(batch.num_rows)
-    starts = np.cumsum(np.array([0, *gathered.counts]), dtype=np.int64)
-    ordered = sorted(gathered.kinds)  # strata of one source, and of one task type in it, side by side
-    rank = np.array([ordered.index(named) for named in gathered.kinds], dtype=np.int64)
-    items, groups, keys = (_numbered(digests) for digests in (gathered.items, gathered.groups, gathered.keys))
-    spans = write_lookups(folder, starts, items, groups, keys, rank[np.array(gathered.kind, dtype=np.int64)])
-    return tuple(Stratum(*ordered[number], first, last) for number, first, last in spans)
+    starts = np.cumsum(np.array([0, *digests.item_counts]), dtype=np.int64)
+    # Sorted, so that the strata of a source, and of a task type within it, are neighbours.
+    strata = sorted(digests.strata)
+    rank = np.array([strata.index(stratum) for stratum in digests.strata], dtype=np.int64)
+    items, groups, keys = (_number(data) for data in (digests.items, digests.groups, digests.keys))
+    spans = write_lookups(folder, starts, items, groups, keys, rank[np.array(digests.stratum, dtype=np.int64)])
+    return tuple(Stratum(*strata[number], first, last) for number, first, last in spans)
 
 
 _NUMBERED = ["id", "query", "positive", "negatives", "entity_group", "source", "batch_key", "task_type"]
+"""The columns that the index numbers; the others are only copied."""
 
 
-class _Gathered:
-    """What names the examples seen so far: digests, end to end, and numbers."""
+class _ExampleDigests:
+    """Digests of what names the examples, concatenated, and the stratum of each.
+
+    Attributes:
+        items: Digests of each example's query, positive and negatives.
+        groups: Digests of each example's entity group.
+        keys: Digests of each example's batch key.
+        item_counts: The number of items of each example.
+        strata: The number of each stratum (source, task type, whether with negatives), in order of appearance.
+        stratum: The number of each example's stratum.
+    """
 
     def __init__(self) -> None:
+        # Packed bytes and not Python objects: an item takes 16 bytes.
         self.items, self.groups, self.keys = bytearray(), bytearray(), bytearray()
-        self.counts = array("q")
-        self.kinds: dict[tuple[str, str, bool], int] = {}
-        self.kind = array("q")
+        self.item_counts = array("q")
+        self.strata: dict[tuple[str, str, bool], int] = {}
+        self.stratum = array("q")
 
     def add(self, row: dict[str, Any], pictures: Container[str]) -> None:
-        """One example, its pictures checked."""
-        everything = (row["query"], row["positive"], *row["negatives"])
-        for item in everything:
+        """Adds an example.
+
+        Raises:
+            FoundryError: It has a picture that is not among `pictures`.
+        """
+        items = (row["query"], row["positive"], *row["negatives"])
+        for item in items:
             if item["image"] is not None and item["image"] not in pictures:
                 raise FoundryError(
                     f"Example '{row['id']}' of source '{row['source']}' has a picture that no picture shard holds: "
                     f"{item['image']}.",
                     hint="Write it with `write_images`, or leave the example out.",
                 )
-        self.items += b"".join([_digest(item["image"], item["text"]) for item in everything])
+        self.items += b"".join([_digest(item["image"], item["text"]) for item in items])
         self.groups += _digest(row["entity_group"])
         self.keys += _digest(row["source"], row["batch_key"])
-        self.counts.append(len(everything))
-        named = row["source"], row["task_type"], bool(row["negatives"])
-        self.kind.append(self.kinds.setdefault(named, len(self.kinds)))
+        self.item_counts.append(len(items))
+        stratum = row["source"], row["task_type"], bool(row["negatives"])
+        self.stratum.append(self.strata.setdefault(stratum, len(self.strata)))
 
 
-def _opened(path: Path) -> pq.ParquetFile:
+def _open(path: Path) -> pq.ParquetFile:
     try:
         file = pq.ParquetFile(path)
     except UNREADABLE as error:
@@ -230,9 +255,9 @@ def _opened(path: Path) -> pq.ParquetFile:
     return file
 
 
-def _batches(path: Path, file: pq.ParquetFile) -> Iterator[pa.RecordBatch]:
+def _record_batches(path: Path, file: pq.ParquetFile) -> Iterator[pa.RecordBatch]:
     try:
-        for batch in file.iter_batches(_AT_ONCE, columns=SCHEMA.names):
+        for batch in file.iter_batches(_ROWS_AT_ONCE, columns=SCHEMA.names):
             yield pa.RecordBatch.from_arrays([batch.column(name) for name in SCHEMA.names], schema=SCHEMA)
     except UNREADABLE as error:
         raise _corrupt(path, error) from error
@@ -243,19 +268,20 @@ def _corrupt(path: Path, error: Exception) -> FoundryError:
 
 
 def _digest(*parts: str | None) -> bytes:
-    told = "\x00".join("" if part is None else f"\x01{part}" for part in parts)
-    return hashlib.blake2b(told.encode(), digest_size=_DIGEST, usedforsecurity=False).digest()
+    # None and an empty text are told apart by the byte before a text.
+    joined = "\x00".join("" if part is None else f"\x01{part}" for part in parts)
+    return hashlib.blake2b(joined.encode(), digest_size=_DIGEST_BYTES, usedforsecurity=False).digest()
 
 
-def _numbered(digests: bytearray) -> Ints:
-    """0, 1, ... for each distinct digest in the order of their first occurrence."""
+def _number(digests: bytearray) -> Ints:
+    """Numbers the distinct digests 0, 1, ... in the order of their first occurrence, int64 [digests]."""
     halves = np.frombuffer(bytes(digests), dtype="<u8").reshape(-1, 2)
     order = np.lexsort((halves[:, 1], halves[:, 0]))  # stable: the first of equals is their first occurrence
     ordered = halves[order]
-    fresh = np.concatenate([[True], (ordered[1:] != ordered[:-1]).any(axis=1)])[: len(order)]
-    firsts = order[fresh]
+    is_first = np.concatenate([[True], (ordered[1:] != ordered[:-1]).any(axis=1)])[: len(order)]
+    firsts = order[is_first]
     number = np.empty(len(firsts), dtype=np.int64)
     number[np.argsort(firsts)] = np.arange(len(firsts))
     numbers = np.empty(len(order), dtype=np.int64)
-    numbers[order] = number[np.cumsum(fresh) - 1]
+    numbers[order] = number[np.cumsum(is_first) - 1]
     return numbers

@@ -1,4 +1,4 @@
-"""Embeddings of all ranks on every rank, with gradients that find their way home.
+"""Gathers the embeddings of all ranks on every rank, with gradients that flow back to the rank that encoded them.
 
 Knows tensors and the process group; not what the rows mean.
 """
@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 class _Gather(torch.autograd.Function):
-    """Forward: all_gather of equally shaped blocks. Backward: sum of every rank's gradient, own block of it."""
+    # dist.all_gather does not propagate gradients.
 
     @staticmethod
     def forward(ctx: Any, block: Tensor) -> Tensor:  # noqa: ANN401 - torch gives the context no type
@@ -23,23 +23,25 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:  # noqa: ANN401
+        # Every rank's part of the loss depends on this rank's block: their gradients of it are summed.
         total = grad.contiguous()
         dist.all_reduce(total)
         return total[dist.get_rank()]
 
 
 def gather_rows(rows: Tensor, counts: list[int]) -> Tensor:
-    """Rows of all ranks, rank 0's first.
+    """Gathers the rows of all ranks, rank 0's first.
 
     Args:
-        rows: [counts[rank], d] of this rank.
-        counts: Rows of each rank; all ranks know all of them.
+        rows: The rows of this rank, [counts[rank], d].
+        counts: The number of rows of each rank; all ranks know all of them.
 
     Returns:
-        [sum(counts), d]. Its gradient is summed over the ranks: each rank may compute a part of the loss.
+        [sum(counts), d]. Its gradient is summed over the ranks, so that each rank may compute a part of the loss.
     """
     if len(counts) == 1:
         return rows
+    # all_gather takes blocks of one shape.
     padded = torch.nn.functional.pad(rows, (0, 0, 0, max(counts) - rows.shape[0]))
     blocks: Tensor = _Gather.apply(padded)  # type: ignore[no-untyped-call] # torch
     return torch.cat([block[:count] for block, count in zip(blocks, counts, strict=True)])

@@ -1,13 +1,13 @@
 """Gradients of a loss over a whole batch within the memory of a part of it, exact (Gao et al. 2021, GradCache).
 
-1. Encode every micro-batch. As many graphs as the memory allows are kept, the others are never built.
-2. The loss over all vectors, and its gradient with respect to them.
-3. Micro-batches without a graph are encoded again, with the random numbers of the first time; each sends its vectors'
-   gradients on to the parameters.
+1. Encode every micro-batch. As many autograd graphs as the memory allows are retained, the others are never built.
+2. Compute the loss over all vectors, and its gradient with respect to them.
+3. Encode the micro-batches without a graph again, with the random numbers of the first time, and backpropagate the
+   gradients of each micro-batch's vectors to the parameters.
 
-What is kept is not encoded twice: with all graphs kept this is an ordinary step, with none the plain gradient cache.
-Gradients are added up here, not in `Parameter.grad`, so no hook of an engine sees a part of one. Knows neither items
-nor losses nor ranks; `loss_of` may gather vectors from other processes.
+A micro-batch whose graph is retained is encoded once: with all graphs retained this is an ordinary step, with none the
+plain gradient cache. Gradients are added up here, not in `Parameter.grad`, so no hook of an engine sees a partial one.
+Knows neither items nor losses nor ranks; `loss_of` may gather vectors from other processes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch import Tensor
 
 T = TypeVar("T")
 Gradients = list[Tensor | None]
-"""One for each parameter; None where the loss does not reach it."""
+"""One gradient for each parameter; None where the loss does not depend on it."""
 
 
 def cached_gradients(
@@ -31,66 +31,68 @@ def cached_gradients(
     loss_of: Callable[[Tensor], Tensor],
     parameters: Sequence[Tensor],
     *,
-    kept_bytes: int,
+    retained_bytes: int,
     frozen: Sequence[Tensor] = (),
 ) -> tuple[Tensor, Gradients]:
-    """The loss and its gradient with respect to `parameters`.
+    """Computes the loss and its gradient with respect to `parameters`.
 
     Args:
-        encode: A micro-batch to its vectors [n, d]; called once or twice.
+        encode: Maps a micro-batch to its vectors, [n, d]; called once or twice for each.
         micro_batches: At least one.
-        loss_of: All vectors [N, d], in the order of the micro-batches, to a scalar. May use `parameters` itself.
-        parameters: Those that ask for gradients.
-        kept_bytes: Memory for the graphs that are kept; 0 encodes every micro-batch twice.
-        frozen: Weights besides `parameters`; graphs refer to them, but they take no memory of their own.
+        loss_of: Maps all vectors, [N, d], in the order of the micro-batches, to a scalar. May use `parameters` itself.
+        parameters: The parameters that require gradients.
+        retained_bytes: Memory for retained graphs; 0 encodes every micro-batch twice.
+        frozen: Weights besides `parameters`, which graphs refer to but which take no memory of the graphs.
 
     Returns:
         The loss without its graph, and the gradients.
     """
     weights = {weight.untyped_storage().data_ptr() for weight in (*parameters, *frozen)}
-    first = _encode_all(encode, micro_batches, kept_bytes, weights)
-    loss, parts, gradients = _contrasted([one.vectors for one in first], loss_of, parameters)
-    _descend(
-        [(one.vectors, part) for one, part in zip(first, parts, strict=True) if one.random is None],
-        parameters,
+    encoded = _encode_all(encode, micro_batches, retained_bytes, weights)
+    vectors = torch.cat([micro_batch.vectors.detach() for micro_batch in encoded]).requires_grad_()
+    loss = loss_of(vectors)
+    # `direct` are gradients that do not go through the vectors, such as that of a learned temperature.
+    upstream, *direct = torch.autograd.grad(loss, [vectors, *parameters], allow_unused=True)
+    gradients: Gradients = list(direct)
+    vector_gradients = torch.split(upstream, [len(micro_batch.vectors) for micro_batch in encoded])
+    # One backward through all retained graphs: the gradients of a parameter are summed while it runs.
+    backward_into(
         gradients,
+        parameters,
+        [
+            (micro_batch.vectors, gradient)
+            for micro_batch, gradient in zip(encoded, vector_gradients, strict=True)
+            if micro_batch.random_state is None
+        ],
     )
-    again = [one.random for one in first]
-    del first  # with graphs and vectors, which grow with the batch
-    for micro_batch, random, part in zip(micro_batches, again, parts, strict=True):
-        if random is not None:
-            with random.replayed(), torch.enable_grad():
-                vectors = encode(micro_batch)
-            _descend([(vectors, part)], parameters, gradients)
+    random_states = [micro_batch.random_state for micro_batch in encoded]
+    # The retained graphs and all vectors grow with the batch: free them before the first graph is built again.
+    loss = loss.detach()
+    del encoded, vectors
+    for micro_batch, random_state, gradient in zip(micro_batches, random_states, vector_gradients, strict=True):
+        if random_state is not None:
+            with random_state.restored(), torch.enable_grad():
+                recomputed = encode(micro_batch)
+            backward_into(gradients, parameters, [(recomputed, gradient)])
     return loss, gradients
 
 
-def _contrasted(
-    encoded: Sequence[Tensor], loss_of: Callable[[Tensor], Tensor], parameters: Sequence[Tensor]
-) -> tuple[Tensor, Sequence[Tensor], Gradients]:
-    """The loss without its graph, and its gradients with respect to each micro-batch's vectors and to `parameters`."""
-    vectors = torch.cat([one.detach() for one in encoded]).requires_grad_()
-    loss = loss_of(vectors)
-    upstream, *direct = torch.autograd.grad(loss, [vectors, *parameters], allow_unused=True)
-    return loss.detach(), torch.split(upstream, [len(one) for one in encoded]), list(direct)
-
-
 @dataclass(frozen=True, slots=True)
-class _Random:
-    """The state of all random generators before a micro-batch was encoded."""
+class _RandomState:
+    """The state of all random generators before a micro-batch was encoded, so that dropout repeats itself."""
 
     cpu: Tensor
     cuda: list[Tensor]
 
     @classmethod
-    def now(cls) -> _Random:
-        # A rank on the CPU of a machine with GPUs has not touched them, and asking would make it.
-        used = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
-        return cls(torch.get_rng_state(), torch.cuda.get_rng_state_all() if used else [])
+    def capture(cls) -> _RandomState:
+        # A rank on the CPU of a machine with GPUs has not initialised CUDA, and reading its state would.
+        initialised = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+        return cls(torch.get_rng_state(), torch.cuda.get_rng_state_all() if initialised else [])
 
     @contextmanager
-    def replayed(self) -> Iterator[None]:
-        """Within it random numbers are those of then; afterwards they go on as if nothing had been."""
+    def restored(self) -> Iterator[None]:
+        """Sets the generators to this state within the context, and back to their own afterwards."""
         with torch.random.fork_rng(devices=range(len(self.cuda))):
             torch.set_rng_state(self.cpu)
             if self.cuda:
@@ -100,41 +102,46 @@ class _Random:
 
 @dataclass(frozen=True, slots=True)
 class _Encoded:
-    """Vectors [n, d] with their graph, or without it and with what it takes to encode them again."""
+    """The vectors of a micro-batch, [n, d].
+
+    Attributes:
+        vectors: With their graph if `random_state` is None, else without.
+        random_state: The state with which the micro-batch has to be encoded again.
+    """
 
     vectors: Tensor
-    random: _Random | None
+    random_state: _RandomState | None
 
 
 def _encode_all(
-    encode: Callable[[T], Tensor], micro_batches: Sequence[T], kept_bytes: int, weights: set[int]
+    encode: Callable[[T], Tensor], micro_batches: Sequence[T], retained_bytes: int, weights: set[int]
 ) -> list[_Encoded]:
-    """Keeps graphs from the front until one does not fit; a graph's size is known only once it is there."""
+    """Encodes the micro-batches, retaining graphs from the front until the next one may not fit."""
     encoded: list[_Encoded] = []
-    left, largest = kept_bytes, 0
+    free_bytes, largest = retained_bytes, 0
     for micro_batch in micro_batches:
-        # The next graph is taken to be as large as the largest so far.
-        if left <= 0 or left < largest:
-            random = _Random.now()
+        # The size of a graph is known only once it is built; the next is assumed to be as large as the largest so far.
+        if free_bytes <= 0 or free_bytes < largest:
+            random_state = _RandomState.capture()
             with torch.no_grad():
-                encoded.append(_Encoded(encode(micro_batch), random))
+                encoded.append(_Encoded(encode(micro_batch), random_state))
             continue
-        with torch.enable_grad(), _counted(weights) as size:
+        with torch.enable_grad(), _count_graph_bytes(weights) as size:
             encoded.append(_Encoded(encode(micro_batch), None))
-        left -= size[0]
+        free_bytes -= size[0]
         largest = max(largest, size[0])
     return encoded
 
 
 @contextmanager
-def _counted(weights: set[int]) -> Iterator[list[int]]:
-    """Counts the bytes that graphs built within it hold on to, each storage once and no weights."""
-    size, seen = [0], set(weights)
+def _count_graph_bytes(weights: set[int]) -> Iterator[list[int]]:
+    """Counts the bytes that graphs built within the context hold, each storage once, and no weights."""
+    size, counted = [0], set(weights)
 
     def pack(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in seen:
-            seen.add(storage.data_ptr())
+        if storage.data_ptr() not in counted:
+            counted.add(storage.data_ptr())
             size[0] += storage.nbytes()
         return tensor
 
@@ -142,15 +149,15 @@ def _counted(weights: set[int]) -> Iterator[list[int]]:
         yield size
 
 
-def _descend(outputs: Sequence[tuple[Tensor, Tensor]], parameters: Sequence[Tensor], gradients: Gradients) -> None:
-    """Add to `gradients` what the upstream gradients of some vectors say."""
-    reached = [(vectors, upstream) for vectors, upstream in outputs if vectors.requires_grad]
-    if not reached:
+def backward_into(gradients: Gradients, parameters: Sequence[Tensor], outputs: Sequence[tuple[Tensor, Tensor]]) -> None:
+    """Backpropagates pairs (vectors, gradient of the vectors) and adds the gradients of `parameters` to `gradients`."""
+    # Vectors that depend on no trained parameter have no graph: words in a table that is frozen, for example.
+    with_graph = [(vectors, upstream) for vectors, upstream in outputs if vectors.requires_grad]
+    if not with_graph:
         return
-    vectors, upstream = zip(*reached, strict=True)
-    found = torch.autograd.grad(vectors, parameters, upstream, allow_unused=True)
-    for place, part in enumerate(found):
-        own = gradients[place]
-        if part is not None:
-            # Not in place: what autograd returns may be a view that repeats, or be shared with another gradient.
-            gradients[place] = part if own is None else own + part
+    vectors, upstream = zip(*with_graph, strict=True)
+    for position, gradient in enumerate(torch.autograd.grad(vectors, parameters, upstream, allow_unused=True)):
+        accumulated = gradients[position]
+        if gradient is not None:
+            # Not in place: what autograd returns may be an expanded view, or be shared with another gradient.
+            gradients[position] = gradient if accumulated is None else accumulated + gradient

@@ -1,7 +1,7 @@
-"""What frozen models think of the items of a training set: a vector of each, made once, before any rank starts.
+"""Vectors of the items of a training set by frozen teachers, computed once, before any rank starts.
 
-MiniLM reads texts, EfficientNet-lite0 looks at pictures; an item with both has no teacher. Knows items and batches; not
-what is learned from them.
+MiniLM encodes texts, EfficientNet-lite0 encodes pictures; an item with both has no teacher. Knows items and batches;
+not what is learned from the vectors.
 """
 
 from __future__ import annotations
@@ -20,119 +20,126 @@ from gme_data.images import Images
 from gme_data.items import Item
 from gme_data.journal import atomic_write, fsync_tree
 from gme_data.progress import Progress
-from gme_training.data.batches import Batch, BatchPlan
+from gme_training.data.batches import Batch, BatchSampler
 from gme_training.data.catalog import Catalog, Ints
 from gme_training.data.example_index import load_array, save_arrays
 
-Kind = Literal["text", "picture"]
-KINDS: tuple[Kind, ...] = ("text", "picture")
+Teacher = Literal["text", "picture"]
+"""A teacher, by the modality of the items that it encodes."""
+TEACHERS: tuple[Teacher, ...] = ("text", "picture")
 _SHARD = 1024
+"""Items whose vectors are written to disk at once: a kill costs at most so many."""
 _PIXELS = 112
+"""Side of the pictures that EfficientNet-lite0 encodes."""
 Vectors = NDArray[np.float32]
 
 
-def ensure_teachers(plans: Sequence[BatchPlan], catalog: Catalog, images: Images, folder: Path) -> None:
-    """Encode what the phases that distil will draw, unless `folder` holds it; a kill costs one shard of it.
+def ensure_teacher_vectors(samplers: Sequence[BatchSampler], catalog: Catalog, images: Images, folder: Path) -> None:
+    """Encodes the items of all phases that distil, unless `folder` holds their vectors; a kill costs one shard of them.
 
     Raises:
         FoundryError: A teacher's package is not installed, or a picture can't be read.
     """
-    teaching = [plan for plan in plans if plan.phase.distill]
-    if not teaching or (folder / "done").exists():
+    distilling = [sampler for sampler in samplers if sampler.phase.distill]
+    if not distilling or (folder / "done").exists():
         return
     folder.mkdir(parents=True, exist_ok=True)
-    drawn = np.unique(np.concatenate([plan.drawn() for plan in teaching]))
-    numbers = np.unique(np.concatenate([catalog.query[drawn], catalog.positive[drawn]]))
+    rows = np.unique(np.concatenate([sampler.sampled_rows() for sampler in distilling]))
+    numbers = np.unique(np.concatenate([catalog.query[rows], catalog.positive[rows]]))
     items = [catalog.items[number] for number in numbers.tolist()]
-    for kind in KINDS:
-        mine = [place for place, item in enumerate(items) if kind_of(item) == kind]
-        row = np.full(len(catalog.items), -1, dtype=np.int32)
-        row[numbers[mine]] = np.arange(len(mine))
-        vectors = _encoded(kind, [items[place] for place in mine], images, folder / kind)
-        made: dict[str, NDArray[Any]] = {f"{kind}_row": row, f"{kind}_vectors": vectors.astype(np.float16)}
-        save_arrays(folder, **made)
+    for teacher in TEACHERS:
+        positions = [position for position, item in enumerate(items) if teacher_of(item) == teacher]
+        # Row of each item of the training set in the teacher's vectors; -1 for items that it does not encode.
+        row_of_item = np.full(len(catalog.items), -1, dtype=np.int32)
+        row_of_item[numbers[positions]] = np.arange(len(positions))
+        vectors = _encode(teacher, [items[position] for position in positions], images, folder / teacher)
+        arrays: dict[str, NDArray[Any]] = {
+            f"{teacher}_row": row_of_item,
+            f"{teacher}_vectors": vectors.astype(np.float16),
+        }
+        save_arrays(folder, **arrays)
     fsync_tree(folder)
     atomic_write(folder / "done", b"")
-    for kind in KINDS:  # only now: until then they are what a killed run goes on from
-        shutil.rmtree(folder / kind, ignore_errors=True)
+    # Only now: until the folder is complete, a killed run resumes from these shards.
+    for teacher in TEACHERS:
+        shutil.rmtree(folder / teacher, ignore_errors=True)
 
 
-def kind_of(item: Item) -> Kind | None:
-    """Whose item it is; None if it has both a text and a picture."""
+def teacher_of(item: Item) -> Teacher | None:
+    """Returns the teacher that encodes an item; None if it has both a text and a picture."""
     if item.image is None:
         return "text"
     return "picture" if item.text is None else None
 
 
-class Teachers:
-    """Their vectors, mapped.
+class TeacherVectors:
+    """The vectors of both teachers, mapped into memory.
 
     Args:
-        folder: What `ensure_teachers` left.
+        folder: The folder that `ensure_teacher_vectors` wrote.
     """
 
     def __init__(self, folder: Path) -> None:
-        self._rows = {kind: load_array(folder, f"{kind}_row") for kind in KINDS}
-        self._vectors = {kind: load_array(folder, f"{kind}_vectors") for kind in KINDS}
+        self._rows = {teacher: load_array(folder, f"{teacher}_row") for teacher in TEACHERS}
+        self._vectors = {teacher: load_array(folder, f"{teacher}_vectors") for teacher in TEACHERS}
 
     def cosines(self, catalog: Catalog, batch: Batch, rows: Ints) -> Tensor | None:
-        """Of some queries of a batch with its candidates, float32 [r, C]; None where no teacher sees both sides.
+        """Returns the cosines of some queries of a batch with its candidates, float32 [r, C].
 
-        Where one side is text and the other a picture, the text speaks for its pair: pictures are as alike as what is
-        said of them.
+        Where one side is text and the other a picture, the text stands in for its partner on both sides: two pictures
+        count as similar as the texts of their pairs. None if a side has no teacher.
         """
         queries, candidates = catalog.query[batch.rows], batch.candidates
-        asked, offered = self._kind(queries), self._kind(candidates)
-        if asked is None or offered is None:
+        query_teacher, candidate_teacher = self._common_teacher(queries), self._common_teacher(candidates)
+        if query_teacher is None or candidate_teacher is None:
             return None
-        if asked == offered:
-            return self._products(asked, queries[rows], candidates)
-        if asked == "text":
-            said = np.empty_like(candidates)
-            said[batch.targets] = queries
-            return self._products("text", queries[rows], said)
+        if query_teacher == candidate_teacher:
+            return self._products(query_teacher, queries[rows], candidates)
+        if query_teacher == "text":
+            partners = np.empty_like(candidates)
+            partners[batch.targets] = queries
+            return self._products("text", queries[rows], partners)
         return self._products("text", candidates[batch.targets[rows]], candidates)
 
-    def _kind(self, items: Ints) -> Kind | None:
-        """What all of them are."""
-        return next((kind for kind in KINDS if (self._rows[kind][items] >= 0).all()), None)
+    def _common_teacher(self, items: Ints) -> Teacher | None:
+        return next((teacher for teacher in TEACHERS if (self._rows[teacher][items] >= 0).all()), None)
 
-    def _products(self, kind: Kind, queries: Ints, candidates: Ints) -> Tensor:
-        left, right = (
-            torch.from_numpy(self._vectors[kind][self._rows[kind][items]].astype(np.float32))
+    def _products(self, teacher: Teacher, queries: Ints, candidates: Ints) -> Tensor:
+        query_vectors, candidate_vectors = (
+            torch.from_numpy(self._vectors[teacher][self._rows[teacher][items]].astype(np.float32))
             for items in (queries, candidates)
         )
-        return left @ right.T
+        return query_vectors @ candidate_vectors.T
 
 
-def _encoded(kind: Kind, items: Sequence[Item], images: Images, folder: Path) -> Vectors:
-    """Unit vectors [n, d]; those of pictures without what all pictures have in common."""
+def _encode(teacher: Teacher, items: Sequence[Item], images: Images, folder: Path) -> Vectors:
+    """Returns unit vectors, [n, d]; from those of pictures the mean of all pictures is subtracted first."""
     from gme_embedder.vectors.store import EmbeddingStore
 
-    encode = _texts() if kind == "text" else _pictures(images)
-    with Progress(f"teacher of {kind}s", len(items), f"{kind}s") as progress:
+    encode = _text_encoder() if teacher == "text" else _picture_encoder(images)
+    with Progress(f"teacher of {teacher}s", len(items), f"{teacher}s") as progress:
 
-        def compute(places: list[int]) -> Vectors:
-            vectors = encode([items[place] for place in places])
-            progress.advance(len(places))
+        def compute(positions: list[int]) -> Vectors:
+            vectors = encode([items[position] for position in positions])
+            progress.advance(len(positions))
             return vectors
 
         store = EmbeddingStore(folder, chunk=_SHARD, dtype="float16")
-        vectors = store.encode(kind, [f"{item.text}\x00{item.image}" for item in items], compute)
-    if kind == "picture" and len(vectors):
+        vectors = store.encode(teacher, [f"{item.text}\x00{item.image}" for item in items], compute)
+    if teacher == "picture" and len(vectors):
         vectors = vectors - vectors.mean(0)
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.asarray(vectors / np.maximum(lengths, 1e-6), dtype=np.float32)
 
 
-def _texts() -> Callable[[Sequence[Item]], Vectors]:
+def _text_encoder() -> Callable[[Sequence[Item]], Vectors]:
     from gme_embedder.frozen import MiniLM
 
     model = MiniLM()
     return lambda items: model.encode([item.text or "" for item in items])
 
 
-def _pictures(images: Images) -> Callable[[Sequence[Item]], Vectors]:
+def _picture_encoder(images: Images) -> Callable[[Sequence[Item]], Vectors]:
     from gme_embedder.frozen import EfficientNetLite0
 
     model = EfficientNetLite0(size=_PIXELS)

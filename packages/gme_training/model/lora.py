@@ -1,6 +1,6 @@
 """Low-rank adapters on the language part, by peft.
 
-Adapters sit on the linear layers while training and are folded into them before saving, so that a saved model is a
+Adapters sit on the linear layers during training and are merged into them before saving, so that a saved model is a
 plain one. Knows modules; not the loop.
 """
 
@@ -12,10 +12,11 @@ from torch import nn
 from gme_training.config import LoraConfig
 
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+"""The linear layers of a language layer, by the names that transformers gives them."""
 
 
 def add_adapters(language: nn.Module, config: LoraConfig, seed: int) -> list[nn.Parameter]:
-    """Put adapters on every linear layer of `language` in place; the parameters to train.
+    """Puts adapters on every linear layer of `language` in place and returns their parameters.
 
     The same `seed` gives the same adapters on every rank.
     """
@@ -31,7 +32,7 @@ def add_adapters(language: nn.Module, config: LoraConfig, seed: int) -> list[nn.
 
 
 def merge_adapters(language: nn.Module) -> None:
-    """Fold the adapters into the layers below them and take them off."""
+    """Merges the adapters into their base layers and removes them."""
     from peft.tuners.lora import LoraLayer
 
     for name, module in list(language.named_modules()):

@@ -1,4 +1,4 @@
-"""Between what a stage started from and what it learned: fine-tuning forgets, and the straight line forgets less.
+"""Interpolates between the weights that a stage started from and those it trained, so that less is forgotten.
 
     saved = (1 - share) * trained + share * start
 
@@ -12,11 +12,12 @@ from torch import nn
 
 
 @torch.no_grad()
-def blend(model: nn.Module, start: nn.Module, share: float) -> None:
-    """Move the weights of `model` in place by `share` of the way to those of `start`, of the same names.
+def interpolate_weights(model: nn.Module, start: nn.Module, share: float) -> None:
+    """Moves the weights of `model` in place by `share` of the way to those of `start`, which have the same names.
 
     Weights that are equal in both stay what they are, to the last bit.
     """
-    first = dict(start.named_parameters())
+    start_weights = dict(start.named_parameters())
     for name, trained in model.named_parameters():
-        trained.lerp_(first[name].to(trained), share)
+        # lerp and not a weighted sum: of two equal numbers it returns exactly that number.
+        trained.lerp_(start_weights[name].to(trained), share)

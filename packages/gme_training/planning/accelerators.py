@@ -1,4 +1,4 @@
-"""Accelerators by name: their memory and the speed that their makers promise. Knows data; asks no device."""
+"""Accelerators by name: their memory and their peak speed by data sheet. Queries no device."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from gme_data.errors import FoundryError, did_you_mean
 
 @dataclass(frozen=True, slots=True)
 class Accelerator:
-    """One device.
+    """A kind of device.
 
     Attributes:
-        name: As it is asked for.
-        memory: Bytes that a program can see.
-        bf16: Peak of dense bfloat16 products in FLOP/s; None without hardware for it.
-        fp32: Peak of float32 products without tensor cores in FLOP/s, what torch uses unless told otherwise.
+        name: Its name in ``--gpus``.
+        memory: The bytes that a program can see.
+        bf16: The peak of dense bfloat16 products in FLOP/s; None without hardware for it.
+        fp32: The peak of float32 products without tensor cores in FLOP/s; torch uses none for float32 by default.
     """
 
     name: str
@@ -25,7 +25,8 @@ class Accelerator:
     fp32: float
 
     def peak(self, *, autocast: bool) -> float:
-        """FLOP/s of the products of a stage. Bfloat16 without hardware for it runs no faster than float32."""
+        """Returns the peak FLOP/s of a stage's products."""
+        # Bfloat16 without hardware for it runs no faster than float32.
         return self.bf16 if autocast and self.bf16 else self.fp32
 
 
@@ -46,25 +47,22 @@ ACCELERATORS = {
     name: Accelerator(name, memory * _MIB, bf16 * _TERA if bf16 else None, fp32 * _TERA)
     for name, (memory, bf16, fp32) in _TABLE.items()
 }
-"""Those that are known, by name."""
+"""The known accelerators, by name."""
 
 
 def parse_fleet(text: str) -> tuple[int, Accelerator]:
-    """Number and kind of the devices that ``8xA100-80G`` names.
+    """Parses the number and kind of devices, such as ``8xA100-80G``.
 
     Raises:
         FoundryError: Not of that form, or an unknown accelerator.
     """
-    found = re.fullmatch(r"([1-9]\d*)x(\S+)", text.strip())
-    if not found:
-        raise FoundryError(f"--gpus {text}: expected COUNTxNAME, such as 8xA100-80G.", hint=_known())
-    count, name = found.groups()
-    by_name = {known.lower(): known for known in ACCELERATORS}
+    hint = f"Known: {', '.join(ACCELERATORS)}."
+    match = re.fullmatch(r"([1-9]\d*)x(\S+)", text.strip())
+    if not match:
+        raise FoundryError(f"--gpus {text}: expected COUNTxNAME, such as 8xA100-80G.", hint=hint)
+    count, name = match.groups()
+    by_name = {accelerator.name.lower(): accelerator for accelerator in ACCELERATORS.values()}
     if name.lower() not in by_name:
         near = did_you_mean(name.upper(), ACCELERATORS)
-        raise FoundryError(f"--gpus {text}: unknown accelerator '{name}'.{near}", hint=_known())
-    return int(count), ACCELERATORS[by_name[name.lower()]]
-
-
-def _known() -> str:
-    return f"Known: {', '.join(ACCELERATORS)}."
+        raise FoundryError(f"--gpus {text}: unknown accelerator '{name}'.{near}", hint=hint)
+    return int(count), by_name[name.lower()]

@@ -1,4 +1,4 @@
-"""Memory of one rank in a training step, term by term, at its two summits: the backward and the engine's step.
+"""Memory of one rank in a training step, term by term, at its two peaks: in the backward and in the optimizer step.
 
 Knows bytes; neither what a GPU offers nor how long a step takes.
 """
@@ -18,50 +18,52 @@ from gme_training.planning.activations import (
     tower_forward_bytes,
     working_bytes,
 )
-from gme_training.planning.states import Engine, count_parameters, descent_bytes, optimizer_bytes, weight_bytes
+from gme_training.planning.states import Sharding, count_parameters, optimizer_bytes, optimizer_step_bytes, weight_bytes
 
 TILE = 2**18
-"""`info_nce.TILE`, whose module imports torch."""
-_TILE_STATES = 5  # cosines, logits, masked logits, weights and one temporary of a tile of the loss
-_VECTOR_STATES = 8  # every vector as gathered, stacked, ordered and split, and the gradients of those
+"""A copy of `info_nce.TILE`, whose module imports torch."""
+_TILE_STATES = 5
+"""Numbers for each pair of a tile of the loss: cosines, logits, masked logits, weights and one temporary."""
+_VECTOR_STATES = 8
+"""Copies of every vector: as gathered, stacked, ordered and split, and the gradients of those."""
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """What one rank does in a step.
+class RankStep:
+    """What one rank encodes in a step.
 
     Attributes:
-        micro_batches: Its micro-batches in their order, each with how many there are of its kind.
-        kept_bytes: Memory for graphs that are kept, `CacheConfig.kept_mib`.
-        vectors: Vectors of the whole batch, over all ranks.
-        rows: Queries of this rank.
+        micro_batches: The rank's micro-batches in their order, each with how many there are of its kind.
+        retained_bytes: The memory for retained graphs, `GradientCacheConfig.retained_mib`.
+        vectors: The number of vectors of the global batch.
+        rows: The number of queries of this rank.
     """
 
     micro_batches: tuple[tuple[MicroBatch, int], ...]
-    kept_bytes: float
+    retained_bytes: float
     vectors: float
     rows: float
 
     @property
     def count(self) -> int:
-        """Micro-batches."""
+        """The number of micro-batches."""
         return sum(count for _, count in self.micro_batches)
 
 
 @dataclass(frozen=True, slots=True)
-class Summit:
-    """What lies in memory at one moment, in bytes; `total` is the sum.
+class MemorySnapshot:
+    """What is in memory at one moment of a step, in bytes.
 
     Attributes:
-        weights: As stored.
-        optimizer: Moments of AdamW, and ZeRO's float32 copy of this rank's part.
-        gradients: Those added up so far, and those just found or handed over.
-        buffers: In which DeepSpeed reduces, and this rank's part of the reduced gradients.
-        graphs: Kept graphs, or the one at work.
-        working: Of the layer at work, or the loss.
-        features: Visual tokens of a frozen tower, kept for the step.
-        vectors: Of the whole batch with their gradients.
-        overhead: Of the framework, as given.
+        weights: Weights, as stored.
+        optimizer: The moments of AdamW, and ZeRO's float32 copy of this rank's partition of the weights.
+        gradients: The accumulated gradients and those of the current micro-batch, or those handed to the engine.
+        buffers: DeepSpeed's buckets, and this rank's partition of the reduced gradients.
+        graphs: The retained graphs, or the one that is being backpropagated.
+        working: Temporaries of the layer that is being computed, or of the loss.
+        features: The visual tokens of a frozen tower, which are stored for the step.
+        vectors: The vectors of the global batch with their gradients.
+        overhead: The memory of the framework, by assumption.
     """
 
     weights: float
@@ -76,105 +78,128 @@ class Summit:
 
     @property
     def total(self) -> float:
-        """Their sum."""
+        """The sum of all terms."""
         return float(sum(getattr(self, field.name) for field in fields(self)))
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
-    """Both summits of a step.
+class StepMemory:
+    """Memory at both peaks of a step.
 
     Attributes:
-        backward: Graphs and gradients at their largest.
-        descent: The optimizer's step.
-        kept: Micro-batches whose graph is kept; the others are encoded twice.
-        graph: Bytes of the largest graph.
+        backward: Where graphs and gradients are largest.
+        optimizer_step: In the optimizer's step.
+        retained: The number of micro-batches whose graph is retained; the others are encoded twice.
+        graph: The bytes of the largest graph.
     """
 
-    backward: Summit
-    descent: Summit
-    kept: int
+    backward: MemorySnapshot
+    optimizer_step: MemorySnapshot
+    retained: int
     graph: float
 
     @property
     def peak(self) -> float:
-        """Bytes of the higher one."""
-        return max(self.backward.total, self.descent.total)
+        """The bytes of the higher of both peaks."""
+        return max(self.backward.total, self.optimizer_step.total)
 
 
-def kept_graphs(graphs: Sequence[tuple[float, int]], kept_bytes: float) -> int:
-    """Micro-batches whose graph is kept, as `gradient_cache` decides.
+def retained_graphs(graphs: Sequence[tuple[float, int]], retained_bytes: float) -> int:
+    """Returns how many graphs the gradient cache retains.
 
     Args:
-        graphs: Bytes of a micro-batch's graph, and how many in a row are alike.
-        kept_bytes: One is kept while some of this is left and the largest so far still fits.
+        graphs: The bytes of each graph, and how many in a row are alike.
+        retained_bytes: A graph is retained while some of this memory is left and the largest graph so far still fits.
     """
-    left, largest, kept = kept_bytes, 0.0, 0
+    free_bytes, largest, retained = retained_bytes, 0.0, 0
     for graph, count in graphs:
-        if left <= 0 or left < largest:
+        if free_bytes <= 0 or free_bytes < largest:
             break
         largest = max(largest, graph)
-        # The first is kept unseen, and so is one that is larger than those before.
-        more = count if graph <= 0 else min(count, 1 + max(0, int((left - largest) // graph)))
-        left -= more * graph
-        kept += more
+        # The first graph is retained before its size is known, and so is one that is larger than those before.
+        more = count if graph <= 0 else min(count, 1 + max(0, int((free_bytes - largest) // graph)))
+        free_bytes -= more * graph
+        retained += more
         if more < count:
             break
-    return kept
+    return retained
 
 
-def estimate(shape: Architecture, how: Numerics, engine: Engine, step: Step, overhead: float = 0) -> Memory:
-    """Memory of a rank at both summits of a step.
+def estimate_memory(
+    architecture: Architecture, numerics: Numerics, sharding: Sharding, step: RankStep, overhead: float = 0
+) -> StepMemory:
+    """Estimates the memory of a rank at both peaks of a step.
 
     Args:
-        shape: The model.
-        how: What is trained, in what precision.
-        engine: Stage of ZeRO and ranks.
-        step: What a rank encodes.
+        architecture: The model.
+        numerics: What is trained, in what precision.
+        sharding: ZeRO stage and ranks.
+        step: What the rank encodes.
         overhead: Bytes of the framework, of collectives and of fragmentation.
     """
-    count = count_parameters(shape, how)
+    count = count_parameters(architecture, numerics)
     common = {
-        "weights": weight_bytes(count, frozen_half=how.frozen_half),
-        "optimizer": optimizer_bytes(count.trained, engine),
+        "weights": weight_bytes(count, frozen_half=numerics.frozen_half),
+        "optimizer": optimizer_bytes(count.trained, sharding),
         "overhead": overhead,
     }
-    graphs = [(graph_bytes(shape, batch, how), number) for batch, number in step.micro_batches]
-    kept = kept_graphs(graphs, step.kept_bytes)
-    features = sum(feature_bytes(shape, batch, how) * number for batch, number in step.micro_batches)
-    vectors = _VECTOR_STATES * FLOAT * shape.language.width * step.vectors
-    moments = [
-        Summit(gradients=found, buffers=0, graphs=held, working=working, features=features, vectors=vectors, **common)
-        for held, found, working in _moments(shape, how, step, graphs, FLOAT * count.trained)
+    graphs = [(graph_bytes(architecture, batch, numerics), number) for batch, number in step.micro_batches]
+    features = sum(feature_bytes(architecture, batch, numerics) * number for batch, number in step.micro_batches)
+    vectors = _VECTOR_STATES * FLOAT * architecture.language.width * step.vectors
+    snapshots = [
+        MemorySnapshot(
+            gradients=gradients,
+            buffers=0,
+            graphs=graph_total,
+            working=working,
+            features=features,
+            vectors=vectors,
+            **common,
+        )
+        for graph_total, gradients, working in _candidate_peaks(
+            architecture, numerics, step, graphs, FLOAT * count.trained
+        )
     ]
-    handed, buffers = descent_bytes(count.trained, engine)
-    descent = Summit(gradients=handed, buffers=buffers, graphs=0, working=0, features=0, vectors=0, **common)
-    return Memory(max(moments, key=lambda one: one.total), descent, kept, max(graph for graph, _ in graphs))
+    gradients, buffers = optimizer_step_bytes(count.trained, sharding)
+    optimizer_step = MemorySnapshot(
+        gradients=gradients, buffers=buffers, graphs=0, working=0, features=0, vectors=0, **common
+    )
+    return StepMemory(
+        max(snapshots, key=lambda snapshot: snapshot.total),
+        optimizer_step,
+        retained_graphs(graphs, step.retained_bytes),
+        max(graph for graph, _ in graphs),
+    )
 
 
-def _moments(
-    shape: Architecture, how: Numerics, step: Step, graphs: Sequence[tuple[float, int]], gradients: float
+def _candidate_peaks(
+    architecture: Architecture,
+    numerics: Numerics,
+    step: RankStep,
+    graphs: Sequence[tuple[float, int]],
+    gradients: float,
 ) -> list[tuple[float, float, float]]:
-    """Graphs, gradients and working memory, in bytes, at the moments that may be highest.
+    """Returns the bytes of graphs, gradients and working memory at the moments that may be the peak.
 
-    They are a frozen tower's forward, the backward of the kept graphs, and that of one that is encoded again. While a
-    backward goes on its graph shrinks and its gradients grow, so the larger of both counts; what earlier micro-batches
-    gave lies beside it.
+    They are a frozen tower's forward, the backward of the retained graphs, and that of one that is built again. During
+    a backward its graph shrinks and its gradients grow, so the larger of both counts; the gradients of earlier
+    micro-batches lie beside it.
     """
-    kept = kept_graphs(graphs, step.kept_bytes)
-    held, left = 0.0, kept
+    retained = retained_graphs(graphs, step.retained_bytes)
+    graph_total, retained_left = 0.0, retained
     for graph, number in graphs:
-        held, left = held + graph * min(number, left), left - min(number, left)
+        graph_total += graph * min(number, retained_left)
+        retained_left -= min(number, retained_left)
     largest = max(graph for graph, _ in graphs)
-    working = max(working_bytes(shape, batch, how) for batch, _ in step.micro_batches)
-    looking = max(tower_forward_bytes(shape.tower, batch, how) for batch, _ in step.micro_batches)
-    moments = [(0.0, 0.0, looking), (held, max(0.0, gradients - held), max(working, _tile_bytes(step)))]
-    if step.count > kept:
+    working = max(working_bytes(architecture, batch, numerics) for batch, _ in step.micro_batches)
+    tower_forward = max(tower_forward_bytes(architecture.tower, batch, numerics) for batch, _ in step.micro_batches)
+    # The loss goes over the candidates in tiles.
+    tile = _TILE_STATES * FLOAT * min(TILE, step.rows * step.vectors)
+    peaks = [
+        (0.0, 0.0, tower_forward),
+        (graph_total, max(0.0, gradients - graph_total), max(working, tile)),
+    ]
+    if step.count > retained:
         earlier = gradients if step.count > 1 else 0.0
-        moments.append((largest, earlier + max(0.0, gradients - largest), working))
-    return moments
-
-
-def _tile_bytes(step: Step) -> float:
-    """Of the loss, which goes over the candidates in tiles, in bytes."""
-    return _TILE_STATES * FLOAT * min(TILE, step.rows * step.vectors)
+        peaks.append((largest, earlier + max(0.0, gradients - largest), working))
+    return peaks

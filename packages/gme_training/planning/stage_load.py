@@ -1,67 +1,52 @@
-"""A training stage on given hardware: what its steps encode, the memory of the worst, the work and time of all.
+"""The load of a training stage on given hardware: what its steps encode, their peak memory, operations and time.
 
-Puts workload, memory and work together for one configuration; tries no other.
+Combines workload, memory and operations for one configuration; tries no other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass
 
 from gme_embedder.costs import Architecture
 from gme_training.config import PhaseConfig, SourceShare, TrainingConfig
 from gme_training.planning.accelerators import Accelerator
 from gme_training.planning.activations import Numerics, graph_bytes
-from gme_training.planning.flops import Work, step_work
-from gme_training.planning.memory import Memory, Step, estimate
-from gme_training.planning.states import Engine
-from gme_training.planning.workload import Kind, Lengths, kinds_of, longest_lengths, step_of, tokens_of, usual_lengths
+from gme_training.planning.flops import Flops, step_flops
+from gme_training.planning.memory import RankStep, StepMemory, estimate_memory
+from gme_training.planning.states import Sharding
+from gme_training.planning.workload import (
+    ItemGroup,
+    Lengths,
+    StageAssumptions,
+    average_lengths,
+    item_groups,
+    longest_lengths,
+    rank_step,
+)
 
-_HOUR = 3600
-
-
-@dataclass(frozen=True, slots=True)
-class Assumptions:
-    """What no configuration says.
-
-    Attributes:
-        text: Tokens of an average text.
-        picture: Visual tokens of an average picture that keeps its proportions.
-        prompt: Tokens of the prompt's head.
-        utilisation: Share of the peak speed that all operations together reach, recomputed ones among them.
-        overhead: Bytes on each device for CUDA's context, NCCL's buffers and fragmentation.
-        task_types: Of sources, such as ``T->I``; others count as ``IT->IT``.
-        dollars: For a device and hour; None for no costs.
-    """
-
-    text: float = 100
-    picture: float = 252
-    prompt: float = 17
-    utilisation: float = 0.35
-    overhead: float = 3 * 2**30
-    task_types: Mapping[str, str] = field(default_factory=dict)
-    dollars: float | None = None
+_SECONDS_PER_HOUR = 3600
 
 
 @dataclass(frozen=True, slots=True)
-class Site:
-    """Where a stage runs.
+class TrainingSetup:
+    """A model, the hardware it is trained on, and assumptions.
 
     Attributes:
-        shape: Of the model that is trained.
-        count: Devices, one rank each.
-        device: Their kind.
-        given: What is assumed.
+        architecture: The model that is trained.
+        count: The number of devices, one rank each.
+        accelerator: The kind of the devices.
+        assumptions: Assumed lengths, utilisation and prices.
     """
 
-    shape: Architecture
+    architecture: Architecture
     count: int
-    device: Accelerator
-    given: Assumptions
+    accelerator: Accelerator
+    assumptions: StageAssumptions
 
 
-def numerics(config: TrainingConfig, phase: PhaseConfig) -> Numerics:
-    """What a phase trains, in what precision."""
+def numerics_of(config: TrainingConfig, phase: PhaseConfig) -> Numerics:
+    """Returns what a phase trains, in what precision."""
     return Numerics(
         text="frozen" if not phase.text_learning_rate else "adapters" if config.lora else "full",
         rank=config.lora.rank if config.lora else 0,
@@ -73,50 +58,50 @@ def numerics(config: TrainingConfig, phase: PhaseConfig) -> Numerics:
     )
 
 
-def usual(config: TrainingConfig, site: Site) -> Lengths:
-    """Of average items, as assumed."""
-    return usual_lengths(config, site.given.text, site.given.picture, site.given.prompt)
+def memory_of(config: TrainingConfig, setup: TrainingSetup, phase: PhaseConfig, step: RankStep) -> StepMemory:
+    """Estimates the memory of a step of a phase."""
+    sharding = Sharding(config.zero_stage, setup.count)
+    numerics = numerics_of(config, phase)
+    return estimate_memory(setup.architecture, numerics, sharding, step, setup.assumptions.overhead)
 
 
-def longest(config: TrainingConfig, site: Site) -> Lengths:
-    """Of items as long as the stage allows."""
-    return longest_lengths(config, site.given.prompt)
+def step_of_source(
+    config: TrainingConfig,
+    setup: TrainingSetup,
+    phase: PhaseConfig,
+    share: SourceShare,
+    lengths: Lengths,
+    queries: float,
+) -> RankStep:
+    """Returns one rank's part of a batch of so many queries of a source."""
+    groups = item_groups(share, setup.assumptions.task_types, lengths, queries)
+    return rank_step(groups, config, setup.count, setup.assumptions.prompt, numerics_of(config, phase))
 
 
-def memory_of(config: TrainingConfig, site: Site, phase: PhaseConfig, step: Step) -> Memory:
-    """Of a step of a phase."""
-    engine = Engine(config.zero_stage, site.count)
-    return estimate(site.shape, numerics(config, phase), engine, step, site.given.overhead)
-
-
-def step_for(
-    config: TrainingConfig, site: Site, phase: PhaseConfig, share: SourceShare, lengths: Lengths, queries: float
-) -> Step:
-    """One rank's part of a batch of so many queries of a source."""
-    kinds = kinds_of(share, site.given.task_types, lengths, queries)
-    return step_of(kinds, config, site.count, site.given.prompt, numerics(config, phase))
-
-
-def worst(config: TrainingConfig, site: Site, lengths: Lengths) -> tuple[PhaseConfig, Memory]:
-    """The phase and the memory of the step that needs the most, if items are as long as `lengths` says."""
-    found = []
-    for phase, share, _ in shares(config):
-        step = step_for(config, site, phase, share, lengths, share.batch_size)
+def peak_step(config: TrainingConfig, setup: TrainingSetup, lengths: Lengths) -> tuple[PhaseConfig, StepMemory]:
+    """Returns the phase and the memory of the step that needs the most, if all items have these `lengths`."""
+    candidates = []
+    for phase, share, _ in source_steps(config):
+        step = step_of_source(config, setup, phase, share, lengths, share.batch_size)
         if step.micro_batches:
-            found.append((phase, memory_of(config, site, phase, step)))
-    return max(found, key=lambda one: one[1].peak)
+            candidates.append((phase, memory_of(config, setup, phase, step)))
+    return max(candidates, key=lambda candidate: candidate[1].peak)
 
 
-def peak(config: TrainingConfig, site: Site) -> float:
-    """Bytes that a device needs at most.
+def peak_bytes(config: TrainingConfig, setup: TrainingSetup) -> float:
+    """Returns the most bytes that a device needs.
 
-    Longer items do not always need more: as many graphs are kept as fit, and the last of them may go over.
+    Longer items do not always need more memory: as many graphs are retained as fit, and the last of them may exceed the
+    limit. So both average and longest items are tried.
     """
-    return max(worst(config, site, lengths(config, site))[1].peak for lengths in (usual, longest))
+    return max(
+        peak_step(config, setup, lengths(config, setup.assumptions))[1].peak
+        for lengths in (average_lengths, longest_lengths)
+    )
 
 
-def shares(config: TrainingConfig) -> list[tuple[PhaseConfig, SourceShare, float]]:
-    """Each source of each phase, and the steps in which it has its turn."""
+def source_steps(config: TrainingConfig) -> list[tuple[PhaseConfig, SourceShare, float]]:
+    """Returns each source of each phase, and the number of steps that the phase takes of it."""
     return [
         (phase, share, phase.steps * share.weight / sum(other.weight for other in phase.mixture))
         for phase in config.phases
@@ -124,32 +109,34 @@ def shares(config: TrainingConfig) -> list[tuple[PhaseConfig, SourceShare, float
     ]
 
 
-def drawn(config: TrainingConfig, site: Site) -> list[Kind]:
-    """The items that all steps draw, of average length, as if nothing were drawn twice."""
+def expected_items(config: TrainingConfig, setup: TrainingSetup) -> list[ItemGroup]:
+    """Returns the items that all steps sample, of average length, as if none were sampled twice."""
+    lengths = average_lengths(config, setup.assumptions)
     return [
-        kind
-        for _, share, steps in shares(config)
-        for kind in kinds_of(share, site.given.task_types, usual(config, site), steps * share.batch_size)
+        group
+        for _, share, steps in source_steps(config)
+        for group in item_groups(share, setup.assumptions.task_types, lengths, steps * share.batch_size)
     ]
 
 
-def tokens(config: TrainingConfig, site: Site) -> float:
-    """Tokens of all steps, each counted once."""
-    return tokens_of(tuple(drawn(config, site)))
+def expected_tokens(config: TrainingConfig, setup: TrainingSetup) -> float:
+    """Returns the tokens of all steps without the prompts' heads, each counted once."""
+    return math.fsum(group.items * group.length for group in expected_items(config, setup))
 
 
-def work_of(config: TrainingConfig, site: Site) -> Work:
-    """Operations of all steps and devices, with average items."""
-    total = Work(0, 0, 0, 0)
-    for phase, share, steps in shares(config):
-        how = numerics(config, phase)
-        step = step_for(config, site, phase, share, usual(config, site), share.batch_size)
-        graphs = [(graph_bytes(site.shape, batch, how), number) for batch, number in step.micro_batches]
-        total += step_work(site.shape, how, step, graphs).times(steps * site.count)
+def stage_flops(config: TrainingConfig, setup: TrainingSetup) -> Flops:
+    """Returns the operations of all steps and devices, with average items."""
+    total = Flops(0, 0, 0, 0)
+    lengths = average_lengths(config, setup.assumptions)
+    for phase, share, steps in source_steps(config):
+        numerics = numerics_of(config, phase)
+        step = step_of_source(config, setup, phase, share, lengths, share.batch_size)
+        graphs = [(graph_bytes(setup.architecture, batch, numerics), number) for batch, number in step.micro_batches]
+        total += step_flops(setup.architecture, numerics, step, graphs).times(steps * setup.count)
     return total
 
 
-def hours_of(work: Work, config: TrainingConfig, site: Site) -> float:
-    """Hours that all devices together need for `work`, at the assumed share of their peak."""
-    speed = site.count * site.device.peak(autocast=config.autocast) * site.given.utilisation
-    return work.total / speed / _HOUR
+def hours_of(flops: Flops, config: TrainingConfig, setup: TrainingSetup) -> float:
+    """Returns the hours that all devices together need, at the assumed share of their peak speed."""
+    speed = setup.count * setup.accelerator.peak(autocast=config.autocast) * setup.assumptions.utilisation
+    return flops.total / speed / _SECONDS_PER_HOUR

@@ -1,6 +1,6 @@
-"""Bytes on disk that a stage leaves and reads: checkpoints, the model, and an estimate of its data.
+"""Bytes on disk that a stage writes and reads: checkpoints, the model, and an estimate of its data.
 
-Knows counts; no file is looked at.
+Knows counts; reads no file.
 """
 
 from __future__ import annotations
@@ -12,22 +12,25 @@ from gme_embedder.costs import Architecture
 from gme_training.config import TrainingConfig
 from gme_training.disk_space import checkpoint_bytes
 from gme_training.planning.activations import FLOAT
-from gme_training.planning.workload import Kind
+from gme_training.planning.workload import ItemGroup
 
-_CHARACTERS = 4.3  # of a token of English text, in UTF-8
-_PIXELS = 784  # of a visual token, 28 x 28
-_PIXEL = 0.25  # bytes of a pixel in a JPEG of quality 85, 2 bits
+_CHARACTERS_PER_TOKEN = 4.3
+"""Bytes in UTF-8 of a token of English text."""
+_PIXELS_PER_TOKEN = 784
+"""Pixels of a visual token, 28 x 28."""
+_BYTES_PER_PIXEL = 0.25
+"""Bytes of a pixel in a JPEG of quality 85, 2 bits."""
 
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """Bytes.
+    """Bytes on disk.
 
     Attributes:
-        checkpoint: One checkpoint for going on, the parts of all ranks together.
-        checkpoints: As many as exist at once: those that are kept, and the one that is being written.
+        checkpoint: One checkpoint, the files of all ranks together.
+        checkpoints: All checkpoints that exist at once: those that are kept, and the one that is being written.
         model: The finished model, in float32.
-        data: Texts and pictures that all steps draw, if none is drawn twice.
+        data: Texts and pictures of all steps, if none is sampled twice.
     """
 
     checkpoint: float
@@ -36,17 +39,24 @@ class Storage:
     data: float
 
 
-def storage_of(config: TrainingConfig, shape: Architecture, trained: int, kinds: Iterable[Kind]) -> Storage:
-    """What a stage needs on disk.
+def storage_of(
+    config: TrainingConfig, architecture: Architecture, trained: int, groups: Iterable[ItemGroup]
+) -> Storage:
+    """Estimates what a stage needs on disk.
 
     Args:
-        config: Checkpoints kept, stage of ZeRO.
-        shape: Of the model.
-        trained: Parameters; a checkpoint has no others.
-        kinds: Items that the stage draws.
+        config: The stage, with the checkpoints that are kept and the ZeRO stage.
+        architecture: The model.
+        trained: The number of trained parameters; a checkpoint has no others.
+        groups: The items that the stage samples.
     """
     checkpoint = checkpoint_bytes(config, trained)
     data = sum(
-        kind.items * ((kind.length - kind.picture) * _CHARACTERS + kind.picture * _PIXELS * _PIXEL) for kind in kinds
+        group.items
+        * (
+            (group.length - group.picture) * _CHARACTERS_PER_TOKEN
+            + group.picture * _PIXELS_PER_TOKEN * _BYTES_PER_PIXEL
+        )
+        for group in groups
     )
-    return Storage(checkpoint, (config.keep_checkpoints + 1) * checkpoint, FLOAT * shape.parameters, data)
+    return Storage(checkpoint, (config.keep_checkpoints + 1) * checkpoint, FLOAT * architecture.parameters, data)

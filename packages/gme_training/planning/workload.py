@@ -1,33 +1,57 @@
-"""What a rank encodes in a step, worked out from a stage's mixture and from lengths that are assumed.
+"""What a rank encodes in a step, computed from the mixture of a stage and from assumed lengths.
 
 Knows configurations and counts of tokens; neither memory nor time.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gme_embedder.config import InputConfig
 from gme_embedder.costs import Load, load_of
 from gme_training.config import SourceShare, TrainingConfig
 from gme_training.planning.activations import MicroBatch, Numerics
-from gme_training.planning.memory import Step
+from gme_training.planning.memory import RankStep
 
-_CLOSING, _BRACKETS = 7, 2  # tokens that end every prompt, and that enclose a picture's
-_DEAREST = "IT->IT"
+_CLOSING, _BRACKETS = 7, 2
+"""The number of tokens that end every prompt, and of those that enclose a picture's."""
+_UNKNOWN_TASK_TYPE = "IT->IT"
+"""The task type of a source of which none is known: the most expensive one."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageAssumptions:
+    """What an estimate needs and no configuration says.
+
+    Attributes:
+        text: The tokens of an average text.
+        picture: The visual tokens of an average picture that keeps its proportions.
+        prompt: The tokens of the prompt's head.
+        utilisation: The share of the peak speed that all operations together reach, recomputed ones among them.
+        overhead: The bytes on each device for CUDA's context, NCCL's buffers and fragmentation.
+        task_types: The task types of sources, such as ``T->I``; others count as ``IT->IT``.
+        dollars: The price of a device and hour; None for an estimate without costs.
+    """
+
+    text: float = 100
+    picture: float = 252
+    prompt: float = 17
+    utilisation: float = 0.35
+    overhead: float = 3 * 2**30
+    task_types: Mapping[str, str] = field(default_factory=dict)
+    dollars: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Lengths:
-    """Tokens of items.
+    """Lengths of items, in tokens.
 
     Attributes:
-        text: Of a text.
-        picture: Visual ones of a picture.
-        prompt: Of the prompt's head, which the items of a micro-batch share.
-        longest: Of a whole prompt with its head, at most.
+        text: The tokens of a text.
+        picture: The visual tokens of a picture.
+        prompt: The tokens of the prompt's head, which the items of a micro-batch share.
+        longest: The most tokens of a prompt with its head.
     """
 
     text: float
@@ -36,34 +60,38 @@ class Lengths:
     longest: float
 
     def item(self, modality: str) -> tuple[float, float]:
-        """Tokens of an item of modality ``T``, ``I``, ``VD`` or ``IT`` without the head, and its visual ones."""
+        """Returns the tokens of an item without the head, and its visual tokens.
+
+        Args:
+            modality: ``T``, ``I``, ``VD`` or ``IT``.
+        """
         picture = 0.0 if modality == "T" else self.picture
         text = self.text if "T" in modality else 0.0
         brackets = _BRACKETS if picture else 0
         return max(1.0, min(text + picture + brackets + _CLOSING, self.longest - self.prompt)), picture
 
 
-def usual_lengths(config: TrainingConfig, text: float, picture: float, prompt: float) -> Lengths:
-    """Those of average items, within the limits of the stage; pictures of one size have that size."""
-    limits = _inputs(config)
+def average_lengths(config: TrainingConfig, assumptions: StageAssumptions) -> Lengths:
+    """Returns the lengths of average items under the assumptions, within the limits of the stage."""
+    limits = _input_limits(config)
     pictures = limits.pictures
-    if pictures.fit == "square":
+    if pictures.fit == "square":  # all pictures are resized to one size
         visual: float = (pictures.side // pictures.cell) ** 2
     else:
-        visual = min(max(picture, pictures.min_image_tokens), pictures.max_image_tokens)
-    return Lengths(min(text, limits.max_tokens), visual, prompt, limits.max_tokens)
+        visual = min(max(assumptions.picture, pictures.min_image_tokens), pictures.max_image_tokens)
+    return Lengths(min(assumptions.text, limits.max_tokens), visual, assumptions.prompt, limits.max_tokens)
 
 
-def longest_lengths(config: TrainingConfig, prompt: float) -> Lengths:
-    """Those of items that are as long as the stage allows."""
-    limits = _inputs(config)
+def longest_lengths(config: TrainingConfig, assumptions: StageAssumptions) -> Lengths:
+    """Returns the lengths of items that are as long as the stage allows."""
+    limits = _input_limits(config)
     pictures = limits.pictures
     square = (pictures.page_side // pictures.cell) ** 2
     visual = square if pictures.fit == "square" else pictures.max_image_tokens
-    return Lengths(limits.max_tokens, visual, prompt, limits.max_tokens)
+    return Lengths(limits.max_tokens, visual, assumptions.prompt, limits.max_tokens)
 
 
-def _inputs(config: TrainingConfig) -> InputConfig:
+def _input_limits(config: TrainingConfig) -> InputConfig:
     if config.base is None:
         return config.model.inputs
     pictures = config.model.inputs.pictures.model_copy(
@@ -77,13 +105,13 @@ def _inputs(config: TrainingConfig) -> InputConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
-    """Items of one kind in a batch.
+class ItemGroup:
+    """Items of one length in a batch.
 
     Attributes:
-        items: How many, over all ranks.
-        length: Tokens of each without the prompt's head.
-        picture: Visual tokens among them.
+        items: The number of items, over all ranks.
+        length: The tokens of each without the prompt's head.
+        picture: The visual tokens among them.
     """
 
     items: float
@@ -91,49 +119,50 @@ class Kind:
     picture: float
 
 
-def kinds_of(share: SourceShare, task_types: Mapping[str, str], lengths: Lengths, queries: float) -> tuple[Kind, Kind]:
-    """Queries and candidates of a batch.
+def item_groups(
+    share: SourceShare, task_types: Mapping[str, str], lengths: Lengths, queries: float
+) -> tuple[ItemGroup, ItemGroup]:
+    """Returns the queries and the candidates of a batch.
 
     Args:
-        share: Names the source and its hard negatives; each candidate is counted as if it were drawn once.
-        task_types: Of sources whose share names none, without the corpus that stands before a source where there are
-            several; an unknown one counts as the dearest, ``IT->IT``.
-        lengths: Of items.
-        queries: In the batch, over all ranks.
+        share: The source and its hard negatives; each candidate is counted as if it were sampled once.
+        task_types: The task types of sources whose share names none, without the corpus that a source's name starts
+            with where there are several corpora.
+        lengths: The lengths of items.
+        queries: The number of queries in the batch, over all ranks.
     """
-    asked, found = (share.task_type or task_types.get(share.source.rpartition("/")[2], _DEAREST)).split("->")
+    source = share.source.rpartition("/")[2]
+    query, candidate = (share.task_type or task_types.get(source, _UNKNOWN_TASK_TYPE)).split("->")
     return (
-        Kind(queries, *lengths.item(asked)),
-        Kind(queries * (1 + share.negatives), *lengths.item(found)),
+        ItemGroup(queries, *lengths.item(query)),
+        ItemGroup(queries * (1 + share.num_negatives), *lengths.item(candidate)),
     )
 
 
-def step_of(kinds: tuple[Kind, ...], config: TrainingConfig, ranks: int, prompt: float, how: Numerics) -> Step:
-    """A rank's part of a batch in micro-batches of at most `cache.tokens` tokens, one kind in each."""
+def rank_step(
+    groups: tuple[ItemGroup, ...], config: TrainingConfig, ranks: int, prompt: float, numerics: Numerics
+) -> RankStep:
+    """Returns a rank's part of a batch, in micro-batches of one group each."""
     micro_batches: list[tuple[MicroBatch, int]] = []
-    for kind in kinds:
-        if how.tower_only and not kind.picture:
+    for group in groups:
+        if numerics.tower_only and not group.picture:
             continue  # words are looked up in the token table
-        own = kind.items / ranks
-        most = max(1, config.cache.tokens // kind.length)
-        full = int(own // most)
-        parts = [(most, full), (own - full * most, 1)]
+        items = group.items / ranks
+        items_per_batch = max(1, config.gradient_cache.micro_batch_tokens // group.length)
+        full = int(items // items_per_batch)
+        sizes = [(items_per_batch, full), (items - full * items_per_batch, 1)]
         micro_batches += [
-            (MicroBatch(items, kind.length, prompt, kind.picture), count) for items, count in parts if items and count
+            (MicroBatch(size, group.length, prompt, group.picture), count) for size, count in sizes if size and count
         ]
-    vectors = sum(kind.items for kind in kinds)
-    return Step(tuple(micro_batches), config.cache.kept_mib * 2**20, vectors, kinds[0].items / ranks)
+    vectors = sum(group.items for group in groups)
+    retained_bytes = config.gradient_cache.retained_mib * 2**20
+    return RankStep(tuple(micro_batches), retained_bytes, vectors, groups[0].items / ranks)
 
 
-def load_of_step(step: Step) -> list[tuple[Load, int]]:
-    """The load of each micro-batch of a step, the shared head among it, and how many are alike."""
+def step_loads(step: RankStep) -> list[tuple[Load, int]]:
+    """Returns the load of each micro-batch of a step with its shared head, and how many micro-batches are alike."""
     loads = []
     for batch, count in step.micro_batches:
         items = load_of(batch.items, batch.length, head=batch.head, picture=batch.picture)
         loads.append((items + Load(batch.head, 0, batch.head**2, 0), count))
     return loads
-
-
-def tokens_of(kinds: tuple[Kind, ...]) -> float:
-    """Tokens of a batch without the prompts' heads."""
-    return math.fsum(kind.items * kind.length for kind in kinds)

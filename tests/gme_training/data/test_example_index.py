@@ -20,21 +20,21 @@ from support.catalogs import Everything, catalog_of
 from gme_data.errors import FoundryError
 from gme_data.examples import SCHEMA, write_examples
 from gme_data.items import Item
-from gme_training.data.example_index import FACTS, ROWS, VERSION, ensure_index, write_lookups
-from gme_training.data.shuffle import shuffled, shuffled_all
+from gme_training.data.example_index import INDEX_FILE, EXAMPLES_FILE, VERSION, ensure_index, write_lookups
+from gme_training.data.shuffle import permuted, permutation
 
 
 @given(st.integers(1, 3000), st.integers(0, 2**40))
 def test_an_order_has_every_number_once(length: int, seed: int):
-    order = shuffled(np.arange(length), length, [seed, 3])
+    order = permuted(np.arange(length), length, [seed, 3])
     assert sorted(order.tolist()) == list(range(length))
-    assert list(shuffled_all(length, [seed, 3])) == order.tolist()
+    assert list(permutation(length, [seed, 3])) == order.tolist()
 
 
 def test_orders_look_random():
     """Means of neighbours, of places, and of two seeds: no pattern that a batch could catch."""
     length = 10_007
-    one, other = (shuffled(np.arange(length), length, [seed]) for seed in (1, 2))
+    one, other = (permuted(np.arange(length), length, [seed]) for seed in (1, 2))
     assert abs(np.corrcoef(one, np.arange(length))[0, 1]) < 0.04
     assert abs(np.corrcoef(one[1:], one[:-1])[0, 1]) < 0.04
     assert abs(np.corrcoef(one, other)[0, 1]) < 0.04
@@ -84,23 +84,23 @@ def test_rows_are_chosen_by_source_type_and_negatives(examples):
         ]
         rows = catalog.rows(source, kind, only_with_negatives=wanted)
         assert rows.all().tolist() == expected
-        assert rows.among(np.arange(len(changed))).tolist() == expected
+        assert rows.intersection(np.arange(len(changed))).tolist() == expected
     assert len(catalog.rows("nothing")) == 0
     key = Counter((one.source, one.batch_key) for one in changed).most_common(1)[0][0]
     same = [row for row, one in enumerate(changed) if (one.source, one.batch_key) == key]
-    assert catalog.with_key(int(catalog.key[same[0]])).tolist() == same
+    assert catalog.rows_with_key(int(catalog.key[same[0]])).tolist() == same
 
 
 def test_an_index_is_built_again_when_the_shards_changed(examples, tmp_path: Path):
     shards, folder = tmp_path / "train", tmp_path / "index"
     write_examples(shards, examples)
     ensure_index([shards], folder, Everything())
-    before = (folder / ROWS).stat().st_mtime_ns
+    before = (folder / EXAMPLES_FILE).stat().st_mtime_ns
     ensure_index([shards], folder, Everything())
-    assert (folder / ROWS).stat().st_mtime_ns == before
-    (folder / FACTS).unlink()  # killed while it was built
+    assert (folder / EXAMPLES_FILE).stat().st_mtime_ns == before
+    (folder / INDEX_FILE).unlink()  # killed while it was built
     ensure_index([shards], folder, Everything())
-    assert json.loads((folder / FACTS).read_text())["strata"]
+    assert json.loads((folder / INDEX_FILE).read_text())["strata"]
     write_examples(shards, examples[:5])
     ensure_index([shards], folder, Everything())
     assert np.load(folder / "query.npy").shape == (5,)
@@ -117,14 +117,14 @@ def test_bad_examples_are_named(examples, tmp_path: Path):
     shard.write_bytes(shard.read_bytes()[: shard.stat().st_size // 2])
     with pytest.raises(FoundryError, match="Corrupt parquet file"):
         ensure_index([tmp_path / "train"], tmp_path / "index", set())
-    assert not (tmp_path / "index" / FACTS).exists()
+    assert not (tmp_path / "index" / INDEX_FILE).exists()
 
 
 OPEN = """
 import sys, time, json, resource
 from pathlib import Path
 began = time.perf_counter()
-from gme_training.data.batches import BatchPlan
+from gme_training.data.batches import BatchSampler
 from gme_training.data.catalog import Catalog
 from gme_training.config import PhaseConfig, SourceShare
 def anonymous():
@@ -135,7 +135,7 @@ began = time.perf_counter()
 catalog = Catalog(Path(sys.argv[1]))
 shares = [SourceShare(source="pairs", batch_size=256), SourceShare(source="more", batch_size=128, grouped=0)]
 phase = PhaseConfig(name="p", steps=100_000, mixture=shares)
-plan = BatchPlan(catalog, phase, number=0, seed=1)
+plan = BatchSampler(catalog, phase, number=0, seed=1)
 batch = plan.batch(0)
 start = time.perf_counter() - began
 texts = set()
@@ -166,7 +166,7 @@ def synthetic(folder: Path, count: int) -> None:
         "shards": [],
         "strata": [{**names[number], "first": a, "last": b} for number, a, b in strata],
     }
-    with pa.OSFile(str(folder / ROWS), "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
+    with pa.OSFile(str(folder / EXAMPLES_FILE), "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
         for start in range(0, count, 65_536):
             some = rows[start : start + 65_536]
             texts = [pa.array([f"{word} {row}" for row in some.tolist()]) for word in ("question", "answer")]
@@ -180,7 +180,7 @@ def synthetic(folder: Path, count: int) -> None:
                 "negatives": pa.ListArray.from_arrays(none, pairs[0].slice(0, 0), type=kind),
             }  # fmt: skip
             writer.write_batch(pa.RecordBatch.from_arrays([columns[name] for name in SCHEMA.names], schema=SCHEMA))
-    (folder / FACTS).write_text(json.dumps(facts))
+    (folder / INDEX_FILE).write_text(json.dumps(facts))
 
 
 @pytest.mark.slow

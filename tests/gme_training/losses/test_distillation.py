@@ -19,11 +19,11 @@ from gme_data.items import Item
 from gme_data.steps import StepContext
 from gme_embedder.frozen import EfficientNetLite0, MiniLM
 from gme_training.config import DistillConfig, PhaseConfig, SourceShare, TrainingConfig
-from gme_training.data.batches import BatchPlan
+from gme_training.data.batches import BatchSampler
 from gme_training.data.catalog import Catalog
 from gme_training.losses import teachers
-from gme_training.losses.distillation import divergence
-from gme_training.losses.teachers import Teachers, ensure_teachers
+from gme_training.losses.distillation import distillation_loss
+from gme_training.losses.teachers import TeacherVectors, ensure_teacher_vectors
 from gme_training.step import train
 
 
@@ -42,7 +42,7 @@ def test_the_divergence_is_the_sum_over_queries_of_the_plain_formula():
         wanted = torch.softmax(teacher[row, kept] / 0.3, 0)
         given = torch.softmax(candidates[kept] @ queries[row] * 20.0, 0)
         expected += float((wanted * (wanted / given).log()).sum())
-    found = divergence(queries, candidates, teacher, excluded, torch.tensor(20.0, dtype=torch.float64), 0.3)
+    found = distillation_loss(queries, candidates, teacher, excluded, torch.tensor(20.0, dtype=torch.float64), 0.3)
     assert float(found) == pytest.approx(expected, rel=1e-9)
     assert expected > 0.1
 
@@ -51,7 +51,7 @@ def test_a_student_who_thinks_as_the_teacher_has_nothing_to_learn():
     queries, candidates = unit(3, 8, seed=1).requires_grad_(), unit(5, 8, seed=2)
     teacher = (queries @ candidates.T).detach()
     excluded = torch.zeros(3, 5, dtype=torch.bool)
-    loss = divergence(queries, candidates, teacher, excluded, torch.tensor(1 / 0.3, dtype=torch.float64), 0.3)
+    loss = distillation_loss(queries, candidates, teacher, excluded, torch.tensor(1 / 0.3, dtype=torch.float64), 0.3)
     assert float(loss.detach()) == pytest.approx(0, abs=1e-9)
     assert torch.autograd.grad(loss, queries)[0].abs().max() < 1e-9
 
@@ -69,21 +69,21 @@ def phase(source: str, *, batch_size: int = 8, **changes: object) -> PhaseConfig
     return PhaseConfig(name=source, steps=1, mixture=(share,), **{"distill": DistillConfig(), **changes})
 
 
-def plan(source: str, catalog: Catalog = CATALOG, **changes: Any) -> BatchPlan:
-    return BatchPlan(catalog, phase(source, **changes), number=0, seed=5)
+def plan(source: str, catalog: Catalog = CATALOG, **changes: Any) -> BatchSampler:
+    return BatchSampler(catalog, phase(source, **changes), number=0, seed=5)
 
 
 @pytest.fixture(scope="module")
 def made(images: ImageStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("teachers")
-    ensure_teachers([plan("question"), plan("shape"), plan("shape-name")], CATALOG, images, folder)
+    ensure_teacher_vectors([plan("question"), plan("shape"), plan("shape-name")], CATALOG, images, folder)
     return folder
 
 
 def cosines(folder: Path, source: str) -> tuple[np.ndarray, list[Item], list[Item]]:
     """Of a batch by the teachers, and the batch's queries and candidates."""
     batch = plan(source).batch(0)
-    found = Teachers(folder).cosines(CATALOG, batch, np.arange(len(batch.rows)))
+    found = TeacherVectors(folder).cosines(CATALOG, batch, np.arange(len(batch.rows)))
     assert found is not None
     return (
         found.numpy(),
@@ -101,7 +101,7 @@ def test_minilm_judges_texts(made: Path):
 def test_efficientnet_judges_pictures_without_what_they_have_in_common(made: Path, images: ImageStore):
     found, queries, candidates = cosines(made, "shape")
     model = EfficientNetLite0(size=112)
-    drawn = np.concatenate([plan(source).drawn() for source in ("question", "shape", "shape-name")])
+    drawn = np.concatenate([plan(source).sampled_rows() for source in ("question", "shape", "shape-name")])
     numbers = np.unique(np.concatenate([CATALOG.query[drawn], CATALOG.positive[drawn]])).tolist()
     everything = [item for item in (CATALOG.items[number] for number in numbers) if item.image and not item.text]
     vectors = model.encode([images.load(item.image or "") for item in everything])
@@ -122,23 +122,23 @@ def test_between_names_and_pictures_the_names_speak_for_both(made: Path):
 def test_an_item_of_both_kinds_has_no_teacher(images: ImageStore, tmp_path: Path):
     shapes = [one for one in make_examples()[0] if one.source == "shape"]
     catalog = catalog_of([replace(one, query=Item("which?", one.query.image)) for one in shapes])
-    ensure_teachers([plan("shape", catalog)], catalog, images, tmp_path / "teachers")
+    ensure_teacher_vectors([plan("shape", catalog)], catalog, images, tmp_path / "teachers")
     batch = plan("shape", catalog).batch(0)
-    assert Teachers(tmp_path / "teachers").cosines(catalog, batch, np.arange(8)) is None
+    assert TeacherVectors(tmp_path / "teachers").cosines(catalog, batch, np.arange(8)) is None
 
 
 def test_teachers_are_asked_once_and_by_phases_that_distil_alone(
     made: Path, images: ImageStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(teachers, "_texts", lambda: pytest.fail("MiniLM was loaded"))
-    ensure_teachers([plan("question")], CATALOG, images, made)
-    ensure_teachers([plan("question", distill=None)], CATALOG, images, tmp_path)
+    monkeypatch.setattr(teachers, "_text_encoder", lambda: pytest.fail("MiniLM was loaded"))
+    ensure_teacher_vectors([plan("question")], CATALOG, images, made)
+    ensure_teacher_vectors([plan("question", distill=None)], CATALOG, images, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
 def test_only_what_is_drawn_is_encoded(images: ImageStore, tmp_path: Path):
     two = plan("question", batch_size=2)
-    ensure_teachers([two], CATALOG, images, tmp_path)
+    ensure_teacher_vectors([two], CATALOG, images, tmp_path)
     batch = two.batch(0)
     drawn = {*CATALOG.query[batch.rows].tolist(), *batch.candidates.tolist()}
     assert {number for number in range(len(CATALOG.items)) if np.load(tmp_path / "text_row.npy")[number] >= 0} == drawn

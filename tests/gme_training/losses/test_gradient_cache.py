@@ -9,7 +9,7 @@ import pytest
 import torch
 from support.gradient_cases import CASES, WHOLE, assert_equal, gradients
 
-from gme_training.config import CacheConfig, LoraConfig
+from gme_training.config import GradientCacheConfig, LoraConfig
 from gme_training.losses.gradient_cache import cached_gradients
 
 
@@ -19,26 +19,41 @@ def images(world: dict[str, Path]) -> Path:
 
 
 @pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize("kept_mib", [0, 3, 4096])
-def test_equals_the_plain_full_batch(name: str, kept_mib: int, images: Path):
-    assert_equal(gradients(name, CacheConfig(tokens=150, kept_mib=kept_mib), images), gradients(name, WHOLE, images))
+@pytest.mark.parametrize("retained_mib", [0, 3, 4096])
+def test_equals_the_plain_full_batch(name: str, retained_mib: int, images: Path):
+    assert_equal(
+        gradients(name, GradientCacheConfig(micro_batch_tokens=150, retained_mib=retained_mib), images),
+        gradients(name, WHOLE, images),
+    )
 
 
 def test_dropout_is_the_same_however_much_is_kept(images: Path):
     lora = LoraConfig(rank=4, dropout=0.3)
-    some = [gradients("lora", CacheConfig(tokens=150, kept_mib=mib), images, lora=lora) for mib in (0, 3, 4096)]
+    some = [
+        gradients("lora", GradientCacheConfig(micro_batch_tokens=150, retained_mib=mib), images, lora=lora)
+        for mib in (0, 3, 4096)
+    ]
     assert_equal(some[0], some[2])
     assert_equal(some[1], some[2])
-    without = gradients("lora", CacheConfig(tokens=150, kept_mib=0), images)
+    without = gradients("lora", GradientCacheConfig(micro_batch_tokens=150, retained_mib=0), images)
     assert not torch.allclose(some[0]["loss"], without["loss"])
 
 
 @pytest.mark.parametrize("name", ["mixed", "frozen-tower", "lora"])
-@pytest.mark.parametrize("kept_mib", [0, 4096])
-def test_layers_that_are_computed_again_give_the_same(name: str, kept_mib: int, images: Path):
+@pytest.mark.parametrize("retained_mib", [0, 4096])
+def test_layers_that_are_computed_again_give_the_same(name: str, retained_mib: int, images: Path):
     changes = {"lora": LoraConfig(rank=4, dropout=0.3)} if name == "lora" else {}
-    again = gradients(name, CacheConfig(tokens=150, kept_mib=kept_mib), images, checkpointed=True, **changes)
-    assert_equal(again, gradients(name, CacheConfig(tokens=150, kept_mib=kept_mib), images, **changes))
+    again = gradients(
+        name,
+        GradientCacheConfig(micro_batch_tokens=150, retained_mib=retained_mib),
+        images,
+        checkpointed=True,
+        **changes,
+    )
+    assert_equal(
+        again,
+        gradients(name, GradientCacheConfig(micro_batch_tokens=150, retained_mib=retained_mib), images, **changes),
+    )
 
 
 class Counting:
@@ -54,11 +69,11 @@ class Counting:
         return torch.tanh(inputs @ self.weight)
 
 
-@pytest.mark.parametrize(("kept_bytes", "again"), [(0, 5), (10**6, 0)])
-def test_what_is_kept_is_not_encoded_twice(kept_bytes: int, again: int):
+@pytest.mark.parametrize(("retained_bytes", "again"), [(0, 5), (10**6, 0)])
+def test_what_is_kept_is_not_encoded_twice(retained_bytes: int, again: int):
     encoder, parts = Counting(), list(torch.randn(5, 3, 8, generator=torch.manual_seed(1)))
     loss, (gradient,) = cached_gradients(
-        encoder, parts, lambda vectors: vectors.square().sum(), [encoder.weight], kept_bytes=kept_bytes
+        encoder, parts, lambda vectors: vectors.square().sum(), [encoder.weight], retained_bytes=retained_bytes
     )
     assert (encoder.calls, encoder.graphs) == (5 + again, 5)
     expected = torch.tanh(torch.cat(parts) @ encoder.weight).square().sum()
@@ -69,7 +84,7 @@ def test_what_is_kept_is_not_encoded_twice(kept_bytes: int, again: int):
 def test_the_kept_graphs_stay_within_the_memory():
     encoder, parts = Counting(), [torch.randn(64, 8) for _ in range(10)]
     one = 64 * 8 * 4 + 64 * 4 * 4  # bytes of the inputs and of what tanh keeps; the weight is no part of it
-    cached_gradients(encoder, parts, lambda vectors: vectors.sum(), [encoder.weight], kept_bytes=4 * one)
+    cached_gradients(encoder, parts, lambda vectors: vectors.sum(), [encoder.weight], retained_bytes=4 * one)
     assert encoder.calls == 16
 
 
@@ -92,7 +107,7 @@ def test_the_way_back_holds_no_vectors_of_the_way_there():
 
     encoder = Watched()
     parts = [torch.randn(3, 8) for _ in range(5)]
-    cached_gradients(encoder, parts, lambda vectors: vectors.square().sum(), [encoder.weight], kept_bytes=0)
+    cached_gradients(encoder, parts, lambda vectors: vectors.square().sum(), [encoder.weight], retained_bytes=0)
     assert encoder.left == [0] * 5
 
 
@@ -100,6 +115,6 @@ def test_parameters_that_the_loss_uses_itself_and_those_nobody_uses():
     encoder, scale, idle = Counting(), torch.tensor(2.0).requires_grad_(), torch.zeros(3).requires_grad_()
     parts = list(torch.randn(2, 3, 8, generator=torch.manual_seed(1)))
     parameters = [encoder.weight, scale, idle]
-    _, found = cached_gradients(encoder, parts, lambda vectors: vectors.sum() * scale, parameters, kept_bytes=0)
+    _, found = cached_gradients(encoder, parts, lambda vectors: vectors.sum() * scale, parameters, retained_bytes=0)
     torch.testing.assert_close(found[1], torch.tanh(torch.cat(parts) @ encoder.weight).sum().detach())
     assert found[2] is None

@@ -9,7 +9,7 @@ import torch
 
 from gme_training.config import LossConfig
 from gme_training.losses import info_nce as losses
-from gme_training.losses.info_nce import contrast
+from gme_training.losses.info_nce import contrastive_loss
 from gme_training.losses.pairing import Pairing
 
 RANKS = 3
@@ -31,9 +31,11 @@ def case(queries: int = 7, candidates: int = 12, seed: int = 0):
 
 def reference(q, c, pairing: Pairing, masked, scale, config: LossConfig):
     """Sum over queries, term by term, as the formula is written."""
-    if config.dimensions:
-        plain = config.model_copy(update={"dimensions": ()})
-        short = [torch.nn.functional.normalize(part, dim=1) for k in config.dimensions for part in (q[:, :k], c[:, :k])]
+    if config.matryoshka_dims:
+        plain = config.model_copy(update={"matryoshka_dims": ()})
+        short = [
+            torch.nn.functional.normalize(part, dim=1) for k in config.matryoshka_dims for part in (q[:, :k], c[:, :k])
+        ]
         parts = [(q, c), *zip(short[::2], short[1::2], strict=True)]
         return sum(reference(*part, pairing, masked, scale, plain) for part in parts) / len(parts)
     targets, brought = pairing.targets.tolist(), {tuple(pair) for pair in pairing.brought.tolist()}
@@ -45,8 +47,8 @@ def reference(q, c, pairing: Pairing, masked, scale, config: LossConfig):
             return False
         scope = {"own": (i, j) in brought, "in_batch": (i % RANKS, j) in of_rank, "cross_rank": True}
         near = (
-            config.margin is not None
-            and float(sure_q[i] @ sure_c[j]) > float(sure_q[i] @ sure_c[targets[i]]) + config.margin
+            config.false_negative_margin is not None
+            and float(sure_q[i] @ sure_c[j]) > float(sure_q[i] @ sure_c[targets[i]]) + config.false_negative_margin
         )
         return scope[config.negatives] and not near
 
@@ -54,13 +56,14 @@ def reference(q, c, pairing: Pairing, masked, scale, config: LossConfig):
         if targets[k] == targets[i] or masked[k, targets[i]]:
             return False
         near = (
-            config.margin is not None
-            and float(sure_q[k] @ sure_c[targets[i]]) > float(sure_q[i] @ sure_c[targets[i]]) + config.margin
+            config.false_negative_margin is not None
+            and float(sure_q[k] @ sure_c[targets[i]])
+            > float(sure_q[i] @ sure_c[targets[i]]) + config.false_negative_margin
         )
         return (config.negatives == "cross_rank" or k % RANKS == i % RANKS) and not near
 
     def term(cosine, *, negative: bool = True):
-        weight = torch.exp(config.hardness * cosine.detach()) if negative else 1.0
+        weight = torch.exp(config.hardness_strength * cosine.detach()) if negative else 1.0
         return weight * torch.exp(cosine * scale)
 
     total = torch.zeros((), dtype=torch.float64)
@@ -80,10 +83,10 @@ def reference(q, c, pairing: Pairing, masked, scale, config: LossConfig):
         {"symmetric": True},
         {"negatives": "own"},
         {"negatives": "in_batch"},
-        {"negatives": "in_batch", "symmetric": True, "hardness": 2.0},
-        {"margin": 0.1, "symmetric": True},
-        {"hardness": 3.0},
-        {"dimensions": (2, 4), "hardness": 1.0},
+        {"negatives": "in_batch", "symmetric": True, "hardness_strength": 2.0},
+        {"false_negative_margin": 0.1, "symmetric": True},
+        {"hardness_strength": 3.0},
+        {"matryoshka_dims": (2, 4), "hardness_strength": 1.0},
     ],
     ids=str,
 )
@@ -91,7 +94,7 @@ def test_equals_the_dense_reference_in_value_and_gradient(changes, tile, monkeyp
     monkeypatch.setattr(losses, "TILE", tile)
     config = LossConfig.model_validate(changes)
     q, c, pairing, masked, scale = case()
-    parts = contrast(q, c, pairing, config, scale, torch.arange(len(q)))
+    parts = contrastive_loss(q, c, pairing, config, scale, torch.arange(len(q)))
     expected = reference(q, c, pairing, masked, scale, config)
     assert parts.loss.item() == pytest.approx(expected.item(), abs=1e-10)
     got = torch.autograd.grad(parts.loss, [q, c, scale])
@@ -104,8 +107,8 @@ def test_equals_the_dense_reference_in_value_and_gradient(changes, tile, monkeyp
 def test_parts_of_the_rows_add_up_to_the_whole(negatives):
     config = LossConfig(negatives=negatives, symmetric=negatives != "own")
     q, c, pairing, _, scale = case(8, 11, seed=3)
-    whole = contrast(q, c, pairing, config, scale, torch.arange(8))
-    parts = [contrast(q, c, pairing, config, scale, pairing.rows_of(rank)) for rank in range(RANKS)]
+    whole = contrastive_loss(q, c, pairing, config, scale, torch.arange(8))
+    parts = [contrastive_loss(q, c, pairing, config, scale, pairing.rows_of(rank)) for rank in range(RANKS)]
     assert sum(part.loss.item() for part in parts) == pytest.approx(whole.loss.item(), abs=1e-12)
     assert sum(int(part.correct) for part in parts) == int(whole.correct)
     assert sum(float(part.negative) for part in parts) == pytest.approx(float(whole.negative), abs=1e-12)
@@ -117,7 +120,7 @@ def test_masked_candidates_do_not_count_and_the_untrained_loss_is_the_logarithm_
     hidden = torch.cartesian_prod(torch.arange(4), torch.tensor([4, 5]))
     diagonal = torch.stack([torch.arange(4), torch.arange(4)], dim=1)
     pairing = Pairing(torch.arange(4), hidden, diagonal, 6)
-    parts = contrast(q, c, pairing, LossConfig(), torch.tensor(1 / 0.03), torch.arange(4))
+    parts = contrastive_loss(q, c, pairing, LossConfig(), torch.tensor(1 / 0.03), torch.arange(4))
     assert parts.loss.item() / 4 == pytest.approx(math.log(4), abs=1e-5)
     assert int(parts.correct) == 0  # a tie is no hit
 
@@ -126,7 +129,7 @@ def test_similarities_are_means_over_what_counts():
     q = torch.tensor([[1.0, 0.0]])
     c = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0], [-1.0, 0.0]])
     pairing = Pairing(torch.tensor([0]), torch.tensor([[0, 3]]), torch.tensor([[0, 0]]), 4)
-    parts = contrast(q, c, pairing, LossConfig(), torch.tensor(1.0), torch.arange(1))
+    parts = contrastive_loss(q, c, pairing, LossConfig(), torch.tensor(1.0), torch.arange(1))
     assert (float(parts.positive), float(parts.negative)) == (1.0, pytest.approx(0.3))
 
 
@@ -134,6 +137,6 @@ def test_a_query_without_negatives_has_no_loss():
     q = torch.nn.functional.normalize(torch.randn(3, 4, generator=torch.manual_seed(0)), dim=1)
     pairs = torch.stack([torch.arange(3), torch.arange(3)], dim=1)
     pairing = Pairing(torch.arange(3), torch.zeros(0, 2, dtype=torch.long), pairs, 3)
-    parts = contrast(q, q, pairing, LossConfig(negatives="own"), torch.tensor(30.0), torch.arange(3))
+    parts = contrastive_loss(q, q, pairing, LossConfig(negatives="own"), torch.tensor(30.0), torch.arange(3))
     assert float(parts.loss) == pytest.approx(0, abs=1e-5)
     assert int(parts.correct) == 3

@@ -18,7 +18,7 @@ from gme_embedder.embedder import Embedder
 from gme_embedder.modeling.precision import native_precision
 from gme_training.config import MiningConfig
 from gme_training.mining.report import PLOT, REPORT, SCORES
-from gme_training.model.calibrate import calibrate, sample_items
+from gme_training.model.calibrate import calibrate_final_norm, sample_items
 from gme_training.step import mine
 
 PRECISION = native_precision("bfloat16", "cpu")  # what mining scores in
@@ -34,7 +34,7 @@ def model(small_config, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def mined(model: Path, world: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("mined")
-    config = MiningConfig(sources=("question", "shape", "not-there"), negatives=3)
+    config = MiningConfig(sources=("question", "shape", "not-there"), num_negatives=3)
     counts = mine(config, {**world, "model": model}, StepContext(folder, "key", folder))
     assert counts["with_negatives"] == 60
     return folder
@@ -91,21 +91,21 @@ def test_the_nearest_are_skipped_and_what_beats_the_positive_is_left_out(
     def rows(name: str, **changes: object) -> list[dict[str, object]]:
         folder = tmp_path / name
         folder.mkdir()
-        config = MiningConfig.model_validate({"sources": ["question"], "negatives": 2, **changes})
+        config = MiningConfig.model_validate({"sources": ["question"], "num_negatives": 2, **changes})
         mine(config, {**world, "model": model}, StepContext(folder, "key", folder))
         return read_table(folder / SCORES).to_pylist()
 
-    longer, skipped = rows("longer", negatives=4), rows("skipped", skip=2)
+    longer, skipped = rows("longer", num_negatives=4), rows("skipped", range_min=2)
     assert [row["scores"] for row in skipped] == [row["scores"][2:] for row in longer]
-    for row in rows("margin", margin=-0.01):
+    for row in rows("margin", absolute_margin=0.01):
         assert all(score <= row["positive_score"] - 0.01 + 1e-6 for score in row["scores"])
-    passed = json.loads((tmp_path / "margin" / REPORT).read_text())["question"]["passed"]
-    assert passed["above margin"] > 0
+    rejected = json.loads((tmp_path / "margin" / REPORT).read_text())["question"]["passed"]
+    assert rejected["above margin"] > 0
 
 
 def test_limits_that_leave_nothing_are_refused():
     with pytest.raises(ValidationError, match="leave none"):
-        MiningConfig(skip=30, top_k=30)
+        MiningConfig(range_min=30, range_max=30)
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +113,7 @@ def teacher(small_config, world: dict[str, Path], examples, tmp_path_factory: py
     """Another model, whose cosines are spread out."""
     folder, images = tmp_path_factory.mktemp("teacher"), ImageStore([world["corpus"] / "images"])
     embedder = Embedder.fresh(small_config().model, 5)
-    calibrate(embedder, [item for example in examples for item in (example.query, example.positive)], images)
+    calibrate_final_norm(embedder, [item for example in examples for item in (example.query, example.positive)], images)
     embedder.save(folder)
     return folder
 
@@ -128,7 +128,7 @@ def mine_questions(model: Path, world: dict[str, Path], tmp_path: Path) -> Mine:
     def run(name: str, **changes: object) -> Path:
         folder = tmp_path / name
         folder.mkdir()
-        config = MiningConfig.model_validate({"sources": ["question"], "top_k": 36, "negatives": 36, **changes})
+        config = MiningConfig.model_validate({"sources": ["question"], "range_max": 36, "num_negatives": 36, **changes})
         mine(config, {**world, "model": model}, StepContext(folder, "key", folder))
         return folder
 
@@ -138,26 +138,26 @@ def mine_questions(model: Path, world: dict[str, Path], tmp_path: Path) -> Mine:
 def test_what_the_teacher_finds_nearly_as_good_as_the_positive_is_left_out(
     mine_questions: Mine, teacher: Path, world: dict[str, Path]
 ):
-    everything = {"model": str(teacher), "max_share": 1e9}
-    rated = read_table(mine_questions("rated", teacher=everything) / SCORES).to_pylist()
+    rates_all = {"model": str(teacher), "relative_margin": -1e9}
+    rated = read_table(mine_questions("rated", teacher=rates_all) / SCORES).to_pylist()
     shares = np.concatenate([np.array(row["teacher_scores"]) / row["teacher_positive_score"] for row in rated])
-    share = float(np.median(shares))
-    found = mine_questions("filtered", teacher={**everything, "max_share": share}, negatives=4)
-    kept = {row["example"]: row for row in read_table(found / SCORES).to_pylist()}
-    passed = 0
+    margin = 1 - float(np.median(shares))
+    folder = mine_questions("filtered", teacher={**rates_all, "relative_margin": margin}, num_negatives=4)
+    filtered = {row["example"]: row for row in read_table(folder / SCORES).to_pylist()}
+    rejected = 0
     for row in rated:
-        limit = share * row["teacher_positive_score"]
-        good = [place for place, score in enumerate(row["teacher_scores"]) if score <= limit]
-        looked_at = good[3] + 1 if len(good) > 3 else len(row["scores"])
-        passed += looked_at - len(good[:4])
-        assert kept[row["example"]]["scores"] == [row["scores"][place] for place in good[:4]]
-        assert kept[row["example"]]["teacher_scores"] == [row["teacher_scores"][place] for place in good[:4]]
-    reasons = json.loads((found / REPORT).read_text())["question"]["passed"]
-    assert reasons["above the teacher's share"] == passed > 0
+        limit = (1 - margin) * row["teacher_positive_score"]
+        good = [position for position, score in enumerate(row["teacher_scores"]) if score <= limit]
+        considered = good[3] + 1 if len(good) > 3 else len(row["scores"])
+        rejected += considered - len(good[:4])
+        assert filtered[row["example"]]["scores"] == [row["scores"][position] for position in good[:4]]
+        assert filtered[row["example"]]["teacher_scores"] == [row["teacher_scores"][position] for position in good[:4]]
+    reasons = json.loads((folder / REPORT).read_text())["question"]["passed"]
+    assert reasons["above the teacher's share"] == rejected > 0
 
 
 def test_the_scores_of_the_teacher_are_those_of_its_model(mine_questions: Mine, teacher: Path, world: dict[str, Path]):
-    folder = mine_questions("rated", teacher={"model": str(teacher)}, negatives=3)
+    folder = mine_questions("rated", teacher={"model": str(teacher)}, num_negatives=3)
     embedder, images = Embedder.load(teacher, dtype=PRECISION), ImageStore([world["corpus"] / "images"])
     by_id = {example.id: example for example in read_examples(folder / "train")}
     for row in read_table(folder / SCORES).to_pylist():
@@ -171,8 +171,8 @@ def test_the_scores_of_the_teacher_are_those_of_its_model(mine_questions: Mine, 
 def test_without_a_teacher_nothing_is_added_and_one_that_drops_nothing_changes_nothing(
     mine_questions: Mine, teacher: Path
 ):
-    plain = mine_questions("plain", negatives=3)
-    asked = mine_questions("asked", negatives=3, teacher={"model": str(teacher), "max_share": 1e9})
+    plain = mine_questions("plain", num_negatives=3)
+    asked = mine_questions("asked", num_negatives=3, teacher={"model": str(teacher), "relative_margin": -1e9})
     for path in [*(plain / "train").iterdir(), plain / REPORT, plain / PLOT]:
         assert (asked / path.relative_to(plain)).read_bytes() == path.read_bytes()
     names = read_table(plain / SCORES).column_names
@@ -192,8 +192,8 @@ def test_a_teacher_that_is_not_there_is_named_before_anything_is_encoded(mine_qu
 def test_a_killed_mining_goes_on_from_its_vectors(
     model: Path, teacher: Path, world: dict[str, Path], tmp_path: Path, monkeypatch, taught: bool
 ):
-    teachers = {"model": str(teacher), "max_share": 1e9} if taught else None
-    config = MiningConfig(sources=("question", "shape"), negatives=2, shard=8, top_k=36, teacher=teachers)
+    teachers = {"model": str(teacher), "relative_margin": -1e9} if taught else None
+    config = MiningConfig(sources=("question", "shape"), num_negatives=2, shard=8, range_max=36, teacher=teachers)
     asked: list[int] = []
     encode = Embedder.encode
 
@@ -222,7 +222,7 @@ def test_calibration_spreads_a_fresh_model_and_is_the_same_everywhere(small_conf
     for _ in range(2):
         embedder = Embedder.fresh(small_config().model, 1)
         before = embedder.encode(items, None, images)
-        calibrate(embedder, items, images)
+        calibrate_final_norm(embedder, items, images)
         after = embedder.encode(items, None, images)
         cosines.append([(vectors @ vectors.T).mean() for vectors in (before, after)])
         weights.append(embedder.model.language.norm.weight.detach().numpy().copy())

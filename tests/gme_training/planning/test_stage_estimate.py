@@ -32,21 +32,22 @@ from gme_embedder.modeling.model import EmbedderModel
 from gme_embedder.modeling.precision import has_bfloat16
 from gme_embedder.processing.batch import PreparedBatch, TokenisedItem, pack
 from gme_training import engine as engines
-from gme_training.config import CacheConfig, LoraConfig, PhaseConfig, SourceShare, TrainingConfig
+from gme_training.config import GradientCacheConfig, LoraConfig, PhaseConfig, SourceShare, TrainingConfig
 from gme_training.data.batches import Batch
 from gme_training.losses import gradient_cache, info_nce
 from gme_training.losses.objective import PreparedStep, batch_gradients
-from gme_training.model.contrastive import ContrastiveModel, Share, Slots
-from gme_training.model.frozen_weights import to_half
+from gme_training.model.contrastive import ContrastiveModel, RankAssignment, RankBatch
+from gme_training.model.frozen_weights import store_in_bfloat16
 from gme_training.model.lora import add_adapters
 from gme_training.planning import memory, states
 from gme_training.planning.accelerators import ACCELERATORS, Accelerator, parse_fleet
 from gme_training.planning.activations import MicroBatch, Numerics, graph_bytes
-from gme_training.planning.flops import step_work
-from gme_training.planning.memory import Memory, Step, estimate, kept_graphs
-from gme_training.planning.stage_estimate import plan_stage
-from gme_training.planning.stage_load import Assumptions, Site
-from gme_training.planning.states import Engine
+from gme_training.planning.flops import step_flops
+from gme_training.planning.memory import RankStep, StepMemory, estimate_memory, retained_graphs
+from gme_training.planning.stage_estimate import estimate_stage
+from gme_training.planning.stage_load import TrainingSetup
+from gme_training.planning.states import Sharding
+from gme_training.planning.workload import StageAssumptions
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs"
 MIB = 2**20
@@ -84,7 +85,7 @@ def config_of(case: dict) -> TrainingConfig:
         lora=LoraConfig(rank=case["lora"]) if case.get("lora") else None,
         autocast=bool(case.get("autocast")),
         zero_stage=case.get("zero", 0),
-        cache=CacheConfig(kept_mib=case.get("kept", 0)),
+        gradient_cache=GradientCacheConfig(retained_mib=case.get("kept", 0)),
         activation_checkpointing=bool(case.get("checkpointing")),
         frozen_weights="bfloat16" if case.get("half") else "float32",
     )
@@ -99,9 +100,9 @@ def model_of(shape: Architecture, config: TrainingConfig) -> tuple[ContrastiveMo
     model.requires_grad_(False)
     embedder.checkpointed = config.activation_checkpointing
     if config.frozen_weights == "bfloat16":
-        to_half(model, [*text, embedder.language.embed_tokens.weight])
+        store_in_bfloat16(model, [*text, embedder.language.embed_tokens.weight])
     parts = {"text": text, "vision": list(embedder.vision_parameters()), "temperature": [model.log_temperature]}
-    for name, rate in engines.peak_rates(config.phases[0], config).items():
+    for name, rate in engines.peak_learning_rates(config.phases[0], config).items():
         for parameter in parts[name]:
             parameter.requires_grad_(rate > 0)
     return model.train(), parts
@@ -115,10 +116,10 @@ def step_of(case: dict) -> PreparedStep:
     share, rows = SourceShare(source="s"), np.arange(queries)
     batch = Batch(share, rows, np.arange(total - queries), rows, nobody, pairs, (1,))
     encoded = tuple(micro_batch(items, length, cells) for _ in range(count))
-    return PreparedStep(batch, Slots((), (), (tuple(range(total)),)), Share(encoded, tuple(range(total))))
+    return PreparedStep(batch, RankAssignment((), (), (tuple(range(total)),)), RankBatch(encoded, tuple(range(total))))
 
 
-# The same, planned.
+# The same, estimated.
 
 
 def numerics(case: dict) -> Numerics:
@@ -133,14 +134,14 @@ def numerics(case: dict) -> Numerics:
     )
 
 
-def planned_step(case: dict) -> Step:
+def planned_step(case: dict) -> RankStep:
     batch = MicroBatch(case["items"], case["length"], HEAD, case.get("cells", 0) ** 2)
     vectors = case["items"] * case.get("count", 2)
-    return Step(((batch, case.get("count", 2)),), case.get("kept", 0) * MIB, vectors, vectors / 2)
+    return RankStep(((batch, case.get("count", 2)),), case.get("kept", 0) * MIB, vectors, vectors / 2)
 
 
-def planned(case: dict) -> Memory:
-    return estimate(LARGE, numerics(case), Engine(case.get("zero", 0), 1, overlap=False), planned_step(case))
+def planned(case: dict) -> StepMemory:
+    return estimate_memory(LARGE, numerics(case), Sharding(case.get("zero", 0), 1, overlap=False), planned_step(case))
 
 
 # What autograd keeps.
@@ -164,14 +165,14 @@ def test_a_graph_keeps_so_many_bytes(case: dict, lora: int, autocast: bool) -> N
     batch = micro_batch(case["items"], case["length"], case.get("cells", 0))
     batch = batch if case.get("vision") else model.with_features(batch)
     weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
-    with gradient_cache._counted(weights) as size:
+    with gradient_cache._count_graph_bytes(weights) as size:
         model(batch, "embedding")
     (one, _), *_ = planned_step(case).micro_batches
     assert graph_bytes(SMALL, one, numerics(case)) == pytest.approx(size[0], rel=0.02)
 
 
-@pytest.mark.parametrize("kept_mib", [0, 1, 3, 4, 100])
-def test_as_many_graphs_are_kept_as_the_gradient_cache_keeps(kept_mib: int) -> None:
+@pytest.mark.parametrize("retained_mib", [0, 1, 3, 4, 100])
+def test_as_many_graphs_are_kept_as_the_gradient_cache_keeps(retained_mib: int) -> None:
     weight = torch.ones(1, requires_grad=True)
     sizes = [MIB // 4, MIB // 4, MIB // 2, MIB // 4, MIB // 4]  # numbers; four bytes each
     calls = []
@@ -183,16 +184,16 @@ def test_as_many_graphs_are_kept_as_the_gradient_cache_keeps(kept_mib: int) -> N
     probe = [_saved(encode, numbers) for numbers in sizes]
     calls.clear()
     gradient_cache.cached_gradients(
-        encode, sizes, lambda vectors: vectors.sum(), [weight], kept_bytes=kept_mib * MIB, frozen=[]
+        encode, sizes, lambda vectors: vectors.sum(), [weight], retained_bytes=retained_mib * MIB, frozen=[]
     )
     again = len(calls) - len(sizes)
-    assert kept_graphs([(size, 1) for size in probe], kept_mib * MIB) == len(sizes) - again
-    alike = kept_graphs([(probe[0], 5)], kept_mib * MIB)
-    assert alike == kept_graphs([(probe[0], 1)] * 5, kept_mib * MIB)
+    assert retained_graphs([(size, 1) for size in probe], retained_mib * MIB) == len(sizes) - again
+    alike = retained_graphs([(probe[0], 5)], retained_mib * MIB)
+    assert alike == retained_graphs([(probe[0], 1)] * 5, retained_mib * MIB)
 
 
 def _saved(encode, numbers: int) -> int:
-    with gradient_cache._counted(set()) as size:
+    with gradient_cache._count_graph_bytes(set()) as size:
         encode(numbers)
     return size[0]
 
@@ -238,14 +239,14 @@ def test_a_real_step_takes_so_much_memory(number: int) -> None:
     if too_slow_here(CASES[number]):
         pytest.skip("this processor has no bfloat16, so that the step would take minutes")
     found, expected = measured()[number], planned(CASES[number])
-    assert expected.peak == pytest.approx(max(found["backward"], found["descent"]), rel=0.12)
+    assert expected.peak == pytest.approx(max(found["backward"], found["optimizer_step"]), rel=0.12)
     assert expected.backward.total == pytest.approx(found["backward"], rel=0.12)
-    # The lower summit of a stage with adapters is little more than the weights, so libraries show.
-    assert expected.descent.total == pytest.approx(found["descent"], rel=0.12, abs=24 * MIB)
+    # The lower peak of a stage with adapters is little more than the weights, so libraries show.
+    assert expected.optimizer_step.total == pytest.approx(found["optimizer_step"], rel=0.12, abs=24 * MIB)
 
 
 def measure(case: dict, shape: Architecture, steps: int = 2) -> dict[str, int]:
-    """Resident memory beyond what there was before the model, in bytes, at the summits of the last step.
+    """Resident memory beyond what there was before the model, in bytes, at the peaks of the last step.
 
     The optimizer has its moments from the second step on.
     """
@@ -255,14 +256,14 @@ def measure(case: dict, shape: Architecture, steps: int = 2) -> dict[str, int]:
     config = config_of(case)
     model, parts = model_of(shape, config)
     engine = engines.start_engine(model, parts, config.phases[0], config)
-    engines.set_rates(engine, dict.fromkeys(parts, 1e-4))
+    engines.set_learning_rates(engine, dict.fromkeys(parts, 1e-4))
     for _ in range(steps):
         forget_the_peak()
         gradients, _ = batch_gradients(model, step, config.phases[0], config)
         found["backward"] = resident("VmHWM") - before
         forget_the_peak()
-        engines.descend(engine, gradients)
-        found["descent"] = resident("VmHWM") - before
+        engines.optimizer_step(engine, gradients)
+        found["optimizer_step"] = resident("VmHWM") - before
         del gradients
     engine.destroy()
     return found
@@ -287,7 +288,7 @@ def main(cases: list[dict]) -> None:
             logging.disable(logging.WARNING)
             free = str(20_000 + os.getpid() % 20_000)
             os.environ.update(RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT=free)
-            engines.connect()
+            engines.join_process_group()
             text = LARGE.language
             few = LanguageShape(text.vocabulary, text.width, text.inner, 2, text.heads, text.kv_heads, text.head)
             measure({**case, "count": 1}, Architecture(few, LARGE.tower), steps=1)
@@ -315,11 +316,11 @@ def test_a_step_has_so_many_operations(cells: int, vision: bool, lora: int, kept
     step = step_of(case)
     with FlopCounterMode(display=False) as counter:
         batch_gradients(model, step, config.phases[0], config)
-    own, how = planned_step(case), numerics(case)
-    graphs = [(graph_bytes(SMALL, batch, how), count) for batch, count in own.micro_batches]
-    work = step_work(SMALL, how, own, graphs)
-    assert (work.again > 0) == (kept == 0)
-    assert work.total == pytest.approx(counter.get_total_flops(), rel=0.01)
+    estimated, trained = planned_step(case), numerics(case)
+    graphs = [(graph_bytes(SMALL, batch, trained), count) for batch, count in estimated.micro_batches]
+    flops = step_flops(SMALL, trained, estimated, graphs)
+    assert (flops.second_forward > 0) == (kept == 0)
+    assert flops.total == pytest.approx(counter.get_total_flops(), rel=0.01)
 
 
 # Against DeepSpeed, and constants that stand in two places.
@@ -335,44 +336,44 @@ def test_states_against_deepspeeds_own_estimate(ranks: int) -> None:
     shared = theirs - 2 * trained
     assert shared == 18 * trained // ranks
     # Ours are float32 throughout: there is no half copy, so what is comparable are the 16 bytes that are divided.
-    ours = states.optimizer_bytes(trained, Engine(2, ranks)) + states.FLOAT * trained / ranks
+    ours = states.optimizer_bytes(trained, Sharding(2, ranks)) + states.FLOAT * trained / ranks
     assert ours == pytest.approx(shared - 2 * trained / ranks)
 
 
 def test_constants_are_those_of_the_code_they_describe() -> None:
     assert memory.TILE == info_nce.TILE
-    assert engines.engine_config(config_of({}))["zero_optimization"]["reduce_bucket_size"] == states.BUCKET
+    assert engines.deepspeed_config(config_of({}))["zero_optimization"]["reduce_bucket_size"] == states.BUCKET
 
 
-# The plan as a whole.
+# The estimate of a stage.
 
 
 def large_stage() -> tuple[TrainingConfig, Architecture]:
     config = config_of({"lora": 8, "autocast": True})
     share = SourceShare(source="s", task_type="T->T", batch_size=2048)
     phase = config.phases[0].model_copy(update={"mixture": (share,)})
-    cache = CacheConfig(tokens=16_384, kept_mib=8192)
+    cache = GradientCacheConfig(micro_batch_tokens=16_384, retained_mib=8192)
     shape = Architecture(LanguageShape(50_000, 2048, 8192, 24, 16, 4, 128), TowerShape(8, 512, 2048, 8, 14, 2048))
-    return config.model_copy(update={"phases": (phase,), "cache": cache}), shape
+    return config.model_copy(update={"phases": (phase,), "gradient_cache": cache}), shape
 
 
 def test_a_change_that_makes_a_stage_fit_is_found() -> None:
     config, shape = large_stage()
-    plan = plan_stage(config, Site(shape, 1, ACCELERATORS["L4-24G"], Assumptions()))
+    plan = estimate_stage(config, TrainingSetup(shape, 1, ACCELERATORS["L4-24G"], StageAssumptions()))
     assert not plan.fits
     assert [one.changes for one in plan.alternatives if one.fits] == [{"activation_checkpointing": True}]
     changed = config.model_copy(update={"activation_checkpointing": True})
-    again = plan_stage(changed, Site(shape, 1, ACCELERATORS["L4-24G"], Assumptions()))
+    again = estimate_stage(changed, TrainingSetup(shape, 1, ACCELERATORS["L4-24G"], StageAssumptions()))
     assert again.fits
-    assert again.work.recomputed > 0
+    assert again.flops.recomputed > 0
     assert again.hours > plan.hours
-    assert again.largest.micro_batch > plan.largest.micro_batch
+    assert again.limits.micro_batch > plan.limits.micro_batch
 
 
 def test_changes_are_put_together_if_none_is_enough() -> None:
     config, shape = large_stage()
     tight = Accelerator("tight", 17 * 2**30, bf16=1e14, fp32=1e13)
-    *alone, together = plan_stage(config, Site(shape, 1, tight, Assumptions())).alternatives
+    *alone, together = estimate_stage(config, TrainingSetup(shape, 1, tight, StageAssumptions())).alternatives
     assert not any(one.fits for one in alone)
     assert together.fits
     assert together.changes == {"frozen_weights": "bfloat16", "activation_checkpointing": True}
@@ -381,24 +382,29 @@ def test_changes_are_put_together_if_none_is_enough() -> None:
 def test_the_largest_sizes_are_where_memory_ends() -> None:
     config, shape = large_stage()
     device = ACCELERATORS["A100-80G"]
-    plan = plan_stage(config, Site(shape, 1, device, Assumptions()))
-    assert plan.largest.cached > plan.largest.plain > 0
+    plan = estimate_stage(config, TrainingSetup(shape, 1, device, StageAssumptions()))
+    assert plan.limits.cached > plan.limits.retained > 0
 
     def fits(tokens: int) -> bool:
-        cache = CacheConfig(tokens=tokens, kept_mib=0)
-        return plan_stage(config.model_copy(update={"cache": cache}), Site(shape, 1, device, Assumptions())).fits
+        cache = GradientCacheConfig(micro_batch_tokens=tokens, retained_mib=0)
+        return estimate_stage(
+            config.model_copy(update={"gradient_cache": cache}), TrainingSetup(shape, 1, device, StageAssumptions())
+        ).fits
 
-    assert fits(int(plan.largest.micro_batch * 0.9))
-    assert not fits(int(plan.largest.micro_batch * 1.1))
+    assert fits(int(plan.limits.micro_batch * 0.9))
+    assert not fits(int(plan.limits.micro_batch * 1.1))
 
 
 def test_more_devices_take_less_time_and_memory() -> None:
     config = config_of({"vision": True})
-    slow, fast = (plan_stage(config, Site(LARGE, count, ACCELERATORS["A100-40G"], Assumptions())) for count in (1, 8))
+    slow, fast = (
+        estimate_stage(config, TrainingSetup(LARGE, count, ACCELERATORS["A100-40G"], StageAssumptions()))
+        for count in (1, 8)
+    )
     assert fast.hours == pytest.approx(slow.hours / 8, rel=0.1)
-    assert fast.work.total == pytest.approx(slow.work.total, rel=0.1)
+    assert fast.flops.total == pytest.approx(slow.flops.total, rel=0.1)
     divided = config.model_copy(update={"zero_stage": 2})
-    eighth = plan_stage(divided, Site(LARGE, 8, ACCELERATORS["A100-40G"], Assumptions()))
+    eighth = estimate_stage(divided, TrainingSetup(LARGE, 8, ACCELERATORS["A100-40G"], StageAssumptions()))
     assert eighth.memory.backward.optimizer == pytest.approx(fast.memory.backward.optimizer * 12 / 8 / 8)
 
 
