@@ -349,7 +349,7 @@ def ours(*, half: bool, retained_bytes: int, budget: int | None = None) -> Learn
     model.qwen.visual.requires_grad_(False)
     parameters = trained(model.language)
     budget = budget or (BUDGET_HALF if half else BUDGET)
-    encode, with_visual = precision(model.embed, half), precision(model.with_visual, half)
+    encode, with_visual = precision(model.embed, half), precision(model.with_visual_tokens, half)
 
     def gradients(pairs: Pairs) -> Tensor:
         tokenised = embedder.preparer.tokenise([*pairs.queries, *pairs.documents])

@@ -17,7 +17,7 @@ from gme_data.events import append_event
 from gme_data.images import ImageStore
 from gme_embedder.embedder import Embedder
 from gme_embedder.modeling.precision import has_bfloat16
-from gme_embedder.processing.ahead import ahead
+from gme_embedder.processing.ahead import map_ahead
 from gme_training import engine as engines
 from gme_training.checkpoint_files import ResumePoint
 from gme_training.checkpoints import Checkpoints
@@ -134,7 +134,7 @@ class Trainer:
         steps = range(resume.step if resume else 0, phase.steps)
         # Threads prepare the next batches while this one is trained on.
         prepare = partial(self._prepare, self._samplers[number], phase)
-        prepared_steps = ahead(prepare, steps, self._config.prepare_threads)
+        prepared_steps = map_ahead(prepare, steps, self._config.prepare_threads)
         self._last_step_end = time.perf_counter()
         for step, prepared in zip(steps, prepared_steps, strict=True):
             stop = self._train_step(engine, phase, prepared, step, steps_before + step)

@@ -46,7 +46,7 @@ from gme_embedder.corpus.vector_folder import (
     vectors_path,
 )
 from gme_embedder.embedder import Embedder
-from gme_embedder.processing.sources import EmbedderInput
+from gme_embedder.processing.inputs import EmbedderInput
 from gme_embedder.vectors.npy import npy_bytes
 
 _log = logging.getLogger(__name__)

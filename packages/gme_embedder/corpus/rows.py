@@ -21,7 +21,7 @@ from gme_data.items import Item
 from gme_data.tables import Row, RowError, Table, open_table
 from gme_embedder.corpus.job import CorpusIdentity
 from gme_embedder.corpus.picture_files import PictureFile
-from gme_embedder.processing.sources import EmbedderInput
+from gme_embedder.processing.inputs import EmbedderInput
 
 CONTENT = ("text", "title", "image")
 _COLUMNS = ("id", *CONTENT)

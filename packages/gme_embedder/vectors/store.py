@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from gme_data.digests import sha256_bytes
 from gme_data.errors import FoundryError
-from gme_embedder.processing.sources import check_unicode
+from gme_embedder.processing.inputs import check_unicode
 from gme_embedder.vectors.npy import open_npy, write_npy
 
 _log = logging.getLogger(__name__)

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 from gme_data.images import Images
 from gme_data.items import Item
+from gme_embedder.config import SPATIAL_MERGE_SIZE
 from gme_embedder.embedder import batches_by_tokens
 from gme_embedder.modeling.model import EmbedderModel
 from gme_embedder.processing.batch import PreparedBatch, pack
-from gme_embedder.processing.picture import MERGE
 from gme_embedder.processing.prepare import Preparer
 from gme_training.data.augment import augment
 from gme_training.data.batches import Batch, assign_to_ranks
@@ -78,7 +78,7 @@ class ContrastiveModel(nn.Module):
     def with_features(self, batch: Inputs) -> Inputs:
         """Returns the micro-batch with the visual tokens that a frozen tower makes of its pictures."""
         with self.precision(self._autocast):
-            return self.embedder.with_visual(batch) if isinstance(batch, PreparedBatch) else batch
+            return self.embedder.with_visual_tokens(batch) if isinstance(batch, PreparedBatch) else batch
 
     def precision(self, half: bool) -> torch.autocast:
         """Returns a context in which the model computes in bfloat16, if `half`."""
@@ -237,12 +237,12 @@ class InputMaker:
         return RankBatch(tuple(micro_batches), tuple(encoded_rows))
 
     def _words(self, texts: Sequence[str]) -> Words:
-        written = [self._preparer.written(text) or "" for text in texts]
+        written = [self._preparer.escaped_text(text) or "" for text in texts]
         encodings = self._preparer.tokenizer.encode_batch(written, add_special_tokens=False)
         ids = [encoding.ids for encoding in encodings]
         starts = np.cumsum([0, *map(len, ids)])[:-1]
         pictures = self._preparer.config.pictures
-        visual = (pictures.side // pictures.cell) ** 2
+        visual = (pictures.side // pictures.token_side) ** 2
         tokens = torch.tensor([token for text in ids for token in text], dtype=torch.long)
         return Words(tokens, torch.from_numpy(starts), visual)
 
@@ -250,11 +250,11 @@ class InputMaker:
 def tower_share(embedder: EmbedderModel, *, frozen: bool) -> float:
     """Returns the work of the tower for each visual token, in tokens of the language part.
 
-    The tower's weights are used once for each of the MERGE^2 patches that are merged into a visual token. A frozen
+    The tower's weights are used once for each of the SPATIAL_MERGE_SIZE^2 patches that are merged into a visual token. A frozen
     tower runs only a forward, which is a third of a step.
     """
     tower, text = (
         sum(parameter.numel() for parameter in parameters)
         for parameters in (embedder.vision_parameters(), embedder.text_parameters())
     )
-    return MERGE**2 * tower / max(text, 1) / (3 if frozen else 1)
+    return SPATIAL_MERGE_SIZE**2 * tower / max(text, 1) / (3 if frozen else 1)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from gme_embedder.costs import MERGE, Architecture, LanguageShape, TowerShape
+from gme_embedder.costs import PATCHES_PER_TOKEN, Architecture, LanguageShape, TowerShape
 
 FLOAT, HALF = 4, 2
 """Bytes of a number in float32 and in bfloat16."""
@@ -30,7 +30,8 @@ class Numerics:
         frozen_half: Whether frozen weights are stored in bfloat16.
         checkpointing: Whether a language layer saves only its input.
         tower_only: Whether the language part does not run at all.
-        on_cpu: Whether attention is that of `attention.causal` on a CPU: in float32, and below 64 keys by products that
+        on_cpu: Whether attention is that of `attention.causal_attention` on a CPU: in float32, and below 64 keys by products
+            that
             save a weight for each pair of tokens; elsewhere a fused kernel saves none.
     """
 
@@ -87,7 +88,7 @@ class MicroBatch:
     @property
     def patches(self) -> float:
         """The patches that the tower computes."""
-        return self.items * self.picture * MERGE
+        return self.items * self.picture * PATCHES_PER_TOKEN
 
 
 def graph_bytes(architecture: Architecture, batch: MicroBatch, numerics: Numerics) -> float:
@@ -131,7 +132,7 @@ def layer_bytes(text: LanguageShape, batch: MicroBatch, numerics: Numerics) -> f
     # the gradients of weights.
     inputs = (5 if numerics.autocast else 2) * text.width + text.queries + text.inner
     gates = 2 * text.inner
-    turns = 4 * text.head if numerics.autocast else 0
+    turns = 4 * text.head_dim if numerics.autocast else 0
     trained = numerics.text != "frozen"
     adapters = len(text.linears) * numerics.rank if numerics.text == "adapters" else 0
     per_token = norms + size * (trained * inputs + gates + turns + adapters)
@@ -160,7 +161,7 @@ def last_layer_bytes(text: LanguageShape, batch: MicroBatch, numerics: Numerics)
     """Returns the bytes that the last language layer saves: only keys and values are computed for all tokens."""
     size, trained = numerics.size, numerics.text != "frozen"
     inputs = (2 if numerics.autocast else 1) * text.width * trained
-    turns = 2 * text.head if numerics.autocast else 0
+    turns = 2 * text.head_dim if numerics.autocast else 0
     all_tokens = FLOAT * (text.width + 1) + size * (inputs + turns)
     pooled = FLOAT * 3 * text.width + size * (trained * (4 * text.width + text.inner) + 2 * text.inner + text.queries)
     return all_tokens * batch.tokens + 2 * numerics.attention_size * text.keys * batch.keys + pooled * batch.items
@@ -168,7 +169,7 @@ def last_layer_bytes(text: LanguageShape, batch: MicroBatch, numerics: Numerics)
 
 def shared_bytes(text: LanguageShape, batch: MicroBatch, numerics: Numerics) -> float:
     """Returns the bytes that all layers share: in float32 the cosines and sines of the positions."""
-    return 0 if numerics.autocast else 2 * FLOAT * text.head * batch.tokens
+    return 0 if numerics.autocast else 2 * FLOAT * text.head_dim * batch.tokens
 
 
 def weight_copies(text: LanguageShape, numerics: Numerics) -> float:
@@ -206,7 +207,7 @@ def tower_bytes(tower: TowerShape, batch: MicroBatch, numerics: Numerics) -> flo
     inputs = 3 * tower.width + tower.inner
     states, weights = tower_attention_bytes(tower, batch, numerics)
     block = norms + size * (inputs + 2 * tower.inner) + states + weights
-    merger = FLOAT * (tower.width + 2) + 3 * size * tower.width + FLOAT * tower.out / MERGE
+    merger = FLOAT * (tower.width + 2) + 3 * size * tower.width + FLOAT * tower.out / PATCHES_PER_TOKEN
     kernel = size * tower.pixels
     copies = HALF * (tower.depth * tower.matrices + tower.merger) if numerics.autocast else 0
     return (tower.depth * block + merger + kernel) * patches + copies
@@ -214,7 +215,7 @@ def tower_bytes(tower: TowerShape, batch: MicroBatch, numerics: Numerics) -> flo
 
 def tower_attention_bytes(tower: TowerShape, batch: MicroBatch, numerics: Numerics) -> tuple[float, float]:
     """Returns the bytes that a block's attention saves for each patch: states, and weights or their normalisers."""
-    size, patches = numerics.attention_size, batch.picture * MERGE
+    size, patches = numerics.attention_size, batch.picture * PATCHES_PER_TOKEN
     if not numerics.fused(patches):
         return 3 * size * tower.width, size * tower.heads * patches
     # Queries, keys and the result; values too, which are a view of all three before rotation unless they are cast.

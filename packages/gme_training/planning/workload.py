@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from gme_embedder.config import InputConfig
-from gme_embedder.costs import Load, load_of
+from gme_embedder.costs import EncodingLoad, encoding_load
 from gme_training.config import SourceShare, TrainingConfig
 from gme_training.planning.activations import MicroBatch, Numerics
 from gme_training.planning.memory import RankStep
@@ -76,7 +76,7 @@ def average_lengths(config: TrainingConfig, assumptions: StageAssumptions) -> Le
     limits = _input_limits(config)
     pictures = limits.pictures
     if pictures.fit == "square":  # all pictures are resized to one size
-        visual: float = (pictures.side // pictures.cell) ** 2
+        visual: float = (pictures.side // pictures.token_side) ** 2
     else:
         visual = min(max(assumptions.picture, pictures.min_image_tokens), pictures.max_image_tokens)
     return Lengths(min(assumptions.text, limits.max_tokens), visual, assumptions.prompt, limits.max_tokens)
@@ -86,7 +86,7 @@ def longest_lengths(config: TrainingConfig, assumptions: StageAssumptions) -> Le
     """Returns the lengths of items that are as long as the stage allows."""
     limits = _input_limits(config)
     pictures = limits.pictures
-    square = (pictures.page_side // pictures.cell) ** 2
+    square = (pictures.page_side // pictures.token_side) ** 2
     visual = square if pictures.fit == "square" else pictures.max_image_tokens
     return Lengths(limits.max_tokens, visual, assumptions.prompt, limits.max_tokens)
 
@@ -159,10 +159,10 @@ def rank_step(
     return RankStep(tuple(micro_batches), retained_bytes, vectors, groups[0].items / ranks)
 
 
-def step_loads(step: RankStep) -> list[tuple[Load, int]]:
+def step_loads(step: RankStep) -> list[tuple[EncodingLoad, int]]:
     """Returns the load of each micro-batch of a step with its shared head, and how many micro-batches are alike."""
     loads = []
     for batch, count in step.micro_batches:
-        items = load_of(batch.items, batch.length, head=batch.head, picture=batch.picture)
-        loads.append((items + Load(batch.head, 0, batch.head**2, 0), count))
+        items = encoding_load(batch.items, batch.length, prefix=batch.head, visual=batch.picture)
+        loads.append((items + EncodingLoad(batch.head, 0, batch.head**2, 0), count))
     return loads
