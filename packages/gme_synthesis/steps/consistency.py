@@ -75,9 +75,8 @@ def passage_in_top_k(
     """Says for each question whether row ``rows[i]`` of `vectors` is among the `top_k` nearest to ``questions[i]``."""
     if not questions:
         return []
-    from gme_embedder.vectors.exact import search  # torch, which who reads a config alone does not need
     # Imported late, as it imports torch, which reading a config does not need.
-    from gme_embedder.index import search
+    from gme_embedder.vectors.exact import search
 
     _, retrieved = search(encode(questions), vectors, min(top_k, len(vectors)))  # int64 [questions, top_k]
     return [bool(hit) for hit in (retrieved == np.asarray(rows)[:, None]).any(axis=1)]

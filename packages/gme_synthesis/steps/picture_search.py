@@ -45,9 +45,8 @@ class PictureBank:
         if not names or not self._ids:
             return [[] for _ in names]
         distinct = sorted(set(names))
-        from gme_embedder.vectors.exact import search  # torch, which who reads a config alone does not need
         # Imported late, as it imports torch, which reading a config does not need.
-        from gme_embedder.index import search
+        from gme_embedder.vectors.exact import search
 
         scores, rows = search(self._encode(distinct), self._vectors, count)
         images = {

@@ -250,8 +250,8 @@ class InputMaker:
 def tower_share(embedder: EmbedderModel, *, frozen: bool) -> float:
     """Returns the work of the tower for each visual token, in tokens of the language part.
 
-    The tower's weights are used once for each of the SPATIAL_MERGE_SIZE^2 patches that are merged into a visual token. A frozen
-    tower runs only a forward, which is a third of a step.
+    The tower's weights are used once for each of the SPATIAL_MERGE_SIZE^2 patches that are merged into a visual token.
+    A frozen tower runs only a forward, which is a third of a step.
     """
     tower, text = (
         sum(parameter.numel() for parameter in parameters)

@@ -30,9 +30,8 @@ class Numerics:
         frozen_half: Whether frozen weights are stored in bfloat16.
         checkpointing: Whether a language layer saves only its input.
         tower_only: Whether the language part does not run at all.
-        on_cpu: Whether attention is that of `attention.causal_attention` on a CPU: in float32, and below 64 keys by products
-            that
-            save a weight for each pair of tokens; elsewhere a fused kernel saves none.
+        on_cpu: Whether attention is that of `attention.causal_attention` on a CPU: in float32, and below 64 keys by
+            products that save a weight for each pair of tokens; elsewhere a fused kernel saves none.
     """
 
     text: Literal["full", "adapters", "frozen"]

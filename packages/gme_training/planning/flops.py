@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from gme_embedder.costs import Architecture, Load, adapter_flops, forward_flops
+from gme_embedder.costs import Architecture, EncodingLoad, adapter_flops, forward_flops
 from gme_training.planning.activations import Numerics
 from gme_training.planning.memory import RankStep, retained_graphs
 from gme_training.planning.workload import step_loads
@@ -70,7 +70,7 @@ def step_flops(
     return total
 
 
-def _language_forward(architecture: Architecture, numerics: Numerics, load: Load) -> float:
+def _language_forward(architecture: Architecture, numerics: Numerics, load: EncodingLoad) -> float:
     if numerics.tower_only:
         return 0
     flops = forward_flops(architecture, load)
@@ -78,7 +78,7 @@ def _language_forward(architecture: Architecture, numerics: Numerics, load: Load
     return flops.language + flops.attention + adapters
 
 
-def _backward(architecture: Architecture, numerics: Numerics, load: Load) -> float:
+def _backward(architecture: Architecture, numerics: Numerics, load: EncodingLoad) -> float:
     flops, text, tower = forward_flops(architecture, load), architecture.language, architecture.tower
     # The kernel over pixels has no gradient of its input.
     vision = (2 * flops.tower - 2 * tower.pixels * tower.width * load.patches) * numerics.vision
