@@ -98,7 +98,7 @@ class DatasetSide(Generic[Row_co]):
                 f"{self.name}: column(s) missing: {', '.join(sorted(missing or {'id'}))}; "
                 f"found {', '.join(self.data.column_names)}."
             )
-        columns = set(self.modalities)
+        columns: set[str] = set(self.modalities)
         if "text" in columns and "title" in self.data.column_names:
             columns.add("title")
         self.data = _without_decoding(self.data.select_columns(["id", *sorted(columns)]))
