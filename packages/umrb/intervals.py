@@ -1,4 +1,4 @@
-"""How sure a mean over queries is: percentile bootstrap, seeded. Knows only arrays of per-query values."""
+"""Confidence intervals of means over queries, by a seeded percentile bootstrap. Knows only arrays of values."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ import numpy as np
 from umrb.metrics import Floats
 
 _VALUES_PER_BLOCK = 4 * 2**20
+"""So many values are drawn at once, which bounds memory to some 64 MiB."""
 
 
 def bootstrap_interval(values: Floats, *, resamples: int, seed: int, level: float = 0.95) -> tuple[float, float]:
-    """Interval of the mean of `values` [q] when the queries are drawn again with replacement (Efron 1979).
+    """Return the interval of the mean of `values` [q] under resampling of the queries with replacement (Efron 1979).
 
     Args:
         values: One value per query.
-        resamples: How many times the q queries are drawn.
-        seed: Same seed and values, same interval.
-        level: Coverage.
+        resamples: How many times q queries are drawn.
+        seed: Seed of the draws; equal seeds and values give equal intervals.
+        level: Coverage of the interval.
 
     Returns:
         ``(low, high)`` in the unit of `values`.

@@ -1,7 +1,7 @@
-"""What the benchmarks consist of, as data: suites of datasets with type, metric, sizes, instruction, published scores.
+"""The benchmarks as data: suites of datasets with type, metric, sizes, instruction and published scores.
 
 The tables are the CSV files of ``suites/``. A dataset is scored as one or more tasks of a source; CQADupStack is the
-mean of twelve and counts once. Knows no data, no model and no score of ours.
+mean of twelve and counts once. Knows no data, no model and no score that this package computes.
 """
 
 from __future__ import annotations
@@ -18,52 +18,52 @@ from gme_data.settings import Frozen
 
 _TABLES = Path(__file__).parent / "suites"
 SUITES = ("umrb", "umrb-partial", "retrieval-page", "mmeb")
-"""``umrb``: the 47 of the paper. ``umrb-partial``: our selection of 18 of them. ``retrieval-page``: the other tables of
-the paper's page. ``mmeb``: MMEB's 36 image tasks."""
+"""Names of the suites. ``umrb`` has the 47 datasets of the paper, ``umrb-partial`` a selection of 18 of them that was
+made here, ``retrieval-page`` those of the other tables of the paper's page, and ``mmeb`` MMEB's 36 image tasks."""
 MMEB_TYPES = ("classification", "vqa", "retrieval", "grounding")
 _PUBLISHED = {"gme": "GME", "gme_2b": "GME-2B", "gme_7b": "GME-7B"}
 
 
 class Dataset(Frozen):
-    """One dataset of a suite: one row of its table, however many tasks it is scored on."""
+    """One dataset of a suite: a row of its table, however many tasks it is scored on."""
 
     id: str
-    """Unique in its suite."""
+    """Id of the dataset, unique in its suite."""
     task_type: str
     """One of `TASK_TYPES`, or of MMEB's four."""
     name: str
-    """As the paper prints it; two directions of a dataset share it."""
+    """Name as the paper prints it; the two directions of a dataset share one name."""
     source: Literal["mteb", "flickr30k-cn", "dci", "mmeb", "disk"]
     """Where its tasks come from: mteb's own classes, one of our importers, or a folder in the shape of Atlas' tasks."""
     tasks: tuple[str, ...]
     """Names of its tasks at the source; the dataset's score is their mean."""
     split: str
-    """Which split the paper scores."""
+    """Split that the paper scores."""
     metric: str
     """``hit_rate_at_k`` (1 if any relevant document is in the first k) is what the paper calls Recall@k."""
     queries: int | None
-    """Expected number over all tasks; None where it is not published."""
+    """Expected number of queries over all tasks; None where it is not published."""
     candidates: int | None
     """Expected number of documents over all tasks."""
     pool: str
-    """Datasets of one name here search the same documents, but for a few; empty if nothing is known."""
+    """Name of the pool: datasets with the same name search nearly the same documents; empty if nothing is known."""
     partial: bool
     """Whether it is in ``umrb-partial``."""
     instruction: str | None
-    """Put before each query, as the authors of GME did."""
+    """Instruction of the queries in the authors' own evaluation of GME."""
     published: dict[str, float]
     """Scores in percent, by model."""
     note: str
-    """What a reader should know of it."""
+    """A remark for readers of the table."""
 
 
 class PublishedRow(Frozen):
-    """A published row of UMRB's table. Never mixed with scores of ours."""
+    """A published row of UMRB's table. It is kept apart from scores that this package computes."""
 
     model: str
-    """As printed."""
+    """Name of the model as printed."""
     size: str
-    """Parameters, as printed."""
+    """Number of parameters as printed."""
     types: dict[str, float]
     """Mean of each task type in percent."""
     average: float
@@ -72,10 +72,10 @@ class PublishedRow(Frozen):
 
 @cache
 def load_suite(name: str) -> tuple[Dataset, ...]:
-    """The datasets of a suite, in the order of the paper.
+    """Return the datasets of a suite, in the order of the paper.
 
     Raises:
-        FoundryError: Unknown suite; suggests one.
+        FoundryError: There is no such suite; the message suggests one.
     """
     if name not in SUITES:
         raise FoundryError(f"Unknown suite '{name}'.{did_you_mean(name, SUITES)}", hint=f"Use {', '.join(SUITES)}.")
@@ -85,23 +85,23 @@ def load_suite(name: str) -> tuple[Dataset, ...]:
 
 
 def choose(suite: str, names: Sequence[str] = ()) -> tuple[Dataset, ...]:
-    """The datasets of a suite that `names` name, by id, task or printed name in any case; all for no names.
+    """Return the datasets of a suite by id, task or printed name in any case; all of them for no `names`.
 
     Raises:
-        FoundryError: A name is not in the suite; suggests one.
+        FoundryError: The suite has no dataset of a name; the message suggests one.
     """
     return select(suite, load_suite(suite), names)
 
 
 def select(suite: str, datasets: Sequence[Dataset], names: Sequence[str]) -> tuple[Dataset, ...]:
-    """As `choose`, of any datasets. `suite` names them in errors."""
-    wanted = {id_ for name in names for id_ in _ids_of(suite, datasets, name)}
-    return tuple(dataset for dataset in datasets if not names or dataset.id in wanted)
+    """Return those of `datasets` that `names` name; see `choose`. Errors call the datasets `suite`."""
+    ids = {id_ for name in names for id_ in _ids_of(suite, datasets, name)}
+    return tuple(dataset for dataset in datasets if not names or dataset.id in ids)
 
 
 @cache
 def published() -> tuple[PublishedRow, ...]:
-    """UMRB's table as printed, in its order."""
+    """Return the rows of UMRB's table as printed, in its order."""
     return tuple(
         PublishedRow(
             model=row["model"],
@@ -114,24 +114,24 @@ def published() -> tuple[PublishedRow, ...]:
 
 
 def type_order(datasets: Iterable[Dataset]) -> list[str]:
-    """The task types of some datasets, in the order of the paper."""
+    """Return the task types of some datasets, in the order of the paper."""
     present = {dataset.task_type for dataset in datasets}
     return [kind for kind in (*TASK_TYPES, *MMEB_TYPES) if kind in present]
 
 
 def _ids_of(suite: str, datasets: Sequence[Dataset], name: str) -> list[str]:
-    found = [
+    ids = [
         dataset.id
         for dataset in datasets
         if name.lower() in {dataset.id.lower(), dataset.name.lower(), *map(str.lower, dataset.tasks)}
     ]
-    if not found:
-        known = [label for dataset in datasets for label in (dataset.id, dataset.name)]
+    if not ids:
+        known_names = [label for dataset in datasets for label in (dataset.id, dataset.name)]
         raise FoundryError(
-            f"No dataset '{name}' in the suite {suite}.{did_you_mean(name, known)}",
+            f"No dataset '{name}' in the suite {suite}.{did_you_mean(name, known_names)}",
             hint=f"`gme umrb list --suite {suite}` shows all {len(datasets)}.",
         )
-    return found
+    return ids
 
 
 def _rows(table: str) -> list[dict[str, str]]:
@@ -140,9 +140,9 @@ def _rows(table: str) -> list[dict[str, str]]:
 
 
 def _dataset(row: dict[str, str]) -> Dataset:
-    plain: dict[str, Any] = {name: row[name] for name in ("id", "task_type", "name", "source", "split", "metric")}
+    texts: dict[str, Any] = {name: row[name] for name in ("id", "task_type", "name", "source", "split", "metric")}
     return Dataset(
-        **plain,
+        **texts,
         tasks=tuple(row["tasks"].split()),
         queries=int(row["queries"]) if row["queries"] else None,
         candidates=int(row["candidates"]) if row["candidates"] else None,

@@ -1,6 +1,6 @@
-"""Puts a report together: facts -> tables, plots, examples -> ``report.html`` and its twins for programs.
+"""Builds a report: facts -> tables, plots, examples -> ``report.html``, ``report.md`` and ``scores.json``.
 
-One page for all: that of a pipeline, beside baselines and with its training, and that of any model on a suite.
+One template serves the page of a pipeline, with baselines and training curves, and that of any model on a suite.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from gme_data.scores import ReportScores, TaskScore, overall, write_report_score
 from gme_data.steps import StepContext
 from umrb.config import REPORTED, ReportConfig
 from umrb.registry import Dataset, published
-from umrb.report.environment import environment
+from umrb.report.environment import page_environment
 from umrb.report.facts import Facts, read_pipeline, read_suite
 from umrb.report.gap import by_modality, gaps, plot_gap
 from umrb.report.plots import plot_curves, plot_funnel, plot_tasks, plot_types
@@ -39,7 +39,7 @@ def build_report(config: ReportConfig, inputs: Mapping[str, Path], context: Step
     """The step `report`.
 
     Args:
-        config: Title and command.
+        config: Title of the page, and the command that it quotes.
         inputs: Folders ``corpus``, ``synthetic``, ``baselines``, ``evaluation``, ``model``.
         context: Its staging folder gets ``report.html``, ``report.md``, ``scores.json`` and ``plots/``.
 
@@ -47,7 +47,7 @@ def build_report(config: ReportConfig, inputs: Mapping[str, Path], context: Step
         Counts: tasks, tasks where a baseline is ahead, bytes of the page.
 
     Raises:
-        FoundryError: An input is missing, damaged, or does not fit the others.
+        FoundryError: An input is missing or damaged, or does not match the others.
     """
     facts = read_pipeline(inputs)
     _, page = _write(config, facts, context.staging)
@@ -59,14 +59,15 @@ def write_suite_report(suite: str, datasets: Sequence[Dataset], results: Path, o
     """Write the report of the results of one model on a suite.
 
     Returns:
-        What ``scores.json`` holds.
+        The contents of ``scores.json``.
 
     Raises:
         FoundryError: There are no results.
     """
     facts = read_suite(suite, datasets, results)
     output.mkdir(parents=True, exist_ok=True)
-    with taken(output / ".lock", wait=True):  # processes that share a run end at the same time
+    # Processes that share a run end at the same time, and all of them write the report.
+    with taken(output / ".lock", wait=True):
         command = f"gme umrb run --suite {suite} --model {facts.label}"
         return _write(ReportConfig(title=suite, command=command), facts, output)[0]
 
@@ -83,13 +84,13 @@ def _write(config: ReportConfig, facts: Facts, folder: Path) -> tuple[ReportScor
 
 def _page(config: ReportConfig, facts: Facts, rows: Sequence[TaskRow], types: Sequence[TypeRow], plots: Path) -> str:
     sentences, losses = verdict(rows) if facts.baselines else ([], [])
-    drawn = {
+    suite_plots = {
         table.suite: (plot_datasets(table, plots), plot_heat(table, plots))
         for table in facts.suites
         if table.summary.datasets
     }
     return (
-        environment()
+        page_environment()
         .get_template("report.html.j2")
         .render(
             config=config,
@@ -97,10 +98,10 @@ def _page(config: ReportConfig, facts: Facts, rows: Sequence[TaskRow], types: Se
             rows=rows,
             types=types,
             systems=[system.system for system in facts.baselines],
-            recalls=_recalls(facts),
+            recalls=_all_metrics(facts),
             overall=overall(facts.model.tasks),
-            untrained=_overall_of(facts, "untrained"),
-            apart=_seen_apart(facts),
+            untrained=next((overall(scores.tasks) for scores in facts.baselines if scores.system == "untrained"), None),
+            apart=_overall_by_subset(facts),
             verdict=sentences,
             losses=losses,
             controls=control_sentences(facts),
@@ -108,7 +109,7 @@ def _page(config: ReportConfig, facts: Facts, rows: Sequence[TaskRow], types: Se
             gaps=gaps(by_modality(facts.samples)),
             published=published(),
             plots=_plots(facts, rows, types, plots),
-            suite_plots={suite: [Markup(svg) for svg in svgs] for suite, svgs in drawn.items()},  # noqa: S704 - ours
+            suite_plots={suite: [Markup(svg) for svg in svgs] for suite, svgs in suite_plots.items()},  # noqa: S704 - ours
             licences=_licences(facts),
             reported=REPORTED,
         )
@@ -116,30 +117,26 @@ def _page(config: ReportConfig, facts: Facts, rows: Sequence[TaskRow], types: Se
 
 
 def _plots(facts: Facts, rows: Sequence[TaskRow], types: Sequence[TypeRow], folder: Path) -> dict[str, Markup | None]:
-    drawn = {
+    plots = {
         "tasks": plot_tasks(rows, folder) if facts.baselines else None,
         "types": plot_types(types, folder) if facts.baselines else None,
         "curves": plot_curves(facts.curves, folder),
         "funnel": plot_funnel(facts.funnel, folder),
         "gap": plot_gap(by_modality(facts.samples), folder),
     }
-    return {name: Markup(svg) if svg else None for name, svg in drawn.items()}  # noqa: S704 - drawn here, not read
+    return {name: Markup(svg) if svg else None for name, svg in plots.items()}  # noqa: S704 - drawn here, not read
 
 
-def _overall_of(facts: Facts, system: str) -> float | None:
-    return next((overall(scores.tasks) for scores in facts.baselines if scores.system == system), None)
-
-
-def _seen_apart(facts: Facts) -> dict[str, tuple[float, int]]:
-    """Mean and number of the tasks about entities that were trained on, and of those about others."""
+def _overall_by_subset(facts: Facts) -> dict[str, tuple[float, int]]:
+    """Mean and number of the tasks of each subset: entities that were trained on, and others."""
     groups: dict[str, list[TaskScore]] = {}
     for task in facts.model.tasks:
         groups.setdefault(task.subset, []).append(task)
     return {name: (overall(group), len(group)) for name, group in sorted(groups.items()) if name}
 
 
-def _recalls(facts: Facts) -> dict[str, dict[str, dict[str, float]]]:
-    """Task -> system -> all reported metrics, for the table of every number."""
+def _all_metrics(facts: Facts) -> dict[str, dict[str, dict[str, float]]]:
+    """All reported metrics by task and system, for the table of every number."""
     systems = [facts.model, *facts.baselines]
     return {
         task.name: {
@@ -150,6 +147,6 @@ def _recalls(facts: Facts) -> dict[str, dict[str, dict[str, float]]]:
 
 
 def _licences(facts: Facts) -> list[tuple[str, int]]:
-    """Licences that the tasks carry, with the number of tasks, the most frequent first."""
+    """The licences of the tasks, with the number of tasks, the most frequent first."""
     counts = Counter(licence for record in facts.records.values() for licence in record.licences)
     return sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))

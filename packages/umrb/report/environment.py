@@ -1,4 +1,4 @@
-"""How templates are rendered, and how numbers and names are written in them. Knows no page."""
+"""The Jinja environment of the pages, and how numbers and names are formatted in them. Knows no page."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ _TEMPLATES = Path(__file__).parent / "templates"
 _METRICS = {"hit_rate": "R", "ndcg": "nDCG", "mrr": "MRR", "map": "MAP"}
 
 
-def environment() -> Environment:
-    """The one of all pages: escaping, and an error for what is not there."""
-    made = Environment(
+def page_environment() -> Environment:
+    """Return the environment of all pages. It escapes values, and an undefined variable is an error."""
+    environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters["score"] = lambda value: "·" if value is None else f"{value:.3f}"
-    made.filters["percent"] = lambda value: "·" if value is None else f"{100 * value:.2f}"
-    made.filters["arrow"] = lambda kind: kind.replace("->", "→")
-    made.filters["metric"] = metric_label
-    made.filters["thousands"] = lambda value: f"{value:,.0f}"
-    return made
+    environment.filters["score"] = lambda value: "·" if value is None else f"{value:.3f}"
+    environment.filters["percent"] = lambda value: "·" if value is None else f"{100 * value:.2f}"
+    environment.filters["arrow"] = lambda kind: kind.replace("->", "→")
+    environment.filters["metric"] = metric_label
+    environment.filters["thousands"] = lambda value: f"{value:,.0f}"
+    return environment
 
 
 def metric_label(name: str) -> str:

@@ -1,4 +1,4 @@
-"""What a report is made of, read from what others wrote: results of one model, and, of a pipeline, of its other steps.
+"""Reads what a report shows: the results of one model and, of a pipeline, the outputs of its other steps.
 
 Needs no data, no model and no mteb.
 """
@@ -22,7 +22,7 @@ from umrb.scoring.evaluator import MODEL, system_folder
 from umrb.scoring.result_files import TaskRecord, read_results
 from umrb.scoring.run_files import QUERIES
 
-_MADE_BY = {
+_STEP_OF_INPUT = {
     "corpus": "corpus",
     "synthetic": "synthesize",
     "baselines": "baselines",
@@ -33,7 +33,7 @@ _MADE_BY = {
 
 @dataclass(frozen=True, slots=True)
 class FunnelStage:
-    """One stage of synthesis: what came in, what was kept, and why the rest was not."""
+    """One stage of synthesis: how many examples entered it, how many it kept, and how many it rejected by reason."""
 
     step: str
     entered: int
@@ -43,22 +43,22 @@ class FunnelStage:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """Everything that the page shows.
+    """All that the page shows.
 
     Attributes:
-        label: What the model is called.
-        revision: Content digest of a model that was trained here, or what names its weights and settings.
+        label: Name of the model.
+        revision: Content digest of a model that a pipeline trained, or else the revision of the model's results.
         model: Scores and controls of the model.
-        records: What is known of each of its results.
-        suites: Tables of the published suites among those that judged.
+        records: The records of its results, by task.
+        suites: Tables of the published suites among those of the evaluation.
         examples: Hits and misses by task type.
         samples: Some vectors of the model on each task.
-        baselines: In the order of the table; none outside of a pipeline.
-        reduced: The model given less of each fused item: its text alone, its picture alone.
+        split: Split of the corpus's tasks.
+        baselines: Scores of the baselines in the order of the table; none outside of a pipeline.
+        reduced: Scores of the model with less of each fused item: its text alone, its picture alone.
         folders: Outputs of the pipeline's steps, by input name.
-        manifests: Of the same.
-        curves: Points of the training curves of every input that has any, in the order of the inputs; a stage trained
-            before the last one may be given as a further input, and its curves come first if it does.
+        manifests: Their manifests, by input name.
+        curves: Points of the training curves of every input that has any, in the order of the inputs.
         funnel: Stages of synthesis; empty if it wrote none.
     """
 
@@ -79,45 +79,45 @@ class Facts:
 
     @property
     def seconds(self) -> float:
-        """Wall time of all tasks together, as far as it was written down."""
+        """Wall time of all tasks whose results record it."""
         return sum(record.seconds or 0.0 for record in self.records.values())
 
     @property
     def encoded(self) -> int:
-        """Contents that were encoded."""
+        """How many contents were encoded for these results."""
         return sum(record.encoded for record in self.records.values())
 
     @property
     def contents(self) -> int:
-        """Contents that were asked for."""
+        """How many queries and documents the tasks have."""
         return sum(task.queries + task.pool for task in self.model.tasks)
 
     def query_file(self, step: str, system: str, task: str) -> Path:
-        """Where a step of the pipeline wrote the per-query values of a system on a task."""
+        """Return the path of the per-query values of a system on a task, by the step of the pipeline that wrote it."""
         return system_folder((self.folders or {})[step], system) / QUERIES / f"{task}.parquet"
 
 
 def read_pipeline(inputs: Mapping[str, Path]) -> Facts:
-    """What the steps of a pipeline left.
+    """Read the outputs of a pipeline's steps.
 
     Raises:
-        FoundryError: One is missing or damaged, or model and baselines were not scored on the same queries.
+        FoundryError: An output is missing or damaged, or model and baselines were not scored on the same queries.
     """
-    manifests = {name: require(folder, _MADE_BY.get(name, name)) for name, folder in inputs.items()}
+    manifests = {name: require(folder, _STEP_OF_INPUT.get(name, name)) for name, folder in inputs.items()}
     model, *reduced = read_systems(inputs["evaluation"])
     baselines = read_systems(inputs["baselines"])
     _check_comparable(model, baselines)
     config = EvaluationConfig.model_validate(manifests["evaluation"].config)
     folder = system_folder(inputs["evaluation"], MODEL)
-    every = {record.score.name: record for record in read_results(folder)}
-    records = {task.name: every[task.name] for task in model.tasks if task.name in every}
-    named = [suite for suite in config.suites if suite.tasks is None and suite.suite in SUITES]
+    results = {record.score.name: record for record in read_results(folder)}
+    records = {task.name: results[task.name] for task in model.tasks if task.name in results}
+    published = [suite for suite in config.suites if suite.tasks is None and suite.suite in SUITES]
     return Facts(
         label=MODEL,
         revision=manifests["model"].content,
         model=model,
         records=records,
-        suites=tuple(suite_table(suite.suite, MODEL, load_suite(suite.suite), records) for suite in named),
+        suites=tuple(suite_table(suite.suite, MODEL, load_suite(suite.suite), records) for suite in published),
         examples=_examples(folder, model),
         samples=_samples(folder, model),
         split=config.scoring.split,
@@ -125,19 +125,23 @@ def read_pipeline(inputs: Mapping[str, Path]) -> Facts:
         reduced=tuple(reduced),
         folders=inputs,
         manifests=manifests,
-        curves=tuple(point for name in inputs for point in _curve(inputs[name], manifests[name].step)),
-        funnel=tuple(_stage(row) for row in _list(inputs["synthetic"] / "funnel.json", "steps")),
+        curves=tuple(
+            {"stage": manifests[name].step, **point}
+            for name in inputs
+            for point in _read_rows(inputs[name] / "curves.json", "series")
+        ),
+        funnel=tuple(_funnel_stage(row) for row in _read_rows(inputs["synthetic"] / "funnel.json", "steps")),
     )
 
 
 def read_suite(suite: str, datasets: Sequence[Dataset], folder: Path) -> Facts:
-    """The results of one model on a suite, in the folder that `gme umrb run` filled.
+    """Read the results of one model on a suite from the folder that `gme umrb run` filled.
 
     Raises:
-        FoundryError: There is none of this suite.
+        FoundryError: The folder has no result of this suite.
     """
-    every = {record.score.name: record for record in read_results(folder)}
-    records = {task: every[task] for dataset in datasets for task in dataset.tasks if task in every}
+    results = {record.score.name: record for record in read_results(folder)}
+    records = {task: results[task] for dataset in datasets for task in dataset.tasks if task in results}
     if not records:
         raise FoundryError(f"{folder} has no result of the suite {suite}.", hint=f"`gme umrb run --suite {suite}`")
     first = next(iter(records.values()))
@@ -154,10 +158,10 @@ def read_suite(suite: str, datasets: Sequence[Dataset], folder: Path) -> Facts:
 
 
 def _examples(folder: Path, model: SystemScores) -> dict[str, list[RetrievalExample]]:
-    found: dict[str, list[RetrievalExample]] = {}
+    examples: dict[str, list[RetrievalExample]] = {}
     for task in model.tasks:
-        found.setdefault(task.task_type, []).extend(read_examples(folder / EXAMPLES / f"{task.name}.json"))
-    return found
+        examples.setdefault(task.task_type, []).extend(read_examples(folder / EXAMPLES / f"{task.name}.json"))
+    return examples
 
 
 def _samples(folder: Path, model: SystemScores) -> tuple[VectorSample, ...]:
@@ -166,23 +170,19 @@ def _samples(folder: Path, model: SystemScores) -> tuple[VectorSample, ...]:
 
 
 def _check_comparable(model: SystemScores, baselines: Sequence[SystemScores]) -> None:
-    known = model.by_name
+    scores = model.by_name
     for system in baselines:
         for task in system.tasks:
-            own = known.get(task.name)
-            if own is not None and (own.queries, own.pool, own.metric) != (task.queries, task.pool, task.metric):
+            score = scores.get(task.name)
+            if score and (score.queries, score.pool, score.metric) != (task.queries, task.pool, task.metric):
                 raise FoundryError(
                     f"'{system.system}' was scored on another version of the task {task.name} than the model.",
                     hint="Run `gme baselines` and `gme evaluate` with the same scoring settings.",
                 )
 
 
-def _curve(folder: Path, step: str) -> list[dict[str, Any]]:
-    return [{"stage": step, **point} for point in _list(folder / "curves.json", "series")]
-
-
-def _list(path: Path, field: str) -> list[dict[str, Any]]:
-    """A list of objects in a JSON file that a run may not have written."""
+def _read_rows(path: Path, field: str) -> list[dict[str, Any]]:
+    """The list of objects in a field of a JSON file; empty if the step did not write the file."""
     if not path.exists():
         return []
     payload = read_json(path, object, hint="Run the step that wrote it again.")
@@ -190,7 +190,7 @@ def _list(path: Path, field: str) -> list[dict[str, Any]]:
     return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
 
 
-def _stage(row: dict[str, Any]) -> FunnelStage:
+def _funnel_stage(row: dict[str, Any]) -> FunnelStage:
     rejected = row.get("rejected") or {}
     if isinstance(rejected, int):
         rejected = {"rejected": rejected}

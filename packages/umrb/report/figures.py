@@ -1,4 +1,4 @@
-"""Drawing: one style for every plot, and saving a plot with its data beside it. Knows nothing of what is plotted."""
+"""The style of every plot, and the files of a plot: SVG, PNG and its data. Knows nothing of what is plotted."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-# Okabe & Ito's palette: told apart with any colour vision, on white and on black.
+# Okabe & Ito's palette, whose colours can be distinguished with any colour vision, on white and on black.
 BLUE, ORANGE, GREEN, RED, SKY, PURPLE = "#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7"
 GREY = "#8b929c"
 CYCLE = (BLUE, ORANGE, GREEN, RED, SKY, PURPLE, GREY)
@@ -32,7 +32,7 @@ _STYLE: dict[Any, Any] = {
     "axes.titleweight": "bold",
     "figure.facecolor": "none",
     "axes.facecolor": "none",
-    "font.family": "DejaVu Sans",  # comes with matplotlib: the same widths on every machine
+    "font.family": "DejaVu Sans",  # comes with matplotlib, so texts have the same widths on every machine
     "font.size": 9,
     "grid.color": _RULE,
     "grid.linewidth": 0.6,
@@ -50,7 +50,7 @@ _STYLE: dict[Any, Any] = {
 
 @contextmanager
 def drawing() -> Iterator[None]:
-    """Everything drawn inside has the one style."""
+    """Draw everything inside the `with` block in the style of the report."""
     with mpl.rc_context(_STYLE):
         yield
 
@@ -59,13 +59,13 @@ def save_figure(figure: Figure, folder: Path, name: str, data: Sequence[Mapping[
     """Write ``name.svg``, ``name.png`` and ``name.csv``.
 
     Args:
-        figure: What was drawn.
-        folder: Where the files go.
-        name: Their stem; also keeps the ids of one plot apart from those of another on the same page.
-        data: What was plotted; all rows have the keys of the first.
+        figure: The figure.
+        folder: Folder that gets the files.
+        name: Stem of the files, and prefix of the SVG's ids, so that several plots can share a page.
+        data: The plotted data; all rows have the keys of the first.
 
     Returns:
-        The plot as an inline ``<svg>`` whose ink takes the colour of the surrounding text.
+        The plot as an inline ``<svg>`` whose lines and texts take the colour of the surrounding text.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with mpl.rc_context({"svg.hashsalt": name}):
@@ -82,7 +82,7 @@ def _inline(svg: str, name: str) -> str:
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
     body = body.replace(_INK, "currentColor").replace(_RULE, "var(--rule)")
     body = re.sub(r' (width|height)="[\d.]+pt"', "", body, count=2)
-    # Matplotlib numbers the parts of every figure alike; on one page each id must stand once.
+    # Matplotlib gives the elements of every figure the same ids, which must be unique on a page.
     return re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", body)
 
 

@@ -1,4 +1,4 @@
-"""Model against baseline, query by query: whether a difference is more than the luck of the draw of queries."""
+"""Paired comparison of model and baseline: whether a difference exceeds the sampling noise of the queries."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _SEED = 0
 
 
 def difference_interval(first: Path, second: Path) -> tuple[float, float]:
-    """95 % interval of the mean difference `first` - `second` of two per-query files of the same task.
+    """Return the 95 % interval of the mean of `first` - `second`, two per-query files of the same task.
 
-    Both systems answered the same queries, so the queries are drawn in pairs; that is narrower than what the two
-    systems' own intervals suggest.
+    This is a paired bootstrap: both systems answered the same queries, so the interval is narrower than those of the
+    two systems suggest.
     """
     differences = _values(first) - _values(second)
     return bootstrap_interval(differences, resamples=_RESAMPLES, seed=_SEED)
 
 
 def _values(path: Path) -> Floats:
-    """[q] headline values; query files are sorted by query id."""
+    """[q] headline values of a per-query file, whose rows are sorted by query id."""
     return np.array([row["value"] for row in read_rows(path, QUERY_SCHEMA)])

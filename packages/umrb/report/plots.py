@@ -1,4 +1,4 @@
-"""The plots of the report: what is shown and how. Each returns an inline SVG, or None if there is nothing to show."""
+"""The plots of the report. Each function returns an inline SVG, or None if there is nothing to show."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from umrb.report.figures import BLUE, CYCLE, GREY, ORANGE, drawing, save_figure
 from umrb.report.tables import TaskRow, TypeRow
 
 _SMOOTHING = 9
-_FEW = 3
-"""Lines of fewer points are hardly seen without markers."""
+"""Points that the running mean of a loss curve covers."""
+_MARKERS_BELOW = 3
+"""Lines of fewer points get markers, without which they are hardly visible."""
 
 
 def plot_tasks(rows: Sequence[TaskRow], folder: Path) -> str:
-    """Each task: the model with its interval, its best baseline, the untrained model."""
+    """Plot for each task the model with its interval, its best baseline, and the untrained model."""
     data = [
         {
             "task": row.score.name,
@@ -50,9 +51,9 @@ def _draw_tasks(axes: Axes, rows: Sequence[TaskRow]) -> None:
     )
     best = np.array([row.best_baseline[1] if row.best_baseline else np.nan for row in rows])
     axes.hlines(y, np.minimum(values, best), np.maximum(values, best), color=GREY, linewidth=1, alpha=0.5)
-    untrained = [row.baselines.get("untrained") for row in rows]
-    shown = [(value, place) for value, place in zip(untrained, y, strict=True) if value is not None]
-    axes.scatter([v for v, _ in shown], [p for _, p in shown], marker="|", s=70, color=GREY, label="untrained model")
+    untrained = np.array([row.baselines.get("untrained") for row in rows], dtype=np.float64)  # None becomes NaN
+    known = ~np.isnan(untrained)
+    axes.scatter(untrained[known], y[known], marker="|", s=70, color=GREY, label="untrained model")
     axes.scatter(best, y, marker="D", s=26, color=ORANGE, label="best baseline", zorder=3)
     axes.errorbar(
         values,
@@ -73,7 +74,7 @@ def _draw_tasks(axes: Axes, rows: Sequence[TaskRow]) -> None:
 
 
 def plot_types(rows: Sequence[TypeRow], folder: Path) -> str:
-    """Heat map: systems by task types. Grey cells: the system cannot see both sides."""
+    """Plot a heat map of systems by task types. A cell is grey if the system cannot see both sides."""
     systems = ["model", *rows[0].baselines]
     values = [[row.value if name == "model" else row.baselines[name] for row in rows] for name in systems]
     data = [
@@ -98,7 +99,7 @@ def plot_types(rows: Sequence[TypeRow], folder: Path) -> str:
 
 
 def plot_curves(points: Sequence[dict[str, Any]], folder: Path) -> str | None:
-    """Loss by step, one panel per phase of training, one line per source of examples."""
+    """Plot the loss by step, with one panel per phase of training and one line per source of examples."""
     usable = [point for point in points if isinstance(point.get("loss"), (int, float)) and "step" in point]
     if not usable:
         return None
@@ -136,7 +137,7 @@ def _draw_panel(axes: Axes, title: str, points: Sequence[dict[str, Any]], source
             continue
         steps, losses = np.array(line).T
         dashes = ("-", "--", ":")[number // len(CYCLE) % 3]
-        marker = "o" if len(steps) < _FEW else ""
+        marker = "o" if len(steps) < _MARKERS_BELOW else ""
         axes.plot(
             steps, _smooth(losses), color=CYCLE[number % len(CYCLE)], linestyle=dashes, marker=marker, label=source
         )
@@ -148,7 +149,7 @@ def _draw_panel(axes: Axes, title: str, points: Sequence[dict[str, Any]], source
 
 
 def _smooth(values: np.ndarray) -> np.ndarray:
-    """Running mean over the last few values; the start is averaged over what there is."""
+    """Running mean over the last `_SMOOTHING` values; at the start, over those that exist."""
     sums = np.cumsum(np.concatenate([[0.0], values]))
     ends = np.arange(1, len(values) + 1)
     starts = np.maximum(ends - _SMOOTHING, 0)
@@ -156,7 +157,7 @@ def _smooth(values: np.ndarray) -> np.ndarray:
 
 
 def plot_funnel(stages: Sequence[FunnelStage], folder: Path) -> str | None:
-    """Synthesis: kept and rejected at each step."""
+    """Plot how many examples synthesis kept and rejected at each step."""
     if not stages:
         return None
     data = [
@@ -171,8 +172,8 @@ def plot_funnel(stages: Sequence[FunnelStage], folder: Path) -> str | None:
         rejected = np.array([sum(stage.rejected.values()) for stage in stages])
         axes.barh(y, kept, color=BLUE, height=0.62, label="kept")
         axes.barh(y, rejected, left=kept, color=ORANGE, height=0.62, alpha=0.75, label="rejected")
-        for place, stage in enumerate(stages):
-            end = (stage.kept + sum(stage.rejected.values()), place)
+        for position, stage in enumerate(stages):
+            end = (stage.kept + sum(stage.rejected.values()), position)
             axes.annotate(f"{stage.kept:,}", end, xytext=(5, 0), textcoords="offset points", va="center")
         axes.set_yticks(y, [stage.step for stage in stages])
         axes.invert_yaxis()

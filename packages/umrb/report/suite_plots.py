@@ -11,11 +11,11 @@ from umrb.report.figures import BLUE, GREY, ORANGE, drawing, save_figure
 from umrb.report.suite_table import SuiteTable
 
 _DARK_BELOW = 55
-"""Percent from which black is read better on cividis than white."""
+"""From this percentage on, black text is read better than white on the colours of cividis."""
 
 
 def plot_datasets(table: SuiteTable, folder: Path) -> str:
-    """A bar for each scored dataset, with its interval, and the published figure where there is one."""
+    """Plot a bar for each scored dataset, with its interval, and the published score where there is one."""
     rows = [row for row in table.rows if row.value is not None and row.interval is not None]
     data = [
         {
@@ -38,14 +38,14 @@ def plot_datasets(table: SuiteTable, folder: Path) -> str:
         axes.barh(y, values, height=0.62, color=BLUE, alpha=0.75, label="this model, 95 % interval")
         axes.errorbar(values, y, xerr=np.maximum(np.abs(ends - values), 0), fmt="none", ecolor=GREY, elinewidth=1.3)
         for model, marker in (("GME-7B", "D"), ("GME-2B", "|"), ("GME", "d")):
-            known = [
-                (row.dataset.published[model], place)
-                for row, place in zip(rows, y, strict=True)
+            published = [
+                (row.dataset.published[model], position)
+                for row, position in zip(rows, y, strict=True)
                 if model in row.dataset.published
             ]
-            if known:
-                x, places = zip(*known, strict=True)
-                axes.scatter(x, places, marker=marker, s=26, color=ORANGE, zorder=3, label=f"{model}, published")
+            if published:
+                x, positions = zip(*published, strict=True)
+                axes.scatter(x, positions, marker=marker, s=26, color=ORANGE, zorder=3, label=f"{model}, published")
         axes.set_yticks(y, [f"{row.dataset.name}  {row.dataset.task_type.replace('->', '→')}" for row in rows])
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.set_xlim(0, 100)
@@ -56,7 +56,7 @@ def plot_datasets(table: SuiteTable, folder: Path) -> str:
 
 
 def plot_heat(table: SuiteTable, folder: Path) -> str:
-    """Models by task types: published rows above a gap, this model below it."""
+    """Plot a heat map of models by task types, with this model below the published rows."""
     kinds = table.kinds
     lines = [(f"{row.model} (published)", [row.types.get(kind) for kind in kinds]) for row in table.published]
     model_means = [table.summary.types[kind].mean for kind in kinds]

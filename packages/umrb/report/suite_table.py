@@ -1,4 +1,4 @@
-"""The table of a published suite: its datasets, their scores as far as there are any, and what was published."""
+"""The table of a published suite: its datasets, the scores that exist, and the published scores."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class DatasetRow:
     """One dataset of the suite.
 
     Attributes:
-        value: Mean of its tasks, 0..1; None if one is not scored.
-        interval: 95 %, by queries; of several tasks, of the mean of independent ones.
+        value: Mean of its tasks, 0..1; None if one of them is not scored.
+        interval: 95 % interval by queries; of several tasks that of the mean, as if tasks were independent.
     """
 
     dataset: Dataset
@@ -34,8 +34,8 @@ class SuiteTable:
     """A suite as a page shows it.
 
     Attributes:
-        rows: In the order of the suite.
-        published: Rows of the paper; empty for suites that it has no table of.
+        rows: Datasets in the order of the suite.
+        published: Rows of the paper's table; empty for suites of which the paper has none.
     """
 
     suite: str
@@ -46,22 +46,22 @@ class SuiteTable:
 
     @property
     def anchor(self) -> str:
-        """Its name as files and links have it: lower case letters, digits and dashes."""
+        """The name of the suite in files and links: lower case letters, digits and dashes."""
         return slug(self.suite)
 
     @property
     def kinds(self) -> list[str]:
-        """Its task types, in the order of the paper."""
+        """The task types of the suite, in the order of the paper."""
         return type_order(row.dataset for row in self.rows)
 
     @property
     def published_models(self) -> list[str]:
-        """Models of which scores of single datasets were published."""
+        """Models whose scores of single datasets were published."""
         return sorted({model for row in self.rows for model in row.dataset.published})
 
     @property
     def scores(self) -> SuiteScores:
-        """For programs; scores in 0..1, published ones apart and in percent."""
+        """The table for programs: scores in 0..1, and published scores in fields of their own, in percent."""
         return SuiteScores(
             suite=self.suite,
             complete=self.summary.complete,
@@ -84,7 +84,7 @@ class SuiteTable:
 
 
 def suite_table(suite: str, model: str, datasets: Sequence[Dataset], records: Mapping[str, TaskRecord]) -> SuiteTable:
-    """The table of a suite from results by the name of the task; other tasks may be among them."""
+    """Make the table of a suite from results by task name; results of other tasks are ignored."""
     scores = {name: record.score.value for name, record in records.items()}
     return SuiteTable(
         suite=suite,
@@ -97,8 +97,8 @@ def suite_table(suite: str, model: str, datasets: Sequence[Dataset], records: Ma
 
 def _row(dataset: Dataset, records: Mapping[str, TaskRecord]) -> DatasetRow:
     scores = [records[task].score for task in dataset.tasks if task in records]
-    whole = len(scores) == len(dataset.tasks)
-    value = sum(score.value for score in scores) / len(scores) if whole else None
+    is_complete = len(scores) == len(dataset.tasks)
+    value = sum(score.value for score in scores) / len(scores) if is_complete else None
     return DatasetRow(
         dataset=dataset,
         value=value,
@@ -109,8 +109,9 @@ def _row(dataset: Dataset, records: Mapping[str, TaskRecord]) -> DatasetRow:
     )
 
 
-def _interval(value: float, parts: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    if len(parts) == 1:
-        return parts[0]
-    half = sum(((high - low) / 2) ** 2 for low, high in parts) ** 0.5 / len(parts)
+def _interval(value: float, intervals: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Interval of the mean `value` of tasks with `intervals`: variances of independent tasks add up."""
+    if len(intervals) == 1:
+        return intervals[0]
+    half = sum(((high - low) / 2) ** 2 for low, high in intervals) ** 0.5 / len(intervals)
     return value - half, value + half

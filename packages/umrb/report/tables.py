@@ -1,4 +1,4 @@
-"""Model beside baselines: per task, per task type, and in plain sentences. Knows no HTML."""
+"""The tables and sentences of a report: the model beside baselines, by task and by task type. Knows no HTML."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class TaskRow:
     """One task.
 
     Attributes:
-        score: The model's.
+        score: The score of the model.
         baselines: The headline value of each baseline; None where it does not apply.
         difference: 95 % interval of model minus best baseline, by paired queries; None without a baseline.
     """
@@ -49,13 +49,13 @@ class TaskRow:
 
     @property
     def even(self) -> bool:
-        """Whether model and best baseline cannot be told apart on these queries."""
+        """Whether the interval of the difference between model and best baseline contains 0."""
         return self.difference is not None and self.difference[0] <= 0 <= self.difference[1]
 
 
 @dataclass(frozen=True, slots=True)
 class TypeRow:
-    """One task type: means over its tasks."""
+    """One task type, with means over its tasks."""
 
     task_type: str
     metric: str
@@ -71,7 +71,7 @@ class TypeRow:
 
 
 def task_rows(facts: Facts) -> list[TaskRow]:
-    """A row for every task of the model, in order."""
+    """Make a row for every task of the model, in order."""
     return [_task_row(facts, score) for score in facts.model.tasks]
 
 
@@ -86,13 +86,13 @@ def _task_row(facts: Facts, score: TaskScore) -> TaskRow:
 
 
 def _best(values: dict[str, float | None]) -> tuple[str, float] | None:
-    """Name and value of the highest, the first of equals; None if there is none."""
-    known = [(name, value) for name, value in values.items() if value is not None]
-    return max(known, key=lambda pair: pair[1]) if known else None
+    """Name and value of the highest, the first of equal ones; None if all values are None."""
+    defined = [(name, value) for name, value in values.items() if value is not None]
+    return max(defined, key=lambda pair: pair[1]) if defined else None
 
 
 def type_rows(facts: Facts) -> list[TypeRow]:
-    """A row for every task type, in the order of the paper."""
+    """Make a row for every task type, in the order of the paper."""
     means = type_means(facts.model.tasks)
     others = {system.system: type_means(system.tasks) for system in facts.baselines}
     return [
@@ -103,21 +103,21 @@ def type_rows(facts: Facts) -> list[TypeRow]:
 
 @dataclass(frozen=True, slots=True)
 class InputRow:
-    """One task with fused items: the model on whole items, and given less of the fused ones.
+    """One task with fused items: scores of the model on whole items and on their parts.
 
     Attributes:
-        whole: Headline value on whole items.
-        reduced: The same by what is left, such as ``text only``.
+        unreduced: Headline value on whole items.
+        reduced: Headline values by the part that remains, such as ``text only``.
     """
 
     name: str
     task_type: str
-    whole: float
+    unreduced: float
     reduced: dict[str, float | None]
 
 
 def input_rows(facts: Facts) -> list[InputRow]:
-    """A row for every task that has fused items."""
+    """Make a row for every task that has fused items."""
     return [
         InputRow(
             task.name,
@@ -131,7 +131,7 @@ def input_rows(facts: Facts) -> list[InputRow]:
 
 
 def markdown(facts: Facts, types: Sequence[TypeRow]) -> str:
-    """The tables of the page, for a pull request or a model card: of task types beside baselines, and of suites."""
+    """Write the tables of task types and of suites as Markdown, for a pull request or a model card."""
     tables = [_types_table(facts, types)] if facts.baselines else []
     return "\n\n".join([*tables, *(_suite_text(facts, table) for table in facts.suites)]) + "\n"
 
@@ -153,7 +153,7 @@ def _types_table(facts: Facts, types: Sequence[TypeRow]) -> str:
 
 
 def _suite_text(facts: Facts, table: SuiteTable) -> str:
-    """A published suite: the paper's rows above ours, and every dataset."""
+    """The table of a published suite, with the paper's rows above the model's, and that of its datasets."""
     expected = table.summary.expected
     head = ["model", *(kind.replace("->", "→") for kind in table.kinds), f"all {expected}"]
     rows = [
@@ -195,22 +195,27 @@ def _percent(value: float | None) -> str:
 
 
 def verdict(rows: Sequence[TaskRow]) -> tuple[list[str], list[str]]:
-    """Where the model wins and where a baseline does: the sentences, and a line for each task where one does."""
+    """Write sentences about where the model wins, and a line for each task that a baseline wins."""
     won, lost = [row for row in rows if not row.lost], [row for row in rows if row.lost]
     sentences = [f"The model scores at least as high as every baseline on {len(won)} of {len(rows)} tasks{_even(won)}."]
     if lost:
         sentences.append(f"A baseline scores higher on {len(lost)}{_even(lost)}:")
-    return sentences, [_loss(row) for row in lost]
+    lines = []
+    for row in lost:
+        name, value = row.best_baseline or ("", 0.0)
+        aside = " (within the error)" if row.even else ""
+        lines.append(f"{name} on {row.score.name}, {value:.3f} against {row.score.value:.3f}{aside}")
+    return sentences, lines
 
 
 def _even(rows: Sequence[TaskRow]) -> str:
-    """An aside on how many of `rows` are within the error of the queries."""
+    """An aside on how many of `rows` are within the sampling error of the queries."""
     even = sum(row.even for row in rows)
     return f" ({even} of them within the error of these queries)" if even else ""
 
 
 def control_sentences(facts: Facts) -> list[str]:
-    """What is left of each controlled task's R@10 when the pictures of its queries are exchanged."""
+    """Write R@10 of each controlled task with its own pictures and with the pictures of other entities."""
     chance = next((system.by_name for system in facts.baselines if system.system == "random"), {})
     sentences = []
     for control in facts.model.controls:
@@ -223,12 +228,19 @@ def control_sentences(facts: Facts) -> list[str]:
 
 
 def report_scores(facts: Facts, rows: Sequence[TaskRow]) -> ReportScores:
-    """The machine-readable twin of the page."""
+    """Return the scores of the page for programs."""
     return ReportScores(
         model=facts.revision if facts.manifests else facts.label,
         revision="" if facts.manifests else facts.revision,
         split=facts.split,
-        tasks=tuple(_report_task(row) for row in rows),
+        tasks=tuple(
+            ReportTask(
+                **row.score.model_dump(),
+                baselines={name: value for name, value in row.baselines.items() if value is not None},
+                difference=row.difference,
+            )
+            for row in rows
+        ),
         types=type_means(facts.model.tasks),
         overall=overall(facts.model.tasks),
         controls=tuple(
@@ -240,17 +252,6 @@ def report_scores(facts: Facts, rows: Sequence[TaskRow]) -> ReportScores:
     )
 
 
-def _report_task(row: TaskRow) -> ReportTask:
-    known = {name: value for name, value in row.baselines.items() if value is not None}
-    return ReportTask(**row.score.model_dump(), baselines=known, difference=row.difference)
-
-
 def _value(system: SystemScores, task: str) -> float | None:
     score = system.by_name.get(task)
     return score.value if score else None
-
-
-def _loss(row: TaskRow) -> str:
-    name, value = row.best_baseline or ("", 0.0)
-    aside = " (within the error)" if row.even else ""
-    return f"{name} on {row.score.name}, {value:.3f} against {row.score.value:.3f}{aside}"

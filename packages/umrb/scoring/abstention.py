@@ -1,6 +1,7 @@
-"""mteb's nAUC: how well the scores of a search tell which queries it answered well (Gisserot-Boukhlef et al. 2024).
+"""nAUC as mteb reports it: how well retrieval scores predict which queries are answered well.
 
-Knows rankings and per-query values; the area itself is mteb's own function.
+The metric is that of Gisserot-Boukhlef et al. (2024), and mteb's own function computes the area. Knows rankings and
+per-query values.
 """
 
 from __future__ import annotations
@@ -14,25 +15,24 @@ from umrb.systems.base import QueryScores, Ranking
 _KINDS = ("ndcg", "map", "recall", "precision", "mrr")
 
 
-def nauc_of(outcome: QueryScores) -> dict[str, float]:
-    """Of every metric that mteb has it of, by mteb's names, such as ``nauc_ndcg_at_10_max``; NaN where all are equal.
+def nauc_of(scores: QueryScores) -> dict[str, float]:
+    """Return nAUC by mteb's names, such as ``nauc_ndcg_at_10_max``, of the metrics for which mteb reports it.
 
-    Args:
-        outcome: Of a search; of a system without a ranking there is none.
+    A value is NaN where all queries have the same score. A system without a ranking has no nAUC.
     """
-    if outcome.ranking is None:
+    if scores.ranking is None:
         return {}
-    confidence = _confidence(outcome.ranking)
+    confidence = _confidence(scores.ranking)
     return {
-        f"nauc_{metric}_{name}": float(nauc(values, found))
-        for metric, found in outcome.metrics.items()
+        f"nauc_{metric}_{name}": float(nauc(confidences, values))
+        for metric, values in scores.metrics.items()
         if metric.partition("_at_")[0] in _KINDS
-        for name, values in confidence.items()
+        for name, confidences in confidence.items()
     }
 
 
 def _confidence(ranking: Ranking) -> dict[str, Floats]:
-    """[q] the highest score, the standard deviation of all, and the distance of the highest two; 0 for what is not."""
+    """Per query [q] the highest score, the standard deviation, the difference of the highest two; 0 if undefined."""
     returned = ranking.rows >= 0
     scores = np.where(returned, ranking.scores, np.nan).astype(np.float64)
     scores = np.pad(scores, ((0, 0), (0, max(0, 2 - scores.shape[1]))), constant_values=np.nan)

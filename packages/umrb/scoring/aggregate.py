@@ -1,4 +1,4 @@
-"""Scores of tasks to the numbers of the paper's table: datasets, means of task types, the dataset-weighted total.
+"""Aggregates scores of tasks as the paper's table does: by dataset, by task type, and in a dataset-weighted total.
 
 Knows numbers and the registry; not where a score comes from.
 """
@@ -14,13 +14,13 @@ from umrb.registry import Dataset, type_order
 
 @dataclass(frozen=True, slots=True)
 class SuiteSummary:
-    """A row of the table.
+    """A row of the table: the scores of one model on a suite.
 
     Attributes:
-        datasets: Score by dataset id, of those all of whose tasks are scored.
-        types: By task type, in the order of the paper.
+        datasets: Scores by dataset id, of the datasets all of whose tasks are scored.
+        types: Means by task type, in the order of the paper.
         total: Mean over the scored datasets, each counted once; None if there is none.
-        expected: Datasets of the suite.
+        expected: Number of datasets of the suite.
     """
 
     datasets: dict[str, float]
@@ -30,19 +30,19 @@ class SuiteSummary:
 
     @property
     def complete(self) -> bool:
-        """Whether every dataset has a score: only then the total may stand beside a published one."""
+        """Whether every dataset has a score; only then can the total be compared with a published one."""
         return len(self.datasets) == self.expected
 
 
 def summarise(datasets: Sequence[Dataset], scores: Mapping[str, float]) -> SuiteSummary:
-    """Aggregate.
+    """Aggregate the scores of tasks.
 
     Args:
-        datasets: A suite.
-        scores: Headline value by the task's name at its source, in any unit. A dataset of several tasks is their mean;
-            with one of them missing it has no score.
+        datasets: The datasets of a suite.
+        scores: Headline values by the tasks' names at their source, in any unit. The score of a dataset is the mean of
+            its tasks; if one of them is missing, the dataset has no score.
     """
-    found = {
+    scored = {
         dataset.id: _mean([scores[task] for task in dataset.tasks])
         for dataset in datasets
         if all(task in scores for task in dataset.tasks)
@@ -50,16 +50,16 @@ def summarise(datasets: Sequence[Dataset], scores: Mapping[str, float]) -> Suite
     types = {}
     for kind in type_order(datasets):
         group = [dataset.id for dataset in datasets if dataset.task_type == kind]
-        values = [found[id_] for id_ in group if id_ in found]
+        values = [scored[id_] for id_ in group if id_ in scored]
         types[kind] = TypeMean(mean=_mean(values) if values else None, scored=len(values), of=len(group))
-    return SuiteSummary(found, types, _mean(list(found.values())) if found else None, len(datasets))
+    return SuiteSummary(scored, types, _mean(list(scored.values())) if scored else None, len(datasets))
 
 
 def weighted_total(means: Mapping[str, float], datasets: Sequence[Dataset]) -> float:
-    """The paper's average from the means of the task types: each weighs as many datasets as it has.
+    """Return the paper's average of type means, in which each type has the weight of its number of datasets.
 
     Raises:
-        KeyError: A type of the suite has no mean.
+        KeyError: A task type of the suite has no mean.
     """
     kinds = [dataset.task_type for dataset in datasets]
     return _mean([means[kind] for kind in kinds])

@@ -1,6 +1,6 @@
-"""What a report shows of items: cards with thumbnails, examples made of them, samples of vectors; how they are read.
+"""Items as a report shows them: cards with thumbnails, examples of retrieval, samples of vectors; and their readers.
 
-Knows no model and no HTML. See `umrb.scoring.examples` for who writes them.
+Knows no model and no HTML. `umrb.scoring.examples` writes the files.
 """
 
 from __future__ import annotations
@@ -20,17 +20,19 @@ from gme_data.structured import read_json
 from gme_embedder.vectors.npy import open_npy
 
 EXAMPLES = "examples"
-"""Folder of both, beside the results."""
+"""Folder of examples and samples, beside the results."""
 SIDES = ("queries", "docs")
-THUMB = (96, 72)
-PAGE_THUMB = (150, 190)
-_QUALITY = 72
-_LONGEST_TEXT = 400
+THUMBNAIL_SIZE = (96, 72)
+"""Width and height of thumbnails in pixels, at most."""
+PAGE_THUMBNAIL_SIZE = (150, 190)
+"""Size of the thumbnails of document pages, whose text must stay readable in outline."""
+_WEBP_QUALITY = 72
+_MAX_CHARACTERS = 400
 
 
 @dataclass(frozen=True, slots=True)
 class ItemCard:
-    """An item as a page shows it: text, and the picture as a data URI."""
+    """An item as a page shows it: its text, and its picture as a data URI."""
 
     text: str | None
     picture: str | None
@@ -47,10 +49,13 @@ class RetrievedDocument:
 
 @dataclass(frozen=True, slots=True)
 class RetrievalExample:
-    """One query with the first documents found.
+    """One query with the first documents that were retrieved; a row of a file of examples.
 
     Attributes:
-        rank: Rank from 1 of the first relevant document; None if it is not among those retrieved.
+        task: Name of the task.
+        query: The query.
+        found: The first documents, best first.
+        rank: Rank from 1 of the first relevant document; None if none was retrieved.
         answer: A relevant document, for queries that missed.
     """
 
@@ -63,7 +68,7 @@ class RetrievalExample:
 
 @dataclass(frozen=True, slots=True)
 class VectorSample:
-    """Vectors of some queries and documents of a task, [m, d] each, and what they are made of."""
+    """Vectors of some queries and documents of a task, [m, d] each, and the modalities of both sides."""
 
     task: str
     queries: NDArray[np.float32]
@@ -71,25 +76,25 @@ class VectorSample:
     modalities: tuple[str, str]
 
 
-def make_card(item: Item, images: Images | None, size: tuple[int, int] = THUMB) -> ItemCard:
-    """An item with its picture at most `size` (width, height in pixels)."""
+def make_card(item: Item, images: Images | None, size: tuple[int, int] = THUMBNAIL_SIZE) -> ItemCard:
+    """Make the card of an item, with a thumbnail of at most `size` (width, height in pixels)."""
     text = item.text or None
-    if text and len(text) > _LONGEST_TEXT:
-        text = text[:_LONGEST_TEXT] + " ..."
+    if text and len(text) > _MAX_CHARACTERS:
+        text = text[:_MAX_CHARACTERS] + " ..."
     if item.image is None or images is None:
         return ItemCard(text, None)
     image = images.load(item.image)
     image.thumbnail(size, Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
-    image.save(buffer, format="WEBP", quality=_QUALITY, method=6)
+    image.save(buffer, format="WEBP", quality=_WEBP_QUALITY, method=6)
     return ItemCard(text, "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode())
 
 
 def read_examples(path: Path) -> list[RetrievalExample]:
-    """Inverse of `write_examples`; empty if nothing was written.
+    """Read the examples of a task; empty if none were written.
 
     Raises:
-        FoundryError: It is damaged.
+        FoundryError: The file is damaged.
     """
     if not path.exists():
         return []
@@ -97,10 +102,10 @@ def read_examples(path: Path) -> list[RetrievalExample]:
 
 
 def read_vector_sample(folder: Path, task: str, task_type: str) -> VectorSample | None:
-    """Vectors kept of a task; None if there are none.
+    """Read the sampled vectors of a task; None if none were written.
 
     Raises:
-        FoundryError: They are damaged, or no numbers.
+        FoundryError: A file is damaged, or holds no numbers.
     """
     paths = [folder / f"{task}.{side}.npy" for side in SIDES]
     if not all(path.exists() for path in paths):

@@ -1,7 +1,7 @@
-"""Result files: the JSON of mteb, where its cache looks for it, with what mteb has no field for beside its scores.
+"""Result files: mteb's JSON, where its cache looks for it, with a record beside its scores that mteb has no fields for.
 
-One file a task, ``<task>.json`` in the folder of a system, written last and whole: it is there if and only if the task
-is scored. mteb itself is imported for tasks of its own alone. Knows no model and no table.
+Each task has one file, ``<task>.json`` in the folder of a system, which is written last and atomically: it exists if
+and only if the task is scored. mteb is imported for tasks of its own alone. Knows no model and no table.
 """
 
 from __future__ import annotations
@@ -29,58 +29,58 @@ if TYPE_CHECKING:
 CUTOFFS = (1, 3, 5, 10, 20, 100, 1000)
 KINDS = ("ndcg", "map", "recall", "precision", "mrr", "hit_rate")
 MTEB_METRICS = tuple(f"{kind}_at_{cutoff}" for kind in KINDS for cutoff in CUTOFFS)
-"""What mteb writes of a retrieval task, with an nAUC of each but the hit rates; see `umrb.scoring.abstention`."""
+"""Metrics that mteb writes of a retrieval task, with nAUC of all but the hit rates; see `umrb.scoring.abstention`."""
 MTEB_DEPTH = max(CUTOFFS)
-"""Documents that a search must return for them."""
-_VERSIONS = ("mteb", "torch", "transformers", "datasets", "faiss-cpu", "numpy")
+"""Documents per query that a search must return for these metrics."""
+_LIBRARIES = ("mteb", "torch", "transformers", "datasets", "faiss-cpu", "numpy")
 
 
 class TaskRecord(Frozen):
-    """What is known of one task's score besides mteb's fields; all that a table or a comparison needs."""
+    """The record of one task's score besides mteb's fields: all that a table or a comparison needs."""
 
     model: str
     """Name of the model."""
     revision: str
-    """Of the model: names weights and settings."""
+    """Revision of the model, which names its weights and settings."""
     score: TaskScore
     """Headline metric with its interval, and all others."""
     prompt: str | None
-    """Put before each query."""
+    """Instruction of the queries."""
     licences: tuple[str, ...] = ()
-    """Of the data."""
+    """Licences of the data."""
     data_revision: str
-    """Of the data, as pinned."""
+    """Pinned revision of the data."""
     data_version: str = ""
-    """Of the data as they lay, see `umrb.data.loading.data_version`: with another one the task is scored again."""
+    """State of the data, see `umrb.data.loading.data_version`; if it changes, the task is scored again."""
     data_digest: str = ""
-    """Of what was read: ids, contents and judgements."""
+    """Digest of what was read: ids, contents and judgements."""
     source: str
     """Where the data were read."""
     defects: tuple[str, ...]
-    """What integrity found. A score in spite of defects does not compare."""
+    """Defects of the data, a line each. A score in spite of defects can't be compared."""
     encoded: int
-    """Contents that had to be encoded for it, by whichever processes; the others were there."""
+    """Contents that were encoded for the task, by any process; the others were in the store."""
     seconds: float | None = None
-    """Wall time, of which encoding is nearly all; null in an output that is the same at every run."""
+    """Wall time, nearly all of which is encoding; null in an output that has the same bytes at every run."""
     versions: dict[str, str]
-    """Of the libraries."""
+    """Versions of the libraries that the score depends on."""
 
     suite: str = Field("", exclude=True)
-    """Of an earlier version's file, which has it beside the score."""
+    """Suite in a file of an earlier version, which has it beside the score."""
     dataset: str = Field("", exclude=True)
-    """Likewise."""
+    """Dataset in a file of an earlier version."""
 
     @model_validator(mode="after")
-    def _names_its_row_in_the_score(self) -> Self:
-        """Results of hours of work stay readable."""
+    def _move_row_into_score(self) -> Self:
+        # Results of an earlier version took hours to compute, so they stay readable.
         if self.dataset:
             row = {"suite": self.suite, "dataset": self.dataset}
             object.__setattr__(self, "score", self.score.model_copy(update=row))
         return self
 
 
-class _File(BaseModel):
-    """A result file; its other fields are mteb's."""
+class _ResultFile(BaseModel):
+    """The part of a result file that is read here; the other fields are mteb's."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -88,30 +88,30 @@ class _File(BaseModel):
 
 
 def versions() -> dict[str, str]:
-    """Of the libraries that a score depends on."""
-    return {name: importlib.metadata.version(name) for name in _VERSIONS}
+    """Return the versions of the libraries that a score depends on."""
+    return {name: importlib.metadata.version(name) for name in _LIBRARIES}
 
 
 def results_folder(folder: Path, meta: ModelMeta) -> Path:
-    """Where mteb's cache in `folder` looks for the results of a model: ``results/<model>/<revision>``."""
+    """Return the folder of a model's results in mteb's cache in `folder`: ``results/<model>/<revision>``."""
     import mteb
 
     return Path(mteb.ResultCache(folder).get_task_result_path("task", meta)).parent
 
 
 def write_result(path: Path, task: AbsTask | None, record: TaskRecord, split: str, naucs: Mapping[str, float]) -> None:
-    """Write the file.
+    """Write a result file.
 
     Args:
-        path: The file.
-        task: mteb's own; None for tasks that mteb does not have.
-        record: What is written besides mteb's fields.
-        split: That was scored.
+        path: Path of the file.
+        task: The task in mteb; None for tasks that mteb does not have.
+        record: The record besides mteb's fields.
+        split: The split that was scored.
         naucs: See `umrb.scoring.abstention`.
     """
     score = record.score
     values = {name: score.scores[name] for name in MTEB_METRICS if name in score.scores}
-    # Where all queries are equally sure there is none: NaN, which is no JSON.
+    # nAUC is NaN where all queries have equal scores, and NaN is no JSON.
     values |= {
         **{name: value for name, value in naucs.items() if math.isfinite(value)},
         "main_score": score.value,
@@ -141,21 +141,21 @@ def write_result(path: Path, task: AbsTask | None, record: TaskRecord, split: st
 
 
 def write_meta(folder: Path, meta: ModelMeta) -> None:
-    """``model_meta.json`` beside the results of a model, as mteb has it."""
+    """Write mteb's ``model_meta.json`` beside the results of a model."""
     folder.mkdir(parents=True, exist_ok=True)
     atomic_write(folder / "model_meta.json", (json.dumps(meta.to_dict(), indent=1, default=str) + "\n").encode())
 
 
 def read_result(path: Path) -> TaskRecord | None:
-    """The record of a file; None if there is no file, or if mteb wrote it.
+    """Read the record of a result file; None if there is no file, or if mteb wrote it.
 
     Raises:
-        FoundryError: It is there but unreadable.
+        FoundryError: The file is unreadable.
     """
     try:
         data = read_regular(path)
-        # Those that mteb wrote may hold NaN, which is no JSON.
-        return None if b'"umrb"' not in data else parse_json(data, _File, where=str(path)).umrb
+        # Files that mteb wrote may hold NaN, which is no JSON, so they are not parsed.
+        return None if b'"umrb"' not in data else parse_json(data, _ResultFile, where=str(path)).umrb
     except FileNotFoundError:
         return None
     except StructureError as error:
@@ -163,12 +163,12 @@ def read_result(path: Path) -> TaskRecord | None:
 
 
 def read_results(folder: Path) -> list[TaskRecord]:
-    """All records of one model's folder, by name.
+    """Read all records in the folder of a model, in the order of the tasks' names.
 
     Raises:
-        FoundryError: There is none, or one is unreadable.
+        FoundryError: There is no record, or one is unreadable.
     """
-    found = [record for path in sorted(folder.glob("*.json")) if (record := read_result(path)) is not None]
-    if not found:
+    records = [record for path in sorted(folder.glob("*.json")) if (record := read_result(path)) is not None]
+    if not records:
         raise FoundryError(f"No results in {folder}.", hint="Score the model first: `gme umrb run`.")
-    return found
+    return records

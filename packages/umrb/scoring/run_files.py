@@ -69,7 +69,7 @@ def _query_table(task: NumberedTask, scores: QueryScores) -> pa.Table:
     """The headline value of each query, and the rank from 1 of its first relevant document; null if not returned."""
     first = np.full(len(task.queries), NOT_FOUND)
     if scores.ranking is not None:
-        first = rank_relevant(scores.ranking.rows, task.judgements).best
+        first = rank_relevant(scores.ranking.rows, task.judgements).first
     columns = [
         task.queries.ids,
         pa.array(task.queries.subsets, pa.string()),
