@@ -1,4 +1,4 @@
-"""What a run shows in Prefect's UI: funnel, validation, training, scores, verdict. Shows, never decides."""
+"""Artifacts of a run for Prefect's UI: funnel, validation, training, scores, verdict. They decide nothing."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ from typing import Any
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from flows.records import Record
+from flows.run_record import RunRecord
 from gme_data.steps import Outcome, Step
 from gme_data.structured import read_json
 
 
 def artifact_of(step: Step) -> Callable[[Outcome], None] | None:
-    """What shows the output of a step, by what it is; None if nothing does."""
+    """Returns the function that makes the artifact of a step, by the role of its output; None if there is none."""
     if step.role == "dataset":
         return funnel if step.section == "synthesis" else None
     return {"validation": validation, "model": training, "report": scores}.get(step.role)
 
 
 def funnel(outcome: Outcome) -> None:
-    """What synthesis kept and rejected, step by step."""
+    """Shows how many candidates each step of synthesis kept and rejected."""
     create_table_artifact(
         table=read_json(outcome.folder / "funnel.json", dict[str, Any])["steps"], key="funnel", description="Synthesis"
     )
 
 
 def validation(outcome: Outcome) -> None:
-    """Which suites were checked, and where their pages are."""
+    """Shows which expectation suites were checked, and where their pages are."""
     verdict = read_json(outcome.folder / "verdict.json", dict[str, Any])
     docs = (outcome.folder / verdict["docs"]).resolve()
     create_table_artifact(
@@ -38,7 +38,7 @@ def validation(outcome: Outcome) -> None:
 
 
 def training(outcome: Outcome) -> None:
-    """Counts of a training stage."""
+    """Shows the counts of a training stage."""
     rows = [f"| {name.replace('_', ' ')} | {value:,.6g} |" for name, value in outcome.manifest.counts.items()]
     counts = "\n".join(rows)
     create_markdown_artifact(
@@ -49,8 +49,8 @@ def training(outcome: Outcome) -> None:
 
 
 def scores(outcome: Outcome) -> None:
-    """The score table of all tasks, baselines beside."""
-    found = read_json(outcome.folder / "scores.json", dict[str, Any])
+    """Shows the scores of all tasks beside those of the baselines."""
+    report = read_json(outcome.folder / "scores.json", dict[str, Any])
     rows = [
         {
             "type": task["task_type"],
@@ -61,13 +61,13 @@ def scores(outcome: Outcome) -> None:
             "queries": task["queries"],
             **{name: round(value, 4) for name, value in task["baselines"].items()},
         }
-        for task in found["tasks"]
+        for task in report["tasks"]
     ]
-    create_table_artifact(table=rows, key="scores", description=f"Overall {found['overall']:.3f}")
+    create_table_artifact(table=rows, key="scores", description=f"Overall {report['overall']:.3f}")
 
 
-def verdict(record: Record) -> None:
-    """The gate's decision, check by check."""
+def verdict(record: RunRecord) -> None:
+    """Shows the gate's decision, check by check."""
     checks = [
         {"check": check.name, "passed": check.passed, "detail": check.detail}
         for check in record.registration.verdict.checks
@@ -76,15 +76,15 @@ def verdict(record: Record) -> None:
     links(record)
 
 
-def links(record: Record) -> None:
-    """Where the report, the run and the version are; `gme dashboard` serves the latter two."""
-    found = record.registration
-    version = f"{record.model_name} v{found.version}" if found.version else "none: the gate stayed closed"
+def links(record: RunRecord) -> None:
+    """Shows where report, run and version are; `gme dashboard` serves the latter two."""
+    registration = record.registration
+    version = f"{record.model_name} v{registration.version}" if registration.version else "none: the gate stayed closed"
     rows = {
         "Report": f"[{record.report.parent.name}]({record.report.resolve().as_uri()})",
-        "MLflow run": f"`{found.run_id}`",
+        "MLflow run": f"`{registration.run_id}`",
         "Version": version,
-        "Champion": f"v{found.champion}" if found.champion else "none",
+        "Champion": f"v{registration.champion}" if registration.champion else "none",
     }
     table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
     create_markdown_artifact(markdown=f"| | |\n|---|---|\n{table}\n", key="links", description="Where to look next")

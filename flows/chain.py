@@ -1,6 +1,6 @@
 """A chain: steps as one value, from which order, plan, keys and graph follow. Knows no orchestrator and no package.
 
-Which chains there are stands in `flows.chains`. `gme <verb>` runs one step of one, `flows.pipeline` all of it.
+`flows.chains` defines the chains. `gme <verb>` runs one step of a chain, `flows.pipeline` all of it.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from flows.console import announce
-from flows.judge import choose_judge
+from flows.console import announce_step
+from flows.picture_scorer import pin_picture_scorer
 from gme_data.errors import FoundryError, did_you_mean
 from gme_data.manifest import read_manifest, require
 from gme_data.settings import Frozen, Sealable
@@ -31,10 +31,10 @@ class Chain:
     steps: tuple[Step, ...]
 
     def __post_init__(self) -> None:
-        """Refuse what could not run.
+        """Checks that the chain can run.
 
         Raises:
-            ValueError: A name or an output stands twice, an input is made by no earlier step, or a section is missing.
+            ValueError: Two steps have one name or output, no earlier step makes an input, or a section is missing.
         """
         names: set[str] = set()
         for step in self.steps:
@@ -51,14 +51,14 @@ class Chain:
 
     @property
     def names(self) -> list[str]:
-        """Names of the steps, in order."""
+        """Returns the names of the steps, in order."""
         return [step.name for step in self.steps]
 
     def __getitem__(self, name: str) -> Step:
-        """A step by name.
+        """Returns a step by name.
 
         Raises:
-            FoundryError: There is none of that name.
+            FoundryError: There is no step of that name.
         """
         for step in self.steps:
             if step.name == name:
@@ -66,19 +66,19 @@ class Chain:
         raise FoundryError(f"No step named '{name}'.{did_you_mean(name, self.names)} Steps: {', '.join(self.names)}.")
 
     def section(self, step: Step) -> Frozen:
-        """The configuration of a step; one that speaks of files outside of the workspace holds a digest of them.
+        """Returns the configuration of a step, with a digest of the files outside of the workspace that it names.
 
         Raises:
-            FoundryError: Such a file is missing, or of no kind that is read.
+            FoundryError: Such a file is missing, or of an unknown kind.
         """
         part = section_of(self.config, step.section)
         return part.sealed() if isinstance(part, Sealable) else part
 
     def last(self, role: Role) -> Step:
-        """The last step whose output is a `role`: the model that is released, the evaluation that judged it.
+        """Returns the last step whose output is a `role`: the model that is released, or its evaluation.
 
         Raises:
-            FoundryError: No step makes one.
+            FoundryError: No step makes such an output.
         """
         for step in reversed(self.steps):
             if step.role == role:
@@ -86,14 +86,14 @@ class Chain:
         raise FoundryError(f"No step of this chain makes a {role}. Steps: {', '.join(self.names)}.")
 
     def uses(self, name: str) -> str:
-        """What a dataset is used for: ``training``, ``evaluation`` or both, by the steps that take it."""
+        """Returns the uses of a dataset, ``training``, ``evaluation`` or both, by the steps that take it."""
         roles = {step.role for step in self.steps if name in step.inputs.values()}
         uses = {"model": "training", "evaluation": "evaluation"}
         return ", ".join(use for role, use in uses.items() if role in roles)
 
 
 def section_of(config: Frozen, section: str) -> Any:  # noqa: ANN401 - a section, or a mapping on the way to one
-    """A section by its path, such as ``corpora.wiki.corpus``; None if there is none."""
+    """Returns a section by its path, such as ``corpora.wiki.corpus``; None if there is none."""
     value: Any = config
     for name in section.split("."):
         value = value.get(name) if isinstance(value, Mapping) else getattr(value, name, None)
@@ -101,53 +101,58 @@ def section_of(config: Frozen, section: str) -> Any:  # noqa: ANN401 - a section
 
 
 def plan_step(
-    chain: Chain, step: Step, made: Mapping[str, Outcome], workspace: Path, *, new_run: bool = False
+    chain: Chain, step: Step, outcomes: Mapping[str, Outcome], workspace: Path, *, new_run: bool = False
 ) -> PlannedStep:
-    """A step with its config and the outcomes of its inputs; `made` is keyed by step name and may hold more.
+    """Returns a step with its configuration and the outcomes of its inputs.
 
-    With `new_run` the present champion judges in it, whoever judged before.
+    Args:
+        chain: The chain.
+        step: A step of the chain.
+        outcomes: Outcomes by name of the step; those of other steps are ignored.
+        workspace: The workspace.
+        new_run: Whether the present champion scores pictures in it, whatever its run began with.
     """
-    inputs = {name: made[source] for name, source in step.inputs.items()}
+    inputs = {name: outcomes[source] for name, source in step.inputs.items()}
     planned = PlannedStep(step, chain.section(step), inputs)
-    return choose_judge(planned, chain.config, workspace, new_run=new_run) if step.judged else planned
+    return pin_picture_scorer(planned, chain.config, workspace, new_run=new_run) if step.uses_champion else planned
 
 
 def run_alone(chain: Chain, name: str, workspace: Path) -> Outcome:
-    """Run a step on what earlier runs left on disk.
+    """Runs a step on the outputs that earlier runs left on disk.
 
     Raises:
-        FoundryError: An input has not been made, or is damaged; names the command that makes it.
+        FoundryError: An input has not been made, or is damaged; the message names the command that makes it.
     """
     step = chain[name]
-    made = {source: published(chain[source], workspace) for source in step.inputs.values()}
-    return execute(plan_step(chain, step, made, workspace), workspace)
+    outcomes = {source: published_outcome(chain[source], workspace) for source in step.inputs.values()}
+    return execute(plan_step(chain, step, outcomes, workspace), workspace)
 
 
 def run_in_order(
     chain: Chain, workspace: Path, *, label: str = "", run: Callable[[PlannedStep, Path], Outcome] = execute
 ) -> dict[str, Outcome]:
-    """Run what is not done yet, one step after the other; returns outcomes by step name.
+    """Runs the steps that are not done yet, one after the other, and returns outcomes by name of the step.
 
     Args:
         chain: The steps.
-        workspace: Where they work.
-        label: Stands before the name of each step in what is printed.
-        run: How a step runs: in this process, or as `flows.apart.run_apart`.
+        workspace: The workspace.
+        label: Printed before the name of each step.
+        run: Runs a step: in this process, or with `flows.step_process.run_in_process` in another.
 
     Raises:
-        FoundryError: What the failing step says; the steps before it stay done.
+        FoundryError: A step raises it; the steps before it stay done.
     """
-    made: dict[str, Outcome] = {}
+    outcomes: dict[str, Outcome] = {}
     for step in chain:
-        with announce(f"{label} {step.name}".strip()) as line:
-            planned = plan_step(chain, step, made, workspace)
-            made[step.name] = find_done(planned, workspace) or run(planned, workspace)
-            line.finish(made[step.name])
-    return made
+        with announce_step(f"{label} {step.name}".strip()) as line:
+            planned = plan_step(chain, step, outcomes, workspace)
+            outcomes[step.name] = find_done(planned, workspace) or run(planned, workspace)
+            line.finish(outcomes[step.name])
+    return outcomes
 
 
-def published(step: Step, workspace: Path) -> Outcome:
-    """The undamaged output of a step.
+def published_outcome(step: Step, workspace: Path) -> Outcome:
+    """Returns the outcome of a step that earlier runs left on disk, after checking its files.
 
     Raises:
         FoundryError: It has not been made, or is damaged.
@@ -158,7 +163,7 @@ def published(step: Step, workspace: Path) -> Outcome:
 
 @dataclass(frozen=True, slots=True)
 class StepState:
-    """What a run would do with a step: nothing (``done``), run it (``run``), or not begin (``blocked``), and why."""
+    """What a run would do with a step: nothing (``done``), run it, or fail before it (``blocked``), and why."""
 
     name: str
     state: Literal["done", "run", "blocked"]
@@ -168,7 +173,7 @@ class StepState:
 
 
 def plan(chain: Chain, workspace: Path, *, new_run: bool = False) -> list[StepState]:
-    """What a run of the chain would do now, without doing it; see `plan_step` for `new_run`."""
+    """Returns what a run of the chain would do now; see `plan_step` for `new_run`."""
     done: dict[str, Outcome] = {}
     return [_state(chain, step, workspace, done, new_run=new_run) for step in chain]
 
@@ -182,8 +187,8 @@ def _state(chain: Chain, step: Step, workspace: Path, done: dict[str, Outcome], 
     try:
         planned = plan_step(chain, step, done, workspace, new_run=new_run)
     except FoundryError as error:
-        # Files outside of the workspace are not there: a plan says so and goes on, a run asks for them first. Suites
-        # can be fetched meanwhile, what a corpus is made of somebody must bring.
+        # A file outside of the workspace is missing. A plan reports it and goes on; a run is refused by
+        # `flows.preflight`. Suites can still be fetched, but the data of a corpus are the user's to bring.
         hint = f" {error.hint}" if error.hint else ""
         state: Literal["run", "blocked"] = "run" if step.role in ("baselines", "evaluation") else "blocked"
         return StepState(step.name, state, f"{error}{hint}", seconds, sources)

@@ -1,4 +1,4 @@
-"""Every chain there is: what its steps are called, which function each runs, what it takes and where it writes.
+"""Every chain: the names of its steps, the function that each runs, its inputs and its output.
 
 Functions are named by import path, so that a plan imports no torch.
 """
@@ -31,7 +31,7 @@ SYNTHESIZE = Step(
     inputs={"corpus": "corpus"},
     role="dataset",
     verb="synthesize",
-    judged=True,
+    uses_champion=True,
 )
 IMPORT = Step(
     "corpus",
@@ -60,23 +60,23 @@ PUBLIC = Step(
 
 
 def pipeline_chain(config: PipelineConfig) -> Chain:
-    """The chain of a pipeline file, from its corpus to its report."""
+    """Returns the chain of a pipeline file, from its corpus to its report."""
     if isinstance(config, FilesPipeline):
-        steps = (IMPORT, SYNTHESIZE, *_learn_and_judge(config, "validate_files", "synthesize", "synthesize"))
+        steps = (IMPORT, SYNTHESIZE, *_training_and_evaluation(config, "validate_files", "synthesize", "synthesize"))
     elif isinstance(config, PairsPipeline):
-        steps = (PAIRS, *_learn_and_judge(config, "validate_pairs", "corpus", "corpus"))
+        steps = (PAIRS, *_training_and_evaluation(config, "validate_pairs", "corpus", "corpus"))
     elif isinstance(config, PublicPipeline):
-        steps = (PUBLIC, *_learn_and_judge(config, "validate_pairs", "corpus", "corpus"))
+        steps = (PUBLIC, *_training_and_evaluation(config, "validate_pairs", "corpus", "corpus"))
     elif isinstance(config, JoinedPipeline):
         parts = [step for name, part in config.corpora.items() for step in _of_part(name, part)]
-        steps = (*parts, _join(config), *_learn_and_judge(config, "validate_pairs", "corpus", "corpus"))
+        steps = (*parts, _join(config), *_training_and_evaluation(config, "validate_pairs", "corpus", "corpus"))
     else:
-        return Chain(config, (ATLAS, SYNTHESIZE, *_learn_and_judge(config, "validate", "corpus", "synthesize")))
+        return Chain(config, (ATLAS, SYNTHESIZE, *_training_and_evaluation(config, "validate", "corpus", "synthesize")))
     return Chain(config, tuple(_in_folder_of(config.name, step) for step in steps))
 
 
 def _of_part(name: str, part: AnyPart) -> Iterator[Step]:
-    """The steps of one of several corpora: it is imported, and if it has passages, synthesised and validated."""
+    """Yields the steps of one of several corpora: import and, if it has passages, synthesis and validation."""
     section = f"corpora.{name}"
     imported = {"atlas": ATLAS, "files": IMPORT, "pairs": PAIRS, "public": PUBLIC}[part.corpus.kind]
     corpus = replace(
@@ -105,23 +105,25 @@ def _of_part(name: str, part: AnyPart) -> Iterator[Step]:
 
 
 def _join(config: JoinedPipeline) -> Step:
-    """The step that makes one corpus of all; what comes after it knows no parts."""
+    """Returns the step that joins all corpora into one; later steps know only that one."""
     inputs: dict[str, str] = {}
     for name, part in config.corpora.items():
         inputs[name] = f"{name}.corpus" if isinstance(part, ExamplesPart) else f"{name}.synthesize"
-        if isinstance(part, AtlasPart):  # its tasks and pictures lie with the corpus, its examples come of synthesis
+        if isinstance(
+            part, AtlasPart
+        ):  # its tasks and pictures are in the corpus, its examples in the output of synthesis
             inputs[tasks_input(name)] = f"{name}.corpus"
     gates = tuple(f"{name}.validate" for name, part in config.corpora.items() if not isinstance(part, ExamplesPart))
     join = "gme_synthesis.joining:join_corpora"
     return Step("corpus", join, "data/joined", section="join", inputs=inputs, after=gates, role="dataset")
 
 
-def _learn_and_judge(config: PipelineConfig, validate: str, tasks: str, examples: str) -> tuple[Step, ...]:
-    """The steps after the data.
+def _training_and_evaluation(config: PipelineConfig, validate: str, tasks: str, examples: str) -> tuple[Step, ...]:
+    """Returns the steps after the data: baselines, validation, training, mining, evaluation, report.
 
     Args:
-        config: Whether it has a second stage decides about mining.
-        validate: Function of `gme_validation.step` that knows the kind of the data.
+        config: The pipeline; without a second stage nothing is mined.
+        validate: Name of the function of `gme_validation.step` for the kind of the data.
         tasks: The step whose output has the tasks and the pictures.
         examples: The step whose output has the training examples.
     """
@@ -187,7 +189,7 @@ def _learn_and_judge(config: PipelineConfig, validate: str, tasks: str, examples
             "synthetic": examples,
             "baselines": "baselines",
             "evaluation": "evaluate",
-            **earlier,  # for their curves; before the model, so that they come first
+            **earlier,  # the report plots curves in the order of its inputs, so earlier stages come first
             "model": last,
         },
         role="report",
@@ -197,11 +199,13 @@ def _learn_and_judge(config: PipelineConfig, validate: str, tasks: str, examples
 
 
 def study_chain(config: PipelineConfig, folder: str) -> Chain:
-    """One variant of a study: its data are the pipeline's own, what it trains and scores lies in `folder`."""
+    """Returns the chain of one variant of a study: it shares the pipeline's data, and has its models in `folder`."""
     chain = pipeline_chain(config)
     shared = [replace(step, after=()) for step in chain if step.role == "dataset" and step.name != "mine"]
-    own = [step for step in chain if step.role in ("model", "evaluation") or step.name == "mine"]
-    moved = (replace(step, output=f"{folder}/{step.output}", after=(), logs=_log_name(folder, step)) for step in own)
+    of_variant = [step for step in chain if step.role in ("model", "evaluation") or step.name == "mine"]
+    moved = (
+        replace(step, output=f"{folder}/{step.output}", after=(), logs=_log_name(folder, step)) for step in of_variant
+    )
     return Chain(chain.config, (*shared, *moved))
 
 
@@ -210,12 +214,12 @@ def _log_name(folder: str, step: Step) -> str:
 
 
 def train_step(name: str, section: str, output: str, inputs: dict[str, str]) -> Step:
-    """A stage of training."""
+    """Returns a step that trains a stage."""
     run = "gme_training.step:train"
     return Step(name, run, output, section=section, inputs=inputs, role="model", alone=True)
 
 
 def _in_folder_of(name: str, step: Step) -> Step:
-    """The step with its output in a folder of the pipeline's own, so that several fit one workspace."""
-    home, _, rest = step.output.partition("/")
-    return replace(step, output=f"{home}/pipelines/{name}/{rest}", logs=f"{name}.{step.name}")
+    """Returns the step with its output in a folder of the pipeline, so that several pipelines fit in one workspace."""
+    top, _, subfolder = step.output.partition("/")
+    return replace(step, output=f"{top}/pipelines/{name}/{subfolder}", logs=f"{name}.{step.name}")

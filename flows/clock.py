@@ -1,4 +1,4 @@
-"""The time of day, as something that can be given: a schedule is tested without waiting for it."""
+"""The time of day as an argument, so that schedules are tested without waiting."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Tells the time and waits."""
+    """Tells the time, and waits."""
 
     def now(self) -> datetime:
-        """The present, with a time zone."""
+        """Returns the present time, with a time zone."""
         ...
 
     def sleep(self, seconds: float) -> None:
-        """Let `seconds` pass."""
+        """Waits for `seconds`."""
         ...
 
 
 class SystemClock:
-    """The clock of this machine. It may be set back or forward under us; nobody here takes differences of it."""
+    """The clock of this machine. It may be set back or forward meanwhile, so its differences measure nothing."""
 
     def now(self) -> datetime:
-        """The present in UTC."""
+        """Returns the present time in UTC."""
         return datetime.now(UTC)
 
     def sleep(self, seconds: float) -> None:
-        """Let `seconds` pass."""
+        """Waits for `seconds`."""
         time.sleep(seconds)

@@ -1,4 +1,4 @@
-"""One pipeline, one file: the configuration of every step, composed; the kind of the corpus decides its fields."""
+"""The pipeline file: the configuration of every step in one file; the kind of the corpus decides its fields."""
 
 from __future__ import annotations
 
@@ -27,85 +27,84 @@ CorpusT = TypeVar("CorpusT", bound=Frozen)
 SuiteSelectionT = TypeVar("SuiteSelectionT", bound=SuiteSelection)
 
 NAME = r"^[a-z0-9][a-z0-9.-]*$"
+"""Pattern of the name of a pipeline."""
 CorpusName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=40)]
-"""Names one of several corpora, and what comes of it."""
-LONGEST_NAME = 100
-"""With a key and a date behind it, it names folders and runs."""
-
-
+"""Name of one of several corpora; it is part of the names of its steps and folders."""
+MAX_NAME = 100
+"""Characters of the name of a pipeline, which becomes part of the names of folders and runs."""
 _SHARED = ("suites", "scoring", "device")
-"""Fields of the evaluation that baselines have too."""
+"""Fields that evaluation and baselines share."""
 
 
 def model_name_of(pipeline: str) -> str:
-    """What the model of a pipeline is registered as, unless its file says otherwise."""
+    """Returns the name under which a pipeline's model is registered, unless its file says otherwise."""
     return pipeline if pipeline.startswith("gme-") else f"gme-{pipeline}"
 
 
 class PipelineConfig(Frozen):
-    """What every pipeline file says. A section that is left out has its defaults."""
+    """The fields of every pipeline file. A section that is left out has its defaults."""
 
-    name: str = Field(pattern=NAME, max_length=LONGEST_NAME)
-    """Names the run, its report and its records."""
+    name: str = Field(pattern=NAME, max_length=MAX_NAME)
+    """Name of the pipeline, and so of its runs, reports and records."""
     validation: ValidationConfig = ValidationConfig()
-    """What must hold before anything is trained."""
+    """What must hold of the data before anything is trained."""
     stage_1: TrainingConfig
     """Training with in-batch negatives."""
     mining: MiningConfig = MiningConfig()
-    """Hard negatives, found by the model of stage 1."""
+    """Mining of hard negatives with the model of stage 1."""
     stage_2: TrainingConfig | None = None
-    """Training goes on with the hard negatives; without it the model of stage 1 is the last, and nothing is mined."""
+    """Training with hard negatives; without it nothing is mined, and the model of stage 1 is the last."""
     baselines: BaselineConfig = BaselineConfig()
-    """What the model is compared with."""
+    """The baselines that the model is compared with."""
     evaluation: EvaluationConfig = EvaluationConfig()
-    """Which suites of tasks judge the model; baselines are judged by the same."""
+    """The suites of tasks that the model is scored on; baselines are scored on the same."""
     report: ReportConfig = ReportConfig()
-    """The page that people read."""
+    """The report of the run."""
     release: ReleaseConfig = ReleaseConfig()
-    """Where versions, runs and models are recorded, and the gate."""
+    """Where versions, runs and models are recorded, and the conditions of the gate."""
 
     def sealed(self) -> Self:
-        """The same with the digests of all files outside of the workspace that it speaks of, as they are now.
+        """Returns the configuration with the digests of all files outside of the workspace that it names.
 
         Raises:
-            FoundryError: One is missing, of no kind that is read, or not what a sealed configuration says.
+            FoundryError: A file is missing, of an unknown kind, or its digest differs from one that is already set.
         """
         sections = ("evaluation", "baselines")
         return self.model_copy(update={name: _sealed_now(getattr(self, name), name) for name in sections})
 
     @model_validator(mode="after")
-    def _baselines_are_judged_by_the_same(self) -> Self:
-        """What is compared is scored on the same tasks, in the same way, unless the file says otherwise."""
-        own = {"base": self.stage_1.base, **{name: getattr(self.evaluation, name) for name in _SHARED}}
-        shared = {name: value for name, value in own.items() if name not in self.baselines.model_fields_set}
+    def _share_evaluation_with_baselines(self) -> Self:
+        """Scores baselines on the same tasks, in the same way, unless the file says otherwise."""
+        defaults = {"base": self.stage_1.base, **{name: getattr(self.evaluation, name) for name in _SHARED}}
+        shared = {name: value for name, value in defaults.items() if name not in self.baselines.model_fields_set}
         if any(getattr(self.baselines, name) != value for name, value in shared.items()):
             object.__setattr__(self, "baselines", self.baselines.model_copy(update=shared))
         return self
 
     @model_validator(mode="after")
-    def _is_recorded_under_its_name(self) -> Self:
-        """A model and an experiment that are not named are named after the pipeline."""
-        named = model_name_of(self.name)
-        given = self.release.model_fields_set
-        names = {field: named for field in ("experiment", "model_name") if field not in given}
+    def _name_model_and_experiment(self) -> Self:
+        """Names model and experiment after the pipeline, unless the file names them."""
+        explicit = self.release.model_fields_set
+        missing = [field for field in ("experiment", "model_name") if field not in explicit]
+        names = dict.fromkeys(missing, model_name_of(self.name))
         if names:
             object.__setattr__(self, "release", self.release.model_copy(update=names))
         return self
 
 
 def _sealed_now(section: SealableT, name: str) -> SealableT:
-    """A section with the digest of its files as they are now.
+    """Returns a section with the present digest of its files.
 
     Raises:
-        FoundryError: It has a digest already, as a record has, and this is another.
+        FoundryError: The section has another digest already, as that of a record has.
     """
-    now = section.model_copy(update={"digest": ""}).sealed()
-    if section.digest not in ("", now.digest):
+    sealed = section.model_copy(update={"digest": ""}).sealed()
+    if section.digest not in ("", sealed.digest):
         raise FoundryError(
-            f"The files of `{name}` changed: the digest was {section.digest[:12]}, found {now.digest[:12]}.",
+            f"The files of `{name}` changed: the digest was {section.digest[:12]}, found {sealed.digest[:12]}.",
             hint=f"Bring back the files of then, or leave `{name}.digest` out to take these.",
         )
-    return now
+    return sealed
 
 
 class AtlasPipeline(PipelineConfig):
@@ -123,10 +122,10 @@ class OwnPipeline(PipelineConfig):
     """A pipeline over data of one's own, whose outputs lie in folders of its name."""
 
     corpus: ImportConfig | PairsConfig | PublicConfig
-    """Where the data are; relative paths start at the folder of the pipeline file."""
+    """The data; relative paths start at the folder of the pipeline file."""
 
     def sealed(self) -> Self:
-        """See `PipelineConfig.sealed`."""
+        """Returns the sealed configuration; see `PipelineConfig.sealed`."""
         return super().sealed().model_copy(update={"corpus": _sealed_now(self.corpus, "corpus")})
 
 
@@ -157,7 +156,7 @@ class CorpusPart(Frozen):
     """One of several corpora."""
 
     share: PositiveFloat = 1.0
-    """Its part of the examples."""
+    """Its share of the examples, relative to those of the others."""
 
 
 class AtlasPart(CorpusPart):
@@ -168,7 +167,7 @@ class AtlasPart(CorpusPart):
     synthesis: AtlasSynthesisConfig = AtlasSynthesisConfig()
     """How its passages, facts and pictures become examples."""
     validation: AtlasValidationConfig = AtlasValidationConfig()
-    """What must hold of it; what must hold of all corpora together stands with the pipeline."""
+    """What must hold of it; what must hold of all corpora together is in the pipeline's own section."""
 
 
 class FilesPart(CorpusPart):
@@ -181,14 +180,14 @@ class FilesPart(CorpusPart):
 
 
 class ExamplesPart(CorpusPart):
-    """Pairs or public sets among other corpora: there are examples already."""
+    """Pairs or public sets among other corpora: they are examples already."""
 
     corpus: PairsConfig | PublicConfig = Field(discriminator="kind")
     """Where its data are, as in a file of one corpus."""
 
     @model_validator(mode="before")
     @classmethod
-    def _is_not_synthesised(cls, raw: Any) -> Any:  # noqa: ANN401 - what a file says, before it is read
+    def _refuse_synthesis(cls, raw: Any) -> Any:  # noqa: ANN401 - what a file says, before it is read
         if isinstance(raw, Mapping) and raw.get("synthesis") is not None:
             kind = _kind_of_part(raw)
             raise ValueError(f"synthesis: a corpus of the kind {kind} has examples, none are made of it")
@@ -196,7 +195,7 @@ class ExamplesPart(CorpusPart):
 
 
 def _kind_of_part(part: object) -> str | None:
-    """The kind of the corpus of a part, which decides the part's fields; None if it names none."""
+    """Returns the kind of a part's corpus, which decides the part's fields; None if it names no kind."""
     corpus = part.get("corpus") if isinstance(part, Mapping) else getattr(part, "corpus", None)
     kind = corpus.get("kind") if isinstance(corpus, Mapping) else getattr(corpus, "kind", None)
     return kind if isinstance(kind, str) else None
@@ -225,7 +224,7 @@ class JoinedPipeline(PipelineConfig):
     """How they become one."""
 
     @model_validator(mode="after")
-    def _shares_stand_with_the_corpora(self) -> Self:
+    def _collect_shares(self) -> Self:
         shares = {name: part.share for name, part in self.corpora.items()}
         if self.join.shares not in ({}, shares):
             raise ValueError("join.shares: shares stand with the corpora")
@@ -233,7 +232,7 @@ class JoinedPipeline(PipelineConfig):
         return self
 
     def sealed(self) -> Self:
-        """See `PipelineConfig.sealed`."""
+        """Returns the sealed configuration; see `PipelineConfig.sealed`."""
         corpora = {
             name: part
             if isinstance(part, AtlasPart)
@@ -244,7 +243,7 @@ class JoinedPipeline(PipelineConfig):
 
 
 def public_corpus(config: PipelineConfig) -> PublicConfig | None:
-    """The public training sets of a pipeline, alone or among several corpora; None if it has none.
+    """Returns the public training sets of a pipeline, alone or among several corpora; None if it has none.
 
     Raises:
         FoundryError: Two of its corpora are public sets.
@@ -265,51 +264,54 @@ KINDS: Mapping[str, type[PipelineConfig]] = {
     "pairs": PairsPipeline,
     "public": PublicPipeline,
 }
-"""Kinds of corpora, as ``corpus.kind`` names them."""
+"""Value of ``corpus.kind`` -> configuration of the pipeline."""
 
 
 def pipeline_schema() -> dict[str, Any]:
-    """The JSON schema of a pipeline file: of each kind of corpus."""
+    """Returns the JSON schema of a pipeline file with any kind of corpus."""
     return TypeAdapter(AtlasPipeline | FilesPipeline | PairsPipeline | PublicPipeline | JoinedPipeline).json_schema()
 
 
 def load_pipeline(path: Path, overrides: Sequence[str] = ()) -> PipelineConfig:
-    """Read a pipeline file; `overrides` as in `load_config`.
+    """Reads a pipeline file; for `overrides` see `load_config`.
 
     Raises:
-        FoundryError: Missing file, bad YAML, unknown kind of corpus, unknown or bad field (with a suggestion).
+        FoundryError: The file is missing or no YAML, or it has an unknown kind of corpus, or an unknown or bad field.
     """
     raw, where = read_raw(path, overrides)
     config = parse_pipeline(raw, where=where)
-    found: dict[str, Frozen] = {name: _from(path.parent, getattr(config, name)) for name in ("evaluation", "baselines")}
-    if isinstance(config, OwnPipeline):
-        found["corpus"] = _based_at(path.parent, config.corpus)
-    corpora = config.corpora if isinstance(config, JoinedPipeline) else {}
-    parts = {
-        name: part.model_copy(update={"corpus": _based_at(path.parent, part.corpus)}) for name, part in corpora.items()
+    updates: dict[str, Any] = {
+        name: _resolve_suites(path.parent, getattr(config, name)) for name in ("evaluation", "baselines")
     }
-    return config.model_copy(update={**found, **({"corpora": parts} if parts else {})})
+    if isinstance(config, OwnPipeline):
+        updates["corpus"] = _resolve_paths(path.parent, config.corpus)
+    if isinstance(config, JoinedPipeline):
+        updates["corpora"] = {
+            name: part.model_copy(update={"corpus": _resolve_paths(path.parent, part.corpus)})
+            for name, part in config.corpora.items()
+        }
+    return config.model_copy(update=updates)
 
 
-def _based_at(folder: Path, corpus: CorpusT) -> CorpusT:
-    """The corpus with paths as seen from here, not from the folder of the pipeline file."""
+def _resolve_paths(folder: Path, corpus: CorpusT) -> CorpusT:
+    """Returns the corpus with its relative paths resolved against the folder of the pipeline file."""
     return corpus.model_copy(update={name: folder / value for name, value in corpus if isinstance(value, Path)})
 
 
-def _from(folder: Path, judged: SuiteSelectionT) -> SuiteSelectionT:
-    """The section with the folders of its suites as seen from here, not from the folder of the pipeline file."""
+def _resolve_suites(folder: Path, section: SuiteSelectionT) -> SuiteSelectionT:
+    """Returns the section with the folders of its suites resolved against the folder of the pipeline file."""
     suites = [
         suite.model_copy(update={name: folder / value for name, value in suite if isinstance(value, Path)})
-        for suite in judged.suites
+        for suite in section.suites
     ]
-    return judged.model_copy(update={"suites": tuple(suites)})
+    return section.model_copy(update={"suites": tuple(suites)})
 
 
 def parse_pipeline(raw: Mapping[str, Any], *, where: str) -> PipelineConfig:
-    """Validate what a pipeline file or a record says.
+    """Validates the fields of a pipeline file or a record.
 
     Raises:
-        FoundryError: Unknown kind of corpus, unknown or bad field (with a suggestion).
+        FoundryError: There is an unknown kind of corpus, or an unknown or bad field.
     """
     if "corpora" in raw:
         return parse_config(raw, JoinedPipeline, where=where)
@@ -322,6 +324,6 @@ def parse_pipeline(raw: Mapping[str, Any], *, where: str) -> PipelineConfig:
             hint="Add it under `corpus:`; the file then goes through `gme pipeline` like any other.",
         )
     if not isinstance(kind, str) or kind not in KINDS:
-        near = did_you_mean(str(kind), KINDS)
-        raise FoundryError(f"{where}: corpus.kind: there is no kind '{kind}'.{near} Kinds: {', '.join(KINDS)}.")
+        suggestion = did_you_mean(str(kind), KINDS)
+        raise FoundryError(f"{where}: corpus.kind: there is no kind '{kind}'.{suggestion} Kinds: {', '.join(KINDS)}.")
     return parse_config(raw, KINDS[kind], where=where)

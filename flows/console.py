@@ -1,4 +1,4 @@
-"""What a person at the terminal sees of a run: one line when a step starts, one when it ends. Standard error only."""
+"""A run in the terminal: one line when a step starts, one when it ends, on standard error."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from contextlib import contextmanager
 from gme_data.steps import Outcome
 
 _NAME_WIDTH = 12
-_COUNTS_SHOWN = 6
+_MAX_COUNTS = 6
 
 
 class StepLine:
-    """The two lines of one step."""
+    """Prints the two lines of one step."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -23,18 +23,18 @@ class StepLine:
         self._write("▸", "")
 
     def finish(self, outcome: Outcome) -> None:
-        """Say what the step made, or that it was there."""
+        """Prints the counts of the step, or that it was done before."""
         if outcome.reused:
             self._write("=", "done before, files verified")
         else:
             self._write("✓", f"{self._seconds()} · {_counts(outcome.manifest.counts)}")
 
     def finish_record(self, summary: str) -> None:
-        """Say what was recorded."""
+        """Prints what was recorded."""
         self._write("✓", f"{self._seconds()} · {summary}")
 
     def fail(self) -> None:
-        """Say that the step failed; why is said once, at the end."""
+        """Prints that the step failed; the reason is printed once, at the end of the command."""
         self._write("✗", f"failed after {self._seconds()}")
 
     def _seconds(self) -> str:
@@ -46,8 +46,8 @@ class StepLine:
 
 
 @contextmanager
-def announce(name: str) -> Iterator[StepLine]:
-    """Frame a step with its lines."""
+def announce_step(name: str) -> Iterator[StepLine]:
+    """Prints that a step starts, and yields the line to finish it with."""
     line = StepLine(name)
     try:
         yield line
@@ -57,7 +57,7 @@ def announce(name: str) -> Iterator[StepLine]:
 
 
 def quiet_orchestrator() -> None:
-    """Keep Prefect's own log off the terminal (its server still gets it): errors are told once, in our words."""
+    """Keeps Prefect's log off the terminal, so that `gme` alone prints an error; its server still gets the log."""
     for name in ("", "prefect", "prefect.flow_runs", "prefect.task_runs", "prefect.flow_engine", "prefect.task_engine"):
         for handler in logging.getLogger(name).handlers:
             if type(handler).__name__ in {"PrefectConsoleHandler", "StreamHandler"}:
@@ -65,5 +65,5 @@ def quiet_orchestrator() -> None:
 
 
 def _counts(counts: Mapping[str, float]) -> str:
-    shown = [f"{value:,.10g} {name.replace('_', ' ')}" for name, value in list(counts.items())[:_COUNTS_SHOWN]]
-    return ", ".join(shown)
+    texts = [f"{value:,.10g} {name.replace('_', ' ')}" for name, value in list(counts.items())[:_MAX_COUNTS]]
+    return ", ".join(texts)

@@ -1,6 +1,6 @@
-"""Prefect's database, looked at before a server is started on it: it would try for minutes, and say a page.
+"""Checks Prefect's database before a server is started on it, which would retry for minutes and print a page.
 
-A damaged file of the workspace is put aside: it decides nothing. Never shows an address.
+A damaged file of the workspace is moved aside, since no result depends on it. No message has an address of a database.
 """
 
 from __future__ import annotations
@@ -18,18 +18,20 @@ from gme_data.errors import FoundryError
 from gme_data.urls import sqlite_path
 
 ADDRESSES = ("PREFECT_SERVER_DATABASE_CONNECTION_URL", "PREFECT_API_DATABASE_CONNECTION_URL")
-"""Variables that hold its address; the first wins."""
+"""Variables that hold the address of the database; the first that is set wins."""
 _DRIVERS = ("postgresql+asyncpg", "sqlite+aiosqlite")
 WAIT_SECONDS = 5.0
-_MOST_CHECKED = 256 << 20  # bytes; a check of all pages takes about a second a gigabyte
+"""How long to wait for the lock of an sqlite file."""
+_MAX_CHECKED_BYTES = 256 << 20
+"""Larger files are not checked: SQLite reads all pages, about a gigabyte in a second."""
 _LOGGER = logging.getLogger(__name__)
 
 
 def require_database(environment: Mapping[str, str]) -> None:
-    """See that the database which the settings name can be used.
+    """Checks that the database of the settings can be used.
 
     Raises:
-        FoundryError: The address is none, holds a password, or names a file that is locked or can't be written.
+        FoundryError: The address is malformed, has a password, or names a file that is locked or can't be written.
     """
     for name in ADDRESSES:
         address = environment.get(name)
@@ -42,9 +44,9 @@ def require_database(environment: Mapping[str, str]) -> None:
 
 
 def _check_address(name: str, address: str) -> None:
-    """Raise for what Prefect would refuse with the address in its message."""
-    scheme, _, rest = address.partition("://")
-    if scheme not in _DRIVERS or not rest:
+    """Raises for addresses that Prefect would refuse with the address in its message."""
+    scheme, _, location = address.partition("://")
+    if scheme not in _DRIVERS or not location:
         raise FoundryError(
             f"{name}: expected {' or '.join(f'{driver}://...' for driver in _DRIVERS)}.", hint="See docs/records.md."
         )
@@ -70,10 +72,10 @@ def _check_file(path: Path) -> None:
         with closing(sqlite3.connect(path, timeout=WAIT_SECONDS, isolation_level=None)) as connection:
             connection.execute("BEGIN IMMEDIATE")
             connection.execute("ROLLBACK")
-            if path.stat().st_size <= _MOST_CHECKED:
-                [said] = connection.execute("PRAGMA quick_check(1)").fetchone()
-                if said != "ok":
-                    _put_aside(path)
+            if path.stat().st_size <= _MAX_CHECKED_BYTES:
+                [result] = connection.execute("PRAGMA quick_check(1)").fetchone()
+                if result != "ok":
+                    _move_aside(path)
     except sqlite3.OperationalError as error:
         if "locked" in str(error):
             raise FoundryError(
@@ -87,10 +89,10 @@ def _check_file(path: Path) -> None:
             exit_code=1,
         ) from error
     except sqlite3.DatabaseError:
-        _put_aside(path)
+        _move_aside(path)
 
 
-def _put_aside(path: Path) -> None:
+def _move_aside(path: Path) -> None:
     stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{os.getpid()}"
     for file in _files(path):
         file.rename(file.with_name(f"{file.name}.damaged-{stamp}"))
@@ -104,7 +106,7 @@ def _put_aside(path: Path) -> None:
 
 
 def _files(path: Path) -> Iterator[Path]:
-    """The database and what SQLite keeps beside it."""
+    """Yields the files of an sqlite database: itself, and those that SQLite keeps beside it."""
     for suffix in ("", "-wal", "-shm", "-journal"):
         file = path.with_name(path.name + suffix)
         if file.exists():

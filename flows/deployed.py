@@ -1,7 +1,7 @@
-"""The flows that Prefect deploys: what a person fills in as a form, what the schedule fires.
+"""The flows that Prefect deploys: started by a person from a form, or by a schedule.
 
-Each takes one frozen request, so that Prefect checks it before a run exists. `flows.slots` tells whether a firing has
-anything to do; `flows.pipeline` does it.
+Each takes one frozen request, so that Prefect validates it before a run exists. `flows.slots` decides whether a firing
+has anything to do; `flows.pipeline` does it.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ from prefect import flow
 from prefect.context import FlowRunContext
 from pydantic import AwareDatetime
 
-from flows.begin import begin_run
 from flows.chain import run_alone
 from flows.chains import pipeline_chain
 from flows.clock import SystemClock
 from flows.config import PipelineConfig, load_pipeline
-from flows.notify import on_crashed, on_failure, tell
+from flows.flow_start import start_flow
+from flows.notify import notify, on_crashed, on_failure
 from flows.pipeline import run_pipeline
 from flows.preflight import require_ready
 from flows.schedule import Schedule
 from flows.server import hold_workspace
 from flows.settings import FlowSettings
-from flows.slots import Slot, State, fire
+from flows.slots import Slot, SlotState, fire
 from gme_data.redact import redacted_errors
 from gme_data.settings import Frozen, load_config
 
 
 class Request(Frozen):
-    """What every flow is told."""
+    """The parameters of every flow."""
 
     config: Path = Path("configs/tiny.yaml")
     """The pipeline file."""
@@ -40,28 +40,28 @@ class Request(Frozen):
     """The folder that holds data, checkpoints, runs and reports; a relative one is below GME_WORKSPACE."""
 
     def load(self) -> PipelineConfig:
-        """The resolved configuration. See `load_pipeline` for what it raises."""
+        """Returns the resolved configuration; raises what `load_pipeline` raises."""
         return load_pipeline(self.config, self.overrides)
 
 
 class PipelineRequest(Request):
-    """What the whole pipeline is told."""
+    """The parameters of the whole pipeline."""
 
     logical_date: AwareDatetime | None = None
-    """The slot to run, e.g. a missed one; without it the slot that the schedule fired, else the present moment."""
+    """The slot to run, e.g. a missed one; by default the slot that the schedule fired, else the present time."""
     schedule: Schedule | None = None
-    """The deployment's own schedule; firings of it give way to newer slots."""
+    """The deployment's own schedule; its firings give way to newer slots."""
 
 
 class StepRequest(Request):
-    """What a flow of one step is told."""
+    """The parameters of a single step."""
 
     step: str
     """The step, such as train-1; `gme plan` names those of a pipeline file."""
 
 
 class StudyRequest(Frozen):
-    """What a study is told."""
+    """The parameters of a study."""
 
     study: Path = Path("configs/studies/seeds.yaml")
     """The study's file."""
@@ -71,30 +71,30 @@ class StudyRequest(Frozen):
 
 @flow(name="gme-scheduled", on_failure=[on_failure], on_crashed=[on_crashed])
 def scheduled_pipeline(request: PipelineRequest) -> dict[str, Any]:
-    """The whole chain for one slot, at most once; returns the slot's record."""
-    begin_run()
+    """Runs the whole chain for one slot, at most once, and returns the slot's record."""
+    start_flow()
     with redacted_errors():
-        return _scheduled(request)
+        return _run_slot(request)
 
 
-def _scheduled(request: PipelineRequest) -> dict[str, Any]:
+def _run_slot(request: PipelineRequest) -> dict[str, Any]:
     config = request.load()
-    workspace = _workspace(request.workspace)
+    workspace = _resolve_workspace(request.workspace)
     date, schedule = _logical_date(request)
     slot = Slot.of(config.name, date, config)
-    fired = fire(slot, workspace, lambda: _work(config, workspace), SystemClock(), schedule)
+    fired = fire(slot, workspace, lambda: _run(config, workspace), SystemClock(), schedule)
     if fired.ran:
-        tell("completed" if fired.record.state == "done" else "gate-closed", fired.summary())
+        notify("completed" if fired.record.state == "done" else "gate-closed", fired.summary())
     elif fired.record.state == "skipped":
-        tell("skipped", fired.summary())
+        notify("skipped", fired.summary())
     return {"ran": fired.ran, "summary": fired.summary(), **fired.record.model_dump(mode="json")}
 
 
 @flow(name="gme-step", on_failure=[on_failure], on_crashed=[on_crashed])
 def one_step(request: StepRequest) -> dict[str, Any]:
-    """One step on what the workspace holds."""
-    begin_run()
-    workspace = _workspace(request.workspace)
+    """Runs one step on the outputs in the workspace."""
+    start_flow()
+    workspace = _resolve_workspace(request.workspace)
     with redacted_errors(), hold_workspace(workspace):
         outcome = run_alone(pipeline_chain(request.load()), request.step, workspace)
     return {"step": outcome.step, "reused": outcome.reused, "content": outcome.manifest.content}
@@ -102,20 +102,21 @@ def one_step(request: StepRequest) -> dict[str, Any]:
 
 @flow(name="gme-study", on_failure=[on_failure], on_crashed=[on_crashed])
 def one_study(request: StudyRequest) -> str:
-    """A study; returns its table."""
-    from flows.study import StudyConfig, study, table
+    """Runs a study and returns its table."""
+    from flows.study import StudyConfig, study, study_table
 
-    begin_run()
-    workspace = _workspace(request.workspace)
+    start_flow()
+    workspace = _resolve_workspace(request.workspace)
     with redacted_errors(), hold_workspace(workspace):
-        return table(study(load_config(request.study, StudyConfig), workspace))
+        return study_table(study(load_config(request.study, StudyConfig), workspace))
 
 
-def _workspace(asked: Path) -> Path:
-    return (FlowSettings().workspace / asked).resolve()
+def _resolve_workspace(workspace: Path) -> Path:
+    return (FlowSettings().workspace / workspace).resolve()
 
 
-def _work(config: PipelineConfig, workspace: Path) -> tuple[State, str, dict[str, Any]]:
+def _run(config: PipelineConfig, workspace: Path) -> tuple[SlotState, str, dict[str, Any]]:
+    """Runs the pipeline; returns state, detail and result of the slot's record."""
     with hold_workspace(workspace):
         require_ready(config, workspace)
         record = run_pipeline(config, workspace).record
@@ -123,7 +124,7 @@ def _work(config: PipelineConfig, workspace: Path) -> tuple[State, str, dict[str
 
 
 def _logical_date(request: PipelineRequest) -> tuple[Any, Schedule | None]:
-    """The slot's date, and the schedule if it was the schedule that fired."""
+    """Returns the slot's date, and the schedule if the schedule fired it."""
     if request.logical_date is not None:
         return request.logical_date, None
     context = FlowRunContext.get()

@@ -1,6 +1,6 @@
-"""A chain as a Prefect flow: a task a step, whose arrows are the step's inputs; results are on disk.
+"""A chain as a Prefect flow: one task for each step, with the step's inputs as dependencies; results are on disk.
 
-Prefect orders, shows and records. Its caches decide nothing: whether a step is done is told by its key and its files.
+Prefect orders, shows and records. Its caches are off: whether a step is done is decided by its key and its files.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from prefect.utilities.annotations import quote
 
 from flows import artifacts
-from flows.apart import end_running, run_apart
-from flows.begin import sign_run
 from flows.chain import Chain, plan_step
 from flows.chains import pipeline_chain
 from flows.config import PipelineConfig
-from flows.console import announce
-from flows.records import Record, record
-from flows.server import is_passing
-from flows.tracking import followed, run_name, tracked
+from flows.console import announce_step
+from flows.flow_start import label_run
+from flows.run_record import RunRecord, record_run
+from flows.server import is_temporary_server
+from flows.step_process import kill_running_steps, run_in_process
+from flows.tracking import follow_step, mirror_run, run_name
 from flows.transient import is_of_prefect, retry_transient
 from gme_data.errors import FoundryError
 from gme_data.redact import redacted_errors
@@ -41,21 +41,22 @@ _TWO_AT_A_TIME: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=2)
 
 @dataclass(frozen=True, slots=True)
 class PipelineResult:
-    """What a run ends with: the outcome of every step, the record of the release, and the wall time in seconds."""
+    """The end of a run: the outcome of every step, what was recorded, and the wall time in seconds."""
 
     outcomes: dict[str, Outcome]
-    record: Record
+    record: RunRecord
     seconds: float
 
 
-_ended: list[PipelineResult | BaseException] = []  # one pipeline at a time in a process, see `flows.server`
+_ended: list[PipelineResult | BaseException] = []
+"""How the last pipeline of this process ended; there is one at a time, see `flows.server.hold_workspace`."""
 
 
 def run_pipeline(config: PipelineConfig, workspace: Path, *, new_run: bool = False) -> PipelineResult:
-    """`pipeline`, whose result counts even if Prefect can't be told of it any more.
+    """Runs `pipeline` and returns its result, even if Prefect's server was lost after the work was done.
 
     Raises:
-        FoundryError: What the failing step says, or that Prefect's server was lost before the end; finished steps stay.
+        FoundryError: What the failing step says, or that Prefect's server was lost before the end. Finished steps stay.
     """
     _ended.clear()
     try:
@@ -80,42 +81,42 @@ def run_pipeline(config: PipelineConfig, workspace: Path, *, new_run: bool = Fal
 
 
 def _run_name() -> str:
-    """After pipeline and date, as in MLflow."""
+    """Returns the name of the flow run: pipeline and date, as in MLflow."""
     return run_name(flow_run.parameters["config"].name)
 
 
 @flow(name="gme-pipeline", flow_run_name=_run_name, task_runner=_TWO_AT_A_TIME, validate_parameters=False)
 def pipeline(config: PipelineConfig, workspace: Path, *, new_run: bool = False) -> None:
-    """Data to registered model; with `new_run` the present champion judges pictures, whoever judged before.
+    """Runs the chain, from data to the registered model; for `new_run` see `flows.picture_scorer`.
 
-    Its result goes past Prefect, which would look for futures in every file of every manifest; see `run_pipeline`.
+    The result is handed over in `_ended`, not returned: Prefect would look for futures in every file of every manifest.
 
     Raises:
         FoundryError: What the failing step says; the steps before it stay done.
     """
-    sign_run()
+    label_run()
     try:
         with redacted_errors():
             config = config.sealed()
             chain = pipeline_chain(config)
-            with tracked(config, chain, workspace, _flow_run()):
+            with mirror_run(config, chain, workspace, _flow_run()):
                 result = _run_chain(config, chain, workspace, new_run=new_run)
         _ended.append(result)
     except BaseException as error:
         _ended.append(error)
-        # A step that another thread waits for would hold up the end of the flow until it is done.
-        end_running()
+        # Prefect waits for all its threads, and so for every step that still runs, before the flow ends.
+        kill_running_steps()
         raise
 
 
 def _flow_run() -> dict[str, str]:
-    """``id`` and ``url`` of the run; a server that ends with the run has no page."""
-    url = "" if is_passing() else str(flow_run.ui_url)
+    """Returns ``id`` and ``url`` of the flow run; the url is empty for a server that ends with the run."""
+    url = "" if is_temporary_server() else str(flow_run.ui_url)
     return {"id": str(flow_run.id), "url": url if url.startswith("http") else ""}
 
 
 def _run_chain(config: PipelineConfig, chain: Chain, workspace: Path, *, new_run: bool) -> PipelineResult:
-    """Submit every step when what it needs is done; its arrows in Prefect's graph are its inputs."""
+    """Submits every step when its inputs are done, so that Prefect's graph has an edge for each input."""
     started = time.monotonic()
     futures: dict[str, PrefectFuture[Outcome]] = {}
     for number, step in enumerate(chain, start=1):
@@ -129,15 +130,15 @@ def _run_chain(config: PipelineConfig, chain: Chain, workspace: Path, *, new_run
         if step.alone:
             futures[step.name].wait()
     done = {name: future.result() for name, future in futures.items()}
-    judged: Any = _record
+    register: Any = _record  # its own types don't know that Prefect unwraps `quote`
     last = [futures[chain.last(role).name] for role in ("model", "report")]
-    released: Record = judged(config, quote(chain), quote(done), workspace, wait_for=last)
-    _show(artifacts.verdict, released)
-    return PipelineResult(done, released, time.monotonic() - started)
+    record: RunRecord = register(config, quote(chain), quote(done), workspace, wait_for=last)
+    _show(artifacts.verdict, record)
+    return PipelineResult(done, record, time.monotonic() - started)
 
 
-def _show(show: Callable[[Any], None], what: Outcome | Record) -> None:
-    """Make an artifact. A page that can't be shown is no reason to lose a run."""
+def _show(show: Callable[[Any], None], what: Outcome | RunRecord) -> None:
+    """Makes an artifact; an error is logged, since it is no reason to lose a run."""
     try:
         show(what)
     except Exception:
@@ -145,7 +146,7 @@ def _show(show: Callable[[Any], None], what: Outcome | Record) -> None:
 
 
 def _task_of(step: Step, asset: str) -> Any:  # noqa: ANN401 - its types do not know what Prefect unwraps
-    """The task that runs a step; data and models are assets, which Prefect knows by key."""
+    """Returns the task that runs a step; for data and models it makes an asset with the key `asset`."""
     options: Any = {"name": step.name, "cache_policy": NO_CACHE, "persist_result": False}
     return materialize(asset, **options)(_run_step) if asset else task(**options)(_run_step)
 
@@ -153,9 +154,9 @@ def _task_of(step: Step, asset: str) -> Any:  # noqa: ANN401 - its types do not 
 def _run_step(
     chain: Chain, number: int, inputs: dict[str, Outcome], workspace: Path, asset: str, new_run: bool
 ) -> Outcome:
-    """Run the step of that number in the chain, from 1, unless its output is there."""
+    """Runs step `number` of the chain, counted from 1, unless its output is there."""
     step = chain.steps[number - 1]
-    with redacted_errors(), announce(step.name) as line:
+    with redacted_errors(), announce_step(step.name) as line:
         planned = plan_step(chain, step, inputs, workspace, new_run=new_run)
         outcome = find_done(planned, workspace) or _work(planned, number, workspace)
         line.finish(outcome)
@@ -169,9 +170,9 @@ def _run_step(
 
 
 def _work(planned: PlannedStep, number: int, workspace: Path) -> Outcome:
-    """Run a step in a process of its own; its progress stands in the task's log."""
-    with followed(planned, number) as finish:
-        outcome = run_apart(planned, workspace, get_run_logger().info)
+    """Runs a step in a process of its own, with its progress in the task's log, and mirrors it to MLflow."""
+    with follow_step(planned, number) as finish:
+        outcome = run_in_process(planned, workspace, get_run_logger().info)
         finish(outcome)
     return outcome
 
@@ -184,8 +185,8 @@ def _work(planned: PlannedStep, number: int, workspace: Path) -> Outcome:
     retry_delay_seconds=[10, 60, 300],
     retry_condition_fn=retry_transient,
 )
-def _record(config: PipelineConfig, chain: Chain, done: dict[str, Outcome], workspace: Path) -> Record:
-    with redacted_errors(), announce("register") as line:
-        released = record(config, chain, done, workspace)
-        line.finish_record(released.summary())
-    return released
+def _record(config: PipelineConfig, chain: Chain, done: dict[str, Outcome], workspace: Path) -> RunRecord:
+    with redacted_errors(), announce_step("register") as line:
+        record = record_run(config, chain, done, workspace)
+        line.finish_record(record.summary())
+    return record

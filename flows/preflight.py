@@ -1,4 +1,4 @@
-"""What a pipeline's last step will need, looked at before its first: every run asks for it, `gme doctor` shows it."""
+"""Checks before a pipeline's first step what its last one will need; every run requires it, `gme doctor` shows it."""
 
 from __future__ import annotations
 
@@ -12,45 +12,48 @@ from gme_release.preflight import Readiness, check_release
 from gme_synthesis.public.config import PublicConfig
 
 DATA = ("suites", "training sets")
-"""What can be fetched still: a plan tells it and goes on."""
+"""`Readiness.what` of things that can still be fetched: a plan reports them and goes on."""
 
 
 def check_ready(config: PipelineConfig, workspace: Path) -> Iterator[Readiness]:
-    """Each thing that the end of a run needs, and why it would fail there."""
+    """Yields the readiness of each thing that the end of a run needs."""
     yield from check_release(workspace, config.release)
-    yield _tracked(config, workspace)
+    yield _check_tracked(config, workspace)
     yield from check_data(config)
 
 
-def require_ready(config: PipelineConfig, workspace: Path, *, passing_over: Collection[str] = ()) -> None:
-    """Refuse a run that is certain to fail at its end.
+def require_ready(config: PipelineConfig, workspace: Path, *, ignored: Collection[str] = ()) -> None:
+    """Checks that a run is not certain to fail at its end.
 
     Args:
         config: The pipeline.
-        workspace: Where it works.
-        passing_over: Things that are told elsewhere, by `Readiness.what`.
+        workspace: The workspace.
+        ignored: `Readiness.what` of things that are not checked here.
 
     Raises:
-        FoundryError: One line a reason; exit code 2 if one of them is in what was asked for, else 1.
+        FoundryError: It would fail; the message has a line for each reason. The exit code is 2 if a reason is in the
+            configuration, else 1.
     """
-    checked = [ready for ready in check_ready(config, workspace) if ready.what not in passing_over]
+    checked = [ready for ready in check_ready(config, workspace) if ready.what not in ignored]
     errors = [ready.error for ready in checked if ready.error]
     if errors:
         hints = list(dict.fromkeys(error.hint for error in errors if error.hint))
-        asked = any(error.exit_code == EXIT_BAD_INPUT for error in errors)
+        bad_input = any(error.exit_code == EXIT_BAD_INPUT for error in errors)
         raise FoundryError(
-            "\n".join(map(str, errors)), hint="\n    ".join(hints) or None, exit_code=EXIT_BAD_INPUT if asked else 1
+            "\n".join(map(str, errors)), hint="\n    ".join(hints) or None, exit_code=EXIT_BAD_INPUT if bad_input else 1
         )
 
 
 def check_data(config: PipelineConfig) -> Iterator[Readiness]:
-    """What is fetched beforehand is there: hours of training must not end at tasks that nobody fetched."""
-    yield _there("suites", ", ".join(suite.label for suite in config.evaluation.suites), lambda: _seal_suites(config))
+    """Yields the readiness of fetched data: hours of training must not end at tasks that nobody fetched."""
+    yield _readiness(
+        "suites", ", ".join(suite.label for suite in config.evaluation.suites), lambda: _seal_suites(config)
+    )
     if public := public_corpus(config):
-        yield _there("training sets", f"{len(public.sets)} fetched", lambda: _require_sets(public))
+        yield _readiness("training sets", f"{len(public.sets)} fetched", lambda: _require_sets(public))
 
 
-def _there(what: str, text: str, require: Callable[[], None]) -> Readiness:
+def _readiness(what: str, text: str, require: Callable[[], None]) -> Readiness:
     try:
         require()
     except FoundryError as error:
@@ -59,18 +62,18 @@ def _there(what: str, text: str, require: Callable[[], None]) -> Readiness:
 
 
 def _seal_suites(config: PipelineConfig) -> None:
-    for judged in (config.evaluation, config.baselines):
-        judged.sealed()
+    for section in (config.evaluation, config.baselines):
+        section.sealed()
 
 
 def _require_sets(public: PublicConfig) -> None:
-    from gme_synthesis.public.plan import plan_sets  # who only reads a pipeline file needs no reader of tables
+    from gme_synthesis.public.plan import plan_sets  # imports a reader of tables, which most pipelines don't need
 
     plan_sets(public).require_ready()
 
 
-def _tracked(config: PipelineConfig, workspace: Path) -> Readiness:
-    """A folder to be versioned is there already, or a step writes into it."""
+def _check_tracked(config: PipelineConfig, workspace: Path) -> Readiness:
+    """Checks that each folder to be versioned exists, or that a step writes into it."""
     outputs = [PurePosixPath(step.output) for step in pipeline_chain(config)]
     tracked = config.release.tracked
     unknown = [

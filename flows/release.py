@@ -1,6 +1,6 @@
-"""What a release promises beyond its bytes: its code is this commit's, a task scores the same, the run can be repeated.
+"""Checks of a release beyond its bytes: its code is this commit's, a task scores the same, the run can be repeated.
 
-Runs steps and pipelines in folders of their own: nothing in the workspace changes.
+Steps and pipelines run in separate folders: nothing in the workspace changes.
 """
 
 from __future__ import annotations
@@ -26,31 +26,35 @@ from gme_release.release.record import ReleaseRecord
 
 _POLICY = "reproduce-policy.yaml"
 RESCORE_TOLERANCE = 0.005
-"""Of a score: the same weights and data in another environment."""
+"""Tolerance of a score: weights and data are the same, the environment may differ."""
 REPRODUCE_TOLERANCE = 0.05
-"""Of the mean over all tasks: training again, where threads and kernels may add in another order."""
+"""Tolerance of the mean over all tasks after another training, where threads and kernels may add in another order."""
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
-    """A number of the record and the one found now."""
+class ScoreComparison:
+    """A score of the record beside the one that was computed again."""
 
     name: str
     recorded: float
-    found: float
+    computed: float
     tolerance: float
 
     @property
     def within(self) -> bool:
-        """Whether they agree."""
-        return abs(self.found - self.recorded) <= self.tolerance
+        """Returns whether the two agree."""
+        return abs(self.computed - self.recorded) <= self.tolerance
 
 
 def require_same_code(chain: Chain, steps: Mapping[str, str]) -> None:
-    """Refuse a release whose run was made by other code than is here; `steps` is the recorded digest by step.
+    """Checks that the steps of a run have the code of this checkout.
+
+    Args:
+        chain: The chain of the run.
+        steps: Recorded code digest by name of the step.
 
     Raises:
-        FoundryError: Names the steps.
+        FoundryError: The code differs; the message names the steps.
     """
     changed = [step.name for step in chain if step.name in steps and code_digest([step.module]) != steps[step.name]]
     if changed:
@@ -60,18 +64,19 @@ def require_same_code(chain: Chain, steps: Mapping[str, str]) -> None:
         )
 
 
-def rescore(folder: Path, record: ReleaseRecord, task: str, workspace: Path) -> Compared:
-    """Score the bundle's model on one task again, on the workspace's data.
+def rescore(folder: Path, record: ReleaseRecord, task: str, workspace: Path) -> ScoreComparison:
+    """Scores the bundle's model on one task again, on the workspace's data.
 
     Raises:
-        FoundryError: No such task, the data are not the release's, or the scores differ by more than the tolerance.
+        FoundryError: There is no such task, the data are not the release's, or the score differs by more than the
+            tolerance.
     """
-    known = {one.name: one for one in record.tasks}
-    if task not in known:
-        raise FoundryError(f"The release has no task '{task}'.", hint=f"Tasks: {', '.join(known)}.")
-    chain = pipeline_chain(_recorded(record, "evaluation", scoring={"tasks": [task]}))
+    recorded = {score.name: score.value for score in record.tasks}
+    if task not in recorded:
+        raise FoundryError(f"The release has no task '{task}'.", hint=f"Tasks: {', '.join(recorded)}.")
+    chain = pipeline_chain(_recorded_config(record, "evaluation", scoring={"tasks": [task]}))
     model, evaluate = chain.last("model"), chain.last("evaluation")
-    corpus = next(one for one in record.datasets if one.step == evaluate.inputs["corpus"])
+    corpus = next(dataset for dataset in record.datasets if dataset.step == evaluate.inputs["corpus"])
     manifest = read_manifest(workspace / corpus.path)
     if manifest is None or manifest.content != corpus.content:
         raise FoundryError(
@@ -79,67 +84,70 @@ def rescore(folder: Path, record: ReleaseRecord, task: str, workspace: Path) -> 
             hint="Check out the release's commit and `dvc pull`, or give --workspace.",
         )
     with tempfile.TemporaryDirectory() as scratch:
-        home = Path(scratch)
-        (home / corpus.path).parent.mkdir(parents=True)
-        (home / corpus.path).symlink_to((workspace / corpus.path).resolve())
-        (home / model.output).parent.mkdir(parents=True, exist_ok=True)
-        copy_model(folder, record, home / model.output)
-        scores = read_systems(run_alone(chain, evaluate.name, home).folder)[0]
+        scratch_workspace = Path(scratch)
+        data, weights = scratch_workspace / corpus.path, scratch_workspace / model.output
+        data.parent.mkdir(parents=True)
+        data.symlink_to((workspace / corpus.path).resolve())
+        weights.parent.mkdir(parents=True, exist_ok=True)
+        copy_model(folder, record, weights)
+        scores = read_systems(run_alone(chain, evaluate.name, scratch_workspace).folder)[0]
     value = scores.by_name[task].value
-    return _agreed([Compared(task, known[task].value, value, RESCORE_TOLERANCE)])[0]
+    return _require_within([ScoreComparison(task, recorded[task], value, RESCORE_TOLERANCE)])[0]
 
 
-def reproduce(record: ReleaseRecord, target: Path) -> list[Compared]:
-    """Run the pipeline of the record from nothing in `target`, then compare data and scores.
+def reproduce(record: ReleaseRecord, target: Path) -> list[ScoreComparison]:
+    """Runs the pipeline of the record from scratch in `target`, then compares data and scores.
 
     Raises:
-        FoundryError: `target` is not empty, a champion judged the recorded run's pictures, the pipeline fails, or data
+        FoundryError: `target` is not empty, a champion scored the recorded run's pictures, the pipeline fails, or data
             or scores differ.
     """
-    from flows.server import local_records
+    from flows.server import prefect_workspace
 
-    if not (target / "pipeline.yaml").is_file():  # of an attempt that was cut off, which goes on
+    if not (target / "pipeline.yaml").is_file():  # an attempt that was cut off left one, and is resumed
         require_new(target)
     if "judge" in record.inputs.get("synthesize", {}):
         raise FoundryError(
             "A champion judged the pictures of this run, and its weights are not in the bundle.",
             hint="Reproduce a run that began without a champion, or with synthesis.picture_filter.model=''.",
         )
-    config = _recorded(record, "release", promotion=_POLICY, floors=[], type_floors=[])
+    config = _recorded_config(record, "release", promotion=_POLICY, floors=[], type_floors=[])
     chain = pipeline_chain(config)
     require_same_code(chain, record.source.steps)
     target.mkdir(parents=True, exist_ok=True)
-    # That all tasks are scored is asked of any run; how well, is compared with the record.
+    # Every gate requires that all tasks are scored. How well they are is compared with the record, not by the policy.
     (target / _POLICY).write_text(yaml.safe_dump({"above_baselines": []}), encoding="utf-8")
     (target / "pipeline.yaml").write_text(yaml.safe_dump(dict(record.config), sort_keys=False), encoding="utf-8")
-    with local_records(target):
+    with prefect_workspace(target):
         from flows.pipeline import run_pipeline  # Prefect reads its settings when it is imported
 
-        made = run_pipeline(config, target).record
-    if not made.passed:
-        raise FoundryError(f"The gate stayed closed: {'; '.join(made.reasons)}", exit_code=1)
+        reproduced = run_pipeline(config, target).record
+    if not reproduced.passed:
+        raise FoundryError(f"The gate stayed closed: {'; '.join(reproduced.reasons)}", exit_code=1)
     different = [
         dataset.path
         for dataset in record.datasets
-        if (found := read_manifest(target / dataset.path)) is None or found.content != dataset.content
+        if (manifest := read_manifest(target / dataset.path)) is None or manifest.content != dataset.content
     ]
     # Mined negatives depend on trained weights, which are equal only where threads add in the same order.
-    if unlike := [path for path in different if path not in {step.output for step in chain if step.name == "mine"}]:
-        raise FoundryError(f"The data differ from the release's: {', '.join(unlike)}.", exit_code=1)
-    return _agreed([Compared("overall", record.overall, made.scores["overall"], REPRODUCE_TOLERANCE)])
+    if unexpected := [path for path in different if path not in {step.output for step in chain if step.name == "mine"}]:
+        raise FoundryError(f"The data differ from the release's: {', '.join(unexpected)}.", exit_code=1)
+    return _require_within(
+        [ScoreComparison("overall", record.overall, reproduced.scores["overall"], REPRODUCE_TOLERANCE)]
+    )
 
 
-def _agreed(found: list[Compared]) -> list[Compared]:
-    if apart := [one for one in found if not one.within]:
-        lines = "; ".join(f"{c.name} {c.found:.4f}, recorded {c.recorded:.4f} ± {c.tolerance:g}" for c in apart)
+def _require_within(comparisons: list[ScoreComparison]) -> list[ScoreComparison]:
+    if differing := [comparison for comparison in comparisons if not comparison.within]:
+        lines = "; ".join(f"{c.name} {c.computed:.4f}, recorded {c.recorded:.4f} ± {c.tolerance:g}" for c in differing)
         raise FoundryError(f"The scores differ from the release's: {lines}", exit_code=1)
-    return found
+    return comparisons
 
 
-def _recorded(record: ReleaseRecord, section: str, **fields: Any) -> PipelineConfig:  # noqa: ANN401 - any JSON value
-    """The configuration of the record with some fields of a section set; of a mapping, those that are named."""
+def _recorded_config(record: ReleaseRecord, section: str, **fields: Any) -> PipelineConfig:  # noqa: ANN401 - any JSON value
+    """Returns the configuration of the record with some `fields` of a section set; mappings are merged."""
     raw = dict(record.config)
-    part = dict(raw.get(section, {}))
+    values = dict(raw.get(section, {}))
     for name, value in fields.items():
-        part[name] = {**part.get(name, {}), **value} if isinstance(value, dict) else value
-    return parse_pipeline({**raw, section: part}, where="the release's configuration")
+        values[name] = {**values.get(name, {}), **value} if isinstance(value, dict) else value
+    return parse_pipeline({**raw, section: values}, where="the release's configuration")

@@ -1,4 +1,4 @@
-"""Which slots a schedule has: a cron expression in a time zone. Knows no records and no orchestrator."""
+"""The slots of a schedule, which is a cron expression in a time zone. Knows no records and no orchestrator."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gme_data.settings import Frozen
 
 
 class Schedule(Frozen):
-    """When a pipeline is due. In a zone with summer time, a local time between the changes is skipped or shifted."""
+    """When a pipeline is due. With daylight saving time, a local time in the changed hour is skipped or shifted."""
 
     cron: str = "0 3 * * 1"
     """Five fields: minute, hour, day of month, month, day of week."""
@@ -23,7 +23,7 @@ class Schedule(Frozen):
 
     @field_validator("cron")
     @classmethod
-    def _parses(cls, value: str) -> str:
+    def _check_cron(cls, value: str) -> str:
         try:
             CronSim(value, datetime(2000, 1, 1, tzinfo=UTC))
         except CronSimError as error:
@@ -34,7 +34,7 @@ class Schedule(Frozen):
 
     @field_validator("time_zone")
     @classmethod
-    def _exists(cls, value: str) -> str:
+    def _check_time_zone(cls, value: str) -> str:
         try:
             ZoneInfo(value)
         except (ZoneInfoNotFoundError, ValueError, OSError) as error:
@@ -42,12 +42,12 @@ class Schedule(Frozen):
         return value
 
     def newest(self, now: datetime) -> datetime:
-        """The last slot that is due at `now`, in UTC."""
+        """Returns the last slot that is due at `now`, in UTC."""
         local = now.astimezone(ZoneInfo(self.time_zone)).replace(microsecond=0)
-        # The search backwards leaves out the moment it starts from, and a slot is due in its own second.
+        # CronSim's reverse search excludes the moment from which it starts, but a slot at `now` is due.
         return next(CronSim(self.cron, local + timedelta(seconds=1), reverse=True)).astimezone(UTC)
 
     def between(self, after: datetime, before: datetime) -> Iterator[datetime]:
-        """The slots later than `after` and earlier than `before`, oldest first, in UTC."""
+        """Yields the slots later than `after` and earlier than `before`, oldest first, in UTC."""
         slots = CronSim(self.cron, after.astimezone(ZoneInfo(self.time_zone)))
         return takewhile(lambda slot: slot < before, (slot.astimezone(UTC) for slot in slots))

@@ -1,4 +1,4 @@
-"""The secret that Prefect's servers of a workspace ask for: made once, random, readable by its user alone."""
+"""The secret of a workspace's Prefect servers: random, made once, readable by its user alone."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from gme_data.errors import FoundryError
 
 _NAME = "login"
 _SECRET = re.compile(r"gme:[A-Za-z0-9_-]{43}")
-_LONGEST = 100
+_MAX_BYTES = 100
 
 
 def secret_path(workspace: Path) -> Path:
-    """Where the secret of a workspace is kept."""
+    """Returns the file of a workspace's secret."""
     return workspace.resolve() / "runs" / "prefect" / _NAME
 
 
 def workspace_secret(workspace: Path) -> str:
-    """What a client says as ``PREFECT_API_AUTH_STRING``, and a person in the login form of the page.
+    """Returns the secret, which a client sends as ``PREFECT_API_AUTH_STRING`` and a person types into the login form.
 
     Raises:
-        FoundryError: What lies in its place is no such secret, or others can read it.
+        FoundryError: The file holds no such secret, or others can read it.
     """
     path = secret_path(workspace)
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.is_symlink() and not path.exists():
-        _make(path)
+        _create(path)
     return _read(path)
 
 
-def _make(path: Path) -> None:
-    """Publish a whole new secret, unless another process was faster: then theirs counts."""
+def _create(path: Path) -> None:
+    """Writes a new secret, unless another process was faster: then its secret counts."""
     part = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
     part.unlink(missing_ok=True)
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -54,7 +54,7 @@ def _make(path: Path) -> None:
 
 def _read(path: Path) -> str:
     try:
-        # No link to elsewhere, and no waiting for the writer of a pipe.
+        # O_NOFOLLOW refuses a link, and with O_NONBLOCK a named pipe does not block.
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
         raise _refused(path, error.strerror or "it can't be read") from error
@@ -64,7 +64,7 @@ def _read(path: Path) -> str:
             raise _refused(path, "it is no regular file")
         if status.st_mode & 0o077:
             raise _refused(path, "others can read it")
-        text = handle.read(_LONGEST).decode("ascii", "replace").strip()
+        text = handle.read(_MAX_BYTES).decode("ascii", "replace").strip()
     if not _SECRET.fullmatch(text):
         raise _refused(path, "its content was changed")
     return text

@@ -1,6 +1,6 @@
-"""Prefect's server of a workspace: on loopback, obeying who knows the workspace's secret; started again if it dies.
+"""Prefect's server of a workspace: on loopback, behind the workspace's secret, restarted if it is killed.
 
-Where Prefect keeps its records, and one pipeline at a time in a workspace.
+Also where Prefect keeps its database, and the lock that allows one pipeline at a time in a workspace.
 """
 
 from __future__ import annotations
@@ -23,10 +23,12 @@ from gme_data.programs import LOOPBACK, Program, await_answer, free_port, start_
 from gme_data.urls import sqlite_url
 
 _LAUNCHER = "gme_data.programs"
+"""Module that starts our servers, by which their processes are recognised."""
 _START_SECONDS = 300.0
-_MOST_RESTARTS = 3
+_MAX_RESTARTS = 3
 _LOGGER = logging.getLogger(__name__)
-_passing: list[PrefectServer] = []
+_temporary: list[PrefectServer] = []
+"""Servers of `prefect_workspace` in this process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +36,9 @@ class PrefectServer:
     """A running server.
 
     Attributes:
-        url: Of its page.
-        secret: What the page's login form and every client is asked for.
-        environment: The settings of a client or worker of it, and nothing else.
+        url: Address of its page.
+        secret: What the login form and every client must send.
+        environment: The settings of a client or worker of the server, and nothing else.
     """
 
     url: str
@@ -45,18 +47,18 @@ class PrefectServer:
 
 
 def prefect_environment(workspace: Path) -> dict[str, str]:
-    """The settings that tie Prefect to a workspace: its database lies in ``runs/prefect``, or where the user says.
+    """Returns the settings that tie Prefect to a workspace: by default its database is in ``runs/prefect``.
 
-    Prefect makes the address of its database from the folder's name without quoting it, so it is told the address. With
-    a ``PREFECT_HOME`` of the user's, that folder decides.
+    The database's address is set, because Prefect would make it from the folder's name without quoting it. If the user
+    has set ``PREFECT_HOME``, all is in that folder.
     """
     home = workspace.resolve() / "runs" / "prefect"
     database = {} if _database_is_set() else {ADDRESSES[0]: sqlite_url(home / "prefect.db", "sqlite+aiosqlite")}
-    place = {"PREFECT_HOME": str(home), **database}
+    locations = {"PREFECT_HOME": str(home), **database}
     if "PREFECT_HOME" in os.environ:
-        place = {"PREFECT_HOME": os.environ["PREFECT_HOME"]}
+        locations = {"PREFECT_HOME": os.environ["PREFECT_HOME"]}
     return {
-        **place,
+        **locations,
         "DO_NOT_TRACK": "1",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_EPHEMERAL_ENABLED": "false",
@@ -65,7 +67,7 @@ def prefect_environment(workspace: Path) -> dict[str, str]:
 
 
 def _database_is_set() -> bool:
-    """Whether the user told Prefect where its database is: its address, or the parts of one."""
+    """Returns whether the user has set the database's address, or a part of it."""
     return any(name.startswith(("PREFECT_SERVER_DATABASE_", "PREFECT_API_DATABASE_")) for name in os.environ)
 
 
@@ -73,13 +75,13 @@ def _database_is_set() -> bool:
 def running_server(
     workspace: Path, log: Path, port: int | None = None, *, page: bool = True
 ) -> Iterator[PrefectServer]:
-    """A healthy server inside the block, gone after it. If it dies in between it is started again at its port.
+    """Runs a healthy server in the block. If it is killed meanwhile, it is started again at its port.
 
     Args:
-        workspace: Holds its database and its secret.
-        log: Gets what it says.
-        port: A free one if None.
-        page: Whether it shows pages and plans the runs of schedules; a run of one pipeline needs neither.
+        workspace: Folder of its database and its secret.
+        log: File of its output.
+        port: The port; a free one if None.
+        page: Whether it serves pages and schedules runs; the run of a single pipeline needs neither.
 
     Raises:
         FoundryError: Database or secret can't be used, the port is taken, or the server does not come up.
@@ -93,17 +95,21 @@ def running_server(
 def launched_server(
     workspace: Path, log: Path, port: int | None = None, *, page: bool = True
 ) -> Iterator[tuple[PrefectServer, Program]]:
-    """As `running_server`, not awaited: others may start meanwhile. See `await_server`."""
+    """Runs a server as `running_server` does, without waiting until it answers; see `await_server`."""
     settings = prefect_environment(workspace)
-    Path(settings["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)  # Prefect makes it only for an address of its own
+    Path(settings["PREFECT_HOME"]).mkdir(
+        parents=True, exist_ok=True
+    )  # Prefect makes it only where it chooses the database's address itself
     require_database({**os.environ, **settings})
     end_orphaned_servers(Path(settings["PREFECT_HOME"]))
     number = free_port(port)
-    server = _describe(f"http://{LOOPBACK}:{number}", workspace_secret(workspace), settings)
-    quiet = () if page else ("--no-ui", "--no-scheduler", "--no-late-runs")
-    command = ("server", "start", "--host", LOOPBACK, "--port", str(number), "--analytics-off", *quiet)
+    url, secret = f"http://{LOOPBACK}:{number}", workspace_secret(workspace)
+    client = {**settings, "PREFECT_API_URL": f"{url}/api", "PREFECT_API_AUTH_STRING": secret}
+    server = PrefectServer(url, secret, client)
+    without_page = () if page else ("--no-ui", "--no-scheduler", "--no-late-runs")
+    command = ("server", "start", "--host", LOOPBACK, "--port", str(number), "--analytics-off", *without_page)
     environment = {**os.environ, **server.environment, **_server_settings(server, page=page)}
-    keeper = _Keeper(command, environment, workspace, log)
+    keeper = _ServerKeeper(command, environment, workspace, log)
     try:
         yield server, keeper.process
     finally:
@@ -111,35 +117,30 @@ def launched_server(
 
 
 def await_server(server: PrefectServer, process: Program, log: Path) -> None:
-    """Return when it answers.
+    """Waits until the server answers.
 
     Raises:
-        FoundryError: It ended, or does not answer.
+        FoundryError: The server ended, or does not answer.
     """
     await_answer("Prefect's server", process, f"{server.url}/api/health", log, _START_SECONDS)
 
 
-def _describe(url: str, secret: str, settings: Mapping[str, str]) -> PrefectServer:
-    client = {**settings, "PREFECT_API_URL": f"{url}/api", "PREFECT_API_AUTH_STRING": secret}
-    return PrefectServer(url, secret, client)
-
-
 def _server_settings(server: PrefectServer, *, page: bool) -> dict[str, str]:
-    """What the server alone is told: whom it obeys, and where its own page finds it."""
+    """Returns the settings of the server alone: whom it obeys, and where its own page finds it."""
     return {
         "PREFECT_SERVER_API_AUTH_STRING": server.secret,
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": server.url,
         "PREFECT_SERVER_UI_API_URL": f"{server.url}/api",
-        # The second page of Prefect's asks Amplitude for its settings, whatever is said about analytics.
+        # The second version of Prefect's UI asks Amplitude for its settings, even with analytics off.
         "PREFECT_SERVER_UI_V2_ENABLED": "false",
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
-        # The types of blocks, which are shown on a page.
+        # Block types are of use on a page alone.
         "PREFECT_SERVER_REGISTER_BLOCKS_ON_START": str(page).lower(),
     }
 
 
-class _Keeper:
-    """Starts the server, and again if it is killed: its records are on disk, and clients wait for it for seconds."""
+class _ServerKeeper:
+    """Starts the server, and again if it is killed: its database is on disk, and clients retry for seconds."""
 
     def __init__(self, command: tuple[str, ...], environment: Mapping[str, str], workspace: Path, log: Path) -> None:
         self._command, self._environment, self._workspace, self._log = command, environment, workspace, log
@@ -157,26 +158,26 @@ class _Keeper:
         return start_program("prefect", self._command, self._environment, self._workspace, self._log, mode)
 
     def _keep(self) -> None:
-        for _ in range(_MOST_RESTARTS):
+        for _ in range(_MAX_RESTARTS):
             while self.process.poll() is None:
                 if self._stopped.wait(0.2):
                     return
-            if self._stopped.is_set() or self.process.returncode >= 0:  # it ended by its own will: it would again
+            if self._stopped.is_set() or self.process.returncode >= 0:  # it exited by itself, and would do so again
                 return
             _LOGGER.warning("Prefect's server was killed (signal %d) and is started again.", -self.process.returncode)
             self.process = self._start("ab")
-        self._stopped.wait()  # the kernel ends what this thread started when the thread ends
+        self._stopped.wait()  # a server dies with the thread that started it, so this thread must not end
 
 
 @contextmanager
-def local_records(workspace: Path, meanwhile: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Hold the workspace for one pipeline run, with a server for it unless ``PREFECT_API_URL`` names one.
+def prefect_workspace(workspace: Path, meanwhile: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Holds the workspace for one pipeline run, with a server for it unless ``PREFECT_API_URL`` names one.
 
-    What an earlier run left open in Prefect is closed.
+    Runs that earlier pipelines left open in Prefect are marked as crashed.
 
     Args:
-        workspace: Where the run works.
-        meanwhile: Called while the server starts, which takes seconds.
+        workspace: The workspace.
+        meanwhile: Is called while the server starts, which takes seconds.
 
     Raises:
         FoundryError: Another pipeline is running in this workspace, or the server does not come up.
@@ -188,22 +189,22 @@ def local_records(workspace: Path, meanwhile: Callable[[], None] = lambda: None)
         alone = not _database_is_set() and "PREFECT_HOME" not in os.environ
         log = workspace / "runs" / "prefect" / "pipeline-server.log"
         with launched_server(workspace, log, page=False) as (server, process), _settings(server.environment):
-            from flows.sweep import close_left_open, flush
+            from flows.crashed_runs import flush_prefect, mark_left_open
 
             meanwhile()
             await_server(server, process, log)
-            close_left_open(alone=alone)
-            _passing.append(server)
+            mark_left_open(alone=alone)
+            _temporary.append(server)
             try:
                 yield
             finally:
-                flush()
-                _passing.remove(server)
+                flush_prefect()
+                _temporary.remove(server)
 
 
 @contextmanager
 def _settings(environment: Mapping[str, str]) -> Iterator[None]:
-    """Settings of Prefect in this process and what it starts, whether prefect has been imported or not."""
+    """Applies Prefect's settings in this process and those that it starts, whether prefect was imported or not."""
     before = {name: os.environ.get(name) for name in environment}
     os.environ.update(environment)
     from prefect.context import refresh_global_settings_context
@@ -211,26 +212,27 @@ def _settings(environment: Mapping[str, str]) -> Iterator[None]:
 
     refresh_global_settings_context()
     try:
-        # By heartbeats a server finds crashed runs: this one ends with its run, which would wait a second for the last.
+        # A server finds crashed runs by heartbeats. This one ends with its run, which would wait a second for the last
+        # heartbeat.
         with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
             yield
     finally:
-        # Prefect itself keeps the settings: without them its last words would start a server of its own.
+        # Only the environment is restored: without Prefect's own settings its last events would start another server.
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
-def is_passing() -> bool:
-    """Whether the server is one of `local_records`, which has no page and ends with the run."""
-    return bool(_passing)
+def is_temporary_server() -> bool:
+    """Returns whether the server is one of `prefect_workspace`, which has no page and ends with the run."""
+    return bool(_temporary)
 
 
 @contextmanager
 def hold_workspace(workspace: Path) -> Iterator[None]:
-    """One pipeline at a time in a workspace.
+    """Holds the lock of a workspace, in which one pipeline at a time may run.
 
     Raises:
-        FoundryError: Another pipeline is running in it.
+        FoundryError: Another pipeline is running in the workspace.
     """
     runs = workspace / "runs"
     runs.mkdir(parents=True, exist_ok=True)
@@ -248,7 +250,10 @@ def hold_workspace(workspace: Path) -> Iterator[None]:
 
 
 def end_orphaned_servers(home: Path) -> int:
-    """End the servers that killed runs of this workspace left behind where the kernel does not; returns how many."""
+    """Ends the servers that killed runs of this workspace left behind, and returns their number.
+
+    On Linux the kernel ends them already, since a server dies with its parent.
+    """
     orphans = [process for process in psutil.process_iter(["cmdline"]) if _is_orphan(process, home)]
     for process in orphans:
         process.terminate()

@@ -1,4 +1,4 @@
-"""What the environment tells the flows: addresses that are secret or of this machine. Never logged."""
+"""Settings of the flows from the environment: addresses that are secret or of this machine. They are never logged."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class FlowSettings(BaseSettings):
-    """Variables ``GME_...``."""
+    """Settings in variables ``GME_...``."""
 
     model_config = SettingsConfigDict(env_prefix="GME_", frozen=True)
 
     webhook_url: SecretStr | None = None
     """Gets a JSON message when a scheduled run ends; ``GME_WEBHOOK_URL``."""
     workspace: Path = Path()
-    """What relative workspaces of requests are below; ``GME_WORKSPACE``."""
+    """Folder that relative workspaces of requests start at; ``GME_WORKSPACE``."""

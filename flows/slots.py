@@ -1,8 +1,8 @@
-"""One run per slot: a firing of a schedule is known by pipeline, logical date and configuration.
+"""One run per slot: a slot is identified by pipeline, logical date and configuration.
 
-The second firing of a slot finds the first; after an outage the newest missed slot runs and the older ones are noted as
-skipped. A record is a small file, written whole; who runs is told by a lock of the operating system, which dies with
-its holder. Knows no orchestrator and nothing of what a run does.
+A second firing of a slot finds the first one's record; after an outage the newest missed slot runs, and the older ones
+are recorded as skipped. A record is a small file, written atomically. Which process runs a slot is decided by a lock of
+the operating system, which is freed when its holder dies. Knows no orchestrator and nothing of what a run does.
 """
 
 from __future__ import annotations
@@ -27,16 +27,19 @@ from gme_data.journal import atomic_write
 from gme_data.settings import Frozen
 from gme_data.structured import StructureError, read_json
 
-State = Literal["running", "done", "gate-closed", "failed", "skipped"]
-_SETTLED: tuple[State, ...] = ("done", "gate-closed")
-_LONGEST_WAIT = timedelta(minutes=2)
-_MOST_NOTED = 200
-_STAMP = "%Y%m%dT%H%M%SZ"
+SlotState = Literal["running", "done", "gate-closed", "failed", "skipped"]
+_FINISHED: tuple[SlotState, ...] = ("done", "gate-closed")
+"""States after which a slot is not run again."""
+_MAX_WAIT = timedelta(minutes=2)
+"""How far the clocks of two machines may differ."""
+_MAX_SKIPPED = 200
+"""The most missed slots that are recorded; after a long outage the older ones are left out."""
+_TIMESTAMP = "%Y%m%dT%H%M%SZ"
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """Identity of a run: the pipeline's name, the logical date (to the second, UTC) and the digest of its config."""
+    """The pipeline's name, the logical date (to the second, in UTC) and the digest of the configuration."""
 
     pipeline: str
     date: datetime
@@ -44,136 +47,139 @@ class Slot:
 
     @classmethod
     def of(cls, pipeline: str, date: datetime, config: BaseModel) -> Slot:
-        """The slot of a resolved configuration."""
+        """Returns the slot of a resolved configuration."""
         utc = date.astimezone(UTC).replace(microsecond=0)
         return cls(pipeline, utc, sha256_json(config.model_dump(mode="json")))
 
     def at(self, date: datetime) -> Slot:
-        """The same pipeline and config at another date."""
+        """Returns the slot of the same pipeline and configuration at another date."""
         return Slot(self.pipeline, date, self.config)
 
     def path(self, workspace: Path) -> Path:
-        """Its record."""
-        return _home(workspace, self.pipeline) / f"{self.date.strftime(_STAMP)}-{self.config[:12]}.json"
+        """Returns the file of the slot's record."""
+        return (
+            workspace / "runs" / "slots" / self.pipeline / f"{self.date.strftime(_TIMESTAMP)}-{self.config[:12]}.json"
+        )
 
 
 class SlotRecord(Frozen):
-    """What is known of a slot."""
+    """The record of a slot."""
 
     pipeline: str
     """Name of the pipeline."""
     slot: AwareDatetime
-    """Logical date."""
+    """Logical date of the slot."""
     config: str
     """sha256 of the resolved configuration."""
-    state: State
-    """``running`` with a free lock means that the run was killed."""
+    state: SlotState
+    """State of the slot; ``running`` with a free lock means that the run was killed."""
     attempts: int
-    """How often it was begun."""
+    """How often a run was begun."""
     pid: int
-    """Process of the last attempt."""
+    """Process id of the last attempt."""
     changed: AwareDatetime
-    """When the state was written, by the clock of that moment."""
+    """When the state was written."""
     detail: str = ""
-    """Why it was skipped, failed or stayed behind the gate."""
+    """Why it was skipped, failed, or stayed behind the gate."""
     result: dict[str, Any] = Field(default_factory=dict)
-    """What the run returned."""
+    """Result of the run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Firing:
-    """What became of a firing: `record` of the slot, and whether this firing did the work."""
+    """The result of a firing: `record` of the slot, and whether this firing ran it."""
 
     record: SlotRecord
     ran: bool
 
     def summary(self) -> str:
-        """One line for people."""
-        found = self.record
-        name = f"{found.pipeline} {found.slot:%Y-%m-%d %H:%M} UTC"
+        """Returns one line for people."""
+        record = self.record
+        name = f"{record.pipeline} {record.slot:%Y-%m-%d %H:%M} UTC"
         if self.ran:
-            return f"{name}: {found.state}{f' ({found.detail})' if found.detail else ''}"
-        said = {"running": "is running already", "skipped": f"is skipped: {found.detail}"}
-        return f"{name} {said.get(found.state, f'is done already ({found.state})')}"
+            return f"{name}: {record.state}{f' ({record.detail})' if record.detail else ''}"
+        texts = {"running": "is running already", "skipped": f"is skipped: {record.detail}"}
+        return f"{name} {texts.get(record.state, f'is done already ({record.state})')}"
 
 
-Work = Callable[[], tuple[State, str, dict[str, Any]]]
+Work = Callable[[], tuple[SlotState, str, dict[str, Any]]]
+"""Runs the pipeline; returns state, detail and result for the record."""
 
 
 def fire(slot: Slot, workspace: Path, work: Work, clock: Clock, schedule: Schedule | None = None) -> Firing:
-    """Run `work` for `slot` unless that is done, under way, or overtaken by a newer slot.
+    """Runs `work` for `slot`, unless the slot is done, running, or superseded by a newer slot.
 
     Args:
-        slot: What is fired.
-        workspace: Holds the records.
-        work: Returns how it ended, why, and what is to be kept of it. Its exceptions are recorded and passed on.
-        clock: Tells what is due.
-        schedule: Where the slot comes from; None for one that a person asked for, which no newer slot overtakes.
+        slot: The slot.
+        workspace: Folder of the records.
+        work: Runs the pipeline; its exceptions are recorded and raised again.
+        clock: Tells which slots are due.
+        schedule: The schedule that fired the slot; None for a slot that a person asked for, which none supersedes.
 
     Raises:
-        FoundryError: The slot is in the future of the clock, its record is unreadable, or `work` raises it.
+        FoundryError: The slot is in the future of the clock, its record can't be read, or `work` raises it.
     """
-    _await(slot, clock)
-    with _held(slot, workspace) as mine:
-        found = read_record(slot, workspace)
-        if not mine:
-            return Firing(found or _record(slot, "running", 1, clock), ran=False)
-        if found is not None and found.state in _SETTLED:
-            return Firing(found, ran=False)
-        newer = _overtaken_by(slot, workspace, clock, schedule)
+    _wait_until_due(slot, clock)
+    with _try_lock(slot, workspace) as acquired:
+        record = read_slot_record(slot, workspace)
+        if not acquired:
+            return Firing(record or _new_record(slot, "running", 1, clock), ran=False)
+        if record is not None and record.state in _FINISHED:
+            return Firing(record, ran=False)
+        newer = _newer_slot(slot, workspace, clock, schedule)
         if newer is not None:
             return Firing(_skip(slot, workspace, clock, newer), ran=False)
         if schedule is not None:
             _skip_missed(slot, workspace, clock, schedule)
-        return Firing(_run(slot, workspace, work, clock, 1 + (found.attempts if found else 0)), ran=True)
+        return Firing(_run(slot, workspace, work, clock, 1 + (record.attempts if record else 0)), ran=True)
 
 
-def read_record(slot: Slot, workspace: Path) -> SlotRecord | None:
-    """The record of a slot; None if it was never fired.
+def read_slot_record(slot: Slot, workspace: Path) -> SlotRecord | None:
+    """Returns the record of a slot; None if it was never fired.
 
     Raises:
-        FoundryError: The file was changed by hand.
+        FoundryError: The file is no record.
     """
     path = slot.path(workspace)
     return _read(path) if path.exists() else None
 
 
-def records(workspace: Path, pipeline: str | None = None) -> list[SlotRecord]:
-    """All records, of one pipeline or of every one, oldest slot first.
+def slot_records(workspace: Path, pipeline: str | None = None) -> list[SlotRecord]:
+    """Returns all records, of one pipeline or of every one, oldest slot first.
 
     Raises:
-        FoundryError: A file was changed by hand.
+        FoundryError: A file is no record.
     """
-    found = [_read(path) for path in (workspace / "runs" / "slots").glob(f"{pipeline or '*'}/*.json")]
-    return sorted(found, key=lambda record: (record.pipeline, record.slot, record.config))
+    records = [_read(path) for path in (workspace / "runs" / "slots").glob(f"{pipeline or '*'}/*.json")]
+    return sorted(records, key=lambda record: (record.pipeline, record.slot, record.config))
 
 
 def is_alive(record: SlotRecord, workspace: Path) -> bool:
-    """Whether a process holds the slot now."""
-    with _held(Slot(record.pipeline, record.slot, record.config), workspace) as mine:
-        return not mine
+    """Returns whether a process holds the slot's lock now."""
+    with _try_lock(Slot(record.pipeline, record.slot, record.config), workspace) as acquired:
+        return not acquired
 
 
 def _run(slot: Slot, workspace: Path, work: Work, clock: Clock, attempt: int) -> SlotRecord:
-    _write(_record(slot, "running", attempt, clock), workspace)
+    _write(_new_record(slot, "running", attempt, clock), workspace)
     try:
         state, detail, result = work()
     except BaseException as error:
-        # The type alone for what is no error of ours: its text may hold an address with a password.
-        said = str(error) if isinstance(error, FoundryError) else type(error).__name__
-        _write(_record(slot, "failed", attempt, clock, said), workspace)
+        # The type alone for errors that are not ours: the message may have an address with a password.
+        reason = str(error) if isinstance(error, FoundryError) else type(error).__name__
+        _write(_new_record(slot, "failed", attempt, clock, reason), workspace)
         raise
-    return _write(_record(slot, state, attempt, clock, detail, result), workspace)
+    return _write(_new_record(slot, state, attempt, clock, detail, result), workspace)
 
 
-def _await(slot: Slot, clock: Clock) -> None:
-    """Wait for a slot that is about to come: clocks of two machines differ by seconds.
+def _wait_until_due(slot: Slot, clock: Clock) -> None:
+    """Waits for a slot that is due in seconds: the clocks of two machines differ by as much.
 
     Raises:
-        FoundryError: It is further away than that.
+        FoundryError: It is due later than that.
     """
     ahead = slot.date - clock.now()
-    if ahead > _LONGEST_WAIT:
+    if ahead > _MAX_WAIT:
         raise FoundryError(
             f"The slot {slot.date:%Y-%m-%d %H:%M:%S} UTC of '{slot.pipeline}' is {ahead} in the future of this clock.",
             hint="Set the clock of this machine right, or give a logical date that has come.",
@@ -182,37 +188,38 @@ def _await(slot: Slot, clock: Clock) -> None:
         clock.sleep(ahead.total_seconds())
 
 
-def _overtaken_by(slot: Slot, workspace: Path, clock: Clock, schedule: Schedule | None) -> datetime | None:
+def _newer_slot(slot: Slot, workspace: Path, clock: Clock, schedule: Schedule | None) -> datetime | None:
+    """Returns the date of a newer slot of the schedule that is due or was begun; None if there is none."""
     if schedule is None:
         return None
-    # Another machine's clock may be ahead by as much as is waited for; a slot beyond that was begun by a wrong clock.
-    latest = clock.now() + _LONGEST_WAIT
-    known = records(workspace, slot.pipeline)
-    begun = [found.slot for found in known if found.state != "skipped" and found.slot <= latest]
+    # The clock of another machine may be ahead by up to `_MAX_WAIT`; a later slot was begun by a wrong clock.
+    latest = clock.now() + _MAX_WAIT
+    records = slot_records(workspace, slot.pipeline)
+    begun = [record.slot for record in records if record.state != "skipped" and record.slot <= latest]
     newest = max([schedule.newest(clock.now()), *begun])
     return newest if newest > slot.date else None
 
 
 def _skip_missed(slot: Slot, workspace: Path, clock: Clock, schedule: Schedule) -> None:
-    """Note the newest slots between the last one recorded and this one, which nobody fired."""
-    earlier = [found.slot for found in records(workspace, slot.pipeline) if found.slot < slot.date]
+    """Records as skipped the newest slots between the last recorded one and this one, which were never fired."""
+    earlier = [record.slot for record in slot_records(workspace, slot.pipeline) if record.slot < slot.date]
     if not earlier:
         return
-    for date in deque(schedule.between(max(earlier), slot.date), maxlen=_MOST_NOTED):
+    for date in deque(schedule.between(max(earlier), slot.date), maxlen=_MAX_SKIPPED):
         missed = slot.at(date)
-        with _held(missed, workspace) as mine:
-            if mine and read_record(missed, workspace) is None:
+        with _try_lock(missed, workspace) as acquired:
+            if acquired and read_slot_record(missed, workspace) is None:
                 _skip(missed, workspace, clock, slot.date)
 
 
 def _skip(slot: Slot, workspace: Path, clock: Clock, newer: datetime) -> SlotRecord:
-    found = read_record(slot, workspace)
+    record = read_slot_record(slot, workspace)
     detail = f"the slot of {newer:%Y-%m-%d %H:%M} UTC is newer"
-    return _write(_record(slot, "skipped", found.attempts if found else 0, clock, detail), workspace)
+    return _write(_new_record(slot, "skipped", record.attempts if record else 0, clock, detail), workspace)
 
 
-def _record(
-    slot: Slot, state: State, attempt: int, clock: Clock, detail: str = "", result: dict[str, Any] | None = None
+def _new_record(
+    slot: Slot, state: SlotState, attempt: int, clock: Clock, detail: str = "", result: dict[str, Any] | None = None
 ) -> SlotRecord:
     return SlotRecord(
         pipeline=slot.pipeline,
@@ -244,8 +251,8 @@ def _read(path: Path) -> SlotRecord:
 
 
 @contextmanager
-def _held(slot: Slot, workspace: Path) -> Iterator[bool]:
-    """Hold the slot's lock if it is free; tells whether it was."""
+def _try_lock(slot: Slot, workspace: Path) -> Iterator[bool]:
+    """Holds the slot's lock in the block if it is free; yields whether it was."""
     path = slot.path(workspace).with_suffix(".lock")
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
@@ -258,7 +265,3 @@ def _held(slot: Slot, workspace: Path) -> Iterator[bool]:
         yield True
     finally:
         lock.release()
-
-
-def _home(workspace: Path, pipeline: str) -> Path:
-    return workspace / "runs" / "slots" / pipeline

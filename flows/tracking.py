@@ -1,4 +1,4 @@
-"""Ties a pipeline run to its mirror in MLflow: what is asked for, which step works, what it leaves to look at.
+"""Mirrors a pipeline run to MLflow: its configuration, its steps, their counts, curves and plots.
 
 Tracking decides nothing and stops nothing, but a model is registered only when the tracker knows all of its run.
 """
@@ -19,25 +19,28 @@ from flows.chain import Chain
 from flows.config import PipelineConfig
 from gme_data.digests import code_digest, sha256_json
 from gme_data.steps import Outcome, PlannedStep
-from gme_release.follower import Follower, RunPlan, settle_leftovers
-from gme_release.records import FLOW_RUN, RunFacts
+from gme_release.run_facts import RunFacts
+from gme_release.tracking.follower import Follower, RunDescription, flush_outboxes
+from gme_release.tracking.tags import FLOW_RUN, FOLLOWED
 
 _VERSIONS = ("gme-foundry", "torch", "transformers", "deepspeed", "mlflow", "dvc", "prefect")
-_SHOWN = ("loss.svg", "curves.svg", "curves.json", "funnel.svg", "funnel.json", "verdict.json", "scores.json")
-_current: list[Follower] = []  # one pipeline at a time in a process, see `flows.server`
+_ARTIFACTS = ("loss.svg", "curves.svg", "curves.json", "funnel.svg", "funnel.json", "verdict.json", "scores.json")
+"""Files of a step's output that are logged with its run, where it has them."""
+_current: list[Follower] = []
+"""The follower of the running pipeline; there is one at a time, see `flows.server.hold_workspace`."""
 
 
 @contextmanager
-def tracked(config: PipelineConfig, chain: Chain, workspace: Path, flow_run: Mapping[str, str]) -> Iterator[None]:
-    """Mirror what happens inside the block.
+def mirror_run(config: PipelineConfig, chain: Chain, workspace: Path, flow_run: Mapping[str, str]) -> Iterator[None]:
+    """Mirrors the pipeline run that happens in the block.
 
     Args:
         config: The pipeline.
         chain: Its steps.
-        workspace: Where it works.
-        flow_run: ``id`` and perhaps ``url`` of the orchestrator's run.
+        workspace: The workspace.
+        flow_run: ``id`` and, if there is a page, ``url`` of the orchestrator's run.
     """
-    follower = Follower(workspace, _plan(config, chain, flow_run))
+    follower = Follower(workspace, _describe_run(config, chain, flow_run))
     _current.append(follower)
     status: str | None = "FAILED"
     try:
@@ -52,62 +55,59 @@ def tracked(config: PipelineConfig, chain: Chain, workspace: Path, flow_run: Map
 
 
 @contextmanager
-def followed(planned: PlannedStep, number: int) -> Iterator[Callable[[Outcome], None]]:
-    """A run inside the pipeline's while a step works in the block, which hands its outcome to what is yielded.
+def follow_step(planned: PlannedStep, number: int) -> Iterator[Callable[[Outcome], None]]:
+    """Mirrors the step that works in the block; the block passes its outcome to the function that is yielded.
 
     Args:
         planned: The step.
-        number: Its place in the chain, from 1, by which the steps of a run are ordered.
+        number: Number of the step in the chain, from 1, by which MLflow orders the runs of the steps.
     """
-    made: list[Outcome] = []
+    outcomes: list[Outcome] = []
     if not _current:
-        yield made.append
+        yield outcomes.append
         return
     follower, name = _current[-1], planned.step.log_name
     follower.begin_step(name, f"{number} {planned.step.name}", planned.key, planned.config.model_dump(mode="json"))
     try:
-        yield made.append
+        yield outcomes.append
     except BaseException:
         follower.end_step(name, "FAILED")
         raise
-    [outcome] = made
+    [outcome] = outcomes
     plots = [path for path in sorted((outcome.folder / "plots").glob("*.svg")) if planned.step.role == "report"]
-    files = [*(outcome.folder / shown for shown in _SHOWN), *plots]
+    files = [*(outcome.folder / name for name in _ARTIFACTS), *plots]
     follower.end_step(name, "FINISHED", counts=outcome.manifest.counts, files=files)
 
 
-def settled(facts: RunFacts, workspace: Path) -> RunFacts:
-    """Facts that name the run that followed the work; the tracker knows all of it.
+def wait_until_synced(facts: RunFacts, workspace: Path) -> RunFacts:
+    """Waits until the tracker knows all of the run, and returns the facts with a tag that names it.
 
     Raises:
-        TrackerError: The tracker does not answer; the work is done and kept, and a rerun goes on from here.
+        TrackerError: The tracker does not answer; finished steps stay done, and a rerun goes on from here.
     """
     if not _current or not _current[-1].name:
-        settle_leftovers(workspace)
+        flush_outboxes(workspace)
         return facts
     follower = _current[-1]
-    follower.settle()
-    return replace(facts, tags={**facts.tags, "gme.followed": follower.name})
+    follower.flush()
+    return replace(facts, tags={**facts.tags, FOLLOWED: follower.name})
 
 
-def _plan(config: PipelineConfig, chain: Chain, flow_run: Mapping[str, str]) -> RunPlan:
+def _describe_run(config: PipelineConfig, chain: Chain, flow_run: Mapping[str, str]) -> RunDescription:
     values = config.model_dump(mode="json")
-    return RunPlan(
+    flow_tags = {f"{FLOW_RUN}{name}": value for name, value in flow_run.items() if value}
+    return RunDescription(
         key=sha256_json([config.name, values]),
         name=run_name(config.name),
         experiment=config.release.experiment,
         config=values,
-        tags={**_code_tags(chain), **_flow_tags(flow_run), **_place_tags()},
+        tags={**_code_tags(chain), **flow_tags, **_machine_tags()},
     )
 
 
 def run_name(pipeline: str) -> str:
-    """What a run of a pipeline that begins now is called."""
+    """Returns the name of a run that begins now."""
     return f"{pipeline} {datetime.now(UTC):%Y-%m-%d %H:%M}"
-
-
-def _flow_tags(flow_run: Mapping[str, str]) -> dict[str, str]:
-    return {f"{FLOW_RUN}{name}": value for name, value in flow_run.items() if value}
 
 
 def _code_tags(chain: Chain) -> dict[str, str]:
@@ -116,7 +116,7 @@ def _code_tags(chain: Chain) -> dict[str, str]:
     return {**tags, **{f"gme.version.{name}": version for name in _VERSIONS if (version := _version(name))}}
 
 
-def _place_tags() -> dict[str, str]:
+def _machine_tags() -> dict[str, str]:
     return {
         "gme.python": platform.python_version(),
         "gme.platform": platform.platform(),
@@ -127,20 +127,25 @@ def _place_tags() -> dict[str, str]:
 
 
 def _git_tags() -> dict[str, str]:
-    """Commit and whether files differ from it; nothing outside a checkout."""
-    home = Path(__file__).resolve().parents[1]
-    commit, changes = _git(home, "rev-parse", "HEAD"), _git(home, "status", "--porcelain", "--untracked-files=no")
+    """Returns commit and whether files differ from it; empty outside of a checkout."""
+    checkout = Path(__file__).resolve().parents[1]
+    commit, changes = (
+        _git(checkout, "rev-parse", "HEAD"),
+        _git(checkout, "status", "--porcelain", "--untracked-files=no"),
+    )
     if not commit:
         return {}
     return {"mlflow.source.git.commit": commit, "gme.git.dirty": str(bool(changes)).lower()}
 
 
-def _git(home: Path, *arguments: str) -> str:
+def _git(checkout: Path, *arguments: str) -> str:
     try:
-        done = subprocess.run(["git", "-C", str(home), *arguments], capture_output=True, text=True, check=False)
+        completed = subprocess.run(
+            ["git", "-C", str(checkout), *arguments], capture_output=True, text=True, check=False
+        )
     except OSError:
         return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
+    return completed.stdout.strip() if completed.returncode == 0 else ""
 
 
 def _version(name: str) -> str:

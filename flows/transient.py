@@ -1,4 +1,4 @@
-"""Which errors a retry may cure: those of a network. A bad input or a closed gate stays what it is."""
+"""Errors that a retry may cure: those of a network. A bad input or a closed gate is not retried."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _NETWORK = {
 
 
 def is_transient(error: BaseException | None) -> bool:
-    """Whether `error`, or what it was raised from, is of the network."""
+    """Returns whether `error`, or an error that it was raised from, is one of the network."""
     while error is not None:
         if isinstance(error, FoundryError):
             return False
@@ -27,7 +27,7 @@ def is_transient(error: BaseException | None) -> bool:
 
 
 def is_of_prefect(error: BaseException) -> bool:
-    """Whether Prefect raised `error` because its server did not answer or answered with an error."""
+    """Returns whether Prefect raised `error` because its server did not answer, or answered with an error."""
     from httpx import HTTPError
     from prefect.exceptions import PrefectException
 
@@ -35,6 +35,6 @@ def is_of_prefect(error: BaseException) -> bool:
 
 
 def retry_transient(task: Any, task_run: Any, state: Any) -> bool:  # noqa: ANN401 - Prefect's signature
-    """For ``retry_condition_fn`` of a Prefect task."""
-    found = state.result(raise_on_failure=False)
-    return isinstance(found, BaseException) and is_transient(found)
+    """Returns whether to retry a Prefect task; for its ``retry_condition_fn``."""
+    error = state.result(raise_on_failure=False)
+    return isinstance(error, BaseException) and is_transient(error)

@@ -43,9 +43,9 @@ def show(
         dev or test.
     """
     from atlas.contact_sheet import contact_sheet
-    from flows.chain import published
+    from flows.chain import published_outcome
     from flows.chains import ATLAS
 
-    folder = published(ATLAS, common.workspace).folder
+    folder = published_outcome(ATLAS, common.workspace).folder
     contact_sheet(folder, task, out, count, split=split)
     say(f"{out}")

@@ -79,11 +79,11 @@ def quality(*, sample: int = 200, common: Common = _COMMON) -> None:
     sample
         Passages to write questions for, and questions with known answers to try the filters on.
     """
-    from flows.chain import published
+    from flows.chain import published_outcome
     from flows.chains import ATLAS
     from gme_synthesis.quality import measure_quality
 
-    config, atlas = common.files_pipeline().synthesis, published(ATLAS, common.workspace).folder
+    config, atlas = common.files_pipeline().synthesis, published_outcome(ATLAS, common.workspace).folder
     if common.dry_run:
         say(f"The writer {config.writer.kind!r} would be asked about {sample} passages of {atlas}.")
         return

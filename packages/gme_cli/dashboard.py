@@ -61,7 +61,7 @@ def running_dashboards(
         FoundryError: Nothing was recorded yet, a port is taken, or a server does not come up.
     """
     from flows.server import await_server, launched_server
-    from gme_release.dashboard import await_mlflow, launched_mlflow
+    from gme_release.tracking.dashboard import await_mlflow, launched_mlflow
 
     log = workspace / "runs" / "dashboard" / "prefect.log"
     with ExitStack() as stack:

@@ -96,11 +96,11 @@ def init(
     json
         Print what was seen as JSON and nothing else on standard output.
     """
-    from flows.config import LONGEST_NAME, NAME, load_pipeline
+    from flows.config import MAX_NAME, NAME, load_pipeline
     from gme_data.journal import atomic_write
     from gme_synthesis.corpus.survey import survey
 
-    if not re.fullmatch(NAME, name) or len(name) > LONGEST_NAME:
+    if not re.fullmatch(NAME, name) or len(name) > MAX_NAME:
         raise FoundryError(f"{name!r} can't name a pipeline: small letters, digits, dots and hyphens can.")
     path = out or Path(f"{name}.yaml")
     if path.exists():

@@ -12,7 +12,7 @@ from cyclopts import Parameter
 
 if TYPE_CHECKING:
     from flows.config import FilesPipeline, OwnPipeline, PipelineConfig
-    from gme_release.champion import RegisteredModel
+    from gme_release.registry.champion import RegisteredModel
 
 PipelineT = TypeVar("PipelineT", bound="PipelineConfig")
 DEFAULT_CONFIG = Path("configs/tiny.yaml")
@@ -101,11 +101,11 @@ def registered(alias: str, common: Common) -> RegisteredModel:
         FoundryError: Nothing is registered under the alias, or the files are not the registered ones.
     """
     from flows.config import model_name_of
-    from gme_release.champion import resolve
+    from gme_release.registry.champion import resolve_model
 
     alias, _, pipeline = alias.partition("@")
     name = model_name_of(pipeline) if pipeline else common.pipeline().release.model_name
-    return resolve(common.workspace, name, alias)
+    return resolve_model(common.workspace, name, alias)
 
 
 def tell_inputs(folder: Path | str, inputs: Inputs | None) -> None:

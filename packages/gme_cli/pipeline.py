@@ -40,7 +40,7 @@ def pipeline(*, new_run: Annotated[bool, Parameter(negative="")] = False, common
     if not common.dry_run:
         require_workspace(common.workspace)
     # A plan tells what must be fetched first; a run refuses to begin without it.
-    require_ready(config, common.workspace.resolve(), passing_over=DATA if common.dry_run else ())
+    require_ready(config, common.workspace.resolve(), ignored=DATA if common.dry_run else ())
     if common.dry_run:
         show_data(config, json=common.json)
         _show_steps(common, new_run=new_run)
@@ -88,9 +88,9 @@ def schema(*, out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = Non
 
 
 def _run_flow(config: PipelineConfig, workspace: Path, *, new_run: bool) -> PipelineResult:
-    from flows.server import local_records
+    from flows.server import prefect_workspace
 
-    with local_records(workspace, lambda: _read_ahead(config)):
+    with prefect_workspace(workspace, lambda: _read_ahead(config)):
         from flows.console import quiet_orchestrator
         from flows.pipeline import run_pipeline
 
@@ -105,11 +105,11 @@ def _read_ahead(config: PipelineConfig) -> None:
     importlib.import_module("flows.pipeline")
     from flows.chains import pipeline_chain
     from gme_data.digests import code_digest
-    from gme_release.registration import import_ahead
+    from gme_release.registry.registration import preload_mlflow
 
     for step in pipeline_chain(config):
         code_digest([step.module])  # which keeps what it has read
-    import_ahead()
+    preload_mlflow()
     gc.freeze()
     gc.enable()
 

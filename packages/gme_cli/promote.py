@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from gme_cli.options import Common, print_json, say
 
 if TYPE_CHECKING:
-    from gme_release.promotion import Promotion
+    from gme_release.registry.promotion import Promotion
 
 _COMMON = Common()
 
@@ -21,7 +21,7 @@ def promote(version: str, /, *, common: Common = _COMMON) -> None:
     version
         Its number, e.g. 3.
     """
-    from gme_release.promotion import promote as promote_version
+    from gme_release.registry.promotion import promote as promote_version
 
     config = common.pipeline().release
     if common.dry_run:
@@ -32,7 +32,7 @@ def promote(version: str, /, *, common: Common = _COMMON) -> None:
 
 def rollback(*, common: Common = _COMMON) -> None:
     """Make the previous champion the champion again. A second call undoes it."""
-    from gme_release.promotion import roll_back
+    from gme_release.registry.promotion import roll_back
 
     config = common.pipeline().release
     if common.dry_run:

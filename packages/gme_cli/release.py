@@ -65,7 +65,7 @@ def create(
         key,
         version=number,
         licence=licence,
-        same_code=partial(require_same_code, pipeline_chain(pipeline)),
+        require_same_code=partial(require_same_code, pipeline_chain(pipeline)),
     )
     if common.json:
         print_json({"folder": made.folder, "id": made.id, "git_tag": made.git_tag, "overall": made.record.overall})
@@ -102,7 +102,7 @@ def verify(folder: Path, /, *, key: _Key = None, rescore: str | None = None, com
         compared = score_again(folder, found.record, rescore, common.workspace)
         result["rescored"] = asdict(compared)
         if not common.json:
-            say(f"{rescore}: {compared.found:.4f}, recorded {compared.recorded:.4f} ± {compared.tolerance:g}")
+            say(f"{rescore}: {compared.computed:.4f}, recorded {compared.recorded:.4f} ± {compared.tolerance:g}")
     if common.json:
         print_json(result)
 
@@ -123,8 +123,8 @@ def reproduce(folder: Path, /, *, to: Path, key: _Key = None) -> None:
     from flows.release import reproduce as run_again
     from gme_release.release.verify import verify_release
 
-    for one in run_again(verify_release(folder, key).record, to.resolve()):
-        say(f"{one.name}: {one.found:.4f}, recorded {one.recorded:.4f} ± {one.tolerance:g}; data are equal")
+    for score in run_again(verify_release(folder, key).record, to.resolve()):
+        say(f"{score.name}: {score.computed:.4f}, recorded {score.recorded:.4f} ± {score.tolerance:g}; data are equal")
 
 
 @app.command

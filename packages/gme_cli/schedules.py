@@ -20,7 +20,7 @@ def schedules(*, port: int | None = None, common: Common = _COMMON) -> None:
     if common.dry_run:
         say(f"Would serve flows/prefect.yaml on the workspace {common.workspace.resolve()}.")
         return
-    from flows.serve import running_schedules
+    from flows.deployments import running_schedules
 
     say("Starting server, deployments and workers ...")
     with running_schedules(common.workspace, port) as server:
@@ -34,9 +34,9 @@ def schedules(*, port: int | None = None, common: Common = _COMMON) -> None:
 
 def slots(*, common: Common = _COMMON) -> None:
     """List the slots of scheduled pipelines: done, behind the gate, failed, skipped, running or killed."""
-    from flows.slots import is_alive, records
+    from flows.slots import is_alive, slot_records
 
-    found = records(common.workspace)
+    found = slot_records(common.workspace)
     shown = [
         (record, "killed" if record.state == "running" and not is_alive(record, common.workspace) else record.state)
         for record in found

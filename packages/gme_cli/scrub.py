@@ -23,7 +23,7 @@ def scrub(*, repair: Annotated[bool, Parameter(negative="")] = False, common: Co
     repair
         Remove what is damaged. The next `gme pipeline` or `gme register` adds and pushes it anew, and what is missing.
     """
-    from gme_release.audit import audit
+    from gme_release.release.audit import audit
 
     found = audit(common.workspace, common.pipeline().release, repair=repair and not common.dry_run)
     if common.json:

@@ -79,7 +79,7 @@ def search(
     alias
         Which registered model: champion, or champion@PIPELINE for that of another pipeline.
     """
-    from flows.chain import published
+    from flows.chain import published_outcome
     from flows.chains import pipeline_chain
     from gme_cli.search_page import write_page
     from gme_embedder.embedder import Embedder
@@ -92,12 +92,12 @@ def search(
     config = common.pipeline()
     champion = registered(alias, common)
     chain = pipeline_chain(config)
-    folder = published(chain[chain.last("evaluation").inputs["corpus"]], common.workspace).folder
+    folder = published_outcome(chain[chain.last("evaluation").inputs["corpus"]], common.workspace).folder
     task, images = _load_pool(folder / "tasks" / "test", pool, text, image)
     if common.dry_run:
         say(f"Would search the {len(task.corpus)} documents of {task.card.name} with {champion.label}, write {out}.")
         return
-    captions = _captions(published(chain["corpus"], common.workspace).folder)
+    captions = _captions(published_outcome(chain["corpus"], common.workspace).folder)
     embedder = Embedder.load(champion.folder)
     corpus = _encode_pool(embedder, embedder.source.digest, task, images, common.workspace)
     hits = _rank(embedder, task, corpus, {"text": text, "image": picture}, top, captions)

@@ -62,20 +62,20 @@ def report(*, common: Common = _COMMON) -> None:
 
 def register(*, common: Common = _COMMON) -> int:
     """Version the data, judge the model by the gate, register it. Exits with 3 if the gate stays closed."""
-    from flows.chain import published
+    from flows.chain import published_outcome
     from flows.chains import pipeline_chain
     from flows.preflight import require_ready
-    from flows.records import record
+    from flows.run_record import record_run
     from gme_data.errors import EXIT_GATE_CLOSED
 
     config = common.pipeline()
     require_ready(config, common.workspace.resolve())
     chain = pipeline_chain(config)
-    outcomes = {step.name: published(step, common.workspace) for step in chain}
+    outcomes = {step.name: published_outcome(step, common.workspace) for step in chain}
     if common.dry_run:
         say("Would version the data, judge the model and register it.")
         return 0
-    released = record(config, chain, outcomes, common.workspace)
+    released = record_run(config, chain, outcomes, common.workspace)
     if common.json:
         print_json(released.as_dict())
     else:

@@ -32,6 +32,6 @@ def study(
 
     config = load_config(file, flow.StudyConfig, overrides)
     workspace = workspace.resolve()
-    text = flow.table(flow.study(config, workspace))
+    text = flow.study_table(flow.study(config, workspace))
     (workspace / "runs" / "studies" / config.name / "table.md").write_text(text, encoding="utf-8")
     say(text)

@@ -87,7 +87,7 @@ class Step:
         role: What the output is.
         verb: What a user types to run it alone.
         alone: Whether it takes the whole machine, so that nothing runs beside it.
-        judged: Whether a champion scores pictures in it, as a further input ``judge``; see `flows.judge`.
+        uses_champion: Whether the champion scores pictures in it, as input ``judge``; see `flows.picture_scorer`.
         logs: Name of its log folder in ``runs/steps``, where that is not `name`.
     """
 
@@ -100,7 +100,7 @@ class Step:
     role: Role = ""
     verb: str = "pipeline"
     alone: bool = False
-    judged: bool = False
+    uses_champion: bool = False
     logs: str = ""
 
     @property

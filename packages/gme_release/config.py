@@ -1,4 +1,4 @@
-"""What the release step may be told."""
+"""Configuration of recording and release: the section `release` of a pipeline file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gme_release.settings import check_store
 
 
 class Floor(Frozen):
-    """An absolute floor."""
+    """The least score of a task."""
 
     task: str
     """Name of a task, as in ``task.yaml``."""
@@ -24,7 +24,7 @@ class Floor(Frozen):
 
 
 class TypeFloor(Frozen):
-    """An absolute floor under the mean of a task type."""
+    """The least mean score of a task type."""
 
     task_type: str
     """E.g. ``T->IT``."""
@@ -52,7 +52,7 @@ class ReleaseConfig(Frozen):
     remote_url: str = "dvc-store"
     """Address of the remote in a workspace that has no DVC configuration yet."""
     scrub: bool = True
-    """Hash every object of the local cache and of a local remote again before adding to it (about 2 s per GB)."""
+    """Hash every object of the local cache and of a local remote before adding to it (about 2 s per GB)."""
     promote: bool = True
     """Make a model that passed the champion at once; else it is the candidate until `gme promote`."""
     candidate: Alias = "candidate"
@@ -64,14 +64,14 @@ class ReleaseConfig(Frozen):
 
     @field_validator("remote_url")
     @classmethod
-    def _can_be_written(cls, url: str) -> str:
-        # DVC would take %(...) in its configuration for the name of another value.
+    def _check_remote_url(cls, url: str) -> str:
+        # DVC interpolates %(name)s in its configuration.
         if not url.strip() or not url.isprintable() or "%(" in url:
             raise ValueError("expected a folder, or an address such as s3://bucket/prefix")
         return check_store(url)
 
     @model_validator(mode="after")
-    def _no_two_alike(self) -> Self:
+    def _check_distinct_names(self) -> Self:
         aliases = (self.candidate, self.champion, self.previous)
         if len(set(aliases)) < len(aliases):
             raise ValueError(f"candidate, champion and previous must be three different aliases, found {aliases}")

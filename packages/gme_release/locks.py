@@ -1,4 +1,4 @@
-"""Locks of the operating system: the kernel frees them when their holder dies, so no run waits for a dead one."""
+"""Locks of the operating system: the kernel frees them when their holder dies, so no run waits for a dead process."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from gme_data.errors import FoundryError
 
 @contextmanager
 def writer_lock(workspace: Path, name: str, timeout: float = 600.0) -> Iterator[None]:
-    """One writer of `name` (``dvc``, ``registry``) in a workspace at a time; waits up to `timeout` seconds.
+    """Holds the lock `name` (``dvc`` or ``registry``) of a workspace; waits for it up to `timeout` seconds.
 
     Raises:
-        FoundryError: Another process kept the lock for longer.
+        FoundryError: Another process held the lock for longer.
     """
     path = workspace / "runs" / "locks" / name
     path.parent.mkdir(parents=True, exist_ok=True)

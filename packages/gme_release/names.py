@@ -1,8 +1,7 @@
 """Names that MLflow and DVC will take, as types of configuration fields: refused where they are read, not hours later.
 
-The rules are those of `mlflow.utils.validation`, written again because importing MLflow takes seconds; a test compares
-the two. Where MLflow would take a name that an address of ours then could not hold (``models:/NAME@ALIAS``), the rule
-is narrower.
+The rules are those of `mlflow.utils.validation`, repeated here because importing MLflow takes seconds; a test compares
+the two. A rule is narrower where an address (``models:/NAME@ALIAS``) could not hold a name that MLflow takes.
 """
 
 from __future__ import annotations
@@ -14,51 +13,54 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
-LONGEST_MODEL_NAME = 200
-"""MLflow's column has 256; ``dist/<name>-<tag>`` must be the name of a folder as well, of at most 255 bytes."""
-LONGEST_EXPERIMENT_NAME = 256
-"""What fits the column of a Postgres database; sqlite alone would take MLflow's 500."""
-LONGEST_ALIAS = 255
-LONGEST_KEY = 250
-_NOT_IN_MODEL_NAMES = "/:.%\"'"  # of a registered model or a logged one, which has the same name here
+MAX_MODEL_NAME = 200
+"""Bytes. MLflow's column takes 256; ``dist/<name>-<tag>`` must be the name of a folder too, of at most 255 bytes."""
+MAX_EXPERIMENT_NAME = 256
+"""Characters. MLflow allows 500, but the column of its Postgres database takes 256."""
+MAX_ALIAS = 255
+"""Characters."""
+MAX_TAG_NAME = 250
+"""Characters."""
+_NOT_IN_MODEL_NAMES = "/:.%\"'"
+"""Characters that MLflow refuses in the name of a registered or of a logged model; ours have one name."""
 _NOT_IN_ADDRESSES = "@?#\\"
 _ALIAS = re.compile(r"[\w-]+")
 _VERSION = re.compile(r"[vV]\d+")
-_KEY = re.compile(r"[/\w.\- :]+")
+_TAG_NAME = re.compile(r"[/\w.\- :]+")
 _REMOTE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 ENVIRONMENT_REMOTE = "gme"
-"""Name of the DVC remote that ``GME_DVC_REMOTE`` makes."""
+"""Name of the DVC remote that is made for ``GME_DVC_REMOTE``."""
 
 
 def check_model_name(name: str) -> str:
-    """`name`, if a model may be registered under it.
+    """Returns `name`, if a model may be registered under it.
 
     Raises:
         ValueError: MLflow refuses it, or it can't stand in the address of a model.
     """
     bad = sorted(set(name) & set(_NOT_IN_MODEL_NAMES + _NOT_IN_ADDRESSES))
     if bad or not name.isprintable():
-        shown = " ".join(bad) or "characters that can't be printed"
+        characters = " ".join(bad) or "characters that can't be printed"
         raise ValueError(
-            f"a model of this name can't be registered: no {shown} in it; use letters, digits, '-' and '_', "
+            f"a model of this name can't be registered: no {characters} in it; use letters, digits, '-' and '_', "
             "such as gme-tiny"
         )
     if not name or name != name.strip():
         raise ValueError("expected a name without spaces at its ends, such as gme-tiny")
-    if len(name.encode()) > LONGEST_MODEL_NAME:
-        raise ValueError(f"expected at most {LONGEST_MODEL_NAME} bytes, found {len(name.encode())}")
+    if len(name.encode()) > MAX_MODEL_NAME:
+        raise ValueError(f"expected at most {MAX_MODEL_NAME} bytes, found {len(name.encode())}")
     return name
 
 
 def check_alias(alias: str) -> str:
-    """`alias`, if a version of a model may carry it.
+    """Returns `alias`, if a version of a model may carry it.
 
     Raises:
         ValueError: MLflow refuses it.
     """
-    if not _ALIAS.fullmatch(alias) or len(alias) > LONGEST_ALIAS:
+    if not _ALIAS.fullmatch(alias) or len(alias) > MAX_ALIAS:
         raise ValueError(
-            f"expected 1 to {LONGEST_ALIAS} letters, digits, '-' and '_', which is what MLflow takes as an alias"
+            f"expected 1 to {MAX_ALIAS} letters, digits, '-' and '_', which is what MLflow takes as an alias"
         )
     if alias.lower() == "latest" or _VERSION.fullmatch(alias):
         raise ValueError("MLflow keeps 'latest' and v1, v2, ... for itself; choose another alias")
@@ -66,18 +68,18 @@ def check_alias(alias: str) -> str:
 
 
 def check_experiment_name(name: str) -> str:
-    """`name`, if an experiment may be called so.
+    """Returns `name`, if an experiment may be called so.
 
     Raises:
         ValueError: MLflow or the database behind it refuses it.
     """
-    if not name.strip() or not name.isprintable() or len(name) > LONGEST_EXPERIMENT_NAME:
-        raise ValueError(f"expected 1 to {LONGEST_EXPERIMENT_NAME} characters that can be printed")
+    if not name.strip() or not name.isprintable() or len(name) > MAX_EXPERIMENT_NAME:
+        raise ValueError(f"expected 1 to {MAX_EXPERIMENT_NAME} characters that can be printed")
     return name
 
 
 def check_remote_name(name: str) -> str:
-    """`name`, if a DVC remote may be called so.
+    """Returns `name`, if a DVC remote may be called so.
 
     Raises:
         ValueError: It can't stand in a section of DVC's configuration, or is the one that we write ourselves.
@@ -89,8 +91,8 @@ def check_remote_name(name: str) -> str:
     return name
 
 
-def check_tracked(path: str) -> str:
-    """`path`, if it names a folder below the workspace that DVC can keep and a tag of MLflow can name.
+def check_tracked_folder(path: str) -> str:
+    """Returns `path`, if it names a folder below the workspace that DVC can keep and a tag of MLflow can name.
 
     Raises:
         ValueError: It leads out of the workspace, or a tag can't hold it.
@@ -98,10 +100,10 @@ def check_tracked(path: str) -> str:
     if not path or path != str(PurePosixPath(path)) or path == "." or path.startswith("/") or ".." in path.split("/"):
         raise ValueError("expected a folder below the workspace, written without '.', '..' and a '/' at its ends")
     tag = f"gme.dvc.{path}"
-    if not _KEY.fullmatch(tag) or len(tag) > LONGEST_KEY or posixpath.normpath(tag) != tag:
+    if not _TAG_NAME.fullmatch(tag) or len(tag) > MAX_TAG_NAME or posixpath.normpath(tag) != tag:
         raise ValueError(
             "the run's tag can't name this folder: use letters, digits, '-', '_', '.', ':' and spaces, "
-            f"{LONGEST_KEY - len('gme.dvc.')} at most"
+            f"{MAX_TAG_NAME - len('gme.dvc.')} at most"
         )
     return path
 
@@ -110,4 +112,4 @@ ModelName = Annotated[str, AfterValidator(check_model_name)]
 Alias = Annotated[str, AfterValidator(check_alias)]
 ExperimentName = Annotated[str, AfterValidator(check_experiment_name)]
 RemoteName = Annotated[str, AfterValidator(check_remote_name)]
-TrackedFolderName = Annotated[str, AfterValidator(check_tracked)]
+TrackedFolderName = Annotated[str, AfterValidator(check_tracked_folder)]

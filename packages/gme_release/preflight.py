@@ -1,7 +1,7 @@
-"""What the last step of a run will need, looked at before the first: where records and bytes go, and the gate's policy.
+"""Checks before the first step what the last one will need: tracker, artifacts, DVC remote, and the gate's policy.
 
-Each check either says what it found or raises what the last step would. A tracking server that does not answer is no
-reason to stop: the work goes on and it is told later. Leaves nothing behind.
+Each check either returns what it found or raises what the last step would raise. A tracking server that does not answer
+is no reason to stop: the work goes on, and messages are sent later. Leaves no file behind.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ from gme_data.errors import FoundryError
 from gme_data.redact import redact
 from gme_data.urls import file_url_path, sqlite_path
 from gme_release.config import ReleaseConfig
-from gme_release.dvc_config import local_folder, remote_name, remote_url
-from gme_release.gate import load_policy
-from gme_release.schema import require_schema
+from gme_release.dvc.config import remote_name, remote_url
+from gme_release.dvc.object_store import remote_folder
+from gme_release.errors import one_line
+from gme_release.gate.policy import load_policy
 from gme_release.settings import RecordSettings
-from gme_release.trouble import told
+from gme_release.tracking.schema import require_schema
 
-ROOM_BYTES = 2**30
-"""What must be free on each disk that records or bytes go to: one small run, with its models."""
+MIN_FREE_BYTES = 2**30
+"""Free space that is expected on each disk of records or bytes: one small run, with its models."""
 _GIB = 2**30
 _DRIVERS = {
     "postgresql": ("psycopg", "psycopg2"),
@@ -33,8 +34,8 @@ _DRIVERS = {
     "postgresql+psycopg2": ("psycopg2",),
 }
 """Scheme of a tracker -> modules of which one is needed."""
-_DVC_PARTS = {"s3": "dvc_s3", "gs": "dvc_gs"}
-_MLFLOW_PARTS = {
+_DVC_MODULES = {"s3": "dvc_s3", "gs": "dvc_gs"}
+_MLFLOW_MODULES = {
     "s3": "boto3",
     "gs": "google.cloud.storage",
     "wasbs": "azure.storage.blob",
@@ -49,17 +50,17 @@ _PACKAGES = {
     "azure.storage.blob": "azure-storage-blob",
     "azure.storage.filedatalake": "azure-storage-file-datalake",
 }
-"""Module -> what to install where the two have other names."""
+"""Module -> package to install, where the names differ."""
 
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """One thing that a run needs at its end.
+    """Whether one thing that a run needs at its end is ready.
 
     Attributes:
-        what: Its name: ``tracker``, ``artifacts``, ``remote``, ``policy``, ``tracked`` or ``suites``.
-        text: What was found.
-        error: Why a run would fail; None if nothing says so.
+        what: Name of the thing: ``tracker``, ``artifacts``, ``remote``, ``policy``, ``tracked`` or ``suites``.
+        text: What was found, for people.
+        error: Why a run would fail; None if nothing suggests it.
     """
 
     what: str
@@ -68,7 +69,7 @@ class Readiness:
 
 
 def check_release(workspace: Path, config: ReleaseConfig) -> Iterator[Readiness]:
-    """Look at each thing that versioning and registering will need."""
+    """Yields the readiness of each thing that versioning and registering will need."""
     checks: tuple[tuple[str, Callable[[Path, ReleaseConfig], str]], ...] = (
         ("tracker", _tracker),
         ("artifacts", _artifacts),
@@ -83,7 +84,7 @@ def check_release(workspace: Path, config: ReleaseConfig) -> Iterator[Readiness]
 
 
 def _tracker(workspace: Path, _: ReleaseConfig) -> str:
-    """Where runs and models are recorded.
+    """Returns where runs and models are recorded.
 
     Raises:
         FoundryError: A setting is wrong, a driver is missing, the file can't be written, or the database is of another
@@ -106,12 +107,12 @@ def _tracker(workspace: Path, _: ReleaseConfig) -> str:
     try:
         require_schema(uri)
     except ArgumentError as error:
-        raise FoundryError(f"GME_MLFLOW_URI: {uri} can't be read as an address: {told(error)}") from error
+        raise FoundryError(f"GME_MLFLOW_URI: {uri} can't be read as an address: {one_line(error)}") from error
     except SQLAlchemyError as error:
         if path is None:
-            return f"{redact(uri)} does not answer now, and will be told later: {told(error)}"
+            return f"{redact(uri)} does not answer now, and will be told later: {one_line(error)}"
         raise FoundryError(
-            f"The records in {path} can't be read: {told(error)}",
+            f"The records in {path} can't be read: {one_line(error)}",
             hint="Restore the file, or move it away: an empty one is made.",
             exit_code=1,
         ) from error
@@ -119,36 +120,36 @@ def _tracker(workspace: Path, _: ReleaseConfig) -> str:
 
 
 def _artifacts(workspace: Path, config: ReleaseConfig) -> str:
-    """Where MLflow keeps files.
+    """Returns where MLflow keeps artifacts.
 
     Raises:
-        FoundryError: A folder can't be written, or what talks to the store is not installed.
+        FoundryError: A folder can't be written, or the package for the store is not installed.
     """
     location = RecordSettings.from_environment().artifact_location(workspace, config.experiment)
     if location is None:
         return "where the tracking server decides"
     scheme = location.partition("://")[0]
     if scheme == "file":
-        require_room(file_url_path(location), "MLflow's artifacts (GME_ARTIFACT_ROOT)")
-    elif not _is_installed(_MLFLOW_PARTS[scheme]):
-        raise _missing("GME_ARTIFACT_ROOT", f"{scheme}://", _MLFLOW_PARTS[scheme])
+        require_disk_space(file_url_path(location), "MLflow's artifacts (GME_ARTIFACT_ROOT)")
+    elif not _is_installed(_MLFLOW_MODULES[scheme]):
+        raise _missing("GME_ARTIFACT_ROOT", f"{scheme}://", _MLFLOW_MODULES[scheme])
     return location
 
 
 def _remote(workspace: Path, config: ReleaseConfig) -> str:
-    """Where DVC pushes bytes.
+    """Returns where DVC pushes bytes.
 
     Raises:
-        FoundryError: There is no such remote, its folder can't be written or lies in what is tracked, or what talks to
-            it is not installed.
+        FoundryError: There is no such remote, its folder can't be written or lies in what is tracked, or the
+            package for it is not installed.
     """
     url = remote_url(workspace, config)
     field = "GME_DVC_REMOTE" if RecordSettings.from_environment().dvc_remote else f"release.remote={config.remote}"
-    folder = local_folder(workspace, url)
+    folder = remote_folder(workspace, url)
     if folder is None:
         scheme = url.partition("://")[0]
-        if not _is_installed(_DVC_PARTS[scheme]):
-            raise _missing(field, f"{scheme}://", _DVC_PARTS[scheme])
+        if not _is_installed(_DVC_MODULES[scheme]):
+            raise _missing(field, f"{scheme}://", _DVC_MODULES[scheme])
         return f"{remote_name(config)}: {redact(url)}"
     for tracked in config.tracked:
         if folder.is_relative_to((workspace / tracked).resolve()):
@@ -156,12 +157,12 @@ def _remote(workspace: Path, config: ReleaseConfig) -> str:
                 f"{field}: the remote {folder} lies in {tracked}, which is pushed to it.",
                 hint="Give it a folder outside of what release.tracked names.",
             )
-    require_room(folder, f"the DVC remote ({field})")
+    require_disk_space(folder, f"the DVC remote ({field})")
     return f"{remote_name(config)}: {folder}"
 
 
 def _policy(workspace: Path, config: ReleaseConfig) -> str:
-    """By what the gate judges.
+    """Returns the conditions of the gate.
 
     Raises:
         FoundryError: The policy is missing, or a field is bad.
@@ -170,46 +171,50 @@ def _policy(workspace: Path, config: ReleaseConfig) -> str:
     return f"{config.promotion}, {len(config.floors) + len(config.type_floors)} floors of its own"
 
 
-def require_room(folder: Path, what: str) -> None:
-    """See that a folder that need not be there yet can be written, and that its disk has room.
+def require_disk_space(folder: Path, what: str) -> None:
+    """Checks that a folder, which may not exist yet, can be written, and that its disk has free space.
+
+    Args:
+        folder: The folder.
+        what: What it is for; errors name it.
 
     Raises:
-        FoundryError: Names the folder and what it is for; what is free and what was expected.
+        FoundryError: It can't be written, or less than `MIN_FREE_BYTES` are free.
     """
-    there = folder
-    while not there.exists():
-        there = there.parent
-    if not there.is_dir():
+    existing = folder
+    while not existing.exists():
+        existing = existing.parent
+    if not existing.is_dir():
         raise FoundryError(
-            f"{folder} can't be made for {what}: {there} is a file.", hint="Give another folder.", exit_code=1
+            f"{folder} can't be made for {what}: {existing} is a file.", hint="Give another folder.", exit_code=1
         )
     try:
-        # Asked by doing it: the permissions of a folder do not tell of root, read-only disks and quotas.
-        with tempfile.TemporaryFile(dir=there):
+        # Tried, not asked: the permission bits of a folder know nothing of root, read-only disks and quotas.
+        with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError as error:
         raise FoundryError(
             f"{folder} can't be written for {what}: {error.strerror}.",
-            hint=f"Make {there} writable for this user, or give another folder.",
+            hint=f"Make {existing} writable for this user, or give another folder.",
             exit_code=1,
         ) from error
-    free = shutil.disk_usage(there).free
-    if free < ROOM_BYTES:
+    free = shutil.disk_usage(existing).free
+    if free < MIN_FREE_BYTES:
         raise FoundryError(
             f"Too little room for {what} on the disk of {folder}: {free / _GIB:.2f} GiB are free, "
-            f"{ROOM_BYTES / _GIB:.0f} GiB is expected.",
+            f"{MIN_FREE_BYTES / _GIB:.0f} GiB is expected.",
             hint="Free some space, or give a folder on a larger disk.",
             exit_code=1,
         )
 
 
 def _require_database(path: Path, settings: RecordSettings) -> None:
-    """See that a sqlite file can be written, or made."""
+    """Checks that a sqlite file can be written, or made."""
     if settings.mlflow_uri is not None and not path.parent.is_dir():
         raise FoundryError(
             f"GME_MLFLOW_URI: there is no folder {path.parent} to make {path.name} in.", hint="Make the folder."
         )
-    require_room(path.parent, "MLflow's database (GME_MLFLOW_URI)")
+    require_disk_space(path.parent, "MLflow's database (GME_MLFLOW_URI)")
     if path.exists() and not (path.is_file() and os.access(path, os.R_OK | os.W_OK)):
         raise FoundryError(
             f"MLflow's database {path} can't be read and written.", hint="Make it writable for this user.", exit_code=1
@@ -219,7 +224,7 @@ def _require_database(path: Path, settings: RecordSettings) -> None:
 def _is_installed(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:  # the package that the module would be in
+    except ModuleNotFoundError:  # raised for a missing parent package
         return False
 
 

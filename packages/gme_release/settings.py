@@ -1,6 +1,6 @@
-"""Where records live, told by the environment: ``GME_MLFLOW_URI``, ``GME_ARTIFACT_ROOT``, ``GME_DVC_REMOTE``.
+"""Where records are kept, by the environment: ``GME_MLFLOW_URI``, ``GME_ARTIFACT_ROOT``, ``GME_DVC_REMOTE``.
 
-Without them everything lies in the workspace. Addresses only: keys of S3 come from the usual ``AWS_*`` variables
+Without them all records lie in the workspace. Addresses only: keys of S3 come from the usual ``AWS_*`` variables
 (``AWS_ENDPOINT_URL`` for a store that is not Amazon's), and an address with credentials in it is refused, since
 addresses are shown and stored. Knows neither MLflow nor DVC.
 """
@@ -24,18 +24,18 @@ _DATABASE = Path("runs/mlflow/mlflow.db")
 _ARTIFACTS = Path("runs/mlflow/artifacts")
 _TRACKERS = ("sqlite", "postgresql", "postgresql+psycopg", "postgresql+psycopg2", "http", "https")
 STORES = ("s3", "gs", "file")
-"""Where bytes can be kept: what both DVC can push to and we can look into."""
+"""Schemes of DVC remotes: those that DVC can push to and `gme_release.dvc.object_store` can read."""
 _ARTIFACT_STORES = ("s3", "gs", "wasbs", "abfss", "file")
-_INSTEAD = {
+_CREDENTIALS = {
     "http": "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, MLFLOW_TRACKING_TOKEN, or ~/.netrc",
     "postgresql": "PGPASSWORD or ~/.pgpass",
 }
-"""Begin of a tracker's scheme -> where its credentials belong."""
-_KEYS_OF_STORES = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or what the store's own tools read"
+"""Prefix of a tracker's scheme -> where its credentials belong."""
+_STORE_CREDENTIALS = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or what the store's own tools read"
 
 
 class RecordSettings(BaseSettings):
-    """Addresses of tracker, artifacts and bytes; None is a place inside the workspace."""
+    """Addresses of tracker, artifacts and DVC remote; with None they lie in the workspace."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="ignore", use_attribute_docstrings=True
@@ -53,10 +53,10 @@ class RecordSettings(BaseSettings):
 
     @classmethod
     def from_environment(cls) -> Self:
-        """Read the environment.
+        """Reads the environment.
 
         Raises:
-            FoundryError: A variable can't be what it says; names it, without a password in it.
+            FoundryError: A variable has a bad value; the message has its name, and no password.
         """
         try:
             return cls()
@@ -70,8 +70,8 @@ class RecordSettings(BaseSettings):
         scheme = value.partition("://")[0] if value and "://" in value else ""
         if value is not None and scheme not in _TRACKERS:
             raise ValueError(f"expected http(s)://, postgresql:// or sqlite:///, found {value}")
-        for begin, instead in _INSTEAD.items():
-            if value is not None and scheme.startswith(begin):
+        for prefix, instead in _CREDENTIALS.items():
+            if value is not None and scheme.startswith(prefix):
                 refuse_credentials(value, instead)
         if value is not None and not _has_target(value):
             raise ValueError(f"expected a host, or for sqlite:/// a file, found {value}")
@@ -88,33 +88,33 @@ class RecordSettings(BaseSettings):
         return None if value is None else check_store(value)
 
     def tracking_uri(self, workspace: Path) -> str:
-        """Address of tracker and registry, with the driver that is installed."""
+        """Returns the address of tracker and registry, with the driver that is installed."""
         if self.mlflow_uri is None:
             return sqlite_url(local_database(workspace))
-        scheme, _, rest = self.mlflow_uri.partition("://")
+        scheme, _, address = self.mlflow_uri.partition("://")
         if scheme == "postgresql" and importlib.util.find_spec("psycopg2") is None:
-            return f"postgresql+psycopg://{rest}"
+            return f"postgresql+psycopg://{address}"
         return self.mlflow_uri
 
     def artifact_location(self, workspace: Path, experiment: str) -> str | None:
-        """Folder of an experiment's artifacts, as a URI; None where the tracking server decides."""
+        """Returns the folder of an experiment's artifacts, as a URI; None where the tracking server decides."""
         if self.artifact_root is not None:
             root = self.artifact_root
-            home = root if "://" in root else (workspace / root).resolve().as_uri()
-            return f"{home.rstrip('/')}/{quote(_folder_name(experiment))}"
+            uri = root if "://" in root else (workspace / root).resolve().as_uri()
+            return f"{uri.rstrip('/')}/{quote(_folder_name(experiment))}"
         if self.mlflow_uri is not None and self.mlflow_uri.startswith("http"):
             return None
         return (workspace.resolve() / _ARTIFACTS / _folder_name(experiment)).as_uri()
 
     def has_records(self, workspace: Path) -> bool:
-        """Whether there may be records: a database somewhere else, or one in the workspace."""
+        """Returns whether there may be records: the tracker is elsewhere, or the workspace has a database."""
         return self.mlflow_uri is not None or local_database(workspace).exists()
 
     def require_records(self, workspace: Path) -> None:
-        """Leave a folder that is no workspace as it is.
+        """Checks that there may be records, before a command would make a database in a folder that is no workspace.
 
         Raises:
-            FoundryError: There are no records.
+            FoundryError: There are none.
         """
         if not self.has_records(workspace):
             raise FoundryError(
@@ -123,25 +123,29 @@ class RecordSettings(BaseSettings):
 
 
 def check_store(value: str, schemes: tuple[str, ...] = STORES) -> str:
-    """`value`, if it is a folder or the address, with one of `schemes`, of a store that bytes can be kept in.
+    """Returns `value`, if it is a folder or an address with one of `schemes`.
 
     Raises:
-        ValueError: Another scheme, or credentials in the address.
+        ValueError: It has another scheme, or credentials in the address.
     """
     if "://" in value and value.partition("://")[0] not in schemes:
         raise ValueError(f"expected a folder or one of {', '.join(f'{s}://' for s in schemes)}, found {value}")
-    refuse_credentials(value, _KEYS_OF_STORES)
+    refuse_credentials(value, _STORE_CREDENTIALS)
     return value
 
 
-def refuse_credentials(address: str, instead: str = _KEYS_OF_STORES) -> None:
-    """Raise ValueError, which says where they belong `instead`, if an address has credentials in it."""
+def refuse_credentials(address: str, instead: str = _STORE_CREDENTIALS) -> None:
+    """Checks that an address has no credentials.
+
+    Raises:
+        ValueError: It has; the message says where they belong `instead`.
+    """
     if "://" in address and has_credentials(address):
         raise ValueError(f"keep credentials out of the address, which is shown and stored; give them by {instead}")
 
 
 def _has_target(uri: str) -> bool:
-    """Whether the address of a tracker names a host, or a file."""
+    """Returns whether the address of a tracker names a host or a file."""
     if uri.startswith("sqlite"):
         return uri.startswith("sqlite:///") and sqlite_path(uri) is not None
     try:
@@ -152,10 +156,10 @@ def _has_target(uri: str) -> bool:
 
 
 def _folder_name(experiment: str) -> str:
-    """One folder for an experiment, whose name may hold what leads elsewhere, such as ``../``."""
+    """Returns a folder name for an experiment, whose own name may lead elsewhere, such as ``../``."""
     return experiment.replace(".", "%2E") if experiment in (".", "..") else quote(experiment, safe="")
 
 
 def local_database(workspace: Path) -> Path:
-    """The sqlite file of a workspace without a tracker of its own."""
+    """Returns the sqlite file of a workspace whose tracker is not elsewhere."""
     return workspace / _DATABASE

@@ -73,7 +73,7 @@ def stage_zero_chain(config: StageZeroConfig) -> Chain:
         config,
         (
             ATLAS,
-            replace(SYNTHESIZE, judged=False),
+            replace(SYNTHESIZE, uses_champion=False),
             Step(
                 "starter-data",
                 "research.starter.step:run",

@@ -12,7 +12,7 @@ import pytest
 from support.small import Small
 
 from gme_cli.dashboard import Dashboards, running_dashboards
-from gme_release.tracking import open_client
+from gme_release.tracking.client import open_client
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 MOST = 240_000  # ms; a busy machine is slow

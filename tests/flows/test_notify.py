@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from flows.notify import tell
+from flows.notify import notify
 from flows.transient import is_transient
 from gme_data.errors import FoundryError
 
@@ -47,7 +47,7 @@ def hook() -> Iterator[tuple[str, Heard]]:
 def test_a_message_is_sent(hook: tuple[str, Heard], monkeypatch: pytest.MonkeyPatch) -> None:
     url, heard = hook
     monkeypatch.setenv("GME_WEBHOOK_URL", url)
-    assert tell("gate-closed", "too low", "run-1")
+    assert notify("gate-closed", "too low", "run-1")
     assert heard == [{"text": "GME Foundry: too low", "event": "gate-closed", "run": "run-1"}]
 
 
@@ -56,7 +56,7 @@ def test_a_failing_webhook_is_survived_and_not_named(
     address: str, hook: tuple[str, Heard], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("GME_WEBHOOK_URL", address.format(hook[0]))
-    assert not tell("failed", "text")
+    assert not notify("failed", "text")
     assert "did not take" in caplog.text
     assert "hush" not in caplog.text
 
@@ -64,13 +64,13 @@ def test_a_failing_webhook_is_survived_and_not_named(
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_no_redirect_is_followed(hook: tuple[str, Heard], status: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GME_WEBHOOK_URL", f"{hook[0]}/{status}")
-    assert not tell("failed", "text")
+    assert not notify("failed", "text")
     assert len(hook[1]) == 1
 
 
 def test_without_an_address_nothing_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GME_WEBHOOK_URL", raising=False)
-    assert not tell("failed", "text")
+    assert not notify("failed", "text")
 
 
 def test_only_errors_of_the_network_are_tried_again() -> None:

@@ -88,8 +88,8 @@ def test_a_flow_runs_in_a_workspace_of_any_name(tmp_path: Path) -> None:
     workspace = tmp_path / "we ird?#%41+ü:x"
     workspace.mkdir()
     code = (
-        "from pathlib import Path\nfrom flows.server import local_records\n"
-        f"with local_records(Path({str(workspace)!r})):\n"
+        "from pathlib import Path\nfrom flows.server import prefect_workspace\n"
+        f"with prefect_workspace(Path({str(workspace)!r})):\n"
         "    from prefect import flow\n    print(flow(lambda: 7, name='seven')())\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)

@@ -37,7 +37,7 @@ def released(finished: tuple[Small, dict[str, Any]], tmp_path_factory: pytest.Te
     make_key(key)
     config = load_pipeline(CONFIG)
     same_code = partial(require_same_code, pipeline_chain(config))
-    return workspace, create_release(workspace, config.release, "v1", key, checkout=home, same_code=same_code)
+    return workspace, create_release(workspace, config.release, "v1", key, checkout=home, require_same_code=same_code)
 
 
 def test_a_task_scores_the_same(released: tuple[Path, Release], tmp_path: Path) -> None:

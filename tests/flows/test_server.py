@@ -22,8 +22,8 @@ from prefect.utilities.schema_tools import ValidationError, validate
 from prefect.workers.process import ProcessJobConfiguration
 from support.intruder import EVIL, REBOUND, listening, send
 
-from flows.begin import PROCESS, is_gone, sign
-from flows.serve import POOL_TEMPLATE, running_schedules
+from flows.deployments import POOL_TEMPLATE, running_schedules
+from flows.flow_start import PROCESS_LABEL, has_ended, process_label
 from flows.server import PrefectServer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,7 +43,7 @@ def ask(server: PrefectServer, path: str, body: Any) -> Any:
 
 def ended_process() -> str:
     """The sign of a process that is gone."""
-    code = "from flows.begin import sign; print(sign())"
+    code = "from flows.flow_start import process_label; print(process_label())"
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
 
 
@@ -51,7 +51,7 @@ def begun(server: PrefectServer, process: str) -> str:
     """A flow run that says it is running; its id."""
     flow = ask(server, "flows/", {"name": "stand-in"})["id"]
     state = {"type": "RUNNING", "name": "Running"}
-    return str(ask(server, "flow_runs/", {"flow_id": flow, "state": state, "labels": {PROCESS: process}})["id"])
+    return str(ask(server, "flow_runs/", {"flow_id": flow, "state": state, "labels": {PROCESS_LABEL: process}})["id"])
 
 
 def states(server: PrefectServer, body: dict[str, Any]) -> list[str]:
@@ -59,13 +59,13 @@ def states(server: PrefectServer, body: dict[str, Any]) -> list[str]:
 
 
 def test_a_process_is_known_by_more_than_its_number() -> None:
-    mine = sign()
+    mine = process_label()
     machine, pid, began = mine.rsplit(":", 2)
-    assert is_gone(mine) is False
-    assert is_gone(f"{machine}:{pid}:{int(began) - 60}") is True
-    assert is_gone(f"elsewhere:{pid}:{began}") is None
+    assert has_ended(mine) is False
+    assert has_ended(f"{machine}:{pid}:{int(began) - 60}") is True
+    assert has_ended(f"elsewhere:{pid}:{began}") is None
     for no_sign in ("", "planted", f"{machine}:x:y"):
-        assert is_gone(no_sign) is None
+        assert has_ended(no_sign) is None
 
 
 @pytest.mark.hardening("attacks", "A1", "A web page, or anyone without the secret, asks the local Prefect for a run")
@@ -130,7 +130,7 @@ def test_a_schedule_fires_and_its_run_closes_what_is_dead(tmp_path: Path) -> Non
         names = {deployment["name"] for deployment in ask(server, "deployments/filter", {})}
         assert {"weekly", "synthesize", "train-1", "evaluate", "study", "sweep"} <= names
         planted = attack(server, tmp_path / "marker")
-        dead, alive = begun(server, ended_process()), begun(server, sign())
+        dead, alive = begun(server, ended_process()), begun(server, process_label())
         finished = {
             "deployments": {"name": {"any_": ["sweep"]}},
             "flow_runs": {"state": {"type": {"any_": ["COMPLETED"]}}},

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from support.week import START, GivenClock
 
 from flows.schedule import Schedule
-from flows.slots import Firing, Slot, State, Work, fire, is_alive, records
+from flows.slots import Firing, Slot, SlotState, Work, fire, is_alive, slot_records
 from gme_data.errors import FoundryError
 from gme_data.settings import Frozen
 
@@ -37,7 +37,7 @@ class World:
         return fire(slot, self.workspace, work or self.worker(day), self.clock, schedule)
 
     def worker(self, day: int) -> Work:
-        def work() -> tuple[State, str, dict[str, Any]]:
+        def work() -> tuple[SlotState, str, dict[str, Any]]:
             self.done.append(day)
             return "done", "", {"version": str(day)}
 
@@ -47,7 +47,7 @@ class World:
         self.clock.time = START + timedelta(days=day)
 
     def states(self) -> dict[int, str]:
-        return {(record.slot - START).days: record.state for record in records(self.workspace)}
+        return {(record.slot - START).days: record.state for record in slot_records(self.workspace)}
 
 
 @pytest.fixture
@@ -72,15 +72,15 @@ def test_another_configuration_is_another_run(world: World) -> None:
 def test_a_firing_during_the_run_is_told_so(world: World) -> None:
     seen = []
 
-    def work() -> tuple[State, str, dict[str, Any]]:
+    def work() -> tuple[SlotState, str, dict[str, Any]]:
         seen.append(world.fire(0).summary())
-        seen.append(str(is_alive(records(world.workspace)[0], world.workspace)))
+        seen.append(str(is_alive(slot_records(world.workspace)[0], world.workspace)))
         return "done", "", {}
 
     assert world.fire(0, work).ran
     assert "running already" in seen[0]
     assert seen[1] == "True"
-    assert not is_alive(records(world.workspace)[0], world.workspace)
+    assert not is_alive(slot_records(world.workspace)[0], world.workspace)
 
 
 def test_of_missed_slots_the_newest_runs_whatever_order_they_are_fired_in(world: World) -> None:
@@ -152,19 +152,19 @@ def test_a_schedule_of_every_minute_notes_no_year_of_slots(world: World) -> None
     world.fire(0, schedule=minutes)
     world.at(30)
     assert world.fire(30, schedule=minutes).ran
-    assert len(records(world.workspace)) == 2 + 200
+    assert len(slot_records(world.workspace)) == 2 + 200
 
 
 @pytest.mark.parametrize(
     ("error", "said"), [(FoundryError("no disk"), "no disk"), (OSError("https://user:secret@host"), "OSError")]
 )
 def test_a_failed_slot_may_be_fired_again(world: World, error: Exception, said: str) -> None:
-    def work() -> tuple[State, str, dict[str, Any]]:
+    def work() -> tuple[SlotState, str, dict[str, Any]]:
         raise error
 
     with pytest.raises(type(error)):
         world.fire(0, work)
-    [record] = records(world.workspace)
+    [record] = slot_records(world.workspace)
     assert (record.state, record.detail) == ("failed", said)
     assert world.fire(0).record.attempts == 2
 

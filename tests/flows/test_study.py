@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from support.small import CONFIG, GME, Small
 
-from flows.study import Run, table
+from flows.study import StudyRun, study_table
 
 STUDY = """
 name: two
@@ -47,9 +47,9 @@ def test_a_study_writes_mean_and_spread_and_reuses_what_is_done(finished: tuple[
 
 
 def test_the_table_has_mean_and_spread_of_each_variant() -> None:
-    def scored(variant: str, seed: int, hits: float, seconds: float) -> Run:
+    def scored(variant: str, seed: int, hits: float, seconds: float) -> StudyRun:
         task = SimpleNamespace(task_type="I->I", scores={"hit_rate_at_10": hits})
-        return Run(variant, seed, {"flag-i2i": task}, seconds)  # type: ignore[dict-item] # what the table reads of it
+        return StudyRun(variant, seed, {"flag-i2i": task}, seconds)  # type: ignore[dict-item] # what the table reads of it
 
     runs = [
         scored("base", 5, 0.5, 60),
@@ -57,8 +57,8 @@ def test_the_table_has_mean_and_spread_of_each_variant() -> None:
         scored("short", 5, 0.25, 30),
         scored("short", 6, 0.25, 30),
     ]
-    assert "| I->I | flag-i2i | 0.600 ± 0.141 | 0.250 ± 0.000 |" in table(runs)
-    assert "| | minutes of training and evaluation | 2.0 ± 1.4 | 0.5 ± 0.0 |" in table(runs)
+    assert "| I->I | flag-i2i | 0.600 ± 0.141 | 0.250 ± 0.000 |" in study_table(runs)
+    assert "| | minutes of training and evaluation | 2.0 ± 1.4 | 0.5 ± 0.0 |" in study_table(runs)
 
 
 def test_a_bad_variant_is_told_before_anything_runs(tmp_path: Path):

@@ -12,8 +12,8 @@ import pytest
 from support import week
 from support.week import START, fire_day
 
-from flows.slots import is_alive, records
-from gme_release.tracking import open_client
+from flows.slots import is_alive, slot_records
+from gme_release.tracking.client import open_client
 
 
 def fire_and_be_killed(workspace: Path, day: int) -> None:
@@ -39,12 +39,12 @@ def test_a_week(tmp_path: Path) -> None:
     assert "above untrained" in closed.record.detail
 
     fire_and_be_killed(tmp_path, 6)
-    last = records(tmp_path)[-1]
+    last = slot_records(tmp_path)[-1]
     assert (last.state, last.attempts, is_alive(last, tmp_path)) == ("running", 1, False)
     assert fire_day(tmp_path, 6, today=6).ran
     assert not fire_day(tmp_path, 6, today=6).ran
 
-    assert {(record.slot - START).days: (record.state, record.attempts) for record in records(tmp_path)} == {
+    assert {(record.slot - START).days: (record.state, record.attempts) for record in slot_records(tmp_path)} == {
         0: ("done", 1),
         1: ("done", 1),
         2: ("skipped", 0),
@@ -70,5 +70,5 @@ def assert_registry(workspace: Path) -> None:
     experiment = client.get_experiment_by_name("gme-tiny")
     runs = client.search_runs([experiment.experiment_id])
     assert [run.info.status for run in runs] == ["FINISHED"] * 5  # the days 0, 1, 4, 5 and 6, the killed one once
-    of_slots = {record.result["run_id"] for record in records(workspace) if record.state != "skipped"}
+    of_slots = {record.result["run_id"] for record in slot_records(workspace) if record.state != "skipped"}
     assert of_slots == {run.info.run_id for run in runs}

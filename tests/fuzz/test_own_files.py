@@ -13,7 +13,7 @@ import pytest
 import yaml
 from fuzz.harness import try_damaged_file
 
-from flows.slots import Slot, read_record
+from flows.slots import Slot, read_slot_record
 from gme_data.events import append_event, read_events
 from gme_data.journal import Journal
 from gme_data.manifest import NAME, Manifest, content_digest, damage, list_files, read_manifest, write_manifest
@@ -79,7 +79,7 @@ DOORS: dict[str, Callable[[Path], object]] = {
     "systems.json": read_systems,
     "examples.json": lambda home: read_cards(home / "examples.json"),
     LOCK: read_lock,
-    f"runs/slots/tiny/{SLOT.path(Path()).name}": lambda home: read_record(SLOT, home),
+    f"runs/slots/tiny/{SLOT.path(Path()).name}": lambda home: read_slot_record(SLOT, home),
     "training-job.json": lambda home: read_training_job(home / "training-job.json"),
 }
 ALWAYS_READ = {"events.jsonl", ".journal-units/a.json"}

@@ -28,9 +28,9 @@ from gme_data.tasks import Document, Query, RetrievalTask, TaskCard, save_task
 from gme_embedder.config import ModelConfig
 from gme_embedder.embedder import Embedder
 from gme_embedder.sentence_transformer import GmeProcessor
-from gme_release.champion import weights_of
 from gme_training.job import TrainingJob
 from gme_training.trainer import initial_model
+from gme_release.registry.champion import local_weights
 from umrb.config import Suite
 from umrb.data.selection import suite_tasks
 from umrb.data.task_folders import disk_datasets
@@ -151,7 +151,7 @@ MODEL_DOORS: dict[str, Callable[[Path, Path], object]] = {
     ),
     "umrb run": lambda home, model: open_model(str(home / model), home / "out", ModelOptions()),
     "a start of training": start,
-    "a promotion's check": lambda home, model: weights_of(None, version(home, model), home),
+    "a promotion's check": lambda home, model: local_weights(None, version(home, model), home),
     "the processor": lambda home, model: GmeProcessor.from_pretrained(home / model),
 }
 DATA_DOORS: dict[str, Door] = {

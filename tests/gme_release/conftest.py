@@ -10,7 +10,8 @@ import pytest
 from support.shared import build_once
 
 from gme_release.config import ReleaseConfig
-from gme_release.records import RunFacts
+from gme_release.run_facts import RunFacts
+from gme_release.settings import local_database
 
 # Helpers lie beside the tests, and the import mode of the suite puts no test folder on the path.
 sys.path.insert(0, str(Path(__file__).parent))
@@ -27,17 +28,15 @@ def config() -> ReleaseConfig:
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An MLflow database with its tables; making them takes seconds, so tests copy this one."""
-    from gme_release.tracking import database, open_client
+    from gme_release.tracking.client import open_client
 
-    return database(build_once(tmp_path_factory, "database", open_client))
+    return local_database(build_once(tmp_path_factory, "database", open_client))
 
 
 @pytest.fixture
 def facts(tmp_path: Path, empty_database: Path) -> RunFacts:
-    from gme_release.tracking import database
-
-    database(tmp_path).parent.mkdir(parents=True)
-    shutil.copy(empty_database, database(tmp_path))
+    local_database(tmp_path).parent.mkdir(parents=True)
+    shutil.copy(empty_database, local_database(tmp_path))
     return build_workspace(tmp_path)
 
 

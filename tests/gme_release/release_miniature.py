@@ -14,8 +14,8 @@ from safetensors.numpy import save_file
 
 from gme_data.digests import sha256_json
 from gme_data.manifest import Manifest, content_digest, list_files, read_manifest, write_manifest
-from gme_release.records import RunFacts
-from gme_release.versioning import TrackedFolder, VersionedOutputs
+from gme_release.dvc.tracked_folders import TrackedFolder, VersionedOutputs
+from gme_release.run_facts import RunFacts
 
 OUTPUTS = {
     "corpus": "data/atlas",
@@ -139,7 +139,7 @@ def register_and_die(workspace: Path, method: str, when: str) -> None:
     from mlflow import MlflowClient
 
     from gme_release.config import ReleaseConfig
-    from gme_release.registration import register
+    from gme_release.registry.registration import register
 
     original = getattr(MlflowClient, method)
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from release_miniature import build_workspace
 
 from gme_release.config import ReleaseConfig
-from gme_release.registration import register
+from gme_release.registry.registration import register
 from gme_release.release.create import Release, create_release
 from gme_release.release.signing import make_key
-from gme_release.tracking import database
+from gme_release.settings import local_database
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ def make_checkout(folder: Path) -> Path:
 def release_in(home: Path, empty_database: Path) -> Finished:
     """Everything below `home`."""
     checkout, workspace = make_checkout(home / "checkout"), home / "workspace"
-    database(workspace).parent.mkdir(parents=True)
-    shutil.copy(empty_database, database(workspace))
+    local_database(workspace).parent.mkdir(parents=True)
+    shutil.copy(empty_database, local_database(workspace))
     register(workspace, ReleaseConfig(), build_workspace(workspace))
     key = home / "keys" / "release.pem"
     public = make_key(key)

@@ -8,18 +8,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from test_follower import begin
+from followed_run import start_following
 
 from gme_cli.main import run
 from gme_data.errors import FoundryError
-from gme_release.champion import find
 from gme_release.config import ReleaseConfig
-from gme_release.dvc_config import prepare, remote_url
-from gme_release.follower import Follower, RunPlan
-from gme_release.records import RunFacts
-from gme_release.registration import register
+from gme_release.dvc.config import ensure_dvc_config, remote_url
+from gme_release.errors import one_line
+from gme_release.registry.champion import find_model
+from gme_release.registry.registration import register
+from gme_release.run_facts import RunFacts
 from gme_release.settings import RecordSettings
-from gme_release.trouble import told
+from gme_release.tracking.follower import Follower, RunDescription
 
 CANARY = "c4nary0fasecret"
 ADDRESSES = (f"https://me:{CANARY}@host/x", f"http://{CANARY}@host", f"https://host/x?api_key={CANARY}")
@@ -44,12 +44,12 @@ def test_nothing_that_is_recorded_holds_it(facts: RunFacts, config: ReleaseConfi
     """In a configuration and a tag that somebody smuggled it into, in a step's counts, in a verdict's reasons."""
     workspace = facts.workspace
     smuggled = {"endpoint": ADDRESSES[0], "nested": {"list": [CANARY, f"password={CANARY}"]}, "seed": 1}
-    plan = RunPlan("k" * 64, f"tiny {ADDRESSES[1]}", "gme-tiny", smuggled, {"gme.note": ADDRESSES[2]})
+    plan = RunDescription("k" * 64, f"tiny {ADDRESSES[1]}", "gme-tiny", smuggled, {"gme.note": ADDRESSES[2]})
     follower = Follower(workspace, plan)
     follower.begin_step("train-1", "4 train-1", "a" * 64, smuggled)
     follower.tag({"gme.more": f"{CANARY}2"})
     follower.end_step("train-1", "FINISHED")
-    follower.settle()
+    follower.flush()
     told_facts = replace(facts, config=smuggled, tags={"gme.followed": follower.name, "gme.x": ADDRESSES[0]})
     manifests = {name: replace(manifest, config=smuggled) for name, manifest in facts.manifests.items()}
     found = register(workspace, config, replace(told_facts, manifests=manifests, tasks=(ADDRESSES[0],)))
@@ -84,7 +84,7 @@ def test_nothing_that_is_shown_holds_it(
     assert "Internal error: ConnectionError: can't connect to postgresql+asyncpg://me:***@db/prefect" in shown.err
     crash = (tmp_path / "runs" / "crash.log").read_text()
     assert "ConnectionError" in crash
-    for text in (shown.out, shown.err, crash, caplog.text, told(ValueError(f"x {ADDRESSES[0]} {CANARY}"))):
+    for text in (shown.out, shown.err, crash, caplog.text, one_line(ValueError(f"x {ADDRESSES[0]} {CANARY}"))):
         assert CANARY not in text
 
 
@@ -126,7 +126,7 @@ def test_addresses_of_files_are_refused(
     monkeypatch.setenv("AWS_ENDPOINT_URL", ADDRESSES[0])
     monkeypatch.setenv("GME_DVC_REMOTE", "s3://bucket/x")
     with pytest.raises(FoundryError, match="AWS_ENDPOINT_URL: keep credentials out"):
-        prepare(tmp_path, config)
+        ensure_dvc_config(tmp_path, config)
     assert not (tmp_path / ".dvc" / "config.local").exists()
 
 
@@ -142,11 +142,11 @@ def test_a_tracker_that_does_not_answer_is_named_without_it(
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", CANARY)
     monkeypatch.setenv("GME_TRACKER_WAIT", "0")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    follower = begin(facts.workspace)
+    follower = start_following(facts.workspace)
     with pytest.raises(FoundryError) as refused:
-        follower.settle()
+        follower.flush()
     follower.close("FAILED")
     with pytest.raises(FoundryError) as unread:
-        find(facts.workspace, "gme-tiny")
+        find_model(facts.workspace, "gme-tiny")
     assert CANARY not in f"{refused.value} {unread.value} {caplog.text}"
     assert files_that_hold(facts.workspace, CANARY) == []

@@ -18,16 +18,16 @@ from release_miniature import OUTPUTS, build_workspace, load_facts
 from gme_data.errors import FoundryError
 from gme_data.structured import read_json
 from gme_release.config import ReleaseConfig
-from gme_release.diffable import write_diffable
-from gme_release.dvc_config import cache_folder, prepare, remote_url
-from gme_release.names import check_tracked
-from gme_release.pointers import pointers_kept
-from gme_release.provenance import with_used_config
-from gme_release.query_scores import read_scores, scores_of, write_scores
-from gme_release.records import record_key, score_metrics, training_curves
-from gme_release.scrub import examine, missing_objects, remove
-from gme_release.verdict import Check, Verdict
-from gme_release.versioning import read_pointer
+from gme_release.dvc.config import cache_folder, ensure_dvc_config, remote_url
+from gme_release.dvc.metric_files import write_metric_files
+from gme_release.dvc.object_store import find_damage, missing_objects, remove_damaged
+from gme_release.dvc.pointers import read_tracked_folder, restore_pointers_on_error
+from gme_release.gate.query_scores import read_scores, scores_of, write_scores
+from gme_release.gate.verdict import Check, Verdict
+from gme_release.names import check_tracked_folder
+from gme_release.registry.provenance import with_used_config
+from gme_release.run_facts import record_key
+from gme_release.tracking.run_metrics import score_metrics, training_curves
 
 CONFIG = ReleaseConfig()
 
@@ -36,7 +36,7 @@ CONFIG = ReleaseConfig()
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("damaged")
     facts = build_workspace(home)
-    prepare(home, CONFIG)
+    ensure_dvc_config(home, CONFIG)
     out = {"md5": "a" * 32 + ".dir", "size": 12, "nfiles": 2, "hash": "md5", "path": "data"}
     (home / "data.dvc").write_text(yaml.safe_dump({"outs": [out]}))
     write_scores(home / "kept", scores_of(facts))
@@ -60,7 +60,7 @@ def read_facts(home: Path) -> None:
 def keep_pointers(home: Path) -> None:
     journal = home / "runs" / "locks" / "pointers-before.json"
     damaged = journal.read_bytes() if journal.is_file() else None
-    with pointers_kept(home, ()):
+    with restore_pointers_on_error(home, ()):
         pass
     assert not journal.exists()
     if damaged is not None:
@@ -68,9 +68,9 @@ def keep_pointers(home: Path) -> None:
 
 
 READERS: dict[str, Callable[[Path], object]] = {
-    "data.dvc": lambda home: read_pointer(home, "data"),
+    "data.dvc": lambda home: read_tracked_folder(home, "data"),
     ".dvc/config": lambda home: (cache_folder(home), remote_url(home, CONFIG)),
-    "runs/report/scores.json": lambda home: (read_facts(home), write_diffable(home, home / "runs" / "report")),
+    "runs/report/scores.json": lambda home: (read_facts(home), write_metric_files(home, home / "runs" / "report")),
     "checkpoints/stage2/curves.json": read_facts,
     "checkpoints/stage2/_manifest.json": read_facts,
     "kept/measured.json": lambda home: read_scores(home / "kept", "version 1"),
@@ -108,10 +108,10 @@ def test_a_pointer_names_nothing_outside_of_the_stores(workspace: Path) -> None:
     for md5 in ("../../../etc/passwd", "a" * 31, "A" * 32 + ".dir", "a" * 32 + ".dir/x"):
         path.write_text(yaml.safe_dump({"outs": [{"md5": md5, "hash": "md5", "size": 1, "nfiles": 1}]}))
         with pytest.raises(FoundryError, match=r"more\.dvc is no pointer of DVC 3: outs\.0\.md5"):
-            read_pointer(workspace, "more")
+            read_tracked_folder(workspace, "more")
     path.unlink()
     with pytest.raises(ValueError, match="below the workspace"):
-        check_tracked("../outside")
+        check_tracked_folder("../outside")
 
 
 def test_a_store_with_what_is_no_object(tmp_path: Path) -> None:
@@ -130,11 +130,11 @@ def test_a_store_with_what_is_no_object(tmp_path: Path) -> None:
     (home / "aa").mkdir(exist_ok=True)
     os.mkfifo(home / "aa" / ("b" * 30))
     (home / "aa" / ("c" * 30)).mkdir()
-    damage = {one.name: one.what for one in examine(tmp_path)}
+    damage = {one.name: one.what for one in find_damage(tmp_path)}
     assert set(damage) == {torn, *wrong, "aa" + "b" * 30, "aa" + "c" * 30}
     assert damage[torn] == "lists 1 objects that are missing"
     assert {damage[name] for name in wrong} == {"is no listing of a folder"}
     assert missing_objects(tmp_path, whole) == []
     assert missing_objects(tmp_path, wrong[0]) == [wrong[0]]
-    remove(tmp_path, examine(tmp_path))
-    assert examine(tmp_path) == []
+    remove_damaged(tmp_path, find_damage(tmp_path))
+    assert find_damage(tmp_path) == []

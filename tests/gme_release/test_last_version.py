@@ -21,13 +21,13 @@ from gme_cli.main import run
 from gme_data.manifest import damage, read_manifest
 from gme_embedder.embedder import Embedder
 from gme_embedder.model_files.locate import locate
-from gme_release.champion import resolve
 from gme_release.config import ReleaseConfig
-from gme_release.registration import register
+from gme_release.registry.champion import resolve_model
+from gme_release.registry.registration import register
 from gme_release.release.create import create_release
 from gme_release.release.signing import make_key
 from gme_release.release.verify import verify_release
-from gme_release.tracking import database
+from gme_release.settings import local_database
 from gme_serve.app import create_app
 from gme_serve.config import Batching, Limits
 from gme_serve.service import Service
@@ -56,7 +56,7 @@ def workspace(stored: Path, tmp_path: Path) -> Path:
     """A copy that lies where its records say."""
     folder = tmp_path / "workspace"
     shutil.copytree(stored, folder)
-    with sqlite3.connect(database(folder)) as records:
+    with sqlite3.connect(local_database(folder)) as records:
         for table, column in (
             ("experiments", "artifact_location"),
             ("runs", "artifact_uri"),
@@ -97,7 +97,7 @@ def test_outputs_are_read(stored: Path) -> None:
 def _is_second(artifacts: Path) -> bool:
     manifest = read_manifest(artifacts / "artifacts" / "stage2")
     assert manifest is not None
-    return manifest.content == resolve(artifacts.parents[6], NAME).digest
+    return manifest.content == resolve_model(artifacts.parents[6], NAME).digest
 
 
 def test_the_release_verifies(stored: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_the_release_verifies(stored: Path, capsys: pytest.CaptureFixture[str], 
 
 def test_the_champion_is_served(stored: Path) -> None:
     """Where the workspace lies now, though MLflow's addresses are those of where it lay."""
-    service = Service("champion", Embedder.load(resolve(stored, NAME).folder), Limits(), Batching())
+    service = Service("champion", Embedder.load(resolve_model(stored, NAME).folder), Limits(), Batching())
     with TestClient(create_app(service), base_url="http://127.0.0.1") as client:
         answer = client.post("/v1/embeddings", json={"model": "champion", "input": TEXTS})
     vectors = np.array([entry["embedding"] for entry in answer.json()["data"]])
@@ -130,7 +130,7 @@ def test_versions_change_places(workspace: Path, capsys: pytest.CaptureFixture[s
     assert (third.version, third.champion, third.created) == ("3", "3", True)
     assert "regression" in " ".join(check.name for check in third.verdict.checks), "judged against the model of then"
     assert "version 2, previous is version 3" in ok(capsys, "rollback", *here)
-    champion = resolve(workspace, NAME)
+    champion = resolve_model(workspace, NAME)
     np.testing.assert_allclose(Embedder.load(champion.folder).encode(TEXTS), vectors_of(workspace), atol=1e-5)
 
 

@@ -53,17 +53,17 @@ def mlflow_key(path: str) -> None:
                 set(name) & set("@?#\\")
                 or name != name.strip()
                 or not name.isprintable()
-                or len(name.encode()) > names.LONGEST_MODEL_NAME
+                or len(name.encode()) > names.MAX_MODEL_NAME
             ),
         ),
         (names.check_alias, mlflow_alias, lambda name: name.endswith("\n")),
         (
             names.check_experiment_name,
             validation._validate_experiment_name,
-            lambda name: not name.strip() or not name.isprintable() or len(name) > names.LONGEST_EXPERIMENT_NAME,
+            lambda name: not name.strip() or not name.isprintable() or len(name) > names.MAX_EXPERIMENT_NAME,
         ),
         (
-            names.check_tracked,
+            names.check_tracked_folder,
             mlflow_key,
             lambda path: not path or path.startswith("/") or path == "." or ".." in path.split("/") or "\n" in path,
         ),

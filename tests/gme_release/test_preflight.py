@@ -12,7 +12,7 @@ import pytest
 from gme_data.errors import FoundryError
 from gme_release import preflight
 from gme_release.config import ReleaseConfig
-from gme_release.dvc_config import prepare
+from gme_release.dvc.config import ensure_dvc_config
 from gme_release.preflight import check_release
 
 CONFIG = ReleaseConfig()
@@ -67,7 +67,7 @@ def test_what_talks_to_a_store_must_be_installed(tmp_path: Path, monkeypatch: py
 
 
 def test_a_remote_that_dvc_does_not_know(tmp_path: Path) -> None:
-    prepare(tmp_path, CONFIG)
+    ensure_dvc_config(tmp_path, CONFIG)
     found = errors(tmp_path, ReleaseConfig(remote="stor"))["remote"]
     assert "release.remote: DVC has no remote 'stor'" in str(found)
     assert "Did you mean 'store'?" in str(found)
@@ -87,7 +87,7 @@ def test_a_file_in_place_of_a_folder(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_told_with_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda _: SimpleNamespace(free=preflight.ROOM_BYTES // 2))
+    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda _: SimpleNamespace(free=preflight.MIN_FREE_BYTES // 2))
     found = errors(tmp_path)
     assert set(found) == {"tracker", "artifacts", "remote"}
     assert "0.50 GiB are free, 1 GiB is expected" in str(found["remote"])

@@ -14,12 +14,12 @@ from support.postgres import create_database, running_postgres
 from support.small import HERE, Small
 
 from gme_data.errors import FoundryError
-from gme_release.champion import resolve
 from gme_release.config import ReleaseConfig
 from gme_release.preflight import check_release
-from gme_release.registration import register
-from gme_release.settings import RecordSettings
-from gme_release.tracking import database, open_client
+from gme_release.registry.champion import resolve_model
+from gme_release.registry.registration import register
+from gme_release.settings import RecordSettings, local_database
+from gme_release.tracking.client import open_client
 
 
 def test_a_workspace_of_its_own_is_the_default(tmp_path: Path) -> None:
@@ -32,13 +32,13 @@ def test_a_workspace_of_its_own_is_the_default(tmp_path: Path) -> None:
 def test_a_workspace_of_any_name(tmp_path: Path, empty_database: Path) -> None:
     """A model is logged, registered, found by its alias and fetched; all of it inside the workspace."""
     workspace = tmp_path / "we ird?#%41+ü:x'--;"
-    database(workspace).parent.mkdir(parents=True)
-    shutil.copy(empty_database, database(workspace))
+    local_database(workspace).parent.mkdir(parents=True)
+    shutil.copy(empty_database, local_database(workspace))
     facts = build_workspace(workspace)
     config = ReleaseConfig(experiment="../a b/ü?#%41")
     registered = register(workspace, config, facts)
     assert registered.version == "1"
-    assert resolve(workspace, config.model_name).folder.is_relative_to(workspace)
+    assert resolve_model(workspace, config.model_name).folder.is_relative_to(workspace)
     assert register(workspace, config, facts).run_id == registered.run_id
     [artifacts] = (workspace / "runs/mlflow/artifacts").iterdir()
     assert artifacts.name == "../a b/ü?#%41".replace("/", "%2F").replace(" ", "%20").replace("ü", "%C3%BC").replace(
@@ -85,7 +85,7 @@ def test_wrong_settings_are_named_without_their_passwords(
 def test_a_database_of_another_version_is_left_alone(
     tmp_path: Path, empty_database: Path, revision: str, said: str, hint: str
 ) -> None:
-    path = database(tmp_path)
+    path = local_database(tmp_path)
     path.parent.mkdir(parents=True)
     shutil.copy(empty_database, path)
     with sqlite3.connect(path) as connection:
@@ -102,7 +102,7 @@ def test_a_database_of_another_version_is_left_alone(
 
 
 def test_a_database_of_another_program_is_left_alone(tmp_path: Path) -> None:
-    path = database(tmp_path)
+    path = local_database(tmp_path)
     path.parent.mkdir(parents=True)
     with sqlite3.connect(path) as connection:
         connection.execute("create table flow_run (id text)")

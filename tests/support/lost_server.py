@@ -45,7 +45,7 @@ def main(workspace: Path, what: str) -> None:
     logging.basicConfig(level=logging.WARNING)
     if what == "lost":
         server._MOST_RESTARTS = 0
-    with server.local_records(workspace):
+    with server.prefect_workspace(workspace):
         from prefect import task
         from support.small import CONFIG
 

@@ -16,9 +16,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "gme_release"))
 from release_miniature import build_workspace, good_scores, load_facts, register_and_die
 
 from flows.schedule import Schedule
-from flows.slots import Firing, Slot, State, fire
+from flows.slots import Firing, Slot, SlotState, fire
 from gme_release.config import ReleaseConfig
-from gme_release.registration import Registration, register
+from gme_release.registry.registration import Registration, register
 
 START = datetime(2026, 3, 2, 3, tzinfo=UTC)
 DAILY = Schedule(cron="0 3 * * *")
@@ -42,7 +42,7 @@ class GivenClock:
 def fire_day(workspace: Path, day: int, today: int, *, good: bool = True, die: bool = False) -> Firing:
     """Fire the slot of `day` at half past three of `today`; every day trains another model."""
 
-    def work() -> tuple[State, str, dict[str, Any]]:
+    def work() -> tuple[SlotState, str, dict[str, Any]]:
         build_workspace(workspace, seed=day, scores=None if good else bad_scores())
         if die:
             register_and_die(workspace, "create_model_version", "after")

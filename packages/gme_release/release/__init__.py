@@ -1,1 +1,1 @@
-"""A release: one signed folder whose canonical record says what the model is, and from what it was made."""
+"""A release: one signed folder whose canonical record says what the model is and what it was made from."""

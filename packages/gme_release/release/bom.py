@@ -15,22 +15,27 @@ from cyclonedx.validation.json import JsonStrictValidator
 from packageurl import PackageURL
 
 from gme_data.errors import FoundryError
-from gme_release.release.record import ReleaseRecord, release_id
+from gme_release.release.record import DatasetRecord, ReleaseRecord, release_id
 
 BOM = "bom.cdx.json"
+"""File of the bill in a bundle."""
 _PIN = re.compile(r"^([A-Za-z0-9._-]+)(?:\[[^\]]*\])?==([^\s;]+)")
 
 
 def render_bom(record: ReleaseRecord, lock: str) -> str:
-    """The bill as JSON, valid by its schema; equal arguments, equal bytes.
+    """Returns the bill as JSON that is valid by its schema; equal arguments give equal bytes.
+
+    Args:
+        record: The release.
+        lock: Text of ``requirements.txt``.
 
     Raises:
         FoundryError: A value of the record does not fit the schema.
     """
-    # Serial number and time are made from the record, so that the bill can be made again.
+    # A random serial number or the present time would make verification fail, which renders the bill again.
     bom = Bom(serial_number=UUID(release_id(record)[:32], version=4))
     bom.metadata.component = _model(record)
-    datasets = [_dataset(record, place) for place in range(len(record.datasets))]
+    datasets = [_dataset(dataset) for dataset in record.datasets]
     packages = [_package(*pin.groups()) for line in lock.splitlines() if (pin := _PIN.match(line))]
     bom.components.update(datasets + packages)
     bom.register_dependency(bom.metadata.component, [*datasets, *packages])
@@ -57,8 +62,7 @@ def _model(record: ReleaseRecord) -> Component:
     )
 
 
-def _dataset(record: ReleaseRecord, place: int) -> Component:
-    dataset = record.datasets[place]
+def _dataset(dataset: DatasetRecord) -> Component:
     return Component(
         type=ComponentType.DATA,
         name=dataset.path,

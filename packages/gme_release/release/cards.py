@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from huggingface_hub import DatasetCard, DatasetCardData, EvalResult, ModelCard, ModelCardData
 
-from gme_release.release.record import ReleaseRecord, release_id
+from gme_release.release.record import ReleaseRecord, TaskScoreRecord, release_id
 
 MODEL_CARD = "README.md"
+"""File of the model's card in a bundle."""
 DATASET_CARD = "DATASETS.md"
+"""File of the datasets' card in a bundle."""
 
 
 def model_card(record: ReleaseRecord) -> str:
-    """The model card. Its metadata hold each score as the record has it; its tables round to three places."""
+    """Returns the model card. Its metadata hold each score as the record has it; its tables round to three places."""
     data = ModelCardData(
         model_name=f"{record.name}-{record.tag}",
         license="other",
@@ -20,7 +22,7 @@ def model_card(record: ReleaseRecord) -> str:
         pipeline_tag="feature-extraction",
         tags=["multimodal", "retrieval", "embeddings", "gme-foundry"],
         base_model=record.base_model.get("hub"),
-        eval_results=[_result(record, place) for place in range(len(record.tasks))],
+        eval_results=[_eval_result(record, task) for task in record.tasks],
     )
     types = [f"| {kind} | {value:.3f} |" for kind, value in record.types.items()]
     tasks = [
@@ -68,12 +70,12 @@ FOLDER` trains it again from the record.
 
 
 def dataset_card(record: ReleaseRecord) -> str:
-    """The card of the datasets that the release was made from."""
+    """Returns the card of the datasets that the release was made from."""
     licences = sorted({licence for dataset in record.datasets for licence in dataset.licences})
     data = DatasetCardData(license="other", license_name=" AND ".join(licences), tags=["multimodal-retrieval"])
-    parts = [f"# Data of {record.name} {record.tag}\n"]
+    lines = [f"# Data of {record.name} {record.tag}\n"]
     for dataset in record.datasets:
-        parts += [
+        lines += [
             f"## {dataset.path}\n",
             f"Made by the step `{dataset.step}`; {dataset.bytes / 1e6:.1f} MB.\n",
             f"* sha256 of names and bytes: `{dataset.content}`",
@@ -81,11 +83,10 @@ def dataset_card(record: ReleaseRecord) -> str:
             *(f"* licence of items: {licence}" for licence in dataset.licences),
             "",
         ]
-    return str(DatasetCard(f"---\n{data.to_yaml()}\n---\n\n" + "\n".join(parts)))
+    return str(DatasetCard(f"---\n{data.to_yaml()}\n---\n\n" + "\n".join(lines)))
 
 
-def _result(record: ReleaseRecord, place: int) -> EvalResult:
-    task = record.tasks[place]
+def _eval_result(record: ReleaseRecord, task: TaskScoreRecord) -> EvalResult:
     return EvalResult(
         task_type="retrieval",
         task_name=task.task_type,

@@ -1,17 +1,17 @@
-"""What differs between two releases: code, configuration, data, scores. Compares records; judges nothing."""
+"""What differs between two releases: code, configuration, data, scores. Compares their records."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-from gme_release.records import flat_params
 from gme_release.release.record import ReleaseRecord, release_id
+from gme_release.tracking.run_metrics import flat_params
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One difference; None where one of the two has nothing."""
+    """One difference; `before` or `after` is None where a release lacks the field."""
 
     what: str
     before: Any
@@ -19,15 +19,15 @@ class Change:
 
 
 def diff_releases(before: ReleaseRecord, after: ReleaseRecord) -> list[Change]:
-    """Every difference in what matters, in a fixed order; empty for the same release."""
+    """Returns every difference in the fields of `_compared_fields`, in that order; empty for the same release."""
     if release_id(before) == release_id(after):
         return []
-    old, new = _facts(before), _facts(after)
+    old, new = _compared_fields(before), _compared_fields(after)
     names = list(dict.fromkeys([*old, *new]))
     return [Change(name, old.get(name), new.get(name)) for name in names if old.get(name) != new.get(name)]
 
 
-def _facts(record: ReleaseRecord) -> dict[str, Any]:
+def _compared_fields(record: ReleaseRecord) -> dict[str, Any]:
     return {
         "release": f"{record.name} {record.tag}",
         "model": record.model,

@@ -1,6 +1,6 @@
-"""From a registered version to the facts of its release: run, manifests, scores, verdict, data, through MLflow's API.
+"""From a registered version to the facts of its release: run, manifests, scores, verdict and data, by MLflow's API.
 
-Reads; writes nothing but a temporary folder. Data must lie in the workspace as the run left them (`dvc pull`).
+Writes nothing but a temporary folder. Data must lie in the workspace as the run left them (`dvc pull`).
 """
 
 from __future__ import annotations
@@ -21,19 +21,20 @@ from gme_data.errors import FoundryError
 from gme_data.manifest import Manifest, content_digest, damage, read_manifest
 from gme_data.scores import read_report_scores
 from gme_data.structured import StructureError, read_json, read_yaml
-from gme_release.registry import digest_of
-from gme_release.release.record import Dataset
-from gme_release.tracking import MODEL_DIGEST
-from gme_release.verdict import Verdict
+from gme_release.gate.verdict import Verdict
+from gme_release.registry.versions import digest_of
+from gme_release.release.record import DatasetRecord
+from gme_release.tracking.tags import MODEL_DIGEST
 
 _LICENCE = "licence"
-_LARGEST = 2**30
-"""A manifest of millions of files has hundreds of megabytes."""
+"""Column of tables that names the licence of an item."""
+_MAX_BYTES = 2**30
+"""The most that is read of a file: the manifest of millions of files has hundreds of megabytes."""
 T = TypeVar("T")
 
 
-class _TaskCard(BaseModel):
-    """What a release says of a task; `task.yaml` has more."""
+class _TaskInstruction(BaseModel):
+    """The fields of ``task.yaml`` that a release records."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -42,12 +43,12 @@ class _TaskCard(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Gathered:
-    """What the tracker and the workspace know of a version.
+class ReleaseFacts:
+    """What tracker and workspace know of a version.
 
     Attributes:
-        manifests: By step.
-        instructions: By task.
+        manifests: Manifest by name of the step.
+        instructions: Instruction before queries, by name of the task.
     """
 
     version: ModelVersion
@@ -56,45 +57,48 @@ class Gathered:
     scores: dict[str, Any]
     verdict: dict[str, Any]
     manifests: Mapping[str, Manifest]
-    datasets: tuple[Dataset, ...]
+    datasets: tuple[DatasetRecord, ...]
     instructions: dict[str, str | None]
 
 
-def run_of(client: MlflowClient, version: ModelVersion, same_code: Callable[[Mapping[str, str]], None]) -> Run:
-    """The run to release `version` from: the newest of those that made exactly this model and that `same_code` takes.
+def find_run(
+    client: MlflowClient, version: ModelVersion, require_same_code: Callable[[Mapping[str, str]], None]
+) -> Run:
+    """Returns the newest run that made exactly this model and for which `require_same_code` does not raise.
 
-    The version itself names the first of them for ever. Where code changed and the bytes did not, a later run made the
-    same model again, and the code that is checked out is that run's.
+    The version names the first run that made the model. Where the code changed and the bytes did not, a later run made
+    the same model again, and the code that is checked out is that run's.
 
     Raises:
-        FoundryError: What `same_code` says of the newest, if it takes none; or the run was recorded incompletely.
+        FoundryError: The error of `require_same_code` for the newest run, if it raises for all; or the run was recorded
+            incompletely.
     """
-    refused: FoundryError | None = None
+    first_error: FoundryError | None = None
     for run in _runs(client, version):
         try:
-            same_code({name: manifest.code for name, manifest in _manifests(client, run).items()})
+            require_same_code({name: manifest.code for name, manifest in _manifests(client, run).items()})
         except FoundryError as error:
-            refused = refused or error
+            first_error = first_error or error
         else:
             return run
-    raise refused or FoundryError(f"No run is recorded for version {version.version} of {version.name}.")
+    raise first_error or FoundryError(f"No run is recorded for version {version.version} of {version.name}.")
 
 
-def gather(client: MlflowClient, version: ModelVersion, run: Run, workspace: Path, scratch: Path) -> Gathered:
-    """Collect the facts of `version`, which `run` made.
+def gather(client: MlflowClient, version: ModelVersion, run: Run, workspace: Path, scratch: Path) -> ReleaseFacts:
+    """Collects the facts of `version`, which `run` made; artifacts are downloaded to `scratch`.
 
     Raises:
         FoundryError: The run was recorded incompletely, or a dataset of the workspace is not the run's.
     """
-    home = Path(client.download_artifacts(run.info.run_id, "", str(scratch)))
-    manifests = {path.stem: _manifest(path) for path in sorted(home.glob("manifests/*.json"))}
+    artifacts = Path(client.download_artifacts(run.info.run_id, "", str(scratch)))
+    manifests = {path.stem: _manifest(path) for path in sorted(artifacts.glob("manifests/*.json"))}
     datasets = tuple(_datasets(run, manifests, workspace))
-    return Gathered(
+    return ReleaseFacts(
         version,
         run,
-        _recorded(home / "config.json", dict[str, Any]),
-        read_report_scores(home / "report").model_dump(mode="json"),
-        _recorded(home / "gate" / "verdict.json", Verdict).to_json(),
+        _read_artifact(artifacts / "config.json", dict[str, Any]),
+        read_report_scores(artifacts / "report").model_dump(mode="json"),
+        _read_artifact(artifacts / "gate" / "verdict.json", Verdict).to_json(),
         manifests,
         datasets,
         dict(_instructions(workspace / dataset.path for dataset in datasets)),
@@ -102,35 +106,35 @@ def gather(client: MlflowClient, version: ModelVersion, run: Run, workspace: Pat
 
 
 def seeds_in(config: Mapping[str, Any], prefix: str = "") -> dict[str, int]:
-    """Every field named ``seed``, by its path."""
-    found: dict[str, int] = {}
+    """Returns every field named ``seed``, by its path."""
+    seeds: dict[str, int] = {}
     for name, value in config.items():
         if isinstance(value, Mapping):
-            found |= seeds_in(value, f"{prefix}{name}.")
+            seeds |= seeds_in(value, f"{prefix}{name}.")
         elif name == "seed" and isinstance(value, int):
-            found[f"{prefix}{name}"] = value
-    return found
+            seeds[f"{prefix}{name}"] = value
+    return seeds
 
 
 def _runs(client: MlflowClient, version: ModelVersion) -> list[Run]:
-    """Finished runs whose model this is and whose gate was open, newest first; else the one that the version names."""
-    made_it = f"tags.`{MODEL_DIGEST}` = '{digest_of(version)}' and tags.`gme.gate` = 'open'"
+    """Returns the finished runs of this model with an open gate, newest first; else the one that the version names."""
+    query = f"tags.`{MODEL_DIGEST}` = '{digest_of(version)}' and tags.`gme.gate` = 'open'"
     first = client.get_run(str(version.run_id))
-    found = client.search_runs(
+    runs = client.search_runs(
         [first.info.experiment_id],
-        f"{made_it} and attributes.status = 'FINISHED'",
+        f"{query} and attributes.status = 'FINISHED'",
         order_by=["attributes.start_time DESC"],
     )
-    return list(found) or [first]
+    return list(runs) or [first]
 
 
 def _manifests(client: MlflowClient, run: Run) -> dict[str, Manifest]:
     with tempfile.TemporaryDirectory() as scratch:
-        home = Path(client.download_artifacts(run.info.run_id, "manifests", scratch))
-        return {path.stem: _manifest(path) for path in sorted(home.glob("*.json"))}
+        artifacts = Path(client.download_artifacts(run.info.run_id, "manifests", scratch))
+        return {path.stem: _manifest(path) for path in sorted(artifacts.glob("*.json"))}
 
 
-def _datasets(run: Run, manifests: Mapping[str, Manifest], workspace: Path) -> Iterator[Dataset]:
+def _datasets(run: Run, manifests: Mapping[str, Manifest], workspace: Path) -> Iterator[DatasetRecord]:
     for item in run.inputs.dataset_inputs if run.inputs else ():
         tags = {tag.key: tag.value for tag in item.tags}
         path, manifest = item.dataset.name, manifests.get(tags.get("step", ""))
@@ -139,14 +143,14 @@ def _datasets(run: Run, manifests: Mapping[str, Manifest], workspace: Path) -> I
                 f"The run was recorded incompletely: nothing says which step made its dataset {path}.",
                 hint="Run `gme pipeline` again; it completes the record.",
             )
-        found = read_manifest(workspace / path)
-        problems = damage(workspace / path, manifest) if found else ["missing"]
+        is_there = read_manifest(workspace / path) is not None
+        problems = damage(workspace / path, manifest) if is_there else ["missing"]
         if problems:
             raise FoundryError(
                 f"{workspace / path} is not the dataset of run {run.info.run_id}: {'; '.join(problems[:3])}",
                 hint="Check out the commit of the run and `dvc pull`, or run `gme pipeline` again and release that.",
             )
-        yield Dataset(
+        yield DatasetRecord(
             step=tags["step"],
             path=path,
             content=manifest.content,
@@ -157,32 +161,32 @@ def _datasets(run: Run, manifests: Mapping[str, Manifest], workspace: Path) -> I
 
 
 def _manifest(path: Path) -> Manifest:
-    manifest = _recorded(path, Manifest)
+    manifest = _read_artifact(path, Manifest)
     if manifest.content != content_digest(manifest.files):
         raise FoundryError(f"The run's manifest {path.name} is damaged: its digest is not that of its files.")
     return manifest
 
 
 def _licences(folder: Path, manifest: Manifest) -> set[str]:
-    """Every value of a column ``licence`` in the tables of a dataset; that column alone is read."""
-    found: set[str] = set()
+    """Returns every value of a column ``licence`` in the tables of a dataset; no other column is read."""
+    licences: set[str] = set()
     for entry in manifest.files:
         path = folder / entry.path
         if path.suffix == ".parquet" and _LICENCE in pq.read_schema(path).names:
-            found |= set(pq.read_table(path, columns=[_LICENCE])[_LICENCE].unique().to_pylist()) - {None, ""}
-    return found
+            licences |= set(pq.read_table(path, columns=[_LICENCE])[_LICENCE].unique().to_pylist()) - {None, ""}
+    return licences
 
 
 def _instructions(folders: Iterator[Path]) -> Iterator[tuple[str, str | None]]:
     for folder in folders:
         for path in sorted(folder.glob("tasks/test/*/task.yaml")):
-            card = read_yaml(path, _TaskCard)
-            yield card.name, card.instruction
+            task = read_yaml(path, _TaskInstruction)
+            yield task.name, task.instruction
 
 
-def _recorded(path: Path, kind: type[T]) -> T:
+def _read_artifact(path: Path, kind: type[T]) -> T:
     try:
-        return read_json(path, kind, max_bytes=_LARGEST)
+        return read_json(path, kind, max_bytes=_MAX_BYTES)
     except (FileNotFoundError, StructureError) as error:
         reason = error.reason if isinstance(error, StructureError) else "it is missing"
         raise FoundryError(

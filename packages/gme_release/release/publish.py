@@ -1,4 +1,4 @@
-"""Lay a release out as a model hub expects it: the model's files and its card at the top. Uploads nothing."""
+"""Lays a release out as a model hub expects it: the model's files and its card at the top. Uploads nothing."""
 
 from __future__ import annotations
 
@@ -14,11 +14,16 @@ from gme_release.release.cards import DATASET_CARD, MODEL_CARD, model_card
 from gme_release.release.record import ID, RECORD
 from gme_release.release.verify import verify_release
 
-_BESIDE = (DATASET_CARD, BOM, RECORD, ID)
+_COPIED = (DATASET_CARD, BOM, RECORD, ID)
+"""Files of the bundle that are published beside the model."""
 
 
 def require_new(target: Path) -> None:
-    """Raises `FoundryError` if `target` is anything but a folder without content, or nothing yet."""
+    """Checks that `target` does not exist, or is an empty folder.
+
+    Raises:
+        FoundryError: It is a file, or a folder with content.
+    """
     if target.exists() and not target.is_dir():
         raise FoundryError(f"{target} is a file.", hint="Give a new folder with --to.")
     if target.exists() and any(target.iterdir()):
@@ -26,10 +31,12 @@ def require_new(target: Path) -> None:
 
 
 def publish_release(folder: Path, target: Path, public: Path | None = None) -> list[str]:
-    """Write what an upload needs into `target`; returns the files.
+    """Writes what an upload needs into `target`, and returns the files.
 
-    The card's ``Embedder.load("model")`` is rewritten to the folder itself. Raises `FoundryError` if the bundle does
-    not verify, or `target` has something in it.
+    The card's ``Embedder.load("model")`` is rewritten to load the folder itself.
+
+    Raises:
+        FoundryError: The bundle does not verify, or `target` is not empty.
     """
     record = verify_release(folder, public).record
     require_new(target)
@@ -42,7 +49,7 @@ def publish_release(folder: Path, target: Path, public: Path | None = None) -> l
     part.mkdir(parents=True)
     try:
         copy_model(folder, record, part, leave_out=(NAME,))
-        for name in _BESIDE:
+        for name in _COPIED:
             (part / name).write_bytes(read_regular(folder / name))
         card = model_card(record).replace('Embedder.load("model")', 'Embedder.load(".")')
         (part / MODEL_CARD).write_text(card, encoding="utf-8")

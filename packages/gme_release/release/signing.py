@@ -1,7 +1,7 @@
-"""Signatures over a bundle, by OpenSSF model-signing with an elliptic-curve key.
+"""Signatures of a bundle, by OpenSSF model-signing with an elliptic-curve key.
 
-The signature covers the name and sha256 of every file of the folder but itself. Keys are PEM files: made by `make_key`
-or by openssl (``openssl ecparam -name prime256v1 -genkey``). Knows nothing of what is signed.
+The signature covers the name and sha256 of every file of the folder except itself. Keys are PEM files, made by
+`make_key` or by openssl (``openssl ecparam -name prime256v1 -genkey``). Knows nothing of what is signed.
 """
 
 from __future__ import annotations
@@ -18,15 +18,17 @@ from gme_data.digests import sha256_bytes
 from gme_data.errors import FoundryError
 
 SIGNATURE = "release.sig"
+"""File of the signature in a bundle."""
 PUBLIC_KEY = "release.pub"
+"""File of the public key in a bundle."""
 _PEM = serialization.Encoding.PEM
 
 
 def make_key(private: Path) -> Path:
-    """Write a new key pair: `private`, readable by its owner alone, and beside it the public half (``.pub``).
+    """Writes a new key pair: `private`, readable by its owner alone, and beside it the public key (``.pub``).
 
     Raises:
-        FoundryError: There is a file already; a key is never overwritten.
+        FoundryError: One of the files exists; a key is never overwritten.
     """
     public = private.with_suffix(".pub")
     for path in (private, public):
@@ -43,7 +45,7 @@ def make_key(private: Path) -> Path:
 
 
 def public_half(private: Path) -> bytes:
-    """The public key, as PEM, of a private one.
+    """Returns the public key, as PEM, of a private key.
 
     Raises:
         FoundryError: The file is missing or no private elliptic-curve key.
@@ -60,38 +62,38 @@ def public_half(private: Path) -> bytes:
 
 
 def fingerprint(public: Path) -> str:
-    """sha256 of a public key file, for people to compare."""
+    """Returns the sha256 of a public key file, for people to compare."""
     return sha256_bytes(public.read_bytes())
 
 
 def sign(folder: Path, private: Path) -> None:
-    """Put the public key and the signature over all files into `folder`."""
+    """Writes the public key and the signature of all files into `folder`."""
     (folder / PUBLIC_KEY).write_bytes(public_half(private))
     config = signing.Config()  # type: ignore[no-untyped-call]
     config.use_elliptic_key_signer(private_key=private)
-    config.set_hashing_config(_everything()).sign(folder, folder / SIGNATURE)
+    config.set_hashing_config(_hash_all_files()).sign(folder, folder / SIGNATURE)
 
 
 def signature_problems(folder: Path, public: Path | None) -> list[str]:
-    """Why the signature does not hold; empty if it does.
+    """Returns why the signature is invalid; empty if it is valid.
 
     Args:
         folder: The bundle.
-        public: The key of who should have signed; without it the bundle's own, which proves that nothing was changed
-            since somebody signed, and not who did.
+        public: The public key of the expected signer. Without it the bundle's own key is used, which proves that
+            nothing was changed since somebody signed, but not who did.
     """
     key = public or folder / PUBLIC_KEY
     try:
         config = verifying.Config()  # type: ignore[no-untyped-call]
         config.use_elliptic_key_verifier(public_key=key)
-        config.set_hashing_config(_everything()).verify(folder, folder / SIGNATURE)
-    except Exception as error:  # the library raises what its parsers raise; whatever it is, nothing was proven
+        config.set_hashing_config(_hash_all_files()).verify(folder, folder / SIGNATURE)
+    except Exception as error:  # the library raises whatever its parsers raise, and then the signature proves nothing
         return [f"{SIGNATURE}: {type(error).__name__}: {error}"]
     return []
 
 
-def _everything() -> hashing.Config:
-    """Every file but the signature; the library would leave out names that git knows."""
+def _hash_all_files() -> hashing.Config:
+    """Returns the setting to hash all files but the signature; the library's default leaves out names that git uses."""
     config = hashing.Config()  # type: ignore[no-untyped-call]
     return config.set_ignored_paths(paths=[SIGNATURE], ignore_git_paths=False)
 

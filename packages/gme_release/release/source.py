@@ -1,4 +1,4 @@
-"""Which code: the commit of a clean checkout and the lock that pins every package."""
+"""The code of a release: the commit of a clean checkout, and the lock file that pins every package."""
 
 from __future__ import annotations
 
@@ -11,27 +11,28 @@ from gme_data.errors import FoundryError
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 LOCK = "requirements.txt"
+"""Name of the lock file."""
 
 
 def clean_commit(checkout: Path) -> str:
-    """The commit that is checked out.
+    """Returns the commit that is checked out.
 
     Raises:
-        FoundryError: No git checkout, or files differ from the commit; names the first of them.
+        FoundryError: It is no git checkout, or files differ from the commit.
     """
     changed = _git(checkout, "status", "--porcelain").splitlines()
     if changed:
-        shown = ", ".join(line[3:] for line in changed[:5])
+        first = ", ".join(line[3:] for line in changed[:5])
         raise FoundryError(
-            f"{checkout} differs from its commit in {len(changed)} file(s): {shown}",
+            f"{checkout} differs from its commit in {len(changed)} file(s): {first}",
             hint="A run writes data.dvc, checkpoints.dvc and metrics/, which belong to its release: `git add` and "
             "commit them, take away what does not belong, then release.",
         )
     return _git(checkout, "rev-parse", "HEAD").strip()
 
 
-def lock_of(checkout: Path) -> Path:
-    """The lock file.
+def lock_file(checkout: Path) -> Path:
+    """Returns the lock file.
 
     Raises:
         FoundryError: It is missing.
@@ -43,12 +44,12 @@ def lock_of(checkout: Path) -> Path:
 
 
 def lock_digest(checkout: Path) -> str:
-    """sha256 of the lock."""
-    return sha256_file(lock_of(checkout))
+    """Returns the sha256 of the lock file."""
+    return sha256_file(lock_file(checkout))
 
 
-def machine() -> dict[str, str]:
-    """Interpreter and platform, without a name that tells whose machine it is."""
+def describe_platform() -> dict[str, str]:
+    """Returns interpreter, platform and C library, without the name of the machine."""
     return {
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
@@ -57,10 +58,10 @@ def machine() -> dict[str, str]:
 
 
 def _git(checkout: Path, *arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], cwd=checkout, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
+    completed = subprocess.run(["git", *arguments], cwd=checkout, capture_output=True, text=True, check=False)
+    if completed.returncode != 0:
         raise FoundryError(
-            f"{checkout} is no git checkout, so no commit can be named: {done.stderr.strip()}",
+            f"{checkout} is no git checkout, so no commit can be named: {completed.stderr.strip()}",
             hint="Release from a clone of the repository.",
         )
-    return done.stdout
+    return completed.stdout
