@@ -1,5 +1,5 @@
 """Great Expectations suites over every dataset, leakage and contamination checks, and a verdict that stops the chain.
 
-Knows the tables on disk. Knows neither how they were made nor any model. The only place that
-imports great_expectations.
+The package reads the tables on disk; it knows neither how they were made nor any model. Nothing else imports
+great_expectations.
 """

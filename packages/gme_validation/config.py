@@ -1,4 +1,4 @@
-"""What a dataset must fulfil to be trained on and judged by."""
+"""Limits that a dataset must meet before a model is trained on it or evaluated with it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from gme_data.settings import Frozen
 
 
 class ValidationConfig(Frozen):
-    """Floors and limits of any data; the defaults take a corpus of a few dozen passages."""
+    """Limits for any data; the defaults accept a corpus of a few dozen passages."""
 
     min_examples: int = Field(default=10, ge=1)
     """Fewest training examples."""
@@ -25,7 +25,7 @@ class ValidationConfig(Frozen):
     min_picture_std: float = Field(default=1.0, ge=0)
     """Least standard deviation of the grey values (0-255); below it a picture is blank."""
     max_reject_share: float = Field(default=0.9, ge=0, le=1)
-    """Largest share that one filter of synthesis may refuse; balancing and merging are not filters."""
+    """Largest share that one filter of synthesis may reject; balancing and merging are not filters."""
     ngram: int = Field(default=13, ge=2)
     """Words in an n-gram of the contamination check (13 as in the GPT-3 report, appendix C)."""
     max_ngram_share: float = Field(default=0.8, ge=0, le=1)
@@ -35,7 +35,7 @@ class ValidationConfig(Frozen):
 
 
 class AtlasValidationConfig(ValidationConfig):
-    """Floors and limits of the embedded world; the defaults are those of the tiny run."""
+    """Limits for Atlas; the defaults are those of the tiny run."""
 
     min_places: int = Field(default=100, ge=1)
     """Fewest places in the corpus."""
@@ -58,4 +58,4 @@ class AtlasValidationConfig(ValidationConfig):
     max_picture_side: int = Field(default=2_048, ge=1)
     """Largest width and height of a picture, in pixels."""
     max_reject_share: float = Field(default=0.25, ge=0, le=1)
-    """Largest share that one filter of synthesis may refuse; balancing and merging are not filters."""
+    """Largest share that one filter of synthesis may reject; balancing and merging are not filters."""

@@ -1,4 +1,4 @@
-"""Suites over the tables of the corpus, and over its splits."""
+"""Suites over the tables of an Atlas and over its splits."""
 
 from __future__ import annotations
 
@@ -7,36 +7,36 @@ from collections.abc import Container
 import pandas as pd
 
 from gme_validation.config import AtlasValidationConfig
-from gme_validation.suites import Expect, Suite, covers, holds, lengths, one_of, unique
-from gme_validation.tables import Corpus
+from gme_validation.suites import Expectation, TableSuite, covers, holds, lengths, one_of, unique
+from gme_validation.tables import AtlasFrames
 
 SPLITS = ("train", "dev", "test")
 
 
-def corpus_suites(corpus: Corpus, pictures: Container[str], config: AtlasValidationConfig) -> list[Suite]:
-    """Suites over places, passages, facts, wordings, pictographs, imagined places and entity groups.
+def corpus_suites(atlas: AtlasFrames, pictures: Container[str], config: AtlasValidationConfig) -> list[TableSuite]:
+    """Returns the suites over places, passages, facts, wordings, pictographs, imagined places and entity groups.
 
     Args:
-        corpus: The tables.
+        atlas: The tables.
         pictures: Ids of the stored pictures.
         config: Floors and limits.
     """
     return [
-        _places(corpus, pictures, config),
-        _passages(corpus, pictures, config),
-        _facts(corpus),
-        _wordings(corpus),
-        _pictographs(corpus, pictures, config),
-        _imagined(corpus, pictures),
-        _groups(corpus),
+        _places(atlas, pictures, config),
+        _passages(atlas, pictures, config),
+        _facts(atlas),
+        _wordings(atlas),
+        _pictographs(atlas, pictures, config),
+        _imagined(atlas, pictures),
+        _groups(atlas),
     ]
 
 
-def _places(corpus: Corpus, pictures: Container[str], config: AtlasValidationConfig) -> Suite:
-    frame = corpus.places.drop(columns="aliases")
+def _places(atlas: AtlasFrames, pictures: Container[str], config: AtlasValidationConfig) -> TableSuite:
+    frame = atlas.places.drop(columns="aliases")
     images = ("flag_twemoji", "flag_openmoji", "map", "locator")
     frame["pictures_stored"] = _stored(frame, images, pictures)
-    return Suite(
+    return TableSuite(
         "corpus.places",
         frame,
         (config.min_places, None),
@@ -45,15 +45,15 @@ def _places(corpus: Corpus, pictures: Container[str], config: AtlasValidationCon
     )
 
 
-def _passages(corpus: Corpus, pictures: Container[str], config: AtlasValidationConfig) -> Suite:
-    split_of = dict(zip(corpus.places["place_id"], corpus.places["split"], strict=True))
-    frame = corpus.passages.copy()
+def _passages(atlas: AtlasFrames, pictures: Container[str], config: AtlasValidationConfig) -> TableSuite:
+    split_of = dict(zip(atlas.places["place_id"], atlas.places["split"], strict=True))
+    frame = atlas.passages.copy()
     frame["split_of_place"] = frame["place_id"].map(split_of) == frame["split"]
     frame["pictures_stored"] = _stored(frame, ("page",), pictures)
-    return Suite(
+    return TableSuite(
         "corpus.passages",
         frame,
-        (len(corpus.places), None),
+        (len(atlas.places), None),
         ("id", "place_id", "section", "text", "entity_group", "split", "licence"),
         (
             unique("id"),
@@ -65,20 +65,20 @@ def _passages(corpus: Corpus, pictures: Container[str], config: AtlasValidationC
     )
 
 
-def _facts(corpus: Corpus) -> Suite:
-    texts = dict(zip(corpus.passages["id"], corpus.passages["text"], strict=True))
-    splits = dict(zip(corpus.passages["id"], corpus.passages["split"], strict=True))
-    frame = corpus.facts.copy()
+def _facts(atlas: AtlasFrames) -> TableSuite:
+    texts = dict(zip(atlas.passages["id"], atlas.passages["text"], strict=True))
+    splits = dict(zip(atlas.passages["id"], atlas.passages["split"], strict=True))
+    frame = atlas.facts.copy()
     frame["passage_known"] = frame["passage_id"].isin(list(texts))
     frame["split_of_passage"] = frame["passage_id"].map(splits) == frame["split"]
     frame["answer_in_passage"] = [
         str(value).casefold() in str(texts.get(passage, "")).casefold()
         for value, passage in zip(frame["value"], frame["passage_id"], strict=True)
     ]
-    return Suite(
+    return TableSuite(
         "corpus.facts",
         frame,
-        (len(corpus.places), None),
+        (len(atlas.places), None),
         ("id", "place_id", "section", "field", "value", "passage_id", "entity_group", "split", "licence"),
         (
             unique("id"),
@@ -91,12 +91,13 @@ def _facts(corpus: Corpus) -> Suite:
     )
 
 
-def _wordings(corpus: Corpus) -> Suite:
-    frame = corpus.wordings.copy()
-    frame["has_slot"] = frame["template"].str.contains(r"\{place\}|\{reference\}", regex=True)
+def _wordings(atlas: AtlasFrames) -> TableSuite:
+    frame = atlas.wordings.copy()
+    frame["has_placeholder"] = frame["template"].str.contains(r"\{place\}|\{reference\}", regex=True)
+    # Templates that differ in case or punctuation alone are the same wording.
     shape = frame["template"].str.casefold().str.replace(r"\W+", " ", regex=True).str.strip()
     frame["in_one_split"] = frame["split"].groupby([frame["field"], shape]).transform("nunique") == 1
-    return Suite(
+    return TableSuite(
         "corpus.wordings",
         frame,
         (1, None),
@@ -104,17 +105,17 @@ def _wordings(corpus: Corpus) -> Suite:
         (
             *_split_columns(),
             one_of("kind", ("named", "deictic"), "a wording names its place or points at it"),
-            holds("has_slot", "a template has a slot for the place"),
+            holds("has_placeholder", "a template has a placeholder for the place"),
             holds("in_one_split", "no wording is in two splits"),
         ),
     )
 
 
-def _pictographs(corpus: Corpus, pictures: Container[str], config: AtlasValidationConfig) -> Suite:
-    frame = corpus.pictographs.drop(columns=["aliases", "names"], errors="ignore")
+def _pictographs(atlas: AtlasFrames, pictures: Container[str], config: AtlasValidationConfig) -> TableSuite:
+    frame = atlas.pictographs.drop(columns=["aliases", "names"], errors="ignore")
     frame["pictures_stored"] = _stored(frame, ("twemoji", "openmoji"), pictures)
     frame["base_known"] = frame["base_id"].isin(frame["id"])
-    return Suite(
+    return TableSuite(
         "corpus.pictographs",
         frame,
         (config.min_pictographs, None),
@@ -129,12 +130,12 @@ def _pictographs(corpus: Corpus, pictures: Container[str], config: AtlasValidati
     )
 
 
-def _imagined(corpus: Corpus, pictures: Container[str]) -> Suite:
-    real = {str(name).casefold() for name in corpus.places["name"]}
-    frame = corpus.imagined.copy()
+def _imagined(atlas: AtlasFrames, pictures: Container[str]) -> TableSuite:
+    real = {str(name).casefold() for name in atlas.places["name"]}
+    frame = atlas.imagined.copy()
     frame["pictures_stored"] = _stored(frame, ("flag_flat", "flag_outlined"), pictures)
     frame["no_place"] = ~frame["name"].str.casefold().isin(list(real))
-    return Suite(
+    return TableSuite(
         "corpus.imagined",
         frame,
         (0, None),
@@ -149,11 +150,11 @@ def _imagined(corpus: Corpus, pictures: Container[str]) -> Suite:
     )
 
 
-def _groups(corpus: Corpus) -> Suite:
-    rows = pd.concat([frame[["entity_group", "split"]] for frame in corpus.grouped()], ignore_index=True)
+def _groups(atlas: AtlasFrames) -> TableSuite:
+    rows = pd.concat([frame[["entity_group", "split"]] for frame in atlas.grouped()], ignore_index=True)
     frame = rows.groupby("entity_group", as_index=False).agg(splits=("split", "nunique"), split=("split", "first"))
     frame["in_one_split"] = frame["splits"] == 1
-    return Suite(
+    return TableSuite(
         "corpus.entity-groups",
         frame,
         (1, None),
@@ -162,7 +163,7 @@ def _groups(corpus: Corpus) -> Suite:
     )
 
 
-def _split_columns() -> tuple[Expect, ...]:
+def _split_columns() -> tuple[Expectation, ...]:
     return (
         one_of("split", SPLITS, "the three splits"),
         covers("split", SPLITS, "each split has rows"),
@@ -170,9 +171,9 @@ def _split_columns() -> tuple[Expect, ...]:
 
 
 def _stored(frame: pd.DataFrame, columns: tuple[str, ...], pictures: Container[str]) -> pd.Series[bool]:
-    """Whether each row's pictures, as far as it has them, are in the store."""
-    present = [
+    """Whether the pictures of each row are in the store; a row without a picture passes."""
+    stored = [
         all(id_ in pictures for id_ in row if isinstance(id_, str))
         for row in frame[list(columns)].itertuples(index=False, name=None)
     ]
-    return pd.Series(present, index=frame.index, dtype=bool)
+    return pd.Series(stored, index=frame.index, dtype=bool)

@@ -1,6 +1,6 @@
 """Suites over an imported corpus: its passages and the captions of its pictures.
 
-Of a passage only what is judged is read, never its text: of a million of them the lengths fit in memory.
+Of the text of a passage only its length is kept, so that a corpus of a million passages fits in memory.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ import pyarrow.parquet as pq
 
 from gme_data.errors import FoundryError
 from gme_data.parquet import UNREADABLE, shard_paths
-from gme_validation.suites import Suite, between, holds, lengths, unique
+from gme_validation.suites import TableSuite, between, holds, lengths, unique
 
 _PASSAGES = ("id", "text", "entity_group", "licence", "source", "picture", "page")
 _CAPTIONS = ("image", "caption", "entity_group", "licence")
-_AGAIN = "Run `gme corpus import` again."
+_HINT = "Run `gme corpus import` again."
 
 
-def imported_suites(corpus: Path) -> list[Suite]:
-    """Suites ``corpus.passages`` and, where it has pictures, ``corpus.captions``.
+def imported_suites(corpus: Path) -> list[TableSuite]:
+    """Returns the suites ``corpus.passages`` and, where there are captions, ``corpus.captions``.
 
     Raises:
         FoundryError: A shard is missing or corrupt, or a column is missing.
@@ -33,12 +33,12 @@ def imported_suites(corpus: Path) -> list[Suite]:
     return [_passages(passages, stored)] + ([_captions(captions, stored)] if len(captions) else [])
 
 
-def _passages(frame: pd.DataFrame, stored: frozenset[str]) -> Suite:
+def _passages(frame: pd.DataFrame, stored: frozenset[str]) -> TableSuite:
     frame["pictures_stored"] = [
         (not picture or picture in stored) and (not page or page in stored)
         for picture, page in zip(frame["picture"], frame["page"], strict=True)
     ]
-    return Suite(
+    return TableSuite(
         "corpus.passages",
         frame,
         (1, None),
@@ -52,9 +52,9 @@ def _passages(frame: pd.DataFrame, stored: frozenset[str]) -> Suite:
     )
 
 
-def _captions(frame: pd.DataFrame, stored: frozenset[str]) -> Suite:
+def _captions(frame: pd.DataFrame, stored: frozenset[str]) -> TableSuite:
     frame["picture_stored"] = frame["image"].isin(stored)
-    return Suite(
+    return TableSuite(
         "corpus.captions",
         frame,
         (1, None),
@@ -69,7 +69,7 @@ def _captions(frame: pd.DataFrame, stored: frozenset[str]) -> Suite:
 
 
 def _read(folder: Path, name: str, columns: tuple[str, ...]) -> pd.DataFrame:
-    """Columns of all shards; of ``text`` its number of characters alone, as ``characters``."""
+    """Reads columns of all shards; ``text`` is replaced by its number of characters, as ``characters``."""
     parts = []
     for path in shard_paths(folder, name):
         try:
@@ -79,6 +79,6 @@ def _read(folder: Path, name: str, columns: tuple[str, ...]) -> pd.DataFrame:
                     table = table.append_column("characters", pc.utf8_length(table["text"])).drop_columns("text")
                 parts.append(table.to_pandas())
         except UNREADABLE as error:
-            raise FoundryError(f"{path}: damaged: {error}", hint=_AGAIN) from error
-    kept = [column if column != "text" else "characters" for column in columns]
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=kept)
+            raise FoundryError(f"{path}: damaged: {error}", hint=_HINT) from error
+    names = [column if column != "text" else "characters" for column in columns]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=names)

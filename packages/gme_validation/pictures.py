@@ -1,6 +1,6 @@
-"""Looks at every stored picture: does its id fit its bytes, does it decode, how large is it, is anything in it?
+"""Inspects every stored picture: whether its id is the digest of its bytes, whether it decodes, its size and contrast.
 
-A picture that can't be decoded is a row that says so, not an exception: the suites report it.
+A picture that can't be decoded gives a row with ``decodes`` false, so that the suite reports it with all others.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from gme_data.images import ALLOWED_FORMATS, SCHEMA, decode_rgb
 from gme_data.parquet import UNREADABLE, shard_paths
 from gme_data.progress import track
 from gme_validation.config import ValidationConfig
-from gme_validation.suites import Suite, between, holds, lengths, one_of, unique
+from gme_validation.suites import TableSuite, between, holds, lengths, one_of, unique
 
-_ROWS_AT_ONCE = 128
+_BATCH_ROWS = 128
 _RERUN = "Delete its folder and run its step again."
 _COLUMNS = [
     *("id", "format", "licence", "source", "width", "height"),
@@ -30,8 +30,8 @@ _COLUMNS = [
 ]
 
 
-def look_at_pictures(folder: Path) -> pd.DataFrame:
-    """One row a picture, decoded one row group at a time.
+def inspect_pictures(folder: Path) -> pd.DataFrame:
+    """Returns one row per picture; pictures are decoded in small batches, to bound the memory.
 
     Columns: id, format, licence, source, width, height (as decoded, pixels; 0 if not decodable), size_as_recorded,
     id_is_digest, decodes, std (of the grey values, 0-255).
@@ -39,25 +39,22 @@ def look_at_pictures(folder: Path) -> pd.DataFrame:
     Raises:
         FoundryError: A shard is missing or corrupt, or a column is missing or of another type.
     """
-    files = {path: _opened(path) for path in shard_paths(folder, "images")}
+    files = {path: _open_shard(path) for path in shard_paths(folder, "images")}
     total = sum(file.metadata.num_rows for file in files.values())
-    looks = [_look(row) for row in track(_rows(files), "decode pictures", total, "pictures")]
-    return pd.DataFrame(looks, columns=_COLUMNS)
+    rows = [_inspect(row) for row in track(_rows(files), "decode pictures", total, "pictures")]
+    return pd.DataFrame(rows, columns=_COLUMNS)
 
 
-def _opened(path: Path) -> pq.ParquetFile:
+def _open_shard(path: Path) -> pq.ParquetFile:
     try:
         file = pq.ParquetFile(path)
     except UNREADABLE as error:
         raise _corrupt(path, error) from error
-    wrong = [field.name for field in SCHEMA if _type_in(file.schema_arrow, field.name) not in (field.type, pa.null())]
+    types = {field.name: field.type for field in file.schema_arrow}
+    wrong = [field.name for field in SCHEMA if types.get(field.name) not in (field.type, pa.null())]
     if wrong:
         raise FoundryError(f"{path}: column(s) missing or of another type: {', '.join(wrong)}.", hint=_RERUN)
     return file
-
-
-def _type_in(schema: pa.Schema, name: str) -> pa.DataType | None:
-    return schema.field(name).type if name in schema.names else None
 
 
 def _corrupt(path: Path, error: Exception) -> FoundryError:
@@ -67,13 +64,13 @@ def _corrupt(path: Path, error: Exception) -> FoundryError:
 def _rows(files: Mapping[Path, pq.ParquetFile]) -> Iterator[dict[str, Any]]:
     for path, file in files.items():
         try:
-            for batch in file.iter_batches(batch_size=_ROWS_AT_ONCE):
+            for batch in file.iter_batches(batch_size=_BATCH_ROWS):
                 yield from batch.to_pylist()
         except UNREADABLE as error:
             raise _corrupt(path, error) from error
 
 
-def _look(row: dict[str, Any]) -> dict[str, Any]:
+def _inspect(row: dict[str, Any]) -> dict[str, Any]:
     size, std, decodes = (0, 0), 0.0, True
     data = row["bytes"] or b""
     try:
@@ -92,10 +89,10 @@ def _look(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def picture_suite(frame: pd.DataFrame, config: ValidationConfig) -> Suite:
-    """What must hold for every stored picture."""
+def picture_suite(frame: pd.DataFrame, config: ValidationConfig) -> TableSuite:
+    """Returns the suite over the rows of `inspect_pictures`."""
     sides = (config.min_picture_side, config.max_picture_side)
-    return Suite(
+    return TableSuite(
         "corpus.images",
         frame,
         (1, None),

@@ -1,4 +1,4 @@
-"""The step `validate`: every dataset against its suites; a failure stops the chain and leaves the rows that failed."""
+"""The step `validate`: evaluates suites over every dataset; a failure stops the chain and keeps the failing rows."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from gme_validation.config import AtlasValidationConfig, ValidationConfig
 from gme_validation.contamination import contamination_suites, name_mask, words
 from gme_validation.corpus_suites import SPLITS, corpus_suites
 from gme_validation.imported_suites import imported_suites
-from gme_validation.pictures import look_at_pictures, picture_suite
+from gme_validation.pictures import inspect_pictures, picture_suite
 from gme_validation.runner import run_suites
-from gme_validation.suites import Suite
+from gme_validation.suites import TableSuite
 from gme_validation.tables import (
-    Owners,
-    Task,
-    Training,
-    find_held_out,
-    find_owners,
-    read_corpus,
+    EntitySplits,
+    TaskFrames,
+    TrainingSet,
+    atlas_splits,
+    imported_splits,
+    read_atlas,
     read_tasks,
     read_training,
 )
@@ -33,131 +33,137 @@ from gme_validation.training_suites import (
     mix_suite,
     read_splits,
 )
-from gme_validation.verdict import refuse, write_verdict
+from gme_validation.verdict import validation_error, write_verdict
 
-REFUSED = "refused"
-"""Folder in the step's log folder that keeps verdict, rows and Data Docs of a failed validation."""
+_REPORT = "refused"
+"""Folder in the step's log folder with the verdict, rows and Data Docs of a failed validation."""
 
 
 def validate(config: AtlasValidationConfig, inputs: Mapping[str, Path], context: StepContext) -> Counts:
-    """Judge the inputs `corpus`, an Atlas, and `synthetic`; see `judge`."""
-    return judge(atlas_suites(config, inputs["corpus"], inputs["synthetic"]), config, context)
+    """Validates the inputs `corpus`, an Atlas, and `synthetic`; see `run_validation`."""
+    return run_validation(atlas_suites(config, inputs["corpus"], inputs["synthetic"]), config, context)
 
 
 def validate_files(config: ValidationConfig, inputs: Mapping[str, Path], context: StepContext) -> Counts:
-    """Judge the inputs `corpus`, an imported one, and `synthetic`; see `judge`."""
-    return judge(files_suites(config, inputs["corpus"], inputs["synthetic"]), config, context)
+    """Validates the inputs `corpus`, an imported one, and `synthetic`; see `run_validation`."""
+    return run_validation(files_suites(config, inputs["corpus"], inputs["synthetic"]), config, context)
 
 
 def validate_pairs(config: ValidationConfig, inputs: Mapping[str, Path], context: StepContext) -> Counts:
-    """Judge the input `synthetic`, imported pairs; see `judge`."""
-    return judge(pairs_suites(config, inputs["synthetic"]), config, context)
+    """Validates the input `synthetic`, imported pairs; see `run_validation`."""
+    return run_validation(pairs_suites(config, inputs["synthetic"]), config, context)
 
 
-def judge(suites: Sequence[Suite], config: ValidationConfig, context: StepContext) -> Counts:
-    """Run the suites; write ``verdict.json``, ``docs/`` and ``failures/``.
+def run_validation(suites: Sequence[TableSuite], config: ValidationConfig, context: StepContext) -> Counts:
+    """Evaluates the suites, writes ``verdict.json``, ``docs/`` and ``failures/``, and returns the counts.
 
     Raises:
-        FoundryError: Something expected does not hold; names suite, expectation and the first rows that failed.
+        FoundryError: An expectation fails; the message names suite, expectation and the first failing rows.
     """
-    for leftover in ("docs", "failures"):  # pages of a killed run would stand among those of this one
+    for leftover in ("docs", "failures"):  # else pages of a killed run would be published with this one
         shutil.rmtree(context.staging / leftover, ignore_errors=True)
-    judged = run_suites(suites, context.staging / "docs", config.failed_rows)
-    write_verdict(context.staging, judged)
-    failures = [failure for one in judged for failure in one.failures]
+    results = run_suites(suites, context.staging / "docs", config.failed_rows)
+    write_verdict(context.staging, results)
+    failures = [failure for result in results for failure in result.failures]
     if failures:
-        # The staging folder is never published after a failure; what a person needs to see is moved out of it.
-        report = context.log_dir / REFUSED
+        # The staging folder of a failed step is dropped, so the report is moved out of it.
+        report = context.log_dir / _REPORT
         _move(context.staging, report)
-        raise refuse(failures, report)
+        raise validation_error(failures, report)
     return {
-        "suites": len(judged),
-        "expectations": sum(one.evaluated for one in judged),
-        "rows": sum(one.rows for one in judged),
+        "suites": len(results),
+        "expectations": sum(result.evaluated for result in results),
+        "rows": sum(result.rows for result in results),
     }
 
 
-def atlas_suites(config: AtlasValidationConfig, corpus_folder: Path, synthetic: Path) -> Sequence[Suite]:
-    """All suites over Atlas: corpus, pictures, training set, funnel, every task, contamination."""
-    corpus = read_corpus(corpus_folder / "corpus")
-    looks = look_at_pictures(corpus_folder / "images")
-    pictures = frozenset(looks["id"])
-    owners = find_owners(corpus)
+def atlas_suites(config: AtlasValidationConfig, corpus_folder: Path, synthetic: Path) -> Sequence[TableSuite]:
+    """Returns the suites over Atlas: corpus, pictures, training set, funnel, every task, contamination."""
+    atlas = read_atlas(corpus_folder / "corpus")
+    pictures_frame = inspect_pictures(corpus_folder / "images")
+    pictures = frozenset(pictures_frame["id"])
+    splits = atlas_splits(atlas)
     training = read_training(synthetic)
     examples = training.examples
     tasks = read_tasks(corpus_folder / "tasks")
     return [
-        *corpus_suites(corpus, pictures, config),
-        picture_suite(looks, config),
-        examples_suite(training, owners, pictures, config, TASK_TYPES),
+        *corpus_suites(atlas, pictures, config),
+        picture_suite(pictures_frame, config),
+        examples_suite(training, splits, pictures, config, TASK_TYPES),
         mix_suite(examples, config),
         *funnel_suites(synthetic, len(examples) + len(training.blank), config),
-        *(suite for task in tasks for suite in _atlas_task(task, owners, pictures, config)),
-        *contamination_suites(name_mask(corpus), examples, tasks, config),
+        *(suite for task in tasks for suite in _atlas_task(task, splits, pictures, config)),
+        *contamination_suites(name_mask(atlas), examples, tasks, config),
     ]
 
 
-def files_suites(config: ValidationConfig, corpus_folder: Path, synthetic: Path) -> Sequence[Suite]:
-    """All suites over a corpus of one's own: passages, captions, and the same for what was made of them.
+def files_suites(config: ValidationConfig, corpus_folder: Path, synthetic: Path) -> Sequence[TableSuite]:
+    """Returns the suites over an imported corpus: passages, captions, examples, tasks, contamination.
 
-    A dev pool may show test entities here: it is all that was imported.
+    A dev pool may have test entities here, since each pool is the imported corpus.
     """
-    looks = look_at_pictures(synthetic / "images")
-    pictures = frozenset(looks["id"])
+    pictures_frame = inspect_pictures(synthetic / "images")
+    pictures = frozenset(pictures_frame["id"])
     training = read_training(synthetic)
     examples = training.examples
     tasks = read_tasks(synthetic / "tasks", _splits_held_out(synthetic / "tasks"))
-    owners = find_held_out(tasks, examples)
-    made = sum(read_splits(synthetic).values()) + len(training.blank)
+    splits = imported_splits(tasks, examples)
+    synthesised = sum(read_splits(synthetic).values()) + len(training.blank)
     return [
         *imported_suites(corpus_folder),
-        *([picture_suite(looks, config)] if len(looks) else []),  # of texts alone no task has a picture
-        examples_suite(training, owners, pictures, config),
-        *funnel_suites(synthetic, made, config),
-        *held_out_suites(tasks, training, owners, pictures, config),
+        *([picture_suite(pictures_frame, config)] if len(pictures_frame) else []),  # a corpus of texts has none
+        examples_suite(training, splits, pictures, config),
+        *funnel_suites(synthetic, synthesised, config),
+        *held_out_suites(tasks, training, splits, pictures, config),
     ]
 
 
-def pairs_suites(config: ValidationConfig, pairs: Path) -> Sequence[Suite]:
-    """All suites over imported pairs: pictures, examples, held-out tasks, contamination."""
-    looks = look_at_pictures(pairs / "images")
-    pictures = frozenset(looks["id"])
+def pairs_suites(config: ValidationConfig, pairs: Path) -> Sequence[TableSuite]:
+    """Returns the suites over imported pairs: pictures, examples, held-out tasks, contamination."""
+    pictures_frame = inspect_pictures(pairs / "images")
+    pictures = frozenset(pictures_frame["id"])
     training = read_training(pairs)
     tasks = read_tasks(pairs / "tasks", _splits_held_out(pairs / "tasks"))
-    owners = find_held_out(tasks, training.examples)
+    splits = imported_splits(tasks, training.examples)
     return [
-        *([picture_suite(looks, config)] if len(looks) else []),
-        examples_suite(training, owners, pictures, config),
-        *held_out_suites(tasks, training, owners, pictures, config),
+        *([picture_suite(pictures_frame, config)] if len(pictures_frame) else []),
+        examples_suite(training, splits, pictures, config),
+        *held_out_suites(tasks, training, splits, pictures, config),
     ]
 
 
 def held_out_suites(
-    tasks: Sequence[Task], training: Training, owners: Owners, pictures: frozenset[str], config: ValidationConfig
-) -> list[Suite]:
-    """Suites over tasks that were held out of one's own data, and whether they were trained on after all."""
-    of_tasks = [
-        suite for task in tasks for suite in task_suites(task, owners, pictures, config, _asked_of(task), SPLITS)
+    tasks: Sequence[TaskFrames],
+    training: TrainingSet,
+    splits: EntitySplits,
+    pictures: frozenset[str],
+    config: ValidationConfig,
+) -> list[TableSuite]:
+    """Returns the suites over tasks that were held out of imported data, and those over contamination."""
+    suites = [
+        suite for task in tasks for suite in task_suites(task, splits, pictures, config, _entity_split(task), SPLITS)
     ]
-    return [*of_tasks, *contamination_suites(words, training.examples, tasks, config)]
+    return [*suites, *contamination_suites(words, training.examples, tasks, config)]
 
 
-def _atlas_task(task: Task, owners: Owners, pictures: frozenset[str], config: AtlasValidationConfig) -> Sequence[Suite]:
-    # A dev pool must not show a test entity: recipes are chosen on dev.
+def _atlas_task(
+    task: TaskFrames, splits: EntitySplits, pictures: frozenset[str], config: AtlasValidationConfig
+) -> Sequence[TableSuite]:
+    # No test entity may be in a dev pool, since recipes are chosen on dev.
     pool = SPLITS[:2] if task.card.split == "dev" else SPLITS
-    return task_suites(task, owners, pictures, config, _asked_of(task), pool)
+    return task_suites(task, splits, pictures, config, _entity_split(task), pool)
 
 
-def _asked_of(task: Task) -> str:
-    """The split of the entities that a task asks about: where queries alone are held out, entities are trained on."""
+def _entity_split(task: TaskFrames) -> str:
+    """Returns the split of the entities of a task's queries: train where the queries alone are held out."""
     return "train" if task.card.subset == "seen" else task.card.split
 
 
 def _splits_held_out(tasks: Path) -> list[str]:
-    """The splits that there are tasks of; a small corpus may have none for dev.
+    """Returns the splits that have tasks; a small corpus may have none for dev.
 
     Raises:
-        FoundryError: There is none for test, so nothing could judge a model.
+        FoundryError: There is none for test, so no model could be evaluated.
     """
     if not (tasks / "test").is_dir():
         raise FoundryError(

@@ -1,6 +1,7 @@
-"""What a suite is: a table, what it must look like, and what must hold in it. Plain data; knows no Great Expectations.
+"""Suites as plain data: a table, its schema, and the expectations that must hold in it.
 
-A suite can't be vacuous by construction: it declares its columns, its row count and which columns are never null.
+No suite passes vacuously, since each declares its columns, its row count and the columns without missing values.
+Great Expectations is imported by `gme_validation.runner` alone.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ import pandas as pd
 
 
 @dataclass(frozen=True, slots=True)
-class Expect:
-    """One expectation: the name of a class of ``great_expectations.expectations``, its arguments, and why it is asked.
+class Expectation:
+    """An expectation: the name of a class of ``great_expectations.expectations``, its arguments, and the reason for it.
 
-    `why` is shown to the user when it fails.
+    The user sees `why` when it fails.
     """
 
     type: str
@@ -25,66 +26,71 @@ class Expect:
 
     @property
     def column(self) -> str | None:
-        """The column it is about; None if it is about the table."""
+        """The column that is checked; None if the table as such is."""
         name = self.arguments.get("column")
         return str(name) if name is not None else None
 
 
 @dataclass(frozen=True, slots=True)
-class Suite:
-    """A table and what must hold in it.
+class TableSuite:
+    """A table and the expectations that must hold in it.
 
     Attributes:
         name: Parts joined by dots, e.g. ``test.place-question-t2t.queries``.
-        frame: The rows, one column for each thing that is expected of.
-        rows: Fewest and most rows allowed.
-        required: Columns in which no value may be missing.
-        expects: What else must hold.
+        frame: The rows. Checks that no expectation can express are columns of booleans, see `holds`.
+        rows: Least and greatest number of rows; None is no limit.
+        required: Columns without missing values.
+        expectations: Further expectations.
     """
 
     name: str
     frame: pd.DataFrame
     rows: tuple[int, int | None]
     required: tuple[str, ...]
-    expects: tuple[Expect, ...]
+    expectations: tuple[Expectation, ...]
 
-    def declared(self) -> tuple[Expect, ...]:
-        """All expectations: row count, columns and not-null first, then the suite's own."""
+    def declared(self) -> tuple[Expectation, ...]:
+        """Returns all expectations: row count, columns and missing values first, then the further ones."""
         low, high = self.rows
-        columns = sorted({*self.required, *(e.column for e in self.expects if e.column)})
+        columns = sorted({*self.required, *(e.column for e in self.expectations if e.column)})
         return (
-            Expect("ExpectTableRowCountToBeBetween", {"min_value": low, "max_value": high}, "size of the table"),
-            *(Expect("ExpectColumnToExist", {"column": name}, "schema") for name in columns),
-            *(Expect("ExpectColumnValuesToNotBeNull", {"column": name}, "no value missing") for name in self.required),
-            *self.expects,
+            Expectation("ExpectTableRowCountToBeBetween", {"min_value": low, "max_value": high}, "size of the table"),
+            *(Expectation("ExpectColumnToExist", {"column": name}, "schema") for name in columns),
+            *(
+                Expectation("ExpectColumnValuesToNotBeNull", {"column": name}, "no value missing")
+                for name in self.required
+            ),
+            *self.expectations,
         )
 
 
-def unique(column: str, why: str = "each once") -> Expect:
-    """No value twice."""
-    return Expect("ExpectColumnValuesToBeUnique", {"column": column}, why)
+def unique(column: str, why: str = "each once") -> Expectation:
+    """Expects no value twice."""
+    return Expectation("ExpectColumnValuesToBeUnique", {"column": column}, why)
 
 
-def one_of(column: str, values: Sequence[str], why: str) -> Expect:
-    """Every value among `values`."""
-    return Expect("ExpectColumnValuesToBeInSet", {"column": column, "value_set": list(values)}, why)
+def one_of(column: str, values: Sequence[str], why: str) -> Expectation:
+    """Expects every value to be one of `values`."""
+    return Expectation("ExpectColumnValuesToBeInSet", {"column": column, "value_set": list(values)}, why)
 
 
-def covers(column: str, values: Sequence[str], why: str) -> Expect:
-    """Every one of `values` occurs."""
-    return Expect("ExpectColumnDistinctValuesToContainSet", {"column": column, "value_set": list(values)}, why)
+def covers(column: str, values: Sequence[str], why: str) -> Expectation:
+    """Expects every one of `values` to occur."""
+    return Expectation("ExpectColumnDistinctValuesToContainSet", {"column": column, "value_set": list(values)}, why)
 
 
-def holds(column: str, why: str) -> Expect:
-    """A yes/no column is yes in every row."""
-    return Expect("ExpectColumnValuesToBeInSet", {"column": column, "value_set": [True]}, why)
+def holds(column: str, why: str) -> Expectation:
+    """Expects a column of booleans to be true in every row."""
+    return Expectation("ExpectColumnValuesToBeInSet", {"column": column, "value_set": [True]}, why)
 
 
-def between(column: str, low: float | None, high: float | None, why: str) -> Expect:
-    """Every value in ``[low, high]``."""
-    return Expect("ExpectColumnValuesToBeBetween", {"column": column, "min_value": low, "max_value": high}, why)
+def between(column: str, low: float | None, high: float | None, why: str) -> Expectation:
+    """Expects every value in ``[low, high]``."""
+    return Expectation("ExpectColumnValuesToBeBetween", {"column": column, "min_value": low, "max_value": high}, why)
 
 
-def lengths(column: str, low: int, high: int, why: str) -> Expect:
-    """Every text has between `low` and `high` characters; missing ones are not judged."""
-    return Expect("ExpectColumnValueLengthsToBeBetween", {"column": column, "min_value": low, "max_value": high}, why)
+def lengths(column: str, low: int, high: int, why: str) -> Expectation:
+    """Expects every text to have between `low` and `high` characters; missing texts are skipped."""
+    return Expectation(
+        "ExpectColumnValueLengthsToBeBetween", {"column": column, "min_value": low, "max_value": high}, why
+    )

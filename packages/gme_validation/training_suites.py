@@ -1,4 +1,4 @@
-"""Suites over the training set, its mix of task types, its rejects and its funnel."""
+"""Suites over the training set: its examples, its mix of task types, its funnel and its rejects."""
 
 from __future__ import annotations
 
@@ -17,32 +17,34 @@ from gme_data.items import TASK_TYPES, Item, modalities_of
 from gme_data.parquet import read_shards
 from gme_data.structured import StructureError, read_json
 from gme_validation.config import AtlasValidationConfig, ValidationConfig
-from gme_validation.suites import Suite, between, covers, holds, lengths, one_of, unique
-from gme_validation.tables import Owners, Training, modality
+from gme_validation.suites import TableSuite, between, covers, holds, lengths, one_of, unique
+from gme_validation.tables import EntitySplits, TrainingSet, modality
 
-_NAMED = ("id", "task_type", "source", "instruction", "entity_group", "batch_key", "licence", "split")
+_REQUIRED = ("id", "task_type", "source", "instruction", "entity_group", "batch_key", "licence", "split")
 FILTERS = (
     *("clean", "near-duplicate", "question", "consistency", "entity", "leak", "pictures", "picture-filter"),
     *("deduplicate", "decontaminate"),
 )
-_NO_FILTERS = ("draft", "assemble", "merge")  # they change what is counted, so what goes in is not what comes out
+"""Steps of synthesis that may reject, each of which must have run."""
+_NOT_COUNTED = ("draft", "assemble", "merge")
+"""Steps whose output is of another kind than their input, so that their numbers can't be compared."""
 
 
 def examples_suite(
-    training: Training,
-    owners: Owners,
+    training: TrainingSet,
+    splits: EntitySplits,
     pictures: Container[str],
     config: ValidationConfig,
     task_types: Sequence[str] = (),
-) -> Suite:
-    """The suite over the training examples; each of `task_types` must have some."""
-    rows = [_row(example, owners, pictures) for example in training.examples]
-    blank = [{name: row[name] for name in _NAMED} | {"items_are_something": False} for row in training.blank]
-    return Suite(
+) -> TableSuite:
+    """Returns the suite over the training examples; each of `task_types` must have examples."""
+    rows = [_row(example, splits, pictures) for example in training.examples]
+    blank = [{name: row[name] for name in _REQUIRED} | {"items_are_something": False} for row in training.blank]
+    return TableSuite(
         "training.examples",
         pd.DataFrame([*rows, *blank]),
         (config.min_examples, None),
-        _NAMED,
+        _REQUIRED,
         (
             unique("id"),
             holds("items_are_something", "query, positive and negatives have a text or a picture"),
@@ -61,7 +63,7 @@ def examples_suite(
     )
 
 
-def _row(example: Example, owners: Owners, pictures: Container[str]) -> dict[str, Any]:
+def _row(example: Example, splits: EntitySplits, pictures: Container[str]) -> dict[str, Any]:
     items = (example.query, example.positive, *example.negatives)
     images = [item.image for item in items if item.image]
     query, document = modalities_of(example.task_type)
@@ -77,8 +79,8 @@ def _row(example: Example, owners: Owners, pictures: Container[str]) -> dict[str
         "licence": example.licence,
         "split": example.split,
         "items_are_something": True,
-        "group_split": owners.groups.get(example.entity_group, "unknown"),
-        "picture_split": _most_held_out(owners.pictures.get(image, "unknown") for image in images),
+        "group_split": splits.groups.get(example.entity_group, "unknown"),
+        "picture_split": _most_held_out(splits.pictures.get(image, "unknown") for image in images),
         "pictures_stored": all(image in pictures for image in images),
         "fits_type": _modality(example.query) == query and all(_modality(item) == document for item in items[1:]),
         "query_is_not_positive": example.query != example.positive,
@@ -88,21 +90,22 @@ def _row(example: Example, owners: Owners, pictures: Container[str]) -> dict[str
 
 
 def _most_held_out(splits: Iterable[str]) -> str:
-    found = set(splits)
-    return next((split for split in ("unknown", "test", "dev") if split in found), "train")
+    # One held-out picture in an example is a leak, however many others are trained on.
+    present = set(splits)
+    return next((split for split in ("unknown", "test", "dev") if split in present), "train")
 
 
 def _modality(item: Item) -> str:
     return modality(item.text, item.image)
 
 
-def mix_suite(examples: Sequence[Example], config: AtlasValidationConfig) -> Suite:
-    """The suite over the shares of the task types."""
+def mix_suite(examples: Sequence[Example], config: AtlasValidationConfig) -> TableSuite:
+    """Returns the suite over the shares of the task types."""
     counts = Counter(example.task_type for example in examples)
     total = max(len(examples), 1)
     rows = [{"task_type": name, "examples": counts[name], "share": counts[name] / total} for name in TASK_TYPES]
     limits = (config.min_type_share, config.max_type_share)
-    return Suite(
+    return TableSuite(
         "training.mix",
         pd.DataFrame(rows),
         (len(TASK_TYPES), len(TASK_TYPES)),
@@ -112,7 +115,7 @@ def mix_suite(examples: Sequence[Example], config: AtlasValidationConfig) -> Sui
 
 
 @dataclass(frozen=True, slots=True)
-class _Step:
+class _FunnelStep:
     step: str
     seen: NonNegativeInt
     kept: NonNegativeInt
@@ -120,58 +123,58 @@ class _Step:
 
 
 @dataclass(frozen=True, slots=True)
-class _Funnel:
-    """What is read of ``funnel.json``."""
+class _FunnelFile:
+    """The steps in ``funnel.json``."""
 
-    steps: tuple[_Step, ...]
+    steps: tuple[_FunnelStep, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class _Splits:
-    """What is read of it besides, where examples of all splits come out of one funnel."""
+class _FunnelSplits:
+    """The examples by split in ``funnel.json``, where one funnel makes the examples of all splits."""
 
     splits: dict[str, NonNegativeInt]
 
 
-def funnel_suites(synthetic: Path, examples: int, config: ValidationConfig) -> list[Suite]:
-    """Suites over ``funnel.json`` and ``rejects/``: every loss has a step and a reason, and the numbers agree.
+def funnel_suites(synthetic: Path, examples: int, config: ValidationConfig) -> list[TableSuite]:
+    """Returns the suites over ``funnel.json`` and ``rejects/``: every loss has a step and a reason, and numbers agree.
 
     Args:
         synthetic: Folder of the training set.
-        examples: Examples of all splits, which the funnel must end in.
-        config: How much a filter may refuse.
+        examples: Examples of all splits, which the last step must have kept.
+        config: Limit of the share that a filter rejects.
 
     Raises:
         FoundryError: ``funnel.json`` or the rejects are missing or unreadable.
     """
     path = synthetic / "funnel.json"
     try:
-        rows = [_funnel_row(step) for step in read_json(path, _Funnel).steps]
+        rows = [_funnel_row(step) for step in read_json(path, _FunnelFile).steps]
     except (FileNotFoundError, StructureError) as error:
         raise FoundryError(f"{path}: not a funnel: {error}", hint="Run `gme synthesize` again.") from error
     rejects = pd.DataFrame(read_shards(synthetic / "rejects", "rejects"))
-    refused = int(sum(row["rejected"] for row in rows))
+    rejected = int(sum(row["rejected"] for row in rows))
     suites = [_funnel(pd.DataFrame(rows), examples, config)]
-    # A funnel without a single reject is allowed; then there is no table of rejects to judge.
-    return suites + ([_rejects(rejects, refused, [row["step"] for row in rows])] if refused or len(rejects) else [])
+    # A funnel without a single reject is valid; then there is no table of rejects.
+    return suites + ([_rejects(rejects, rejected, [row["step"] for row in rows])] if rejected or len(rejects) else [])
 
 
 def read_splits(synthetic: Path) -> Mapping[str, int]:
-    """Examples by split, as the funnel of a corpus of one's own tells.
+    """Returns the examples by split that the funnel of an imported corpus states.
 
     Raises:
         FoundryError: ``funnel.json`` is missing or unreadable.
     """
     path = synthetic / "funnel.json"
     try:
-        return read_json(path, _Splits).splits
+        return read_json(path, _FunnelSplits).splits
     except (FileNotFoundError, StructureError) as error:
         raise FoundryError(f"{path}: not a funnel: {error}", hint="Run `gme synthesize` again.") from error
 
 
-def _funnel_row(step: _Step) -> dict[str, Any]:
+def _funnel_row(step: _FunnelStep) -> dict[str, Any]:
     rejected = sum(step.rejected.values())
-    counted = step.step not in _NO_FILTERS
+    counted = step.step not in _NOT_COUNTED
     return {
         "step": step.step,
         "seen": step.seen,
@@ -182,10 +185,10 @@ def _funnel_row(step: _Step) -> dict[str, Any]:
     }
 
 
-def _funnel(frame: pd.DataFrame, examples: int, config: ValidationConfig) -> Suite:
+def _funnel(frame: pd.DataFrame, examples: int, config: ValidationConfig) -> TableSuite:
     last = frame.index == len(frame) - 1
     frame["agrees_with_examples"] = ~last | (frame["kept"] == examples)
-    return Suite(
+    return TableSuite(
         "synthesis.funnel",
         frame,
         (len(FILTERS), None),
@@ -201,11 +204,11 @@ def _funnel(frame: pd.DataFrame, examples: int, config: ValidationConfig) -> Sui
     )
 
 
-def _rejects(frame: pd.DataFrame, refused: int, steps: Sequence[str]) -> Suite:
-    return Suite(
+def _rejects(frame: pd.DataFrame, rejected: int, steps: Sequence[str]) -> TableSuite:
+    return TableSuite(
         "synthesis.rejects",
         frame,
-        (refused, refused),
+        (rejected, rejected),
         ("step", "reason", "subject", "text"),
         (
             one_of("step", steps, "steps of the funnel"),

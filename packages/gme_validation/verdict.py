@@ -1,4 +1,4 @@
-"""The verdict of all suites: as JSON, as rows that failed, and as the error that stops the chain."""
+"""Writes the results of all suites as JSON, with the rows that failed, and makes the error that stops the chain."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from dataclasses import asdict
 from pathlib import Path
 
 from gme_data.errors import FoundryError
-from gme_validation.runner import Failure, Judged
+from gme_validation.runner import FailedExpectation, SuiteResult
 
-_SHOWN = 5
-_SHOWN_ROWS = 2
+_MAX_FAILURES = 5
+_MAX_ROWS = 2
+"""Most failures in the error, and most rows of each."""
 
 
-def write_verdict(folder: Path, judged: Sequence[Judged]) -> None:
-    """Write ``verdict.json`` and, for each failed expectation, ``failures/<suite>-<n>.json`` with its first rows."""
-    failures = [failure for one in judged for failure in one.failures]
+def write_verdict(folder: Path, results: Sequence[SuiteResult]) -> None:
+    """Writes ``verdict.json`` and, for each failed expectation, ``failures/<suite>-<n>.json`` with its first rows."""
+    failures = [failure for result in results for failure in result.failures]
     verdict = {
         "passed": not failures,
-        "suites": len(judged),
-        "expectations": sum(one.evaluated for one in judged),
-        "rows": sum(one.rows for one in judged),
+        "suites": len(results),
+        "expectations": sum(result.evaluated for result in results),
+        "rows": sum(result.rows for result in results),
         "docs": "docs/index.html",
         "results": [
-            {"suite": one.suite, "rows": one.rows, "expectations": one.evaluated, "failed": len(one.failures)}
-            for one in judged
+            {"suite": r.suite, "rows": r.rows, "expectations": r.evaluated, "failed": len(r.failures)} for r in results
         ],
         "failures": [
             {"suite": f.suite, "expectation": f.expectation, "why": f.why, "failing_rows": f.count} for f in failures
@@ -39,13 +39,13 @@ def write_verdict(folder: Path, judged: Sequence[Judged]) -> None:
         (rows / f"{failure.suite}-{number:03d}.json").write_text(text + "\n", encoding="utf-8")
 
 
-def refuse(failures: Sequence[Failure], report: Path) -> FoundryError:
-    """The error for failures, naming suite, expectation and first rows; `report` is where all of them can be read."""
+def validation_error(failures: Sequence[FailedExpectation], report: Path) -> FoundryError:
+    """Returns the error for failures: suites, expectations and first rows; `report` is the folder with all of them."""
     lines = [f"Validation failed: {len(failures)} expectation(s) do not hold."]
-    for failure in failures[:_SHOWN]:
+    for failure in failures[:_MAX_FAILURES]:
         lines.append(f"  {failure.suite}: {failure.expectation}: {failure.why}, {failure.count} row(s)")
-        lines += [f"    {json.dumps(row, ensure_ascii=False)[:300]}" for row in failure.rows[:_SHOWN_ROWS]]
-    if len(failures) > _SHOWN:
-        lines.append(f"  and {len(failures) - _SHOWN} more")
+        lines += [f"    {json.dumps(row, ensure_ascii=False)[:300]}" for row in failure.rows[:_MAX_ROWS]]
+    if len(failures) > _MAX_FAILURES:
+        lines.append(f"  and {len(failures) - _MAX_FAILURES} more")
     hint = f"All failing rows: {report / 'failures'}; Data Docs: {report / 'docs' / 'index.html'}."
     return FoundryError("\n".join(lines), hint=hint)

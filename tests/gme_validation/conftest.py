@@ -21,7 +21,7 @@ from gme_data.parquet import write_shards
 from gme_data.steps import StepContext
 from gme_data.tasks import Document, Query, RetrievalTask, TaskCard, save_task
 from gme_validation.config import AtlasValidationConfig
-from gme_validation.runner import Judged, run_suites
+from gme_validation.runner import SuiteResult, run_suites
 from gme_validation.step import atlas_suites, validate
 from gme_validation.training_suites import FILTERS
 
@@ -107,18 +107,18 @@ class TinyWorld:
         )
 
     def question_task(self, split: str) -> RetrievalTask:
-        asked = [place for place in self.places if place["split"] == split]
+        held_out = [place for place in self.places if place["split"] == split]
         pool = [place for place in self.places if split == "test" or place["split"] != "test"]
         queries = [
-            self._query(place, Item(text=WORDINGS[split].replace("{place}", str(place["name"])))) for place in asked
+            self._query(place, Item(text=WORDINGS[split].replace("{place}", str(place["name"])))) for place in held_out
         ]
         corpus = [self._document(place, Item(text=f"About {place['name']}.")) for place in pool]
         return _task("place-question-t2t", "T->T", split, queries, corpus)
 
     def flag_task(self, split: str) -> RetrievalTask:
-        asked = [place for place in self.places if place["split"] == split]
+        held_out = [place for place in self.places if place["split"] == split]
         pool = [place for place in self.places if split == "test" or place["split"] != "test"]
-        queries = [self._query(place, Item(image=str(place["flag_openmoji"]))) for place in asked]
+        queries = [self._query(place, Item(image=str(place["flag_openmoji"]))) for place in held_out]
         corpus = [self._document(place, Item(image=str(place["flag_twemoji"]))) for place in pool]
         return _task("flag-i2i", "I->I", split, queries, corpus)
 
@@ -201,10 +201,10 @@ CONFIG = AtlasValidationConfig(
 
 
 @pytest.fixture
-def judge(world: TinyWorld, tmp_path: Path) -> Callable[[str], Judged]:
-    """Judge one suite over the world as it is on disk."""
+def evaluate(world: TinyWorld, tmp_path: Path) -> Callable[[str], SuiteResult]:
+    """Evaluates one suite over the world as it is on disk."""
 
-    def run(name: str) -> Judged:
+    def run(name: str) -> SuiteResult:
         suites = {suite.name: suite for suite in atlas_suites(CONFIG, world.corpus, world.synthetic)}
         return run_suites([suites[name]], tmp_path / "docs", failed_rows=3)[0]
 

@@ -85,22 +85,22 @@ IMAGES = "images/images-00000-of-00001"
         (f"{TASK}/qrels", put("relevance", 0), "test.place-question-t2t.qrels", "relevance"),
         (f"{TASK}/corpus", double, "test.place-question-t2t.corpus", "BeUnique"),
         (f"{TASK}/corpus", put("text", " "), "test.place-question-t2t.corpus", "modality"),
-        (f"{TASK}/queries", put("entity_group", "place:trainland0"), "test.place-question-t2t.queries", "owner"),
+        (f"{TASK}/queries", put("entity_group", "place:trainland0"), "test.place-question-t2t.queries", "entity_split"),
         (
             "tasks/dev/place-question-t2t/corpus",
             put("entity_group", "place:testland0"),
             "dev.place-question-t2t.corpus",
-            "owner",
+            "entity_split",
         ),
         (f"{TASK}/queries", put("text", "What is the capital of Trainland0?"), "contamination.test", "query_not"),
         (f"{TASK}/queries", put("text", "What is the capital of Testland0"), "contamination.test", "wording_not"),
     ],
 )  # fmt: skip
 def test_a_defect_in_the_corpus_is_found(
-    world: World, judge: Callable[[str], Any], table: str, change: Any, suite: str, expectation: str
+    world: World, evaluate: Callable[[str], Any], table: str, change: Any, suite: str, expectation: str
 ) -> None:
     world.edit(table, change)
-    assert_found(judge, suite, expectation)
+    assert_fails(evaluate, suite, expectation)
 
 
 @pytest.mark.parametrize(
@@ -118,43 +118,43 @@ def test_a_defect_in_the_corpus_is_found(
     ],
 )
 def test_a_defect_in_the_training_set_is_found(
-    world: World, judge: Callable[[str], Any], change: dict[str, Any], suite: str, expectation: str
+    world: World, evaluate: Callable[[str], Any], change: dict[str, Any], suite: str, expectation: str
 ) -> None:
     examples = world.examples()
     examples[0] = replace(examples[0], **change)
     world.write_training(examples)
-    assert_found(judge, suite, expectation)
+    assert_fails(evaluate, suite, expectation)
 
 
-def test_a_task_type_without_examples_is_found(world: World, judge: Callable[[str], Any]) -> None:
+def test_a_task_type_without_examples_is_found(world: World, evaluate: Callable[[str], Any]) -> None:
     world.write_training([example for example in world.examples() if example.task_type != "IT->I"])
-    assert_found(judge, "training.examples", "DistinctValuesToContainSet(column=task_type)")
+    assert_fails(evaluate, "training.examples", "DistinctValuesToContainSet(column=task_type)")
 
 
-def test_a_test_picture_in_training_is_found_from_both_sides(world: World, judge: Callable[[str], Any]) -> None:
+def test_a_test_picture_in_training_is_found_from_both_sides(world: World, evaluate: Callable[[str], Any]) -> None:
     examples = world.examples()
     position = next(i for i, example in enumerate(examples) if example.task_type == "I->I")
     examples[position] = replace(examples[position], query=Item(image=world.places[-1]["flag_openmoji"]))
     world.write_training(examples)
-    assert_found(judge, "training.examples", "picture_split")
-    assert_found(judge, "contamination.test", "picture_not_trained")
+    assert_fails(evaluate, "training.examples", "picture_split")
+    assert_fails(evaluate, "contamination.test", "picture_not_trained")
 
 
-def test_training_text_full_of_a_test_query_is_found(world: World, judge: Callable[[str], Any]) -> None:
+def test_training_text_full_of_a_test_query_is_found(world: World, evaluate: Callable[[str], Any]) -> None:
     long = " ".join(f"word{n}" for n in range(20))
     world.edit(f"{TASK}/queries", put("text", long))
     examples = world.examples()
     examples[0] = replace(examples[0], query=Item(f"Intro {long} outro"))
     world.write_training(examples)
-    assert_found(judge, "contamination.test", "ngram_share")
+    assert_fails(evaluate, "contamination.test", "ngram_share")
 
 
-def test_a_loss_without_a_reason_is_found(world: World, judge: Callable[[str], Any]) -> None:
+def test_a_loss_without_a_reason_is_found(world: World, evaluate: Callable[[str], Any]) -> None:
     path: Path = world.synthetic / "funnel.json"
     funnel = json.loads(path.read_text())
     funnel["steps"][1]["kept"] -= 1
     path.write_text(json.dumps(funnel))
-    assert_found(judge, "synthesis.funnel", "unexplained")
+    assert_fails(evaluate, "synthesis.funnel", "unexplained")
 
 
 def test_a_corrupt_table_is_a_clear_error(world: World, check: Callable[[], Any]) -> None:
@@ -163,11 +163,11 @@ def test_a_corrupt_table_is_a_clear_error(world: World, check: Callable[[], Any]
         check()
 
 
-def assert_found(judge: Callable[[str], Any], suite: str, expectation: str) -> None:
+def assert_fails(evaluate: Callable[[str], Any], suite: str, expectation: str) -> None:
     """The suite fails for this reason, among others perhaps; where rows are at fault they are shown."""
-    found = [failure for failure in judge(suite).failures if expectation in failure.expectation]
-    assert found
-    assert found[0].rows or not found[0].count
+    failures = [failure for failure in evaluate(suite).failures if expectation in failure.expectation]
+    assert failures
+    assert failures[0].rows or not failures[0].count
 
 
 def test_a_failure_stops_the_chain_and_leaves_rows_and_docs(world: World, check: Callable[[], Any]) -> None:
@@ -179,8 +179,8 @@ def test_a_failure_stops_the_chain_and_leaves_rows_and_docs(world: World, check:
     verdict = json.loads((report / "verdict.json").read_text())
     assert not verdict["passed"]
     assert (report / "docs/index.html").is_file()
-    saved = [json.loads(path.read_text()) for path in (report / "failures").iterdir()]
-    assert any(row["doc_id"] == "nobody" for failure in saved for row in failure["rows"])
+    reports = [json.loads(path.read_text()) for path in (report / "failures").iterdir()]
+    assert any(row["doc_id"] == "nobody" for failure in reports for row in failure["rows"])
 
 
 @pytest.mark.parametrize(
@@ -196,23 +196,23 @@ def test_a_failure_stops_the_chain_and_leaves_rows_and_docs(world: World, check:
     ],
 )
 def test_a_column_of_nothing_is_a_failed_expectation(
-    world: World, judge: Callable[[str], Any], table: str, change: Any, suite: str, expectation: str
+    world: World, evaluate: Callable[[str], Any], table: str, change: Any, suite: str, expectation: str
 ) -> None:
     world.edit(table, change)
     if suite:
-        assert_found(judge, suite, expectation)
+        assert_fails(evaluate, suite, expectation)
     else:
-        assert not judge("contamination.test").failures
+        assert not evaluate("contamination.test").failures
 
 
-def test_examples_of_nothing_are_a_failed_expectation(world: World, judge: Callable[[str], Any]) -> None:
+def test_examples_of_nothing_are_a_failed_expectation(world: World, evaluate: Callable[[str], Any]) -> None:
     shard = next((world.synthetic / "train").glob("*.parquet"))
     schema, rows = pq.read_schema(shard), pq.read_table(shard).to_pylist()
     for blank in (rows[:1], rows):
         for row in blank:
             row["query"] = {"text": None, "image": None}
         pq.write_table(pa.Table.from_pylist(rows, schema=schema), shard)
-        (failure,) = (one for one in judge("training.examples").failures if "items_are_something" in one.expectation)
+        (failure,) = (f for f in evaluate("training.examples").failures if "items_are_something" in f.expectation)
         assert failure.count == len(blank)
         assert failure.rows[0]["id"] == blank[0]["id"]
 
@@ -224,8 +224,10 @@ def test_a_column_that_is_not_there_or_of_another_type_names_file_and_column(
 ) -> None:
     path = world.corpus / f"{table}.parquet"
     rows = pq.read_table(path)
-    left = rows.drop_columns([column])
-    pq.write_table(left if values is None else left.append_column(column, pa.array([values] * len(rows))), path)
+    remaining = rows.drop_columns([column])
+    pq.write_table(
+        remaining if values is None else remaining.append_column(column, pa.array([values] * len(rows))), path
+    )
     with pytest.raises(FoundryError, match=rf"{path.name}: column.*{column}"):
         atlas_suites(AtlasValidationConfig(), world.corpus, world.synthetic)
 

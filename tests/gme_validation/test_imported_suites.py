@@ -1,4 +1,4 @@
-"""Great Expectations over a corpus of one's own: what is right passes, and each kind of fault is told by its suite."""
+"""Validation of an imported corpus: a sound one passes, and each kind of fault fails the suite that checks for it."""
 
 from __future__ import annotations
 
