@@ -12,11 +12,11 @@ from flows.chain import Chain
 from flows.config import OwnPipeline, PipelineConfig
 from flows.tracking import wait_until_synced
 from gme_data.steps import Outcome
-from umrb.data.selection import selected_tasks
 from gme_release.dvc.metric_files import write_metric_files
 from gme_release.dvc.versioning import version_outputs
 from gme_release.registry.registration import Registration, register
 from gme_release.run_facts import RunFacts
+from umrb.data.selection import selected_tasks
 
 
 @dataclass(frozen=True, slots=True)

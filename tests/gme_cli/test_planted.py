@@ -28,9 +28,9 @@ from gme_data.tasks import Document, Query, RetrievalTask, TaskCard, save_task
 from gme_embedder.config import ModelConfig
 from gme_embedder.embedder import Embedder
 from gme_embedder.sentence_transformer import GmeProcessor
+from gme_release.registry.champion import local_weights
 from gme_training.job import TrainingJob
 from gme_training.trainer import initial_model
-from gme_release.registry.champion import local_weights
 from umrb.config import Suite
 from umrb.data.selection import suite_tasks
 from umrb.data.task_folders import disk_datasets
