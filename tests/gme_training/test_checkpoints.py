@@ -190,7 +190,7 @@ def test_what_a_rank_left_and_is_damaged_gives_way_to_its_last_words(
     )
     watch = ProgressSource("test", 1, tmp_path / "events.jsonl")
     with pytest.raises(FoundryError, match=r"(?s)Rank 0 ended with status 1.*the last words"):
-        run_ranks(["failing"], 1, device="cpu", scratch=tmp_path, log_dir=tmp_path, watch=watch)
+        run_ranks(["failing"], 1, device="cpu", scratch=tmp_path, log_dir=tmp_path, progress=watch)
 
 
 @pytest.mark.parametrize("damaged", [b"[]", b"{}", b"\xff", b'{"version": 1, "shards": [[1]], "strata": []}'])

@@ -22,9 +22,11 @@ def case(queries: int = 7, candidates: int = 12, seed: int = 0):
     targets = torch.arange(queries) % (queries - 2)  # two positives are shared by two queries each
     masked = torch.rand(queries, candidates, generator=generator) < 0.2
     masked[torch.arange(queries), targets] = False
-    brought = [(row, int(target)) for row, target in enumerate(targets)]
-    brought += [(row, queries - 2 + row % (candidates - queries + 2)) for row in range(queries)]  # a hard negative each
-    pairing = Pairing(targets, masked.nonzero(), torch.tensor(brought), candidates, RANKS)
+    own_candidates = [(row, int(target)) for row, target in enumerate(targets)]
+    own_candidates += [
+        (row, queries - 2 + row % (candidates - queries + 2)) for row in range(queries)
+    ]  # a hard negative each
+    pairing = Pairing(targets, masked.nonzero(), torch.tensor(own_candidates), candidates, RANKS)
     scale = torch.tensor(10.0, dtype=torch.float64, requires_grad=True)
     return q.requires_grad_(), c.requires_grad_(), pairing, masked, scale
 
@@ -38,14 +40,14 @@ def reference(q, c, pairing: Pairing, masked, scale, config: LossConfig):
         ]
         parts = [(q, c), *zip(short[::2], short[1::2], strict=True)]
         return sum(reference(*part, pairing, masked, scale, plain) for part in parts) / len(parts)
-    targets, brought = pairing.targets.tolist(), {tuple(pair) for pair in pairing.brought.tolist()}
+    targets, own_candidates = pairing.targets.tolist(), {tuple(pair) for pair in pairing.own_candidates.tolist()}
     sure_q, sure_c = q.detach(), c.detach()
-    of_rank = {(row % RANKS, column) for row, column in brought}
+    of_rank = {(row % RANKS, column) for row, column in own_candidates}
 
     def counts(i: int, j: int) -> bool:
         if j == targets[i] or masked[i, j]:
             return False
-        scope = {"own": (i, j) in brought, "in_batch": (i % RANKS, j) in of_rank, "cross_rank": True}
+        scope = {"own": (i, j) in own_candidates, "in_batch": (i % RANKS, j) in of_rank, "cross_rank": True}
         near = (
             config.false_negative_margin is not None
             and float(sure_q[i] @ sure_c[j]) > float(sure_q[i] @ sure_c[targets[i]]) + config.false_negative_margin

@@ -41,9 +41,9 @@ from gme_training.model.frozen_weights import store_in_bfloat16
 from gme_training.model.lora import add_adapters
 from gme_training.planning import memory, states
 from gme_training.planning.accelerators import ACCELERATORS, Accelerator, parse_fleet
-from gme_training.planning.activations import MicroBatch, Numerics, graph_bytes
+from gme_training.planning.activations import MicroBatch, Numerics, RankStep, graph_bytes, retained_graphs
 from gme_training.planning.flops import step_flops
-from gme_training.planning.memory import RankStep, StepMemory, estimate_memory, retained_graphs
+from gme_training.planning.memory import StepMemory, estimate_memory
 from gme_training.planning.stage_estimate import estimate_stage
 from gme_training.planning.stage_load import TrainingSetup
 from gme_training.planning.states import Sharding
