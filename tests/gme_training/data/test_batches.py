@@ -27,8 +27,8 @@ def catalog(examples):
 
 
 def test_a_batch_depends_on_its_step_alone(catalog):
-    one, other = (BatchSampler(catalog, phase(), number=1, seed=5) for _ in range(2))
-    forward = [one.batch(step) for step in range(24)]
+    sampler, other = (BatchSampler(catalog, phase(), number=1, seed=5) for _ in range(2))
+    forward = [sampler.batch(step) for step in range(24)]
     backward = [other.batch(step) for step in reversed(range(24))][::-1]
     for a, b in zip(forward, backward, strict=True):
         assert a.seed == b.seed
@@ -43,8 +43,8 @@ def test_batches_hold_one_source_by_weight_and_no_example_twice(catalog):
     sources = Counter()
     for step in range(24):
         batch = plan.batch(step)
-        found = {catalog.examples[row].source for row in batch.rows}
-        assert found == {batch.share.source}
+        batch_sources = {catalog.examples[row].source for row in batch.rows}
+        assert batch_sources == {batch.share.source}
         assert len(set(batch.rows.tolist())) == len(batch.rows) == batch.share.batch_size
         sources[batch.share.source] += 1
     assert sources == {"question": 18, "shape": 6}

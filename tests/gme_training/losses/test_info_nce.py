@@ -70,9 +70,13 @@ def reference(q, c, pairing: Pairing, masked, scale, config: LossConfig):
 
     total = torch.zeros((), dtype=torch.float64)
     for i in range(len(q)):
-        own = term(q[i] @ c[targets[i]], negative=False)
-        forward = -torch.log(own / (own + sum(term(q[i] @ c[j]) for j in range(len(c)) if counts(i, j))))
-        back = -torch.log(own / (own + sum(term(q[k] @ c[targets[i]]) for k in range(len(q)) if counts_back(i, k))))
+        target_term = term(q[i] @ c[targets[i]], negative=False)
+        forward = -torch.log(
+            target_term / (target_term + sum(term(q[i] @ c[j]) for j in range(len(c)) if counts(i, j)))
+        )
+        back = -torch.log(
+            target_term / (target_term + sum(term(q[k] @ c[targets[i]]) for k in range(len(q)) if counts_back(i, k)))
+        )
         total = total + ((forward + back) / 2 if config.symmetric else forward)
     return total
 
@@ -101,27 +105,27 @@ def test_equals_the_dense_reference_in_value_and_gradient(changes, tile, monkeyp
     assert parts.loss.item() == pytest.approx(expected.item(), abs=1e-10)
     got = torch.autograd.grad(parts.loss, [q, c, scale])
     want = torch.autograd.grad(expected, [q, c, scale])
-    for mine, theirs in zip(got, want, strict=True):
-        torch.testing.assert_close(mine, theirs, atol=1e-10, rtol=0)
+    for actual, expected_gradient in zip(got, want, strict=True):
+        torch.testing.assert_close(actual, expected_gradient, atol=1e-10, rtol=0)
 
 
 @pytest.mark.parametrize("negatives", ["own", "in_batch", "cross_rank"])
 def test_parts_of_the_rows_add_up_to_the_whole(negatives):
     config = LossConfig(negatives=negatives, symmetric=negatives != "own")
     q, c, pairing, _, scale = case(8, 11, seed=3)
-    whole = contrastive_loss(q, c, pairing, config, scale, torch.arange(8))
+    full = contrastive_loss(q, c, pairing, config, scale, torch.arange(8))
     parts = [contrastive_loss(q, c, pairing, config, scale, pairing.rows_of(rank)) for rank in range(RANKS)]
-    assert sum(part.loss.item() for part in parts) == pytest.approx(whole.loss.item(), abs=1e-12)
-    assert sum(int(part.correct) for part in parts) == int(whole.correct)
-    assert sum(float(part.negative) for part in parts) == pytest.approx(float(whole.negative), abs=1e-12)
+    assert sum(part.loss.item() for part in parts) == pytest.approx(full.loss.item(), abs=1e-12)
+    assert sum(int(part.correct) for part in parts) == int(full.correct)
+    assert sum(float(part.negative) for part in parts) == pytest.approx(float(full.negative), abs=1e-12)
 
 
 def test_masked_candidates_do_not_count_and_the_untrained_loss_is_the_logarithm_of_the_rest():
     q = torch.ones(4, 3) / math.sqrt(3)
     c = torch.ones(6, 3) / math.sqrt(3)
-    hidden = torch.cartesian_prod(torch.arange(4), torch.tensor([4, 5]))
+    false_negatives = torch.cartesian_prod(torch.arange(4), torch.tensor([4, 5]))
     diagonal = torch.stack([torch.arange(4), torch.arange(4)], dim=1)
-    pairing = Pairing(torch.arange(4), hidden, diagonal, 6)
+    pairing = Pairing(torch.arange(4), false_negatives, diagonal, 6)
     parts = contrastive_loss(q, c, pairing, LossConfig(), torch.tensor(1 / 0.03), torch.arange(4))
     assert parts.loss.item() / 4 == pytest.approx(math.log(4), abs=1e-5)
     assert int(parts.correct) == 0  # a tie is no hit
