@@ -173,9 +173,9 @@ def divergence_from_teachers(model: Path, teachers_folder: Path, images: ImageSt
 def test_a_stage_learns_from_teachers(
     small_config, world: dict[str, Path], teacher_folder: Path, images: ImageStore, tmp_path: Path
 ):
-    for name, distill in (("taught", DistillConfig(weight=20.0)), ("alone", None)):
+    for name, distill in (("taught", DistillConfig(weight=100.0)), ("alone", None)):
         mixture = (SourceShare(source="question", batch_size=16, grouped=0),)
-        changed = small_config().phases[1].model_copy(update={"distill": distill, "steps": 6, "mixture": mixture})
+        changed = small_config().phases[1].model_copy(update={"distill": distill, "steps": 16, "mixture": mixture})
         trained(small_config(phases=(changed,), ranks=1), world, tmp_path / name)
     taught, alone = (divergence_from_teachers(tmp_path / name, teacher_folder, images) for name in ("taught", "alone"))
     assert taught < 0.9 * alone
