@@ -176,14 +176,16 @@ class Learner:
         dist.barrier()
         done = time.perf_counter()
         update = done - between if self._update.separate else math.nan
-        return Step(done - started, update, loss, ready.share.tokens, busy)
+        return Step(done - started, update, loss, ready.rank_batch.tokens, busy)
 
     def _prepared(self, batch: Batch) -> PreparedStep:
         """`prepare_step`, and what it does with another split."""
         if self._owner is None:
             return prepare_step(self._inputs, self._catalog, batch, "embedding", self._rank, self._ranks)
-        slots = shared_by(self._owner(batch, self._ranks), assign_items(self._catalog, batch, 1, self._inputs.cost))
-        return PreparedStep(batch, slots, self._inputs.prepare(slots, self._rank, "embedding", strength=0, seed=()))
+        assignment = assign_items(self._catalog, batch, 1, self._inputs.cost)
+        assignment = shared_by(self._owner(batch, self._ranks), assignment)
+        rank_batch = self._inputs.prepare(assignment, self._rank, "embedding", strength=0, seed=())
+        return PreparedStep(batch, assignment, rank_batch)
 
 
 def random_embedder(width: int) -> stock.Embedder:
@@ -198,27 +200,27 @@ def random_embedder(width: int) -> stock.Embedder:
 
 
 Owners = list[int]
-"""The rank that encodes each slot of a batch: its queries, then its candidates."""
+"""The rank that encodes each row of a batch: its queries, then its candidates."""
 
 
 def in_halves(batch: Batch, ranks: int) -> Owners:
     """Equally many items to each rank, in their order."""
     items = len(batch.rows) + len(batch.candidates)
-    return [slot * ranks // items for slot in range(items)]
+    return [row * ranks // items for row in range(items)]
 
 
 def in_pairs(batch: Batch, ranks: int) -> Owners:
     """Pair i to rank i modulo `ranks`, as a DistributedSampler deals them; a document to the first who brings it."""
-    first = {column: place for place, column in reversed(batch.brought.tolist())}
+    first = {column: place for place, column in reversed(batch.own_candidates.tolist())}
     places = [*range(len(batch.rows)), *(first[column] for column in range(len(batch.candidates)))]
     return [place % ranks for place in places]
 
 
 def shared_by(owners: Owners, whole: RankAssignment) -> RankAssignment:
-    """The slots of one rank shared out; within a rank they keep their order."""
-    (order,) = whole.parts
-    parts = (tuple(slot for slot in order if owners[slot] == rank) for rank in range(max(owners) + 1))
-    return replace(whole, parts=tuple(parts))
+    """The rows of one rank shared out; within a rank they keep their order."""
+    (order,) = whole.rows_per_rank
+    rows_per_rank = (tuple(row for row in order if owners[row] == rank) for rank in range(max(owners) + 1))
+    return replace(whole, rows_per_rank=tuple(rows_per_rank))
 
 
 OWNERS: dict[str, Callable[[Batch, int], Owners] | None] = {"balanced": None, "halves": in_halves, "pairs": in_pairs}
@@ -282,7 +284,7 @@ class Plain:
         self.apply()
 
     def apply(self) -> None:
-        norm = nn.utils.clip_grad_norm_(self._parameters, self._config.optimizer.clip)
+        norm = nn.utils.clip_grad_norm_(self._parameters, self._config.optimizer.max_grad_norm)
         float(norm)  # it is reported
         self._optimizer.step()
         self._optimizer.zero_grad()
@@ -297,10 +299,11 @@ class PlainBackward(Plain):
     separate = False
 
     def gradients(self, step: PreparedStep, rank: int) -> Tensor:
-        share = step.share
-        loss = GlobalLoss(step.batch, step.slots, share.slots, rank, self._config.loss, self._model.scale())
-        self._shared(share.micro_batches, loss).backward()
-        return loss.parts.loss.detach()[None]
+        rank_batch = step.rank_batch
+        scale = self._model.scale()
+        loss = GlobalLoss(step.batch, step.assignment, rank_batch.rows, rank, self._config.loss, scale)
+        self._shared(rank_batch.micro_batches, loss).backward()
+        return loss.sums.loss.detach()[None]
 
     def optimizer_step(self) -> None:
         self.apply()

@@ -54,7 +54,7 @@ stage_1: &stage
 # Hard negatives, found by the model of stage 1, and a second stage that trains on them:
 # mining: {{sources: [question], range_max: 30, num_negatives: 2}}
 # stage_2:
-#   ... as stage_1, with `negatives: 1` beside the sources that were mined
+#   ... as stage_1, with `num_negatives: 1` beside the sources that were mined
 
 baselines: {{starter: {{starter: shipped}}}}
 report:

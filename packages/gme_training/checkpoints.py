@@ -138,6 +138,7 @@ class Checkpoints:
                 f"{folder} holds other parameters than this stage trains.",
                 hint="Delete it to train from the beginning.",
             )
+        # Pickles may hold only these classes, so a checkpoint can't run code.
         with torch.serialization.safe_globals(_safe_classes()):
             # Not strict: frozen parameters are not in the checkpoint.
             loaded, _ = engine.load_checkpoint(str(self._folder), tag=point.tag, load_module_strict=False)

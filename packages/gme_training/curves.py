@@ -51,7 +51,7 @@ _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#
 _DASHES = ("-", (0, (4, 1.5)), (0, (1, 1)))
 _INK, _FAINT, _RULE = "#444444", "#888888", "#dddddd"
 _STYLE: dict[Any, Any] = {
-    "svg.hashsalt": "curves",
+    "svg.hashsalt": "curves",  # ids of an SVG are random without it
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same widths on every machine
     "font.size": 8,
     "axes.spines.top": False,
@@ -168,6 +168,7 @@ def _figure(path: Path, size: tuple[float, float]) -> Iterator[Figure]:
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=size, layout="constrained")
         yield figure
+        # Without the date, which would make every file differ.
         figure.savefig(path, format="svg", metadata={"Date": None})
 
 

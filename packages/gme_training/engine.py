@@ -73,6 +73,7 @@ def deepspeed_config(config: TrainingConfig) -> dict[str, Any]:
         "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": 1,
         "gradient_clipping": config.optimizer.max_grad_norm,
+        # ZeRO refuses optimizers that are not DeepSpeed's own, torch's AdamW among them, unless told.
         "zero_allow_untested_optimizer": True,
         "zero_optimization": {
             "stage": config.zero_stage,
@@ -82,6 +83,7 @@ def deepspeed_config(config: TrainingConfig) -> dict[str, Any]:
             "reduce_bucket_size": 50_000_000,
             "allgather_bucket_size": 50_000_000,
         },
+        # All ranks must save under one tag, or a checkpoint would mix two steps.
         "checkpoint": {"tag_validation": "FAIL"},
         "wall_clock_breakdown": False,
     }

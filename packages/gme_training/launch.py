@@ -91,6 +91,7 @@ def run_ranks(
         if failed is not None and children[failed].returncode == EXIT_STOPPED:
             _wait_for_exit(children)  # the others have the same step to save
     except KeyboardInterrupt:
+        # Ctrl-C: ranks finish and save their step before they are ended.
         for child in children:
             if child.poll() is None:
                 child.send_signal(signal.SIGTERM)

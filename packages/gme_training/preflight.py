@@ -41,6 +41,7 @@ def require_trainable(job: TrainingJob) -> None:
 def _require_negatives(catalog: Catalog, phase: PhaseConfig, share: SourceShare) -> None:
     if not share.num_negatives and not share.only_with_negatives:
         return
+    # Mining may have left a source without any, and the stage would train on in-batch negatives without a word.
     if not len(catalog.rows(share.source, share.task_type, only_with_negatives=True)):
         raise FoundryError(
             f"phases.{phase.name}.mixture: no example of source '{share.source}' has hard negatives.",

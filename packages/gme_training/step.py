@@ -46,6 +46,7 @@ def train(config: TrainingConfig, inputs: Mapping[str, Path], context: StepConte
         staging=context.staging,
         log_dir=context.log_dir,
     )
+    # Before any rank starts: an error that a rank finds costs the start of all of them.
     require_trainable(job)
     ranks, gpus = local_ranks() if started_by_launcher() else config.ranks, count_gpus()
     if reason := explain_cpu(ranks, gpus):

@@ -54,7 +54,7 @@ class Trainer:
         self._job, self._config = job, job.config
         self._rank, self._ranks = dist.get_rank(), dist.get_world_size()
         self._images = ImageStore(job.images)
-        # Our own launcher's parent has built both already, another launcher's has not.
+        # The index and the teachers' vectors exist already if `step.train` made the job; one rank builds them if not.
         if self._rank == 0:
             ensure_index(job.examples, job.index, self._images)
         dist.barrier()
@@ -97,9 +97,11 @@ class Trainer:
         resume = self._checkpoints.newest(self._warn)
         self._report_start(resume or ResumePoint(0, 0))
         for number, phase in enumerate(self._config.phases):
+            # A checkpoint has the weights of all phases before its own.
             if resume is None or number >= resume.phase:
                 self._run_phase(number, phase, resume if resume and number == resume.phase else None)
         if self._rank == 0:
+            # Before the merge: adapters are added to weights in float32, without rounding.
             to_float32(self._model)
             if self._config.lora:
                 merge_adapters(self._embedder.model.language)

@@ -41,7 +41,7 @@ def ranks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
     def run(what: str) -> None:
         watch = ProgressSource("test", 1, tmp_path / "events.jsonl")
-        run_ranks(["a_rank", what, str(tmp_path)], 2, device="cpu", scratch=tmp_path, log_dir=tmp_path, watch=watch)
+        run_ranks(["a_rank", what, str(tmp_path)], 2, device="cpu", scratch=tmp_path, log_dir=tmp_path, progress=watch)
 
     return run
 
@@ -77,7 +77,7 @@ def test_ranks_die_with_a_parent_that_is_killed(ranks, tmp_path: Path):
         "from gme_training.launch import run_ranks\n"
         f"folder = Path({str(tmp_path)!r})\n"
         "run_ranks(['a_rank', 'sleep', str(folder)], 2, device='cpu', scratch=folder, log_dir=folder,"
-        " watch=ProgressSource('test', 1, folder / 'events.jsonl'))"
+        " progress=ProgressSource('test', 1, folder / 'events.jsonl'))"
     )
     parent = subprocess.Popen([sys.executable, "-c", code])
     files = [tmp_path / f"pid{rank}" for rank in range(2)]

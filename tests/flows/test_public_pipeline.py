@@ -76,7 +76,7 @@ def small(raw: dict[str, Any], workspace: Path) -> dict[str, Any]:
         shares = [share for share in phase["mixture"] if share.get("task_type") in (None, "IT->T", "T->I")]
         phase |= {"steps": STEPS, "mixture": [{**share, "batch_size": 4} for share in shares]}
         for share in phase["mixture"]:
-            share.update({"negatives": 1} if share.get("negatives") else {})
+            share.update({"num_negatives": 1} if share.get("num_negatives") else {})
     raw["mining"] |= {"range_max": 8, "num_negatives": 1}
     raw["baselines"] |= {"starter": None}
     (suite,) = raw["evaluation"]["suites"]

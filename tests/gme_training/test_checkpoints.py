@@ -38,8 +38,8 @@ def resume(tmp_path: Path) -> Path:
 
 
 def newest(resume: Path) -> tuple[ResumePoint | None, list[str]]:
-    told: list[str] = []
-    return Checkpoints(resume, keep=2, ranks=1).newest(told.append), told
+    warnings: list[str] = []
+    return Checkpoints(resume, keep=2, ranks=1).newest(warnings.append), warnings
 
 
 def high_bit(data: bytes) -> bytes:
@@ -82,9 +82,9 @@ def test_a_damaged_manifest_means_the_checkpoint_before_and_a_line_that_says_so(
     assert newest(resume) == (NEWER, [])
     path = resume / NEWER.tag / MANIFEST
     path.write_bytes(change(path.read_bytes()))
-    point, (told,) = newest(resume)
+    point, (warnings,) = newest(resume)
     assert point == OLDER
-    assert told.startswith(f"checkpoint {NEWER.tag} can't be used: its manifest is damaged")
+    assert warnings.startswith(f"checkpoint {NEWER.tag} can't be used: its manifest is damaged")
 
 
 @pytest.mark.hardening("faults", "F22", "checkpoint damaged in any of its files")
@@ -92,11 +92,13 @@ def test_no_flipped_bit_of_a_checkpoint_is_believed(resume: Path) -> None:
     random.seed(3)
     for name in (MANIFEST, "weights.pt", "optimizer.pt"):
         path = resume / NEWER.tag / name
-        whole = path.read_bytes()
-        for place in random.sample(range(len(whole)), 60):
-            path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << random.randrange(8)]) + whole[place + 1 :])
+        content = path.read_bytes()
+        for place in random.sample(range(len(content)), 60):
+            path.write_bytes(
+                content[:place] + bytes([content[place] ^ 1 << random.randrange(8)]) + content[place + 1 :]
+            )
             assert newest(resume)[0] == OLDER
-        path.write_bytes(whole)
+        path.write_bytes(content)
     assert newest(resume) == (NEWER, [])
 
 
@@ -146,10 +148,10 @@ def test_torn_events_are_passed_over_and_counted(tmp_path: Path, capsys: pytest.
     append_event(events, "warning", text="checkpoint x can't be used")
     append_event(events, "step", phase="p", source="s", loss=1.5)
     follower.close()
-    said = capsys.readouterr().err
-    assert "2/3 steps" in said
-    assert "checkpoint x can't be used" in said
-    assert "5 damaged line(s)" in said
+    shown = capsys.readouterr().err
+    assert "2/3 steps" in shown
+    assert "checkpoint x can't be used" in shown
+    assert "5 damaged line(s)" in shown
 
 
 def test_a_curve_leaves_out_steps_whose_lines_are_damaged(tmp_path: Path) -> None:
@@ -172,8 +174,8 @@ def test_a_job_comes_back_and_a_damaged_one_names_its_file(
     path = tmp_path / ".job.json"
     job.write(path)
     assert read_job(path) == job
-    whole = path.read_bytes()
-    for damaged in (b"", b"{}", b"[1]", whole[:-5], whole.replace(b'"staging"', b'"stagings"'), high_bit(whole)):
+    content = path.read_bytes()
+    for damaged in (b"", b"{}", b"[1]", content[:-5], content.replace(b'"staging"', b'"stagings"'), high_bit(content)):
         path.write_bytes(damaged)
         with pytest.raises(FoundryError, match=r"\.job\.json: "):
             read_job(path)
@@ -190,7 +192,7 @@ def test_what_a_rank_left_and_is_damaged_gives_way_to_its_last_words(
     )
     watch = ProgressSource("test", 1, tmp_path / "events.jsonl")
     with pytest.raises(FoundryError, match=r"(?s)Rank 0 ended with status 1.*the last words"):
-        run_ranks(["failing"], 1, device="cpu", scratch=tmp_path, log_dir=tmp_path, watch=watch)
+        run_ranks(["failing"], 1, device="cpu", scratch=tmp_path, log_dir=tmp_path, progress=watch)
 
 
 @pytest.mark.parametrize("damaged", [b"[]", b"{}", b"\xff", b'{"version": 1, "shards": [[1]], "strata": []}'])
@@ -200,8 +202,8 @@ def test_a_damaged_index_is_built_again(world: dict[str, Path], tmp_path: Path, 
 
     images = ImageStore([world["corpus"] / "images"])
     ensure_index([world["synthetic"] / "train"], tmp_path / "index", images)
-    whole = json.loads((tmp_path / "index" / INDEX_FILE).read_bytes())
+    content = json.loads((tmp_path / "index" / INDEX_FILE).read_bytes())
     (tmp_path / "index" / INDEX_FILE).write_bytes(damaged)
     ensure_index([world["synthetic"] / "train"], tmp_path / "index", images)
-    assert json.loads((tmp_path / "index" / INDEX_FILE).read_bytes()) == whole
+    assert json.loads((tmp_path / "index" / INDEX_FILE).read_bytes()) == content
     assert read_index_manifest(tmp_path / "index").strata

@@ -40,3 +40,23 @@ def test_a_source_without_examples_is_named_with_those_there_are():
     with pytest.raises(FoundryError, match="'flags'") as caught:
         require_sources(TrainingConfig(phases=(phase,)), {("flag", "I->I"), ("shape", "I->I")})
     assert "flag (I->I), shape (I->I)" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("renamed", "message"),
+    [
+        ({**raw(), "cache": {}}, "cache: this field is called gradient_cache now"),
+        ({**raw(), "gradient_cache": {"tokens": 4}}, "gradient_cache.tokens: this field is called micro_batch_tokens"),
+        ({**raw(), "loss": {"hardness": 1}}, "loss.hardness: this field is called hardness_strength now"),
+        ({**raw(), "optimizer": {"clip": 1}}, "optimizer.clip: this field is called max_grad_norm now"),
+        (raw(mixture=[{"source": "a", "negatives": 1}]), "negatives: this field is called num_negatives now"),
+    ],
+)
+def test_a_renamed_field_is_named_by_its_new_name(renamed, message):
+    with pytest.raises(FoundryError, match=message):
+        parse_config(renamed, TrainingConfig, where="x.yaml")
+
+
+def test_a_renamed_margin_comes_with_its_sign():
+    with pytest.raises(FoundryError, match=r"is called absolute_margin \(with the opposite sign\) now"):
+        parse_config({"margin": 0.1}, MiningConfig, where="x.yaml")

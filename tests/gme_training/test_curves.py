@@ -52,12 +52,12 @@ def comments(path: Path) -> list[str]:
 
 def test_the_figure_has_a_panel_for_all_that_was_measured(tmp_path: Path) -> None:
     plot_curves(tmp_path / "curves.svg", read_curve(events(tmp_path / "events.jsonl"), speed=True))
-    said = comments(tmp_path / "curves.svg")
+    labels = comments(tmp_path / "curves.svg")
     for panel in PANELS:
-        assert {panel.title, panel.unit} <= set(said)
+        assert {panel.title, panel.unit} <= set(labels)
     assert len(PANELS) == 8
-    assert {*SOURCES, "positives", "negatives", "gap", "language part", "vision tower", "optimizer step"} <= set(said)
-    assert said.count("tower") == said.count("mix") == 2  # over both columns
+    assert {*SOURCES, "positives", "negatives", "gap", "language part", "vision tower", "optimizer step"} <= set(labels)
+    assert labels.count("tower") == labels.count("mix") == 2  # over both columns
     ElementTree.parse(tmp_path / "curves.svg")  # noqa: S314 - our own file
 
 
@@ -70,14 +70,14 @@ def test_a_stage_leaves_data_and_plots_that_speed_and_memory_do_not_change(tmp_p
             append_event(path, "step", **{**event(step, 40), **slower})
         (tmp_path / name).mkdir()
         write_curves(tmp_path / name, read_curve(path))
-        curves.append({one.name: one.read_bytes() for one in (tmp_path / name).iterdir()})
+        curves.append({file.name: file.read_bytes() for file in (tmp_path / name).iterdir()})
     assert curves[0] == curves[1]
     assert curves[0].keys() == {"curves.json", "curves.svg", "loss.svg"}
     series = json.loads(curves[0]["curves.json"])["series"]
     assert [entry["step"] for entry in series] == list(range(40))
     assert series[3]["temperature"] == 0.03
-    said = comments(tmp_path / "one" / "curves.svg")
-    assert {panel.title for panel in PANELS} - set(said) == set(SPEED)
+    labels = comments(tmp_path / "one" / "curves.svg")
+    assert {panel.title for panel in PANELS} - set(labels) == set(SPEED)
 
 
 def test_steps_done_again_count_as_they_were_done_last(tmp_path: Path) -> None:

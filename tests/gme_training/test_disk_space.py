@@ -132,10 +132,10 @@ def test_a_checkpoint_that_is_too_large_for_a_file_stops_the_stage_and_the_next_
     )
     assert done.returncode == 1, done.stdout + done.stderr
     resume = home / "staging" / ".resume"
-    said = done.stdout.strip().splitlines()
-    assert len(said) == 2
-    assert re.match(rf"A file could not be written whole in {resume}/phase01-step000001; .* GiB are free", said[0])
-    assert "ulimit -f" in said[1]
+    lines = done.stdout.strip().splitlines()
+    assert len(lines) == 2
+    assert re.match(rf"A file could not be written whole in {resume}/phase01-step000001; .* GiB are free", lines[0])
+    assert "ulimit -f" in lines[1]
     assert sorted(path.name for path in resume.glob("phase*")) == ["phase00-step000002", "phase00-step000004"]
     assert Checkpoints(resume, keep=2, ranks=2).newest() == ResumePoint(0, 4)
 
@@ -143,7 +143,9 @@ def test_a_checkpoint_that_is_too_large_for_a_file_stops_the_stage_and_the_next_
     train(config, world, StepContext(home / "staging", "key", home / "log"))
     assert starts(home) == [0, 4]
     assert sorted(path.name for path in resume.glob("phase*")) == ["phase01-step000001", "phase01-step000003"]
-    measured = [sum(p.stat().st_size for p in one.rglob("*") if p.is_file()) for one in resume.glob("phase*")]
+    measured = [
+        sum(p.stat().st_size for p in checkpoint.rglob("*") if p.is_file()) for checkpoint in resume.glob("phase*")
+    ]
     model = Embedder.load(home / "staging").model
     trained = sum(p.numel() for part in (model.text_parameters(), model.vision_parameters()) for p in part)
     assert max(measured) == pytest.approx(checkpoint_bytes(config, trained), rel=0.02)
@@ -174,12 +176,12 @@ def test_a_full_disk_stops_the_stage_before_it_trains_or_at_its_next_checkpoint_
     "$python" -c "$@"; echo "status $?"
     """
     done = name_space(script, str(home / "staging"), *arguments_of(config, world, home))
-    refused, hint, *said = done.stdout.strip().splitlines()
+    refused, hint, *lines = done.stdout.strip().splitlines()
     assert re.match(rf"Too little room on the disk of {home}/staging: ", refused), done.stdout + done.stderr
     assert hint.startswith("Free some space")
-    assert said[:2] == ["status 1", "1"]  # `ls` says that there is no such folder
+    assert lines[:2] == ["status 1", "1"]  # `ls` says that there is no such folder
     failed = rf"(The disk is full: |A file could not be written whole in ){home}/staging/\.resume/phase01-step000001"
-    assert re.match(failed, said[2]), done.stdout + done.stderr
-    assert "run the same command again" in said[3]
-    assert said[4:] == ["status 1", POINTER, "phase00-step000002", "phase00-step000004", "status 0"]
+    assert re.match(failed, lines[2]), done.stdout + done.stderr
+    assert "run the same command again" in lines[3]
+    assert lines[4:] == ["status 1", POINTER, "phase00-step000002", "phase00-step000004", "status 0"]
     assert starts(home) == [0, 4]

@@ -34,7 +34,7 @@ def phases(**share: object) -> tuple[PhaseConfig, ...]:
     [
         ({"source": "questions"}, "no examples of source 'questions'"),
         ({"task_type": "T->I"}, "no examples of source 'question' and task type 'T->I'"),
-        ({"negatives": 4}, "phases.mix.mixture: no example of source 'question' has hard negatives"),
+        ({"num_negatives": 4}, "phases.mix.mixture: no example of source 'question' has hard negatives"),
         ({"only_with_negatives": True}, "no example of source 'question' has hard negatives"),
         ({"batch_size": 1}, "has 2 items, too few for 3 ranks"),
     ],

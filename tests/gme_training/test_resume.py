@@ -41,9 +41,9 @@ def test_a_run_that_was_killed_three_times_ends_bit_for_bit_the_same(
     run(root, folder)
     starts = [event["step"] for event in read_events(folder / "events.jsonl", "start")]
     assert starts == [0, 0, 3, 6]
-    whole = {path.name: path.read_bytes() for path in untouched.glob("*.safetensors")}
-    assert whole
-    assert whole == {path.name: path.read_bytes() for path in folder.glob("*.safetensors")}
+    weights = {path.name: path.read_bytes() for path in untouched.glob("*.safetensors")}
+    assert weights
+    assert weights == {path.name: path.read_bytes() for path in folder.glob("*.safetensors")}
 
 
 @pytest.mark.hardening("faults", "F5", "kill -9 between the end of training and its manifest")

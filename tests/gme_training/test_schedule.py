@@ -10,7 +10,7 @@ from gme_training.schedule import learning_rate_factor
 
 @pytest.mark.parametrize("decay", ["linear", "cosine"])
 def test_the_rate_rises_to_the_peak_and_falls_towards_zero(decay):
-    config = OptimizerConfig(warmup=0.1, decay=decay)
+    config = OptimizerConfig(warmup_ratio=0.1, lr_scheduler_type=decay)
     factors = [learning_rate_factor(step, 100, config) for step in range(100)]
     assert factors[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
     assert max(factors) == factors[9] == 1

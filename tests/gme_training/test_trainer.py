@@ -66,7 +66,7 @@ def train_forked(config: TrainingConfig, inputs: dict[str, Path], context: StepC
 
 
 @pytest.fixture(scope="module")
-def whole(small_config, world: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained_stage(small_config, world: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A stage that nothing interrupted."""
     folder = tmp_path_factory.mktemp("whole")
     counts = train_forked(small_config(), world, context(folder))
@@ -74,13 +74,13 @@ def whole(small_config, world: dict[str, Path], tmp_path_factory: pytest.TempPat
     return folder
 
 
-def test_a_stage_leaves_a_model_curves_and_events(small_config, whole: Path, world: dict[str, Path], examples):
-    staging = whole / "staging"
+def test_a_stage_leaves_a_model_curves_and_events(small_config, trained_stage: Path, world: dict[str, Path], examples):
+    staging = trained_stage / "staging"
     curve = json.loads((staging / "curves.json").read_text())["series"]
     assert [entry["step"] for entry in curve] == list(range(small_config().steps))
     assert {entry["phase"] for entry in curve} == {"tower", "mix"}
     assert (staging / "loss.svg").read_text().startswith("<?xml")
-    events = list(read_events(whole / "log" / "events.jsonl", "step"))
+    events = list(read_events(trained_stage / "log" / "events.jsonl", "step"))
     assert all(event["gradient_norm"] > 0 and event["tokens_per_second"] > 0 for event in events)
     assert all(0 < event["computed_to_real"] <= 1.02 for event in events)
     assert all(-1 <= event["negative_similarity"] <= 1 and event["temperature"] == 0.03 for event in events)
@@ -109,7 +109,9 @@ def test_only_the_tower_moves_in_a_tower_phase(small_config, world: dict[str, Pa
 
 @pytest.mark.hardening("faults", "F3", "kill -9 in training, of the tree")
 @pytest.mark.slow
-def test_a_killed_stage_goes_on_and_ends_the_same(small_config, whole: Path, world: dict[str, Path], tmp_path: Path):
+def test_a_killed_stage_goes_on_and_ends_the_same(
+    small_config, trained_stage: Path, world: dict[str, Path], tmp_path: Path
+):
     config = small_config()
     history = tmp_path / "staging" / ".history.jsonl"
     arguments = [config.model_dump_json(), str(world["corpus"]), str(world["synthetic"]), str(tmp_path)]
@@ -129,17 +131,17 @@ def test_a_killed_stage_goes_on_and_ends_the_same(small_config, whole: Path, wor
     assert starts[0] == 0
     assert 0 < starts[1] <= done
     before, after = (
-        json.loads((folder / "staging" / "curves.json").read_text())["series"] for folder in (whole, tmp_path)
+        json.loads((folder / "staging" / "curves.json").read_text())["series"] for folder in (trained_stage, tmp_path)
     )
     assert [entry["batch"] for entry in before] == [entry["batch"] for entry in after]
-    want, got = weights(whole), weights(tmp_path)
+    want, got = weights(trained_stage), weights(tmp_path)
     assert want.keys() == got.keys()
     for name in want:
         np.testing.assert_allclose(got[name], want[name], atol=2e-5, err_msg=name)
 
 
 def test_a_rank_that_is_told_to_stop_saves_with_the_others_and_the_next_run_goes_on(
-    small_config, whole: Path, world: dict[str, Path], tmp_path: Path
+    small_config, trained_stage: Path, world: dict[str, Path], tmp_path: Path
 ):
     config, history = small_config(), tmp_path / "staging" / ".history.jsonl"
     arguments = [config.model_dump_json(), str(world["corpus"]), str(world["synthetic"]), str(tmp_path)]
@@ -148,7 +150,7 @@ def test_a_rank_that_is_told_to_stop_saves_with_the_others_and_the_next_run_goes
     deadline = time.monotonic() + 240
     while sum(1 for _ in read_events(history, "step")) < 20 and child.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
-    ranks = [one for one in psutil.Process(child.pid).children() if "gme_training.launch" in one.cmdline()]
+    ranks = [record for record in psutil.Process(child.pid).children() if "gme_training.launch" in record.cmdline()]
     ranks[1].terminate()
     assert "Stopped as asked after step" in child.communicate(timeout=60)[1]
     done = sum(1 for _ in read_events(history, "step"))
@@ -156,16 +158,16 @@ def test_a_rank_that_is_told_to_stop_saves_with_the_others_and_the_next_run_goes
     assert small_config().phases[0].steps * point.phase + point.step == done
     train_forked(config, world, context(tmp_path))
     assert [event["step"] for event in read_events(tmp_path / "log" / "events.jsonl", "start")] == [0, done]
-    want, got = weights(whole), weights(tmp_path)
+    want, got = weights(trained_stage), weights(tmp_path)
     for name in want:
         np.testing.assert_allclose(got[name], want[name], atol=2e-5, err_msg=name)
 
 
-def test_checkpoints_fall_back_and_never_start_over_in_silence(whole: Path, tmp_path: Path):
+def test_checkpoints_fall_back_and_never_start_over_in_silence(trained_stage: Path, tmp_path: Path):
     folder = tmp_path / "resume"
     folder.mkdir()
-    for path in (whole / "staging" / ".resume").rglob("*"):
-        target = folder / path.relative_to(whole / "staging" / ".resume")
+    for path in (trained_stage / "staging" / ".resume").rglob("*"):
+        target = folder / path.relative_to(trained_stage / "staging" / ".resume")
         target.mkdir(parents=True) if path.is_dir() else target.write_bytes(path.read_bytes())
     checkpoints = Checkpoints(folder, keep=2, ranks=2)
     older, newer = sorted(folder.glob("phase*"))
@@ -216,11 +218,11 @@ def test_frozen_weights_in_half_precision_and_layers_computed_again(
     (tmp_path / "plain").mkdir()
     request.getfixturevalue("only_rank")
     train(plain, world, context(tmp_path / "plain"))
-    halved, whole = (
+    halved, full = (
         json.loads((folder / "staging" / "curves.json").read_text())["series"]
         for folder in (tmp_path, tmp_path / "plain")
     )
-    assert [one["loss"] for one in halved[:2]] == pytest.approx([one["loss"] for one in whole[:2]], rel=0.05)
+    assert [record["loss"] for record in halved[:2]] == pytest.approx([record["loss"] for record in full[:2]], rel=0.05)
     assert halved[-1]["loss"] < halved[0]["loss"]
     trained, fresh = weights(tmp_path), Embedder.fresh(config.model, config.seed).model.qwen.state_dict()
     for name, array in trained.items():  # matrices lost bits, and adapters were folded into the whole of the rest
@@ -261,23 +263,23 @@ def test_a_stage_starts_from_a_pretrained_folder_within_its_limits(
     [pytest.param(None, marks=pytest.mark.slow, id="whole"), pytest.param(LoraConfig(rank=4), id="adapters")],
 )
 @pytest.mark.usefixtures("only_rank")
-def test_a_share_of_the_start_is_kept(small_config, whole: Path, world: dict[str, Path], tmp_path: Path, lora):
-    start = whole / "staging"
+def test_a_share_of_the_start_is_kept(small_config, trained_stage: Path, world: dict[str, Path], tmp_path: Path, lora):
+    start = trained_stage / "staging"
     share = SourceShare(source="question", batch_size=24)
     phase = PhaseConfig(name="text", steps=2, mixture=(share,), text_learning_rate=1e-2, vision_learning_rate=0)
     saved = {}
-    for kept in (0.0, 0.75):
-        folder = tmp_path / str(kept)
-        config = small_config(phases=(phase,), lora=lora, start_share=kept, ranks=1)
+    for start_share in (0.0, 0.75):
+        folder = tmp_path / str(start_share)
+        config = small_config(phases=(phase,), lora=lora, start_share=start_share, ranks=1)
         train(config, {**world, "model": start}, context(folder))
-        saved[kept] = Embedder.load(folder / "staging").model.state_dict()
+        saved[start_share] = Embedder.load(folder / "staging").model.state_dict()
     first = Embedder.load(start).model.state_dict()
     moved = {name for name, weight in first.items() if not weight.equal(saved[0.0][name])}
     assert moved
     assert all(name.startswith("qwen.language_model") for name in moved)
     for name, weight in first.items():
-        wanted = 0.25 * saved[0.0][name].double() + 0.75 * weight.double() if name in moved else weight
-        np.testing.assert_allclose(saved[0.75][name].double(), wanted.double(), atol=1e-6, err_msg=name)
+        expected = 0.25 * saved[0.0][name].double() + 0.75 * weight.double() if name in moved else weight
+        np.testing.assert_allclose(saved[0.75][name].double(), expected.double(), atol=1e-6, err_msg=name)
 
 
 def test_a_loss_that_is_not_finite_stops_all_ranks_with_a_reason(small_config, world: dict[str, Path], tmp_path: Path):

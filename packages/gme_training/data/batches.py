@@ -76,6 +76,7 @@ class BatchSampler:
         """Returns the batch of a step of the phase, counted from 0."""
         source, turn = self._turns[step]
         share = self.phase.mixture[source]
+        # Seeded by the turn of the source and not by the step: batches of a source don't depend on the other sources.
         rng = np.random.default_rng([*self._seed, source, turn])
         rows = self._sample_rows(share, source, turn, rng)
         candidates, targets, own_candidates = self._candidates(share, rows, rng)
@@ -205,6 +206,7 @@ def _rows_of(catalog: Catalog, share: SourceShare) -> Rows:
 
 def _turns(phase: PhaseConfig) -> list[tuple[int, int]]:
     """Returns (source, its turns so far) for each step: the source that is furthest behind its weight goes next."""
+    # Not sampled: after any number of steps each source has had its share to within one step.
     total = sum(share.weight for share in phase.mixture)
     done = [0] * len(phase.mixture)
     turns = []

@@ -197,5 +197,6 @@ class Catalog:
 
     def _equal(self, name: str, value: int) -> Ints:
         values, order = self._sorted[name]
+        # Binary search in a mapped file: a lookup reads a few pages, whatever the number of examples.
         first, last = np.searchsorted(values, [value, value + 1])
         return order[first:last]

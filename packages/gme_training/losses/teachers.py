@@ -126,6 +126,7 @@ def _encode(teacher: Teacher, items: Sequence[Item], images: Images, folder: Pat
 
         store = EmbeddingStore(folder, chunk=_SHARD, dtype="float16")
         vectors = store.encode(teacher, [f"{item.text}\x00{item.image}" for item in items], compute)
+    # What all pictures have in common would make every pair of them similar.
     if teacher == "picture" and len(vectors):
         vectors = vectors - vectors.mean(0)
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)

@@ -81,6 +81,7 @@ def _plot(path: Path, report: Mapping[str, Mapping[str, Any]]) -> None:
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
+    # A fixed salt, font and no date: equal scores give equal bytes.
     with mpl.rc_context({"svg.hashsalt": "mining", "font.family": "DejaVu Sans"}):
         size = (7, 0.4 + 1.7 * max(len(report), 1))
         figure, axes = plt.subplots(max(len(report), 1), squeeze=False, sharex=True, figsize=size, layout="constrained")

@@ -226,6 +226,7 @@ class InputMaker:
             for positions in batches_by_tokens(tokenised, self._tokens):
                 change = None
                 if strength:
+                    # Micro-batches of a step differ in their seed, or their pictures would all move alike.
                     change = partial(augment, strength=strength, seed=(*seed, rank, len(micro_batches)))
                 packed = pack([tokenised[i] for i in positions], self._preparer.config.positions, change)
                 micro_batches.append(packed)

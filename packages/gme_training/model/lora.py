@@ -25,6 +25,7 @@ def add_adapters(language: nn.Module, config: LoraConfig, seed: int) -> list[nn.
     settings = peft.LoraConfig(
         r=config.rank, lora_alpha=config.alpha, lora_dropout=config.dropout, target_modules=list(TARGETS)
     )
+    # Forked: with adapters the random numbers of everything that follows are the same as without.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         peft.inject_adapter_in_model(settings, language)

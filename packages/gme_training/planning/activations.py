@@ -7,6 +7,7 @@ attention what its kernel saves. Knows shapes and precision; neither optimizers 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -88,6 +89,49 @@ class MicroBatch:
     def patches(self) -> float:
         """The patches that the tower computes."""
         return self.items * self.picture * PATCHES_PER_TOKEN
+
+
+@dataclass(frozen=True, slots=True)
+class RankStep:
+    """What one rank encodes in a step.
+
+    Attributes:
+        micro_batches: The rank's micro-batches in their order, each with how many there are of its kind.
+        retained_bytes: The memory for retained graphs, `GradientCacheConfig.retained_mib`.
+        vectors: The number of vectors of the global batch.
+        rows: The number of queries of this rank.
+    """
+
+    micro_batches: tuple[tuple[MicroBatch, int], ...]
+    retained_bytes: float
+    vectors: float
+    rows: float
+
+    @property
+    def count(self) -> int:
+        """The number of micro-batches."""
+        return sum(count for _, count in self.micro_batches)
+
+
+def retained_graphs(graphs: Sequence[tuple[float, int]], retained_bytes: float) -> int:
+    """Returns how many graphs the gradient cache retains.
+
+    Args:
+        graphs: The bytes of each graph, and how many in a row are alike.
+        retained_bytes: A graph is retained while some of this memory is left and the largest graph so far still fits.
+    """
+    free_bytes, largest, retained = retained_bytes, 0.0, 0
+    for graph, count in graphs:
+        if free_bytes <= 0 or free_bytes < largest:
+            break
+        largest = max(largest, graph)
+        # The first graph is retained before its size is known, and so is one that is larger than those before.
+        more = count if graph <= 0 else min(count, 1 + max(0, int((free_bytes - largest) // graph)))
+        free_bytes -= more * graph
+        retained += more
+        if more < count:
+            break
+    return retained
 
 
 def graph_bytes(architecture: Architecture, batch: MicroBatch, numerics: Numerics) -> float:

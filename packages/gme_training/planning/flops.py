@@ -10,8 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 from gme_embedder.costs import Architecture, EncodingLoad, adapter_flops, forward_flops
-from gme_training.planning.activations import Numerics
-from gme_training.planning.memory import RankStep, retained_graphs
+from gme_training.planning.activations import Numerics, RankStep, retained_graphs
 from gme_training.planning.workload import step_loads
 
 

@@ -11,8 +11,7 @@ from itertools import combinations
 from typing import Any
 
 from gme_training.config import PhaseConfig, TrainingConfig
-from gme_training.planning.activations import MicroBatch
-from gme_training.planning.memory import RankStep
+from gme_training.planning.activations import MicroBatch, RankStep
 from gme_training.planning.stage_load import (
     TrainingSetup,
     hours_of,
@@ -88,6 +87,7 @@ def _largest(fits: Callable[[int], bool]) -> int:
     """Returns the largest whole number that fits, to one part in 128; 0 if 1 does not fit."""
     if not fits(1):
         return 0
+    # Double, then halve the step: some sixty tries at most, each of which is a formula.
     low = 1
     while low < _UNLIMITED and fits(2 * low):
         low *= 2

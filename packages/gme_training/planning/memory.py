@@ -11,10 +11,11 @@ from dataclasses import dataclass, fields
 from gme_embedder.costs import Architecture
 from gme_training.planning.activations import (
     FLOAT,
-    MicroBatch,
     Numerics,
+    RankStep,
     feature_bytes,
     graph_bytes,
+    retained_graphs,
     tower_forward_bytes,
     working_bytes,
 )
@@ -26,28 +27,6 @@ _TILE_STATES = 5
 """Numbers for each pair of a tile of the loss: cosines, logits, masked logits, weights and one temporary."""
 _VECTOR_STATES = 8
 """Copies of every vector: as gathered, stacked, ordered and split, and the gradients of those."""
-
-
-@dataclass(frozen=True, slots=True)
-class RankStep:
-    """What one rank encodes in a step.
-
-    Attributes:
-        micro_batches: The rank's micro-batches in their order, each with how many there are of its kind.
-        retained_bytes: The memory for retained graphs, `GradientCacheConfig.retained_mib`.
-        vectors: The number of vectors of the global batch.
-        rows: The number of queries of this rank.
-    """
-
-    micro_batches: tuple[tuple[MicroBatch, int], ...]
-    retained_bytes: float
-    vectors: float
-    rows: float
-
-    @property
-    def count(self) -> int:
-        """The number of micro-batches."""
-        return sum(count for _, count in self.micro_batches)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,27 +81,6 @@ class StepMemory:
     def peak(self) -> float:
         """The bytes of the higher of both peaks."""
         return max(self.backward.total, self.optimizer_step.total)
-
-
-def retained_graphs(graphs: Sequence[tuple[float, int]], retained_bytes: float) -> int:
-    """Returns how many graphs the gradient cache retains.
-
-    Args:
-        graphs: The bytes of each graph, and how many in a row are alike.
-        retained_bytes: A graph is retained while some of this memory is left and the largest graph so far still fits.
-    """
-    free_bytes, largest, retained = retained_bytes, 0.0, 0
-    for graph, count in graphs:
-        if free_bytes <= 0 or free_bytes < largest:
-            break
-        largest = max(largest, graph)
-        # The first graph is retained before its size is known, and so is one that is larger than those before.
-        more = count if graph <= 0 else min(count, 1 + max(0, int((free_bytes - largest) // graph)))
-        free_bytes -= more * graph
-        retained += more
-        if more < count:
-            break
-    return retained
 
 
 def estimate_memory(

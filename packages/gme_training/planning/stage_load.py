@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from gme_embedder.costs import Architecture
 from gme_training.config import PhaseConfig, SourceShare, TrainingConfig
 from gme_training.planning.accelerators import Accelerator
-from gme_training.planning.activations import Numerics, graph_bytes
+from gme_training.planning.activations import Numerics, RankStep, graph_bytes
 from gme_training.planning.flops import Flops, step_flops
-from gme_training.planning.memory import RankStep, StepMemory, estimate_memory
+from gme_training.planning.memory import StepMemory, estimate_memory
 from gme_training.planning.states import Sharding
 from gme_training.planning.workload import (
     ItemGroup,

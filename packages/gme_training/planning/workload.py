@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from gme_embedder.config import InputConfig
 from gme_embedder.costs import EncodingLoad, encoding_load
 from gme_training.config import SourceShare, TrainingConfig
-from gme_training.planning.activations import MicroBatch, Numerics
-from gme_training.planning.memory import RankStep
+from gme_training.planning.activations import MicroBatch, Numerics, RankStep
 
 _CLOSING, _BRACKETS = 7, 2
 """The number of tokens that end every prompt, and of those that enclose a picture's."""

@@ -12,12 +12,12 @@ def pictures() -> torch.Tensor:
 
 
 def test_the_same_seed_gives_the_same_pictures_and_each_changes_in_its_own_way():
-    once, again = (augment(pictures(), 0.8, (1, 2, 3)) for _ in range(2))
-    assert torch.equal(once, again)
-    assert not torch.equal(once, augment(pictures(), 0.8, (1, 2, 4)))
-    assert not torch.equal(once[0], once[1])
-    assert once.dtype == torch.uint8
-    assert once.shape == (6, 28, 28, 3)
+    first, second = (augment(pictures(), 0.8, (1, 2, 3)) for _ in range(2))
+    assert torch.equal(first, second)
+    assert not torch.equal(first, augment(pictures(), 0.8, (1, 2, 4)))
+    assert not torch.equal(first[0], first[1])
+    assert first.dtype == torch.uint8
+    assert first.shape == (6, 28, 28, 3)
 
 
 def test_strength_zero_changes_nothing():

@@ -27,8 +27,8 @@ def catalog(examples):
 
 
 def test_a_batch_depends_on_its_step_alone(catalog):
-    one, other = (BatchSampler(catalog, phase(), number=1, seed=5) for _ in range(2))
-    forward = [one.batch(step) for step in range(24)]
+    sampler, other = (BatchSampler(catalog, phase(), number=1, seed=5) for _ in range(2))
+    forward = [sampler.batch(step) for step in range(24)]
     backward = [other.batch(step) for step in reversed(range(24))][::-1]
     for a, b in zip(forward, backward, strict=True):
         assert a.seed == b.seed
@@ -43,8 +43,8 @@ def test_batches_hold_one_source_by_weight_and_no_example_twice(catalog):
     sources = Counter()
     for step in range(24):
         batch = plan.batch(step)
-        found = {catalog.examples[row].source for row in batch.rows}
-        assert found == {batch.share.source}
+        batch_sources = {catalog.examples[row].source for row in batch.rows}
+        assert batch_sources == {batch.share.source}
         assert len(set(batch.rows.tolist())) == len(batch.rows) == batch.share.batch_size
         sources[batch.share.source] += 1
     assert sources == {"question": 18, "shape": 6}
@@ -68,7 +68,7 @@ def test_targets_point_at_positives_and_each_candidate_stands_once(catalog):
     batch = BatchSampler(catalog, phase(), number=0, seed=1).batch(0)
     np.testing.assert_array_equal(batch.candidates[batch.targets], catalog.positive[batch.rows])
     assert len(set(batch.candidates.tolist())) == len(batch.candidates)
-    assert not {tuple(pair) for pair in batch.hidden.tolist()} & set(enumerate(batch.targets.tolist()))
+    assert not {tuple(pair) for pair in batch.false_negatives.tolist()} & set(enumerate(batch.targets.tolist()))
 
 
 def test_hard_negatives_are_candidates_and_known_positives_are_masked(examples):
@@ -77,16 +77,16 @@ def test_hard_negatives_are_candidates_and_known_positives_are_masked(examples):
     twin = replace(second, id="twin", query=first.query)  # the same question with another good answer
     hard = replace(first, negatives=(third.positive, Item(text="A passage that no example has.")))
     catalog = catalog_of([hard, twin, third, *questions[3:]])
-    share = SourceShare(source="question", batch_size=len(questions), grouped=0, negatives=2)
+    share = SourceShare(source="question", batch_size=len(questions), grouped=0, num_negatives=2)
     batch = BatchSampler(catalog, PhaseConfig(name="p", steps=1, mixture=(share,)), number=0, seed=1).batch(0)
     column = {catalog.items[item]: place for place, item in enumerate(batch.candidates.tolist())}
     row = batch.rows.tolist().index(0)
-    hidden, brought = ({tuple(pair) for pair in pairs.tolist()} for pairs in (batch.hidden, batch.brought))
-    assert (row, column[twin.positive]) in hidden
-    assert (row, column[third.positive]) not in hidden
-    assert (row, column[hard.negatives[1]]) not in hidden
-    assert {(row, column[item]) for item in (hard.positive, *hard.negatives)} <= brought
-    assert (row, column[twin.positive]) not in brought
+    false_negatives, own_candidates = ({tuple(pair) for pair in pairs.tolist()} for pairs in (batch.false_negatives, batch.own_candidates))
+    assert (row, column[twin.positive]) in false_negatives
+    assert (row, column[third.positive]) not in false_negatives
+    assert (row, column[hard.negatives[1]]) not in false_negatives
+    assert {(row, column[item]) for item in (hard.positive, *hard.negatives)} <= own_candidates
+    assert (row, column[twin.positive]) not in own_candidates
     assert len(batch.candidates) == len(questions) + 1
 
 

@@ -48,17 +48,17 @@ def test_orders_look_random():
 def test_examples_and_items_come_back_as_they_were(examples):
     plain = Item(text="A text that is no picture")
     first = replace(examples[0], negatives=(examples[1].positive, plain, plain))
-    given_ = [first, *examples[1:], replace(examples[0], id="again")]
-    catalog = catalog_of(given_)
-    assert list(catalog.examples) == given_
-    assert catalog.examples[3] == given_[3]
-    assert catalog.examples.instruction(2) == given_[2].instruction
-    for row, example in enumerate(given_):
+    expected_examples = [first, *examples[1:], replace(examples[0], id="again")]
+    catalog = catalog_of(expected_examples)
+    assert list(catalog.examples) == expected_examples
+    assert catalog.examples[3] == expected_examples[3]
+    assert catalog.examples.instruction(2) == expected_examples[2].instruction
+    for row, example in enumerate(expected_examples):
         assert catalog.items[int(catalog.query[row])] == example.query
         assert catalog.items[int(catalog.positive[row])] == example.positive
         assert [catalog.items[one] for one in catalog.negatives(row).tolist()] == list(example.negatives)
     assert len(set(catalog.items)) == len(catalog.items)
-    assert catalog.query[0] == catalog.query[len(given_) - 1]
+    assert catalog.query[0] == catalog.query[len(expected_examples) - 1]
 
 
 def test_a_text_is_another_item_with_a_picture_and_empty_is_not_nothing(examples):
@@ -76,13 +76,13 @@ def test_rows_are_chosen_by_source_type_and_negatives(examples):
         for number, one in enumerate(examples)
     ]
     catalog = catalog_of(changed)
-    for source, kind, wanted in (("question", None, False), ("question", "T->IT", True), ("shape", None, True)):
+    for source, kind, only_hard in (("question", None, False), ("question", "T->IT", True), ("shape", None, True)):
         expected = [
             row
             for row, one in enumerate(changed)
-            if one.source == source and kind in (None, one.task_type) and (one.negatives or not wanted)
+            if one.source == source and kind in (None, one.task_type) and (one.negatives or not only_hard)
         ]
-        rows = catalog.rows(source, kind, only_with_negatives=wanted)
+        rows = catalog.rows(source, kind, only_with_negatives=only_hard)
         assert rows.all().tolist() == expected
         assert rows.intersection(np.arange(len(changed))).tolist() == expected
     assert len(catalog.rows("nothing")) == 0
@@ -185,7 +185,7 @@ def synthetic(folder: Path, count: int) -> None:
 
 @pytest.mark.slow
 def test_eight_million_examples_open_at_once_and_take_no_more_memory(tmp_path: Path):
-    found = {}
+    measured = {}
     for count in (80_000, 8_000_000):
         synthetic(tmp_path / str(count), count)
         done = subprocess.run(
@@ -194,9 +194,9 @@ def test_eight_million_examples_open_at_once_and_take_no_more_memory(tmp_path: P
             capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
-        found[count] = json.loads(done.stdout)
-        assert found[count]["texts"] > 3000
-    small, large = found.values()
+        measured[count] = json.loads(done.stdout)
+        assert measured[count]["texts"] > 3000
+    small, large = measured.values()
     assert large["start"] < 30
-    assert large["mib"] < small["mib"] + 16, found
+    assert large["mib"] < small["mib"] + 16, measured
     assert large["a batch"] < 0.5

@@ -17,6 +17,7 @@ from gme_data.examples import write_examples
 from gme_data.images import ImageStore, write_images
 from gme_data.items import Item
 from gme_data.steps import StepContext
+from gme_embedder.embedder import Embedder
 from gme_embedder.frozen import EfficientNetLite0, MiniLM
 from gme_training.config import DistillConfig, PhaseConfig, SourceShare, TrainingConfig
 from gme_training.data.batches import BatchSampler
@@ -38,12 +39,12 @@ def test_the_divergence_is_the_sum_over_queries_of_the_plain_formula():
     excluded[0, 3] = excluded[2, 0] = True
     expected = 0.0
     for row in range(3):
-        kept = ~excluded[row]
-        wanted = torch.softmax(teacher[row, kept] / 0.3, 0)
-        given = torch.softmax(candidates[kept] @ queries[row] * 20.0, 0)
-        expected += float((wanted * (wanted / given).log()).sum())
-    found = distillation_loss(queries, candidates, teacher, excluded, torch.tensor(20.0, dtype=torch.float64), 0.3)
-    assert float(found) == pytest.approx(expected, rel=1e-9)
+        included = ~excluded[row]
+        by_teacher = torch.softmax(teacher[row, included] / 0.3, 0)
+        by_student = torch.softmax(candidates[included] @ queries[row] * 20.0, 0)
+        expected += float((by_teacher * (by_teacher / by_student).log()).sum())
+    actual = distillation_loss(queries, candidates, teacher, excluded, torch.tensor(20.0, dtype=torch.float64), 0.3)
+    assert float(actual) == pytest.approx(expected, rel=1e-9)
     assert expected > 0.1
 
 
@@ -74,7 +75,7 @@ def plan(source: str, catalog: Catalog = CATALOG, **changes: Any) -> BatchSample
 
 
 @pytest.fixture(scope="module")
-def made(images: ImageStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def teacher_folder(images: ImageStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("teachers")
     ensure_teacher_vectors([plan("question"), plan("shape"), plan("shape-name")], CATALOG, images, folder)
     return folder
@@ -83,55 +84,57 @@ def made(images: ImageStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def cosines(folder: Path, source: str) -> tuple[np.ndarray, list[Item], list[Item]]:
     """Of a batch by the teachers, and the batch's queries and candidates."""
     batch = plan(source).batch(0)
-    found = TeacherVectors(folder).cosines(CATALOG, batch, np.arange(len(batch.rows)))
-    assert found is not None
+    actual = TeacherVectors(folder).cosines(CATALOG, batch, np.arange(len(batch.rows)))
+    assert actual is not None
     return (
-        found.numpy(),
+        actual.numpy(),
         [CATALOG.items[number] for number in CATALOG.query[batch.rows].tolist()],
         [CATALOG.items[number] for number in batch.candidates.tolist()],
     )
 
 
-def test_minilm_judges_texts(made: Path):
-    found, queries, candidates = cosines(made, "question")
-    asked, offered = (MiniLM().encode([item.text or "" for item in items]) for items in (queries, candidates))
-    np.testing.assert_allclose(found, asked @ offered.T, atol=2e-3)
+def test_minilm_encodes_texts(teacher_folder: Path):
+    actual, queries, candidates = cosines(teacher_folder, "question")
+    query_vectors, candidate_vectors = (
+        MiniLM().encode([item.text or "" for item in items]) for items in (queries, candidates)
+    )
+    np.testing.assert_allclose(actual, query_vectors @ candidate_vectors.T, atol=2e-3)
 
 
-def test_efficientnet_judges_pictures_without_what_they_have_in_common(made: Path, images: ImageStore):
-    found, queries, candidates = cosines(made, "shape")
+def test_efficientnet_encodes_pictures_without_what_they_have_in_common(teacher_folder: Path, images: ImageStore):
+    actual, queries, candidates = cosines(teacher_folder, "shape")
     model = EfficientNetLite0(size=112)
-    drawn = np.concatenate([plan(source).sampled_rows() for source in ("question", "shape", "shape-name")])
-    numbers = np.unique(np.concatenate([CATALOG.query[drawn], CATALOG.positive[drawn]])).tolist()
-    everything = [item for item in (CATALOG.items[number] for number in numbers) if item.image and not item.text]
-    vectors = model.encode([images.load(item.image or "") for item in everything])
+    sampled = np.concatenate([plan(source).sampled_rows() for source in ("question", "shape", "shape-name")])
+    numbers = np.unique(np.concatenate([CATALOG.query[sampled], CATALOG.positive[sampled]])).tolist()
+    pictures = [item for item in (CATALOG.items[number] for number in numbers) if item.image and not item.text]
+    vectors = model.encode([images.load(item.image or "") for item in pictures])
     vectors = vectors - vectors.mean(0)
-    by_item = dict(zip(everything, vectors / np.linalg.norm(vectors, axis=1, keepdims=True), strict=True))
+    by_item = dict(zip(pictures, vectors / np.linalg.norm(vectors, axis=1, keepdims=True), strict=True))
     expected = np.stack([by_item[item] for item in queries]) @ np.stack([by_item[item] for item in candidates]).T
-    np.testing.assert_allclose(found, expected, atol=5e-3)
+    np.testing.assert_allclose(actual, expected, atol=5e-3)
 
 
-def test_between_names_and_pictures_the_names_speak_for_both(made: Path):
-    found, queries, candidates = cosines(made, "shape-name")
+def test_between_names_and_pictures_the_names_speak_for_both(teacher_folder: Path):
+    actual, queries, candidates = cosines(teacher_folder, "shape-name")
     assert all(item.image for item in candidates)
     names = MiniLM().encode([item.text or "" for item in queries])
-    own = found.argmax(1)
-    np.testing.assert_allclose(found[:, own], names @ names.T, atol=2e-3)
+    targets = actual.argmax(1)
+    np.testing.assert_allclose(actual[:, targets], names @ names.T, atol=2e-3)
 
 
 def test_an_item_of_both_kinds_has_no_teacher(images: ImageStore, tmp_path: Path):
-    shapes = [one for one in make_examples()[0] if one.source == "shape"]
-    catalog = catalog_of([replace(one, query=Item("which?", one.query.image)) for one in shapes])
+    shapes = [example for example in make_examples()[0] if example.source == "shape"]
+    catalog = catalog_of([replace(example, query=Item("which?", example.query.image)) for example in shapes])
     ensure_teacher_vectors([plan("shape", catalog)], catalog, images, tmp_path / "teachers")
     batch = plan("shape", catalog).batch(0)
     assert TeacherVectors(tmp_path / "teachers").cosines(catalog, batch, np.arange(8)) is None
 
 
 def test_teachers_are_asked_once_and_by_phases_that_distil_alone(
-    made: Path, images: ImageStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    teacher_folder: Path, images: ImageStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(teachers, "_text_encoder", lambda: pytest.fail("MiniLM was loaded"))
-    ensure_teacher_vectors([plan("question")], CATALOG, images, made)
+    ensure_teacher_vectors([plan("question")], CATALOG, images, teacher_folder)
     ensure_teacher_vectors([plan("question", distill=None)], CATALOG, images, tmp_path)
     assert not list(tmp_path.iterdir())
 
@@ -140,8 +143,10 @@ def test_only_what_is_drawn_is_encoded(images: ImageStore, tmp_path: Path):
     two = plan("question", batch_size=2)
     ensure_teacher_vectors([two], CATALOG, images, tmp_path)
     batch = two.batch(0)
-    drawn = {*CATALOG.query[batch.rows].tolist(), *batch.candidates.tolist()}
-    assert {number for number in range(len(CATALOG.items)) if np.load(tmp_path / "text_row.npy")[number] >= 0} == drawn
+    sampled = {*CATALOG.query[batch.rows].tolist(), *batch.candidates.tolist()}
+    assert {
+        number for number in range(len(CATALOG.items)) if np.load(tmp_path / "text_row.npy")[number] >= 0
+    } == sampled
 
 
 def trained(config: TrainingConfig, inputs: dict[str, Path], folder: Path) -> dict[str, float]:
@@ -149,26 +154,41 @@ def trained(config: TrainingConfig, inputs: dict[str, Path], folder: Path) -> di
     return dict(train(config, inputs, StepContext(folder, "key", folder / "log")))
 
 
-@pytest.mark.usefixtures("only_rank")
-def test_a_stage_learns_from_teachers(small_config, world: dict[str, Path], tmp_path: Path):
-    for name, distill in (("taught", DistillConfig(weight=2.0)), ("alone", None)):
-        changed = small_config().phases[1].model_copy(update={"distill": distill, "steps": 3})
-        trained(small_config(phases=(changed,), ranks=1), world, tmp_path / name)
-    taught, alone = (
-        [path.read_bytes() for path in sorted((tmp_path / name).glob("*.safetensors"))] for name in ("taught", "alone")
+def divergence_from_teachers(model: Path, teachers_folder: Path, images: ImageStore) -> float:
+    """Of a trained model, on a batch of questions."""
+    batch = plan("question").batch(0)
+    rows = np.arange(len(batch.rows))
+    teacher = TeacherVectors(teachers_folder).cosines(CATALOG, batch, rows)
+    assert teacher is not None
+    embedder = Embedder.load(model)
+    queries, candidates = (
+        torch.from_numpy(embedder.encode([CATALOG.items[number] for number in numbers.tolist()], None, images))
+        for numbers in (CATALOG.query[batch.rows], batch.candidates)
     )
-    assert len(taught) == len(alone) > 0
-    assert taught != alone
+    nothing = torch.zeros(len(queries), len(candidates), dtype=torch.bool)
+    return float(distillation_loss(queries, candidates, teacher, nothing, torch.tensor(1 / 0.03), 0.05))
+
+
+@pytest.mark.usefixtures("only_rank")
+def test_a_stage_learns_from_teachers(
+    small_config, world: dict[str, Path], teacher_folder: Path, images: ImageStore, tmp_path: Path
+):
+    for name, distill in (("taught", DistillConfig(weight=100.0)), ("alone", None)):
+        mixture = (SourceShare(source="question", batch_size=16, grouped=0),)
+        changed = small_config().phases[1].model_copy(update={"distill": distill, "steps": 16, "mixture": mixture})
+        trained(small_config(phases=(changed,), ranks=1), world, tmp_path / name)
+    taught, alone = (divergence_from_teachers(tmp_path / name, teacher_folder, images) for name in ("taught", "alone"))
+    assert taught < 0.9 * alone
     assert not (tmp_path / "alone" / ".teachers").exists()
 
 
 @pytest.mark.usefixtures("only_rank")
 def test_a_stage_learns_from_extra_examples_and_their_pictures(small_config, world: dict[str, Path], tmp_path: Path):
-    shapes = [replace(one, source="extra-shape") for one in make_examples()[0] if one.source == "shape"]
+    shapes = [replace(example, source="extra-shape") for example in make_examples()[0] if example.source == "shape"]
     write_examples(tmp_path / "extra" / "train", shapes)
     shutil.copytree(world["corpus"] / "images", tmp_path / "extra" / "images")
     (tmp_path / "corpus" / "images").mkdir(parents=True)
-    texts = [one for one in make_examples()[0] if one.source == "question"]
+    texts = [example for example in make_examples()[0] if example.source == "question"]
     write_examples(tmp_path / "synthetic" / "train", texts)
     write_images(tmp_path / "corpus" / "images", [draw("pink", "bar", outlined=False)])
     mixture = tuple(SourceShare(source=source, batch_size=8, grouped=0) for source in ("extra-shape", "question"))

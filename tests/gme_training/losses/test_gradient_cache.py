@@ -83,8 +83,8 @@ def test_what_is_kept_is_not_encoded_twice(retained_bytes: int, again: int):
 
 def test_the_kept_graphs_stay_within_the_memory():
     encoder, parts = Counting(), [torch.randn(64, 8) for _ in range(10)]
-    one = 64 * 8 * 4 + 64 * 4 * 4  # bytes of the inputs and of what tanh keeps; the weight is no part of it
-    cached_gradients(encoder, parts, lambda vectors: vectors.sum(), [encoder.weight], retained_bytes=4 * one)
+    graph = 64 * 8 * 4 + 64 * 4 * 4  # bytes of the inputs and of what tanh keeps; the weight is no part of it
+    cached_gradients(encoder, parts, lambda vectors: vectors.sum(), [encoder.weight], retained_bytes=4 * graph)
     assert encoder.calls == 16
 
 
@@ -95,26 +95,26 @@ def test_the_way_back_holds_no_vectors_of_the_way_there():
         def __init__(self) -> None:
             super().__init__()
             self.first: list[weakref.ref[torch.Tensor]] = []
-            self.left: list[int] = []
+            self.alive: list[int] = []
 
         def __call__(self, inputs: torch.Tensor) -> torch.Tensor:
             vectors = super().__call__(inputs)
             if len(self.first) < 5:
                 self.first.append(weakref.ref(vectors))
             else:
-                self.left.append(sum(one() is not None for one in self.first))
+                self.alive.append(sum(graph() is not None for graph in self.first))
             return vectors
 
     encoder = Watched()
     parts = [torch.randn(3, 8) for _ in range(5)]
     cached_gradients(encoder, parts, lambda vectors: vectors.square().sum(), [encoder.weight], retained_bytes=0)
-    assert encoder.left == [0] * 5
+    assert encoder.alive == [0] * 5
 
 
 def test_parameters_that_the_loss_uses_itself_and_those_nobody_uses():
     encoder, scale, idle = Counting(), torch.tensor(2.0).requires_grad_(), torch.zeros(3).requires_grad_()
     parts = list(torch.randn(2, 3, 8, generator=torch.manual_seed(1)))
     parameters = [encoder.weight, scale, idle]
-    _, found = cached_gradients(encoder, parts, lambda vectors: vectors.sum() * scale, parameters, retained_bytes=0)
-    torch.testing.assert_close(found[1], torch.tanh(torch.cat(parts) @ encoder.weight).sum().detach())
-    assert found[2] is None
+    _, computed = cached_gradients(encoder, parts, lambda vectors: vectors.sum() * scale, parameters, retained_bytes=0)
+    torch.testing.assert_close(computed[1], torch.tanh(torch.cat(parts) @ encoder.weight).sum().detach())
+    assert computed[2] is None

@@ -22,9 +22,11 @@ def case(queries: int = 7, candidates: int = 12, seed: int = 0):
     targets = torch.arange(queries) % (queries - 2)  # two positives are shared by two queries each
     masked = torch.rand(queries, candidates, generator=generator) < 0.2
     masked[torch.arange(queries), targets] = False
-    brought = [(row, int(target)) for row, target in enumerate(targets)]
-    brought += [(row, queries - 2 + row % (candidates - queries + 2)) for row in range(queries)]  # a hard negative each
-    pairing = Pairing(targets, masked.nonzero(), torch.tensor(brought), candidates, RANKS)
+    own_candidates = [(row, int(target)) for row, target in enumerate(targets)]
+    own_candidates += [
+        (row, queries - 2 + row % (candidates - queries + 2)) for row in range(queries)
+    ]  # a hard negative each
+    pairing = Pairing(targets, masked.nonzero(), torch.tensor(own_candidates), candidates, RANKS)
     scale = torch.tensor(10.0, dtype=torch.float64, requires_grad=True)
     return q.requires_grad_(), c.requires_grad_(), pairing, masked, scale
 
@@ -38,14 +40,14 @@ def reference(q, c, pairing: Pairing, masked, scale, config: LossConfig):
         ]
         parts = [(q, c), *zip(short[::2], short[1::2], strict=True)]
         return sum(reference(*part, pairing, masked, scale, plain) for part in parts) / len(parts)
-    targets, brought = pairing.targets.tolist(), {tuple(pair) for pair in pairing.brought.tolist()}
+    targets, own_candidates = pairing.targets.tolist(), {tuple(pair) for pair in pairing.own_candidates.tolist()}
     sure_q, sure_c = q.detach(), c.detach()
-    of_rank = {(row % RANKS, column) for row, column in brought}
+    of_rank = {(row % RANKS, column) for row, column in own_candidates}
 
     def counts(i: int, j: int) -> bool:
         if j == targets[i] or masked[i, j]:
             return False
-        scope = {"own": (i, j) in brought, "in_batch": (i % RANKS, j) in of_rank, "cross_rank": True}
+        scope = {"own": (i, j) in own_candidates, "in_batch": (i % RANKS, j) in of_rank, "cross_rank": True}
         near = (
             config.false_negative_margin is not None
             and float(sure_q[i] @ sure_c[j]) > float(sure_q[i] @ sure_c[targets[i]]) + config.false_negative_margin
@@ -68,9 +70,13 @@ def reference(q, c, pairing: Pairing, masked, scale, config: LossConfig):
 
     total = torch.zeros((), dtype=torch.float64)
     for i in range(len(q)):
-        own = term(q[i] @ c[targets[i]], negative=False)
-        forward = -torch.log(own / (own + sum(term(q[i] @ c[j]) for j in range(len(c)) if counts(i, j))))
-        back = -torch.log(own / (own + sum(term(q[k] @ c[targets[i]]) for k in range(len(q)) if counts_back(i, k))))
+        target_term = term(q[i] @ c[targets[i]], negative=False)
+        forward = -torch.log(
+            target_term / (target_term + sum(term(q[i] @ c[j]) for j in range(len(c)) if counts(i, j)))
+        )
+        back = -torch.log(
+            target_term / (target_term + sum(term(q[k] @ c[targets[i]]) for k in range(len(q)) if counts_back(i, k)))
+        )
         total = total + ((forward + back) / 2 if config.symmetric else forward)
     return total
 
@@ -99,27 +105,27 @@ def test_equals_the_dense_reference_in_value_and_gradient(changes, tile, monkeyp
     assert parts.loss.item() == pytest.approx(expected.item(), abs=1e-10)
     got = torch.autograd.grad(parts.loss, [q, c, scale])
     want = torch.autograd.grad(expected, [q, c, scale])
-    for mine, theirs in zip(got, want, strict=True):
-        torch.testing.assert_close(mine, theirs, atol=1e-10, rtol=0)
+    for actual, expected_gradient in zip(got, want, strict=True):
+        torch.testing.assert_close(actual, expected_gradient, atol=1e-10, rtol=0)
 
 
 @pytest.mark.parametrize("negatives", ["own", "in_batch", "cross_rank"])
 def test_parts_of_the_rows_add_up_to_the_whole(negatives):
     config = LossConfig(negatives=negatives, symmetric=negatives != "own")
     q, c, pairing, _, scale = case(8, 11, seed=3)
-    whole = contrastive_loss(q, c, pairing, config, scale, torch.arange(8))
+    full = contrastive_loss(q, c, pairing, config, scale, torch.arange(8))
     parts = [contrastive_loss(q, c, pairing, config, scale, pairing.rows_of(rank)) for rank in range(RANKS)]
-    assert sum(part.loss.item() for part in parts) == pytest.approx(whole.loss.item(), abs=1e-12)
-    assert sum(int(part.correct) for part in parts) == int(whole.correct)
-    assert sum(float(part.negative) for part in parts) == pytest.approx(float(whole.negative), abs=1e-12)
+    assert sum(part.loss.item() for part in parts) == pytest.approx(full.loss.item(), abs=1e-12)
+    assert sum(int(part.correct) for part in parts) == int(full.correct)
+    assert sum(float(part.negative) for part in parts) == pytest.approx(float(full.negative), abs=1e-12)
 
 
 def test_masked_candidates_do_not_count_and_the_untrained_loss_is_the_logarithm_of_the_rest():
     q = torch.ones(4, 3) / math.sqrt(3)
     c = torch.ones(6, 3) / math.sqrt(3)
-    hidden = torch.cartesian_prod(torch.arange(4), torch.tensor([4, 5]))
+    false_negatives = torch.cartesian_prod(torch.arange(4), torch.tensor([4, 5]))
     diagonal = torch.stack([torch.arange(4), torch.arange(4)], dim=1)
-    pairing = Pairing(torch.arange(4), hidden, diagonal, 6)
+    pairing = Pairing(torch.arange(4), false_negatives, diagonal, 6)
     parts = contrastive_loss(q, c, pairing, LossConfig(), torch.tensor(1 / 0.03), torch.arange(4))
     assert parts.loss.item() / 4 == pytest.approx(math.log(4), abs=1e-5)
     assert int(parts.correct) == 0  # a tie is no hit

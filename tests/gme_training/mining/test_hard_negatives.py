@@ -60,25 +60,25 @@ def test_negatives_are_the_nearest_by_the_model(mined: Path, model: Path, world:
     scores = queries @ pool.T
     np.fill_diagonal(scores, -2)
     for row, example in enumerate(questions):
-        wanted = np.sort(scores[row])[::-1][:3]
+        expected = np.sort(scores[row])[::-1][:3]
         got = sorted((scores[row][[e.positive for e in questions].index(n)] for n in example.negatives), reverse=True)
-        np.testing.assert_allclose(got, wanted, atol=1e-5)
+        np.testing.assert_allclose(got, expected, atol=1e-5)
 
 
 def test_scores_and_report_say_what_was_kept_and_passed_over(mined: Path, model: Path, world: dict[str, Path]):
     table = read_table(mined / SCORES).to_pylist()
-    kept = {e.id: e for e in read_examples(mined / "train") if e.negatives}
-    assert {row["example"] for row in table} == kept.keys()
+    mined_by_id = {e.id: e for e in read_examples(mined / "train") if e.negatives}
+    assert {row["example"] for row in table} == mined_by_id.keys()
     embedder, images = Embedder.load(model, dtype=PRECISION), ImageStore([world["corpus"] / "images"])
-    first = kept[table[0]["example"]]
+    first = mined_by_id[table[0]["example"]]
     query = embedder.encode([first.query], first.instruction, images)
-    found = embedder.encode([first.positive, *first.negatives], None, images) @ query[0]
-    np.testing.assert_allclose([table[0]["positive_score"], *table[0]["scores"]], found, atol=5e-3)  # bfloat16
+    recomputed = embedder.encode([first.positive, *first.negatives], None, images) @ query[0]
+    np.testing.assert_allclose([table[0]["positive_score"], *table[0]["scores"]], recomputed, atol=5e-3)  # bfloat16
     assert table[0]["scores"] == sorted(table[0]["scores"], reverse=True)
     report = json.loads((mined / REPORT).read_text())
     assert report.keys() == {"question", "shape"}
     for source, facts in report.items():
-        scored = [row for row in table if kept[row["example"]].source == source]
+        scored = [row for row in table if mined_by_id[row["example"]].source == source]
         assert facts["negatives"] == sum(facts["negative_counts"]) == sum(len(row["scores"]) for row in scored)
         assert facts["harder"] == sum(score > row["positive_score"] for row in scored for score in row["scores"])
         assert 0 < facts["passed"]["positive"] <= facts["examples"]
@@ -163,8 +163,8 @@ def test_the_scores_of_the_teacher_are_those_of_its_model(mine_questions: Mine, 
     for row in read_table(folder / SCORES).to_pylist():
         example = by_id[row["example"]]
         query = embedder.encode([example.query], example.instruction, images)[0]
-        found = embedder.encode([example.positive, *example.negatives], None, images) @ query
-        np.testing.assert_allclose([row["teacher_positive_score"], *row["teacher_scores"]], found, atol=0.02)
+        recomputed = embedder.encode([example.positive, *example.negatives], None, images) @ query
+        np.testing.assert_allclose([row["teacher_positive_score"], *row["teacher_scores"]], recomputed, atol=0.02)
         assert all(score <= 0.95 * row["teacher_positive_score"] for score in row["teacher_scores"])
 
 
@@ -172,12 +172,12 @@ def test_without_a_teacher_nothing_is_added_and_one_that_drops_nothing_changes_n
     mine_questions: Mine, teacher: Path
 ):
     plain = mine_questions("plain", num_negatives=3)
-    asked = mine_questions("asked", num_negatives=3, teacher={"model": str(teacher), "relative_margin": -1e9})
+    encoded = mine_questions("asked", num_negatives=3, teacher={"model": str(teacher), "relative_margin": -1e9})
     for path in [*(plain / "train").iterdir(), plain / REPORT, plain / PLOT]:
-        assert (asked / path.relative_to(plain)).read_bytes() == path.read_bytes()
+        assert (encoded / path.relative_to(plain)).read_bytes() == path.read_bytes()
     names = read_table(plain / SCORES).column_names
     assert names == ["example", "positive_score", "scores"]
-    assert read_table(asked / SCORES).select(names) == read_table(plain / SCORES)
+    assert read_table(encoded / SCORES).select(names) == read_table(plain / SCORES)
 
 
 def test_a_teacher_that_is_not_there_is_named_before_anything_is_encoded(mine_questions: Mine, tmp_path: Path):
@@ -194,12 +194,12 @@ def test_a_killed_mining_goes_on_from_its_vectors(
 ):
     teachers = {"model": str(teacher), "relative_margin": -1e9} if taught else None
     config = MiningConfig(sources=("question", "shape"), num_negatives=2, shard=8, range_max=36, teacher=teachers)
-    asked: list[int] = []
+    encoded: list[int] = []
     encode = Embedder.encode
 
     def counted(self, items, *args, **kwargs):
-        asked.append(len(items))
-        if sum(asked) > (130 if taught else 60) and killed:  # in the middle of the candidates of the first source
+        encoded.append(len(items))
+        if sum(encoded) > (130 if taught else 60) and killed:  # in the middle of the candidates of the first source
             raise KeyboardInterrupt
         return encode(self, items, *args, **kwargs)
 
@@ -207,11 +207,11 @@ def test_a_killed_mining_goes_on_from_its_vectors(
     killed = True
     with pytest.raises(KeyboardInterrupt):
         mine(config, {**world, "model": model}, StepContext(tmp_path, "key", tmp_path))
-    first, killed = sum(asked[:-1]), False
-    asked.clear()
+    first, killed = sum(encoded[:-1]), False
+    encoded.clear()
     mine(config, {**world, "model": model}, StepContext(tmp_path, "key", tmp_path))
     every = 36 + 36 + 24 + 24  # every query and every candidate once
-    assert first + sum(asked) == (2 * every if taught else every)
+    assert first + sum(encoded) == (2 * every if taught else every)
 
 
 def test_calibration_spreads_a_fresh_model_and_is_the_same_everywhere(small_config, world: dict[str, Path], examples):

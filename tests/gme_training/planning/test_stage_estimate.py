@@ -41,9 +41,9 @@ from gme_training.model.frozen_weights import store_in_bfloat16
 from gme_training.model.lora import add_adapters
 from gme_training.planning import memory, states
 from gme_training.planning.accelerators import ACCELERATORS, Accelerator, parse_fleet
-from gme_training.planning.activations import MicroBatch, Numerics, graph_bytes
+from gme_training.planning.activations import MicroBatch, Numerics, RankStep, graph_bytes, retained_graphs
 from gme_training.planning.flops import step_flops
-from gme_training.planning.memory import RankStep, StepMemory, estimate_memory, retained_graphs
+from gme_training.planning.memory import StepMemory, estimate_memory
 from gme_training.planning.stage_estimate import estimate_stage
 from gme_training.planning.stage_load import TrainingSetup
 from gme_training.planning.states import Sharding
@@ -67,13 +67,13 @@ def qwen(shape: Architecture) -> Qwen2VLModel:
 
 def micro_batch(items: int, length: int, cells: int) -> PreparedBatch:
     rng = np.random.default_rng(0)
-    made = []
+    tokenised = []
     for number in range(items):
         pixels = rng.integers(0, 255, (cells * 28, cells * 28, 3), dtype=np.uint8) if cells else None
         own = [100 + number, *rng.integers(10, 900, length - 1 - cells**2).tolist()]
         ids = np.array([*range(10, 10 + HEAD), *[5] * cells**2, *own], dtype=np.int32)
-        made.append(TokenisedItem(ids, HEAD, pixels, (cells, cells)))
-    return pack(made, "sequential")
+        tokenised.append(TokenisedItem(ids, HEAD, pixels, (cells, cells)))
+    return pack(tokenised, "sequential")
 
 
 def config_of(case: dict) -> TrainingConfig:
@@ -167,8 +167,8 @@ def test_a_graph_keeps_so_many_bytes(case: dict, lora: int, autocast: bool) -> N
     weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     with gradient_cache._count_graph_bytes(weights) as size:
         model(batch, "embedding")
-    (one, _), *_ = planned_step(case).micro_batches
-    assert graph_bytes(SMALL, one, numerics(case)) == pytest.approx(size[0], rel=0.02)
+    (alternative, _), *_ = planned_step(case).micro_batches
+    assert graph_bytes(SMALL, alternative, numerics(case)) == pytest.approx(size[0], rel=0.02)
 
 
 @pytest.mark.parametrize("retained_mib", [0, 1, 3, 4, 100])
@@ -238,11 +238,11 @@ def measured() -> dict[int, dict[str, int]]:
 def test_a_real_step_takes_so_much_memory(number: int) -> None:
     if too_slow_here(CASES[number]):
         pytest.skip("this processor has no bfloat16, so that the step would take minutes")
-    found, expected = measured()[number], planned(CASES[number])
-    assert expected.peak == pytest.approx(max(found["backward"], found["optimizer_step"]), rel=0.12)
-    assert expected.backward.total == pytest.approx(found["backward"], rel=0.12)
+    results, expected = measured()[number], planned(CASES[number])
+    assert expected.peak == pytest.approx(max(results["backward"], results["optimizer_step"]), rel=0.12)
+    assert expected.backward.total == pytest.approx(results["backward"], rel=0.12)
     # The lower peak of a stage with adapters is little more than the weights, so libraries show.
-    assert expected.optimizer_step.total == pytest.approx(found["optimizer_step"], rel=0.12, abs=24 * MIB)
+    assert expected.optimizer_step.total == pytest.approx(results["optimizer_step"], rel=0.12, abs=24 * MIB)
 
 
 def measure(case: dict, shape: Architecture, steps: int = 2) -> dict[str, int]:
@@ -252,7 +252,7 @@ def measure(case: dict, shape: Architecture, steps: int = 2) -> dict[str, int]:
     """
     step = step_of(case)
     gc.collect()  # engines refer to themselves; what an earlier one held must be gone before, not meanwhile
-    before, found = resident("VmRSS"), {}
+    before, results = resident("VmRSS"), {}
     config = config_of(case)
     model, parts = model_of(shape, config)
     engine = engines.start_engine(model, parts, config.phases[0], config)
@@ -260,13 +260,13 @@ def measure(case: dict, shape: Architecture, steps: int = 2) -> dict[str, int]:
     for _ in range(steps):
         forget_the_peak()
         gradients, _ = batch_gradients(model, step, config.phases[0], config)
-        found["backward"] = resident("VmHWM") - before
+        results["backward"] = resident("VmHWM") - before
         forget_the_peak()
         engines.optimizer_step(engine, gradients)
-        found["optimizer_step"] = resident("VmHWM") - before
+        results["optimizer_step"] = resident("VmHWM") - before
         del gradients
     engine.destroy()
-    return found
+    return results
 
 
 def resident(field: str) -> int:
@@ -280,7 +280,7 @@ def forget_the_peak() -> None:
 
 def main(cases: list[dict]) -> None:
     """Each case in a process of its own, forked after the imports; a smaller model first, for the libraries' sake."""
-    found = []
+    results = []
     for case in cases:
         reader, writer = os.pipe()
         child = os.fork()
@@ -295,11 +295,11 @@ def main(cases: list[dict]) -> None:
             os.write(writer, json.dumps(measure(case, LARGE)).encode())
             os._exit(0)
         os.close(writer)
-        told = os.read(reader, 10_000)
+        report = os.read(reader, 10_000)
         _, status = os.waitpid(child, 0)
         assert status == 0, case
-        found.append(json.loads(told))
-    sys.stdout.write("\n" + json.dumps(found) + "\n")
+        results.append(json.loads(report))
+    sys.stdout.write("\n" + json.dumps(results) + "\n")
 
 
 # How much is computed.
@@ -361,7 +361,9 @@ def test_a_change_that_makes_a_stage_fit_is_found() -> None:
     config, shape = large_stage()
     plan = estimate_stage(config, TrainingSetup(shape, 1, ACCELERATORS["L4-24G"], StageAssumptions()))
     assert not plan.fits
-    assert [one.changes for one in plan.alternatives if one.fits] == [{"activation_checkpointing": True}]
+    assert [alternative.changes for alternative in plan.alternatives if alternative.fits] == [
+        {"activation_checkpointing": True}
+    ]
     changed = config.model_copy(update={"activation_checkpointing": True})
     again = estimate_stage(changed, TrainingSetup(shape, 1, ACCELERATORS["L4-24G"], StageAssumptions()))
     assert again.fits
@@ -374,7 +376,7 @@ def test_changes_are_put_together_if_none_is_enough() -> None:
     config, shape = large_stage()
     tight = Accelerator("tight", 17 * 2**30, bf16=1e14, fp32=1e13)
     *alone, together = estimate_stage(config, TrainingSetup(shape, 1, tight, StageAssumptions())).alternatives
-    assert not any(one.fits for one in alone)
+    assert not any(alternative.fits for alternative in alone)
     assert together.fits
     assert together.changes == {"frozen_weights": "bfloat16", "activation_checkpointing": True}
 
@@ -434,8 +436,8 @@ def test_the_command_prints_a_table_that_fits_a_terminal(capsys: pytest.CaptureF
 def test_the_command_gives_all_numbers_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     command = ["plan", "--config", str(CONFIGS / "gme-7b.yaml"), "--gpus", "8xA100-80G", "--json"]
     assert run([*command, "--dollars-per-gpu-hour", "2", "--mfu", "0.2"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    stage = told["stages"]["stage_1"]
+    report = json.loads(capsys.readouterr().out)
+    stage = report["stages"]["stage_1"]
     assert stage["parameters"]["trained"] + stage["parameters"]["frozen"] == stage["parameters"]["total"] > 7e9
     assert stage["dollars"] == pytest.approx(stage["hours"] * 8 * 2)
     parts = stage["memory"]["backward"]
