@@ -43,7 +43,7 @@ class StepBuilder:
 def _classifier(resources: Resources) -> Stage:
     config = resources.config.classifier
     if config.by == "writer":
-        return ModelClassifier(resources.asker, config.min_confidence).stage()
+        return ModelClassifier(resources.llm_client, config.min_confidence).stage()
     return EncoderClassifier(resources.encoder.passages, config.min_confidence).stage()
 
 
@@ -62,7 +62,7 @@ def _search(resources: Resources) -> Stage:
 
 def _caption(resources: Resources) -> Stage:
     config = resources.config.generation
-    return CaptionStep(resources.asker, config.share if config else 0, resources.config.seed).stage()
+    return CaptionStep(resources.llm_client, config.share if config else 0, resources.config.seed).stage()
 
 
 def _generation(resources: Resources) -> Stage:
@@ -90,9 +90,9 @@ STEP_BUILDERS: Mapping[str, StepBuilder] = MappingProxyType(
         "clean": StepBuilder(lambda resources: Cleaner(resources.config.cleaning).stage()),
         "classify": StepBuilder(_classifier),
         "draft": StepBuilder(lambda resources: DraftStep(resources.config.wordings_per_fact).stage()),
-        "question": StepBuilder(lambda resources: QuestionStep(resources.asker).stage()),
+        "question": StepBuilder(lambda resources: QuestionStep(resources.llm_client).stage()),
         "consistency": StepBuilder(_consistency),
-        "entity": StepBuilder(lambda resources: EntityStep(resources.asker).stage(), named=True),
+        "entity": StepBuilder(lambda resources: EntityStep(resources.llm_client).stage(), named=True),
         "leak": StepBuilder(lambda _: LeakCheck().stage(), named=True),
         "search": StepBuilder(_search),
         "caption": StepBuilder(_caption),
