@@ -143,6 +143,7 @@ def measure_filter(
     Questions with their own passage should be kept, those dealt another passage refused. Wrong passages are of another
     country: a question may well retrieve a second passage about the same country.
     """
+    # The questions of rules are right by construction: their answers are fields of the passage.
     client = LLMClient(RuleWriter(), None, attempts=1)
     gold, _, _ = run_stage(QuestionStep(client).stage(), chosen)
     wrong = [_passage_of_another_group(number, gold) for number in range(len(gold))]

@@ -114,6 +114,7 @@ def cleaning_steps(config: SynthesisConfig) -> tuple[str, ...]:
 def writing_steps(config: SynthesisConfig) -> tuple[str, ...]:
     """Returns the steps of the second pass, from question to picture, without those that the config leaves out."""
     route = ["search"] * (config.search.by != "none") + ["caption", "generate"] * (config.generation is not None)
+    # "pictures" stays without any route, too: the questions that it refuses are still asked by name.
     drafts = ["draft"] * (config.wordings_per_fact > 0)
     return (*drafts, "question", "consistency", "entity", "leak", *route, "pictures", "picture-filter")
 
@@ -134,10 +135,12 @@ class ShardRunner:
 
     def run(self, shard: Shard) -> Shard:
         """Returns the shard with these steps done."""
+        # Built late: a run whose shards are all finished must not load a model.
         if not self._stages:
             self._stages = [STEP_BUILDERS[name].build(self._resources) for name in self._names]
             if self._filled is not None:
                 check_columns(self._stages, self._filled)
+        # Pictures of earlier steps of the pass, which may have run in another process.
         for record in shard.pictures:
             self._resources.add_picture(record)
         for name, stage in zip(self._names, self._stages, strict=True):
