@@ -161,6 +161,7 @@ def _usable_rows(
             if reject:
                 rejects.append(replace(reject, subject=f"{corpus.name}: {reject.subject}"))
             else:
+                # Numbers, not examples: the drawn ones are read again, and memory stays flat.
                 usable.append(number)
             progress.advance()
     return np.asarray(usable, dtype=np.int64)

@@ -155,6 +155,7 @@ def estimate_cost(
     drawn_share = config.generation.share if config.generation else 0.0
     rates = {**assumptions.keep_rates, **keep_rates}
     chosen = min(passages, config.classifier.sample or passages)
+    # Questions are checked against all passages, so also those are encoded that no question is asked about.
     steps = [StepCost("encode the pool", passages, gpu_hours=passages / assumptions.encoded_per_second / 3600)]
     remaining, pictures = float(chosen), 0
     for step in writing_steps(config):

@@ -70,6 +70,11 @@ class ImportIndex:
     Args:
         path: The file; one that is there is deleted.
         pictures: The folder of pictures; rows may name a picture with or without the folder before it.
+
+    Attributes:
+        passages: Number of passages that were added.
+        titled: How many of them have a title.
+        pictured: How many of them have a picture beside them.
     """
 
     def __init__(self, path: Path, pictures: Path | None) -> None:

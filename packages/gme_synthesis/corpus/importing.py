@@ -157,6 +157,7 @@ def _read_passages(table: Table, config: ImportConfig, index: ImportIndex) -> It
                 if len(batch) == _BATCH_ROWS:
                     yield from _to_passages(batch, config, index)
                     batch = []
+                    # By row number, so that rejected rows count as done.
                     progress.advance(number + 1 - progress.done)
         yield from _to_passages(batch, config, index)
         progress.advance(number + 1 - progress.done)

@@ -50,6 +50,7 @@ class PassTotals:
         self.seconds.update(shard.seconds)
         self.marks.update(mark for candidate in shard.candidates for mark in candidate.marks)
         self.buffer.add_rejects(shard.rejects)
+        # Without a question there is no example, so only these images could show a held-out entity in training.
         questions = [candidate for candidate in (*shard.candidates, *shard.named) if candidate.question]
         # A set, since many questions of a shard are about the same images.
         image_groups = {

@@ -85,7 +85,7 @@ class Resources:
         return journal
 
     @cached_property
-    def asker(self) -> LLMClient:
+    def llm_client(self) -> LLMClient:
         """The writer with its journal; rules have none, as their answers cost nothing."""
         config = self.config.writer
         # Rules and a local model answer the same request in the same way again.
@@ -149,8 +149,8 @@ class Resources:
 
     def take_usage(self) -> Usage:
         """Returns what the writer used since the last call."""
-        # Looked up in __dict__, since `self.asker` would load a model for a step that asks none.
-        return self.asker.take_usage() if "asker" in self.__dict__ else Usage()
+        # Looked up in __dict__, since `self.llm_client` would load a model for a step that asks none.
+        return self.llm_client.take_usage() if "llm_client" in self.__dict__ else Usage()
 
     def add_picture(self, record: ImageRecord) -> None:
         """Keeps a new picture until `take_pictures`."""

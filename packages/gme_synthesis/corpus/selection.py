@@ -83,6 +83,7 @@ def _splitter(config: SynthesisConfig, corpus: Corpus) -> Callable[[str], str]:
     """Returns the split by entity group; a corpus that supplies its tasks is for training only."""
     if corpus.tasks is not None:
         return lambda _: "train"
+    # Examples of a group come close together, and a look-up is cheaper than a digest.
     return lru_cache(10_000)(partial(split_of, seed=config.seed, dev=config.dev, test=config.test))
 
 

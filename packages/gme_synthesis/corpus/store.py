@@ -99,6 +99,7 @@ def open_imported(folder: Path) -> Corpus:
     captions = {row["image"]: Caption(**row) for row in read_shards(folder, "captions", CAPTIONS_SCHEMA)}
     shards = shard_paths(folder, "passages")
     return Corpus(
+        # From the footers of the files: opening a corpus reads no passage.
         size=sum(map(_count_rows, shards)),
         passages=partial(_read_passages, shards),
         images=ImageStore([folder / IMAGES]),

@@ -118,6 +118,7 @@ def guess_columns(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> di
         if any(name in normalised for name in candidates)
     }
     if "text" not in columns:
+        # A column with another meaning by its name, such as a long list of aliases, is not taken for the text.
         guessed = set(columns.values())
         lengths = {name: _mean_length(rows, name) for name in names if name not in guessed}
         if lengths and (longest := max(lengths, key=lambda name: lengths[name])) and lengths[longest] > 0:
