@@ -14,7 +14,7 @@ from gme_synthesis.corpus.atlas import open_atlas
 from gme_synthesis.corpus.config import SynthesisConfig
 from gme_synthesis.encoders import load_encoder
 from gme_synthesis.llm.client import LLMClient
-from gme_synthesis.llm.protocol import Answered, Reply, Request
+from gme_synthesis.llm.protocol import Completion, CompletionRequest, OnCompletion
 from gme_synthesis.llm.rules import RuleWriter
 from gme_synthesis.quality import _is_gold, measure_filter, measure_quality, measure_writer
 
@@ -40,7 +40,7 @@ class Bad:
 
     name, reads_hints = "bad", True
 
-    def complete(self, requests: Iterable[Request], answered: Answered) -> None:
+    def complete(self, requests: Iterable[CompletionRequest], on_completion: OnCompletion) -> None:
         for number, request in enumerate(requests):
             passage = request.inputs.get("passage", "")
             words = passage.split()
@@ -50,7 +50,7 @@ class Bad:
                 said = {"entity": name, "question": f"{request.inputs['question']} In this country, {name}?"}
             elif number % 2:
                 said["answer"] = "nowhere to be found"
-            answered(number, Reply(json.dumps(said)))
+            on_completion(number, Completion(json.dumps(said)))
 
 
 def test_a_bad_writer_is_told_from_a_good_one(small_atlas: Path) -> None:
