@@ -53,10 +53,10 @@ def starter(
     if dry_run:
         show_states(plan(stage_zero_chain(recipe), workspace), json=False)
         return
-    made = make_starter(recipe, workspace, downloads)
-    say(f"starter: {made.starter.folder}, scores: {made.scores.folder}")
+    outcomes = make_starter(recipe, workspace, downloads)
+    say(f"starter: {outcomes.starter.folder}, scores: {outcomes.scores.folder}")
     if ship_it:
-        say(f"shipped: {ship(made, recipe, WEIGHTS.parent)}")
+        say(f"shipped: {ship(outcomes, recipe, WEIGHTS.parent)}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Stage 0: makes the checkpoint that the default run starts from. Hours on two cores, once; `make starter`.
+"""The chain of stage 0, which makes the checkpoint that the default run starts from. It takes hours on two cores.
 
-The same steps as in the pipeline, on Atlas's train part and the pictures, names and glosses of other packages. A step
-that is done is not done again, and a killed one goes on where it was.
+Its steps are those of the pipeline, over Atlas's train split and the pictures, names and glosses of other packages. A
+step that is done isn't run again, and a killed one is resumed.
 """
 
 from __future__ import annotations
@@ -17,32 +17,32 @@ from gme_data.steps import Outcome, Step
 from gme_embedder.starter.config import ShrinkConfig
 from gme_synthesis.corpus.atlas_config import AtlasSynthesisConfig
 from gme_training.config import TrainingConfig
-from research.starter.config import StarterConfig
+from research.starter.config import StarterDataConfig
 from umrb.config import EvaluationConfig
 
 
 class StageZeroConfig(Frozen):
-    """What ``research/starter.yaml`` says. A section that is left out has its defaults."""
+    """The recipe ``research/starter.yaml``; a section that it leaves out has its defaults."""
 
     corpus: AtlasConfig = AtlasConfig()
-    """The embedded world."""
+    """The configuration of Atlas."""
     synthesis: AtlasSynthesisConfig = AtlasSynthesisConfig()
-    """Its examples."""
-    extra: StarterConfig = StarterConfig()
-    """Pictures, names and glosses of other packages."""
+    """How examples are synthesised from Atlas."""
+    extra: StarterDataConfig = StarterDataConfig()
+    """The data of other packages: pictures, names and glosses."""
     stage_0: TrainingConfig
-    """The training."""
+    """The training of stage 0."""
     shrink: ShrinkConfig = ShrinkConfig()
-    """What is kept of it."""
+    """How the trained model is compressed to the shipped file."""
     evaluation: EvaluationConfig = EvaluationConfig()
-    """Which tasks the model card has scores of."""
+    """The evaluation whose scores the model card has."""
     note: str = ""
-    """What the recipe alone does not tell of how the shipped file was made; stands in the model card."""
+    """How the making of the shipped file differed from a run of the recipe; a paragraph of the model card."""
 
 
 @dataclass(frozen=True, slots=True)
-class Starter:
-    """What the chain left: the extra data, the trained model, the small file with its model, and their scores."""
+class StageZeroOutcomes:
+    """The outcomes of the chain: the extra data, the trained model, the compressed model, and its scores."""
 
     extra: Outcome
     trained: Outcome
@@ -50,24 +50,26 @@ class Starter:
     scores: Outcome
 
 
-def make_starter(config: StageZeroConfig, workspace: Path, downloads: Path) -> Starter:
-    """Run what is not done yet.
+def make_starter(config: StageZeroConfig, workspace: Path, downloads: Path) -> StageZeroOutcomes:
+    """Runs the steps that are not done.
 
     Args:
         config: The recipe.
-        workspace: Gets data, checkpoints and runs.
-        downloads: Where package files of the extra data are kept.
+        workspace: Folder of data, checkpoints and runs.
+        downloads: Folder of the package files of the extra data.
 
     Raises:
-        FoundryError: What the failing step says; the steps before it stay done.
+        FoundryError: The error of the failing step; the steps before it stay done.
     """
     extra = config.extra.model_copy(update={"downloads": downloads})
-    made = run_in_order(stage_zero_chain(config.model_copy(update={"extra": extra})), workspace)
-    return Starter(made["starter-data"], made["train-0"], made["starter"], made["starter-scores"])
+    outcomes = run_in_order(stage_zero_chain(config.model_copy(update={"extra": extra})), workspace)
+    return StageZeroOutcomes(
+        outcomes["starter-data"], outcomes["train-0"], outcomes["starter"], outcomes["starter-scores"]
+    )
 
 
 def stage_zero_chain(config: StageZeroConfig) -> Chain:
-    """The chain of stage 0: no champion judges in it, since its own model is the first of all."""
+    """Returns the chain of stage 0. No champion scores its pictures, since its model is the first of all."""
     data = {"corpus": "corpus", "synthetic": "synthesize", "extra": "starter-data"}
     return Chain(
         config,

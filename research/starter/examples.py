@@ -1,7 +1,4 @@
-"""Examples from drawings that stayed and from glosses.
-
-Knows pairs and wordings. What may be in them was decided before.
-"""
+"""Makes training examples of the pictures that passed all filters, and of glosses."""
 
 from __future__ import annotations
 
@@ -16,19 +13,21 @@ from atlas.licences import combine
 from gme_data.digests import sha256_json
 from gme_data.examples import Example
 from gme_data.items import Item
-from research.starter.config import StarterConfig
-from research.starter.drawings import Drawing
-from research.starter.heldout import HeldOut
+from research.starter.candidates import Candidate
+from research.starter.config import StarterDataConfig
+from research.starter.held_out import HeldOutEntities
 from research.starter.instructions import INSTRUCTIONS
 from research.starter.wordnet import Synset
 
 _ID_LENGTH = 24
-_SHORTEST_GLOSS = 9  # characters
-_OWN = "atlas-"  # styles of Atlas itself: what it pairs and names alone is not repeated
-_ASKED_STYLES = 4
-"""Drawings that the English name of a thing is asked with; its other names are asked with one."""
-_PAIRED = {"emoji": "starter-emoji", "icon": "starter-icon", "flag": "starter-flag"}
-_NAMED = {
+_MIN_GLOSS = 9
+"""Fewest characters of a gloss."""
+_ATLAS_STYLE = "atlas-"
+"""Prefix of the styles of Atlas, whose own pairs and names are in its examples already."""
+_NAMED_DRAWINGS = 4
+"""Drawings that are paired with the English name of an entity; its other names are paired with one."""
+_PAIR_SOURCE = {"emoji": "starter-emoji", "icon": "starter-icon", "flag": "starter-flag"}
+_NAME_SOURCE = {
     "emoji": "starter-name",
     "icon": "starter-icon-name",
     "flag": "starter-flag-description",
@@ -41,63 +40,61 @@ _QUESTIONS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
-    """A drawing that is in the data, under its image id."""
+class StoredPicture:
+    """A candidate that was rendered and passed all filters, with its image id."""
 
-    drawing: Drawing
+    candidate: Candidate
     image: str
 
 
-def picture_examples(shown: Sequence[Shown], config: StarterConfig) -> Iterator[Example]:
-    """Pairs of drawings (I->I) and of drawings and names (T->I, I->T)."""
-    by_entity: dict[tuple[str, str], list[Shown]] = defaultdict(list)
-    for one in shown:
-        by_entity[one.drawing.kind, one.drawing.entity].append(one)
-    for (kind, _), ones in sorted(by_entity.items()):
-        if kind in _PAIRED:
-            yield from _pairs(_PAIRED[kind], ones, config)
-        yield from _names(_NAMED[kind], ones, config)
+def picture_examples(pictures: Sequence[StoredPicture], config: StarterDataConfig) -> Iterator[Example]:
+    """Yields pairs of drawings (I->I) and pairs of a drawing and a name (T->I, I->T)."""
+    by_entity: dict[tuple[str, str], list[StoredPicture]] = defaultdict(list)
+    for picture in pictures:
+        by_entity[picture.candidate.kind, picture.candidate.entity].append(picture)
+    for (kind, _), of_entity in sorted(by_entity.items()):
+        if kind in _PAIR_SOURCE:
+            yield from _pairs(_PAIR_SOURCE[kind], of_entity, config)
+        yield from _names(_NAME_SOURCE[kind], of_entity, config)
 
 
-def _pairs(source: str, ones: Sequence[Shown], config: StarterConfig) -> Iterator[Example]:
-    pairs = [pair for pair in combinations(ones, 2) if not all(_is_own(one) for one in pair)]
-    chosen = seeded_sample(
-        pairs, config.pairs_per_entity, config.seed, lambda p: f"{p[0].drawing.source}|{p[1].drawing.source}"
+def _pairs(source: str, pictures: Sequence[StoredPicture], config: StarterDataConfig) -> Iterator[Example]:
+    pairs = [pair for pair in combinations(pictures, 2) if not all(_is_of_atlas(picture) for picture in pair)]
+    sampled = seeded_sample(
+        pairs, config.pairs_per_entity, config.seed, lambda p: f"{p[0].candidate.source}|{p[1].candidate.source}"
     )
-    for pair in chosen:
-        first, second = pair if seeded_hash(config.seed, "turn", pair[0].image, pair[1].image) % 2 else pair[::-1]
-        yield _example(source, "I->I", Item(image=first.image), Item(image=second.image), [first, second])
+    for pair in sampled:
+        query, positive = pair if seeded_hash(config.seed, "turn", pair[0].image, pair[1].image) % 2 else pair[::-1]
+        yield _example(source, "I->I", Item(image=query.image), Item(image=positive.image), [query, positive])
 
 
-def _is_own(one: Shown) -> bool:
-    return one.drawing.style.startswith(_OWN)
+def _is_of_atlas(picture: StoredPicture) -> bool:
+    return picture.candidate.style.startswith(_ATLAS_STYLE)
 
 
-def _names(source: str, ones: Sequence[Shown], config: StarterConfig) -> Iterator[Example]:
-    drawn = [one for one in ones if one.drawing.names and not _is_own(one)]
-    order = seeded_sample(drawn, len(drawn), config.seed, lambda one: one.drawing.source)
-    asked: set[tuple[str, str]] = set()
-    for number, one in enumerate(order):
-        texts = dict.fromkeys(text for label, text in one.drawing.names if label == "en" or number == 0)
-        for text in texts if number < _ASKED_STYLES else ():
-            if (text, one.image) not in asked:
-                asked.add((text, one.image))
-                yield _example(source, "T->I", Item(text), Item(image=one.image), [one])
-        if number < _ASKED_STYLES:
-            yield _example(source, "I->T", Item(image=one.image), Item(one.drawing.names[0][1]), [one])
+def _names(source: str, pictures: Sequence[StoredPicture], config: StarterDataConfig) -> Iterator[Example]:
+    with_names = [picture for picture in pictures if picture.candidate.names and not _is_of_atlas(picture)]
+    order = seeded_sample(with_names, len(with_names), config.seed, lambda picture: picture.candidate.source)
+    pairs: set[tuple[str, str]] = set()
+    for number, picture in enumerate(order[:_NAMED_DRAWINGS]):
+        for text in dict.fromkeys(text for label, text in picture.candidate.names if label == "en" or number == 0):
+            if (text, picture.image) not in pairs:
+                pairs.add((text, picture.image))
+                yield _example(source, "T->I", Item(text), Item(image=picture.image), [picture])
+        yield _example(source, "I->T", Item(image=picture.image), Item(picture.candidate.names[0][1]), [picture])
 
 
-def _example(source: str, task_type: str, query: Item, positive: Item, ones: Sequence[Shown]) -> Example:
-    drawing = ones[0].drawing
-    licence = combine(*(one.drawing.licence for one in ones))
-    return make_example(source, task_type, query, positive, drawing.entity_group, drawing.batch_key, licence, None)
+def _example(source: str, task_type: str, query: Item, positive: Item, pictures: Sequence[StoredPicture]) -> Example:
+    candidate = pictures[0].candidate
+    licence = combine(*(picture.candidate.licence for picture in pictures))
+    return make_example(source, task_type, query, positive, candidate.entity_group, candidate.batch_key, licence, None)
 
 
 def make_example(
     source: str, task_type: str, query: Item, positive: Item, group: str, batch_key: str, licence: str,
     answer: str | None,
 ) -> Example:  # fmt: skip
-    """A training example of a source of the starter, under an id made of what is in it."""
+    """Makes a training example of a source of the starter; its id is a digest of its content."""
     sides = [[item.text, item.image] for item in (query, positive)]
     return Example(
         id=sha256_json([source, task_type, *sides])[:_ID_LENGTH],
@@ -116,58 +113,63 @@ def make_example(
 
 
 def gloss_examples(
-    synsets: Iterable[Synset], licence: str, held_out: HeldOut, config: StarterConfig, drops: Counter[str]
+    synsets: Iterable[Synset], licence: str, held_out: HeldOutEntities, config: StarterDataConfig, drops: Counter[str]
 ) -> Iterator[Example]:
-    """Questions about words with the passage that answers, and sentences with the definition they rest on (T->T)."""
-    made = []
+    """Yields questions about words with a passage of the gloss, and sentences with the definition of a word (T->T)."""
+    examples = []
     for synset in synsets:
-        if len(synset.gloss) < _SHORTEST_GLOSS:
+        if len(synset.gloss) < _MIN_GLOSS:
             drops["gloss: no gloss to speak of"] += 1
-        elif any(map(held_out.called, synset.words)):
+        elif any(map(held_out.has_english_name, synset.words)):
             drops["gloss: held-out name"] += 1
         else:
             for example in _glosses(synset, licence, config):
                 texts = [item.text or "" for item in (example.query, example.positive)]
-                if any(held_out.named(text) or held_out.tells_of_place(text) for text in texts):
+                if any(held_out.has_name(text) or held_out.place_mentioned_in(text) for text in texts):
                     drops["gloss: names something held out"] += 1
                 else:
-                    made.append(example)
-    yield from seeded_sample(made, config.texts, config.seed, lambda example: example.id)
+                    examples.append(example)
+    yield from seeded_sample(examples, config.texts, config.seed, lambda example: example.id)
 
 
-def _glosses(synset: Synset, licence: str, config: StarterConfig) -> Iterator[Example]:
+def _glosses(synset: Synset, licence: str, config: StarterDataConfig) -> Iterator[Example]:
     passage = f"{_sentence(synset.words[0])} {_sentence(synset.category)} {_sentence(synset.gloss)}"
     if len(synset.words) > 1:
         passage += f" Also called {', '.join(synset.words[1:4])}."
     for word in synset.words[:2]:
+        # A question about a word is about its first sense; for another one the passage would be a wrong answer.
         if word in synset.first_for:
             question = seeded_choice(_QUESTIONS, config.seed, "question", synset.id, word).format(word)
-            yield _text("starter-gloss", question, passage, synset, licence)
+            yield _text_example("starter-gloss", question, passage, synset, licence)
     for sentence in synset.examples[:1]:
-        yield _text("starter-example", sentence, f"{synset.words[0]}: {synset.gloss}", synset, licence)
+        yield _text_example("starter-example", sentence, f"{synset.words[0]}: {synset.gloss}", synset, licence)
 
 
 def _sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}."
 
 
-def _text(source: str, query: str, positive: str, synset: Synset, licence: str) -> Example:
+def _text_example(source: str, query: str, positive: str, synset: Synset, licence: str) -> Example:
     group, answer = f"meaning:{synset.id}", "; ".join(synset.words)
     return make_example(source, "T->T", Item(query), Item(positive), group, synset.category, licence, answer)
 
 
-def atlas_drawings(held_out: HeldOut, licences: Mapping[str, str]) -> Iterator[Shown]:
-    """Atlas's own trained drawings and flags, to be paired with those of other sets."""
-    for row in held_out.trained.values():
+def atlas_pictures(held_out: HeldOutEntities, licences: Mapping[str, str]) -> Iterator[StoredPicture]:
+    """Yields the drawings and flags of Atlas's train split, to be paired with those of other sets."""
+    for row in held_out.train_pictographs.values():
         for style in STYLES:
-            yield _own("emoji", style, row[style], row["id"], row["entity_group"], row["family"], licences)
+            yield _atlas_picture("emoji", style, row[style], row["id"], row["entity_group"], row["family"], licences)
     for row in held_out.places:
         if row["split"] == "train":
             for style in STYLES:
-                image = row[f"flag_{style}"]
-                yield _own("flag", style, image, row["place_id"], row["entity_group"], row["region"], licences)
+                image, group = row[f"flag_{style}"], row["entity_group"]
+                yield _atlas_picture("flag", style, image, row["place_id"], group, row["region"], licences)
 
 
-def _own(kind: str, style: str, image: str, entity: str, group: str, sort: str, licences: Mapping[str, str]) -> Shown:
-    own = f"{_OWN}{style}"
-    return Shown(Drawing(kind, f"{own}/{image}", own, entity, group, sort, (), licences[image], bytes), image)
+def _atlas_picture(
+    kind: str, style: str, image: str, entity: str, group: str, category: str, licences: Mapping[str, str]
+) -> StoredPicture:
+    style = f"{_ATLAS_STYLE}{style}"
+    # Never rendered, since Atlas stores the picture: `bytes` stands for a renderer.
+    candidate = Candidate(kind, f"{style}/{image}", style, entity, group, category, (), licences[image], bytes)
+    return StoredPicture(candidate, image)

@@ -1,7 +1,4 @@
-"""Icon sets in the format of the Iconify packages: one JSON file of SVG bodies by name.
-
-Knows the format; not what the names mean.
-"""
+"""Reads icon sets in the format of the Iconify packages: a JSON file of SVG bodies by name."""
 
 from __future__ import annotations
 
@@ -18,8 +15,8 @@ _MAX_BYTES = 2**28
 
 
 @dataclass(frozen=True, slots=True)
-class Drawing:
-    """An icon as the package has it."""
+class IconBody:
+    """An icon in ``icons.json``."""
 
     body: str
     hidden: bool = False
@@ -31,9 +28,9 @@ class Drawing:
 
 @dataclass(frozen=True, slots=True)
 class IconSet:
-    """What is read of ``icons.json``: drawings, their other names, and the view box of those that say none."""
+    """The content of ``icons.json``: icons, aliases, and the default view box."""
 
-    icons: dict[str, Drawing]
+    icons: dict[str, IconBody]
     aliases: dict[str, dict[str, Any]] = field(default_factory=dict)
     left: int | float | None = None
     top: int | float | None = None
@@ -43,14 +40,14 @@ class IconSet:
 
 @dataclass(frozen=True, slots=True)
 class Icon:
-    """One drawing.
+    """An icon of a set.
 
     Attributes:
         style: Short name of the set.
-        name: As the set calls it, words joined by dashes.
-        aliases: Its other names in the set.
+        name: Name in the set, words joined by dashes.
+        aliases: Other names in the set.
         svg: A complete SVG.
-        symbol: The emoji it draws (hex code points joined by dashes), where the set tells.
+        symbol: The emoji that it draws (hex code points joined by dashes); empty if the set states none.
         licence: SPDX expression.
     """
 
@@ -63,12 +60,12 @@ class Icon:
 
     @property
     def tintable(self) -> bool:
-        """Whether it leaves its colour open."""
+        """Whether its colour can be chosen."""
         return "currentColor" in self.svg
 
 
 def read_icons(package: Package, folder: Path) -> Iterator[Icon]:
-    """Every visible icon of a package, by name. Raises as `read_members`."""
+    """Yields every visible icon of a package, sorted by name. Raises as `read_members`."""
     kinds: dict[str, Any] = {"icons.json": IconSet, "chars.json": dict[str, str]}
     files = {
         name: parse_json(data, kinds[name], where=f"{folder / package.file}: {name}", max_bytes=_MAX_BYTES)
@@ -81,21 +78,21 @@ def read_icons(package: Package, folder: Path) -> Iterator[Icon]:
         symbols.setdefault(name, "-".join(part for part in code.lower().split("-") if part != "fe0f"))
     aliases: dict[str, list[str]] = {}
     for alias, entry in icons.aliases.items():
-        if set(entry) == {"parent"}:  # what turns or flips its parent is another drawing
+        if set(entry) == {"parent"}:  # an alias that turns or flips its parent is another drawing
             aliases.setdefault(entry["parent"], []).append(alias)
-    for name, drawing in sorted(icons.icons.items()):
-        if not drawing.hidden:
-            svg = _svg(drawing, icons)
+    for name, body in sorted(icons.icons.items()):
+        if not body.hidden:
+            svg = _svg(body, icons)
             others = tuple(sorted(aliases.get(name, ())))
             yield Icon(package.short, name, others, svg, symbols.get(name, ""), package.licence)
 
 
-def _svg(drawing: Drawing, icons: IconSet) -> str:
+def _svg(icon: IconBody, icons: IconSet) -> str:
     defaults = {"left": 0, "top": 0, "width": _DEFAULT_SIDE, "height": _DEFAULT_SIDE}
-    box = [_first(getattr(drawing, side), getattr(icons, side), default) for side, default in defaults.items()]
+    box = [_first(getattr(icon, side), getattr(icons, side), default) for side, default in defaults.items()]
     return (
         '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
-        f'viewBox="{" ".join(map(str, box))}">{drawing.body}</svg>'
+        f'viewBox="{" ".join(map(str, box))}">{icon.body}</svg>'
     )
 
 

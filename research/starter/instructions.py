@@ -1,4 +1,4 @@
-"""The instruction of each source; those of the tasks of Atlas that ask for the same."""
+"""The instruction of each source; where a task of Atlas asks for the same, its instruction."""
 
 from __future__ import annotations
 
@@ -18,4 +18,4 @@ INSTRUCTIONS = {
     "starter-gloss": "Retrieve a passage about the word that answers the question.",
     "starter-example": "Retrieve the definition of a word that the sentence uses.",
 }
-"""By the name of the source."""
+"""Instruction by the name of the source."""

@@ -1,4 +1,4 @@
-"""Flags of no place as candidates, beside those of the packages."""
+"""Procedural flags as candidates."""
 
 from __future__ import annotations
 
@@ -9,28 +9,29 @@ from functools import partial
 from PIL import Image
 
 from atlas.procedural_flags import LICENCE, Flag, draw_flat, draw_outlined, generate_flag
-from research.starter.config import StarterConfig
-from research.starter.drawings import Drawing
+from research.starter.candidates import Candidate
+from research.starter.config import StarterDataConfig
 
 INVENTED = "invented"
 """Batch key of these flags."""
 FLAT, OUTLINED = "invented-flat", "invented-outlined"
-"""Their two styles."""
+"""Style of the flat and of the outlined drawing."""
 
 
-def invented_flags(config: StarterConfig) -> Iterator[Drawing]:
-    """At most `config.invented_flags` flags, each in both styles; of two that are described alike the first."""
-    described: set[str] = set()
+def invented_flags(config: StarterDataConfig) -> Iterator[Candidate]:
+    """Yields at most `config.invented_flags` flags, each in both styles; of flags with one description the first."""
+    descriptions: set[str] = set()
     for number in range(config.invented_flags):
         flag = generate_flag(config.seed, number)
-        if flag.description in described:
+        if flag.description in descriptions:
             continue
-        described.add(flag.description)
+        descriptions.add(flag.description)
         entity = f"vexillum-{number}"
         for style, draw in ((FLAT, draw_flat), (OUTLINED, draw_outlined)):
+            group = f"flag:{entity}"
             make = partial(_png, draw, flag, config.seed + number)
             names = (("en", flag.description),)
-            yield Drawing("flag", f"{style}/{entity}", style, entity, f"flag:{entity}", INVENTED, names, LICENCE, make)
+            yield Candidate("flag", f"{style}/{entity}", style, entity, group, INVENTED, names, LICENCE, make)
 
 
 def _png(draw: Callable[[Flag, int], Image.Image], flag: Flag, seed: int) -> bytes:

@@ -1,6 +1,6 @@
-"""When two names are of the same thing: letters folded, words lightly lemmatised, order and style words left out.
+"""Keys of names: two names with one key name the same thing.
 
-Knows spelling alone; which names are held out is told in `heldout`.
+Letters are folded, words are reduced to the singular, and their order, fillers and words of style are ignored.
 """
 
 from __future__ import annotations
@@ -10,23 +10,23 @@ import unicodedata
 from functools import lru_cache
 
 Key = frozenset[str]
-"""The words that count of one name."""
+"""The words of a name that identify what it names."""
 
 _STYLE = frozenset([
     "outline", "outlined", "fill", "filled", "bold", "duotone", "thin", "linear", "broken", "rounded", "sharp",
     "twotone", "alt", "variant", "remix", "negative", "icon", "symbol", "emoji", "regular", "flat", "color", "colour",
     "light", "solid", "line", "round", "o",
 ])  # fmt: skip
-"""Words that tell how an icon is drawn, not what it shows."""
+"""Words for how an icon is drawn, not for what it shows."""
 _FILLERS = frozenset(["a", "an", "the", "of", "with", "in", "on", "and", "at", "for", "to", "s"])
 _NUMBERS = frozenset(["one", "two", "three", "four", "five", "six"])
 _LOOSE = frozenset(["face", "button", "sign", "side", "front", "head"])
-"""Words that a held-out name may come without: a "dog face" is a dog."""
+"""Words that a held-out name may lack: a "dog face" is a dog."""
 
 
 @lru_cache(maxsize=200_000)
 def words(name: str) -> tuple[str, ...]:
-    """Words in order, folded and singular, without fillers and style words; all of them if nothing else is left.
+    """Returns the words in order, folded and singular, without fillers and words of style, unless nothing remains.
 
     >>> words("Clinking-Beer_Mugs outline")
     ('clinking', 'beer', 'mug')
@@ -34,29 +34,29 @@ def words(name: str) -> tuple[str, ...]:
     folded = unicodedata.normalize("NFKD", name.casefold())
     folded = "".join(char for char in folded if not unicodedata.combining(char))
     tokens = [_singular(token) for token in re.findall(r"[^\W_]+", folded)]
-    kept = [token for token in tokens if token not in _FILLERS and token not in _STYLE]
-    return tuple(kept or tokens)
+    content = [token for token in tokens if token not in _FILLERS and token not in _STYLE]
+    return tuple(content or tokens)
 
 
 def key(name: str) -> Key:
-    """The words as a set: two names with one key name one thing."""
+    """Returns the words as a set."""
     return frozenset(words(name))
 
 
 def keys(name: str) -> set[Key]:
-    """The key, and the key of the words written as one ("basket-ball")."""
+    """Returns the key, and the key of the words written as one word ("basket-ball")."""
     parts = words(name)
     return {frozenset(parts), frozenset(["".join(parts)])} - {frozenset()}
 
 
 def loose_keys(name: str) -> set[Key]:
-    """`keys`, also of the name without words that add nothing ("dog face", "ATM sign")."""
+    """Returns `keys`, also of the name without words such as "face" and "sign" ("dog face", "ATM sign")."""
     core = [word for word in words(name) if word not in _LOOSE]
     return keys(name) | (keys(" ".join(core)) if core else set())
 
 
 def readable(icon: str) -> str:
-    """An icon's name as people write it: spaces, no style, size or number of the variant.
+    """Returns the name of an icon with spaces, without words of style and without size or number of the variant.
 
     >>> readable("arrow-up-right-bold-24")
     'arrow up right'

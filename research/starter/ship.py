@@ -1,4 +1,4 @@
-"""Puts a starter beside the code: the file, its recipe and its model card. Knows no training."""
+"""Ships a starter: writes the weights, the recipe and the model card into the package that loads them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from gme_data.digests import sha256_file
 from gme_data.errors import FoundryError
 from gme_data.scores import TaskScore, read_systems
 from gme_embedder.starter.shrink import SHRUNK
-from research.starter.chain import StageZeroConfig, Starter
+from research.starter.chain import StageZeroConfig, StageZeroOutcomes
 
-LARGEST = 12_000_000  # bytes: what a git repository without LFS carries gladly
+MAX_BYTES = 12_000_000
+"""Most bytes of the weights, which are stored in git without LFS."""
 _CARD = """# The starter
 
 What the default run starts from: a Qwen2-VL on the first {layers} layers of SmolLM2-135M-Instruct, which saw pictures
@@ -47,32 +48,29 @@ the works themselves are not part of the file.
 """
 
 
-def ship(made: Starter, config: StageZeroConfig, folder: Path) -> Path:
-    """Write the starter into `folder`, the package that loads it.
-
-    Returns:
-        The weights.
+def ship(outcomes: StageZeroOutcomes, config: StageZeroConfig, folder: Path) -> Path:
+    """Writes the starter into `folder`, the package that loads it, and returns the path of the weights.
 
     Raises:
-        FoundryError: The file is larger than it may be.
+        FoundryError: The weights have more than `MAX_BYTES`.
     """
-    source, target = made.starter.folder / SHRUNK, folder / "weights.safetensors"
+    source, target = outcomes.starter.folder / SHRUNK, folder / "weights.safetensors"
     size = source.stat().st_size
-    if size > LARGEST:
+    if size > MAX_BYTES:
         raise FoundryError(
-            f"{source} has {size:,} bytes, more than the {LARGEST:,} that may be shipped.", hint="Lower shrink.rank."
+            f"{source} has {size:,} bytes, more than the {MAX_BYTES:,} that may be shipped.", hint="Lower shrink.rank."
         )
     digest = sha256_file(source)
     shutil.copyfile(source, target)
     recipe = config.model_dump(mode="json", exclude_defaults=True)
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
-    (folder / "README.md").write_text(_card(made, config, size, digest), encoding="utf-8")
+    (folder / "README.md").write_text(_card(outcomes, config, size, digest), encoding="utf-8")
     return target
 
 
-def _card(made: Starter, config: StageZeroConfig, size: int, digest: str) -> str:
-    counts = made.extra.manifest.counts
-    attribution = (made.extra.folder / "ATTRIBUTION.md").read_text(encoding="utf-8")
+def _card(outcomes: StageZeroOutcomes, config: StageZeroConfig, size: int, digest: str) -> str:
+    counts = outcomes.extra.manifest.counts
+    attribution = (outcomes.extra.folder / "ATTRIBUTION.md").read_text(encoding="utf-8")
     return _CARD.format(
         layers=config.shrink.model.text_layers,
         steps=config.stage_0.steps,
@@ -83,7 +81,7 @@ def _card(made: Starter, config: StageZeroConfig, size: int, digest: str) -> str
         examples=int(counts["examples"]),
         pictures=int(counts["pictures"]),
         refused=int(counts["refused"]),
-        scores=_table(read_systems(made.scores.folder)[0].tasks),
+        scores=_table(read_systems(outcomes.scores.folder)[0].tasks),
         attribution=attribution.partition("\n")[2].strip(),
     )
 

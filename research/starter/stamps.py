@@ -1,7 +1,4 @@
-"""Tux Paint's stamps: photographs and drawings cut out of their ground, each with a caption.
-
-Knows the package's layout.
-"""
+"""Reads the stamps of Tux Paint: cut-out photographs and drawings, each with a caption."""
 
 from __future__ import annotations
 
@@ -14,11 +11,11 @@ from research.starter.downloads import Package, read_members
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """One picture.
+    """A stamp.
 
     Attributes:
-        name: Its path among the stamps, without suffix.
-        captions: By language, ``en`` first.
+        name: Path among the stamps, without suffix.
+        captions: Captions by language, ``en`` first.
         data: The encoded picture, PNG or SVG.
         vector: Whether `data` is SVG.
     """
@@ -30,19 +27,19 @@ class Stamp:
 
 
 def read_stamps(package: Package, folder: Path, languages: Collection[str]) -> tuple[Stamp, ...]:
-    """Every stamp with a caption, by name; captions in English and `languages`. Raises as `read_members`."""
+    """Returns every stamp with an English caption, sorted by name. Raises as `read_members`."""
     files = {
         path.partition("/stamps/")[2]: data
         for path, data in read_members(package, folder)
         if "/stamps/" in path and path.endswith((".png", ".svg", ".txt")) and "_mirror" not in path
     }
-    found = []
+    stamps = []
     for name in sorted({path.rpartition(".")[0] for path in files}):
         picture = files.get(f"{name}.png") or files.get(f"{name}.svg")
         captions = _captions(files.get(f"{name}.txt", b"").decode("utf-8", "replace"), languages)
         if picture and captions:
-            found.append(Stamp(name, captions, picture, vector=f"{name}.png" not in files))
-    return tuple(found)
+            stamps.append(Stamp(name, captions, picture, vector=f"{name}.png" not in files))
+    return tuple(stamps)
 
 
 def _captions(text: str, languages: Collection[str]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The starter's data as a step over a built Atlas. It stands outside the default pipeline, which needs none of it."""
+"""The starter's data as a step over a built Atlas."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 
 from gme_data.steps import Counts, StepContext
 from research.starter.build import build
-from research.starter.config import StarterConfig
+from research.starter.config import StarterDataConfig
 
 
-def run(config: StarterConfig, inputs: Mapping[str, Path], context: StepContext) -> Counts:
-    """Build the data from the input ``corpus`` into the staging folder."""
+def run(config: StarterDataConfig, inputs: Mapping[str, Path], context: StepContext) -> Counts:
+    """Builds the data from the input ``corpus`` into the staging folder and returns the counts."""
     return build(config, inputs["corpus"], config.downloads, context.staging)

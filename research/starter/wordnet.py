@@ -1,7 +1,4 @@
-"""WordNet's database files: synsets with their words, glosses and examples.
-
-Knows the file format of wndb(5WN).
-"""
+"""Reads the database files of WordNet, in the format of wndb(5WN): synsets with words, glosses and examples."""
 
 from __future__ import annotations
 
@@ -19,20 +16,20 @@ _CATEGORIES = {
     19: "phenomenon", 20: "plant", 21: "possession", 22: "process", 23: "quantity", 24: "relation", 25: "shape",
     26: "state", 27: "substance", 28: "time",
 }  # fmt: skip
-"""Lexicographer files of nouns, as in lexnames(5WN)."""
+"""Names of the lexicographer files of nouns, as in lexnames(5WN)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Synset:
-    """One meaning.
+    """A meaning, with the words for it.
 
     Attributes:
         id: Part of speech and offset, e.g. ``n02084071``.
-        words: Its words as people write them, the most usual first.
-        category: What sort of noun it is, or the part of speech.
+        words: The words, with spaces for underscores, in the order of the file.
+        category: Lexicographer file of a noun, or a word for the part of speech.
         gloss: The definition.
-        examples: Sentences that use a word of it.
-        first_for: Words for which this is the first of their senses as this part of speech.
+        examples: Sentences that use one of the words.
+        first_for: Words of which this is the first sense as this part of speech.
     """
 
     id: str
@@ -44,19 +41,19 @@ class Synset:
 
 
 def read_synsets(package: Package, folder: Path) -> tuple[Synset, ...]:
-    """Every synset, sorted by id. Raises as `read_members`."""
+    """Returns every synset, sorted by id. Raises as `read_members`."""
     files = {Path(path).name: data for path, data in read_members(package, folder) if "/wordnet/" in path}
     first = {
         (kind, line.split()[0]): line.split()[-int(line.split()[2])]
         for name, kind in _FILES.items()
         for line in _lines(files[f"index.{name}"])
     }
-    found = [_synset(line, kind, first) for name, kind in _FILES.items() for line in _lines(files[f"data.{name}"])]
-    return tuple(sorted(found, key=lambda synset: synset.id))
+    synsets = [_synset(line, kind, first) for name, kind in _FILES.items() for line in _lines(files[f"data.{name}"])]
+    return tuple(sorted(synsets, key=lambda synset: synset.id))
 
 
 def synonyms(synsets: Iterable[Synset]) -> dict[str, frozenset[str]]:
-    """For each word the others of its first noun sense."""
+    """Returns for each word the words of its first noun sense."""
     nouns = [synset for synset in synsets if synset.id.startswith("n")]
     return {word.casefold(): frozenset(synset.words) for synset in nouns for word in sorted(synset.first_for)}
 

@@ -11,12 +11,12 @@ from PIL import ImageChops
 from support.small_atlas import build_small_atlas
 from support.starter_packages import RING, SQUARE, embedded, icon_set, pack, png, shape, wordnet
 
-from research.starter import build as building
-from research.starter.config import StarterConfig
+from research.starter import build as build_module
+from research.starter.config import StarterDataConfig
 from research.starter.downloads import Package
-from research.starter.heldout import HeldOut, read_held_out
+from research.starter.held_out import HeldOutEntities, read_held_out
 
-CONFIG = StarterConfig(pictures=220, invented_flags=8, names_per_passage=1)
+CONFIG = StarterDataConfig(pictures=220, invented_flags=8, names_per_passage=1)
 
 
 def letters(code: str) -> str:
@@ -25,21 +25,21 @@ def letters(code: str) -> str:
 
 
 @dataclass(frozen=True)
-class Made:
-    """The starter's data in `folder`, and what they were made of."""
+class BuiltData:
+    """The starter's data in `folder`, and their inputs."""
 
     folder: Path
     atlas: Path
     downloads: Path
     packages: tuple[Package, ...]
-    held_out: HeldOut
+    held_out: HeldOutEntities
 
     def drops(self) -> dict[str, int]:
         return json.loads((self.folder / "drops.json").read_text())
 
     def build(self, folder: Path, patch: pytest.MonkeyPatch) -> dict[str, float]:
-        patch.setattr(building, "read_table", lambda: self.packages)
-        return building.build(CONFIG, self.atlas, self.downloads, folder)
+        patch.setattr(build_module, "read_table", lambda: self.packages)
+        return build_module.build(CONFIG, self.atlas, self.downloads, folder)
 
 
 @pytest.fixture(scope="session")
@@ -48,17 +48,17 @@ def small_atlas(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def held_out(small_atlas: Path) -> HeldOut:
-    found = read_held_out(small_atlas, {"cow": frozenset(["cow", "moo-cow"])})
-    splits = {row["id"]: row["split"] for row in found.pictographs}
-    splits |= {row["place_id"]: row["split"] for row in found.places}
-    # What the packages below rest on.
+def held_out(small_atlas: Path) -> HeldOutEntities:
+    held_out = read_held_out(small_atlas, {"cow": frozenset(["cow", "moo-cow"])})
+    splits = {row["id"]: row["split"] for row in held_out.pictographs}
+    splits |= {row["place_id"]: row["split"] for row in held_out.places}
+    # The packages below assume these splits.
     assert {splits[name] for name in ("1f315", "1f407", "dk", "gh")} == {"train"}
     assert "train" not in {splits[name] for name in ("1f42e", "1f9ce", "1f9fd", "ad", "gr")}
-    return found
+    return held_out
 
 
-def _packages(folder: Path, held_out: HeldOut) -> tuple[Package, ...]:
+def _packages(folder: Path, held_out: HeldOutEntities) -> tuple[Package, ...]:
     sponge = next(row for row in held_out.pictographs if row["id"] == "1f9fd")
     copy = embedded(ImageChops.offset(held_out.store.load(sponge["twemoji"]), 1, 0))
     emoji_a = {
@@ -77,9 +77,9 @@ def _packages(folder: Path, held_out: HeldOut) -> tuple[Package, ...]:
     }  # fmt: skip
     icons_b = {"kettle": shape(170), "lantern": shape(171)}
     stamps = {
-        "animals/owl.png": png(held_out.store.load(held_out.trained["1f98e"]["twemoji"]).rotate(90)),
+        "animals/owl.png": png(held_out.store.load(held_out.train_pictographs["1f98e"]["twemoji"]).rotate(90)),
         "animals/owl.txt": "An owl.\nde.utf8=Eine Eule.\nes.utf8=Una lechuza.\nit.utf8=Un gufo.\n",
-        "animals/one.png": png(held_out.store.load(held_out.trained["1f407"]["twemoji"]).rotate(90)),
+        "animals/one.png": png(held_out.store.load(held_out.train_pictographs["1f407"]["twemoji"]).rotate(90)),
         "animals/one.txt": "A brown cow.\n",
     }
     return (
@@ -94,9 +94,9 @@ def _packages(folder: Path, held_out: HeldOut) -> tuple[Package, ...]:
 
 
 @pytest.fixture(scope="session")
-def made(tmp_path_factory: pytest.TempPathFactory, small_atlas: Path, held_out: HeldOut) -> Made:
+def built(tmp_path_factory: pytest.TempPathFactory, small_atlas: Path, held_out: HeldOutEntities) -> BuiltData:
     downloads, folder = tmp_path_factory.mktemp("downloads"), tmp_path_factory.mktemp("starter")
-    result = Made(folder, small_atlas, downloads, _packages(downloads, held_out), held_out)
+    result = BuiltData(folder, small_atlas, downloads, _packages(downloads, held_out), held_out)
     with pytest.MonkeyPatch.context() as patch:
         result.build(folder, patch)
     return result

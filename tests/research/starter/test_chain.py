@@ -26,7 +26,7 @@ from gme_embedder.starter import WEIGHTS, shipped_digest
 from gme_embedder.starter.shrink import SHRUNK
 from gme_embedder.starter.weights import apply_starter
 from research.starter.chain import StageZeroConfig, make_starter
-from research.starter.ship import LARGEST, ship
+from research.starter.ship import MAX_BYTES, ship
 
 ROOT = Path(__file__).resolve().parents[3]
 SMALL_MODEL = {"text_layers": 1, "tower": {"depth": 1, "width": 64, "heads": 2}}
@@ -66,38 +66,38 @@ def test_stage_0_ends_in_a_file_that_makes_a_fresh_model_the_trained_one(
 ):
     monkeypatch.setattr("research.starter.step.run", write_shapes)
     config = StageZeroConfig.model_validate(RECIPE)
-    made = make_starter(config, tmp_path, tmp_path / "downloads")
+    outcomes = make_starter(config, tmp_path, tmp_path / "downloads")
     package = tmp_path / "package"
     package.mkdir()
-    path = ship(made, config, package)
+    path = ship(outcomes, config, package)
     fresh = Embedder.fresh(ModelConfig.model_validate(SMALL_MODEL), seed=99)
     apply_starter(fresh.model.qwen, sha256_file(path), path)
     items = [Item("red circle"), Item(image=make_examples()[1][0].id)]
-    images = ImageStore([made.extra.folder / "images"])
-    found = fresh.encode(items, None, images)
-    assert abs(found - Embedder.load(made.trained.folder).encode(items, None, images)).max() < 5e-3
-    assert abs(found - Embedder.load(made.starter.folder).encode(items, None, images)).max() < 1e-5
+    images = ImageStore([outcomes.extra.folder / "images"])
+    vectors = fresh.encode(items, None, images)
+    assert abs(vectors - Embedder.load(outcomes.trained.folder).encode(items, None, images)).max() < 5e-3
+    assert abs(vectors - Embedder.load(outcomes.starter.folder).encode(items, None, images)).max() < 1e-5
     card = (package / "README.md").read_text()
     assert sha256_file(path) in card
     assert "| I->I | flag-i2i |" in card
     assert "Shapes, by the tests" in card
     assert load_config(package / "recipe.yaml", StageZeroConfig) == config
 
-    again = make_starter(config, tmp_path, tmp_path / "downloads")
-    assert all(one.reused for one in (again.extra, again.trained, again.starter, again.scores))
+    repeated = make_starter(config, tmp_path, tmp_path / "downloads")
+    assert all(o.reused for o in (repeated.extra, repeated.trained, repeated.starter, repeated.scores))
 
-    monkeypatch.setattr("research.starter.ship.LARGEST", 1000)
+    monkeypatch.setattr("research.starter.ship.MAX_BYTES", 1000)
     with pytest.raises(FoundryError, match="may be shipped"):
-        ship(made, config, package)
+        ship(outcomes, config, package)
     shutil.copy(package / "README.md", tmp_path)
-    (made.starter.folder / SHRUNK).write_bytes(b"other")
+    (outcomes.starter.folder / SHRUNK).write_bytes(b"other")
     with pytest.raises(FoundryError, match="not the starter"):
-        apply_starter(fresh.model.qwen, sha256_file(path), made.starter.folder / SHRUNK)
+        apply_starter(fresh.model.qwen, sha256_file(path), outcomes.starter.folder / SHRUNK)
 
 
 def test_the_shipped_starter_is_the_one_of_its_card_and_recipe():
     package = WEIGHTS.parent
-    assert WEIGHTS.stat().st_size <= LARGEST
+    assert WEIGHTS.stat().st_size <= MAX_BYTES
     assert shipped_digest() in (package / "README.md").read_text()
     recipe = load_config(package / "recipe.yaml", StageZeroConfig)
     assert recipe == load_config(ROOT / "research" / "starter.yaml", StageZeroConfig)

@@ -1,4 +1,4 @@
-"""Packages: only the pinned file is taken, damage and missing tools are told, and Debian packages are read."""
+"""Packages: only the pinned file is accepted, damage and missing tools are errors, and Debian packages are read."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def _row(registry: str, version: str) -> Package:
 
 def test_the_table_pins_each_file_once() -> None:
     table = read_table()
-    assert len({one.file for one in table}) == len(table)
-    assert all(len(one.sha256) == 64 and one.licence and one.credit for one in table)
+    assert len({package.file for package in table}) == len(table)
+    assert all(len(package.sha256) == 64 and package.licence and package.credit for package in table)
 
 
 def test_another_file_under_the_name_is_refused(tmp_path: Path) -> None:
@@ -46,7 +46,7 @@ def test_a_damaged_archive_is_refused(damage, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("registry", "tool"), [("npm", "npm"), ("debian", "apt-get")])
-def test_a_missing_package_manager_is_told(registry: str, tool: str, tmp_path: Path, monkeypatch) -> None:
+def test_a_missing_package_manager_is_an_error(registry: str, tool: str, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     package = _row(registry, "1")
     with pytest.raises(FoundryError, match=f"{tool} is needed to fetch one") as caught:
@@ -63,14 +63,14 @@ def test_a_killed_fetch_leaves_nothing_under_the_name(tmp_path: Path, monkeypatc
         (Path(cwd) / package.file).write_bytes(data[:10])
         raise KeyboardInterrupt
 
-    def whole(command, cwd, **_):
+    def complete(command, cwd, **_):
         (Path(cwd) / package.file).write_bytes(data)
 
     monkeypatch.setattr(downloads.subprocess, "run", killed)
     with pytest.raises(KeyboardInterrupt):
         fetch((package,), tmp_path)
     assert list(tmp_path.iterdir()) == []
-    monkeypatch.setattr(downloads.subprocess, "run", whole)
+    monkeypatch.setattr(downloads.subprocess, "run", complete)
     fetch((package,), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [package.file]
 
@@ -93,7 +93,7 @@ def test_a_debian_package_is_read(tmp_path: Path) -> None:
         list(read_members(package, tmp_path))
 
 
-def test_dpkg_deb_missing_is_told(tmp_path: Path, monkeypatch) -> None:
+def test_dpkg_deb_missing_is_an_error(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     package = _row("debian", "1")
     with pytest.raises(FoundryError, match="dpkg-deb is needed"):

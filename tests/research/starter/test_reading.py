@@ -1,4 +1,4 @@
-"""Names, icon sets, captions, WordNet lines, colours and looks, each by itself."""
+"""Readers and filters one by one: names, icon sets, captions, WordNet lines, colours, fingerprints."""
 
 from __future__ import annotations
 
@@ -11,18 +11,20 @@ from PIL import Image, ImageDraw
 from support.starter_packages import icon_set, pack, wordnet
 
 from gme_data.errors import FoundryError
-from research.starter import heldout, names
-from research.starter.config import StarterConfig
-from research.starter.drawing import Looks, draw_svg, tint, twins
+from research.starter import held_out as held_out_module
+from research.starter import names
+from research.starter.config import StarterDataConfig
 from research.starter.examples import _QUESTIONS, gloss_examples
-from research.starter.heldout import bare, region
+from research.starter.fingerprints import Fingerprints, near_duplicates
+from research.starter.held_out import flag_code, normalize_symbol
 from research.starter.iconify import read_icons
 from research.starter.names import keys, loose_keys, readable
+from research.starter.rendering import draw_svg, tint
 from research.starter.stamps import read_stamps
 from research.starter.wordnet import read_synsets, synonyms
 
 
-@pytest.mark.parametrize("module", [names, heldout])
+@pytest.mark.parametrize("module", [names, held_out_module])
 def test_examples_of_docstrings(module) -> None:
     outcome = doctest.testmod(module)
     assert outcome.attempted and not outcome.failed
@@ -48,12 +50,12 @@ def test_names() -> None:
     ],
 )
 def test_an_emoji_without_tone_and_gender(symbol: str, expected: str) -> None:
-    assert bare(symbol) == expected
+    assert normalize_symbol(symbol) == expected
 
 
 def test_regions() -> None:
-    assert region("1f1e9-1f1f0") == "dk"
-    assert region("1f42e") == region("") == region("1f1e9-1f42e") == ""
+    assert flag_code("1f1e9-1f1f0") == "dk"
+    assert flag_code("1f42e") == flag_code("") == flag_code("1f1e9-1f42e") == ""
 
 
 def test_an_icon_set(tmp_path: Path) -> None:
@@ -85,7 +87,7 @@ def test_captions(tmp_path: Path) -> None:
 
 
 def test_wordnet_lines(tmp_path: Path) -> None:
-    synsets = {one.id: one for one in read_synsets(wordnet(tmp_path), tmp_path)}
+    synsets = {synset.id: synset for synset in read_synsets(wordnet(tmp_path), tmp_path)}
     moon, other = synsets["n09358358"], synsets["n09358550"]
     assert (moon.words, moon.category) == (("Moon", "moon"), "object")
     assert moon.gloss == "the natural satellite of the Earth"
@@ -99,22 +101,24 @@ def test_wordnet_lines(tmp_path: Path) -> None:
 def test_glosses_ask_for_the_first_sense(tmp_path: Path, held_out) -> None:
     drops: Counter[str] = Counter()
     synsets = read_synsets(wordnet(tmp_path), tmp_path)
-    made = list(gloss_examples(synsets, "MIT", held_out, StarterConfig(), drops))
-    asked = {one.query.text: one for one in made if one.source == "starter-gloss"}
-    assert asked and all(any(ask.format(word) in asked for ask in _QUESTIONS) for word in ("Moon", "moon"))
-    (passage,) = {one.positive.text for one in asked.values()}
+    examples = list(gloss_examples(synsets, "MIT", held_out, StarterDataConfig(), drops))
+    questions = {example.query.text: example for example in examples if example.source == "starter-gloss"}
+    assert questions and all(
+        any(template.format(word) in questions for template in _QUESTIONS) for word in ("Moon", "moon")
+    )
+    (passage,) = {example.positive.text for example in questions.values()}
     assert passage == "Moon. Object. The natural satellite of the Earth. Also called moon."
-    assert {one.entity_group for one in asked.values()} == {"meaning:n09358358"}
+    assert {example.entity_group for example in questions.values()} == {"meaning:n09358358"}
 
 
-def test_tints_are_drawn_by_the_names() -> None:
+def test_tints_are_chosen_by_the_names() -> None:
     svg = '<path fill="currentColor"/>'
     assert tint(svg, 1, "set", "a") == tint(svg, 1, "set", "a")
     assert len({tint(svg, 1, "set", str(number)) for number in range(50)}) > 20
     assert all("currentColor" not in tint(svg, 1, str(number))[0] for number in range(9))
 
 
-def test_a_broken_drawing_is_told() -> None:
+def test_a_broken_drawing_is_an_error() -> None:
     with pytest.raises(FoundryError, match="cannot be rasterised"):
         draw_svg("<svg", 16)
 
@@ -129,9 +133,9 @@ def _picture(shape: str, ink: str, ground: str = "white", at: int = 0) -> Image.
     return picture
 
 
-def test_twins_are_found_in_other_colours_and_places() -> None:
-    known = Looks([_picture("wedge", "red")])
-    asked = Looks(
+def test_near_duplicates_are_found_in_other_colours_and_positions() -> None:
+    references = Fingerprints([_picture("wedge", "red")])
+    pictures = Fingerprints(
         [
             _picture("wedge", "navy"),
             _picture("wedge", "yellow", "black"),
@@ -140,7 +144,7 @@ def test_twins_are_found_in_other_colours_and_places() -> None:
             Image.new("RGB", (72, 72), "red"),
         ]
     )
-    found = twins(asked, known, colour_distance=8.0, shape_likeness=0.94)
-    assert found.tolist() == [True, True, True, False, False]
-    assert not twins(asked, Looks([]), colour_distance=8.0, shape_likeness=0.94).any()
-    assert twins(Looks([]), known, colour_distance=8.0, shape_likeness=0.94).shape == (0,)
+    alike = near_duplicates(pictures, references, colour_distance=8.0, shape_correlation=0.94)
+    assert alike.tolist() == [True, True, True, False, False]
+    assert not near_duplicates(pictures, Fingerprints([]), colour_distance=8.0, shape_correlation=0.94).any()
+    assert near_duplicates(Fingerprints([]), references, colour_distance=8.0, shape_correlation=0.94).shape == (0,)

@@ -1,4 +1,4 @@
-"""The proof finds every kind of planted leak in finished data that are clean without it."""
+"""The check finds every kind of planted leak in finished data that are clean without it."""
 
 from __future__ import annotations
 
@@ -15,38 +15,38 @@ from gme_data.examples import Example, read_examples, write_examples
 from gme_data.images import ImageRecord, write_images
 from gme_data.items import Item
 from gme_data.parquet import read_shards
-from research.starter.heldout import HeldOut
-from research.starter.prove import prove_disjoint
+from research.starter.held_out import HeldOutEntities
+from research.starter.leak_check import check_disjoint
 
 Data = tuple[list[Example], list[ImageRecord]]
 
 
-def _change(source: str, **fields: object) -> Callable[[Data, HeldOut], Data]:
+def _change(source: str, **fields: object) -> Callable[[Data, HeldOutEntities], Data]:
     """Change one example of a source."""
 
-    def plant(data: Data, _: HeldOut) -> Data:
+    def plant(data: Data, _: HeldOutEntities) -> Data:
         examples, records = data
-        at = next(at for at, one in enumerate(examples) if one.source == source)
-        return [*examples[:at], replace(examples[at], **fields), *examples[at + 1 :]], records
+        index = next(index for index, example in enumerate(examples) if example.source == source)
+        return [*examples[:index], replace(examples[index], **fields), *examples[index + 1 :]], records
 
     return plant
 
 
-def _source(name: str) -> Callable[[Data, HeldOut], Data]:
+def _source(name: str) -> Callable[[Data, HeldOutEntities], Data]:
     """Let one picture come from `name`."""
 
-    def plant(data: Data, _: HeldOut) -> Data:
+    def plant(data: Data, _: HeldOutEntities) -> Data:
         examples, records = data
-        at = next(at for at, one in enumerate(records) if one.source.startswith("emoji-a/"))
-        return examples, [*records[:at], replace(records[at], source=name), *records[at + 1 :]]
+        index = next(index for index, record in enumerate(records) if record.source.startswith("emoji-a/"))
+        return examples, [*records[:index], replace(records[index], source=name), *records[index + 1 :]]
 
     return plant
 
 
-def _add(make: Callable[[Image.Image], Image.Image]) -> Callable[[Data, HeldOut], Data]:
-    """Store a picture made from a held-out one."""
+def _add(make: Callable[[Image.Image], Image.Image]) -> Callable[[Data, HeldOutEntities], Data]:
+    """Store a picture built from a held-out one."""
 
-    def plant(data: Data, held_out: HeldOut) -> Data:
+    def plant(data: Data, held_out: HeldOutEntities) -> Data:
         sponge = next(row for row in held_out.pictographs if row["id"] == "1f9fd")
         picture = png(make(held_out.store.load(sponge["twemoji"])))
         return data[0], [*data[1], ImageRecord.from_bytes(picture, source="other/gizmo", licence="MIT")]
@@ -54,10 +54,10 @@ def _add(make: Callable[[Image.Image], Image.Image]) -> Callable[[Data, HeldOut]
     return plant
 
 
-def _own_picture(field: str, *, stored: bool) -> Callable[[Data, HeldOut], Data]:
+def _atlas_picture(field: str, *, stored: bool) -> Callable[[Data, HeldOutEntities], Data]:
     """Use or store a picture of a held-out place."""
 
-    def plant(data: Data, held_out: HeldOut) -> Data:
+    def plant(data: Data, held_out: HeldOutEntities) -> Data:
         id_ = next(row for row in held_out.places if row["split"] != "train" and row[field])[field]
         if not stored:
             return _change("starter-emoji", positive=Item(image=id_))(data, held_out)
@@ -66,12 +66,12 @@ def _own_picture(field: str, *, stored: bool) -> Callable[[Data, HeldOut], Data]
     return plant
 
 
-def _renamed(data: Data, held_out: HeldOut) -> Data:
-    """A held-out picture under the id of a trained one, whose looks are not judged."""
+def _under_train_id(data: Data, held_out: HeldOutEntities) -> Data:
+    """A held-out picture under the id of a trained one, whose likeness is not checked."""
     sponge = next(row for row in held_out.pictographs if row["id"] == "1f9fd")
-    at = next(at for at, one in enumerate(data[1]) if one.id in held_out.own_pictures)
-    bad = replace(data[1][at], bytes=held_out.store.read(sponge["twemoji"]))
-    return data[0], [*data[1][:at], bad, *data[1][at + 1 :]]
+    index = next(index for index, record in enumerate(data[1]) if record.id in held_out.train_pictures)
+    bad = replace(data[1][index], bytes=held_out.store.read(sponge["twemoji"]))
+    return data[0], [*data[1][:index], bad, *data[1][index + 1 :]]
 
 
 def _swapped(picture: Image.Image) -> Image.Image:
@@ -83,14 +83,14 @@ LEAKS = {
     "group of a pictograph": (_change("starter-emoji", entity_group="pictograph:cow face"), "held-out group"),
     "group of a place": (_change("starter-flag", entity_group="place:ad"), "held-out group"),
     "split": (_change("starter-emoji", split="dev"), "split dev"),
-    "Atlas's flag used": (_own_picture("flag_openmoji", stored=False), "of Atlas is held out"),
-    "Atlas's map stored": (_own_picture("map", stored=True), "of Atlas is held out"),
-    "picture nobody can judge": (_change("starter-emoji", positive=Item(image="0" * 64)), "used and not there"),
-    "picture under another's id": (_renamed, "under the id of another"),
-    "looks: shifted": (_add(lambda one: ImageChops.offset(one, 1, 1)), "looks like a held-out"),
+    "Atlas's flag used": (_atlas_picture("flag_openmoji", stored=False), "of Atlas is held out"),
+    "Atlas's map stored": (_atlas_picture("map", stored=True), "of Atlas is held out"),
+    "picture that is missing": (_change("starter-emoji", positive=Item(image="0" * 64)), "used and not there"),
+    "picture under another's id": (_under_train_id, "under the id of another"),
+    "looks: shifted": (_add(lambda picture: ImageChops.offset(picture, 1, 1)), "looks like a held-out"),
     "looks: recoloured": (_add(_swapped), "looks like a held-out"),
     "looks: inverted": (_add(ImageChops.invert), "looks like a held-out"),
-    "looks: smaller": (_add(lambda one: one.resize((48, 48))), "looks like a held-out"),
+    "looks: smaller": (_add(lambda picture: picture.resize((48, 48))), "looks like a held-out"),
     "name": (_change("starter-name", query=Item("Cow-Faces")), "held-out name"),
     "name in another language": (_change("starter-name", query=Item("Kuhgesicht")), "held-out name"),
     "icon's name with a name in it": (_change("starter-icon-name", query=Item("big sponge")), "something held out"),
@@ -113,24 +113,24 @@ LEAKS = {
 
 
 @pytest.fixture(scope="module")
-def clean(made) -> Data:
-    records = [ImageRecord(**row) for row in read_shards(made.folder / "images", "images")]
-    return read_examples(made.folder / "train"), records
+def clean(built) -> Data:
+    records = [ImageRecord(**row) for row in read_shards(built.folder / "images", "images")]
+    return read_examples(built.folder / "train"), records
 
 
-def _judge(data: Data, held_out: HeldOut, folder: Path) -> None:
+def _check(data: Data, held_out: HeldOutEntities, folder: Path) -> None:
     write_examples(folder / "train", data[0])
     write_images(folder / "images", data[1])
-    prove_disjoint(folder, held_out)
+    check_disjoint(folder, held_out)
 
 
-def test_clean_data_pass(clean: Data, made, tmp_path: Path) -> None:
-    _judge(clean, made.held_out, tmp_path)
+def test_clean_data_pass(clean: Data, built, tmp_path: Path) -> None:
+    _check(clean, built.held_out, tmp_path)
 
 
 @pytest.mark.parametrize("leak", LEAKS)
-def test_a_planted_leak_is_found(leak: str, clean: Data, made, tmp_path: Path) -> None:
+def test_a_planted_leak_is_found(leak: str, clean: Data, built, tmp_path: Path) -> None:
     plant, finding = LEAKS[leak]
     with pytest.raises(FoundryError, match="of what Atlas holds out") as caught:
-        _judge(plant(clean, made.held_out), made.held_out, tmp_path)
+        _check(plant(clean, built.held_out), built.held_out, tmp_path)
     assert finding in str(caught.value)
