@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from flows.config import PipelineConfig
     from gme_synthesis.public.config import PublicConfig
     from gme_synthesis.public.plan import DataPlan
-    from gme_training.config import SourceShare
 
 app = App(name="data", help="Public training sets by name: list, plan, fetch, verify.")
 _COMMON, _REPORT, _JSON = Common(), ReportOptions(), JsonOptions()
@@ -146,18 +145,19 @@ def show_data(config: PipelineConfig, *, json: bool) -> None:
     for name, stage in (("stage_1", config.stage_1), ("stage_2", config.stage_2)):
         if stage is not None:
             steps = sum(phase.steps for phase in stage.phases)
-            pairs = sum(phase.steps * _mean_batch(phase.mixture) for phase in stage.phases)
+            # A step draws its source by weight, so its expected queries are the weighted mean of the batch sizes.
+            pairs = sum(
+                phase.steps
+                * sum(share.weight * share.batch_size for share in phase.mixture)
+                / sum(share.weight for share in phase.mixture)
+                for phase in stage.phases
+            )
             model = stage.base.model if stage.base else "the tiny model"
             say(
                 f"{name}: {steps:,} steps, {pairs:,.0f} pairs, {model}. `gme plan --gpus 8xA100-80G`: memory and hours."
             )
     say(f"evaluated on: {', '.join(suite.label for suite in config.evaluation.suites)}.")
     say("")
-
-
-def _mean_batch(mixture: Sequence[SourceShare]) -> float:
-    """Returns the expected number of queries of a step."""
-    return sum(share.weight * share.batch_size for share in mixture) / sum(share.weight for share in mixture)
 
 
 def plan_lines(planned: DataPlan) -> Iterator[str]:

@@ -67,7 +67,8 @@ def _check_python(_: Path) -> CheckResult:
 
 
 def _check_packages(_: Path) -> CheckResult:
-    pins = _pins()
+    path = Path(__file__).resolve().parents[2] / "requirements.txt"  # of a checkout; a wheel has none
+    pins = [line for line in path.read_text().splitlines() if "==" in line] if path.exists() else []
     if not pins:
         return CheckResult("packages", "note", "not compared: there is no requirements.txt, this is no checkout")
     problems = [problem for line in pins if (problem := _pin_problem(line))]
@@ -78,17 +79,13 @@ def _check_packages(_: Path) -> CheckResult:
     return CheckResult("packages", state, text, "make setup")
 
 
-def _pins() -> list[str]:
-    path = Path(__file__).resolve().parents[2] / "requirements.txt"
-    return [line for line in path.read_text().splitlines() if "==" in line] if path.exists() else []
-
-
 def _pin_problem(pin: str) -> str | None:
     name, _, pinned = pin.partition(";")[0].strip().partition("==")
     try:
         installed = importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return f"{name} is missing"
+    # The local part of a version, such as +cpu, names the build; pins leave it open.
     return None if installed.partition("+")[0] == pinned else f"{name} is {installed}, pinned {pinned}"
 
 
@@ -151,7 +148,7 @@ def _check_records(options: PipelineInWorkspace) -> list[CheckResult]:
         from flows.preflight import check_ready
 
         checked = list(check_ready(options.pipeline(), options.workspace.resolve()))
-    except (FoundryError, ModuleNotFoundError) as error:
+    except (FoundryError, ModuleNotFoundError) as error:  # the results of the other checks are printed all the same
         return [CheckResult("records", "bad", str(error), getattr(error, "hint", None) or "")]
     return [
         CheckResult(

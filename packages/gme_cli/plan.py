@@ -205,13 +205,12 @@ def _disk(plan: StagePlan) -> Iterator[str]:
 def _changes(name: str, plan: StagePlan) -> Iterator[str]:
     yield "what would change it"
     for alternative in plan.alternatives:
-        sets = " ".join(f"--set {name}.{field}={_yaml(value)}" for field, value in alternative.changes.items())
+        sets = " ".join(
+            f"--set {name}.{field}={str(value).lower() if isinstance(value, bool) else value}"
+            for field, value in alternative.changes.items()
+        )
         fits = "fits" if alternative.fits else "does not fit"
         yield f"  {alternative.peak / _GIB:6.1f} GiB {alternative.hours:8.2f} h  {fits:<12}  {sets}"
-
-
-def _yaml(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _row(term: str, first: str, second: str) -> str:

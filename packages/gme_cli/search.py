@@ -142,7 +142,9 @@ def _load_pool(tasks: Path, pool: str | None, text: str | None, image: Path | No
         path = by_name[pool]
     elif name in by_name:
         path = by_name[name]
-    elif pool is None and (fitting := [path for path in by_name.values() if _query_modality(path) == modality]):
+    elif pool is None and (
+        fitting := [path for path in by_name.values() if modalities_of(load_card(path).task_type)[0] == modality]
+    ):
         path = fitting[0]
     else:
         raise FoundryError(
@@ -151,10 +153,6 @@ def _load_pool(tasks: Path, pool: str | None, text: str | None, image: Path | No
             hint=f"--in takes {', '.join(by_name)}.",
         )
     return load_task(path), ImageStore(image_folders([path]))
-
-
-def _query_modality(path: Path) -> str:
-    return modalities_of(load_card(path).task_type)[0]
 
 
 def _rank(
