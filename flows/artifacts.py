@@ -29,7 +29,7 @@ def funnel(outcome: Outcome) -> None:
 def validation(outcome: Outcome) -> None:
     """Shows which expectation suites were checked, and where their pages are."""
     verdict = read_json(outcome.folder / "verdict.json", dict[str, Any])
-    docs = (outcome.folder / verdict["docs"]).resolve()
+    docs = (outcome.folder / verdict["docs"]).resolve()  # a path that people can open from Prefect's page
     create_table_artifact(
         table=verdict["results"],
         key="validation",

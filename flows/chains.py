@@ -201,6 +201,7 @@ def _training_and_evaluation(config: PipelineConfig, validate: str, tasks: str, 
 def study_chain(config: PipelineConfig, folder: str) -> Chain:
     """Returns the chain of one variant of a study: it shares the pipeline's data, and has its models in `folder`."""
     chain = pipeline_chain(config)
+    # Mined negatives are a dataset, but depend on the variant's own model.
     shared = [replace(step, after=()) for step in chain if step.role == "dataset" and step.name != "mine"]
     of_variant = [step for step in chain if step.role in ("model", "evaluation") or step.name == "mine"]
     moved = (

@@ -78,6 +78,7 @@ class PipelineConfig(Frozen):
         defaults = {"base": self.stage_1.base, **{name: getattr(self.evaluation, name) for name in _SHARED}}
         shared = {name: value for name, value in defaults.items() if name not in self.baselines.model_fields_set}
         if any(getattr(self.baselines, name) != value for name, value in shared.items()):
+            # The model is frozen, and a validator that returns another instance is ignored by `__init__`.
             object.__setattr__(self, "baselines", self.baselines.model_copy(update=shared))
         return self
 

@@ -91,6 +91,7 @@ def _mark_crashed(client: SyncPrefectClient, reason_of: Callable[[FlowRun], str]
     """Sets every open run for which `reason_of` is not empty, and its tasks, to Crashed."""
     closed = [(run, reason) for run in _open_runs(client) if (reason := reason_of(run))]
     for run, reason in closed:
+        # Forced: Prefect's rules of orchestration could reject the transition.
         client.set_flow_run_state(run.id, Crashed(message=reason), force=True)
         _mark_tasks(client, run, reason)
     return closed

@@ -129,6 +129,7 @@ def _logical_date(request: PipelineRequest) -> tuple[Any, Schedule | None]:
         return request.logical_date, None
     context = FlowRunContext.get()
     run = context.flow_run if context else None
+    # A run that a person starts has a start time too, but was not scheduled automatically.
     if run is None or run.expected_start_time is None:
         return SystemClock().now(), None
     return run.expected_start_time, request.schedule if run.auto_scheduled else None

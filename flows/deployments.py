@@ -47,10 +47,12 @@ def running_schedules(workspace: Path, port: int | None = None, file: Path | Non
         }
         for pool in POOLS:
             template = ("--base-job-template", str(POOL_TEMPLATE))
+            # --overwrite, so that a pool with another job template gets ours.
             _run_prefect(environment, "work-pool", "create", pool, "--type", "process", *template, "--overwrite")
         deployments = str((file or _CHECKOUT / "flows" / "prefect.yaml").resolve())
         _run_prefect(environment, "--no-prompt", "deploy", "--all", "--prefect-file", deployments)
         for pool in POOLS:
+            # One run at a time: two trainings would share the machine's memory.
             worker = ("worker", "start", "--pool", pool, "--limit", "1")
             log = logs / f"worker-{pool}.log"
             stack.enter_context(running_program("prefect", worker, environment, _CHECKOUT, log))

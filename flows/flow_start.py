@@ -62,6 +62,7 @@ def has_ended(process: str) -> bool | None:
         machine, pid, began = process.rsplit(":", 2)
         if machine != _machine():
             return None
+        # Another process may have the id now; a second of difference is rounding.
         return bool(abs(psutil.Process(int(pid)).create_time() - float(began)) > 1)
     except psutil.NoSuchProcess:
         return True

@@ -99,7 +99,10 @@ def pipeline(config: PipelineConfig, workspace: Path, *, new_run: bool = False) 
         with redacted_errors():
             config = config.sealed()
             chain = pipeline_chain(config)
-            with mirror_run(config, chain, workspace, _flow_run()):
+            # A server that ends with the run has no page.
+            url = "" if is_temporary_server() else str(flow_run.ui_url)
+            flow_tags = {"id": str(flow_run.id), "url": url if url.startswith("http") else ""}
+            with mirror_run(config, chain, workspace, flow_tags):
                 result = _run_chain(config, chain, workspace, new_run=new_run)
         _ended.append(result)
     except BaseException as error:
@@ -109,23 +112,19 @@ def pipeline(config: PipelineConfig, workspace: Path, *, new_run: bool = False) 
         raise
 
 
-def _flow_run() -> dict[str, str]:
-    """Returns ``id`` and ``url`` of the flow run; the url is empty for a server that ends with the run."""
-    url = "" if is_temporary_server() else str(flow_run.ui_url)
-    return {"id": str(flow_run.id), "url": url if url.startswith("http") else ""}
-
-
 def _run_chain(config: PipelineConfig, chain: Chain, workspace: Path, *, new_run: bool) -> PipelineResult:
     """Submits every step when its inputs are done, so that Prefect's graph has an edge for each input."""
     started = time.monotonic()
     futures: dict[str, PrefectFuture[Outcome]] = {}
     for number, step in enumerate(chain, start=1):
+        # A step that takes the whole machine waits for all before it, and all after it wait for it.
         for name in chain.names[: number - 1] if step.alone else (*step.inputs.values(), *step.after):
             futures[name].result()
         inputs = {source: futures[source] for source in step.inputs.values()}
         gates = [futures[name] for name in step.after]
         asset = f"gme://{config.name}/{step.output}" if step.role in ("dataset", "model") else ""
         task = _task_of(step, asset)
+        # Quoted: Prefect would walk through the chain's configuration in search of futures.
         futures[step.name] = task.submit(quote(chain), number, inputs, workspace, asset, new_run, wait_for=gates)
         if step.alone:
             futures[step.name].wait()

@@ -46,24 +46,19 @@ def require_ready(config: PipelineConfig, workspace: Path, *, ignored: Collectio
 
 def check_data(config: PipelineConfig) -> Iterator[Readiness]:
     """Yields the readiness of fetched data: hours of training must not end at tasks that nobody fetched."""
-    yield _readiness(
-        "suites", ", ".join(suite.label for suite in config.evaluation.suites), lambda: _seal_suites(config)
-    )
+    suites = ", ".join(suite.label for suite in config.evaluation.suites)
+    # Sealing a section reads and hashes the files of its suites, and raises for what is missing.
+    yield _readiness("suites", suites, lambda: [section.sealed() for section in (config.evaluation, config.baselines)])
     if public := public_corpus(config):
         yield _readiness("training sets", f"{len(public.sets)} fetched", lambda: _require_sets(public))
 
 
-def _readiness(what: str, text: str, require: Callable[[], None]) -> Readiness:
+def _readiness(what: str, text: str, require: Callable[[], object]) -> Readiness:
     try:
         require()
     except FoundryError as error:
         return Readiness(what, str(error), error)
     return Readiness(what, text)
-
-
-def _seal_suites(config: PipelineConfig) -> None:
-    for section in (config.evaluation, config.baselines):
-        section.sealed()
 
 
 def _require_sets(public: PublicConfig) -> None:

@@ -121,10 +121,12 @@ def publish_report(name: str, report: Outcome, workspace: Path) -> Path:
     reports = workspace / "reports"
     folder = reports / f"{name}-{report.manifest.key[:8]}"
     part = reports / f".{folder.name}.part"
+    # Copied aside and renamed, so that a kill leaves no half of a report.
     shutil.rmtree(part, ignore_errors=True)
     shutil.copytree(report.folder, part)
     shutil.rmtree(folder, ignore_errors=True)
     part.rename(folder)
+    # A link can't be overwritten, but replaced by a rename.
     link = reports / ".latest.part"
     link.unlink(missing_ok=True)
     link.symlink_to(folder.name)

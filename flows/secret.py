@@ -43,9 +43,9 @@ def _create(path: Path) -> None:
         with os.fdopen(descriptor, "w", encoding="ascii") as handle:
             handle.write(f"gme:{secrets.token_urlsafe(32)}\n")
             handle.flush()
-            os.fsync(handle.fileno())
+            os.fsync(handle.fileno())  # after a crash of the machine the file must not be empty
         try:
-            os.link(part, path)
+            os.link(part, path)  # unlike a rename, a link fails where the file exists
         except FileExistsError:
             return
     finally:

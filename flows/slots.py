@@ -120,6 +120,7 @@ def fire(slot: Slot, workspace: Path, work: Work, clock: Clock, schedule: Schedu
         FoundryError: The slot is in the future of the clock, its record can't be read, or `work` raises it.
     """
     _wait_until_due(slot, clock)
+    # The lock is held while the work runs: a second firing of the slot finds it taken, and a killed run's is free.
     with _try_lock(slot, workspace) as acquired:
         record = read_slot_record(slot, workspace)
         if not acquired:
@@ -129,6 +130,7 @@ def fire(slot: Slot, workspace: Path, work: Work, clock: Clock, schedule: Schedu
         newer = _newer_slot(slot, workspace, clock, schedule)
         if newer is not None:
             return Firing(_skip(slot, workspace, clock, newer), ran=False)
+        # Only a slot of the schedule has predecessors that could have been missed.
         if schedule is not None:
             _skip_missed(slot, workspace, clock, schedule)
         return Firing(_run(slot, workspace, work, clock, 1 + (record.attempts if record else 0)), ran=True)

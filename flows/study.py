@@ -66,6 +66,7 @@ def study(config: StudyConfig, workspace: Path) -> tuple[StudyRun, ...]:
 
 
 def _variant_config(config: StudyConfig, overrides: Sequence[str], seed: int) -> PipelineConfig:
+    # After the variant's overrides, which can't replace seed and split.
     seeds = [f"stage_1.seed={seed}", f"stage_2.seed={seed + 1}", f"evaluation.scoring.split={config.split}"]
     return load_pipeline(config.base, [*overrides, *seeds])
 

@@ -45,7 +45,7 @@ def mirror_run(config: PipelineConfig, chain: Chain, workspace: Path, flow_run: 
     status: str | None = "FAILED"
     try:
         yield
-        status = None
+        status = None  # the registration has ended the run
     except (KeyboardInterrupt, SystemExit):
         status = "KILLED"
         raise

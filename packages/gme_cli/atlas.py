@@ -1,4 +1,4 @@
-"""`gme atlas build` and `gme atlas show`."""
+"""`gme atlas build` and `gme atlas show`: the embedded world."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from gme_cli.options import Common, say
+from gme_cli.options import Common, WorkspaceOptions, say
 from gme_cli.steps import run_verb
 
 app = App(name="atlas", help="Build the embedded world, or look at it.")
-_COMMON = Common()
+_COMMON, _WORKSPACE = Common(), WorkspaceOptions()
 
 
 @app.command
@@ -27,7 +27,7 @@ def show(
     out: Annotated[Path, Parameter(name=["--out", "-o"])] = Path("atlas-sheet.html"),
     count: int = 12,
     split: str = "test",
-    common: Common = _COMMON,
+    common: WorkspaceOptions = _WORKSPACE,
 ) -> None:
     """Write a contact sheet: queries of a task type with their pictures and what answers them.
 
@@ -36,7 +36,7 @@ def show(
     task
         A task type, e.g. "IT->I".
     out
-        Where to write; .html or .png.
+        The file to write; .html or .png.
     count
         How many queries to show.
     split
@@ -48,4 +48,4 @@ def show(
 
     folder = published_outcome(ATLAS, common.workspace).folder
     contact_sheet(folder, task, out, count, split=split)
-    say(f"{out}")
+    say(str(out))

@@ -1,19 +1,29 @@
-"""`gme corpus import | fetch | quality | value`: read a corpus of one's own, judge a writer, weigh written data."""
+"""`gme corpus import | fetch | quality | value`: read a corpus, measure its writer, compare training data."""
 
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
 
-from cyclopts import App
+from cyclopts import App, Parameter
 
-from gme_cli.options import Common, print_json, say
+from gme_cli.options import Common, DryRunOptions, JsonOptions, PipelineOptions, print_json, say, say_plan
 from gme_cli.states import show_states
-from gme_cli.steps import facts_of, line_of, run_step, run_verb
+from gme_cli.steps import outcome_json, outcome_line, run_step, run_verb
 
-app = App(name="corpus", help="Bring a corpus of your own: read it, judge who writes about it.")
+app = App(name="corpus", help="Bring a corpus of your own: read it, measure who writes about it.")
 _COMMON = Common()
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class FetchOptions(DryRunOptions, JsonOptions, PipelineOptions):
+    """Options of `gme corpus fetch`, whose files lie where the pipeline file says."""
+
+
+_FETCH = FetchOptions()
 
 
 @app.command(name="import")
@@ -28,23 +38,23 @@ def import_(*, common: Common = _COMMON) -> None:
     outcome = run_step("corpus", common)
     summary = ImportSummary.read(outcome.folder)
     if common.json:
-        print_json({**facts_of(outcome), "reasons": [row._asdict() for row in summary.reasons]})
+        print_json({**outcome_json(outcome), "reasons": [row._asdict() for row in summary.reasons]})
         return
-    say(line_of(outcome))
+    say(outcome_line(outcome))
     for line in summary.lines():
         say(f"  {line}")
 
 
 @app.command
-def fetch(*, again: bool = False, common: Common = _COMMON) -> None:
+def fetch(*, retry: Annotated[bool, Parameter(name="--again")] = False, common: FetchOptions = _FETCH) -> None:
     """Fetch the pictures that pairs name by address into the folder `corpus.pictures`, before they are imported.
 
     Only public hosts are asked, within the bounds of `corpus.fetch`; a fetch that was stopped goes on.
 
     Parameters
     ----------
-    again
-        Also ask for what failed before.
+    retry
+        Also fetch what failed before.
     """
     from flows.config import PairsPipeline
     from gme_data.errors import FoundryError
@@ -58,10 +68,11 @@ def fetch(*, again: bool = False, common: Common = _COMMON) -> None:
             f"{common.config}: expected `corpus: {{kind: pairs}}` with `pictures`, the folder to fetch into."
         )
     if common.dry_run:
-        say(f"Pictures that {config.corpus.pairs} names by address would be fetched into {config.corpus.pictures}.")
+        text = f"Pictures that {config.corpus.pairs} names by address would be fetched into {config.corpus.pictures}."
+        say_plan(text, json=common.json)
         return
     with closing(Fetcher(config.corpus.fetch)) as fetcher:
-        summary = fetch_pictures(pairs_of(config.corpus), config.corpus.pictures, fetcher, retry_failed=again)
+        summary = fetch_pictures(pairs_of(config.corpus), config.corpus.pictures, fetcher, retry_failed=retry)
     if common.json:
         print_json(asdict(summary))
         return
@@ -72,7 +83,7 @@ def fetch(*, again: bool = False, common: Common = _COMMON) -> None:
 
 @app.command
 def quality(*, sample: int = 200, common: Common = _COMMON) -> None:
-    """Judge the writer and the filters of a pipeline file on held-out questions of Atlas with known answers.
+    """Measure the writer and the filters of a pipeline file on held-out questions of Atlas with known answers.
 
     Parameters
     ----------
@@ -85,20 +96,21 @@ def quality(*, sample: int = 200, common: Common = _COMMON) -> None:
 
     config, atlas = common.files_pipeline().synthesis, published_outcome(ATLAS, common.workspace).folder
     if common.dry_run:
-        say(f"The writer {config.writer.kind!r} would be asked about {sample} passages of {atlas}.")
+        text = f"The writer {config.writer.kind!r} would be asked about {sample} passages of {atlas}."
+        say_plan(text, json=common.json)
         return
     answers = common.workspace / "runs" / "steps" / "quality" / "answers"
-    found = asdict(measure_quality(config, atlas, answers, sample))
+    quality_report = asdict(measure_quality(config, atlas, answers, sample))
     if common.json:
-        print_json(found)
+        print_json(quality_report)
         return
-    for name, value in {**found["writer"], **found["filter"]}.items():
+    for name, value in {**quality_report["writer"], **quality_report["filter"]}.items():
         say(f"{name.replace('_', ' '):<20}{format(value, '.3f') if isinstance(value, float) else value}")
 
 
 @app.command
 def value(*, pipeline: Path = Path("configs/tiny.yaml"), common: Common = _COMMON) -> None:
-    """Say what data is worth: one model trained on none, templates, synthetic examples and both, scored on fused tasks.
+    """Compare training data: one model trained on none, templates, synthetic examples and both, scored on fused tasks.
 
     The synthetic examples are written about Atlas' passages, as the section `synthesis` of the file says.
 

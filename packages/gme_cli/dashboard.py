@@ -1,4 +1,4 @@
-"""`gme dashboard`: both UIs on what the runs of this workspace wrote."""
+"""`gme dashboard`: the UIs of MLflow and Prefect on the records of a workspace."""
 
 from __future__ import annotations
 
@@ -9,23 +9,34 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gme_cli.options import Common, say
+from cyclopts import Parameter
+
+from gme_cli.options import DryRunOptions, WorkspaceOptions, say
 
 if TYPE_CHECKING:
     from flows.server import PrefectServer
 
-_COMMON = Common()
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class ServerOptions(DryRunOptions, WorkspaceOptions):
+    """Options of verbs that serve a workspace until they are stopped."""
+
+
+_SERVER = ServerOptions()
 
 
 @dataclass(frozen=True, slots=True)
 class Dashboards:
-    """The running servers: MLflow's address, and Prefect's with its secret."""
+    """The running servers: MLflow's address, and Prefect's address with its secret."""
 
     mlflow: str
     prefect: PrefectServer
 
 
-def dashboard(*, mlflow_port: int | None = None, prefect_port: int | None = None, common: Common = _COMMON) -> None:
+def dashboard(
+    *, mlflow_port: int | None = None, prefect_port: int | None = None, common: ServerOptions = _SERVER
+) -> None:
     """Start the MLflow and Prefect servers and print their addresses; Ctrl-C stops both.
 
     Parameters
@@ -36,14 +47,14 @@ def dashboard(*, mlflow_port: int | None = None, prefect_port: int | None = None
         A free port is chosen if none is given.
     """
     if common.dry_run:
-        asked = {"MLflow": mlflow_port, "Prefect": prefect_port}
-        ports = ", ".join(f"{name} on port {port or 'of its choice'}" for name, port in asked.items())
+        chosen = {"MLflow": mlflow_port, "Prefect": prefect_port}
+        ports = ", ".join(f"{name} on port {port or 'of its choice'}" for name, port in chosen.items())
         say(f"Would serve the records of {common.workspace.resolve()}: {ports}.")
         return
     say("Starting the MLflow and Prefect servers ...")
-    with running_dashboards(common.workspace, mlflow_port, prefect_port) as shown:
-        say(f"MLflow   {shown.mlflow}   runs, metrics, models")
-        say(f"Prefect  {shown.prefect.url}   flow runs, artifacts. Log in with  {shown.prefect.secret}")
+    with running_dashboards(common.workspace, mlflow_port, prefect_port) as servers:
+        say(f"MLflow   {servers.mlflow}   runs, metrics, models")
+        say(f"Prefect  {servers.prefect.url}   flow runs, artifacts. Log in with  {servers.prefect.secret}")
         say("Ctrl-C stops both.")
         try:
             signal.pause()
@@ -55,7 +66,7 @@ def dashboard(*, mlflow_port: int | None = None, prefect_port: int | None = None
 def running_dashboards(
     workspace: Path, mlflow_port: int | None = None, prefect_port: int | None = None
 ) -> Iterator[Dashboards]:
-    """Both servers, healthy inside the block and gone after it.
+    """Runs both servers in the block; they are healthy when it begins.
 
     Raises:
         FoundryError: Nothing was recorded yet, a port is taken, or a server does not come up.
@@ -65,7 +76,7 @@ def running_dashboards(
 
     log = workspace / "runs" / "dashboard" / "prefect.log"
     with ExitStack() as stack:
-        # Both start at once: each needs several seconds.
+        # Both are launched before either is awaited: each needs several seconds.
         mlflow, mlflow_program = stack.enter_context(launched_mlflow(workspace, mlflow_port))
         prefect, prefect_program = stack.enter_context(launched_server(workspace, log, prefect_port))
         await_mlflow(mlflow, mlflow_program, workspace)

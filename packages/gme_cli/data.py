@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
-from gme_cli.options import Common, print_json, say
+from gme_cli.options import Common, JsonOptions, PipelineOptions, ReportOptions, print_json, say
 
 if TYPE_CHECKING:
     from flows.config import PipelineConfig
     from gme_synthesis.public.config import PublicConfig
     from gme_synthesis.public.plan import DataPlan
-    from gme_training.config import SourceShare
 
 app = App(name="data", help="Public training sets by name: list, plan, fetch, verify.")
-_COMMON = Common()
+_COMMON, _REPORT, _JSON = Common(), ReportOptions(), JsonOptions()
 _DATA = Path("downloads/public")
+"""Folder of fetched sets, below the workspace."""
 Names = Annotated[tuple[str, ...], Parameter(negative="")]
 Licences = Annotated[tuple[str, ...], Parameter(name="--accept-licence", negative="")]
 
 
+@Parameter(name="*")
+@dataclass(frozen=True)
+class PlanOptions(JsonOptions, PipelineOptions):
+    """Options of `gme data plan`."""
+
+
+_PLAN = PlanOptions()
+
+
 @app.command(name="list")
-def list_sets(*, common: Common = _COMMON) -> None:
+def list_sets(*, common: JsonOptions = _JSON) -> None:
     """Print the registry: licence, rows, size and task types of each set, and which facts nobody was found to state."""
     from gme_synthesis.public.registry import public_sets
 
@@ -45,16 +54,11 @@ def list_sets(*, common: Common = _COMMON) -> None:
 
 
 @app.command
-def plan(*, common: Common = _COMMON) -> None:
+def plan(*, common: PlanOptions = _PLAN) -> None:
     """Say what the public sets of a pipeline file would fetch and read: sizes, rows, licences to accept."""
     from gme_synthesis.public.plan import plan_sets
 
-    planned = plan_sets(_chosen((), None, None, None, (), common))
-    if common.json:
-        print_json(_as_dict(planned))
-        return
-    for line in plan_lines(planned):
-        say(line)
+    _print_plan(plan_sets(_choose_sets(common)), json=common.json)
 
 
 @app.command
@@ -84,21 +88,21 @@ def fetch(
     from gme_synthesis.public.fetch import fetch_sets
     from gme_synthesis.public.plan import plan_sets
 
-    config = _chosen(names, data, rows, files, accept_licence, common)
+    folder = data or common.workspace / _DATA
+    config = _choose_sets(common, names, data, folder, rows=rows, files=files, licences=accept_licence)
     config.require_licences()
     if common.dry_run:
-        for line in plan_lines(plan_sets(config)):
-            say(line)
+        _print_plan(plan_sets(config), json=common.json)
         return
-    came = fetch_sets(config.sets, config.data, config.seed)
+    fetched = fetch_sets(config.sets, config.data, config.seed)
     if common.json:
-        print_json({"fetched": came, "data": config.data})
+        print_json({"fetched": fetched, "data": config.data})
         return
-    say(f"{len(came)} files came to {config.data}; what was there already was left alone.")
+    say(f"{len(fetched)} files came to {config.data}; what was there already was left alone.")
 
 
 @app.command
-def verify(*names: str, data: Path | None = None, common: Common = _COMMON) -> int:
+def verify(*names: str, data: Path | None = None, common: ReportOptions = _REPORT) -> int:
     """Check fetched sets: every file there, as it came, by sha256. Exits with 2 if not.
 
     Parameters
@@ -111,8 +115,8 @@ def verify(*names: str, data: Path | None = None, common: Common = _COMMON) -> i
     from gme_data.errors import EXIT_BAD_INPUT
     from gme_synthesis.public.store import changed_files
 
-    config = _chosen(names, data, None, None, (), common)
-    problems = {choice.name: changed_files(choice, config.data) for choice in config.sets}
+    config = _choose_sets(common, names, data, data or common.workspace / _DATA)
+    problems = {public_set.name: changed_files(public_set, config.data) for public_set in config.sets}
     if common.json:
         print_json(problems)
     else:
@@ -122,7 +126,7 @@ def verify(*names: str, data: Path | None = None, common: Common = _COMMON) -> i
 
 
 def show_data(config: PipelineConfig, *, json: bool) -> None:
-    """What a run of a pipeline would fetch and train on, for people; nothing for other kinds of corpora or as JSON."""
+    """Prints what a run of a pipeline would fetch and train on; nothing for other kinds of corpora or as JSON."""
     from flows.config import ExamplesPart, JoinedPipeline, public_corpus
 
     public = public_corpus(config)
@@ -134,29 +138,30 @@ def show_data(config: PipelineConfig, *, json: bool) -> None:
         say(line)
     if isinstance(config, JoinedPipeline):
         for name, part in config.corpora.items():
-            made = "imported" if isinstance(part, ExamplesPart) else "imported, then synthesised"
-            say(f"corpus {name}: {part.corpus.kind}, {made}; share {part.share:g}.")
-        most = config.join.examples
-        say(f"joined: {f'{most:,} examples' if most else 'as many examples as the shares allow'}.")
+            stages = "imported" if isinstance(part, ExamplesPart) else "imported, then synthesised"
+            say(f"corpus {name}: {part.corpus.kind}, {stages}; share {part.share:g}.")
+        examples = config.join.examples
+        say(f"joined: {f'{examples:,} examples' if examples else 'as many examples as the shares allow'}.")
     for name, stage in (("stage_1", config.stage_1), ("stage_2", config.stage_2)):
         if stage is not None:
             steps = sum(phase.steps for phase in stage.phases)
-            pairs = sum(phase.steps * _mean_batch(phase.mixture) for phase in stage.phases)
+            # A step draws its source by weight, so its expected queries are the weighted mean of the batch sizes.
+            pairs = sum(
+                phase.steps
+                * sum(share.weight * share.batch_size for share in phase.mixture)
+                / sum(share.weight for share in phase.mixture)
+                for phase in stage.phases
+            )
             model = stage.base.model if stage.base else "the tiny model"
             say(
                 f"{name}: {steps:,} steps, {pairs:,.0f} pairs, {model}. `gme plan --gpus 8xA100-80G`: memory and hours."
             )
-    say(f"judged on: {', '.join(suite.label for suite in config.evaluation.suites)}.")
+    say(f"evaluated on: {', '.join(suite.label for suite in config.evaluation.suites)}.")
     say("")
 
 
-def _mean_batch(mixture: Sequence[SourceShare]) -> float:
-    """Queries of a mean step."""
-    return sum(share.weight * share.batch_size for share in mixture) / sum(share.weight for share in mixture)
-
-
 def plan_lines(planned: DataPlan) -> Iterator[str]:
-    """The plan for people: a line a set, what is left to do, how the sets are mixed."""
+    """Yields the plan for people: a line for each set, what remains to be done, and how the sets are mixed."""
     yield f"{'set':<12}{'licence':<24}{'rows':>11}{'read':>11}{'size':>11}  {'state':<12}unverified"
     for public_set in planned.sets:
         licence = public_set.licence if public_set.accepted else f"{public_set.licence} (!)"
@@ -177,41 +182,61 @@ def plan_lines(planned: DataPlan) -> Iterator[str]:
         yield f"mixed: {total}, {', '.join(f'{kind} {share:g}' for kind, share in shares.items())}."
 
 
-def _chosen(
-    names: tuple[str, ...],
-    data: Path | None,
-    rows: int | None,
-    files: int | None,
-    licences: tuple[str, ...],
-    common: Common,
+def _print_plan(planned: DataPlan, *, json: bool) -> None:
+    if json:
+        print_json(_as_dict(planned))
+        return
+    for line in plan_lines(planned):
+        say(line)
+
+
+def _choose_sets(
+    options: PipelineOptions,
+    names: tuple[str, ...] = (),
+    data: Path | None = None,
+    default_data: Path = _DATA,
+    *,
+    rows: int | None = None,
+    files: int | None = None,
+    licences: tuple[str, ...] = (),
 ) -> PublicConfig:
-    """The sets that are meant: those of the pipeline file if it is over public sets, by name otherwise.
+    """Returns the sets of the pipeline file if it is over public sets, else those of the registry by name.
+
+    Args:
+        options: Names the pipeline file.
+        names: Names of sets; none takes all of the pipeline file.
+        data: Folder of fetched sets; None takes that of the pipeline file.
+        default_data: Folder of fetched sets where there is no pipeline file.
+        rows: Rows whose pictures are fetched; None leaves the choice to the pipeline file.
+        files: Files of rows of each set; None leaves the choice to the pipeline file.
+        licences: Licences that are accepted besides those of the pipeline file.
 
     Raises:
-        FoundryError: No set is named, an unknown one is, or the pipeline file has not the set.
+        FoundryError: No set is named, an unknown one is, or the pipeline file does not have it.
     """
     from flows.config import public_corpus
     from gme_data.errors import FoundryError, did_you_mean
     from gme_data.settings import parse_config
     from gme_synthesis.public.config import PublicConfig
 
-    pipeline = common.pipeline() if common.config.is_file() or not names else None
+    pipeline = options.pipeline() if options.config.is_file() or not names else None
     corpus = public_corpus(pipeline) if pipeline else None
     if corpus is None:
         if not names:
             raise FoundryError("Name sets, or give the pipeline file of a public corpus with --config.")
         listed = [{"name": name, "rows": rows, "files": files} for name in names]
-        folder = data or common.workspace / _DATA
-        raw = {"sets": listed, "accept_licences": licences, "data": folder}
+        raw = {"sets": listed, "accept_licences": licences, "data": default_data}
         return parse_config(raw, PublicConfig, where="gme data")
-    own = {choice.name: choice for choice in corpus.sets}
+    in_file = {public_set.name: public_set for public_set in corpus.sets}
     for name in names:
-        if name not in own:
+        if name not in in_file:
             raise FoundryError(
-                f"{common.config} has no set '{name}'.{did_you_mean(name, own)} It has {', '.join(own)}."
+                f"{options.config} has no set '{name}'.{did_you_mean(name, in_file)} It has {', '.join(in_file)}."
             )
     changes = {key: value for key, value in (("rows", rows), ("files", files)) if value is not None}
-    sets = tuple(choice.model_copy(update=changes) for name, choice in own.items() if name in names or not names)
+    sets = tuple(
+        public_set.model_copy(update=changes) for name, public_set in in_file.items() if name in names or not names
+    )
     accepted = (*corpus.accept_licences, *licences)
     return corpus.model_copy(update={"sets": sets, "accept_licences": accepted, "data": data or corpus.data})
 

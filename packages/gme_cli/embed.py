@@ -1,4 +1,4 @@
-"""`gme embed`: a corpus file to a folder of vectors."""
+"""`gme embed`: embed a corpus file into a folder of vectors."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from gme_cli.options import Common, Inputs, find_model, print_json, say, tell_inputs
+from gme_cli.options import Common, Inputs, find_model, print_json, say, say_plan, tell_inputs
 from gme_data.errors import FoundryError
 
 _COMMON = Common()
 _SHARD_ROWS = 8192
+"""Rows of a shard in a new folder."""
 
 
 def embed(
@@ -76,15 +77,16 @@ def embed(
     if shard_rows is not None and shard_rows < 1:
         raise FoundryError(f"--shard-rows {shard_rows}: expected 1 or more.")
     table = open_corpus(input)
-    _, found = find_model(model, common)
+    _, location = find_model(model, common)
     if common.dry_run:
         what = f"update {output} to" if update else "embed"
         where = "" if update else f" into {output}"
-        say(f"Would {what} {', '.join(str(file.path) for file in table.files)} with {model}{where}.")
+        files = ", ".join(str(file.path) for file in table.files)
+        say_plan(f"Would {what} {files} with {model}{where}.", json=common.json)
         return
     store_of_images = ImageStore([images]) if images else None
     corpus = identify_corpus(table, skip_bad_rows=on_error == "skip")
-    folder = locate(found)
+    folder = locate(location)
     tell_inputs(folder, inputs)
     embedder = Embedder.load(folder, device=device, dtype=dtype, inputs=inputs)
     embedder.preparer.check_instruction(instruction)

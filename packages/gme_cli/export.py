@@ -1,4 +1,4 @@
-"""`gme export`: a model folder for other libraries."""
+"""`gme export`: write a model in the format of other libraries."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from gme_cli.options import Common, Inputs, find_model, print_json, say, tell_inputs
+from gme_cli.options import Common, Inputs, find_model, print_json, say, say_plan, tell_inputs
 from gme_data.errors import FoundryError
 
 _COMMON = Common()
@@ -36,19 +36,19 @@ def export(
     inputs
         gme: make its inputs as GME's, though the folder does not say that they are, as that of Qwen2-VL itself.
     format
-        What is to read it. The folder for sentence-transformers is also one for transformers' AutoModel.
+        Library that reads it. The folder for sentence-transformers is also one for transformers' AutoModel.
     query_instruction
-        sentence-transformers: what `encode_query` tells the model.
+        sentence-transformers: the instruction that `encode_query` puts before a query.
     base
         adapter: folder or hub name of the model that it was trained from.
     rank
-        adapter: of the adapters that it was trained with.
+        adapter: rank of the adapters that it was trained with.
     """
     if format == "adapter" and (base is None or rank is None):
         raise FoundryError("--format adapter needs --base and --rank.", hint="gme export --help tells what they are.")
     name, folder = find_model(model, common)
     if common.dry_run:
-        say(f"Would write {name} for {format} into {output}.")
+        say_plan(f"Would write {name} for {format} into {output}.", json=common.json)
         return
     from gme_embedder.embedder import Embedder
     from gme_embedder.export import export_sentence_transformer

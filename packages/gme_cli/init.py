@@ -1,4 +1,4 @@
-"""`gme init`: a pipeline file for a folder of data, after a look at it."""
+"""`gme init`: write a pipeline file for a folder of data, after a survey of it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ corpus:
 {pictures}{columns}  # An SPDX expression for passages and pictures that say none themselves.
   licence: {licence}
   source: "{name}"
-{seen}
+{survey}
 synthesis:
 {writer}  # Shares of the entities that are held out: the model is judged by questions about them.
   dev: 0.05
@@ -84,7 +84,7 @@ def init(
     Parameters
     ----------
     name
-        Names the pipeline and its model: small letters, digits, dots and hyphens.
+        Name of the pipeline and its model: small letters, digits, dots and hyphens.
     passages
         A .parquet, .jsonl, .csv, .tsv or .pdf file (text formats also as .gz), a folder of them, or one of `datasets`.
     pictures
@@ -92,22 +92,22 @@ def init(
     out
         The file to write; NAME.yaml if not given. One that is there is not overwritten.
     encoding
-        Of text formats, where it is not UTF-8.
+        Encoding of text formats, if it is not UTF-8.
     json
         Print what was seen as JSON and nothing else on standard output.
     """
     from flows.config import MAX_NAME, NAME, load_pipeline
     from gme_data.journal import atomic_write
-    from gme_synthesis.corpus.survey import survey
+    from gme_synthesis.corpus.survey import survey as survey_data
 
     if not re.fullmatch(NAME, name) or len(name) > MAX_NAME:
         raise FoundryError(f"{name!r} can't name a pipeline: small letters, digits, dots and hyphens can.")
     path = out or Path(f"{name}.yaml")
     if path.exists():
         raise FoundryError(f"{path} is there already.", hint="Give another file with --out, or delete it.")
-    seen = survey(passages, pictures, encoding)
+    survey = survey_data(passages, pictures, encoding)
     try:
-        text = pipeline_file(name, path, passages, pictures, encoding, seen).encode()
+        text = pipeline_file(name, path, passages, pictures, encoding, survey).encode()
     except UnicodeEncodeError as error:
         raise FoundryError("A name of a file or column is not UTF-8, so no YAML file can hold it.") from error
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -115,82 +115,82 @@ def init(
     try:
         load_pipeline(path)
     except FoundryError:
-        path.unlink()  # a column's name that no file of ours can hold
+        path.unlink()  # the name of a column can make a file that we don't read
         raise
     if json:
-        print_json({"file": path, **asdict(seen)})
+        print_json({"file": path, **asdict(survey)})
         return
-    for line in lines_of(seen):
+    for line in survey_lines(survey):
         say(line)
     say(f"\n{path} is written. Next: look at it, then gme pipeline --config {path} --dry-run")
 
 
-def pipeline_file(name: str, path: Path, passages: Path, pictures: Path | None, encoding: str, seen: Survey) -> str:
-    """The text of the file; paths in it start at its folder."""
-    home = path.resolve().parent
-    renamed = {ours: theirs for ours, theirs in seen.columns.items() if ours != theirs}
+def pipeline_file(name: str, path: Path, passages: Path, pictures: Path | None, encoding: str, survey: Survey) -> str:
+    """Returns the text of the file; paths in it are relative to its folder."""
+    folder = path.resolve().parent
+    renamed = {field: column for field, column in survey.columns.items() if field != column}
     columns = f"  columns: {_flow(renamed)}\n" if renamed else ""
     columns += f"  encoding: {encoding}\n" if encoding != "utf-8" else ""
-    pages = _PAGE_SOURCES if "page" in seen.columns else ()
+    pages = _PAGE_SOURCES if "page" in survey.columns else ()
     sources = (*_TEXT_SOURCES, *pages, *(_PICTURE_SOURCES if pictures else ()))
     return _FILE.format(
         name=name,
         path=path,
         command=_quoted(f"gme pipeline --config {path}"),
         and_pictures=" and pictures" if pictures else "",
-        passages=_quoted(os.path.relpath(passages, home)),
-        pictures=f"  pictures: {_quoted(os.path.relpath(pictures, home))}\n" if pictures else "",
+        passages=_quoted(os.path.relpath(passages, folder)),
+        pictures=f"  pictures: {_quoted(os.path.relpath(pictures, folder))}\n" if pictures else "",
         columns=columns,
         licence="LicenseRef-unknown",
-        seen="".join(f"{_comment(line)}\n" for line in lines_of(seen)),
-        writer=_writer(seen),
+        survey="".join(f"{_comment(line)}\n" for line in survey_lines(survey)),
+        writer=_writer(survey),
         mixture="".join(f"        - {{source: {source}, batch_size: 32, grouped: 0}}\n" for source in sources),
     )
 
 
-def lines_of(seen: Survey) -> list[str]:
-    """What was seen, for people."""
-    rows = f"{seen.rows:,} rows" if seen.rows is not None else f"at least {seen.sampled:,} rows"
-    median, longest = seen.characters
-    scripts = ", ".join(f"{name.title()} {share:.0%}" for name, share in seen.scripts)
+def survey_lines(survey: Survey) -> list[str]:
+    """Returns the survey as lines for people."""
+    rows = f"{survey.rows:,} rows" if survey.rows is not None else f"at least {survey.sampled:,} rows"
+    median, longest = survey.characters
+    scripts = ", ".join(f"{name.title()} {share:.0%}" for name, share in survey.scripts)
     lines = [
-        f"{rows} in {seen.files} file{'s' * (seen.files > 1)}; texts of {median:,} characters (longest {longest:,})"
+        f"{rows} in {survey.files} file{'s' * (survey.files > 1)}; texts of {median:,} characters (longest {longest:,})"
         f" in {scripts or 'no letters'}"
     ]
     lines += [
-        f"{ours:<12} {'' if ours == theirs else f'is {theirs}, '}filled in {seen.filled[ours]:.0%}"
-        for ours, theirs in seen.columns.items()
+        f"{field:<12} {'' if field == column else f'is {column}, '}filled in {survey.filled[field]:.0%}"
+        for field, column in survey.columns.items()
     ]
-    missing = [ours for ours in ("title", "picture", "facts") if ours not in seen.columns]
+    missing = [field for field in ("title", "picture", "facts") if field not in survey.columns]
     lines += [f"not found: {', '.join(missing)}"] * bool(missing)
-    lines += [f"not used: {', '.join(seen.unused)}"] * bool(seen.unused)
-    if seen.pictures is not None:
-        lines.append(f"{seen.pictures:,} pictures")
-    count, first = seen.unreadable
-    lines += [f"{count} of {seen.sampled} rows can't be read, first {first}"] * bool(count)
-    return lines + [f"passed over: {seen.passed_over}"] * bool(seen.passed_over)
+    lines += [f"not used: {', '.join(survey.unused)}"] * bool(survey.unused)
+    if survey.pictures is not None:
+        lines.append(f"{survey.pictures:,} pictures")
+    count, first = survey.unreadable
+    lines += [f"{count} of {survey.sampled} rows can't be read, first {first}"] * bool(count)
+    return lines + [f"passed over: {survey.passed_over}"] * bool(survey.passed_over)
 
 
-def _writer(seen: Survey) -> str:
-    """Rules where passages have title and facts; else a language model must write the questions."""
-    by_rules = {"title", "facts"} <= seen.columns.keys()
-    why = (
+def _writer(survey: Survey) -> str:
+    """Returns the section of the writer: rules where passages have title and facts, else a language model."""
+    by_rules = {"title", "facts"} <= survey.columns.keys()
+    reason = (
         "By rules, since passages have titles and facts; a large language model writes better questions:"
         if by_rules
         else "A language model, since titles or facts are missing; `local` proves the path and no more:"
     )
-    return f"  # {why}\n{_ENDPOINT}  writer: {{kind: {'rules' if by_rules else 'local'}}}\n"
+    return f"  # {reason}\n{_ENDPOINT}  writer: {{kind: {'rules' if by_rules else 'local'}}}\n"
 
 
 def _flow(mapping: Mapping[str, str]) -> str:
-    return "{" + ", ".join(f"{ours}: {_quoted(theirs)}" for ours, theirs in mapping.items()) + "}"
+    return "{" + ", ".join(f"{field}: {_quoted(column)}" for field, column in mapping.items()) + "}"
 
 
 def _quoted(text: str) -> str:
-    """A text of a user's as YAML has it, whatever is in it."""
+    """Returns a text of the user's as a quoted scalar of YAML; JSON's form of it is one."""
     return json_module.dumps(text, ensure_ascii=False)
 
 
 def _comment(line: str) -> str:
-    """A line that can't end early: names of columns may hold anything."""
+    """Returns a line as a comment; the name of a column may have a line break, which would end it."""
     return "  # " + "".join(char if char.isprintable() else "?" for char in line)

@@ -1,4 +1,4 @@
-"""The command `gme`: its verbs, imported only when called, and the one place where errors become exit codes."""
+"""The command `gme`: its verbs, which are imported when called, and the one place where errors become exit codes."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ from gme_data.redact import redact
 
 app = App(
     name="gme",
-    help="GME Foundry: train, judge and release universal multimodal embedders.",
+    help="GME Foundry: train, evaluate and release universal multimodal embedders.",
     version=lambda: version("gme-foundry"),
     suppress_keyboard_interrupt=False,
-    help_epilogue="Every verb takes --config FILE and --workspace FOLDER. `gme VERB --help` tells the rest.",
+    help_epilogue="Verbs that run a pipeline or a step of it take --config, --workspace, --dry-run and --json. "
+    "`gme VERB --help` lists the options of a verb.",
     result_action="return_value",
 )
 
@@ -34,7 +35,7 @@ _VERBS = {
     "plan": ("gme_cli.pipeline:show_plan", "Say what `gme pipeline` would do now, or with --gpus what training needs."),
     "init": ("gme_cli.init:init", "Write a pipeline file for passages and pictures of your own."),
     "atlas": ("gme_cli.atlas:app", "Build the embedded world, or look at it."),
-    "corpus": ("gme_cli.corpus:app", "Bring a corpus of your own: read it, judge who writes about it."),
+    "corpus": ("gme_cli.corpus:app", "Bring a corpus of your own: read it, measure who writes about it."),
     "data": ("gme_cli.data:app", "Public training sets by name: list, plan, fetch, verify."),
     "synthesize": ("gme_cli.synthesize:synthesize", "Make training examples from passages, facts and pictures."),
     "validate": ("gme_cli.steps:validate", "Check every dataset; stop if one is bad."),
@@ -45,7 +46,7 @@ _VERBS = {
     "evaluate": ("gme_cli.umrb:evaluate", "Score the model on the test tasks, or with --suite on a benchmark."),
     "umrb": ("gme_cli.umrb:app", "The benchmark on any model: list, plan, fetch, verify, run, report, compare."),
     "report": ("gme_cli.steps:report", "Write the report of the last evaluation."),
-    "register": ("gme_cli.steps:register", "Version, judge and register what was trained."),
+    "register": ("gme_cli.steps:register", "Version the data, and register the model if the gate opens."),
     "promote": ("gme_cli.promote:promote", "Make a registered version the champion."),
     "rollback": ("gme_cli.promote:rollback", "Make the previous champion the champion again."),
     "release": ("gme_cli.release:app", "Make, verify, reproduce, compare or publish a release."),
@@ -71,47 +72,47 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     code = run(sys.argv[1:])
-    gc.freeze()  # at its end the interpreter would search all that was imported for garbage, for more than a second
+    gc.freeze()  # spares the garbage collection of all imported modules at exit, which takes more than a second
     sys.exit(code)
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:
-    """A polite kill ends like Ctrl-C: servers and ranks are stopped, what is finished stays."""
+    """SIGTERM ends like Ctrl-C: servers and ranks are stopped, what is finished stays."""
     raise KeyboardInterrupt
 
 
 def run(arguments: list[str]) -> int:
-    """Run one command line; returns the exit code. Errors go to standard error, as one message without a traceback."""
+    """Runs one command line and returns the exit code; an error becomes one message without traceback."""
     try:
         result = app(arguments, exit_on_error=True)
     except FoundryError as error:
-        return _complain(error, arguments)
+        return _print_error(error, arguments)
     except OSError as error:
-        return _system_error(error, arguments)
+        return _handle_os_error(error, arguments)
     except ModuleNotFoundError as error:
-        return _complain(_missing_package(error), arguments)
+        return _print_error(_missing_package(error), arguments)
     except KeyboardInterrupt:
         sys.stderr.write("\nInterrupted. What was finished is kept; the same command goes on from there.\n")
         return EXIT_INTERRUPTED
     except Exception as error:  # the last line of defence: a clear line and a log instead of a traceback
         memory = explain_memory_error(error)
-        return _complain(memory, arguments) if memory else _crash(error, arguments)
+        return _print_error(memory, arguments) if memory else _crash(error, arguments)
     return result if isinstance(result, int) else 0
 
 
-def _system_error(error: OSError, arguments: list[str]) -> int:
-    if isinstance(error, BrokenPipeError):  # whoever read the output has seen enough, such as `head`
+def _handle_os_error(error: OSError, arguments: list[str]) -> int:
+    if isinstance(error, BrokenPipeError):  # the reader of the output has ended, such as `head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     explained = explain_os_error(error) or explain_memory_error(error)
-    return _complain(explained, arguments) if explained else _crash(error, arguments)
+    return _print_error(explained, arguments) if explained else _crash(error, arguments)
 
 
-def _complain(error: FoundryError, arguments: list[str]) -> int:
+def _print_error(error: FoundryError, arguments: list[str]) -> int:
     if "--json" in arguments:
         sys.stdout.write(json.dumps({"error": str(error), "hint": error.hint, "exit_code": error.exit_code}) + "\n")
     hint = f"  → {error.hint}\n" if error.hint else ""
-    # Names of files may hold what no encoding has.
+    # The name of a file may have characters that no encoding has.
     sys.stderr.write(f"\nError: {error}\n{hint}".encode(errors="backslashreplace").decode())
     return error.exit_code
 
@@ -124,7 +125,7 @@ def _missing_package(error: ModuleNotFoundError) -> FoundryError:
 
 
 def _crash(error: BaseException, arguments: list[str]) -> int:
-    """An error that is ours, not the user's: keep the traceback in a file, say where."""
+    """Handles an error of ours, not the user's: writes the traceback to a file and prints where."""
     text = redact("".join(traceback.format_exception(error)))
     log = _workspace_of(arguments) / "runs" / "crash.log"
     try:
@@ -135,16 +136,16 @@ def _crash(error: BaseException, arguments: list[str]) -> int:
         where = text
     if os.environ.get("GME_DEBUG"):
         sys.stderr.write(text)
-    said = redact(f"{type(error).__name__}: {error}")
-    sys.stderr.write(f"\nInternal error: {said}\n  → {where} Please report it.\n")
+    message = redact(f"{type(error).__name__}: {error}")
+    sys.stderr.write(f"\nInternal error: {message}\n  → {where} Please report it.\n")
     return 70
 
 
 def _workspace_of(arguments: list[str]) -> Path:
-    """The workspace that a command line names; where it runs if it names none."""
-    given = [argument.partition("=")[2] for argument in arguments if argument.startswith("--workspace=")]
-    given += [after for name, after in pairwise(arguments) if name == "--workspace"]
-    return Path(given[-1] if given else "")
+    """Returns the workspace that a command line names, else the current folder."""
+    folders = [argument.partition("=")[2] for argument in arguments if argument.startswith("--workspace=")]
+    folders += [value for name, value in pairwise(arguments) if name == "--workspace"]
+    return Path(folders[-1] if folders else "")
 
 
 if __name__ == "__main__":

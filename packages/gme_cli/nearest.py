@@ -1,15 +1,16 @@
-"""`gme nearest`: from the vectors of queries and of a corpus to the nearest rows of each query."""
+"""`gme nearest`: find the nearest rows of a corpus for each query, both as folders of vectors."""
 
 from __future__ import annotations
 
 import resource
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from gme_cli.options import Common, print_json, say
+from gme_cli.options import DryRunOptions, JsonOptions, print_json, say, say_plan
 from gme_data.errors import FoundryError
 
 if TYPE_CHECKING:
@@ -17,9 +18,18 @@ if TYPE_CHECKING:
 
     from gme_embedder.corpus.vector_folder import Shard
 
-_COMMON = Common()
 _SAMPLE = 200
+"""Queries on which the recall of an index is measured."""
 Index = Literal["exact", "flat", "ivf", "hnsw"]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class NearestOptions(DryRunOptions, JsonOptions):
+    """Options of `gme nearest`, which needs neither pipeline nor workspace."""
+
+
+_OPTIONS = NearestOptions()
 
 
 def nearest(
@@ -29,7 +39,7 @@ def nearest(
     output: Annotated[Path, Parameter(name=["--output", "-o"])],
     k: Annotated[int, Parameter(name="-k")] = 10,
     index: Index = "exact",
-    common: Common = _COMMON,
+    common: NearestOptions = _OPTIONS,
 ) -> None:
     """Find the nearest rows of a corpus for every query; both are folders of vectors made by `gme embed`.
 
@@ -42,7 +52,7 @@ def nearest(
     output
         A parquet file: query, rank, id, score.
     k
-        How many rows.
+        Number of rows for each query.
     index
         exact: block by block, the corpus is never in memory as a whole. flat, ivf, hnsw: an index of FAISS in memory;
         its recall against exact search is measured on 200 queries and printed.
@@ -55,48 +65,49 @@ def nearest(
     from gme_embedder.corpus.vector_folder import open_index
 
     notes = require_comparable(queries, corpus)
-    asking, searched = open_index(queries).shards, open_index(corpus).shards
-    query_ids, ids = ([row_id for shard in shards for row_id in shard.ids] for shards in (asking, searched))
+    query_shards, corpus_shards = open_index(queries).shards, open_index(corpus).shards
+    query_ids, ids = ([row_id for shard in shards for row_id in shard.ids] for shards in (query_shards, corpus_shards))
     if common.dry_run:
-        say(f"Would find the {k} nearest of {len(ids):,} rows for {len(query_ids):,} queries and write {output}.")
+        text = f"Would find the {k} nearest of {len(ids):,} rows for {len(query_ids):,} queries and write {output}."
+        say_plan(text, json=common.json)
         return
-    scores, rows, share_found = _search(asking, searched, k, index)
+    scores, rows, recall = _search(query_shards, corpus_shards, k, index)
     _write(output, query_ids, ids, scores, rows)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     if common.json:
-        result = {"output": output, "queries": len(query_ids), "rows": len(ids), "recall": share_found}
+        result = {"output": output, "queries": len(query_ids), "rows": len(ids), "recall": recall}
         print_json({**result, "peak_gib": peak, "notes": notes})
         return
     for note in notes:
         sys.stderr.write(f"{note}\n")
-    share = "" if share_found is None else f", recall@{k} {share_found:.4f} of exact search on up to {_SAMPLE} queries"
-    say(f"{output}: {len(query_ids):,} queries over {len(ids):,} rows{share}; peak memory {peak:.2f} GiB")
+    recall_text = "" if recall is None else f", recall@{k} {recall:.4f} of exact search on up to {_SAMPLE} queries"
+    say(f"{output}: {len(query_ids):,} queries over {len(ids):,} rows{recall_text}; peak memory {peak:.2f} GiB")
 
 
 def _search(
-    asking: list[Shard], searched: list[Shard], k: int, index: Index
+    query_shards: list[Shard], corpus_shards: list[Shard], k: int, index: Index
 ) -> tuple[np.ndarray, np.ndarray, float | None]:
-    """Scores and rows [q, k], and the recall of an index."""
+    """Returns scores [q, k], rows [q, k], and the recall of an index; None for exact search."""
     import numpy as np
 
     from gme_embedder.vectors.approximate import build_index
     from gme_embedder.vectors.exact import search_shards
 
-    for shard in asking:
+    for shard in query_shards:
         shard.require_finite()
-    shards = [shard.vectors for shard in searched]
+    shards = [shard.vectors for shard in corpus_shards]
     rows = sum(map(len, shards))
-    if not asking or not rows:  # an empty folder says nothing of its vectors' size
-        shape = (sum(len(shard.ids) for shard in asking), min(k, rows))
+    if not query_shards or not rows:  # an empty folder does not tell the dimension of its vectors
+        shape = (sum(len(shard.ids) for shard in query_shards), min(k, rows))
         return np.zeros(shape, np.float32), np.zeros(shape, np.int64), None if index == "exact" else 1.0
-    queries = np.concatenate([shard.vectors for shard in asking]).astype(np.float32)
+    queries = np.concatenate([shard.vectors for shard in query_shards]).astype(np.float32)
     try:
         if index == "exact":
             return *search_shards(queries, shards, k), None
         built = build_index(shards, index)
         return *built.search(queries, k), built.measure(queries, shards, k, _SAMPLE)
     except FoundryError:
-        for shard in searched:  # whether it was a damaged one, and which: looked for only now, as it reads all
+        for shard in corpus_shards:  # finds a damaged shard; only after an error, since it reads the whole corpus
             shard.require_finite()
         raise
 
@@ -106,7 +117,7 @@ def _write(output: Path, query_ids: list[str], ids: list[str], scores: np.ndarra
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    query, rank = np.nonzero(rows >= 0)  # an approximate index may find less than k
+    query, rank = np.nonzero(rows >= 0)  # an approximate index may find fewer than k rows, and fills up with -1
     table = {
         "query": pa.array(query_ids).take(pa.array(query)),
         "rank": pa.array(rank + 1, pa.int32()),

@@ -1,4 +1,7 @@
-"""What the verbs share: the options --config, --workspace, --json, --dry-run, --model, and how results are printed."""
+"""Options that verbs share, and how their results are printed.
+
+A verb takes the class that has exactly the options which it honours.
+"""
 
 from __future__ import annotations
 
@@ -17,36 +20,30 @@ if TYPE_CHECKING:
 PipelineT = TypeVar("PipelineT", bound="PipelineConfig")
 DEFAULT_CONFIG = Path("configs/tiny.yaml")
 Inputs = Literal["gme"]
-"""What --inputs takes: how to make the inputs of a model that does not say it."""
+"""Values of --inputs: how to make the inputs of a model whose folder does not say it."""
 
 
 @Parameter(name="*")
-@dataclass(frozen=True, slots=True)
-class Common:
-    """Options of every verb."""
+@dataclass(frozen=True)
+class PipelineOptions:
+    """Options of verbs that read a pipeline file."""
 
     config: Annotated[Path, Parameter(name=["--config", "-c"])] = DEFAULT_CONFIG
     """The pipeline file."""
     overrides: Annotated[tuple[str, ...], Parameter(name=["--set"], negative="")] = ()
     """Set a field on top of the file, e.g. --set stage_1.phases.0.steps=2; may be repeated."""
-    workspace: Path = Path()
-    """The folder that holds data, checkpoints, runs and reports."""
-    json: Annotated[bool, Parameter(negative="")] = False
-    """Print the result as JSON and nothing else on standard output."""
-    dry_run: Annotated[bool, Parameter(negative="")] = False
-    """Say what would be done, and do nothing."""
 
     def pipeline(self) -> PipelineConfig:
-        """The configuration that --config and --set give. See `load_pipeline` for what it raises."""
+        """Returns the configuration of --config and --set; raises what `load_pipeline` raises."""
         from flows.config import load_pipeline
 
         return load_pipeline(self.config, self.overrides)
 
     def own_pipeline(self) -> OwnPipeline:
-        """The same, where data of one's own are expected.
+        """Returns the same, for verbs that need a corpus of the user's own.
 
         Raises:
-            FoundryError: The file is over another kind of corpus.
+            FoundryError: The file has another kind of corpus.
         """
         from flows.config import OwnPipeline
 
@@ -55,7 +52,7 @@ class Common:
         )
 
     def files_pipeline(self) -> FilesPipeline:
-        """As `own_pipeline`, where the data must be passages."""
+        """Returns the same, for verbs that need passages; raises as `own_pipeline` does."""
         from flows.config import FilesPipeline
 
         return self._of_kind(FilesPipeline, "passages of your own, `corpus: {kind: files, passages: ...}`")
@@ -72,30 +69,81 @@ class Common:
         )
 
 
+@Parameter(name="*")
+@dataclass(frozen=True)
+class WorkspaceOptions:
+    """Options of verbs that work in a workspace."""
+
+    workspace: Path = Path()
+    """The folder that holds data, checkpoints, runs and reports."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class JsonOptions:
+    """Options of verbs that print a result."""
+
+    json: Annotated[bool, Parameter(negative="")] = False
+    """Print the result as JSON and nothing else on standard output."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class DryRunOptions:
+    """Options of verbs that change something."""
+
+    dry_run: Annotated[bool, Parameter(negative="")] = False
+    """Say what would be done, and do nothing."""
+
+
+# Help lists the fields of the last base first.
+@Parameter(name="*")
+@dataclass(frozen=True)
+class PipelineInWorkspace(WorkspaceOptions, PipelineOptions):
+    """Options of verbs that read a pipeline file and its workspace."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class ReportOptions(JsonOptions, PipelineInWorkspace):
+    """Options of verbs that report on a pipeline in its workspace, and change nothing."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Common(DryRunOptions, ReportOptions):
+    """Options of verbs that run something of a pipeline in its workspace."""
+
+
 def say(text: str) -> None:
-    """One line for people, on standard output."""
+    """Prints one line for people on standard output."""
     sys.stdout.write(text + "\n")
 
 
+def say_plan(text: str, *, json: bool) -> None:
+    """Prints what --dry-run would do: one line, or with --json an object."""
+    print_json({"dry_run": text}) if json else say(text)
+
+
 def print_json(value: Any) -> None:  # noqa: ANN401 - any JSON value
-    """The result for programs, on standard output."""
+    """Prints the result for programs on standard output."""
     sys.stdout.write(json.dumps(value, indent=1, ensure_ascii=False, default=str) + "\n")
 
 
-def find_model(name: str, common: Common) -> tuple[str, Path | str]:
-    """What names a model, and where it is: a path or hub name as given, else an alias of the registry.
+def find_model(name: str, options: PipelineInWorkspace) -> tuple[str, Path | str]:
+    """Returns name and location of a model: a path or hub name as it is, else the digest and folder behind an alias.
 
     Raises:
         FoundryError: Nothing is registered under the alias.
     """
     if "/" in name or Path(name).is_dir():
         return name, name
-    champion = registered(name, common)
+    champion = registered(name, options)
     return champion.digest, champion.folder
 
 
-def registered(alias: str, common: Common) -> RegisteredModel:
-    """The version that an alias points at: of the pipeline's model, or with ``champion@PIPELINE`` of another's.
+def registered(alias: str, options: PipelineInWorkspace) -> RegisteredModel:
+    """Returns the version that an alias points at, of the pipeline's model or, by ``champion@PIPELINE``, of another's.
 
     Raises:
         FoundryError: Nothing is registered under the alias, or the files are not the registered ones.
@@ -104,15 +152,15 @@ def registered(alias: str, common: Common) -> RegisteredModel:
     from gme_release.registry.champion import resolve_model
 
     alias, _, pipeline = alias.partition("@")
-    name = model_name_of(pipeline) if pipeline else common.pipeline().release.model_name
-    return resolve_model(common.workspace, name, alias)
+    name = model_name_of(pipeline) if pipeline else options.pipeline().release.model_name
+    return resolve_model(options.workspace, name, alias)
 
 
 def tell_inputs(folder: Path | str, inputs: Inputs | None) -> None:
-    """One line on standard error: what says that the inputs of a model are made as GME's.
+    """Prints on standard error why the inputs of a model are made as GME's.
 
     Raises:
-        FoundryError: See `family.require_gme`, before anything slow is imported.
+        FoundryError: `gme_embedder.family.require_gme` raises it; it is called before anything slow is imported.
     """
     from gme_embedder.model_files.family import require_gme
     from gme_embedder.model_files.locate import locate

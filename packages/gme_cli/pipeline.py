@@ -1,4 +1,4 @@
-"""`gme pipeline`, `gme plan` and `gme schema`."""
+"""`gme pipeline`, `gme plan` and `gme schema`: the whole chain of a pipeline file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from gme_cli.data import show_data
-from gme_cli.options import Common, print_json, say
+from gme_cli.options import Common, ReportOptions, print_json, say
 from gme_cli.plan import Hardware, show_hardware
 from gme_cli.states import show_states
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from flows.config import PipelineConfig
     from flows.pipeline import PipelineResult
 
-_COMMON = Common()
+_COMMON, _REPORT = Common(), ReportOptions()
 _HARDWARE = Hardware()
 
 
@@ -29,8 +29,8 @@ def pipeline(*, new_run: Annotated[bool, Parameter(negative="")] = False, common
     Parameters
     ----------
     new_run
-        Let the present champion judge the pictures of the training data, which are then made anew if it is another
-        than before. Without it a rerun keeps the judge that its run began with.
+        Let the present champion score the pictures of the training data, which are made again if it is another one
+        than before. Without it a rerun keeps the picture scorer that its run began with.
     """
     from flows.preflight import DATA, require_ready
     from gme_cli.doctor import require_workspace
@@ -39,7 +39,7 @@ def pipeline(*, new_run: Annotated[bool, Parameter(negative="")] = False, common
     config = common.pipeline()
     if not common.dry_run:
         require_workspace(common.workspace)
-    # A plan tells what must be fetched first; a run refuses to begin without it.
+    # A dry run reports what must be fetched first; a run is refused without it.
     require_ready(config, common.workspace.resolve(), ignored=DATA if common.dry_run else ())
     if common.dry_run:
         show_data(config, json=common.json)
@@ -49,19 +49,19 @@ def pipeline(*, new_run: Annotated[bool, Parameter(negative="")] = False, common
     if common.json:
         print_json(_as_dict(result))
     else:
-        _tell(config, common.config, result)
+        _print_result(config, common.config, result)
     return 0 if result.record.passed else EXIT_GATE_CLOSED
 
 
-def show_plan(*, common: Common = _COMMON, hardware: Hardware = _HARDWARE) -> None:
+def show_plan(*, common: ReportOptions = _REPORT, hardware: Hardware = _HARDWARE) -> None:
     """Say for each step whether it is done, and if not, why; with --gpus what training needs on that hardware."""
     if hardware.gpus:
-        show_hardware(common, hardware)
+        show_hardware(common, hardware, json=common.json)
     else:
         _show_steps(common, new_run=False)
 
 
-def _show_steps(common: Common, *, new_run: bool) -> None:
+def _show_steps(common: ReportOptions, *, new_run: bool) -> None:
     from flows.chain import plan
     from flows.chains import pipeline_chain
 
@@ -90,7 +90,7 @@ def schema(*, out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = Non
 def _run_flow(config: PipelineConfig, workspace: Path, *, new_run: bool) -> PipelineResult:
     from flows.server import prefect_workspace
 
-    with prefect_workspace(workspace, lambda: _read_ahead(config)):
+    with prefect_workspace(workspace, lambda: _preload(config)):
         from flows.console import quiet_orchestrator
         from flows.pipeline import run_pipeline
 
@@ -99,22 +99,22 @@ def _run_flow(config: PipelineConfig, workspace: Path, *, new_run: bool) -> Pipe
         return run_pipeline(config, workspace, new_run=new_run)
 
 
-def _read_ahead(config: PipelineConfig) -> None:
-    """What takes a run seconds before its first step: imports, and the source that the keys of the steps cover."""
-    gc.disable()  # what is imported stays: nothing to collect, and nothing to search later
+def _preload(config: PipelineConfig) -> None:
+    """Imports what the run needs, and hashes the code of its steps: seconds of work while the server starts."""
+    gc.disable()  # imported modules are never freed, so searching them for garbage is in vain, now and later
     importlib.import_module("flows.pipeline")
     from flows.chains import pipeline_chain
     from gme_data.digests import code_digest
     from gme_release.registry.registration import preload_mlflow
 
     for step in pipeline_chain(config):
-        code_digest([step.module])  # which keeps what it has read
+        code_digest([step.module])  # caches the digests of the files
     preload_mlflow()
     gc.freeze()
     gc.enable()
 
 
-def _tell(config: PipelineConfig, path: Path, result: PipelineResult) -> None:
+def _print_result(config: PipelineConfig, path: Path, result: PipelineResult) -> None:
     scores = result.record.scores
     say("")
     say(f"{config.name}: {result.record.summary()}")
@@ -123,11 +123,11 @@ def _tell(config: PipelineConfig, path: Path, result: PipelineResult) -> None:
     say(f"{result.seconds / 60:.1f} minutes. Report: {result.record.report}")
     for reason in result.record.reasons:
         say(f"  gate: {reason}")
-    say(f"Next: `make dashboard`; `{_next(config, path)}`.")
+    say(f"Next: `make dashboard`; `{_search_command(config, path)}`.")
 
 
-def _next(config: PipelineConfig, path: Path) -> str:
-    """A command to try the model with; the embedded world alone has flags to search."""
+def _search_command(config: PipelineConfig, path: Path) -> str:
+    """Returns a command to try the model with; only Atlas has flags to search."""
     from flows.config import OwnPipeline
 
     if isinstance(config, OwnPipeline):

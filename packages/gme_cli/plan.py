@@ -1,6 +1,6 @@
-"""`gme plan --gpus`: memory, time, cost and storage of the training stages, as a table or as JSON.
+"""`gme plan --gpus`: an estimate of memory, time, cost and storage of training, as a table or as JSON.
 
-Arranges what `gme_training.planning` works out; has no formula of its own.
+Prints what `gme_training.planning` computes; has no formula of its own.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from cyclopts import Parameter
 
-from gme_cli.options import Common, print_json, say
+from gme_cli.options import PipelineOptions, print_json, say
 
 if TYPE_CHECKING:
     from gme_embedder.costs import Architecture
@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from gme_training.planning.workload import StageAssumptions
 
 _GIB, _MILLION = 2**30, 1e6
-# What Atlas' own examples are; `gme_synthesis` has a table for those that it makes.
-_ATLAS = {
+_ATLAS_TASK_TYPES = {
     "pictograph": "I->I",
     "pictograph-name": "T->I",
     "pictograph-edit": "IT->I",
@@ -35,12 +34,13 @@ _ATLAS = {
     "imagined-flag-question-illustrated": "IT->IT",
     "imagined-illustrated-question": "T->IT",
 }
+"""Source -> task type of the examples of Atlas; `gme_synthesis` has a table of those that it makes."""
 
 
 @Parameter(name="*")
 @dataclass(frozen=True, slots=True)
 class Hardware:
-    """What is assumed about devices and data when training is planned."""
+    """Assumptions about devices and data of an estimate of training."""
 
     gpus: str | None = None
     """Plan training on these devices, such as 8xA100-80G, instead of saying what the next run would do."""
@@ -56,23 +56,23 @@ class Hardware:
     """Price of a device; without it no cost is given."""
 
 
-def show_hardware(common: Common, hardware: Hardware) -> None:
-    """Print the plan of both stages.
+def show_hardware(pipeline: PipelineOptions, hardware: Hardware, *, json: bool) -> None:
+    """Prints the estimate for both stages.
 
     Raises:
-        FoundryError: Unknown accelerator, a model whose shapes are not known, or a share outside of its range.
+        FoundryError: The accelerator or the model's shapes are unknown, or a share is out of range.
     """
     from gme_training.planning.accelerators import parse_fleet
     from gme_training.planning.stage_estimate import estimate_stage, stage_architecture
     from gme_training.planning.stage_load import TrainingSetup
 
-    config = common.pipeline()
+    config = pipeline.pipeline()
     count, device = parse_fleet(hardware.gpus or "")
     setup = TrainingSetup(stage_architecture(config.stage_1), count, device, _assumptions(hardware))
-    # Stage 2 goes on from the model of stage 1, whatever its own section says.
+    # Stage 2 trains the model of stage 1, whatever its own section says, so both have one architecture.
     stages = {"stage_1": config.stage_1, **({"stage_2": config.stage_2} if config.stage_2 else {})}
     plans = {name: estimate_stage(stage, setup) for name, stage in stages.items()}
-    if common.json:
+    if json:
         print_json(_as_dict(config.name, setup, plans))
         return
     peak = device.peak(autocast=config.stage_1.autocast) / 1e12
@@ -86,12 +86,18 @@ def show_hardware(common: Common, hardware: Hardware) -> None:
 
 
 def task_types() -> dict[str, str]:
-    """What the examples of our own sources are; of two directions one, for both cost the same."""
+    """Returns the task type of the examples of each of our sources; of two directions one, for both cost the same."""
     from gme_synthesis.corpus import atlas, recipes
     from gme_synthesis.public.registry import public_sets
 
-    public = {one.name: one.task_types[0] for one in public_sets().values() if len(one.task_types) == 1}
-    return _ATLAS | public | {recipe.source: recipe.task_type for recipe in (*recipes.RECIPES, *atlas.RECIPES)}
+    public = {
+        public_set.name: public_set.task_types[0]
+        for public_set in public_sets().values()
+        if len(public_set.task_types) == 1
+    }
+    return (
+        _ATLAS_TASK_TYPES | public | {recipe.source: recipe.task_type for recipe in (*recipes.RECIPES, *atlas.RECIPES)}
+    )
 
 
 def _assumptions(hardware: Hardware) -> StageAssumptions:
@@ -201,14 +207,13 @@ def _disk(plan: StageEstimate) -> Iterator[str]:
 
 def _changes(name: str, plan: StageEstimate) -> Iterator[str]:
     yield "what would change it"
-    for one in plan.alternatives:
-        sets = " ".join(f"--set {name}.{field}={_yaml(value)}" for field, value in one.changes.items())
-        fits = "fits" if one.fits else "does not fit"
-        yield f"  {one.peak / _GIB:6.1f} GiB {one.hours:8.2f} h  {fits:<12}  {sets}"
-
-
-def _yaml(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    for alternative in plan.alternatives:
+        sets = " ".join(
+            f"--set {name}.{field}={str(value).lower() if isinstance(value, bool) else value}"
+            for field, value in alternative.changes.items()
+        )
+        fits = "fits" if alternative.fits else "does not fit"
+        yield f"  {alternative.peak / _GIB:6.1f} GiB {alternative.hours:8.2f} h  {fits:<12}  {sets}"
 
 
 def _row(term: str, first: str, second: str) -> str:
@@ -218,18 +223,18 @@ def _row(term: str, first: str, second: str) -> str:
 
 def _footer(hardware: Hardware) -> str:
     lengths = f"{hardware.tokens_per_text:g} tokens a text, {hardware.tokens_per_picture:g} a picture"
-    rest = f"{hardware.mfu:.0%} of the peak speed, {hardware.overhead_gib:g} GiB overhead"
-    return f"Assumed: {lengths}, {rest}.\nFormulae and what was measured: docs/planning.md."
+    speed = f"{hardware.mfu:.0%} of the peak speed, {hardware.overhead_gib:g} GiB overhead"
+    return f"Assumed: {lengths}, {speed}.\nFormulae and what was measured: docs/planning.md."
 
 
 def _as_dict(name: str, setup: TrainingSetup, plans: dict[str, StageEstimate]) -> dict[str, object]:
     stages = {}
     for stage, plan in plans.items():
-        found = asdict(plan)
-        for summit in ("backward", "optimizer_step"):
-            found["memory"][summit]["total"] = getattr(plan.memory, summit).total
-        found["flops"]["total"] = plan.flops.total
-        found["parameters"] |= {"trained": plan.parameters.trained, "total": plan.parameters.total}
-        stages[stage] = {"fits": plan.fits, **found}
+        fields = asdict(plan)
+        for peak in ("backward", "optimizer_step"):
+            fields["memory"][peak]["total"] = getattr(plan.memory, peak).total
+        fields["flops"]["total"] = plan.flops.total
+        fields["parameters"] |= {"trained": plan.parameters.trained, "total": plan.parameters.total}
+        stages[stage] = {"fits": plan.fits, **fields}
     devices = {"gpus": setup.count, "accelerator": asdict(setup.accelerator)}
     return {"name": name, **devices, "assumptions": asdict(setup.assumptions), "stages": stages}

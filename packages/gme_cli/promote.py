@@ -1,11 +1,11 @@
-"""`gme promote` and `gme rollback`: which registered version is in use."""
+"""`gme promote` and `gme rollback`: choose which registered version is the champion."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from gme_cli.options import Common, print_json, say
+from gme_cli.options import Common, print_json, say, say_plan
 
 if TYPE_CHECKING:
     from gme_release.registry.promotion import Promotion
@@ -19,15 +19,15 @@ def promote(version: str, /, *, common: Common = _COMMON) -> None:
     Parameters
     ----------
     version
-        Its number, e.g. 3.
+        Number of the version, e.g. 3.
     """
     from gme_release.registry.promotion import promote as promote_version
 
     config = common.pipeline().release
     if common.dry_run:
-        say(f"Would make version {version} of {config.model_name} the champion.")
+        say_plan(f"Would make version {version} of {config.model_name} the champion.", json=common.json)
         return
-    _tell(promote_version(common.workspace, config, version.removeprefix("v")), common)
+    _print_promotion(promote_version(common.workspace, config, version.removeprefix("v")), common)
 
 
 def rollback(*, common: Common = _COMMON) -> None:
@@ -36,14 +36,15 @@ def rollback(*, common: Common = _COMMON) -> None:
 
     config = common.pipeline().release
     if common.dry_run:
-        say(f"Would make the previous champion of {config.model_name} the champion again.")
+        say_plan(f"Would make the previous champion of {config.model_name} the champion again.", json=common.json)
         return
-    _tell(roll_back(common.workspace, config), common)
+    _print_promotion(roll_back(common.workspace, config), common)
 
 
-def _tell(moved: Promotion, common: Common) -> None:
+def _print_promotion(promotion: Promotion, common: Common) -> None:
     if common.json:
-        print_json(asdict(moved))
+        print_json(asdict(promotion))
         return
-    before = f", previous is version {moved.previous}" if moved.previous else ""
-    say(f"{moved.name}: champion {'is now' if moved.changed else 'was already'} version {moved.champion}{before}")
+    state = "is now" if promotion.changed else "was already"
+    previous = f", previous is version {promotion.previous}" if promotion.previous else ""
+    say(f"{promotion.name}: champion {state} version {promotion.champion}{previous}")

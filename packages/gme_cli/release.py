@@ -1,18 +1,26 @@
-"""`gme release`: make, check, repeat, compare and lay out releases. See docs/release.md."""
+"""`gme release`: create, verify, reproduce, compare and publish releases. See docs/release.md."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from gme_cli.options import Common, print_json, say
+from gme_cli.options import Common, JsonOptions, WorkspaceOptions, print_json, say, say_plan
 
 app = App(name="release", help="Make, verify, reproduce, compare or publish a release.", result_action="return_value")
-_COMMON = Common()
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class VerifyOptions(JsonOptions, WorkspaceOptions):
+    """Options of `gme release verify`; --rescore reads the data of the workspace."""
+
+
+_COMMON, _VERIFY, _JSON = Common(), VerifyOptions(), JsonOptions()
 _Key = Annotated[Path | None, Parameter(name=["--key", "-k"])]
 
 
@@ -40,7 +48,7 @@ def create(
     Parameters
     ----------
     tag
-        Of the release, e.g. v1.
+        Tag of the release, e.g. v1.
     key
         The private key; `gme release key FILE` makes one.
     version
@@ -55,10 +63,11 @@ def create(
     pipeline = common.pipeline()
     config = pipeline.release
     if common.dry_run:
-        say(f"Would release {config.model_name} {'v' + version if version else '(champion)'} as {tag}.")
+        text = f"Would release {config.model_name} {'v' + version if version else '(champion)'} as {tag}."
+        say_plan(text, json=common.json)
         return
     number = version.removeprefix("v") if version else None
-    made = create_release(
+    release = create_release(
         common.workspace,
         config,
         tag,
@@ -68,15 +77,17 @@ def create(
         require_same_code=partial(require_same_code, pipeline_chain(pipeline)),
     )
     if common.json:
-        print_json({"folder": made.folder, "id": made.id, "git_tag": made.git_tag, "overall": made.record.overall})
+        print_json(
+            {"folder": release.folder, "id": release.id, "git_tag": release.git_tag, "overall": release.record.overall}
+        )
         return
-    say(f"{made.folder}: {made.id}")
-    say(f'Next: git tag -a "{made.git_tag}" -m {made.id[:12]} {made.record.source.commit[:12]}')
-    say(f"Check it: gme release verify {made.folder}")
+    say(f"{release.folder}: {release.id}")
+    say(f'Next: git tag -a "{release.git_tag}" -m {release.id[:12]} {release.record.source.commit[:12]}')
+    say(f"Check it: gme release verify {release.folder}")
 
 
 @app.command
-def verify(folder: Path, /, *, key: _Key = None, rescore: str | None = None, common: Common = _COMMON) -> None:
+def verify(folder: Path, /, *, key: _Key = None, rescore: str | None = None, common: VerifyOptions = _VERIFY) -> None:
     """Find any changed byte, a wrong signature, a missing or extra file, an edited record.
 
     Parameters
@@ -84,25 +95,33 @@ def verify(folder: Path, /, *, key: _Key = None, rescore: str | None = None, com
     folder
         The release.
     key
-        Public key of who should have signed it. Without it, the one in the folder: nothing was changed since somebody
-        signed, but not who did.
+        Public key of the expected signer. Without it the folder's own key is used, which proves that nothing was
+        changed since somebody signed, but not who did.
     rescore
         Score the model on this task again, on the workspace's data.
     """
     from gme_release.release.verify import verify_release
 
-    found = verify_release(folder, key)
-    result = {"id": found.id, "files": found.files, "key": found.key, "trusted": found.trusted}
+    verified = verify_release(folder, key)
+    result = {"id": verified.id, "files": verified.files, "key": verified.key, "trusted": verified.trusted}
     if not common.json:
-        say(f"{folder}: {found.files} files as released, record {found.id}")
-        say(f"signed by {found.key}" + ("" if found.trusted else " (found in the folder; give --key to be sure whose)"))
+        say(f"{folder}: {verified.files} files as released, record {verified.id}")
+        say(
+            f"signed by {verified.key}"
+            + ("" if verified.trusted else " (found in the folder; give --key to be sure whose)")
+        )
     if rescore is not None:
         from flows.release import rescore as score_again
 
-        compared = score_again(folder, found.record, rescore, common.workspace)
-        result["rescored"] = asdict(compared)
+        comparison = score_again(folder, verified.record, rescore, common.workspace)
+        result["rescored"] = {
+            "name": rescore,
+            "recorded": comparison.recorded,
+            "found": comparison.computed,
+            "tolerance": comparison.tolerance,
+        }
         if not common.json:
-            say(f"{rescore}: {compared.computed:.4f}, recorded {compared.recorded:.4f} ± {compared.tolerance:g}")
+            say(f"{rescore}: {comparison.computed:.4f}, recorded {comparison.recorded:.4f} ± {comparison.tolerance:g}")
     if common.json:
         print_json(result)
 
@@ -118,7 +137,7 @@ def reproduce(folder: Path, /, *, to: Path, key: _Key = None) -> None:
     to
         The new workspace.
     key
-        Public key of who should have signed it.
+        Public key of the expected signer.
     """
     from flows.release import reproduce as run_again
     from gme_release.release.verify import verify_release
@@ -128,7 +147,7 @@ def reproduce(folder: Path, /, *, to: Path, key: _Key = None) -> None:
 
 
 @app.command
-def diff(before: Path, after: Path, /, *, common: Common = _COMMON) -> None:
+def diff(before: Path, after: Path, /, *, common: JsonOptions = _JSON) -> None:
     """Say what differs between two releases: code, configuration, data, scores."""
     from gme_release.release.diff import diff_releases
     from gme_release.release.record import read_record
@@ -154,7 +173,7 @@ def publish(folder: Path, /, *, to: Path, key: _Key = None) -> None:
     to
         The new folder.
     key
-        Public key of who should have signed it.
+        Public key of the expected signer.
     """
     from gme_release.release.publish import publish_release
 

@@ -1,21 +1,32 @@
-"""`gme schedules` and `gme slots`: fire the deployments of this checkout on this machine, and what became of them."""
+"""`gme schedules` and `gme slots`: serve the deployments of this checkout, and list the slots that they fired."""
 
 from __future__ import annotations
 
 import signal
+from dataclasses import dataclass
 
-from gme_cli.options import Common, print_json, say
+from cyclopts import Parameter
 
-_COMMON = Common()
+from gme_cli.dashboard import ServerOptions
+from gme_cli.options import JsonOptions, WorkspaceOptions, print_json, say
 
 
-def schedules(*, port: int | None = None, common: Common = _COMMON) -> None:
+@Parameter(name="*")
+@dataclass(frozen=True)
+class SlotOptions(JsonOptions, WorkspaceOptions):
+    """Options of `gme slots`."""
+
+
+_SERVER, _SLOTS = ServerOptions(), SlotOptions()
+
+
+def schedules(*, port: int | None = None, common: ServerOptions = _SERVER) -> None:
     """Start a Prefect server with the deployments of flows/prefect.yaml and a worker for each pool; Ctrl-C stops all.
 
     Parameters
     ----------
     port
-        Of the server; a free one is chosen if none is given.
+        Port of the server; a free one is chosen if none is given.
     """
     if common.dry_run:
         say(f"Would serve flows/prefect.yaml on the workspace {common.workspace.resolve()}.")
@@ -32,20 +43,19 @@ def schedules(*, port: int | None = None, common: Common = _COMMON) -> None:
             say("Stopping ...")
 
 
-def slots(*, common: Common = _COMMON) -> None:
+def slots(*, common: SlotOptions = _SLOTS) -> None:
     """List the slots of scheduled pipelines: done, behind the gate, failed, skipped, running or killed."""
     from flows.slots import is_alive, slot_records
 
-    found = slot_records(common.workspace)
-    shown = [
+    states = [
         (record, "killed" if record.state == "running" and not is_alive(record, common.workspace) else record.state)
-        for record in found
+        for record in slot_records(common.workspace)
     ]
     if common.json:
-        print_json([{**record.model_dump(mode="json"), "state": state} for record, state in shown])
+        print_json([{**record.model_dump(mode="json"), "state": state} for record, state in states])
         return
-    for record, state in shown:
+    for record, state in states:
         line = f"{record.pipeline:<12} {record.slot:%Y-%m-%d %H:%M} UTC  {state:<12} {record.detail}"
         say(line.rstrip())
-    if not shown:
+    if not states:
         say("No slot was fired in this workspace.")

@@ -1,4 +1,4 @@
-"""`gme scrub`: is all that the records name in the DVC cache and the remote, and undamaged?"""
+"""`gme scrub`: checks that all objects which the records name are in the DVC cache and the remote, and undamaged."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def scrub(*, repair: Annotated[bool, Parameter(negative="")] = False, common: Co
     """
     from gme_release.release.audit import audit
 
-    found = audit(common.workspace, common.pipeline().release, repair=repair and not common.dry_run)
+    damage = audit(common.workspace, common.pipeline().release, repair=repair and not common.dry_run)
     if common.json:
-        print_json({place: [asdict(one) for one in damage] for place, damage in found.items()})
+        print_json({store: [asdict(damaged) for damaged in objects] for store, objects in damage.items()})
     else:
-        for place, damage in found.items():
-            say(f"{place}: {f'{len(damage)} damaged or missing' if damage else 'sound'}")
-            for one in damage:
-                done = ", removed" if repair and one.present and not common.dry_run else ""
-                say(f"  {one.name}: {one.what}{done}" if one.present else f"  {one.what}")
-    return 1 if any(found.values()) else 0
+        for store, objects in damage.items():
+            say(f"{store}: {f'{len(objects)} damaged or missing' if objects else 'sound'}")
+            for damaged in objects:
+                removed = ", removed" if repair and damaged.present and not common.dry_run else ""
+                say(f"  {damaged.name}: {damaged.what}{removed}" if damaged.present else f"  {damaged.what}")
+    return 1 if any(damage.values()) else 0

@@ -1,15 +1,15 @@
-"""`gme search`: the champion at work. The pools are those of the pipeline's test tasks, the instructions too."""
+"""`gme search`: search the documents of a pipeline's test task, by its instruction, with a registered model."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from gme_cli.options import Common, print_json, registered, say
+from gme_cli.hit import Hit
+from gme_cli.options import Common, print_json, registered, say, say_plan
 from gme_data.errors import FoundryError, did_you_mean
 from gme_data.images import MAX_BYTES, Images, ImageStore, decode_rgb
 from gme_data.items import modalities_of
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from gme_embedder.embedder import Embedder
 
 _COMMON = Common()
-# (pool, what the query is made of) -> the Atlas task that asks just this.
 _ATLAS_TASKS = {
     ("flags", "T"): "flag-description-t2i",
     ("flags", "I"): "flag-i2i",
@@ -38,16 +37,7 @@ _ATLAS_TASKS = {
     ("pages", "I"): "page-question-seen-t2vd",
     ("pages", "IT"): "page-question-seen-t2vd",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """One answer. `score` is the cosine similarity, `caption` a line for people."""
-
-    rank: int
-    score: float
-    document: Document
-    caption: str
+"""(pool, modality of the query) -> the task of Atlas with such queries."""
 
 
 def search(
@@ -73,11 +63,11 @@ def search(
         Where to search: flags, pictographs, passages or pages of Atlas, or the name of a test task, such as name-t2i;
         by default flags, or the first task that takes such a query.
     top
-        How many hits.
+        Number of hits.
     out
-        The page.
+        File of the page.
     alias
-        Which registered model: champion, or champion@PIPELINE for that of another pipeline.
+        The registered model: champion, or champion@PIPELINE for that of another pipeline.
     """
     from flows.chain import published_outcome
     from flows.chains import pipeline_chain
@@ -88,30 +78,31 @@ def search(
         raise FoundryError("Nothing to search for.", hint='gme search "a flag with a red disc" --in flags')
     if top < 1:
         raise FoundryError(f"--top {top}: expected 1 or more.")
-    picture = _read(image) if image else None
+    picture = _read_picture(image) if image else None
     config = common.pipeline()
-    champion = registered(alias, common)
+    model = registered(alias, common)
     chain = pipeline_chain(config)
     folder = published_outcome(chain[chain.last("evaluation").inputs["corpus"]], common.workspace).folder
     task, images = _load_pool(folder / "tasks" / "test", pool, text, image)
     if common.dry_run:
-        say(f"Would search the {len(task.corpus)} documents of {task.card.name} with {champion.label}, write {out}.")
+        what = f"the {len(task.corpus)} documents of {task.card.name} with {model.label}"
+        say_plan(f"Would search {what}, write {out}.", json=common.json)
         return
     captions = _captions(published_outcome(chain["corpus"], common.workspace).folder)
-    embedder = Embedder.load(champion.folder)
+    embedder = Embedder.load(model.folder)
     corpus = _encode_pool(embedder, embedder.source.digest, task, images, common.workspace)
     hits = _rank(embedder, task, corpus, {"text": text, "image": picture}, top, captions)
     write_page(out, text, picture, hits, images)
     if common.json:
-        print_json({"model": champion.label, "hits": [_as_dict(hit) for hit in hits], "page": out})
+        print_json({"model": model.label, "hits": [hit.to_json() for hit in hits], "page": out})
         return
     for hit in hits:
         say(f"{hit.rank:>3}  {hit.score:.3f}  {hit.caption}")
-    say(f"model {champion.label} · page {out}")
+    say(f"model {model.label} · page {out}")
 
 
 def _captions(folder: Path) -> dict[str, str]:
-    """What pictures show, by image id: flags and pictographs of Atlas, or those of an imported corpus."""
+    """Returns captions by image id: of flags and pictographs of Atlas, or of the pictures of an imported corpus."""
     if not (folder / "corpus").is_dir():
         rows = read_shards(folder, "captions") if any(folder.glob("captions-*.parquet")) else []
         return {row["image"]: row["caption"] for row in rows}
@@ -123,11 +114,12 @@ def _captions(folder: Path) -> dict[str, str]:
 
 
 def _caption(document: Document, captions: Mapping[str, str]) -> str:
+    """Returns one line for a document: its text, else the caption of its picture, else its id."""
     text = document.item.text or captions.get(document.item.image or "", document.id)
     return " ".join(text.split())[:100]
 
 
-def _read(path: Path) -> bytes:
+def _read_picture(path: Path) -> bytes:
     hint = "Give the path of a picture file."
     try:
         data = read_regular(path, MAX_BYTES, hint=hint)
@@ -138,31 +130,29 @@ def _read(path: Path) -> bytes:
 
 
 def _load_pool(tasks: Path, pool: str | None, text: str | None, image: Path | None) -> tuple[RetrievalTask, Images]:
-    """The task whose documents are searched, and the store of its pictures.
+    """Returns the task whose documents are searched, and the store of its pictures.
 
     Raises:
         FoundryError: There is no such task, or none that takes such a query.
     """
     modality = "T" if image is None else ("I" if text is None else "IT")
-    there = {path.name: path for path in list_tasks(tasks)}
+    by_name = {path.name: path for path in list_tasks(tasks)}
     name = _ATLAS_TASKS.get((pool or "flags", modality), "")
-    if pool in there:
-        path = there[pool]
-    elif name in there:
-        path = there[name]
-    elif pool is None and (fitting := [path for path in there.values() if _takes(path, modality)]):
+    if pool in by_name:
+        path = by_name[pool]
+    elif name in by_name:
+        path = by_name[name]
+    elif pool is None and (
+        fitting := [path for path in by_name.values() if modalities_of(load_card(path).task_type)[0] == modality]
+    ):
         path = fitting[0]
     else:
         raise FoundryError(
             f"There is nothing to search {f'called {pool!r}' if pool else f'with such a query ({modality})'}."
-            f"{did_you_mean(pool or '', there)}",
-            hint=f"--in takes {', '.join(there)}.",
+            f"{did_you_mean(pool or '', by_name)}",
+            hint=f"--in takes {', '.join(by_name)}.",
         )
     return load_task(path), ImageStore(image_folders([path]))
-
-
-def _takes(path: Path, modality: str) -> bool:
-    return modalities_of(load_card(path).task_type)[0] == modality
 
 
 def _rank(
@@ -175,18 +165,18 @@ def _rank(
 ) -> list[Hit]:
     from gme_embedder.vectors.exact import search as exact_search
 
-    given = {side: value for side, value in query.items() if value is not None}
-    vector = embedder.encode([given], instruction=task.card.instruction)
+    item = {modality: value for modality, value in query.items() if value is not None}
+    vector = embedder.encode([item], instruction=task.card.instruction)
     scores, rows = exact_search(vector, corpus, min(top, len(task.corpus)))
-    found = [(score, task.corpus[row]) for score, row in zip(scores[0].tolist(), rows[0].tolist(), strict=True)]
+    ranked = [(score, task.corpus[row]) for score, row in zip(scores[0].tolist(), rows[0].tolist(), strict=True)]
     return [
         Hit(rank, score, document, _caption(document, captions))
-        for rank, (score, document) in enumerate(found, start=1)
+        for rank, (score, document) in enumerate(ranked, start=1)
     ]
 
 
 def _encode_pool(embedder: Embedder, digest: str, task: RetrievalTask, images: Images, workspace: Path) -> np.ndarray:
-    """Vectors of the pool [n, d], computed once for each model."""
+    """Returns the vectors of the pool [n, d], which are computed once for each model."""
     from gme_data.digests import sha256_json
     from gme_embedder.vectors.store import EmbeddingStore
 
@@ -196,7 +186,3 @@ def _encode_pool(embedder: Embedder, digest: str, task: RetrievalTask, images: I
         [sha256_json([item.text, item.image]) for item in items],
         lambda rows: embedder.encode([items[row] for row in rows], images=images, progress="encode the pool"),
     )
-
-
-def _as_dict(hit: Hit) -> dict[str, object]:
-    return {"rank": hit.rank, "score": round(hit.score, 6), "id": hit.document.id, "caption": hit.caption}

@@ -1,4 +1,4 @@
-"""The small page that `gme search` leaves: the query and its hits, pictures inside."""
+"""The page that `gme search` writes: the query and its hits, with their pictures in the file."""
 
 from __future__ import annotations
 
@@ -6,12 +6,9 @@ import base64
 import html
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from gme_cli.hit import Hit
 from gme_data.images import Images, open_image
-
-if TYPE_CHECKING:
-    from gme_cli.search import Hit
 
 _STYLE = """
 :root { color-scheme: light dark; font: 15px/1.5 system-ui, sans-serif; }
@@ -26,7 +23,7 @@ img { max-width: 100%; max-height: 9rem; display: block; margin: 0 auto .5rem; b
 
 
 def write_page(path: Path, text: str | None, picture: bytes | None, hits: Sequence[Hit], images: Images) -> None:
-    """Write one self-contained HTML file."""
+    """Writes one self-contained HTML file."""
     cards = "".join(
         f"<li>{_image(images.read(hit.document.item.image)) if hit.document.item.image else ''}"
         f"<span class=score>{hit.rank} · {hit.score:.3f}</span><br>{html.escape(hit.caption)}</li>"

@@ -1,15 +1,14 @@
-"""`gme serve`: a model behind an address, with a search page over an embedded corpus."""
+"""`gme serve`: serve a model over HTTP, with a search page over an embedded corpus."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from gme_cli.options import Common, Inputs, find_model, print_json, say, tell_inputs
+from gme_cli.options import Common, Inputs, find_model, print_json, say, say_plan, tell_inputs
 from gme_data.errors import FoundryError
 from gme_serve.config import Batching, Limits, checked_keys
 
@@ -47,7 +46,7 @@ def serve(
     inputs
         gme: make its inputs as GME's, though the folder does not say that they are, as that of Qwen2-VL itself.
     name
-        What clients call the model; by default the folder's, hub's or alias' name.
+        Name of the model for clients; by default that of the folder, hub or alias.
     corpus
         Folder of vectors made by `gme embed` with the same model: what the page searches.
     source
@@ -55,7 +54,7 @@ def serve(
     images
         Folder of images-*.parquet in which the image ids of the source are looked up.
     watch_seconds
-        How often to see whether `gme embed --update` has published a new version of the corpus, which is then served.
+        Seconds between checks for a new version of the corpus, published by `gme embed --update`, which is then served.
     host
         Where to listen. 0.0.0.0 lets other machines in, and needs an API key.
     port
@@ -76,20 +75,22 @@ def serve(
     if not watch_seconds > 0:
         raise FoundryError(f"--watch-seconds {watch_seconds}: expected more than 0.")
     _, folder = find_model(model, common)
-    served = name or (Path(model).resolve().name if Path(model).is_dir() else model)
+    model_name = name or (Path(model).resolve().name if Path(model).is_dir() else model)
     if corpus:
         from gme_embedder.corpus.job import read_job
 
-        read_job(corpus)  # before the slow imports: what is no folder of vectors is known at once
+        read_job(corpus)  # before the slow imports, so that a folder without vectors is refused at once
     from gme_serve.gate import Host, parse_hosts
     from gme_serve.server import address, bind, require_key, run
 
     hosts = parse_hosts(allowed_host)
     require_key(host, keys)
     if common.dry_run:
-        _say_plan(served, folder, corpus, f"{host}:{port}", keys)
+        searched = f"searching {corpus}" if corpus else "without a corpus"
+        key = f"{'with' if keys else 'without'} an API key"
+        say_plan(f"Would serve {folder} as '{model_name}' on {host}:{port}, {searched}, {key}.", json=common.json)
         return
-    opened = bind(host, port)  # before the slow imports: a port in use is known at once
+    listener = bind(host, port)  # before the slow imports, so that a port in use is refused at once
     tell_inputs(folder, inputs)
     from gme_embedder.corpus.job import identify_model, precision_notes
     from gme_embedder.embedder import Embedder
@@ -100,27 +101,23 @@ def serve(
 
     located = locate(folder)
     embedder = Embedder.load(located, device=device, dtype=dtype, inputs=inputs)
-    found = None
+    live_corpus = None
     if corpus:
         place = CorpusPlace(corpus, identify_model(embedder, model), source, images)
-        found = LiveCorpus.open(place, embedder, watch_seconds)
-        for note in precision_notes(found.current.job.precision, dtype):
+        live_corpus = LiveCorpus.open(place, embedder, watch_seconds)
+        for note in precision_notes(live_corpus.current.job.precision, dtype):
             sys.stderr.write(f"{note}\n")
-    service = Service(served, embedder, limits, batching)
-    app = create_app(service, found, keys, [*hosts, Host(host.lower(), opened.getsockname()[1])])
-    run(app, service, opened, lambda: _announce(address(host, opened), served, found, common), found)
+    service = Service(model_name, embedder, limits, batching)
+    app = create_app(service, live_corpus, keys, [*hosts, Host(host.lower(), listener.getsockname()[1])])
+    url = address(host, listener)
+    run(app, service, listener, lambda: _announce(url, model_name, live_corpus, common), live_corpus)
 
 
-def _announce(url: str, served: str, corpus: LiveCorpus | None, common: Common) -> None:
+def _announce(url: str, model_name: str, corpus: LiveCorpus | None, common: Common) -> None:
     items = len(corpus.current.ids) if corpus else None
     if common.json:
         index = corpus.current.index if corpus else None
-        print_json({"url": url, "model": served, "items": items, "index": index})
+        print_json({"url": url, "model": model_name, "items": items, "index": index})
     else:
-        say(f"{served} at {url}" + (f", searching {items:,} items" if items is not None else ""))
-    sys.stdout.flush()  # whoever started this in a pipe waits for the line
-
-
-def _say_plan(served: str, folder: Path | str, corpus: Path | None, where: str, keys: Sequence[str]) -> None:
-    searched = f"searching {corpus}" if corpus else "without a corpus"
-    say(f"Would serve {folder} as '{served}' on {where}, {searched}, {'with' if keys else 'without'} an API key.")
+        say(f"{model_name} at {url}" + (f", searching {items:,} items" if items is not None else ""))
+    sys.stdout.flush()  # a program that started this in a pipe waits for the line

@@ -1,4 +1,4 @@
-"""A chain in the terminal: a line for each step, with what it takes, whether it is done, and if not, why."""
+"""A chain in the terminal: a line for each step, with its inputs, whether it is done, and if not, why."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 def show_states(states: Sequence[StepState], *, json: bool) -> None:
-    """Print what a run would do, as a picture of the chain or as JSON.
+    """Prints what a run would do, as a table of the steps or as JSON.
 
     Raises:
-        FoundryError: A step can't begin; the whole plan was printed before.
+        FoundryError: A step is blocked; the whole table was printed before.
     """
     _print_states(states, json=json)
     if blocked := [f"{state.name}: {state.reason}" for state in states if state.state == "blocked"]:
@@ -28,12 +28,12 @@ def _print_states(states: Sequence[StepState], *, json: bool) -> None:
     if json:
         print_json([asdict(state) for state in states])
         return
-    names = max(len(state.name) for state in states)
+    name_width = max(len(state.name) for state in states)
     arrows = [f"← {', '.join(state.inputs)}" if state.inputs else "" for state in states]
-    inputs = max(map(len, arrows))
+    arrow_width = max(map(len, arrows))
     for state, arrow in zip(states, arrows, strict=True):
         mark = {"done": "=", "run": "▸", "blocked": "✗"}[state.state]
         last = f"  (took {state.seconds_last_time:.0f} s last time)" if state.seconds_last_time is not None else ""
-        # Inputs that will be made anew stand in the arrow already.
+        # The reason "after ..." names the same steps as the arrow.
         reason = "" if state.reason.startswith("after ") else state.reason
-        say(f"{mark} {state.name:<{names}} {arrow:<{inputs}}  {state.state:<7}  {reason}{last}".rstrip())
+        say(f"{mark} {state.name:<{name_width}} {arrow:<{arrow_width}}  {state.state:<7}  {reason}{last}".rstrip())

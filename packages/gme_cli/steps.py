@@ -1,4 +1,4 @@
-"""The verbs that run one step alone, on what earlier steps left in the workspace."""
+"""The verbs that run one step alone, on the outputs of earlier steps in the workspace."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from gme_cli.options import Common, print_json, say
+from gme_cli.options import Common, print_json, say, say_plan
 
 if TYPE_CHECKING:
     from gme_data.steps import Outcome
@@ -61,7 +61,7 @@ def report(*, common: Common = _COMMON) -> None:
 
 
 def register(*, common: Common = _COMMON) -> int:
-    """Version the data, judge the model by the gate, register it. Exits with 3 if the gate stays closed."""
+    """Version the data, and register the model if the gate opens. Exits with 3 if the gate stays closed."""
     from flows.chain import published_outcome
     from flows.chains import pipeline_chain
     from flows.preflight import require_ready
@@ -73,18 +73,18 @@ def register(*, common: Common = _COMMON) -> int:
     chain = pipeline_chain(config)
     outcomes = {step.name: published_outcome(step, common.workspace) for step in chain}
     if common.dry_run:
-        say("Would version the data, judge the model and register it.")
+        say_plan("Would version the data, and register the model if the gate opens.", json=common.json)
         return 0
-    released = record_run(config, chain, outcomes, common.workspace)
+    record = record_run(config, chain, outcomes, common.workspace)
     if common.json:
-        print_json(released.as_dict())
+        print_json(record.as_dict())
     else:
-        say(released.summary())
-    return 0 if released.passed else EXIT_GATE_CLOSED
+        say(record.summary())
+    return 0 if record.passed else EXIT_GATE_CLOSED
 
 
 def run_verb(name: str, common: Common) -> None:
-    """Run a step of the chain alone and print what it made."""
+    """Runs a step of the chain alone and prints its outcome, or with --dry-run whether it would run."""
     from flows.chain import plan
     from flows.chains import pipeline_chain
 
@@ -94,25 +94,25 @@ def run_verb(name: str, common: Common) -> None:
         print_json(asdict(state)) if common.json else say(f"{name}: {state.state} ({state.reason})")
         return
     outcome = run_step(name, common)
-    print_json(facts_of(outcome)) if common.json else say(line_of(outcome))
+    print_json(outcome_json(outcome)) if common.json else say(outcome_line(outcome))
 
 
 def run_step(name: str, common: Common) -> Outcome:
-    """Run a step of the chain alone, on what earlier steps left in the workspace."""
+    """Runs a step of the chain alone, on the outputs of earlier steps in the workspace, and returns its outcome."""
     from flows.chain import run_alone
     from flows.chains import pipeline_chain
 
     return run_alone(pipeline_chain(common.pipeline()), name, common.workspace)
 
 
-def facts_of(outcome: Outcome) -> dict[str, object]:
-    """What a step made, for programs."""
-    facts = {field: getattr(outcome.manifest, field) for field in ("key", "content", "counts", "seconds")}
-    return {"step": outcome.step, "folder": outcome.folder, "reused": outcome.reused, **facts}
+def outcome_json(outcome: Outcome) -> dict[str, object]:
+    """Returns the outcome of a step as JSON values."""
+    fields = {field: getattr(outcome.manifest, field) for field in ("key", "content", "counts", "seconds")}
+    return {"step": outcome.step, "folder": outcome.folder, "reused": outcome.reused, **fields}
 
 
-def line_of(outcome: Outcome) -> str:
-    """What a step made, for people."""
+def outcome_line(outcome: Outcome) -> str:
+    """Returns the outcome of a step as one line for people."""
     manifest = outcome.manifest
     counts = ", ".join(f"{value:,.10g} {label.replace('_', ' ')}" for label, value in manifest.counts.items())
     state = "was there already" if outcome.reused else f"made in {manifest.seconds:.0f} s"

@@ -1,4 +1,4 @@
-"""`gme study`: variants of a recipe over several seeds, in one table."""
+"""`gme study`: train variants of a pipeline with several seeds, and compare them in a table."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def study(
     overrides: Annotated[tuple[str, ...], Parameter(name=["--set"], negative="")] = (),
     workspace: Path = Path(),
 ) -> None:
-    """Train every variant with every seed, score it, and write runs/studies/NAME/table.md. Goes on where it was.
+    """Train every variant with every seed, score it, and write runs/studies/NAME/table.md. A killed study is resumed.
 
     Parameters
     ----------
@@ -27,11 +27,12 @@ def study(
     workspace
         The folder that holds data and runs.
     """
-    from flows import study as flow
+    from flows.study import StudyConfig, study_table
+    from flows.study import study as run_study
     from gme_data.settings import load_config
 
-    config = load_config(file, flow.StudyConfig, overrides)
+    config = load_config(file, StudyConfig, overrides)
     workspace = workspace.resolve()
-    text = flow.study_table(flow.study(config, workspace))
+    text = study_table(run_study(config, workspace))
     (workspace / "runs" / "studies" / config.name / "table.md").write_text(text, encoding="utf-8")
     say(text)

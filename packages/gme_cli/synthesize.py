@@ -1,4 +1,4 @@
-"""`gme synthesize`: a corpus to training examples; with --plan, what a corpus of one's own would take."""
+"""`gme synthesize`: make training examples of a corpus, or with --plan estimate what that takes."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _COMMON = Common()
 
 @Parameter(name="*")
 @dataclass(frozen=True, slots=True)
-class Planned:
-    """What is assumed when synthesis is planned; what is not given has its default of `CostAssumptions`."""
+class EstimateOptions:
+    """Assumptions of the estimate; by default those of `CostAssumptions`."""
 
     passage_chars: int | None = None
     """Characters of an average passage."""
@@ -36,7 +36,7 @@ def synthesize(
     plan: Annotated[bool, Parameter(negative="")] = False,
     passages: int = 1_000_000,
     funnel: Path | None = None,
-    planned: Planned = Planned(),
+    assumptions: EstimateOptions = EstimateOptions(),
     common: Common = _COMMON,
 ) -> None:
     """Make training examples from passages, facts and pictures.
@@ -44,34 +44,34 @@ def synthesize(
     Parameters
     ----------
     plan
-        Say what a corpus of your own would take in tokens, GPU-hours and disk, and do nothing.
+        Estimate what a corpus of your own would take in tokens, GPU-hours and disk, and do nothing.
     passages
-        How many passages to plan.
+        Number of passages to estimate for.
     funnel
         The funnel.json of an earlier run: its shares replace the assumed ones.
     """
     if plan:
-        show_plan(passages, funnel, planned, json=common.json)
+        show_estimate(passages, funnel, assumptions, json=common.json)
         return
     from gme_cli.steps import run_verb
 
     run_verb("synthesize", common)
 
 
-def show_plan(passages: int, funnel: Path | None, planned: Planned, *, json: bool) -> None:
-    """Print the plan of the paper's pipeline, search and drawing included."""
+def show_estimate(passages: int, funnel: Path | None, options: EstimateOptions, *, json: bool) -> None:
+    """Prints the estimate for the paper's pipeline, retrieval and generation of pictures included."""
     from gme_data.settings import parse_config
     from gme_synthesis.corpus.config import SynthesisConfig
     from gme_synthesis.corpus.estimate import CostAssumptions, estimate_cost, measured_keep_rates
     from gme_synthesis.steps.generation import GenerationConfig
 
-    flux = {"path": "FLUX.1-dev", "share": planned.drawn_share}
-    drawing = parse_config(flux, GenerationConfig, where="--drawn-share") if planned.drawn_share else None
-    given = {name: value for name, value in asdict(planned).items() if value is not None and name != "drawn_share"}
-    assumptions = parse_config(given, CostAssumptions, where="what is assumed")
-    config = SynthesisConfig(generation=drawing)
-    found = estimate_cost(config, passages, assumptions, measured_keep_rates(funnel) if funnel else {})
-    print_json(found.as_dict()) if json else say(_table(found))
+    flux = {"path": "FLUX.1-dev", "share": options.drawn_share}
+    generation = parse_config(flux, GenerationConfig, where="--drawn-share") if options.drawn_share else None
+    values = {name: value for name, value in asdict(options).items() if value is not None and name != "drawn_share"}
+    assumptions = parse_config(values, CostAssumptions, where="what is assumed")
+    config = SynthesisConfig(generation=generation)
+    estimate = estimate_cost(config, passages, assumptions, measured_keep_rates(funnel) if funnel else {})
+    print_json(estimate.as_dict()) if json else say(_table(estimate))
 
 
 def _table(plan: CostEstimate) -> str:

@@ -1,17 +1,17 @@
-"""`gme umrb`: the benchmark on any model. List it, plan it, fetch and verify its data, run it, report, compare."""
+"""`gme umrb`: the benchmark on any model: list, plan, fetch and verify its data, run, report, compare."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
-from gme_cli.options import Common, Inputs, find_model, print_json, say, tell_inputs
-from gme_cli.umrb_plan import Choice, Fleet, show_plan
+from gme_cli.options import Common, DryRunOptions, Inputs, JsonOptions, find_model, print_json, say, tell_inputs
+from gme_cli.umrb_plan import FleetOptions, SuiteOptions, show_estimate
 
 if TYPE_CHECKING:
     from umrb.scoring.compare import Comparison
@@ -19,33 +19,45 @@ if TYPE_CHECKING:
     from umrb.suite import SuiteConfig
 
 app = App(name="umrb", help="The benchmark: 47 datasets of nine task types, and the other tables of the paper's page.")
-_COMMON = Common()
 _DATA = Path("data/umrb")
 _OUTPUT = Path("runs/umrb")
-_CHOICE, _FLEET = Choice(), Fleet()
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class FetchOptions(DryRunOptions, JsonOptions):
+    """Options of `gme umrb fetch`, which needs neither pipeline nor workspace."""
+
+
+_COMMON, _JSON, _FETCH = Common(), JsonOptions(), FetchOptions()
+_SUITE, _FLEET = SuiteOptions(), FleetOptions()
 
 
 @app.command(name="list")
-def list_datasets(*, choice: Choice = _CHOICE, common: Common = _COMMON) -> None:
+def list_datasets(*, options: SuiteOptions = _SUITE, common: JsonOptions = _JSON) -> None:
     """Print a suite: its datasets with type, metric, sizes, instruction and published scores."""
     from umrb.registry import published
 
-    datasets = choice.chosen()
+    datasets = options.select()
     if common.json:
-        rows = [row.model_dump() for row in published()] if choice.suite == "umrb" else []
-        print_json({"suite": choice.suite, "datasets": [one.model_dump() for one in datasets], "published": rows})
+        rows = [row.model_dump() for row in published()] if options.suite == "umrb" else []
+        print_json(
+            {"suite": options.suite, "datasets": [dataset.model_dump() for dataset in datasets], "published": rows}
+        )
         return
-    for one in datasets:
-        scores = "  ".join(f"{model} {value:.2f}" for model, value in one.published.items())
+    for dataset in datasets:
+        scores = "  ".join(f"{model} {value:.2f}" for model, value in dataset.published.items())
         say(
-            f"{one.task_type:<15} {one.name:<24} {one.metric:<15} {_number(one.queries):>7} of "
-            f"{_number(one.candidates):>9}  {one.id:<48} {scores}".rstrip()
+            f"{dataset.task_type:<15} {dataset.name:<24} {dataset.metric:<15} {_number(dataset.queries):>7} of "
+            f"{_number(dataset.candidates):>9}  {dataset.id:<48} {scores}".rstrip()
         )
     say(f"{len(datasets)} datasets. More by --json; licences and revisions by `gme umrb fetch --dry-run`.")
 
 
 @app.command
-def plan(*, choice: Choice = _CHOICE, fleet: Fleet = _FLEET, output: Path = _OUTPUT, common: Common = _COMMON) -> None:
+def plan(
+    *, options: SuiteOptions = _SUITE, fleet: FleetOptions = _FLEET, output: Path = _OUTPUT, common: JsonOptions = _JSON
+) -> None:
     """Say what scoring a model takes, before anything is fetched: items, tokens, bytes, operations, hours.
 
     Parameters
@@ -53,14 +65,14 @@ def plan(*, choice: Choice = _CHOICE, fleet: Fleet = _FLEET, output: Path = _OUT
     output
         Folder of results and vectors: what a model of the same name has there is not counted again.
     """
-    show_plan(choice, fleet, output, common)
+    show_estimate(options, fleet, output, json=common.json)
 
 
 def evaluate(
     *,
     suite: str | None = None,
     model: str = "champion",
-    fleet: Fleet = _FLEET,
+    fleet: FleetOptions = _FLEET,
     data: Path = _DATA,
     output: Path = _OUTPUT,
     device: str = "cpu",
@@ -77,7 +89,7 @@ def evaluate(
     data
         Folder that `gme umrb fetch` filled. With --suite only.
     output
-        Gets results, vectors and the report. With --suite only.
+        Folder of results, vectors and the report. With --suite only.
     device
         Where the model runs. With --suite only.
     """
@@ -86,15 +98,15 @@ def evaluate(
 
         run_verb("evaluate", common)
         return 0
-    choice = Choice(suite)
+    options = SuiteOptions(suite)
     if common.dry_run:
-        show_plan(choice, fleet, output, common)
+        show_estimate(options, fleet, output, json=common.json)
         return 0
-    return run(choice=choice, model=model, data=data, output=output, device=device, common=common)
+    return run(options=options, model=model, data=data, output=output, device=device, common=common)
 
 
 @app.command
-def fetch(*, choice: Choice = _CHOICE, data: Path = _DATA, common: Common = _COMMON) -> None:
+def fetch(*, options: SuiteOptions = _SUITE, data: Path = _DATA, common: FetchOptions = _FETCH) -> None:
     """Bring the data of a suite to a folder, at pinned revisions; --dry-run lists them with their licences.
 
     Parameters
@@ -105,22 +117,23 @@ def fetch(*, choice: Choice = _CHOICE, data: Path = _DATA, common: Common = _COM
     from umrb.data.fetch import by_hand, repositories
     from umrb.data.fetch import fetch as run_fetch
 
-    datasets = choice.chosen()
-    wanted = repositories(datasets)
-    found = wanted if common.dry_run else run_fetch(datasets, data)
+    datasets = options.select()
+    needed = repositories(datasets)
+    fetched = needed if common.dry_run else run_fetch(datasets, data)
     if common.json:
-        print_json({"repositories": [asdict(one) for one in found], "by_hand": by_hand(datasets)})
+        print_json({"repositories": [asdict(repository) for repository in fetched], "by_hand": by_hand(datasets)})
         return
-    for one in found:
-        say(f"{one.name:<55} {(one.revision or 'newest')[:12]:<12}  {one.licence:<18} {', '.join(one.tasks)}")
-    did = "would be fetched" if common.dry_run else "fetched"
-    say(f"{len(found)} repositories {did}; {len(wanted) - len(found)} were there.")
+    for repository in fetched:
+        revision = (repository.revision or "newest")[:12]
+        say(f"{repository.name:<55} {revision:<12}  {repository.licence:<18} {', '.join(repository.tasks)}")
+    action = "would be fetched" if common.dry_run else "fetched"
+    say(f"{len(fetched)} repositories {action}; {len(needed) - len(fetched)} were there.")
     for dataset, hint in by_hand(datasets).items():
         say(f"{dataset} is not fetched. {hint}")
 
 
 @app.command
-def verify(*, choice: Choice = _CHOICE, data: Path = _DATA, common: Common = _COMMON) -> int:
+def verify(*, options: SuiteOptions = _SUITE, data: Path = _DATA, common: JsonOptions = _JSON) -> int:
     """Check fetched data: files as they came, ids and judgements whole, sizes as expected. Exits with 2 if not.
 
     Parameters
@@ -132,21 +145,21 @@ def verify(*, choice: Choice = _CHOICE, data: Path = _DATA, common: Common = _CO
     from umrb.data.fetch import DataCheck
     from umrb.data.fetch import verify as run_verify
 
-    found = list(run_verify(choice.chosen(), choice.tasks or data))
-    unusable = choice.scored_in(Path()).unusable()
-    found += [DataCheck(name, checked=True, problems=(reason,)) for name, reason in unusable.items()]
+    findings = list(run_verify(options.select(), options.tasks or data))
+    unusable = options.suite_config(Path()).unusable()
+    findings += [DataCheck(name, checked=True, problems=(reason,)) for name, reason in unusable.items()]
     if common.json:
-        print_json([asdict(one) for one in found])
+        print_json([asdict(finding) for finding in findings])
     else:
-        for one in found:
-            say(f"{'✗' if one.problems else '✓'} {one.task:<46} {'; '.join(one.problems)}")
-    return EXIT_BAD_INPUT if any(one.problems for one in found) else 0
+        for finding in findings:
+            say(f"{'✗' if finding.problems else '✓'} {finding.task:<46} {'; '.join(finding.problems)}")
+    return EXIT_BAD_INPUT if any(finding.problems for finding in findings) else 0
 
 
 @app.command
 def run(
     *,
-    choice: Choice = _CHOICE,
+    options: SuiteOptions = _SUITE,
     model: str = "champion",
     inputs: Inputs | None = None,
     name: str | None = None,
@@ -174,11 +187,11 @@ def run(
     name
         owner/model under which mteb files the results.
     data
-        Folder that `gme umrb fetch` filled; what is not there is left to mteb to find.
+        Folder that `gme umrb fetch` filled; mteb loads what is not there.
     output
-        Gets results, run files, vectors and the report.
+        Folder of results, run files, vectors and the report.
     overwrite
-        Where a result is there: keep it, score again, or refuse to run.
+        Where a result exists: keep it, score again, or refuse to run.
     allow_defects
         Score datasets that integrity refuses; their results say so.
     device
@@ -196,30 +209,32 @@ def run(
     from umrb.suite import run_suite
     from umrb.systems.models import MTEB, ModelOptions, open_model
 
-    config = choice.scored_in(output).model_copy(
+    config = options.suite_config(output).model_copy(
         update={"data": data, "overwrite": overwrite, "allow_defects": allow_defects, "frames": frames}
     )
-    config.chosen()  # names are looked at before a model is loaded
+    config.chosen()  # refuses unknown names before a model is loaded
     if common.dry_run:
-        show_plan(choice, Fleet(), output, common)
+        show_estimate(options, FleetOptions(), output, json=common.json)
         return 0
-    found = (model, model) if model.startswith(MTEB) else find_model(model, common)
+    location: Path | str = model
     if not model.startswith(MTEB):
-        tell_inputs(found[1], inputs)
+        _, location = find_model(model, common)
+        tell_inputs(location, inputs)
     settings = {"min_image_tokens": min_image_tokens, "inputs": inputs}
     changed = tuple((field, value) for field, value in settings.items() if value is not None)
-    opened = open_model(
-        str(found[1]), output / "vectors", ModelOptions(device, dtype, store, frames, inputs=changed), name=name
-    )
-    done = run_suite(config, opened.meta, opened.make)
+    model_options = ModelOptions(device, dtype, store, frames, inputs=changed)
+    opened = open_model(str(location), output / "vectors", model_options, name=name)
+    scored = run_suite(config, opened.meta, opened.make)
     if os.environ.get("RANK", "0") != "0":
-        return 0  # the first rank of torchrun speaks for all; a status of another would end it
-    _tell_run(config, done, common)
-    return EXIT_BAD_INPUT if done.refused else 0
+        return 0  # rank 0 reports for all; torchrun would end the others at a non-zero status of this rank
+    _print_run(config, scored, json=common.json)
+    return EXIT_BAD_INPUT if scored.refused else 0
 
 
 @app.command
-def report(results: Path, *, choice: Choice = _CHOICE, out: Path | None = None, common: Common = _COMMON) -> None:
+def report(
+    results: Path, *, options: SuiteOptions = _SUITE, out: Path | None = None, common: JsonOptions = _JSON
+) -> None:
     """Write the report of one model's results: report.html, report.md, scores.json, plots.
 
     Parameters
@@ -232,12 +247,12 @@ def report(results: Path, *, choice: Choice = _CHOICE, out: Path | None = None, 
     from umrb.report.build import write_suite_report
 
     output = out or results / "report"
-    found = write_suite_report(choice.suite, choice.chosen(), results, output)
-    print_json(found.model_dump(mode="json")) if common.json else say(f"{output / 'report.html'}")
+    scores = write_suite_report(options.suite, options.select(), results, output)
+    print_json(scores.model_dump(mode="json")) if common.json else say(f"{output / 'report.html'}")
 
 
 @app.command
-def compare(a: Path, b: Path, *, choice: Choice = _CHOICE, common: Common = _COMMON) -> None:
+def compare(a: Path, b: Path, *, options: SuiteOptions = _SUITE, common: JsonOptions = _JSON) -> None:
     """Compare two models query by query: differences, intervals, and which of them are significant.
 
     Parameters
@@ -245,56 +260,59 @@ def compare(a: Path, b: Path, *, choice: Choice = _CHOICE, common: Common = _COM
     a
         Folder of the first model's results, .../results/MODEL/REVISION.
     b
-        Of the second.
+        Folder of the second model's results.
     """
     from umrb.scoring.compare import compare as run_compare
 
-    found = run_compare(a, b, choice.chosen())
+    comparison = run_compare(a, b, options.select())
     if common.json:
-        print_json({"models": found.models, "wins": found.wins, "tasks": [asdict(one) for one in found.tasks]})
+        tasks = [asdict(task) for task in comparison.tasks]
+        print_json({"models": comparison.models, "wins": comparison.wins, "tasks": tasks})
         return
-    for line in _comparison_lines(found):
+    for line in _comparison_lines(comparison):
         say(line)
 
 
-def _tell_run(config: SuiteConfig, done: RunResult, common: Common) -> None:
+def _print_run(config: SuiteConfig, scored: RunResult, *, json: bool) -> None:
     from umrb.report.build import write_suite_report
 
-    reports: dict[str, Any] = {}
-    if done.records:
-        home = done.folder / config.report_name
-        whole = config.model_copy(update={"datasets": ()}).chosen()
-        scores = write_suite_report(config.label, whole, done.folder, home)
-        reports = {**scores.model_dump(mode="json"), "report": home}
-    if common.json:
-        defects = {record.score.name: record.defects for record in done.records if record.defects}
-        print_json({"scored": done.scored, "refused": done.refused, "defects": defects, **reports})
+    report_fields: dict[str, Any] = {}
+    if scored.records:
+        folder = scored.folder / config.report_name
+        suite = config.model_copy(update={"datasets": ()}).chosen()
+        scores = write_suite_report(config.label, suite, scored.folder, folder)
+        report_fields = {**scores.model_dump(mode="json"), "report": folder}
+    if json:
+        defects = {record.score.name: record.defects for record in scored.records if record.defects}
+        print_json({"scored": scored.scored, "refused": scored.refused, "defects": defects, **report_fields})
         return
-    for name, reasons in done.refused.items():
+    for name, reasons in scored.refused.items():
         say(f"refused: {name}: {'; '.join(reasons)}")
-    for record in done.records:
+    for record in scored.records:
         score = record.score
         low, high = (100 * end for end in score.interval)
         say(f"{score.name:<46} {score.metric:<15} {100 * score.value:6.2f}  [{low:.2f}, {high:.2f}]")
         if record.defects:
             say(f"  scored in spite of defects: {'; '.join(record.defects)}")
-    say(f"{len(done.scored)} tasks scored, {len(done.records)} of the suite have a result.")
-    if reports:
-        say(f"Report: {reports['report'] / 'report.html'}")
+    say(f"{len(scored.scored)} tasks scored, {len(scored.records)} of the suite have a result.")
+    if report_fields:
+        say(f"Report: {report_fields['report'] / 'report.html'}")
 
 
 def _number(value: int | None) -> str:
     return "?" if value is None else f"{value:,}"
 
 
-def _comparison_lines(found: Comparison) -> Iterator[str]:
-    first, second = found.models
+def _comparison_lines(comparison: Comparison) -> Iterator[str]:
+    first, second = comparison.models
     yield f"A {first}\nB {second}"
     yield f"{'task':<46} {'metric':<15} {'A':>7} {'B':>7} {'B - A':>7}  {'95 %':<18} {'p':>7}"
-    for one in found.tasks:
-        low, high = (100 * end for end in one.interval)
-        scores = f"{100 * one.first:7.2f} {100 * one.second:7.2f} {100 * one.difference:+7.2f}"
-        mark = "*" if one.significant else ""
-        yield f"{one.task:<46} {one.metric:<15} {scores}  {f'[{low:+.2f}, {high:+.2f}]':<18} {one.p:7.4f} {mark}"
-    wins = found.wins
-    yield f"A is better on {wins[0]}, B on {wins[1]} of {len(found.tasks)} tasks; * at 5 % after Holm's correction."
+    for task in comparison.tasks:
+        low, high = (100 * end for end in task.interval)
+        scores = f"{100 * task.first:7.2f} {100 * task.second:7.2f} {100 * task.difference:+7.2f}"
+        mark = "*" if task.significant else ""
+        interval = f"[{low:+.2f}, {high:+.2f}]"
+        yield f"{task.task:<46} {task.metric:<15} {scores}  {interval:<18} {task.p:7.4f} {mark}"
+    wins = comparison.wins
+    count = len(comparison.tasks)
+    yield f"A is better on {wins[0]}, B on {wins[1]} of {count} tasks; * at 5 % after Holm's correction."

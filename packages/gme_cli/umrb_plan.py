@@ -1,4 +1,4 @@
-"""`gme umrb plan`: which part of the benchmark, on what devices, and the plan of it in lines."""
+"""`gme umrb plan`: estimate what scoring a model on the benchmark takes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from gme_cli.options import Common, print_json, say
+from gme_cli.options import print_json, say
 
 if TYPE_CHECKING:
     from umrb.estimates import Saving, SuiteEstimate
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 @Parameter(name="*")
 @dataclass(frozen=True, slots=True)
-class Choice:
-    """What of the benchmark."""
+class SuiteOptions:
+    """Options that choose a part of the benchmark."""
 
     suite: Annotated[str, Parameter(name=["--suite", "-s"])] = "umrb"
     """umrb, umrb-partial, retrieval-page or mmeb."""
@@ -30,12 +30,16 @@ class Choice:
     tasks: Path | None = None
     """A folder of tasks in the shape of Atlas' tasks (task.yaml and three tables each), instead of a suite."""
 
-    def chosen(self) -> tuple[Dataset, ...]:
-        """The datasets. Raises `FoundryError` for unknown names, with a suggestion."""
-        return self.scored_in(Path()).chosen()
+    def select(self) -> tuple[Dataset, ...]:
+        """Returns the datasets.
 
-    def scored_in(self, output: Path) -> SuiteConfig:
-        """As the runner takes it, but for the options of a run."""
+        Raises:
+            FoundryError: A name is unknown; the message suggests another.
+        """
+        return self.suite_config(Path()).chosen()
+
+    def suite_config(self, output: Path) -> SuiteConfig:
+        """Returns the configuration of the suite, with the defaults of a run."""
         from umrb.suite import SuiteConfig
 
         return SuiteConfig(suite=self.suite, datasets=self.datasets, tasks=self.tasks, output=output)
@@ -43,8 +47,8 @@ class Choice:
 
 @Parameter(name="*")
 @dataclass(frozen=True, slots=True)
-class Fleet:
-    """What a run is planned for."""
+class FleetOptions:
+    """Devices and model of the estimate."""
 
     gpus: str = "8xA100-80G"
     """Devices, such as 8xA100-80G."""
@@ -54,8 +58,8 @@ class Fleet:
     """Model folder or published name whose shapes are planned for."""
 
 
-def show_plan(choice: Choice, fleet: Fleet, output: Path, common: Common) -> None:
-    """Print the plan, as a table or as JSON."""
+def show_estimate(options: SuiteOptions, fleet: FleetOptions, output: Path, *, json: bool) -> None:
+    """Prints the estimate, as a table or as JSON."""
     from gme_data.errors import FoundryError
     from gme_embedder.costs import architecture_of
     from gme_training.planning.accelerators import parse_fleet
@@ -63,35 +67,35 @@ def show_plan(choice: Choice, fleet: Fleet, output: Path, common: Common) -> Non
 
     if not 0 < fleet.mfu <= 1:
         raise FoundryError(f"--mfu {fleet.mfu}: expected a share above 0 and up to 1.")
-    config = choice.scored_in(output)
+    config = options.suite_config(output)
     datasets = config.chosen()
     count, device = parse_fleet(fleet.gpus)
-    found = estimate_suite(
+    estimate = estimate_suite(
         datasets,
         architecture_of(fleet.shapes),
         devices=count,
         speed=fleet.mfu * device.peak(autocast=True),
-        done=_done(config, fleet.shapes),
-        kept=_kept(config, fleet.shapes),
+        done=_finished_tasks(config, fleet.shapes),
+        kept=_stored_contents(config, fleet.shapes),
     )
-    if common.json:
-        print_json({"suite": config.label, "fleet": asdict(fleet), **asdict(found)})
+    if json:
+        print_json({"suite": config.label, "fleet": asdict(fleet), **asdict(estimate)})
         return
     say(f"{config.label} with {fleet.shapes} on {fleet.gpus} at {fleet.mfu:.0%} of the peak speed")
-    for line in (*_task_lines(found), "", *_sum_lines(found), "", *_saving_lines(found.savings, count), ""):
+    for line in (*_task_lines(estimate), "", *_sum_lines(estimate), "", *_saving_lines(estimate.savings, count), ""):
         say(line)
-    say(f"{found.hours:.2f} hours, {found.device_hours:.1f} GPU-hours{_paper(config)}.")
+    say(f"{estimate.hours:.2f} hours, {estimate.device_hours:.1f} GPU-hours{_paper_hours(config)}.")
 
 
-def _done(config: SuiteConfig, model: str) -> list[str]:
-    """Tasks with a result under the model's name, of any revision, by the default options of `gme umrb run`."""
+def _finished_tasks(config: SuiteConfig, model: str) -> list[str]:
+    """Returns the tasks with a result of the model, of any revision, by the default options of `gme umrb run`."""
     name = f"local/{Path(model).name}" if Path(model).is_dir() else model
-    home = config.home / "results" / name.replace("/", "__")
-    return sorted({path.stem for path in home.glob("*/*.json")} - {"model_meta"})
+    folder = config.home / "results" / name.replace("/", "__")
+    return sorted({path.stem for path in folder.glob("*/*.json")} - {"model_meta"})
 
 
-def _kept(config: SuiteConfig, model: str) -> dict[str, tuple[int, int]]:
-    """Contents in the store that a model folder made with the default options of `gme umrb run`."""
+def _stored_contents(config: SuiteConfig, model: str) -> dict[str, tuple[int, int]]:
+    """Returns the contents whose vectors the model has stored, by the default options of `gme umrb run`."""
     if not (Path(model).is_dir() and (config.output / "vectors").is_dir()):
         return {}
     from gme_embedder.model_files.identity import model_digest
@@ -101,26 +105,28 @@ def _kept(config: SuiteConfig, model: str) -> dict[str, tuple[int, int]]:
     return cached_contents(config, encoder_digest(model_digest(Path(model)), ModelOptions()))
 
 
-def _task_lines(found: SuiteEstimate) -> Iterator[str]:
-    width = max(len(task.task) for task in found.tasks)
+def _task_lines(estimate: SuiteEstimate) -> Iterator[str]:
+    width = max(len(task.task) for task in estimate.tasks)
     yield (
         f"{'task':<{width}} {'type':<14} {'queries':>8} {'documents':>10} {'there':>10} {'M tokens':>9} {'TFLOP':>11}"
     )
-    for task in found.tasks:
+    for task in estimate.tasks:
         tokens = 0.0 if task.done else sum((side.distinct - side.elsewhere) * side.length for side in task.sides)
         documents = f"{task.docs.items:,}" if task.docs.items else "?"
         yield (
             f"{task.task:<{width}} {task.task_type:<14} {task.queries.items:>8,} {documents:>10} "
-            f"{task.docs.elsewhere:>10,} {tokens / 1e6:>9,.1f} {found.flop[task.task] / 1e12:>11,.0f}"
+            f"{task.docs.elsewhere:>10,} {tokens / 1e6:>9,.1f} {estimate.flop[task.task] / 1e12:>11,.0f}"
             + ("  done" if task.done else "")
         )
 
 
-def _sum_lines(found: SuiteEstimate) -> Iterator[str]:
-    items = sum(side.items for task in found.tasks for side in task.sides)
-    size = found.vectors_bytes / 2**30
-    yield (f"{items:,} items, {found.tokens / 1e9:.2f} G tokens; {size:,.1f} GiB of vectors, half with --store float16")
-    unknown = sum(not task.docs.items for task in found.tasks)
+def _sum_lines(estimate: SuiteEstimate) -> Iterator[str]:
+    items = sum(side.items for task in estimate.tasks for side in task.sides)
+    size = estimate.vectors_bytes / 2**30
+    yield (
+        f"{items:,} items, {estimate.tokens / 1e9:.2f} G tokens; {size:,.1f} GiB of vectors, half with --store float16"
+    )
+    unknown = sum(not task.docs.items for task in estimate.tasks)
     if unknown:
         yield f"Nobody publishes how many documents {unknown} of the tasks have: theirs are not counted."
 
@@ -134,7 +140,7 @@ def _saving_lines(savings: tuple[Saving, ...], devices: int) -> Iterator[str]:
         before = step.flop
 
 
-def _paper(config: SuiteConfig) -> str:
+def _paper_hours(config: SuiteConfig) -> str:
     from umrb.estimates import PAPER_HOURS
 
     paper = PAPER_HOURS.get(config.label)

@@ -24,6 +24,7 @@ _PATTERNS = (
     "runs/models/.*.part",
     "runs/tracking/*/.*.part",
 )
+# `.NAME.PID.part` and `.NAME.PID-THREAD.part` are files, `.part-PID-RANDOM` is the scratch folder of a release.
 _PROCESS_ID = re.compile(r"(?:\.(\d+)(?:-\d+)?\.part|\.part-(\d+)-\w+)$")
 _MIN_AGE_SECONDS = 60.0
 """A younger file is left alone: a process in another container may be writing it under an id that is unknown here."""

@@ -102,6 +102,7 @@ def _tracker(workspace: Path, _: ReleaseConfig) -> str:
         _require_database(path, settings)
     elif not any(_is_installed(module) for module in _DRIVERS[scheme]):
         raise _missing("GME_MLFLOW_URI", f"{scheme}://", _DRIVERS[scheme][0])
+    # Nothing to look at: MLflow makes the tables when the run is recorded.
     if path is not None and not path.exists():
         return f"{path} will be made"
     try:
@@ -109,7 +110,7 @@ def _tracker(workspace: Path, _: ReleaseConfig) -> str:
     except ArgumentError as error:
         raise FoundryError(f"GME_MLFLOW_URI: {uri} can't be read as an address: {one_line(error)}") from error
     except SQLAlchemyError as error:
-        if path is None:
+        if path is None:  # a server may be down for a while; a file stays unreadable
             return f"{redact(uri)} does not answer now, and will be told later: {one_line(error)}"
         raise FoundryError(
             f"The records in {path} can't be read: {one_line(error)}",

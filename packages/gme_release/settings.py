@@ -61,6 +61,7 @@ class RecordSettings(BaseSettings):
         try:
             return cls()
         except ValidationError as error:
+            # The chain is cut by `from None`: pydantic's error shows the value, which may have a password in it.
             lines = [f"{PREFIX}{str(problem['loc'][0]).upper()}: {problem['msg']}" for problem in error.errors()]
             raise FoundryError("\n".join(lines), hint="See docs/records.md.") from None
 
@@ -92,6 +93,7 @@ class RecordSettings(BaseSettings):
         if self.mlflow_uri is None:
             return sqlite_url(local_database(workspace))
         scheme, _, address = self.mlflow_uri.partition("://")
+        # To SQLAlchemy a scheme without a driver means psycopg2; the driver of version 3 must be named.
         if scheme == "postgresql" and importlib.util.find_spec("psycopg2") is None:
             return f"postgresql+psycopg://{address}"
         return self.mlflow_uri
@@ -102,6 +104,7 @@ class RecordSettings(BaseSettings):
             root = self.artifact_root
             uri = root if "://" in root else (workspace / root).resolve().as_uri()
             return f"{uri.rstrip('/')}/{quote(_folder_name(experiment))}"
+        # A tracking server has a root of its own, which a client need not be able to reach.
         if self.mlflow_uri is not None and self.mlflow_uri.startswith("http"):
             return None
         return (workspace.resolve() / _ARTIFACTS / _folder_name(experiment)).as_uri()

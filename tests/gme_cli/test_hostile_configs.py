@@ -161,12 +161,12 @@ def test_what_a_program_gives_and_has_no_digest_is_refused(value: object) -> Non
 
 
 def test_a_pipe_as_picture_or_funnel_or_table_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from gme_cli.search import _read
+    from gme_cli.search import _read_picture
 
     pipe = tmp_path / "pipe.jsonl"
     os.mkfifo(pipe)
     with pytest.raises(FoundryError, match="no regular file"):
-        _read(pipe)
+        _read_picture(pipe)
     refused(capsys, pipe, "synthesize", "--plan", "--funnel")
     own = ["--config", str(ROOT / "examples" / "own-corpus" / "own.yaml"), "--workspace", str(tmp_path / "ws")]
     assert run(["corpus", "import", *own, "--set", f"corpus.passages={pipe}"]) == 2

@@ -6,37 +6,63 @@ import io
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
+from cyclopts import App
 
-from gme_cli.main import run
+from gme_cli.main import app, run
 
 ROOT = Path(__file__).resolve().parents[2]
 GME = Path(sys.executable).parent / "gme"
 CONFIG = ROOT / "configs" / "tiny.yaml"
-VERBS = [
-    "pipeline",
-    "plan",
-    "atlas",
-    "synthesize",
-    "validate",
-    "train",
-    "mine",
-    "baselines",
-    "embed",
-    "export",
-    "nearest",
-    "serve",
-    "evaluate",
-    "report",
-    "register",
-    "search",
-    "dashboard",
-    "doctor",
-    "schema",
-]
+PIPELINE_OPTIONS = {"--config", "--set"}
+SHARED_OPTIONS = {*PIPELINE_OPTIONS, "--workspace", "--json", "--dry-run"}
+FEWER_OPTIONS: dict[str, set[str]] = {
+    "plan": SHARED_OPTIONS - {"--dry-run"},
+    "doctor": SHARED_OPTIONS - {"--dry-run"},
+    "data verify": SHARED_OPTIONS - {"--dry-run"},
+    "corpus fetch": SHARED_OPTIONS - {"--workspace"},
+    "data plan": {*PIPELINE_OPTIONS, "--json"},
+    "starter": {*PIPELINE_OPTIONS, "--workspace"},
+    "study": {"--set", "--workspace"},
+    "slots": {"--workspace", "--json"},
+    "release verify": {"--workspace", "--json"},
+    "dashboard": {"--workspace", "--dry-run"},
+    "schedules": {"--workspace", "--dry-run"},
+    "nearest": {"--json", "--dry-run"},
+    "umrb fetch": {"--json", "--dry-run"},
+    "atlas show": {"--workspace"},
+    "init": {"--json"},
+    "data list": {"--json"},
+    "release diff": {"--json"},
+    "umrb compare": {"--json"},
+    "umrb list": {"--json"},
+    "umrb plan": {"--json"},
+    "umrb report": {"--json"},
+    "umrb verify": {"--json"},
+    "schema": set(),
+    "release key": set(),
+    "release publish": set(),
+    "release reproduce": set(),
+}
+"""Which of the shared options a verb has, where it can't honour all of them."""
+
+
+def verbs(group: App = app, path: tuple[str, ...] = ()) -> Iterator[tuple[str, App]]:
+    """Every verb of the command, with those of its groups."""
+    for name in group:
+        if name.startswith("-"):
+            continue
+        if group[name].default_command:
+            yield " ".join((*path, name)), group[name]
+        else:
+            yield from verbs(group[name], (*path, name))
+
+
+VERBS = dict(verbs())
 
 
 def gme(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -66,13 +92,36 @@ def test_help_lists_every_verb_and_imports_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     for verb in VERBS:
-        assert f" {verb} " in done.stdout
+        assert f" {verb.partition(' ')[0]} " in done.stdout
 
 
-@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb != "atlas"])
-def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run([verb, "--help"]) == 0
-    assert "--config" in capsys.readouterr().out or verb == "schema"
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help_and_the_options_that_it_honours(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*verb.split(), "--help"]) == 0
+    assert f"gme {verb}" in capsys.readouterr().out
+    names = {name for argument in VERBS[verb].assemble_argument_collection() for name in argument.names}
+    assert names & SHARED_OPTIONS == FEWER_OPTIONS.get(verb, SHARED_OPTIONS)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("promote", "1"),
+        ("rollback",),
+        ("release", "create", "v1", "--key", "none.pem"),
+        ("evaluate", "--suite", "umrb"),
+        ("umrb", "fetch", "--dataset", "SciFact"),
+        ("mine",),
+        ("pipeline",),
+    ],
+    ids=" ".join,
+)
+def test_a_dry_run_prints_json_alone_and_does_nothing(command: tuple[str, ...], tmp_path: Path) -> None:
+    options = [] if command[0] == "umrb" else ["--config", str(CONFIG), "--workspace", str(tmp_path)]
+    completed = gme(*command, *options, "--dry-run", "--json")
+    assert completed.returncode == 0, completed.stderr
+    assert json.loads(completed.stdout)
+    assert not list(tmp_path.iterdir())
 
 
 def test_typos_are_corrected() -> None:

@@ -32,6 +32,7 @@ def run_dvc(workspace: Path, *arguments: str) -> str:
         "DVC_SITE_CACHE_DIR": str((workspace / _SITE_CACHE).resolve()),
     }
     completed = subprocess.run(
+        # The DVC of this environment, whatever PATH says.
         [sys.executable, "-m", "dvc", "--wait-for-lock", *arguments],
         cwd=workspace,
         env=environment,

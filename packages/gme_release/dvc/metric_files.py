@@ -9,10 +9,9 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 from gme_data.journal import atomic_write
-from gme_data.scores import ReportScores, read_report_scores
+from gme_data.scores import read_report_scores
 
 HOME = Path("metrics")
 """Folder of the files, below the workspace."""
@@ -30,19 +29,16 @@ def write_metric_files(workspace: Path, report: Path, pipeline: str = "") -> Pat
     folder = workspace / HOME / pipeline
     folder.mkdir(parents=True, exist_ok=True)
     scores = read_report_scores(report)
-    atomic_write(
-        folder / "scores.json", (json.dumps(_comparable_scores(scores), indent=1, ensure_ascii=False) + "\n").encode()
-    )
+    # `dvc metrics diff` compares nested mappings of names to numbers, and leaves lists out.
+    comparable = {
+        "overall": scores.overall,
+        "types": {name.replace("->", " to "): value for name, value in scores.types.items()},
+        "tasks": {task.name: {task.metric: task.value, **task.scores} for task in scores.tasks},
+    }
+    atomic_write(folder / "scores.json", (json.dumps(comparable, indent=1, ensure_ascii=False) + "\n").encode())
     for name in _PLOTS:
         if (report / "plots" / name).is_file():
             shutil.copyfile(report / "plots" / name, folder / name)
-        else:
+        else:  # else the plot of an earlier run would stand beside the scores of this one
             (folder / name).unlink(missing_ok=True)
     return folder
-
-
-def _comparable_scores(scores: ReportScores) -> dict[str, Any]:
-    """Returns nested mappings of names to numbers: DVC compares those, and leaves lists out."""
-    types = {name.replace("->", " to "): value for name, value in scores.types.items()}
-    tasks = {task.name: {task.metric: task.value, **task.scores} for task in scores.tasks}
-    return {"overall": scores.overall, "types": types, "tasks": tasks}

@@ -90,6 +90,7 @@ def restore_pointers_on_error(workspace: Path, folders: Sequence[str]) -> Iterat
     """
     journal = workspace / _JOURNAL
     _restore(workspace, journal)
+    # On disk before the block begins: a process that is killed in the block can't restore them itself.
     before = {folder: _text(workspace / f"{folder}.dvc") for folder in folders}
     journal.parent.mkdir(parents=True, exist_ok=True)
     atomic_write(journal, json.dumps(before).encode())
@@ -121,7 +122,7 @@ def _restore(workspace: Path, journal: Path) -> None:
         before = {}
     for folder, text in before.items():
         pointer = workspace / f"{folder}.dvc"
-        if text is None:
+        if text is None:  # the folder had no pointer before
             pointer.unlink(missing_ok=True)
         else:
             atomic_write(pointer, text.encode())

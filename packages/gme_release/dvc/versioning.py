@@ -52,6 +52,7 @@ def version_outputs(workspace: Path, config: ReleaseConfig) -> VersionedOutputs:
             stores = {cache_folder(workspace), *([remote.store] if isinstance(remote.store, Path) else [])}
             with ThreadPoolExecutor() as pool:
                 list(pool.map(scrub, stores))
+        # `dvc add` rewrites the pointers before anything is pushed, so a push that fails must take them back.
         with restore_pointers_on_error(workspace, config.tracked):
             run_dvc(workspace, "add", *config.tracked)
             folders = tuple(read_tracked_folder(workspace, path) for path in config.tracked)

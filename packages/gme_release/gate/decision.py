@@ -119,7 +119,7 @@ def _type_floors(scores: Mapping[str, Any], floors: Iterable[TypeFloor]) -> list
     checks = []
     for floor in floors:
         values = [task["value"] for task in scores["tasks"] if task["task_type"] == floor.task_type]
-        mean = sum(values) / len(values) if values else math.nan
+        mean = sum(values) / len(values) if values else math.nan  # NaN passes no floor
         text = f"{mean:.3f}" if values else "not scored"
         checks.append(Check(f"floor/{floor.task_type}", mean >= floor.min, f"{text}, floor {floor.min:.3f}"))
     return checks
@@ -172,6 +172,7 @@ def _above_baseline(group: str, baseline: str, tasks: Sequence[Mapping[str, Any]
         return Check(name, False, f"no such baseline for {', '.join(missing)}")
     model_mean = sum(task["value"] for task in tasks) / len(tasks)
     baseline_mean = sum(task["baselines"][baseline] for task in tasks) / len(tasks)
+    # A tie fails: a model that learned nothing scores exactly as the untrained baseline.
     return Check(name, model_mean > baseline_mean, f"{model_mean:.3f}, baseline {baseline_mean:.3f}")
 
 

@@ -106,6 +106,7 @@ def evaluation_digest(manifests: Mapping[str, Manifest], step: str) -> str:
     settings = {name: scoring.get(name) for name in ("split", "tasks", "depth")}
     if suites := evaluate.config.get("digest"):
         settings["suites"] = suites  # tasks of suites are not among the corpus' files
+    # A dataset without tables of tasks is covered as a whole.
     return sha256_json([tables or corpus.content, settings])
 
 

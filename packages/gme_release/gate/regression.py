@@ -32,7 +32,11 @@ _MAX_BLOCK = 4 * 2**20
 
 def compare_with_champion(model: ModelScores, champion: ModelScores, rule: NoRegression) -> list[Check]:
     """Returns one check of `model` against `champion` overall, and one for each task type that both have."""
-    shared = [name for name in model.tasks if name in champion.tasks and _same_metric(model, champion, name)]
+    shared = [
+        name
+        for name, task in model.tasks.items()
+        if name in champion.tasks and champion.tasks[name].metric == task.metric
+    ]
     if not shared:
         return [
             Check(
@@ -62,6 +66,7 @@ def bootstrap_mean_differences(model: Floats, champion: Floats, *, resamples: in
 def _paired_checks(
     model: ModelScores, champion: ModelScores, shared: Sequence[str], rule: NoRegression
 ) -> Iterator[Check]:
+    # One generator for all tasks, in the order of the model's tasks: the same seed and values give the same verdict.
     rng = np.random.default_rng(rule.seed)
     bootstrap = {
         name: bootstrap_mean_differences(
@@ -73,6 +78,7 @@ def _paired_checks(
         for name in shared
     }
     for label, names, margin in _groups(model, shared, rule):
+        # The queries of two tasks are drawn independently, so resample i of a group is the mean over its tasks.
         differences = np.mean([bootstrap[name] for name in names], axis=0)  # [resamples]
         low, high = np.quantile(differences, [1 - rule.confidence, rule.confidence])
         mean = np.mean([model.tasks[name].value - champion.tasks[name].value for name in names])
@@ -103,10 +109,6 @@ def _groups(model: ModelScores, names: Sequence[str], rule: NoRegression) -> Ite
         types.setdefault(model.tasks[name].task_type, []).append(name)
     for task_type, group in types.items():
         yield task_type, group, rule.type_margin
-
-
-def _same_metric(model: ModelScores, champion: ModelScores, name: str) -> bool:
-    return model.tasks[name].metric == champion.tasks[name].metric
 
 
 def _has_same_queries(model: ModelScores, champion: ModelScores, name: str) -> bool:

@@ -47,6 +47,7 @@ def read_baseline(client: MlflowClient, version: ModelVersion) -> ModelScores:
         return ModelScores(label, digest, "", {})
     with tempfile.TemporaryDirectory() as folder:
         scores = read_scores(Path(client.download_artifacts(run_id, _ARTIFACTS, folder)), label)
+    # The artifacts of a run can be replaced; the tag of a version is what was registered.
     if scores.model != digest:
         raise FoundryError(f"The scores kept with {label} are of model {scores.model[:12]}, not of {digest[:12]}.")
     return scores

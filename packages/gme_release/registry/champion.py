@@ -83,6 +83,7 @@ def local_weights(client: MlflowClient, version: ModelVersion, workspace: Path) 
 
     expected = digest_of(version)
     folder = workspace / version.tags.get(MODEL_PATH, "")
+    # Registered from another machine, or deleted here: the tracker has the files.
     if MODEL_PATH not in version.tags or not folder.is_dir():
         return download_model(logged_model_of(client, version), expected, workspace), expected
     digest = require(folder, "pipeline").content

@@ -83,6 +83,7 @@ def is_complete(model: LoggedModel, digest: str) -> bool:
     folder = artifact_folder(model)
     if folder is not None:
         return is_sound(folder / path, digest)
+    # Hashing would download the model from a bucket or server, so only names and sizes are compared there.
     sizes = _listing(model, path)
     if NAME not in sizes:
         return False
@@ -111,6 +112,7 @@ def download_model(model: LoggedModel, digest: str, workspace: Path) -> Path:
             f"The files of model {digest[:12]} are not at {model.artifact_location}.",
             hint="Run `gme pipeline` to record the model again.",
         )
+    # Into a folder of this process, and renamed when it is complete: other processes find all files or none.
     part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)

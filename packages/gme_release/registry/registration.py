@@ -118,6 +118,7 @@ def _record_and_register(workspace: Path, config: ReleaseConfig, facts: RunFacts
     version, created = _ensure_version(client, config.model_name, facts, verdict, model, run)
     if verdict.passed and version is not None:
         _move_aliases(client, config, version, is_new_run=not recorded_before)
+    # Last of all: as long as the run is open, the next process goes through every step above again.
     if not recorded_before:
         client.set_terminated(run.info.run_id, "FINISHED")
     champion = version_by_alias(client, config.model_name, config.champion)
@@ -143,6 +144,7 @@ def _decide(client: MlflowClient, run: Run, config: ReleaseConfig, facts: RunFac
     champion = find_baseline(client, config)
 
     def load_scores() -> tuple[ModelScores, ModelScores] | None:
+        # A model is not compared with itself.
         if champion is None or champion.tags.get(MODEL_DIGEST) == facts.model_digest:
             return None
         return scores_of(facts), read_baseline(client, champion)

@@ -74,6 +74,7 @@ def ensure_logged_model(client: MlflowClient, run: Run, folder: Path, digest: st
             model_type="embedder",
         )
     )
+    # A model that was written completely may have lost files since.
     if model.status != LoggedModelStatus.READY or not is_complete(model, digest):
         incomplete = artifact_folder(model)
         if incomplete is not None:

@@ -28,9 +28,11 @@ GENERATED_FILES = (RECORD, ID, MODEL_CARD, DATASET_CARD, BOM, PUBLIC_KEY, SIGNAT
 
 def copy_into_bundle(folder: Path, model: Path, lock: Path, scores: Path) -> tuple[BundleFile, ...]:
     """Copies model, lock and scores into `folder`, and returns them with their sha256."""
+    # Hidden files are scratch, which no manifest names.
     shutil.copytree(model, folder / MODEL, ignore=shutil.ignore_patterns(".*"))
     shutil.copy(lock, folder / LOCK)
     shutil.copy(scores, folder / SCORES)
+    # The files of the model may be read-only or private, depending on where they come from.
     for path in folder.rglob("*"):
         path.chmod(0o755 if path.is_dir() else 0o644)
     entries = []

@@ -121,7 +121,7 @@ def create_release(
         release_id = write_record(part, record)
         write_generated(part, read_record(part))  # read back: verification renders it with the file's order of fields
         sign(part, key)
-        shutil.move(part, folder)
+        shutil.move(part, folder)  # one rename, since scratch is in the same folder
     return Release(folder, release_id, f"{config.model_name}@{_semantic(tag)}", record)
 
 

@@ -40,6 +40,7 @@ def publish_release(folder: Path, target: Path, public: Path | None = None) -> l
     """
     record = verify_release(folder, public).record
     require_new(target)
+    # A file in the release would make it fail its next verification.
     if target.resolve().is_relative_to(folder.resolve()):
         raise FoundryError(
             f"{target} lies in the release, which has no place for it.", hint="Give a new folder with --to."

@@ -37,6 +37,7 @@ def make_key(private: Path) -> Path:
     key = ec.generate_private_key(ec.SECP256R1())
     private.parent.mkdir(parents=True, exist_ok=True)
     secret = key.private_bytes(_PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    # Private from its first byte on; O_EXCL follows no link.
     handle = os.open(private, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(handle, "wb") as file:
         file.write(secret)

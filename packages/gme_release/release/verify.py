@@ -54,6 +54,7 @@ def verify_release(folder: Path, public: Path | None = None) -> VerifiedRelease:
     if not problems:
         # The bytes are those that were signed. A card that differs from the record was signed by mistake or on purpose.
         problems += _card_problems(folder, record)
+    # All problems at once: which files differ tells a damaged copy from an edited one.
     if problems:
         lines = "\n  ".join(problems)
         raise FoundryError(

@@ -46,6 +46,7 @@ def open_client(workspace: Path) -> MlflowClient:
         FoundryError: The database is of another version or program; nothing was changed.
         SQLAlchemyError: The database can't be reached; see `tracker_errors`.
     """
+    # Both log every migration of a new database.
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     settings = RecordSettings.from_environment()

@@ -7,7 +7,7 @@ points of a metric. A message that MLflow will never take (its run was deleted, 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from itertools import groupby
 from pathlib import Path
 
@@ -49,7 +49,11 @@ class Delivery:
         for _, group in groupby(messages, key=lambda message: (message.kind, message.run)):
             consecutive = list(group)
             metrics = [message for message in consecutive if isinstance(message, MetricPoints)]
-            for message in [_merge(metrics)] if metrics else consecutive:
+            if metrics:  # in one call instead of one for each message
+                points = tuple(point for message in metrics for point in message.points)
+                self._send_message(MetricPoints(run=metrics[0].run, points=points))
+                continue
+            for message in consecutive:
                 self._send_message(message)
 
     def _send_message(self, message: Message) -> None:
@@ -116,7 +120,3 @@ class Delivery:
                 return None
             self._run_ids[run] = str(runs[0].info.run_id)
         return self._run_ids[run]
-
-
-def _merge(messages: Sequence[MetricPoints]) -> MetricPoints:
-    return MetricPoints(run=messages[0].run, points=tuple(point for message in messages for point in message.points))

@@ -201,6 +201,7 @@ class Follower:
         self._senders = [Sender(self._workspace, other, self._description.experiment) for other in self._others]
         self._senders.append(Sender(self._workspace, outbox, self._description.experiment, close_dead=True))
         for work in (self._watch, self._send):
+            # Daemons: a thread that hangs in a request to the tracker must not keep the process alive.
             thread = threading.Thread(target=work, name=f"follower{work.__name__}", daemon=True)
             thread.start()
             self._threads.append(thread)
@@ -231,6 +232,7 @@ class Follower:
             with self._lock:
                 for events in self._events.values():
                     self._read_events(events)
+                # Not on a full disk, where measurements would pile up in memory.
                 if time.monotonic() - measured >= _MEASURE_SECONDS and self._write_unwritten():
                     measured, now = time.monotonic(), _now_ms()
                     seconds = int(measured - started)
@@ -281,6 +283,7 @@ class Follower:
     def _send(self) -> None:
         while True:
             stopping = self._stop.is_set()
+            # In order, and none after one that failed: all have the same tracker.
             answered = all(sender.send() for sender in self._senders)
             if stopping:
                 return

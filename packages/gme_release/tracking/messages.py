@@ -105,6 +105,7 @@ class _Line(RootModel[Annotated[Message, Field(discriminator="kind")]]):
 def encode(message: Message) -> str:
     """Returns the line of a message, without the newline."""
     body = message.model_dump_json(exclude_none=True)
+    # The checksum takes the place of the opening brace, so that the line is one JSON object.
     return f'{{"check":"{zlib.crc32(body.encode()):08x}",{body[1:]}'
 
 

@@ -95,7 +95,7 @@ class Outbox:
             size_before = self._lines.stat().st_size
             try:
                 append_line(self._lines, encode(message))
-            except OSError:
+            except OSError:  # a full disk may have taken a part of the line
                 with suppress(OSError):
                     os.truncate(self._lines, size_before)
                 raise

@@ -66,6 +66,7 @@ class Sender:
                 self._send_recovered(delivery)
             elif delivery is not None:
                 delivery.send(batch.messages)
+            # Marked after they were sent: a kill in between sends messages twice, and loses none.
             self._outbox.mark_sent(batch.end)
 
     def _send_recovered(self, delivery: Delivery | None) -> None:
