@@ -85,7 +85,7 @@ def _backward(architecture: Architecture, numerics: Numerics, load: Load) -> flo
         return vision
     adapters = 2 * adapter_flops(text, numerics.rank, load) if numerics.text == "adapters" else 0
     weights = flops.language if numerics.text == "full" else 0
-    # No gradient goes below the adapters of the first layer, unless the tower is trained.
+    # The input of the first layer's projections needs no gradient, unless the tower is trained.
     not_needed = 0.0
     if numerics.text == "adapters" and not numerics.vision:
         per_token = text.width * (text.queries + 2 * text.keys) + 3 * numerics.rank * text.width
