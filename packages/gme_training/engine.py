@@ -73,7 +73,6 @@ def deepspeed_config(config: TrainingConfig) -> dict[str, Any]:
         "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": 1,
         "gradient_clipping": config.optimizer.max_grad_norm,
-        # ZeRO refuses optimizers that are not DeepSpeed's own, torch's AdamW among them, unless told.
         "zero_allow_untested_optimizer": True,
         "zero_optimization": {
             "stage": config.zero_stage,

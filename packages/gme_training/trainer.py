@@ -125,7 +125,7 @@ class Trainer:
     def _run_phase(self, number: int, phase: PhaseConfig, resume: ResumePoint | None) -> None:
         if number == self._phase_to_calibrate() and resume is None:
             sample = sample_items(self._catalog.items, self._config.calibration_items, self._config.seed)
-            # In float32 unless weights are stored in bfloat16: the means of the states are what is measured.
+            # Weights that are stored in bfloat16 need autocast; all others are calibrated in full precision.
             with self._model.precision(self._config.frozen_weights == "bfloat16"):
                 calibrate_final_norm(self._embedder, sample, self._images)
         self._model.train()

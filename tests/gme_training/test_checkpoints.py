@@ -118,7 +118,7 @@ def test_a_checkpoint_that_was_passed_over_pushes_none_out(resume: Path, monkeyp
     (resume / point.tag / "weights.pt").write_bytes(b"fresh")
     checkpoints = Checkpoints(resume, keep=1, ranks=1)
     monkeypatch.setattr("gme_training.checkpoints._trained", lambda _: ["a", "b"])
-    checkpoints._seal(resume / point.tag, point, None)  # type: ignore[arg-type] # its names are given above
+    checkpoints._complete(resume / point.tag, point, None)  # type: ignore[arg-type] # its names are given above
     assert newest(resume) == (point, [])
     assert [path.name for path in resume.glob("phase*")] == [point.tag]
 

@@ -32,7 +32,7 @@ REJECTED_BY_TEACHER = "above the teacher's share"
 
 
 @dataclass(frozen=True, slots=True)
-class ModelScores:
+class QueryCosines:
     """A model's cosines of one query with its candidates and with its positive."""
 
     candidates: list[float]
@@ -57,7 +57,7 @@ class MinedNegatives:
     scores: tuple[float, ...]
     positive: float
     rejected: Mapping[str, int]
-    teacher: ModelScores | None = None
+    teacher: QueryCosines | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +150,7 @@ class Miner:
         positive_scores = (queries * vectors[np.searchsorted(pool, catalog.positive[rows])]).sum(1)
         candidates = pool[nearest]
         by_student = [
-            ModelScores(of_candidates, positive)
+            QueryCosines(of_candidates, positive)
             for of_candidates, positive in zip(scores.tolist(), positive_scores.tolist(), strict=True)
         ]
         by_teacher = self._teacher_scores(catalog, rows, candidates, source)
@@ -163,7 +163,7 @@ class Miner:
 
     def _teacher_scores(
         self, catalog: Catalog, rows: Ints, candidates: Ints, source: str
-    ) -> Sequence[ModelScores | None]:
+    ) -> Sequence[QueryCosines | None]:
         """Returns the teacher's scores of the `candidates`, [rows, k], of each row; it encodes no other items."""
         if self._teacher is None:
             return [None] * len(rows)
@@ -175,7 +175,7 @@ class Miner:
         scores = []
         for query, items in zip(queries, np.column_stack([positives, candidates]), strict=True):
             positive, *others = (vectors[np.searchsorted(encoded, items)] @ query).tolist()
-            scores.append(ModelScores(others, positive))
+            scores.append(QueryCosines(others, positive))
         return scores
 
     def _select(
@@ -184,8 +184,8 @@ class Miner:
         source: str,
         row: int,
         items: list[int],
-        student: ModelScores,
-        teacher: ModelScores | None,
+        student: QueryCosines,
+        teacher: QueryCosines | None,
     ) -> MinedNegatives:
         """Takes the nearest candidates that are not rejected, until there are enough."""
         config = self._config
@@ -215,7 +215,7 @@ class Miner:
             tuple(student.candidates[position] for position in selected),
             student.positive,
             rejected,
-            teacher and ModelScores([teacher.candidates[position] for position in selected], teacher.positive),
+            teacher and QueryCosines([teacher.candidates[position] for position in selected], teacher.positive),
         )
 
 

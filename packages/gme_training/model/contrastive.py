@@ -50,7 +50,7 @@ class ContrastiveModel(nn.Module):
         super().__init__()
         self.embedder = embedder
         self.log_temperature = nn.Parameter(torch.tensor([math.log(temperature)]))
-        # Token embeddings share a large mean, which would make all words of the tower objective alike.
+        # The mean of all token embeddings says nothing of any word; it is subtracted from those of `Words`.
         self.register_buffer("centre", embedder.language.embed_tokens.weight.detach().mean(0), persistent=False)
         self._autocast = autocast
 

@@ -15,7 +15,7 @@ from gme_training.planning.workload import step_loads
 
 
 @dataclass(frozen=True, slots=True)
-class Flops:
+class TrainingFlops:
     """Floating point operations.
 
     Attributes:
@@ -35,17 +35,17 @@ class Flops:
         """The sum of all operations."""
         return float(sum(getattr(self, field.name) for field in fields(self)))
 
-    def __add__(self, other: Flops) -> Flops:
-        return Flops(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
+    def __add__(self, other: TrainingFlops) -> TrainingFlops:
+        return TrainingFlops(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
 
-    def times(self, factor: float) -> Flops:
+    def times(self, factor: float) -> TrainingFlops:
         """Returns `factor` times as many operations."""
-        return Flops(*(getattr(self, field.name) * factor for field in fields(self)))
+        return TrainingFlops(*(getattr(self, field.name) * factor for field in fields(self)))
 
 
 def step_flops(
     architecture: Architecture, numerics: Numerics, step: RankStep, graphs: list[tuple[float, int]]
-) -> Flops:
+) -> TrainingFlops:
     """Returns the operations of one rank in a step.
 
     Args:
@@ -55,17 +55,17 @@ def step_flops(
         graphs: For each kind of micro-batch the bytes of its graph, and how many there are, in the order of the step.
     """
     retained_left = retained_graphs(graphs, step.retained_bytes)
-    total = Flops(0, 0, 0, 0)
+    total = TrainingFlops(0, 0, 0, 0)
     for load, count in step_loads(step):
         retained = min(retained_left, count)
         retained_left -= retained
         language = _language_forward(architecture, numerics, load)
         tower = forward_flops(architecture, load).tower
         recomputed = language if numerics.checkpointing and numerics.text != "frozen" else 0
-        once = Flops(language + tower, _backward(architecture, numerics, load), 0, recomputed)
+        once = TrainingFlops(language + tower, _backward(architecture, numerics, load), 0, recomputed)
         # The output of a frozen tower is stored for the second forward.
         second = language + (tower if numerics.vision else 0)
-        total += once.times(count) + Flops(0, 0, second * (count - retained), 0)
+        total += once.times(count) + TrainingFlops(0, 0, second * (count - retained), 0)
     return total
 
 
@@ -85,7 +85,7 @@ def _backward(architecture: Architecture, numerics: Numerics, load: EncodingLoad
         return vision
     adapters = 2 * adapter_flops(text, numerics.rank, load) if numerics.text == "adapters" else 0
     weights = flops.language if numerics.text == "full" else 0
-    # No gradient goes below the adapters of the first layer, unless the tower is trained.
+    # The input of the first layer's projections needs no gradient, unless the tower is trained.
     not_needed = 0.0
     if numerics.text == "adapters" and not numerics.vision:
         per_token = text.width * (text.queries + 2 * text.keys) + 3 * numerics.rank * text.width

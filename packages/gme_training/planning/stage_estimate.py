@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from gme_embedder.costs import Architecture, architecture_of, tiny_architecture
 from gme_training.config import TrainingConfig
 from gme_training.planning.activations import Numerics
-from gme_training.planning.flops import Flops
+from gme_training.planning.flops import TrainingFlops
 from gme_training.planning.limits import Alternative, SizeLimits, alternatives, size_limits
 from gme_training.planning.memory import StepMemory
 from gme_training.planning.stage_load import (
@@ -60,7 +60,7 @@ class StageEstimate:
     steps: int
     pairs: float
     tokens: float
-    flops: Flops
+    flops: TrainingFlops
     hours: float
     dollars: float | None
     storage: Storage

@@ -12,7 +12,7 @@ from gme_embedder.costs import Architecture
 from gme_training.config import PhaseConfig, SourceShare, TrainingConfig
 from gme_training.planning.accelerators import Accelerator
 from gme_training.planning.activations import Numerics, RankStep, graph_bytes
-from gme_training.planning.flops import Flops, step_flops
+from gme_training.planning.flops import TrainingFlops, step_flops
 from gme_training.planning.memory import StepMemory, estimate_memory
 from gme_training.planning.states import Sharding
 from gme_training.planning.workload import (
@@ -124,9 +124,9 @@ def expected_tokens(config: TrainingConfig, setup: TrainingSetup) -> float:
     return math.fsum(group.items * group.length for group in expected_items(config, setup))
 
 
-def stage_flops(config: TrainingConfig, setup: TrainingSetup) -> Flops:
+def stage_flops(config: TrainingConfig, setup: TrainingSetup) -> TrainingFlops:
     """Returns the operations of all steps and devices, with average items."""
-    total = Flops(0, 0, 0, 0)
+    total = TrainingFlops(0, 0, 0, 0)
     lengths = average_lengths(config, setup.assumptions)
     for phase, share, steps in source_steps(config):
         numerics = numerics_of(config, phase)
@@ -136,7 +136,7 @@ def stage_flops(config: TrainingConfig, setup: TrainingSetup) -> Flops:
     return total
 
 
-def hours_of(flops: Flops, config: TrainingConfig, setup: TrainingSetup) -> float:
+def hours_of(flops: TrainingFlops, config: TrainingConfig, setup: TrainingSetup) -> float:
     """Returns the hours that all devices together need, at the assumed share of their peak speed."""
     speed = setup.count * setup.accelerator.peak(autocast=config.autocast) * setup.assumptions.utilisation
     return flops.total / speed / _SECONDS_PER_HOUR
