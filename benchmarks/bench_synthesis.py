@@ -109,9 +109,9 @@ def rule_based(atlas: Path, scratch: Path) -> None:
 def consistency(corpus: Corpus) -> None:
     """The filter and the bare library on the same questions and passages."""
     encoder, passages = MiniLM(), list(corpus.passages())
-    asker = LLMClient(RuleWriter(wordings=corpus.wordings), None, attempts=1)
+    client = LLMClient(RuleWriter(wordings=corpus.wordings), None, attempts=1)
     drafts, _, _ = run_stage(DraftStep(1).stage(), passages)
-    asked, _, _ = run_stage(QuestionStep(asker).stage(), drafts[:1500])
+    asked, _, _ = run_stage(QuestionStep(client).stage(), drafts[:1500])
     vectors = encoder.encode([passage.text for passage in passages])
     rows = {passage.id: row for row, passage in enumerate(passages)}
     judge = ConsistencyStep(rows, vectors, encoder.encode, top_k=20)
@@ -134,10 +134,10 @@ def consistency(corpus: Corpus) -> None:
 def throughput(folder: Path) -> None:
     """Seconds for 2,000 requests, journal included, against those that 64 in flight need at best."""
     count = 2_000
-    with server(LATENCY) as url, asking(url, folder / "throughput") as asker:
-        asker.ask(requests(IN_FLIGHT, "warm"))
+    with server(LATENCY) as url, asking(url, folder / "throughput") as client:
+        client.ask(requests(IN_FLIGHT, "warm"))
         started, cpu = time.monotonic(), time.process_time()
-        asker.ask(requests(count, "measured"))
+        client.ask(requests(count, "measured"))
         spent, cpu = time.monotonic() - started, time.process_time() - cpu
     ideal = -(-count // IN_FLIGHT) * LATENCY
     print(f"client           {count / spent:.0f} requests/s of {count / ideal:.0f}: {ideal / spent:.3f}; "
@@ -147,10 +147,10 @@ def throughput(folder: Path) -> None:
 def memory(folder: Path, count: int) -> None:
     """Resident memory of this process after a tenth and after all, asked shard by shard as synthesis does."""
     process = psutil.Process()
-    with server(0) as url, asking(url, folder / "memory") as asker:
+    with server(0) as url, asking(url, folder / "memory") as client:
         size, marks = 1000, []
         for start in range(0, count, size):
-            asker.ask(requests(size, f"shard {start}"))
+            client.ask(requests(size, f"shard {start}"))
             marks.append(process.memory_info().rss / 2**20)
     early, late = marks[max(0, len(marks) // 10 - 1)], marks[-1]
     print(f"memory           {early:.0f} MiB after {count // 10} requests, {late:.0f} after {count}", flush=True)

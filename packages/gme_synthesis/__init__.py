@@ -1,5 +1,5 @@
 """Passages and pictures become fused-modal training examples, in the order of the GME paper (section 3).
 
-Knows the train part of a corpus on disk and one frozen text encoder. Knows no trained model, no test data, no
-orchestrator.
+`corpus` runs the steps of `steps` over a corpus of any kind; some of them ask the language models of `llm`. `pairs` and
+`public` import examples that need no synthesis: the user's own pairs and public data sets.
 """

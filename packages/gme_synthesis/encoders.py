@@ -44,6 +44,7 @@ def load_encoder(model: str, device: str = "cpu") -> TextEncoder:
     Raises:
         FoundryError: There is no such folder, or the package of MiniLM is not installed.
     """
+    # The imports are late, since the configuration imports this module, and reading a file must not load torch.
     if model == MINILM:
         from gme_embedder.frozen import MiniLM
 

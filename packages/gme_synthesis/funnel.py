@@ -32,6 +32,7 @@ def build_funnel(tallies: Iterable[Tally], examples: Counter[tuple[str, str]]) -
         sources[source] += count
     return {
         "steps": [{**asdict(tally), "rejected": dict(sorted(tally.rejected.items()))} for tally in tallies],
+        # All nine types, so that one without examples shows.
         "task_types": {name: types[name] for name in TASK_TYPES},
         "sources": dict(sorted(sources.items())),
         "examples": examples.total(),

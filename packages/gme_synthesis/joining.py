@@ -77,6 +77,7 @@ class _NamedCorpus:
             example = Example.from_row(row)
             yield replace(
                 example,
+                # Ids are digests of contents, so two corpora may hold the same one.
                 id=sha256_json([self.name, example.id])[:_ID_LENGTH],
                 source=f"{self.name}/{example.source}",
                 entity_group=f"{self.name}:{example.entity_group}",
@@ -160,6 +161,7 @@ def _usable_rows(
             if reject:
                 rejects.append(replace(reject, subject=f"{corpus.name}: {reject.subject}"))
             else:
+                # Numbers, not examples: the drawn ones are read again, and memory stays flat.
                 usable.append(number)
             progress.advance()
     return np.asarray(usable, dtype=np.int64)

@@ -95,28 +95,29 @@ def measure_quality(config: SynthesisConfig, atlas: Path, answers: Path, sample:
     # Nothing of a run is written: the scratch folder is never used.
     with closing(Resources(config, RunFolders(atlas, atlas, answers))) as resources:
         return Quality(
-            measure_writer(chosen, pool, resources.asker, resources.encoder, config.consistency_top_k),
+            measure_writer(chosen, pool, resources.llm_client, resources.encoder, config.consistency_top_k),
             measure_filter(chosen, pool, resources.encoder, config.consistency_top_k),
         )
 
 
 def measure_writer(
-    chosen: Sequence[Candidate], pool: Sequence[Candidate], asker: LLMClient, encoder: TextEncoder, top_k: int
+    chosen: Sequence[Candidate], pool: Sequence[Candidate], client: LLMClient, encoder: TextEncoder, top_k: int
 ) -> WriterQuality:
-    """Measures what the writer behind `asker` makes of `chosen`, by the structured fields of Atlas.
+    """Measures what the writer behind `client` makes of `chosen`, by the structured fields of Atlas.
 
     Args:
         chosen: The passages that it is asked about.
         pool: All passages that the consistency filter searches.
-        asker: The writer.
+        client: The writer.
         encoder: Text encoder of the consistency filter.
         top_k: Rank within which a question must retrieve its passage.
     """
-    questions, refused, _ = run_stage(QuestionStep(asker).stage(), chosen)
+    questions, refused, _ = run_stage(QuestionStep(client).stage(), chosen)
     in_top_k = _retrieve_in_top_k(questions, [question.id for question in questions], pool, encoder, top_k)
-    rewritten, unnamed, _ = run_stage(EntityStep(asker).stage(), questions)
+    rewritten, unnamed, _ = run_stage(EntityStep(client).stage(), questions)
     fused, leaks, _ = run_stage(LeakCheck().stage(), rewritten)
     leaked = [rewrite for rewrite in rewritten if leaked_name(rewrite.fused, rewrite.names, rewrite.kind)]
+    # One question about two countries is one wording, so the names are left out.
     wordings = Counter(_without_names(question) for question in questions)
     consistent = {question.id for question, is_in in zip(questions, in_top_k, strict=True) if is_in}
     reasons = Counter(f"{reject.step}: {reject.reason}" for reject in (*refused, *unnamed, *leaks))
@@ -142,8 +143,9 @@ def measure_filter(
     Questions with their own passage should be kept, those dealt another passage refused. Wrong passages are of another
     country: a question may well retrieve a second passage about the same country.
     """
-    asker = LLMClient(RuleWriter(), None, attempts=1)
-    gold, _, _ = run_stage(QuestionStep(asker).stage(), chosen)
+    # The questions of rules are right by construction: their answers are fields of the passage.
+    client = LLMClient(RuleWriter(), None, attempts=1)
+    gold, _, _ = run_stage(QuestionStep(client).stage(), chosen)
     wrong = [_passage_of_another_group(number, gold) for number in range(len(gold))]
     true_positives = sum(_retrieve_in_top_k(gold, [question.id for question in gold], pool, encoder, top_k))
     false_positives = sum(_retrieve_in_top_k(gold, wrong, pool, encoder, top_k))

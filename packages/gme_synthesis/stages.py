@@ -89,6 +89,7 @@ def run_stage(stage: Stage, candidates: Sequence[Candidate]) -> tuple[list[Candi
         if isinstance(result, Reject):
             rejects.append(result)
             continue
+        # Without this check a forgotten column would only show as examples that are not made, many steps later.
         if empty := [name for name in stage.writes if getattr(result, name) in ("", ())]:
             raise ValueError(f"stage {stage.name!r} left {empty} empty in {result!r}")
         accepted.append(result)
@@ -98,6 +99,7 @@ def run_stage(stage: Stage, candidates: Sequence[Candidate]) -> tuple[list[Candi
 
 def pick(options: Sequence[str], *key: str | int) -> str:
     """Returns one of `options`, decided by `key` alone: the same on every machine and in every order of work."""
+    # 48 bits of the digest are so many more than options that their remainder is evenly distributed.
     return options[int(sha256_json(list(key))[:12], 16) % len(options)]
 
 

@@ -18,30 +18,32 @@ _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["gme_synthesis.corpus.run", "sentence_transformers"])
 
 
-def start(target: Callable[[str, Path, Path], None], settings: str, given: Path, home: Path) -> ForkServerProcess:
+def start(
+    target: Callable[[str, Path, Path], None], settings: str, corpus_folder: Path, home: Path
+) -> ForkServerProcess:
     """Start `target` in a child of the server."""
-    process = _CONTEXT.Process(target=target, args=(settings, given, home), daemon=True)
+    process = _CONTEXT.Process(target=target, args=(settings, corpus_folder, home), daemon=True)
     process.start()
     return process
 
 
-def corpus(settings: str, given: Path, home: Path) -> None:
+def corpus(settings: str, corpus_folder: Path, home: Path) -> None:
     """Synthesis of an imported corpus in the folders of `home`."""
-    _synthesize(SynthesisConfig.model_validate_json(settings), given, home)
+    _synthesize(SynthesisConfig.model_validate_json(settings), corpus_folder, home)
 
 
-def atlas(settings: str, given: Path, home: Path) -> None:
+def atlas(settings: str, corpus_folder: Path, home: Path) -> None:
     """Synthesis of an Atlas in the folders of `home`."""
     from gme_synthesis.corpus.atlas_config import AtlasSynthesisConfig
 
-    _synthesize(AtlasSynthesisConfig.model_validate_json(settings), given, home)
+    _synthesize(AtlasSynthesisConfig.model_validate_json(settings), corpus_folder, home)
 
 
-def _synthesize(config: SynthesisConfig, given: Path, home: Path) -> None:
+def _synthesize(config: SynthesisConfig, corpus_folder: Path, home: Path) -> None:
     from gme_synthesis.corpus.run import synthesize
 
     _silent()
-    synthesize(config, {"corpus": given}, StepContext(home / "staging", "key", home / "log"))
+    synthesize(config, {"corpus": corpus_folder}, StepContext(home / "staging", "key", home / "log"))
 
 
 def _silent() -> None:

@@ -43,9 +43,9 @@ def write(asked: Asked) -> Answer:
     name = flag.group(1) if flag else "nothing"
     if asked.body["response_format"]["json_schema"]["name"] == "entity":
         question = re.sub(r"</?question>", "", text).strip().replace(f"signal flag {name}", "this flag")
-        said = {"entity": f"signal flag {name}", "question": question}
+        reply = {"entity": f"signal flag {name}", "question": question}
     elif colours := re.search(rf"{name} is ([\w ,]+)\.", text):
-        said = {"answer": colours.group(1), "question": f"Which colours does signal flag {name} have?"}
+        reply = {"answer": colours.group(1), "question": f"Which colours does signal flag {name} have?"}
     else:
-        said = {"answer": "International Code of Signals", "question": f"In which code does signal flag {name} stand?"}
-    return chat(json.dumps(said), prompt_tokens=100, completion_tokens=20)
+        reply = {"answer": "International Code of Signals", "question": f"In which code does signal flag {name} stand?"}
+    return chat(json.dumps(reply), prompt_tokens=100, completion_tokens=20)

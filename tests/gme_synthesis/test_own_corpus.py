@@ -35,15 +35,15 @@ def test_the_steps_of_the_page_run_alone_and_are_found_done(
 ) -> None:
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     monkeypatch.chdir(tmp_path)
-    whole, *steps = commands("own-corpus.md")[:4]
-    assert whole[0] == "pipeline"
+    pipeline, *steps = commands("own-corpus.md")[:4]
+    assert pipeline[0] == "pipeline"
     assert [step[:2] for step in steps] == [["corpus", "import"], ["synthesize", "--config"], ["validate", "--config"]]
     for step in steps:
         assert run(step) == 0, capsys.readouterr().err
     assert "51 passages, 52 pictures" in capsys.readouterr().out
     assert run([*steps[1], "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["reused"] is True
-    assert run([*whole, "--dry-run", "--json"]) == 0
+    assert run([*pipeline, "--dry-run", "--json"]) == 0
     states = {state["name"]: state["state"] for state in json.loads(capsys.readouterr().out)}
     assert {name for name, state in states.items() if state == "done"} == {"corpus", "synthesize", "validate"}
 
@@ -106,29 +106,29 @@ def test_after_a_change_the_writer_is_asked_for_the_changed_passages_alone(
             "--set",
             f"synthesis.writer.endpoint={endpoint}",
         ]
-        made = _synthesized(flags, capsys)
-        asked = len(stub.asked)
-        assert asked > 30
+        first = _synthesized(flags, capsys)
+        requests = len(stub.asked)
+        assert requests > 30
         changed = next(row for row in rows if row["id"] == "K-look")
         changed["body"] = "The signal flag Kilo is grey and pink. It was painted anew by a sailor with little time."
         body = "The signal flag Omega is purple and gold. No ship has ever hoisted it, as the code has no such letter."
         new = {"id": "new", "body": body, "name": "signal flag Omega", "kind": "signal flag", "entity_group": "Omega"}
         rows = [new, *(row for row in rows if row["id"] != "B-look")]
         passages.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        again = _synthesized(flags, capsys)
-        texts = {asked_for(one) for one in stub.asked[asked:]}
-    assert again["content"] != made["content"]
+        second = _synthesized(flags, capsys)
+        texts = {asked_for(request) for request in stub.asked[requests:]}
+    assert second["content"] != first["content"]
     about = sorted(next(name for name in ("Kilo", "Omega") if name in text) for text in texts)
     # Of both the passage, and the question about the new flag; that about the old one reads as it did.
-    assert (len(stub.asked) - asked, about) == (3, ["Kilo", "Omega", "Omega"])
+    assert (len(stub.asked) - requests, about) == (3, ["Kilo", "Omega", "Omega"])
 
 
 def _synthesized(flags: list[str], capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
     for step in (["corpus", "import"], ["synthesize"]):
         assert run([*step, *flags]) == 0, capsys.readouterr().err
-        made: dict[str, Any] = json.loads(capsys.readouterr().out)
-        assert not made["reused"]
-    return made
+        result: dict[str, Any] = json.loads(capsys.readouterr().out)
+        assert not result["reused"]
+    return result
 
 
 def test_the_code_on_the_page_about_synthesis_runs() -> None:

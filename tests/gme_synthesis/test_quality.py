@@ -31,7 +31,7 @@ def test_rules_are_good_and_the_filter_tells_right_from_wrong(small_atlas: Path,
 
 def test_an_answer_is_gold_by_its_words() -> None:
     passage = Candidate("p", "", facts={"capital": "Oslo", "area": "385,207 km2"})
-    right, longer, part = (_is_gold(replace(passage, answer=said)) for said in ("Oslo", "Oslo in Norway", "s"))
+    right, longer, part = (_is_gold(replace(passage, answer=reply)) for reply in ("Oslo", "Oslo in Norway", "s"))
     assert (right, longer, part) == (True, True, False)
 
 
@@ -45,12 +45,12 @@ class Bad:
             passage = request.inputs.get("passage", "")
             words = passage.split()
             name = request.hints["title"]
-            said = {"question": f"What of {name} {' '.join(words[2:3])} is it?", "answer": " ".join(words[-1:])}
+            reply = {"question": f"What of {name} {' '.join(words[2:3])} is it?", "answer": " ".join(words[-1:])}
             if not words:
-                said = {"entity": name, "question": f"{request.inputs['question']} In this country, {name}?"}
+                reply = {"entity": name, "question": f"{request.inputs['question']} In this country, {name}?"}
             elif number % 2:
-                said["answer"] = "nowhere to be found"
-            on_completion(number, Completion(json.dumps(said)))
+                reply["answer"] = "nowhere to be found"
+            on_completion(number, Completion(json.dumps(reply)))
 
 
 def test_a_bad_writer_is_told_from_a_good_one(small_atlas: Path) -> None:

@@ -1,1 +1,1 @@
-"""Synthesis over a corpus of one's own: passages and pictures of anything, as `gme corpus import` stores them."""
+"""Synthesis over a corpus, Atlas or the user's own: its import, the steps shard by shard, selection, and the report."""

@@ -76,8 +76,10 @@ class Assembler:
 
     def _example(self, recipe: Recipe, query: Item, positive: Item, candidate: Candidate) -> Example:
         sides = [query.text, query.image, positive.text, positive.image]
+        # An example may be used only as each of its parts may be.
         licences = [self.licence(id_) for id_ in (query.image, positive.image) if id_]
         return Example(
+            # A digest of the content, so that the same example has the same id in every run.
             id=sha256_json([recipe.task_type, recipe.source, recipe.instruction, *sides])[:_ID_LENGTH],
             task_type=recipe.task_type,
             source=recipe.source,

@@ -87,7 +87,11 @@ def open_atlas(folder: Path, split: str = "train") -> Corpus:
     places = {row["place_id"]: row for row in tables["places"]}
     images = ImageStore([folder / IMAGES])
     passages = list(_passages(places, tables["passages"], _facts_by_passage(folder, tables), images))
-    licences = _licences(folder / IMAGES)
+    licences = {
+        row["id"]: row["licence"]
+        for path in shard_paths(folder / IMAGES, "images")
+        for row in pq.read_table(path, columns=["id", "licence"]).to_pylist()
+    }
     captions = [
         Caption(image, place["name"], place["entity_group"], licences[image])
         for place in tables["places"]
@@ -134,6 +138,7 @@ def _facts_by_passage(
 def _passages(
     places: Rows, passages: Sequence[dict[str, Any]], facts: Mapping[str, list[dict[str, Any]]], images: Images
 ) -> Iterator[Candidate]:
+    # Of two near duplicates the earlier one is kept, so the order must not be that of the rows in the file.
     for row in sorted(passages, key=lambda passage: str(passage["id"])):
         place = places[row["place_id"]]
         yield Candidate(
@@ -142,7 +147,7 @@ def _passages(
             title=place["name"],
             aliases=tuple(place["aliases"] or ()),
             kind="country",
-            domain="place",
+            domain="place",  # so no classifier is asked
             entity_group=place["entity_group"],
             section=row["section"],
             facts={fact["field"]: fact["value"] for fact in facts[row["id"]]},
@@ -158,11 +163,6 @@ def _passages(
 
 def _flags(place: dict[str, Any]) -> dict[str, str]:
     return {style: place[f"flag_{style}"] for style in _STYLES if place[f"flag_{style}"]}
-
-
-def _licences(images: Path) -> dict[str, str]:
-    tables = [pq.read_table(path, columns=["id", "licence"]) for path in shard_paths(images, "images")]
-    return {row["id"]: row["licence"] for table in tables for row in table.to_pylist()}
 
 
 def _wordings(rows: Sequence[dict[str, Any]]) -> dict[str, tuple[str, ...]]:

@@ -100,6 +100,7 @@ def _limits(config: SynthesisConfig, funnel: Mapping[str, Any]) -> Iterator[str]
     else:
         yield "Questions and rewrites are machine-written; the filters judge words and vectors, nobody read them all."
     marks = funnel["marks"]
+    # Marks of the passages behind the examples: what was refused in the end is no limit of the data.
     personal = {mark.partition(":")[2]: count for mark, count in marks.items() if mark.startswith("personal:")}
     matches = ", ".join(f"{count:,} with {name}" for name, count in personal.items())
     yield f"Passages with personal data, found by patterns: {matches or 'none'}."

@@ -31,6 +31,7 @@ def front_matter(licences: Iterable[str], count: int) -> str:
     """
     names = sorted({name for licence in licences for name in licence.split(" AND ")})
     data = {
+        # Hugging Face knows one identifier for each dataset; several licences are "other" with a name.
         "license": "other",
         "license_name": " AND ".join(names)[:200],
         "task_categories": ["visual-document-retrieval", "sentence-similarity"],
@@ -93,12 +94,9 @@ def markdown_table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> str
     """Returns a table of Markdown."""
 
     def line(cells: Iterable[object]) -> str:
-        return "| " + " | ".join(_cell(cell) for cell in cells) + " |"
+        texts = (f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in cells)
+        # A bar or a line break in a text would end its cell.
+        return "| " + " | ".join(" ".join(text.replace("|", "\\|").split()) for text in texts) + " |"
 
     head = list(head)
     return "\n".join([line(head), "|" + "---|" * len(head), *map(line, rows)])
-
-
-def _cell(value: object) -> str:
-    text = f"{value:,}" if isinstance(value, int) else str(value)
-    return " ".join(text.replace("|", "\\|").split())

@@ -155,11 +155,13 @@ def estimate_cost(
     drawn_share = config.generation.share if config.generation else 0.0
     rates = {**assumptions.keep_rates, **keep_rates}
     chosen = min(passages, config.classifier.sample or passages)
+    # Questions are checked against all passages, so also those are encoded that no question is asked about.
     steps = [StepCost("encode the pool", passages, gpu_hours=passages / assumptions.encoded_per_second / 3600)]
     remaining, pictures = float(chosen), 0
     for step in writing_steps(config):
         seen = round(remaining)
         if step in _TOKENS_OUT:
+            # Only the pictures that are generated need a caption.
             share = drawn_share if step == "caption" else 1.0
             steps.append(_prompt_cost(step, round(seen * share), assumptions))
         elif step == "consistency":
@@ -172,6 +174,7 @@ def estimate_cost(
             pictures += drawings
             steps.append(StepCost(step, drawings, gpu_hours=drawings * assumptions.seconds_per_drawing / 3600))
         elif step == "picture-filter":
+            # By default generated pictures are not scored, as in the paper.
             scored = seen * config.search.count if config.search.by != "none" else 0
             steps.append(StepCost(step, scored, gpu_hours=scored / assumptions.scored_per_second / 3600))
         else:

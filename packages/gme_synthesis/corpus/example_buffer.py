@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -109,10 +109,12 @@ class ExampleBuffer:
         if is_accepted:
             sides = (example.query.text, example.query.image, example.positive.text, example.positive.image)
             draw = sha256_json([self._seed, "balance", example.id])
-            values = (*_scalars_of(example), *sides, _pack(example.negatives), draw)
+            negatives = [(item.text, item.image) for item in example.negatives]
+            values = (*_scalars_of(example), *sides, json.dumps(negatives) if negatives else "", draw)
         else:
             empty = [None] * (_COLUMNS - len(_SCALARS) - 1)
             values = (*(example.id if name == "id" else None for name in _SCALARS), *empty)
+        # The unique column `content` finds the repeats: of equal examples the first one stays.
         if self._file.execute(_INSERT, (*values, content)).rowcount:
             return ""
         return str(self._file.execute("SELECT id FROM examples WHERE content = ?", (content,)).fetchone()[0])
@@ -120,10 +122,14 @@ class ExampleBuffer:
     def finalize(self) -> None:
         """Deletes the examples that were not accepted and indexes the others. Call it when all examples are added."""
         self._file.execute("DELETE FROM examples WHERE source IS NULL")
+        # Built once after all inserts, which is faster than to update it with each of them.
         self._file.execute("CREATE INDEX in_order ON examples (source, task_type, id)")
 
     def cap(self, caps: Mapping[str, int]) -> Iterator[Example]:
-        """Deletes all but ``caps[source]`` examples of each task type of a source; yields those that it deletes."""
+        """Deletes all but ``caps[source]`` examples of each task type of a source; yields those that it deletes.
+
+        The examples of a source are deleted after the last of them was yielded, so the iterator must be exhausted.
+        """
         for source, cap in sorted(caps.items()):
             self._file.execute(_SURPLUS, (source, cap))
             yield from map(_example, self._file.execute(_SELECT_SURPLUS))
@@ -206,20 +212,12 @@ def _content_digest(example: Example) -> str:
     return sha256_json([example.task_type, *((item.text, item.image) for item in items)])[:32]
 
 
-def _pack(items: Sequence[Item]) -> str:
-    return json.dumps([(item.text, item.image) for item in items]) if items else ""
-
-
-def _unpack(packed: str) -> tuple[Item, ...]:
-    items = parse_json(packed, list[tuple[str | None, str | None]], where="the example buffer") if packed else []
-    return tuple(Item(*item) for item in items)
-
-
 def _example(row: tuple[Any, ...]) -> Example:
-    *scalars, query_text, query_image, positive_text, positive_image, negatives = row
+    *scalars, query_text, query_image, positive_text, positive_image, packed = row
+    negatives = parse_json(packed, list[tuple[str | None, str | None]], where="the example buffer") if packed else []
     return Example(
         **dict(zip(_SCALARS, scalars, strict=True)),
         query=Item(query_text, query_image),
         positive=Item(positive_text, positive_image),
-        negatives=_unpack(negatives),
+        negatives=tuple(Item(*item) for item in negatives),
     )

@@ -70,6 +70,11 @@ class ImportIndex:
     Args:
         path: The file; one that is there is deleted.
         pictures: The folder of pictures; rows may name a picture with or without the folder before it.
+
+    Attributes:
+        passages: Number of passages that were added.
+        titled: How many of them have a title.
+        pictured: How many of them have a picture beside them.
     """
 
     def __init__(self, path: Path, pictures: Path | None) -> None:
@@ -109,6 +114,7 @@ class ImportIndex:
 
     def reasons(self) -> list[ReasonCount]:
         """Returns the counts by reason, the most frequent first, with the first reject of each in the files' order."""
+        # Rejects are added in the order of the files, so the smallest row id is the first one.
         counted = "SELECT reason, COUNT(*) AS many, MIN(rowid) AS first FROM rejects GROUP BY reason"
         rows = self._file.execute(
             f"SELECT c.reason, many, text FROM ({counted}) c JOIN rejects r ON r.rowid = first "  # noqa: S608 - constant
@@ -127,6 +133,7 @@ class ImportIndex:
         Returns:
             Empty if all ids are new; else, by location, where the row's id stands already, or an empty text.
         """
+        # One statement for all rows; single ids are looked up only if one of them is a repeat.
         added = self._file.executemany("INSERT OR IGNORE INTO ids VALUES (?, ?)", rows).rowcount
         if added == len(rows):
             return {}
@@ -177,6 +184,7 @@ class ImportIndex:
         Spaces around it, ``./``, backslashes, upper and lower case, the form of Unicode, and the picture folder's own
         name or path before it make no difference, as long as only one picture matches.
         """
+        # The exact name first: a file system may hold two names that differ in case only.
         exact = self._file.execute("SELECT image FROM pictures WHERE name = ?", (name,)).fetchone()
         if exact:
             return PictureMatch(str(exact[0]))
@@ -231,6 +239,7 @@ class ImportIndex:
         )
         for name, image, own_caption, licence, title, group in pictures:
             if caption := own_caption or title or words_of(name):
+                # Of a picture that is stored under several names, the first one with a caption counts.
                 row = (image, caption, group or self._group_of(caption), licence)
                 self._file.execute("INSERT OR IGNORE INTO captions VALUES (?, ?, ?, ?)", row)
         return (Caption(*row) for row in self._file.execute("SELECT * FROM captions ORDER BY image"))

@@ -64,6 +64,7 @@ class PictureSource:
             return
         for file in sorted(path.rglob("*")):
             relative = file.relative_to(path)
+            # Hidden files and folders are the operating system's and version control's, not the user's pictures.
             if not file.is_file() or any(part.startswith(".") for part in relative.parts):
                 continue
             if file.suffix.lower() in PICTURE_SUFFIXES:
@@ -97,6 +98,7 @@ class PictureSource:
         pages = chain.from_iterable(pdf_pictures(file.path, file.name) for file in documents)
         for picture in chain(self._pictures(index), (PictureFile(name, name, data) for name, data in pages)):
             try:
+                # Decoded to check it: every later step may rely on a picture of the store.
                 decode_rgb(picture.data, picture.name)
                 stored = ImageRecord.from_bytes(
                     picture.data, source=f"{source}:{picture.name}", licence=picture.licence or licence

@@ -92,7 +92,10 @@ def import_corpus(config: ImportConfig, inputs: Mapping[str, Path], context: Ste
     del inputs
     table, pictures = open_table(config.passages, config.encoding, pages=True), PictureSource(config.pictures)
     documents = [file for file in table.files if file.format == "pdf"]
-    _require_columns(table, config)
+    tables = tuple(file for file in table.files if file.format != "pdf")  # the columns of a PDF are ours
+    columns = {"text": "text", **config.columns}.values()
+    hint = "Say which column it is: `corpus: {columns: {text: YOUR_COLUMN}}` in the config."
+    replace(table, files=tables).require_columns(columns, hint)
     staging = context.staging
     index = ImportIndex(staging / ".import.sqlite", config.pictures)
     try:
@@ -120,14 +123,6 @@ def import_corpus(config: ImportConfig, inputs: Mapping[str, Path], context: Ste
         }
     finally:
         index.close()
-
-
-def _require_columns(table: Table, config: ImportConfig) -> None:
-    names = {"text": "text", **config.columns}
-    tables = tuple(file for file in table.files if file.format != "pdf")  # whose columns are ours
-    replace(table, files=tables).require_columns(
-        names.values(), "Say which column it is: `corpus: {columns: {text: YOUR_COLUMN}}` in the config."
-    )
 
 
 class _Fields(NamedTuple):
@@ -162,6 +157,7 @@ def _read_passages(table: Table, config: ImportConfig, index: ImportIndex) -> It
                 if len(batch) == _BATCH_ROWS:
                     yield from _to_passages(batch, config, index)
                     batch = []
+                    # By row number, so that rejected rows count as done.
                     progress.advance(number + 1 - progress.done)
         yield from _to_passages(batch, config, index)
         progress.advance(number + 1 - progress.done)
@@ -215,6 +211,7 @@ def _to_passages(batch: Sequence[_Fields], config: ImportConfig, index: ImportIn
             aliases=tuple(filter(None, map(plain_label, aliases))),
             kind=plain_label(texts["kind"]),
             domain=texts["domain"],
+            # Passages of one title are about one entity; a passage without a title is an entity of its own.
             entity_group=texts["entity_group"] or title.casefold() or id_,
             facts={name: plain for name, value in facts.items() if (plain := plain_label(value))},
             licence=texts["licence"] or config.licence,

@@ -25,6 +25,7 @@ def render_page(title: str, text: str, licence: str) -> ImageRecord | None:
     if not all(ord(char) <= _LAST_LATIN for char in title + text if char.isalpha()):
         return None
     lines = wrap(text, _WIDTH - 2 * _MARGIN)[:_MAX_LINES]
+    # Grey, since a page has no colours.
     page = Image.new("L", (_WIDTH, 2 * _MARGIN + _LINE_HEIGHT * (len(lines) + 2 * bool(title))), 255)
     draw = ImageDraw.Draw(page)
     top = _MARGIN

@@ -30,6 +30,7 @@ class PictureCollection:
     def __init__(self, folders: Sequence[Path], buffer: ExampleBuffer) -> None:
         self._store, self._buffer = ImageStore(folders), buffer
         for path in (path for folder in folders for path in shard_paths(folder, "images")):
+            # Without the bytes: all pictures together may be larger than memory.
             for batch in pq.ParquetFile(path).iter_batches(columns=_METADATA):
                 for row in batch.to_pylist():
                     buffer.add_picture(row)

@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from gme_synthesis.corpus.card import write_card
 from gme_synthesis.corpus.config import CHAMPION, SynthesisConfig
@@ -51,7 +50,9 @@ class PassTotals:
         self.seconds.update(shard.seconds)
         self.marks.update(mark for candidate in shard.candidates for mark in candidate.marks)
         self.buffer.add_rejects(shard.rejects)
+        # Without a question there is no example, so only these images could show a held-out entity in training.
         questions = [candidate for candidate in (*shard.candidates, *shard.named) if candidate.question]
+        # A set, since many questions of a shard are about the same images.
         image_groups = {
             (image, candidate.entity_group)
             for candidate in questions
@@ -86,7 +87,9 @@ def write_report(
         skipped: Steps that the run left out, with the reason.
     """
     funnel = build_funnel(tallies, buffer.count("train"))
-    funnel["usage"] = _usage({step: usage for one_pass in totals for step, usage in one_pass.usage.items()})
+    usages = {step: usage for one_pass in totals for step, usage in one_pass.usage.items()}
+    usages["all"] = sum(usages.values(), Usage())
+    funnel["usage"] = {step: {**asdict(usage), "dollars": round(usage.dollars, 6)} for step, usage in usages.items()}
     funnel["skipped"] = skipped
     funnel["marks"] = dict(sorted(selection.marks.items()))
     funnel["noticed"] = dict(sorted(_noticed_marks(totals).items()))
@@ -125,9 +128,3 @@ def _noticed_marks(totals: Sequence[PassTotals]) -> Counter[str]:
     for later in totals[1:]:
         noticed.update({mark: count for mark, count in later.marks.items() if mark not in totals[0].marks})
     return noticed
-
-
-def _usage(by_step: Mapping[str, Usage]) -> Mapping[str, dict[str, Any]]:
-    """Returns requests, tokens and dollars by step, and of all steps together."""
-    usages = {**by_step, "all": sum(by_step.values(), Usage())}
-    return {step: {**asdict(usage), "dollars": round(usage.dollars, 6)} for step, usage in usages.items()}

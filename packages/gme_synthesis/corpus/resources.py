@@ -85,9 +85,10 @@ class Resources:
         return journal
 
     @cached_property
-    def asker(self) -> LLMClient:
+    def llm_client(self) -> LLMClient:
         """The writer with its journal; rules have none, as their answers cost nothing."""
         config = self.config.writer
+        # Rules and a local model answer the same request in the same way again.
         attempts = config.attempts if config.kind == "endpoint" else 1
         prices = config.endpoint.prices if config.endpoint else Prices()
         journal = None if config.kind == "rules" else self.journal
@@ -103,6 +104,7 @@ class Resources:
     def pool_rows(self) -> Mapping[str, int]:
         """Row in `pool` by passage id."""
         path = self.folders.scratch / POOL_IDS
+        # The file is our own, so its size is bounded by the corpus alone.
         ids = read_json(path, list[str], max_bytes=2**40, hint=f"Delete {path}; the pool is encoded again.")
         return {id_: row for row, id_ in enumerate(ids)}
 
@@ -135,6 +137,7 @@ class Resources:
         distance = self.config.picture_filter.look_alike_distance
         if not distance:
             return frozenset()
+        # A set, since all passages about an entity have the same portraits.
         portraits = {
             (passage.entity_group, image) for passage in self.corpus.passages() for image in passage.portraits.values()
         }
@@ -146,8 +149,8 @@ class Resources:
 
     def take_usage(self) -> Usage:
         """Returns what the writer used since the last call."""
-        # Looked up in __dict__, since `self.asker` would load a model for a step that asks none.
-        return self.asker.take_usage() if "asker" in self.__dict__ else Usage()
+        # Looked up in __dict__, since `self.llm_client` would load a model for a step that asks none.
+        return self.llm_client.take_usage() if "llm_client" in self.__dict__ else Usage()
 
     def add_picture(self, record: ImageRecord) -> None:
         """Keeps a new picture until `take_pictures`."""

@@ -64,6 +64,7 @@ def synthesize(config: SynthesisConfig, inputs: Mapping[str, Path], context: Ste
         FoundryError: There is no corpus, a model can't be asked, a budget is used up, too many passages are refused, or
             no example is left to train on.
     """
+    # In the log folder, which outlives the staging folder: no answer is paid for twice.
     answers = context.log_dir / "answers"
     folders = RunFolders(inputs["corpus"], context.staging / ".work", answers, inputs.get("judge"))
     folders.scratch.mkdir(parents=True, exist_ok=True)
@@ -106,22 +107,23 @@ def _synthesize(config: SynthesisConfig, resources: Resources, buffer: ExampleBu
     # To the log, not to the output: a rerun takes other seconds and must write the same bytes.
     seconds = {step: round(spent, 2) for one_pass in totals for step, spent in one_pass.seconds.items()}
     append_event(context.log_dir / "events.jsonl", "steps", key=context.key, seconds=seconds)
-    published = _write_output(context.staging, resources.corpus, selection, buffer)
-    return {"passages": passages, "chosen": len(chosen), **published}
+    counts = _write_output(context.staging, resources.corpus, selection, buffer)
+    return {"passages": passages, "chosen": len(chosen), **counts}
 
 
 def _write_output(folder: Path, corpus: Corpus, selection: Selection, buffer: ExampleBuffer) -> dict[str, int]:
     write_examples(folder / "train", buffer.examples("train"))
     tasks = write_tasks(folder / "tasks", buffer, _TASK_POOL)
-    published = corpus.images if corpus.tasks is not None else ()
-    selection.pictures.write(folder / IMAGES, (id_ for id_ in buffer.used_pictures() if id_ not in published))
+    # The tasks of a corpus refer to the pictures in its own folder, which is read beside the output.
+    supplied = corpus.images if corpus.tasks is not None else ()
+    selection.pictures.write(folder / IMAGES, (id_ for id_ in buffer.used_pictures() if id_ not in supplied))
     write_shards(folder / "rejects", "rejects", buffer.rejects(), REJECTS_SCHEMA)
     train, total = buffer.count("train").total(), buffer.count().total()
     return {
         "examples": train,
         "held_out": total - train,
         "tasks": tasks,
-        "pictures": sum(id_ not in published for id_ in buffer.used_pictures()),
+        "pictures": sum(id_ not in supplied for id_ in buffer.used_pictures()),
         "rejects": buffer.count_rejects(),
     }
 
@@ -149,7 +151,7 @@ def _run_pass(
     """
     config = resources.config
     journal = ShardJournal(resources.folders.scratch / name)
-    journal.drop_damaged()
+    journal.drop_damaged()  # before the finished shards are counted
     total = -(-passages // config.shard)
     unfinished = [number for number in range(total) if not journal.has(number)]
     limit = _RejectLimit(config)
@@ -157,6 +159,7 @@ def _run_pass(
         totals.add(shard)
         limit.count(shard)
     if unfinished:
+        # Numbers are positions in `chunks`, so finished shards are read and passed over.
         shards = (Shard(number, rows) for number, rows in enumerate(chunks) if not journal.has(number))
         execute = make_executor(config, resources.folders, resources)
         with Progress(f"{name}: {', '.join(steps)}", total, "shards", done=total - len(unfinished)) as progress:

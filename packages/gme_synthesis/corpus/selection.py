@@ -13,7 +13,6 @@ from functools import lru_cache, partial
 
 from gme_data.examples import Example
 from gme_data.items import Item
-from gme_synthesis.candidates import Candidate
 from gme_synthesis.corpus.assembly import Assembler, drop_ambiguous_images, split_of
 from gme_synthesis.corpus.config import SynthesisConfig
 from gme_synthesis.corpus.example_buffer import ExampleBuffer
@@ -84,6 +83,7 @@ def _splitter(config: SynthesisConfig, corpus: Corpus) -> Callable[[str], str]:
     """Returns the split by entity group; a corpus that supplies its tasks is for training only."""
     if corpus.tasks is not None:
         return lambda _: "train"
+    # Examples of a group come close together, and a look-up is cheaper than a digest.
     return lru_cache(10_000)(partial(split_of, seed=config.seed, dev=config.dev, test=config.test))
 
 
@@ -100,7 +100,10 @@ def _assemble(
             counted.add(candidate.id)
             selection.sources[candidate.source, candidate.licence] += 1
             selection.marks.update(candidate.marks)
-            _set_page(candidate, config, buffer)
+            if candidate.page:
+                buffer.set_page(candidate.id, candidate.page)
+            elif config.render_pages and (page := render_page(candidate.title, candidate.text, candidate.licence)):
+                buffer.add_rendered_page(candidate.id, page)
         yield from _count_kept("assemble", assembler.named_examples(candidate), selection)
         selection.tallies["assemble"].seen += 1
     for candidate in pictured:
@@ -118,18 +121,11 @@ def _supplied_examples(corpus: Corpus, selection: Selection) -> Iterator[Example
     if not corpus.examples:
         del selection.tallies["merge"]
         return
+    # In the funnel, merging sees the assembled examples again, and keeps them all.
     assembled = selection.tallies["assemble"].kept
     selection.tallies["merge"].add(Tally("merge", assembled + len(corpus.examples), assembled))
     train = (example for example in corpus.examples if example.split == "train")
     yield from _count_kept("merge", train, selection)
-
-
-def _set_page(candidate: Candidate, config: SynthesisConfig, buffer: ExampleBuffer) -> None:
-    """Sets the page of a passage: that of the corpus, or a rendered one."""
-    if candidate.page:
-        buffer.set_page(candidate.id, candidate.page)
-    elif config.render_pages and (page := render_page(candidate.title, candidate.text, candidate.licence)):
-        buffer.add_rendered_page(candidate.id, page)
 
 
 class _Selector:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from gme_synthesis.candidates import Candidate
 from gme_synthesis.corpus.config import SynthesisConfig
 from gme_synthesis.corpus.resources import Resources
 from gme_synthesis.corpus.shards import Shard
@@ -44,7 +43,7 @@ class StepBuilder:
 def _classifier(resources: Resources) -> Stage:
     config = resources.config.classifier
     if config.by == "writer":
-        return ModelClassifier(resources.asker, config.min_confidence).stage()
+        return ModelClassifier(resources.llm_client, config.min_confidence).stage()
     return EncoderClassifier(resources.encoder.passages, config.min_confidence).stage()
 
 
@@ -63,7 +62,7 @@ def _search(resources: Resources) -> Stage:
 
 def _caption(resources: Resources) -> Stage:
     config = resources.config.generation
-    return CaptionStep(resources.asker, config.share if config else 0, resources.config.seed).stage()
+    return CaptionStep(resources.llm_client, config.share if config else 0, resources.config.seed).stage()
 
 
 def _generation(resources: Resources) -> Stage:
@@ -91,9 +90,9 @@ STEP_BUILDERS: Mapping[str, StepBuilder] = MappingProxyType(
         "clean": StepBuilder(lambda resources: Cleaner(resources.config.cleaning).stage()),
         "classify": StepBuilder(_classifier),
         "draft": StepBuilder(lambda resources: DraftStep(resources.config.wordings_per_fact).stage()),
-        "question": StepBuilder(lambda resources: QuestionStep(resources.asker).stage()),
+        "question": StepBuilder(lambda resources: QuestionStep(resources.llm_client).stage()),
         "consistency": StepBuilder(_consistency),
-        "entity": StepBuilder(lambda resources: EntityStep(resources.asker).stage(), named=True),
+        "entity": StepBuilder(lambda resources: EntityStep(resources.llm_client).stage(), named=True),
         "leak": StepBuilder(lambda _: LeakCheck().stage(), named=True),
         "search": StepBuilder(_search),
         "caption": StepBuilder(_caption),
@@ -115,6 +114,7 @@ def cleaning_steps(config: SynthesisConfig) -> tuple[str, ...]:
 def writing_steps(config: SynthesisConfig) -> tuple[str, ...]:
     """Returns the steps of the second pass, from question to picture, without those that the config leaves out."""
     route = ["search"] * (config.search.by != "none") + ["caption", "generate"] * (config.generation is not None)
+    # "pictures" stays without any route, too: the questions that it refuses are still asked by name.
     drafts = ["draft"] * (config.wordings_per_fact > 0)
     return (*drafts, "question", "consistency", "entity", "leak", *route, "pictures", "picture-filter")
 
@@ -135,10 +135,12 @@ class ShardRunner:
 
     def run(self, shard: Shard) -> Shard:
         """Returns the shard with these steps done."""
+        # Built late: a run whose shards are all finished must not load a model.
         if not self._stages:
             self._stages = [STEP_BUILDERS[name].build(self._resources) for name in self._names]
             if self._filled is not None:
                 check_columns(self._stages, self._filled)
+        # Pictures of earlier steps of the pass, which may have run in another process.
         for record in shard.pictures:
             self._resources.add_picture(record)
         for name, stage in zip(self._names, self._stages, strict=True):
@@ -152,19 +154,15 @@ class ShardRunner:
         started = time.monotonic()
         accepted, rejects, tally = run_stage(stage, shard.candidates)
         usage = self._resources.take_usage()
+        # Compared by subject, since a step yields changed copies of what it accepts.
+        subjects = {candidate.subject for candidate in accepted}
+        refused = [candidate for candidate in shard.candidates if candidate.subject not in subjects]
         return replace(
             shard,
             candidates=accepted,
-            named=[*shard.named, *(_refused(shard.candidates, accepted) if named else [])],
+            named=[*shard.named, *(refused if named else [])],
             rejects=[*shard.rejects, *rejects],
             tallies=[*shard.tallies, tally],
             usage={**shard.usage, **({stage.name: usage} if usage.requests else {})},
             seconds={**shard.seconds, stage.name: round(time.monotonic() - started, 4)},
         )
-
-
-def _refused(candidates: Sequence[Candidate], accepted: Sequence[Candidate]) -> list[Candidate]:
-    """Returns the candidates that a step did not accept."""
-    # Compared by subject, since a step yields changed copies of what it accepts.
-    subjects = {candidate.subject for candidate in accepted}
-    return [candidate for candidate in candidates if candidate.subject not in subjects]

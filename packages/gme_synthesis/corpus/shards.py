@@ -22,6 +22,7 @@ from gme_synthesis.llm.client import Usage
 from gme_synthesis.stages import Reject, Tally
 
 _MAX_BYTES = 2**32
+"""A larger JSON file of a shard is taken for damaged."""
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -92,6 +93,7 @@ class ShardJournal:
             fsync_folder(folder)  # on disk before the file that says the shard is complete
         contents = {each.name: getattr(shard, each.name) for each in fields(ShardFile)}
         file = ShardFile(**{**contents, "usage": dict(shard.usage), "seconds": dict(shard.seconds)})
+        # Without empty columns: most candidates fill a few of them only.
         atomic_write(self._path(shard.number), _SHARD_FILE.dump_json(file, exclude_defaults=True))
 
     def get(self, number: int) -> Shard:

@@ -99,6 +99,7 @@ def open_imported(folder: Path) -> Corpus:
     captions = {row["image"]: Caption(**row) for row in read_shards(folder, "captions", CAPTIONS_SCHEMA)}
     shards = shard_paths(folder, "passages")
     return Corpus(
+        # From the footers of the files: opening a corpus reads no passage.
         size=sum(map(_count_rows, shards)),
         passages=partial(_read_passages, shards),
         images=ImageStore([folder / IMAGES]),
@@ -138,6 +139,7 @@ def _row(passage: Candidate) -> dict[str, Any]:
 
 
 def _candidate(row: dict[str, Any], path: Path) -> Candidate:
+    # The types of a Parquet file are its own: a damaged or foreign one may hold others than the schema says.
     for name in _TEXT_COLUMNS:
         if not isinstance(row[name], str):
             raise TypeError(f"column {name!r} of passage {row['id']!r} is no text")

@@ -102,6 +102,7 @@ def survey(passages: Path, pictures: Path | None = None, encoding: str = "utf-8"
         unused=tuple(name for name in names if name not in columns.values()),
         filled={ours: _share_filled(rows, theirs) for ours, theirs in columns.items()},
         characters=(len(texts[len(texts) // 2]), len(texts[-1])),
+        # Unicode names are slow, and the longest texts hold most of the letters.
         scripts=tuple(scripts_of("".join(texts[-200:]))),
         pictures=source.count() if pictures else None,
         passed_over=count_by_suffix([*table.passed_over, *source.passed_over]),
@@ -117,6 +118,7 @@ def guess_columns(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> di
         if any(name in normalised for name in candidates)
     }
     if "text" not in columns:
+        # A column with another meaning by its name, such as a long list of aliases, is not taken for the text.
         guessed = set(columns.values())
         lengths = {name: _mean_length(rows, name) for name in names if name not in guessed}
         if lengths and (longest := max(lengths, key=lambda name: lengths[name])) and lengths[longest] > 0:

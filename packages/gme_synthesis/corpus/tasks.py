@@ -34,6 +34,7 @@ def write_tasks(folder: Path, buffer: ExampleBuffer, max_pool: int) -> int:
     for source, task_type in sorted(buffer.count()):
         for split in ("dev", "test"):
             held_out = list(islice(buffer.examples(split, source, task_type), max_pool))
+            # Of the distinct queries, since one query may have several relevant documents.
             if len({example.query for example in held_out}) >= _MIN_QUERIES:
                 name = f"{source}-{task_type.replace('->', '2').lower()}"
                 examples = buffer.examples(source=source, task_type=task_type)
@@ -84,4 +85,5 @@ def _document(example: Example) -> Document:
 
 
 def _id(item: Item) -> str:
+    # By content, so that a passage that answers several questions is one document.
     return sha256_json([item.text, item.image])[:_ID_LENGTH]

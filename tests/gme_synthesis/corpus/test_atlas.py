@@ -41,43 +41,43 @@ def run(atlas: Path, home: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def made(small_atlas: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def output(small_atlas: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run(small_atlas, tmp_path_factory.mktemp("synthetic"))
 
 
-def test_all_task_types_and_a_funnel_that_adds_up(made: Path) -> None:
-    examples = read_examples(made / "train")
-    funnel = json.loads((made / "funnel.json").read_text())
+def test_all_task_types_and_a_funnel_that_adds_up(output: Path) -> None:
+    examples = read_examples(output / "train")
+    funnel = json.loads((output / "funnel.json").read_text())
     assert {example.task_type for example in examples} == set(TASK_TYPES)
     assert funnel["examples"] == len(examples) == funnel["steps"][-1]["kept"] == sum(funnel["sources"].values())
     assert funnel["sources"]["place-question"] == 100
     refused = sum(sum(step["rejected"].values()) for step in funnel["steps"])
-    assert len(read_shards(made / "rejects", "rejects")) == refused > 0
+    assert len(read_shards(output / "rejects", "rejects")) == refused > 0
 
 
-def test_card_and_plot_show_the_run(made: Path) -> None:
-    funnel = json.loads((made / "funnel.json").read_text())
-    card = (made / "README.md").read_text()
+def test_card_and_plot_show_the_run(output: Path) -> None:
+    funnel = json.loads((output / "funnel.json").read_text())
+    card = (output / "README.md").read_text()
     for step in funnel["steps"]:
         assert f"| {step['step']} | {step['seen']:,} | {step['kept']:,} |" in card
-        assert f">{step['step']}<" in (made / "funnel.svg").read_text()
+        assert f">{step['step']}<" in (output / "funnel.svg").read_text()
     assert f"`picture-score` was skipped: {funnel['skipped']['picture-score']}" in card
-    shown = {path.stem for path in (made / "card").glob("*.png")}
+    shown = {path.stem for path in (output / "card").glob("*.png")}
     assert shown
     assert all(f"card/{name}.png" in card for name in shown)
 
 
-def test_seconds_of_each_step_are_logged(made: Path) -> None:
-    [event] = read_events(made.parent / "log" / "events.jsonl", "steps")
+def test_seconds_of_each_step_are_logged(output: Path) -> None:
+    [event] = read_events(output.parent / "log" / "events.jsonl", "steps")
     assert list(event["seconds"])[:4] == ["clean", "draft", "question", "consistency"]
     assert event["seconds"]["consistency"] > 0
 
 
-def test_only_the_train_part_is_used_and_no_fused_question_names_its_place(made: Path, small_atlas: Path) -> None:
+def test_only_the_train_part_is_used_and_no_fused_question_names_its_place(output: Path, small_atlas: Path) -> None:
     places = read_rows(small_atlas / "corpus" / "places.parquet")
     trained = {place["entity_group"] for place in places if place["split"] == "train"}
     names = [place["name"].casefold() for place in places]
-    fused = [e for e in read_examples(made / "train") if e.source.startswith("flag-question")]
+    fused = [e for e in read_examples(output / "train") if e.source.startswith("flag-question")]
     assert fused
     for example in fused:
         assert example.entity_group in trained
@@ -85,7 +85,7 @@ def test_only_the_train_part_is_used_and_no_fused_question_names_its_place(made:
 
 
 @pytest.mark.hardening("faults", "F1", "kill -9 in synthesis")
-def test_a_killed_run_goes_on_where_it_was_and_ends_the_same(made: Path, small_atlas: Path, tmp_path: Path) -> None:
+def test_a_killed_run_goes_on_where_it_was_and_ends_the_same(output: Path, small_atlas: Path, tmp_path: Path) -> None:
     home = tmp_path / "killed"
     for folder in ("staging", "log"):
         (home / folder).mkdir(parents=True)
@@ -101,7 +101,7 @@ def test_a_killed_run_goes_on_where_it_was_and_ends_the_same(made: Path, small_a
     staging = run(small_atlas, home)
     after = {path.name: path.stat().st_mtime_ns for path in journal.glob("*.json")}
     assert {name: after[name] for name in before} == before
-    assert content_digest(list_files(staging)) == content_digest(list_files(made))
+    assert content_digest(list_files(staging)) == content_digest(list_files(output))
 
 
 def test_instructions_are_those_of_the_benchmark() -> None:
@@ -119,25 +119,25 @@ def test_a_corpus_without_train_part_is_a_clear_error(small_atlas: Path, tmp_pat
 class ByName:
     """Scores the places that it knows."""
 
-    asked = 0
+    scored = 0
 
     def score(self, pictures: Sequence[Image.Image], texts: Sequence[str]) -> NDArray[np.float32]:
-        self.asked += len(pictures)
+        self.scored += len(pictures)
         return np.array([0.9 if "Norway" in text else -0.1 for text in texts], np.float32)
 
 
 def test_the_champion_refuses_flags_that_look_wrong_and_is_asked_once() -> None:
     scorer = ByName()
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (48, 48, 3), dtype=np.uint8))
-    judge = PictureFilter(lambda _: noise, scorer, min_score=0.0)
+    picture_filter = PictureFilter(lambda _: noise, scorer, min_score=0.0)
     drafts = [
         Candidate(f"{name}-p", "", fact=f"{name}-f", entity=name, portrait_caption=f"The flag of {name}.",
                   entity_images=(EntityImage(f"{name}-t", "search"), EntityImage(f"{name}-o", "search")))
         for name in ("Norway", "The Gambia")
     ]  # fmt: skip
     for _ in range(2):
-        kept, refused = judge.run(drafts)
-        assert isinstance(kept, Candidate)
-        assert [image.score for image in kept.entity_images] == [0.9, 0.9]
+        accepted, refused = picture_filter.run(drafts)
+        assert isinstance(accepted, Candidate)
+        assert [image.score for image in accepted.entity_images] == [0.9, 0.9]
         assert refused == Reject("picture-filter", "low-score", "The Gambia-f/0", "The Gambia")
-    assert scorer.asked == 4
+    assert scorer.scored == 4

@@ -60,10 +60,10 @@ def test_the_estimate_on_the_command_line(capsys: pytest.CaptureFixture[str]) ->
     assert json.loads(capsys.readouterr().out)["passages"] == 1000
     assert run(["synthesize", "--plan", "--passages", "1000000"]) == 0
     assert "1,000,000 passages give about" in capsys.readouterr().out
-    for mistake, said in {
+    for mistake, message in {
         "--passages=0": "at least one",
         "--drawn-share=2": "share",
         "--passage-chars=0": "chars",
     }.items():
         assert run(["synthesize", "--plan", mistake]) == 2
-        assert said in capsys.readouterr().err
+        assert message in capsys.readouterr().err

@@ -36,8 +36,8 @@ ROWS: list[dict[str, Any]] = [
 
 
 def imported(workspace: Path, passages: Path, **config: Any) -> tuple[Corpus, Counter[str]]:
-    given = {"passages": passages, "pictures": EXAMPLE / "pictures", "licence": "CC0-1.0", **config}
-    folder = execute(PlannedStep(IMPORT, ImportConfig.model_validate(given).sealed(), {}), workspace).folder
+    settings = {"passages": passages, "pictures": EXAMPLE / "pictures", "licence": "CC0-1.0", **config}
+    folder = execute(PlannedStep(IMPORT, ImportConfig.model_validate(settings).sealed(), {}), workspace).folder
     return open_imported(folder), Counter(row["reason"] for row in read_shards(folder / "rejects", "rejects"))
 
 
@@ -57,7 +57,7 @@ def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
 @pytest.mark.parametrize("suffix", ["parquet", "jsonl", "csv", "tsv"])
 def test_every_kind_of_file_gives_the_same_corpus(tmp_path: Path, suffix: str) -> None:
     corpus, rejects = imported(tmp_path, write_rows(tmp_path / f"p.{suffix}", ROWS))
-    passages = {one.id: one for one in corpus.passages()}
+    passages = {passage.id: passage for passage in corpus.passages()}
     assert list(passages) == ["a", "b", "charlie-1"]
     assert len(corpus) == 3
     assert rejects == {"picture-not-found": 1, "same-id-twice": 1, "no-text": 1}
@@ -66,7 +66,7 @@ def test_every_kind_of_file_gives_the_same_corpus(tmp_path: Path, suffix: str) -
     assert passages["b"].picture == ""
     assert passages["charlie-1"].picture  # a picture that is called as the passage
     assert passages["a"].entity_group == "alfa"
-    captions = {one.caption for one in corpus.captions.values()}
+    captions = {caption.caption for caption in corpus.captions.values()}
     assert {"Alfa", "bravo", "zulu"} <= captions  # the title beside it, or the words of the file name
     assert corpus.captions[passages["a"].picture].entity_group == "alfa"
 
@@ -79,15 +79,15 @@ def test_pictures_from_parquet_as_datasets_keeps_them(tmp_path: Path) -> None:
     passages = write_rows(tmp_path / "p.jsonl", ROWS[:1])
     corpus, rejects = imported(tmp_path, passages, pictures=tmp_path / "pictures.parquet")
     assert rejects == {"not-a-picture": 1}
-    assert {one.caption for one in corpus.captions.values()} == {"the flag alfa-", "the flag bravo"}
+    assert {caption.caption for caption in corpus.captions.values()} == {"the flag alfa-", "the flag bravo"}
 
 
 def test_text_alone_is_enough(tmp_path: Path) -> None:
     corpus, _ = imported(
         tmp_path, write_rows(tmp_path / "p.jsonl", [{"text": "One."}, {"text": "Two."}]), pictures=None
     )
-    assert [one.id for one in corpus.passages()] == ["00000000", "00000001"]
-    assert {one.entity_group for one in corpus.passages()} == {"00000000", "00000001"}
+    assert [passage.id for passage in corpus.passages()] == ["00000000", "00000001"]
+    assert {passage.entity_group for passage in corpus.passages()} == {"00000000", "00000001"}
 
 
 @pytest.mark.parametrize(
@@ -163,9 +163,9 @@ def test_changed_files_are_imported_again_and_equal_ones_are_not(tmp_path: Path)
     first = execute(PlannedStep(IMPORT, config.sealed(), {}), tmp_path)
     assert execute(PlannedStep(IMPORT, config.sealed(), {}), tmp_path).reused
     write_rows(path, ROWS[:1])
-    again = execute(PlannedStep(IMPORT, config.sealed(), {}), tmp_path)
-    assert not again.reused
-    assert again.manifest.content != first.manifest.content
+    second = execute(PlannedStep(IMPORT, config.sealed(), {}), tmp_path)
+    assert not second.reused
+    assert second.manifest.content != first.manifest.content
 
 
 def test_the_example_is_whole(tmp_path: Path) -> None:

@@ -24,8 +24,8 @@ PDFIUM = pytest.mark.skipif(importlib.util.find_spec("pypdfium2") is None, reaso
 TEXTS = ["How to fill the tank.", "The pump is primed by hand.", "Nothing else can be done."]
 
 
-def imported(workspace: Path, passages: Path, **given: Any) -> tuple[Corpus, Counter[str]]:
-    config = ImportConfig.model_validate({"passages": passages, "licence": "CC0-1.0", **given}).sealed()
+def imported(workspace: Path, passages: Path, **settings: Any) -> tuple[Corpus, Counter[str]]:
+    config = ImportConfig.model_validate({"passages": passages, "licence": "CC0-1.0", **settings}).sealed()
     folder = execute(PlannedStep(IMPORT, config, {}), workspace).folder
     return open_imported(folder), Counter(row["reason"] for row in read_shards(folder / "rejects", "rejects"))
 
@@ -36,11 +36,11 @@ def test_a_page_is_a_passage_with_its_picture_and_its_heading(tmp_path: Path) ->
     write_pdf(tmp_path / "manual.pdf", TEXTS, title="The pump", headings=headings)
     corpus, rejects = imported(tmp_path, tmp_path / "manual.pdf")
     passages = list(corpus.passages())
-    assert [one.id for one in passages] == [f"manual.pdf#page={number}" for number in (1, 2, 3)]
-    assert [one.text.strip() for one in passages] == TEXTS
-    assert [one.title for one in passages] == ["Filling", "Priming the pump", "Priming the pump"]
+    assert [passage.id for passage in passages] == [f"manual.pdf#page={number}" for number in (1, 2, 3)]
+    assert [passage.text.strip() for passage in passages] == TEXTS
+    assert [passage.title for passage in passages] == ["Filling", "Priming the pump", "Priming the pump"]
     assert passages[1].entity_group == passages[2].entity_group != passages[0].entity_group
-    assert {corpus.images.load(one.page).size for one in passages} == {(768, 1024)}
+    assert {corpus.images.load(passage.page).size for passage in passages} == {(768, 1024)}
     assert not rejects
     assert not corpus.captions, "a page is no picture of what it is about"
 
@@ -50,9 +50,9 @@ def test_without_an_outline_a_page_stands_for_itself(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     write_pdf(tmp_path / "data" / "a b.pdf", TEXTS[:2], title="The pump")
     write_pdf(tmp_path / "data" / "untitled.pdf", TEXTS[:1])
-    passages = {one.id: one for one in imported(tmp_path, tmp_path / "data")[0].passages()}
-    assert {one.title for one in passages.values()} == {"The pump", "untitled"}
-    assert len({one.entity_group for one in passages.values()}) == 3
+    passages = {passage.id: passage for passage in imported(tmp_path, tmp_path / "data")[0].passages()}
+    assert {passage.title for passage in passages.values()} == {"The pump", "untitled"}
+    assert len({passage.entity_group for passage in passages.values()}) == 3
 
 
 @PDFIUM
@@ -61,15 +61,15 @@ def test_pdf_files_and_tables_make_one_corpus(tmp_path: Path) -> None:
     write_pdf(tmp_path / "data" / "manual.pdf", TEXTS)
     (tmp_path / "data" / "notes.jsonl").write_text('{"body": "A note."}\n')
     corpus, _ = imported(tmp_path, tmp_path / "data", columns={"text": "body"})
-    assert [one.text.strip() for one in corpus.passages()] == [*TEXTS, "A note."]
+    assert [passage.text.strip() for passage in corpus.passages()] == [*TEXTS, "A note."]
 
 
 @PDFIUM
 def test_what_cant_be_read_is_told_by_reason(tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()
-    whole = write_pdf(data / "whole.pdf", TEXTS).read_bytes()
-    (data / "broken.pdf").write_bytes(whole[:150])
+    complete = write_pdf(data / "whole.pdf", TEXTS).read_bytes()
+    (data / "broken.pdf").write_bytes(complete[:150])
     (data / "empty.pdf").write_bytes(b"")
     write_pdf(
         data / "locked.pdf",

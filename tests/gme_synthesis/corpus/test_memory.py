@@ -36,9 +36,11 @@ def passages(count: int) -> Iterator[Candidate]:
 
 def by_place(texts: Sequence[str]) -> NDArray[np.float32]:
     """An encoder to which a text is the place that it names first, as a random direction."""
-    numbers = [int(found[1]) if (found := re.search(r"Place (\d+)", text)) else 0 for text in texts]
-    drawn = np.array([np.random.default_rng(number).normal(size=16) for number in numbers], np.float32).reshape(-1, 16)
-    return drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
+    numbers = [int(match[1]) if (match := re.search(r"Place (\d+)", text)) else 0 for text in texts]
+    vectors = np.array([np.random.default_rng(number).normal(size=16) for number in numbers], np.float32).reshape(
+        -1, 16
+    )
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
 def peak(count: int, home: Path) -> int:

@@ -84,7 +84,7 @@ def test_no_name_no_shortcut_no_held_out_entity(by_rules: Path, examples: list[E
     held_out = {query.entity_group for query in queries}
     assert len(held_out) >= 3
     assert not held_out & {example.entity_group for example in examples}
-    trained = {item.image for one in examples for item in (one.query, one.positive) if item.image}
+    trained = {item.image for example in examples for item in (example.query, example.positive) if item.image}
     assert not trained & {query.item.image for query in queries if query.item.image}
     rows = [json.loads(line) for line in (EXAMPLE / "passages.jsonl").read_text().splitlines()]
     names = {row["entity_group"]: row["aliases"] for row in rows}
@@ -93,20 +93,20 @@ def test_no_name_no_shortcut_no_held_out_entity(by_rules: Path, examples: list[E
         assert not any(name in str(example.query.text) for name in names[example.entity_group])
         assert "this signal flag" in str(example.query.text)
     assert fused
-    assert all(one.query.image is None or one.query.image != one.positive.image for one in examples)
+    assert all(example.query.image is None or example.query.image != example.positive.image for example in examples)
 
 
 def test_tasks_are_whole_and_their_pictures_are_there(by_rules: Path) -> None:
-    found = list_tasks(by_rules / "tasks" / "test")
+    folders = list_tasks(by_rules / "tasks" / "test")
     store = ImageStore([by_rules / "images"])
-    assert {load_card(path).task_type for path in found} == set(TASK_TYPES)
-    for path in found:
+    assert {load_card(path).task_type for path in folders} == set(TASK_TYPES)
+    for path in folders:
         task = load_task(path)
         documents = {document.id for document in task.corpus}
         assert len(task.corpus) == task.card.pool > len(task.queries) == task.card.queries
-        assert all(found <= documents for found in map(set, task.qrels.values()))
+        assert all(relevant <= documents for relevant in map(set, task.qrels.values()))
         assert {query.id for query in task.queries} == set(task.qrels)
-        items = [one.item for one in (*task.corpus, *task.queries)]
+        items = [row.item for row in (*task.corpus, *task.queries)]
         assert all(item.image in store for item in items if item.image)
         assert (path / task.card.images).resolve() == (by_rules / "images").resolve()
 
@@ -114,8 +114,8 @@ def test_tasks_are_whole_and_their_pictures_are_there(by_rules: Path) -> None:
 def test_the_card_says_what_happened(by_rules: Path) -> None:
     card = (by_rules / "README.md").read_text()
     assert card.startswith("---\nlicense: other")
-    for said in ("signal-flags | CC0-1.0", "| question | 51 | 51 |", "`picture-score` was skipped", "Known limits"):
-        assert said in card
+    for text in ("signal-flags | CC0-1.0", "| question | 51 | 51 |", "`picture-score` was skipped", "Known limits"):
+        assert text in card
     shown = [line.split(")")[0] for line in card.split("](card/")[1:]]
     assert shown
     assert all((by_rules / "card" / name).is_file() for name in shown)
@@ -152,18 +152,20 @@ def test_a_finished_synthesis_is_done_in_no_time_and_asks_nobody(corpus: Outcome
     with serve(write) as stub:
         settings = config(stub.url)
         first = execute(PlannedStep(SYNTHESIZE, settings, {"corpus": corpus}), tmp_path)
-        asked = len(stub.asked)
-        assert asked > 90
+        requests = len(stub.asked)
+        assert requests > 90
         started = time.monotonic()
-        again = execute(PlannedStep(SYNTHESIZE, settings, {"corpus": corpus}), tmp_path)
-        assert again.reused
+        second = execute(PlannedStep(SYNTHESIZE, settings, {"corpus": corpus}), tmp_path)
+        assert second.reused
         assert time.monotonic() - started < 5
         # Another config is another key, but every answer is on record.
         changed = execute(PlannedStep(SYNTHESIZE, config(stub.url, seed=1, test=0.3), {"corpus": corpus}), tmp_path)
         assert changed.manifest.content != first.manifest.content
-        assert len(stub.asked) == asked
+        assert len(stub.asked) == requests
         usage = funnel(first.folder)["usage"]
-        assert usage["all"] == {"requests": asked, "tokens_in": 100 * asked, "tokens_out": 20 * asked, "dollars": 0.0}
+        assert usage["all"] == {
+            "requests": requests, "tokens_in": 100 * requests, "tokens_out": 20 * requests, "dollars": 0.0,
+        }  # fmt: skip
         assert funnel(changed.folder)["usage"] == usage
     events = [json.loads(line) for line in (tmp_path / "runs/steps/synthesize/events.jsonl").read_text().splitlines()]
     assert {"question", "entity", "consistency"} <= set(events[0]["seconds"])
@@ -177,11 +179,11 @@ def test_killed_it_ends_the_same_and_pays_for_nothing_twice(
     running: list[ForkServerProcess] = []
     points = list(at)
 
-    def reply(asked: Asked) -> Answer:
-        if points and asked.number + 1 == points[0]:
+    def reply(request: Asked) -> Answer:
+        if points and request.number + 1 == points[0]:
             points.pop(0)
             running[-1].kill()
-        return write(asked)
+        return write(request)
 
     with serve(reply) as stub:
         settings = config(stub.url)
@@ -193,13 +195,12 @@ def test_killed_it_ends_the_same_and_pays_for_nothing_twice(
             running.append(killable.start(killable.corpus, settings.model_dump_json(), corpus.folder, home))
             running[-1].join(timeout=900)
             assert running[-1].exitcode == -9
-        made = run(settings, corpus, home)
+        output = run(settings, corpus, home)
         in_flight = 4
-        asked = Counter(asked_for(one) for one in stub.asked)
-        distinct = len(asked)
+        distinct = len({asked_for(request) for request in stub.asked})
         assert len(stub.asked) <= distinct + kills * in_flight
         clean = run(settings, corpus, tmp_path / "clean")
-    assert digest(made) == digest(clean)
+    assert digest(output) == digest(clean)
 
 
 BAD: dict[str, Answer] = {
@@ -209,20 +210,20 @@ BAD: dict[str, Answer] = {
 }  # fmt: skip
 
 
-def badly(asked: Asked) -> Answer:
-    name = next((name for name in BAD if f"signal flag {name}" in asked_for(asked)), None)
-    return BAD[name] if name else write(asked)
+def badly(request: Asked) -> Answer:
+    name = next((name for name in BAD if f"signal flag {name}" in asked_for(request)), None)
+    return BAD[name] if name else write(request)
 
 
 def test_a_bad_endpoint_costs_its_passages_and_no_more(corpus: Outcome, tmp_path: Path) -> None:
     with serve(badly) as stub:
-        made = run(config(stub.url, endpoint={"timeout_seconds": 0.4, "retries": 1}), corpus, tmp_path)
-    rejected = next(step["rejected"] for step in funnel(made)["steps"] if step["step"] == "question")
+        output = run(config(stub.url, endpoint={"timeout_seconds": 0.4, "retries": 1}), corpus, tmp_path)
+    rejected = next(step["rejected"] for step in funnel(output)["steps"] if step["step"] == "question")
     assert rejected == {
         "answer-not-in-passage": 2, "empty-answer": 2, "invalid-json": 2, "refusal": 2, "reply-not-json": 2,
         "reply-too-large": 2, "server-error": 2, "slowed-down": 2, "timeout": 2,
     }  # fmt: skip
-    assert len(read_examples(made / "train")) > 100
+    assert len(read_examples(output / "train")) > 100
 
 
 def test_too_many_rejects_stop_the_run_early(corpus: Outcome, tmp_path: Path) -> None:
@@ -256,20 +257,20 @@ def test_a_hostile_corpus_is_cleaned_counted_and_reported(tmp_path: Path) -> Non
 
 def test_classes_are_sampled_and_benchmarks_kept_apart(by_rules: Path, corpus: Outcome, tmp_path: Path) -> None:
     task = load_task(by_rules / "tasks" / "test" / "question-t2t")
-    answers = {id_ for found in task.qrels.values() for id_ in found}
+    answers = {id_ for relevant in task.qrels.values() for id_ in relevant}
     card = task.card.model_copy(update={"images": "", "pool": len(answers)})
-    kept = tuple(document for document in task.corpus if document.id in answers)
-    save_task(tmp_path / "benchmark" / "t", replace(task, card=card, corpus=kept))
+    documents = tuple(document for document in task.corpus if document.id in answers)
+    save_task(tmp_path / "benchmark" / "t", replace(task, card=card, corpus=documents))
     settings = config(
         benchmarks=[str(tmp_path / "benchmark")], classifier={"by": "encoder", "sample": 45}, caps={"question": 10}
     )
-    made = run(settings, corpus, tmp_path)
-    steps = {step["step"]: step for step in funnel(made)["steps"]}
+    output = run(settings, corpus, tmp_path)
+    steps = {step["step"]: step for step in funnel(output)["steps"]}
     assert steps["sample"]["kept"] == 45
     assert steps["decontaminate"]["rejected"]["query-of-a-benchmark"] > 0
     assert steps["decontaminate"]["rejected"]["13-words-of-a-benchmark"] > 0
     assert steps["balance"]["rejected"]["over-cap-question"] > 0
-    trained = read_examples(made / "train")
-    texts = {document.item.text for document in kept}
-    assert not [one for one in trained if one.positive.text in texts]
-    assert Counter(one.source for one in trained)["question"] <= 10
+    trained = read_examples(output / "train")
+    texts = {document.item.text for document in documents}
+    assert not [example for example in trained if example.positive.text in texts]
+    assert Counter(example.source for example in trained)["question"] <= 10
