@@ -128,7 +128,7 @@ class Endpoint:
         self._loop.run_until_complete(self._complete(enumerate(requests), on_completion))
 
     def close(self) -> None:
-        """Close all connections."""
+        """Closes all connections."""
         if self._session:
             self._loop.run_until_complete(self._session.close())
         self._loop.close()
@@ -147,7 +147,7 @@ class Endpoint:
             raise errors.exceptions[0] from None
 
     async def _send(self, request: CompletionRequest) -> Completion:
-        """Send one request, up to `retries` times again; returns its completion, or the last problem."""
+        """Sends one request, with up to `retries` retries; returns its completion, or the last problem."""
         body = self._body(request)
         problem = "no-answer"
         for retry in range(self._config.retries + 1):

@@ -70,7 +70,7 @@ class RequestJournal:
         return answers
 
     def put(self, key: str, value: Any) -> None:  # noqa: ANN401 - any JSON value
-        """Record an answer; it survives a kill of the process once the call has returned.
+        """Records an answer, which survives a kill of the process once the call has returned.
 
         Raises:
             FoundryError: The file is damaged, or the disk is full.
@@ -81,7 +81,7 @@ class RequestJournal:
             )
 
     def close(self) -> None:
-        """Close all files."""
+        """Closes all files."""
         for file in self._all:
             file.close()
 

@@ -57,7 +57,7 @@ class LanguageModel(Protocol):
         """Whether an answer depends on the hints of a request, too."""
 
     def complete(self, requests: Iterable[CompletionRequest], on_completion: OnCompletion) -> None:
-        """Complete every request. Reads `requests` lazily, and reports a completion before it reads one more request.
+        """Completes every request. It reads `requests` lazily, and reports a completion before it reads one more.
 
         Raises:
             FoundryError: No request can be answered (wrong key, unknown model, budget used up).

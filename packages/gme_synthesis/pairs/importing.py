@@ -39,7 +39,7 @@ Split = Literal["train", "dev", "test"]
 
 
 def import_pairs(config: PairsConfig, inputs: Mapping[str, Path], context: StepContext) -> Counts:
-    """Write ``train/``, ``tasks/``, ``images/`` and ``rejects/``.
+    """Writes ``train/``, ``tasks/``, ``images/`` and ``rejects/``.
 
     Raises:
         FoundryError: A file is missing; a row can't be used, and `skip_bad` is off; no example is left to train on.
@@ -67,6 +67,7 @@ def import_rows(config: PairsConfig, source: PairRows, staging: Path) -> Counts:
         closing(ImportIndex(staging / ".index.sqlite", config.pictures)) as index,
         ShardWriter(staging / "images", "images", SCHEMA, row_group_rows=ROW_GROUP_ROWS) as images,
     ):
+        # Pictures come first, since the rows name them.
         pictures = PictureSource(config.pictures)
         for picture in pictures.store_rows(index, config.source, config.licence):
             images.add(picture)
@@ -333,7 +334,7 @@ class _HeldOutTasks:
         self.training_examples = self.queries = 0
 
     def add(self, row: Mapping[str, Any], positive: dict[str, Any], score: int, task_type: str, split: Split) -> None:
-        """Add a pair of any split: to its task, or its document to the distractors of tasks of its type."""
+        """Adds a pair of any split: to its task, or its document to the distractors of tasks of its type."""
         if split == "train":
             self.training_examples += 1
             distractors = self._distractors.setdefault(task_type, {})
@@ -356,7 +357,7 @@ class _HeldOutTasks:
                 task.documents.setdefault(negative.id, negative)
 
     def write(self, folder: Path, *, unseen: bool) -> int:
-        """Write ``<folder>/<split>/<task>``, without tasks of a single query; returns the number of tasks.
+        """Writes ``<folder>/<split>/<task>``, without tasks of a single query; returns the number of tasks.
 
         Args:
             folder: The folder of all tasks.

@@ -66,6 +66,7 @@ def is_url(picture: object) -> TypeGuard[str]:
 
 def url_stem(url: str) -> str:
     """Returns the name of a URL's file, without suffix."""
+    # Half of the digest is enough for a name, and URLs themselves are too long and hold characters that names can't.
     return hashlib.sha256(url.encode()).hexdigest()[:_STEM_CHARS]
 
 
@@ -80,7 +81,7 @@ def read_failures(pictures: Path | None) -> dict[str, str]:
 def fetch_pictures(
     pairs: Iterable[Pair], folder: Path, fetcher: PictureFetcher, *, retry_failed: bool = False
 ) -> FetchSummary:
-    """Fetch every picture that pairs name by URL and that is missing in the folder.
+    """Fetches every picture that pairs name by URL and that is missing in the folder.
 
     Args:
         pairs: The pairs, which are read once.
@@ -109,7 +110,7 @@ def fetch_pictures(
                 if reason:
                     failures[url] = reason
                     journal.write(json.dumps({"url": url, "reason": reason}) + "\n")
-            journal.flush()
+            journal.flush()  # a kill loses the failures of one batch, which are then requested again
             progress.advance(len(urls))
     # The folder may serve several files of pairs; only failures of URLs that these pairs name are reported.
     reasons = Counter(reason for url, reason in failures.items() if url_stem(url) in named_stems)

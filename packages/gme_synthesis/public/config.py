@@ -33,7 +33,7 @@ class SetChoice(Frozen):
 
     @field_validator("name")
     @classmethod
-    def _is_known(cls, name: str) -> str:
+    def _require_known_name(cls, name: str) -> str:
         try:
             return public_set(name).name
         except FoundryError as error:
@@ -89,7 +89,7 @@ class PublicConfig(Sealable):
 
     @field_validator("sets")
     @classmethod
-    def _are_distinct(cls, sets: tuple[SetChoice, ...]) -> tuple[SetChoice, ...]:
+    def _require_distinct_sets(cls, sets: tuple[SetChoice, ...]) -> tuple[SetChoice, ...]:
         names = [choice.name for choice in sets]
         duplicate = next((name for name in names if names.count(name) > 1), None)
         if duplicate:
@@ -98,7 +98,7 @@ class PublicConfig(Sealable):
 
     @field_validator("shares")
     @classmethod
-    def _are_parts(cls, shares: dict[Kind, float] | None) -> dict[Kind, float] | None:
+    def _require_positive_shares(cls, shares: dict[Kind, float] | None) -> dict[Kind, float] | None:
         if shares is not None and (not shares or any(share <= 0 for share in shares.values())):
             raise ValueError("expected parts above 0; a kind that is left out has none")
         return shares
@@ -108,12 +108,13 @@ class PublicConfig(Sealable):
         from gme_synthesis.public.benchmarks import benchmarks_identity
         from gme_synthesis.public.store import files_identity
 
+        # The entries as well, since a new instruction or column in the registry makes other examples of the same files.
         files = [files_identity(choice, self.data, self.seed) for choice in self.sets]
         rows = [choice.upstream.model_dump(mode="json") for choice in self.sets]
         return [rows, files, benchmarks_identity(self.benchmarks)]
 
     def require_licences(self) -> None:
-        """Refuse sets whose licence nobody accepted.
+        """Refuses sets whose licence nobody accepted.
 
         Raises:
             FoundryError: Names the sets and their licences.

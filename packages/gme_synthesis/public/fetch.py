@@ -36,7 +36,7 @@ _RESERVED_BYTES = 2**30
 
 
 def fetch_sets(choices: Sequence[SetChoice], data: Path, seed: int = 0) -> list[str]:
-    """Fetch the missing files of some sets; a revision once pinned stays.
+    """Fetches the missing files of some sets; a revision once pinned stays.
 
     Args:
         choices: The sets; their licences were accepted.
@@ -50,6 +50,7 @@ def fetch_sets(choices: Sequence[SetChoice], data: Path, seed: int = 0) -> list[
         FoundryError: The hub can't be reached, a file is not in the repository or is not what the hub states, or the
             disk has no space. Files that arrived before stay.
     """
+    # All sets are pinned before the first download, so that all sizes are known and a disk too small is noticed now.
     for choice in choices:
         _pin(choice, data)
     missing = _missing_files(choices, data)
@@ -68,7 +69,7 @@ def fetch_sets(choices: Sequence[SetChoice], data: Path, seed: int = 0) -> list[
 
 
 def _pin(choice: SetChoice, data: Path) -> None:
-    """Add revision and files of a set's repositories to the lock file."""
+    """Adds revision and files of a set's repositories to the lock file."""
     upstream = choice.upstream
     for repository in upstream.repositories:
         pinned = read_lock(data).get(repository)
@@ -130,7 +131,7 @@ def _missing_files(choices: Iterable[SetChoice], data: Path) -> list[tuple[str, 
 
 
 def _fetch_file(repository: str, file: HubFile, data: Path) -> str:
-    """Download a file, check it, move it into place and record it in the lock file; returns its path on the hub."""
+    """Downloads a file, checks it, moves it into place and records it in the lock file; returns its path on the hub."""
     path = repository_folder(data, repository) / file.path
     revision = read_lock(data)[repository].revision
     part = repository_folder(data, repository) / PARTS / (file.stated or revision) / file.path
@@ -157,7 +158,7 @@ def _fetch_file(repository: str, file: HubFile, data: Path) -> str:
 
 
 def _download(repository: str, revision: str, file: HubFile, part: Path) -> None:
-    """Download to `part`, from the first byte that is missing.
+    """Downloads to `part`, from the first byte that is missing.
 
     `hf_hub_download` would start from zero after a kill, since it resumes a partial file only within one process.
     """

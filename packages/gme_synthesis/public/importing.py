@@ -41,7 +41,7 @@ _SETS = ".sets"
 
 
 def import_public(config: PublicConfig, inputs: Mapping[str, Path], context: StepContext) -> Counts:
-    """Write ``train/``, ``tasks/``, ``images/``, ``rejects/`` and ``sets.json``.
+    """Writes ``train/``, ``tasks/``, ``images/``, ``rejects/`` and ``sets.json``.
 
     Raises:
         FoundryError: A licence is not accepted, a set is not fetched or has nothing to train on, or a kind that has a
@@ -53,6 +53,7 @@ def import_public(config: PublicConfig, inputs: Mapping[str, Path], context: Ste
     staging = context.staging
     imported_sets = [ImportedSet(choice, _import_set(choice, config, staging / _SETS)) for choice in config.sets]
     mixture = mix(config, imported_sets)
+    # Ids of pictures are collected while examples and tasks are written: those that nothing uses are not copied.
     pictures: set[str] = set()
     write_shards(staging / "train", "examples", _examples(imported_sets, mixture, pictures), EXAMPLES_SCHEMA)
     tasks = [task for imported in imported_sets for task in _copy_tasks(imported, staging / "tasks", pictures)]
@@ -77,7 +78,8 @@ def import_public(config: PublicConfig, inputs: Mapping[str, Path], context: Ste
 
 
 def _import_set(choice: SetChoice, config: PublicConfig, parent: Path) -> Path:
-    """Import a set by itself, unless an interrupted run did; returns its folder."""
+    """Imports a set by itself, unless an interrupted run did; returns its folder."""
+    # A folder gets its final name when its import is complete, so one that has it need not be imported again.
     folder, part = parent / choice.name, parent / f"{choice.name}.part"
     if folder.is_dir():
         return folder
@@ -114,7 +116,7 @@ def _examples(imported_sets: list[ImportedSet], mixture: Mixture, pictures: set[
 
 
 def _copy_tasks(imported: ImportedSet, folder: Path, pictures: set[str]) -> Iterator[str]:
-    """Copy the held-out tasks of a set and yield their names; adds the ids of their pictures to `pictures`."""
+    """Copies the held-out tasks of a set and yields their names; adds the ids of their pictures to `pictures`."""
     for task in imported.tasks():
         split = task.parent.name
         shutil.copytree(task, folder / split / task.name, dirs_exist_ok=True)

@@ -114,8 +114,12 @@ def mix(config: PublicConfig, imported_sets: Sequence[ImportedSet]) -> Mixture:
     kinds: Counter[str] = Counter()
     for (kind, _), numbers in selected.items():
         kinds[kind] += len(numbers)
+    rows_of_set: dict[str, Ints] = {}
+    for imported in imported_sets:
+        by_kind = [numbers for (_, name), numbers in selected.items() if name == imported.choice.name]
+        rows_of_set[imported.choice.name] = np.sort(np.concatenate([*by_kind, np.zeros(0, np.int64)]))
     return Mixture(
-        {imported.choice.name: _rows_of_set(selected, imported.choice.name) for imported in imported_sets},
+        rows_of_set,
         {
             imported.choice.name: sum(len(rows) for (_, name), rows in usable.items() if name == imported.choice.name)
             for imported in imported_sets
@@ -180,9 +184,3 @@ def _select(
             sampled = sample_rows(len(rows), count, config.seed, f"{name}:{kind}")
             selected[kind, name] = rows if sampled is None else rows[sampled]
     return selected
-
-
-def _rows_of_set(selected: Mapping[tuple[str, str], Ints], name: str) -> Ints:
-    """Returns the row numbers of a set over all kinds, ascending."""
-    of_set = [numbers for (_, set_name), numbers in selected.items() if set_name == name]
-    return np.sort(np.concatenate([*of_set, np.zeros(0, np.int64)]))

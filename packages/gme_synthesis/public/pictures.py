@@ -44,11 +44,12 @@ class Archives:
             except zipfile.BadZipFile as error:
                 raise FoundryError(f"{path}: {error}.", hint="`gme data verify`, then fetch it again.") from error
             for member in archive.infolist():
+                # Rows may name the archive as a folder that the names of its members lack.
                 self._add(f"{path.stem}/{member.filename}", archive, member)
                 self._add(member.filename, archive, member)
 
     def close(self) -> None:
-        """Close the archives."""
+        """Closes the archives."""
         self._stack.close()
 
     def read(self, name: str) -> bytes:

@@ -68,7 +68,7 @@ class DataPlan:
         return by_licence
 
     def require_ready(self) -> None:
-        """Refuse to start before everything is accepted and fetched.
+        """Refuses to start before everything is accepted and fetched.
 
         Raises:
             FoundryError: A licence is not accepted, a set is not fetched, or the benchmarks are not there.

@@ -117,7 +117,7 @@ def read_lock(data: Path) -> dict[str, PinnedRepository]:
 
 
 def write_lock(data: Path, lock: Mapping[str, PinnedRepository]) -> None:
-    """Write the lock file atomically."""
+    """Writes the lock file atomically."""
     data.mkdir(parents=True, exist_ok=True)
     raw = {name: asdict(pinned) for name, pinned in sorted(lock.items())}
     atomic_write(data / LOCK, (json.dumps(raw, indent=1) + "\n").encode())
@@ -143,6 +143,7 @@ def matches(file: SetFile, path: str) -> bool:
 
 def select_files(choice: SetChoice, file: SetFile, listing: Iterable[HubFile]) -> list[HubFile]:
     """Returns the files of a listing that match an entry of the registry; of rows at most `choice.files`."""
+    # Sorted, so that "the first three files" are the same ones in every run and on every hub.
     selected = sorted((entry for entry in listing if matches(file, entry.path)), key=lambda entry: entry.path)
     return selected[: choice.files] if file.role == "rows" else selected
 
@@ -172,6 +173,7 @@ def archives_of(selected: SetFiles, data: Path) -> list[Path]:
 
 def is_unpacked(choice: SetChoice, selected: SetFiles, data: Path) -> bool:
     """Says whether the archives of a set, in their present state, were unpacked completely."""
+    # The mark holds the digest of the archives, so that pictures of archives that were fetched anew count as stale.
     mark = repository_folder(data, choice.upstream.repository) / UNPACKED / UNPACKED_MARK
     return mark.is_file() and mark.read_text(encoding="ascii") == archives_digest(selected)
 
@@ -206,7 +208,7 @@ def files_identity(choice: SetChoice, data: Path, seed: int) -> list[str]:
 
 
 def require_fetched(choices: Sequence[SetChoice], data: Path, seed: int) -> None:
-    """Refuse sets that are not fetched completely.
+    """Refuses sets that are not fetched completely.
 
     Raises:
         FoundryError: Names the sets, the first missing part of each, and the command that fetches them.
@@ -230,6 +232,7 @@ def changed_files(choice: SetChoice, data: Path) -> list[str]:
 
 
 def _problem(folder: Path, file: HubFile) -> str:
+    # Sizes alone, since this runs at every start and sets may have terabytes; `gme data verify` compares digests.
     path = folder / file.path
     if file.fetched is None or not path.is_file():
         return f"{path} is missing"

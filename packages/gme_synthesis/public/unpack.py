@@ -31,7 +31,7 @@ from gme_synthesis.public.store import (
 
 
 def unpack_pictures(choice: SetChoice, data: Path) -> int:
-    """Unpack the picture archives of a set, unless they are unpacked; continues where a killed run stopped.
+    """Unpacks the picture archives of a set, unless they are unpacked; continues where a killed run stopped.
 
     Returns:
         Number of pictures written.
@@ -46,6 +46,7 @@ def unpack_pictures(choice: SetChoice, data: Path) -> int:
     folder = repository_folder(data, choice.upstream.repository) / UNPACKED
     folder.mkdir(parents=True, exist_ok=True)
     written = _unpack(parts, folder)
+    # Last, so that the mark says that all pictures are there.
     atomic_write(folder / UNPACKED_MARK, archives_digest(selected).encode())
     return written
 
@@ -69,7 +70,7 @@ def _unpack(parts: Sequence[Path], folder: Path) -> int:
 
 
 def _write(archive: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> int:
-    """Write a member if it is a picture that is missing; links, devices and other files are skipped. Returns 1 or 0."""
+    """Writes a member if it is a missing picture, not a link, device or other file; returns the number of pictures."""
     name = member.name.removeprefix("./")
     if not member.isfile() or Path(name).suffix.lower() not in PICTURE_SUFFIXES or member.size > MAX_BYTES:
         return 0
@@ -77,6 +78,7 @@ def _write(archive: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> i
         path = folder / check_below(name)
     except ValueError as error:
         raise FoundryError(f"{name!r} of an archive would be written outside of {folder}.") from error
+    # Files get their names when they are complete, so a killed run's pictures need not be written again.
     if path.is_file() and path.stat().st_size == member.size:
         return 0
     content = archive.extractfile(member)
@@ -111,7 +113,7 @@ class _ConcatenatedFiles(io.RawIOBase):
             self._open = None
 
     def close(self) -> None:
-        """Close the current file."""
+        """Closes the current file."""
         if self._open:
             self._open.close()
             self._open = None

@@ -44,11 +44,12 @@ class UpstreamRows:
         self._set = choice.upstream
         self._files: SetFiles = files_of(choice, data)
         self._total = sum(map(_count, self._files.paths("qrels" if self._set.layout == "beir" else "rows", data)))
+        # ZIP archives are read in place; members of other archives were unpacked by the fetch.
         zipped = [path for path in self._files.paths("pictures", data) if path.suffix == ".zip"]
         self._archives = Archives(zipped) if zipped else None
 
     def close(self) -> None:
-        """Close archives of pictures."""
+        """Closes archives of pictures."""
         if self._archives:
             self._archives.close()
 
@@ -104,7 +105,8 @@ class UpstreamRows:
 
     def _classes(self) -> Rows:
         picture, label = self._set.columns["picture"], self._set.columns["label"]
-        latest: dict[str, Any] = {}  # the last picture of each class
+        # Each picture is paired with the one before it in its class, so memory holds one picture for each class.
+        latest: dict[str, Any] = {}
         for row in self._sampled_rows():
             if isinstance(row, RowError):
                 yield row
@@ -126,6 +128,7 @@ class UpstreamRows:
                 yield row
                 continue
             pages, questions = row.values.get(pages_column) or [], row.values.get(questions_column) or []
+            # The question of a longer document is about one of its pages, and nothing says which.
             if len(pages) != 1:
                 message = f"a document of {len(pages)} pages doesn't say which of them answers"
                 yield RowError(row.file, row.unit, row.number, "several-pages", message)
@@ -136,6 +139,7 @@ class UpstreamRows:
                 yield row._replace(values=values)
 
     def _m_beir_reader(self) -> Reader:
+        # Rows are read twice, here for ids alone: the pool has millions of documents, and only those named are loaded.
         ids = {
             # The card shows objects, the files have the ids themselves.
             str(entry.get("did") if isinstance(entry, Mapping) else entry)

@@ -32,7 +32,7 @@ FetchAll = Callable[[list[str]], list[bytes | str]]
 def fetch_url_pictures(
     choice: SetChoice, data: Path, seed: int, fetch_all: FetchAll | None = None
 ) -> UrlPictures | None:
-    """Fetch the pictures of the sampled rows, but those that arrived or failed before; None for sets without URLs.
+    """Fetches the pictures of the sampled rows, unless they arrived or failed before; None for sets without URLs.
 
     Args:
         choice: The set; its tables are fetched.
@@ -54,6 +54,7 @@ def fetch_url_pictures(
     urls = filter(None, (_url(row, column) for row in rows.rows() if isinstance(row, Row)))
     with Progress("fetch pictures", rows.count(), "addresses") as progress:
         while batch := list(islice(urls, _URLS_PER_BATCH)):
+            # The files of a batch are written before the next one is requested, so a kill loses one batch at most.
             _fetch_batch(batch, folder, fetch)
             for url in batch:
                 path = folder / url_picture_name(url)
@@ -69,6 +70,7 @@ def fetch_url_pictures(
         failed=dict(sorted(failed.items())),
         digest=sha256_json(sorted(digests)),
     )
+    # Last: without it the set counts as not fetched, and the next fetch finds what is left to do by the files.
     atomic_write(url_pictures_path(data, upstream.repository), (json.dumps(asdict(summary), indent=1) + "\n").encode())
     return summary
 

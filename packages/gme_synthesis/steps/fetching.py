@@ -81,7 +81,7 @@ class Fetcher:
         return self._loop.run_until_complete(self._fetch_all(urls))
 
     def close(self) -> None:
-        """Close all connections."""
+        """Closes all connections."""
         if self._session:
             self._loop.run_until_complete(self._session.close())
         self._loop.close()
@@ -111,7 +111,9 @@ class Fetcher:
     async def _follow(self, url: str, max_bytes: int, *, obey_robots_txt: bool) -> FetchedFile:
         """Returns the file of a URL after redirects. Raises `FetchError` for a response that is none."""
         for _ in range(self._config.max_redirects + 1):
-            self._check(url)
+            parts = urlsplit(url)
+            if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.password:
+                raise FetchError("bad-address")
             if obey_robots_txt and not await self._is_allowed_by_robots(url):
                 raise FetchError("robots")
             async with self._open_session().get(url, allow_redirects=False) as response:
@@ -122,11 +124,6 @@ class Fetcher:
                     raise FetchError(f"status-{response.status}")
                 return FetchedFile(await _read(response, max_bytes), url)
         raise FetchError("too-many-redirects")
-
-    def _check(self, url: str) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.password:
-            raise FetchError("bad-address")
 
     def _redirected(self, url: str, location: str) -> str:
         to = urljoin(url, location)
