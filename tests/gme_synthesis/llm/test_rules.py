@@ -1,6 +1,8 @@
-"""The name goes, the question stays."""
+"""The writer by rules answers as a model would, and rewrites by the references of a corpus."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import pytest
 
@@ -9,31 +11,30 @@ from gme_synthesis.llm.client import LLMClient
 from gme_synthesis.llm.rules import RuleWriter
 from gme_synthesis.stages import Reject
 from gme_synthesis.steps.entity import EntityStep, LeakCheck
-from gme_synthesis.steps.names import replace_names, surviving_name
+from gme_synthesis.steps.question import QuestionStep
 
-
-@pytest.mark.parametrize(
-    ("question", "expected"),
-    [
-        ("What is the capital of Norway?", "What is the capital of the pictured country?"),
-        ("What is the capital of the Kingdom of Norway?", "What is the capital of the pictured country?"),
-        ("Norway: capital?", "The pictured country: capital?"),
-        ("What is norway's capital?", "What is this country's capital?"),
-        ("Norway and NORWAY", "The pictured country and the pictured country"),
-        ("The Norwayans live where?", "The Norwayans live where?"),
-    ],
+PASSAGE = Candidate(
+    "iris",
+    "Iris pseudacorus, the yellow flag, is a flowering plant native to Europe, western Asia and northwest Africa.",
+    title="Iris pseudacorus",
+    aliases=("yellow flag",),
 )
-def test_every_mention_is_replaced(question: str, expected: str) -> None:
-    names = ("Kingdom of Norway", "Norway")
-    assert replace_names(question, names, "the pictured country", before_possessive="this country") == expected
 
 
-def test_a_short_name_is_no_common_word() -> None:
-    assert replace_names("Tell us of US law", ("US",), "this country", before_possessive="x") == (
-        "Tell us of this country law"
-    )
-    assert surviving_name("tell us", ("US",)) is None
-    assert surviving_name("tell US", ("US",)) == "US"
+def test_rules_answer_as_a_model_would() -> None:
+    passage = replace(PASSAGE, kind="plant", facts={"origin": "Europe", "height": "150 cm"})
+    client = LLMClient(RuleWriter(), None)
+    (written,) = QuestionStep(client).run([passage])
+    assert isinstance(written, Candidate)
+    assert written.answer == "Europe"  # the height does not stand in the passage
+    assert "origin" in written.question
+    (fused,) = EntityStep(client).run([written])
+    assert isinstance(fused, Candidate)
+    assert "this plant" in fused.fused
+    assert next(LeakCheck().run([fused])) == fused
+    (nothing,) = QuestionStep(client).run([PASSAGE])
+    assert isinstance(nothing, Reject)
+    assert nothing.reason == "wrong-fields"
 
 
 def rewritten(question: str, references: tuple[str, ...], title: str = "Norway") -> Candidate | Reject:

@@ -210,7 +210,7 @@ def test_robots_are_heeded() -> None:
     assert "/private/a.png" not in {asked.path for asked in stub.asked}
 
 
-PNG = Path(__file__).parents[2] / "examples" / "own-corpus" / "pictures" / "alfa-1.png"
+PNG = Path(__file__).parents[3] / "examples" / "own-corpus" / "pictures" / "alfa-1.png"
 
 
 Searching = tuple[WebSearch, Stub, list[ImageRecord]]

@@ -156,10 +156,10 @@ def test_no_answer_is_paid_for_twice(tmp_path: Path) -> None:
         return chat("I'm sorry, I can't help." if bad else GOOD, prompt_tokens=10, completion_tokens=2)
 
     with endpoint(reply) as (model, stub):
-        asker = LLMClient(model, RequestJournal(tmp_path), attempts=2, prices=Prices(1.0, 2.0))
-        first = asker.ask([*requests(5), *requests(2)])
-        usage = asker.take_usage()
-        assert len(stub.asked) == asker.sent == 6  # 5 passages, one of them twice; what repeats is asked once
+        client = LLMClient(model, RequestJournal(tmp_path), attempts=2, prices=Prices(1.0, 2.0))
+        first = client.ask([*requests(5), *requests(2)])
+        usage = client.take_usage()
+        assert len(stub.asked) == client.sent == 6  # 5 passages, one of them twice; what repeats is asked once
         again = LLMClient(model, RequestJournal(tmp_path), attempts=2, prices=Prices(1.0, 2.0))
         assert again.ask([*requests(5), *requests(2)]) == first
         assert again.sent == 0

@@ -26,7 +26,6 @@ from gme_data.tasks import list_tasks, load_task
 from gme_synthesis.public.config import PublicConfig
 from gme_synthesis.public.importing import REPORT
 from gme_synthesis.public.registry import FACTS, public_sets
-from gme_synthesis.public.sampling import allocate, allocate_by_kind, sample_rows, select_rows
 from gme_synthesis.public.store import read_lock, repository_folder
 from gme_synthesis.public.unpack import unpack_pictures
 from gme_synthesis.public.url_pictures import fetch_url_pictures
@@ -252,36 +251,9 @@ def test_the_key_follows_the_fetched_files(data: Path, tmp_path: Path) -> None:
         path.write_bytes(before)
 
 
-def test_division_gives_what_one_lacks_to_the_others() -> None:
-    assert allocate(10, {"a": 100, "b": 100}, {"a": 1, "b": 1}) == {"a": 5, "b": 5}
-    assert allocate(10, {"a": 2, "b": 100, "c": 100}, {"a": 1, "b": 1, "c": 3}) == {"a": 2, "b": 2, "c": 6}
-    assert allocate(1000, {"a": 2, "b": 3}, {"a": 1, "b": 1}) == {"a": 2, "b": 3}
-    assert allocate(7, {"a": 0, "b": 9}, {"a": 1, "b": 1}) == {"a": 0, "b": 7}
-    assert allocate(5, {"a": 9, "b": 9, "c": 9}, {"a": 1, "b": 1, "c": 1}) == {"a": 2, "b": 2, "c": 1}
-    there = {"text": 1000, "image": 300, "cross": 700, "fused": 2000}
-    shares = {"text": 1, "image": 1, "cross": 2, "fused": 2}
-    assert allocate_by_kind(there, shares, None) == {"text": 300, "image": 300, "cross": 600, "fused": 600}
-    assert allocate_by_kind(there, shares, 60) == {"text": 10, "image": 10, "cross": 20, "fused": 20}
-    assert allocate_by_kind(there, {"text": 1}, None) == {"text": 1000, "image": 0, "cross": 0, "fused": 0}
-    assert allocate_by_kind(there, None, None) == there
-
-
-def test_a_draw_is_even_sorted_and_reads_no_further_than_it_must() -> None:
-    drawn = sample_rows(1000, 100, seed=0, name="a")
-    assert drawn is not None
-    assert len(set(drawn.tolist())) == 100
-    assert drawn.tolist() == sorted(drawn.tolist())
-    assert sample_rows(1000, 100, seed=0, name="b").tolist() != drawn.tolist()  # type: ignore[union-attr]
-    assert sample_rows(10, 10, seed=0, name="a") is None
-    read: list[int] = []
-    rows = (read.append(number) or number for number in range(1000))
-    assert list(select_rows(rows, drawn)) == drawn.tolist()
-    assert len(read) == drawn[-1] + 1 or len(read) == drawn[-1] + 2
-
-
 def test_the_corpus_of_the_page_is_made(data: Path, tmp_path: Path) -> None:
     """The block of docs/own-corpus.md, with the folders of this test."""
-    page = (Path(__file__).parents[2] / "docs" / "own-corpus.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[3] / "docs" / "own-corpus.md").read_text(encoding="utf-8")
     shown = [yaml.safe_load(block) for block in re.findall(r"^```yaml\n(.*?)^```", page, re.DOTALL | re.MULTILINE)]
     (raw,) = [block for block in shown if block.get("corpus", {}).get("kind") == "public"]
     config = parse_pipeline(raw, where="docs/own-corpus.md")

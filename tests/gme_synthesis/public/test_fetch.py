@@ -209,7 +209,7 @@ def test_the_commands(hub: type[Hub], tmp_path: Path, capsys: pytest.CaptureFixt
 def test_a_dry_run_of_the_recipes_says_what_they_would_take(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    file = ["--config", str(Path(__file__).parents[2] / "configs" / f"{name}.yaml"), "--workspace", str(tmp_path)]
+    file = ["--config", str(Path(__file__).parents[3] / "configs" / f"{name}.yaml"), "--workspace", str(tmp_path)]
     assert run(["pipeline", "--dry-run", *file]) == 2, "the passages of Wikipedia are somebody's to bring"
     shown = capsys.readouterr().out
     paper = ["msmarco", "nq", "hotpotqa", "triviaqa", "squad", "fever", "allnli"]
