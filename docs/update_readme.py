@@ -1,60 +1,88 @@
-"""Write the measured scores of the newest report into the README: ``make readme`` after ``make pipeline``.
+"""Writes the scores of the newest report into the README and into docs/results.md: ``make readme``, after a run.
 
-The README's table stands between two marker comments; nothing else is touched.
+Each page has a table between two marker comments: the README one of task types, the results one of all tasks. Nothing
+else of them is touched.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 SCORES = ROOT / "reports" / "latest" / "scores.json"
-README = ROOT / "README.md"
-BEGIN, END = "<!-- scores: begin -->", "<!-- scores: end -->"
+TABLE_OF_TYPES = (ROOT / "README.md", "types")
+TABLE_OF_TASKS = (ROOT / "docs" / "results.md", "scores")
 
 
 def main() -> int:
-    """Rewrite the table; 2 if there is no report."""
+    """Rewrite both tables; the exit code is 2 if there is no report."""
     if not SCORES.exists():
         sys.stderr.write(f"No report at {SCORES}: run make pipeline first.\n")
         return 2
-    text = README.read_text(encoding="utf-8")
-    before, rest = text.split(BEGIN)
-    after = rest.split(END)[1]
-    table = score_table(json.loads(SCORES.read_text(encoding="utf-8")))
-    README.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}", encoding="utf-8")
+    tasks = json.loads(SCORES.read_text(encoding="utf-8"))["tasks"]
+    replace_table(*TABLE_OF_TYPES, type_table(tasks))
+    replace_table(*TABLE_OF_TASKS, task_table(tasks))
     return 0
 
 
-def score_table(scores: dict[str, Any]) -> str:
-    """One row a task: R@10 with its interval beside the best baseline."""
-    head = [
+def replace_table(page: Path, name: str, table: str) -> None:
+    """Put a table between the markers ``<!-- NAME: begin -->`` and ``<!-- NAME: end -->`` of a page."""
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    before, behind = page.read_text(encoding="utf-8").split(begin)
+    page.write_text(f"{before}{begin}\n{table}\n{end}{behind.split(end)[1]}", encoding="utf-8")
+
+
+def type_table(tasks: Sequence[Mapping[str, Any]]) -> str:
+    """One row a task type: the mean over its tasks, beside the baseline whose mean over the same tasks is highest."""
+    rows = ["| type | tasks | queries | this model | best baseline |", "|---|---|---|---|---|"]
+    for task_type in dict.fromkeys(task["task_type"] for task in tasks):
+        of_type = [task for task in tasks if task["task_type"] == task_type]
+        mean = sum(task["value"] for task in of_type) / len(of_type)
+        everywhere = set.intersection(*(set(task["baselines"]) for task in of_type))
+        baselines = {name: sum(task["baselines"][name] for task in of_type) / len(of_type) for name in everywhere}
+        score, baseline = compared(f"{mean:.3f}", mean, baselines)
+        queries = sum(task["queries"] for task in of_type)
+        rows.append(f"| {arrow(task_type)} | {len(of_type)} | {queries} | {score} | {baseline} |")
+    return "\n".join(rows)
+
+
+def task_table(tasks: Sequence[Mapping[str, Any]]) -> str:
+    """One row a task, with its interval and the baseline that scores highest."""
+    rows = [
         "| type | task | metric | score [95 %] | R@1 | R@10 | best baseline | queries / pool |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    return "\n".join([*head, *(score_row(task) for task in scores["tasks"])])
+    for task in tasks:
+        low, high = task["interval"]
+        score, baseline = compared(f"{task['value']:.3f} [{low:.2f}, {high:.2f}]", task["value"], task["baselines"])
+        cells = [
+            arrow(task["task_type"]),
+            task["name"],
+            task["metric"].replace("hit_rate_at_", "R@").replace("ndcg_at_", "nDCG@"),
+            score,
+            f"{task['scores']['hit_rate_at_1']:.3f}",
+            f"{task['scores']['hit_rate_at_10']:.3f}",
+            baseline,
+            f"{task['queries']} / {task['pool']}",
+        ]
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows)
 
 
-def score_row(task: dict[str, Any]) -> str:
-    """A row; the better of model and best baseline is bold."""
-    name, best = max(task["baselines"].items(), key=lambda pair: pair[1])
-    low, high = task["interval"]
-    ours, theirs = f"{task['value']:.3f} [{low:.2f}, {high:.2f}]", f"{name} {best:.3f}"
-    ours, theirs = (f"**{ours}**", theirs) if task["value"] > best else (ours, f"**{theirs}**")
-    cells = [
-        task["task_type"].replace("->", "→"),
-        task["name"],
-        task["metric"].replace("hit_rate_at_", "R@").replace("ndcg_at_", "nDCG@"),
-        ours,
-        f"{task['scores']['hit_rate_at_1']:.3f}",
-        f"{task['scores']['hit_rate_at_10']:.3f}",
-        theirs,
-        f"{task['queries']} / {task['pool']}",
-    ]
-    return f"| {' | '.join(cells)} |"
+def compared(score: str, value: float, baselines: Mapping[str, float]) -> tuple[str, str]:
+    """The cells of model and best baseline; the higher of the two is bold, a tie goes to the baseline."""
+    name, best = max(sorted(baselines.items()), key=lambda pair: pair[1])
+    baseline = f"{name} {best:.3f}"
+    return (f"**{score}**", baseline) if value > best else (score, f"**{baseline}**")
+
+
+def arrow(task_type: str) -> str:
+    """The task type as people read it, such as ``T→VD``."""
+    return task_type.replace("->", "→")
 
 
 if __name__ == "__main__":
