@@ -29,7 +29,7 @@ from gme_synthesis.public.store import (
 from gme_synthesis.public.unpack import unpack_pictures
 from gme_synthesis.public.url_pictures import fetch_url_pictures
 
-PARTS = ".parts"
+PARTIAL_DOWNLOADS = ".parts"
 """Folder of partial downloads, each below its sha256 or commit, so that none is resumed with another file's bytes."""
 _RESERVED_BYTES = 2**30
 """Bytes of the disk that a fetch leaves free."""
@@ -134,7 +134,7 @@ def _fetch_file(repository: str, file: HubFile, data: Path) -> str:
     """Downloads a file, checks it, moves it into place and records it in the lock file; returns its path on the hub."""
     path = repository_folder(data, repository) / file.path
     revision = read_lock(data)[repository].revision
-    part = repository_folder(data, repository) / PARTS / (file.stated or revision) / file.path
+    part = repository_folder(data, repository) / PARTIAL_DOWNLOADS / (file.stated or revision) / file.path
     _download(repository, revision, file, part)
     size, digest = part.stat().st_size, sha256_file(part)
     if size != file.bytes or file.stated not in (None, digest) or file.fetched not in (None, digest):

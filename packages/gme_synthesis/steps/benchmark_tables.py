@@ -120,7 +120,11 @@ def _judged_ids(task: Path) -> tuple[set[str], set[str]]:
     queries: set[str] = set()
     answers: set[str] = set()
     for path in sorted(task.rglob("*")):
-        if not path.is_file() or not path.name.endswith(_SUFFIXES) or _is_of(path, task, "quer", "corpus", "train"):
+        if (
+            not path.is_file()
+            or not path.name.endswith(_SUFFIXES)
+            or _is_named_after(path, task, "quer", "corpus", "train")
+        ):
             continue
         for row in open_table(path).rows():
             if not isinstance(row, Row) or not {"query-id", "corpus-id"} <= row.values.keys():
@@ -160,9 +164,9 @@ def _first(row: Row, names: tuple[str, ...]) -> object:
 
 def _tables(task: Path, stem: str) -> list[Path]:
     paths = (path for path in task.rglob("*") if path.is_file() and path.name.endswith(_SUFFIXES))
-    return sorted(path for path in paths if _is_of(path, task, stem))
+    return sorted(path for path in paths if _is_named_after(path, task, stem))
 
 
-def _is_of(path: Path, task: Path, *stems: str) -> bool:
+def _is_named_after(path: Path, task: Path, *stems: str) -> bool:
     """Says whether the name of the file, or of a folder that it is in, begins with one of the stems."""
     return any(part.startswith(stem) for part in path.relative_to(task).parts for stem in stems)

@@ -17,7 +17,7 @@ from typing import Literal
 
 _NAMES = {
     "void": "area base br col embed hr img input link meta param source track wbr",
-    "unseen": "head noscript script style template",
+    "invisible": "head noscript script style template",
     "inline": "a abbr acronym b basefont bdi bdo big cite code data del dfn em font i ins kbd mark nobr output q s "
     "samp small span strike strong sub sup time tt u var wbr",
     "end left out": "body colgroup dd dt head html li optgroup option p rp rt tbody td tfoot th thead tr",
@@ -45,35 +45,35 @@ _SVG_AND_MATHML = frozenset(
     ]
 )
 """Elements inside of svg and math, which prove no page."""
-_KNOWN = frozenset(name for names in _NAMES.values() for name in names.split())
-_VOID, _UNSEEN, _END_LEFT_OUT = (frozenset(_NAMES[kind].split()) for kind in ("void", "unseen", "end left out"))
+_HTML_ELEMENTS = frozenset(name for names in _NAMES.values() for name in names.split())
+_VOID, _INVISIBLE, _END_LEFT_OUT = (frozenset(_NAMES[kind].split()) for kind in ("void", "invisible", "end left out"))
 _INLINE = frozenset(_NAMES["inline"].split())
 """Elements that may stand inside of words; all others separate words."""
 _BREAKS = frozenset(["br", "hr", "wbr"])
 
 _NAME = r"[a-zA-Z][\w.-]*+(?::[a-zA-Z][\w.-]*+)?"
-_FLAGS = (
+_BOOLEAN_ATTRIBUTES = (
     "allowfullscreen|async|autofocus|autoplay|checked|compact|controls|defer|disabled|hidden|ismap|itemscope|loop|muted|"
     "multiple|nohref|nomodule|noresize|noshade|novalidate|nowrap|open|playsinline|readonly|required|reversed|selected"
 )
-_QUOTED = r"""(?:"(?:[^"<>]|(?<=[\s=-])>)*+"|'(?:[^'<>]|(?<=[\s=-])>)*+')"""
+_QUOTED_VALUE = r"""(?:"(?:[^"<>]|(?<=[\s=-])>)*+"|'(?:[^'<>]|(?<=[\s=-])>)*+')"""
 """A quoted value may hold ``a > b`` and ``=>``; another ``>`` ends the tag, whose quote was left open."""
-_ATTRIBUTE = rf"""\s++(?:[^\s"'<>/=]++\s*+=\s*+(?:{_QUOTED}|[^\s"'<>]++)|(?i:{_FLAGS})(?=[\s/>]))"""
+_ATTRIBUTE = rf"""\s++(?:[^\s"'<>/=]++\s*+=\s*+(?:{_QUOTED_VALUE}|[^\s"'<>]++)|(?i:{_BOOLEAN_ATTRIBUTES})(?=[\s/>]))"""
 _TOKEN = re.compile(
     rf"""<!--|-->|<!\[CDATA\[|\]\]>|<![a-zA-Z][^<>]{{0,300}}+>|<\?[a-zA-Z][^<>]{{0,300}}+>"""
     rf"""|<(?P<end>/?)(?P<name>{_NAME})(?P<attributes>(?:{_ATTRIBUTE})*+)\s*+/?>"""
     rf"""|<(?P<broken>{_NAME})(?:{_ATTRIBUTE})*+\s++[^\s"'<>/=]++\s*+=\s*+["'][^\s"'<>]*+>"""
 )
 """No token contains another, and each ends before the next ``<``, so that matching is linear in the text."""
-_OF_PAGES = re.compile(
+_PAGE_ATTRIBUTE = re.compile(
     r"\b(?:align|alt|bgcolor|border|class|colspan|height|href|id|lang|rel|rowspan|src|style|target|valign|width)\s*=",
     re.IGNORECASE,
 )
-_FIRST = re.compile(rf"\s*+(?:<[?!][a-zA-Z][^<>]*+>\s*+)*+<({_NAME})[\s>]")
-_UNCLOSED = re.compile(rf"</?(?:{'|'.join(sorted(name for name in _KNOWN if len(name) > 1))})\b", re.IGNORECASE)
+_FIRST_ELEMENT = re.compile(rf"\s*+(?:<[?!][a-zA-Z][^<>]*+>\s*+)*+<({_NAME})[\s>]")
+_UNCLOSED = re.compile(rf"</?(?:{'|'.join(sorted(name for name in _HTML_ELEMENTS if len(name) > 1))})\b", re.IGNORECASE)
 """Tags that a browser would read on to the next ``>``. One letter is not enough: ``a <b`` is text."""
 _ENTITY = re.compile(r"&(?:#(?:[0-9]{1,7}|[xX][0-9a-fA-F]{1,6})|[a-zA-Z][a-zA-Z0-9]{1,31});")
-_OF_PROSE = frozenset(["apos", "trade", *(name for name, code in name2codepoint.items() if code < 0x2100)])
+_PROSE_ENTITIES = frozenset(["apos", "trade", *(name for name, code in name2codepoint.items() if code < 0x2100)])
 """Entities that are unescaped in plain text, too: letters, spaces, punctuation. ``&sum;`` and ``&int;`` may be C."""
 
 _MENTION_MARKS = "\"'/\\*#&@%"
@@ -114,9 +114,9 @@ def _kind(text: str, tokens: list[re.Match[str]]) -> Kind:
     """Returns the kind of a text. One element from the first character to the last is a document, whatever its name."""
     if not tokens:
         return "text"
-    first = _FIRST.match(text)
+    first = _FIRST_ELEMENT.match(text)
     if first and text.rstrip().endswith(f"</{first[1]}>"):
-        return "page" if first[1].lower() in _KNOWN else "xml"
+        return "page" if first[1].lower() in _HTML_ELEMENTS else "xml"
     return "page" if _is_page(text, tokens) else "text"
 
 
@@ -133,7 +133,7 @@ def _is_page(text: str, tokens: list[re.Match[str]]) -> bool:
         name = _html_name(token)
         if not _is_tag(token):
             proven |= token[0][:9].lower() == "<!doctype" and "html" in token[0].lower()
-        elif name in _KNOWN:
+        elif name in _HTML_ELEMENTS:
             balance += 1
             proven = proven or _proves(text, token, name)
         else:
@@ -142,6 +142,7 @@ def _is_page(text: str, tokens: list[re.Match[str]]) -> bool:
 
 
 def _proves(text: str, token: re.Match[str], name: str) -> bool:
+    """Says whether a tag of HTML stands where prose has none; see `_is_page`."""
     before, after = text[token.start() - 1 : token.start()], text[token.end() : token.end() + 1]
     # A tag after the end of a sentence counts as after a word; one after a quote, slash or star may be only mentioned.
     after_word = _is_of_word(before) or (
@@ -151,10 +152,10 @@ def _proves(text: str, token: re.Match[str], name: str) -> bool:
     if token["end"]:
         return after_word
     begins_line = not before or before in "\n>"
-    of_page = bool(_OF_PAGES.search(token["attributes"] or token[0] * bool(token["broken"])))
+    has_attribute = bool(_PAGE_ATTRIBUTE.search(token["attributes"] or token[0] * bool(token["broken"])))
     if name in _VOID:
-        return (name in _BREAKS or of_page) and (after_word or before_word or (begins_line and of_page))
-    return ((begins_line or of_page) and before_word) or (begins_line and of_page)
+        return (name in _BREAKS or has_attribute) and (after_word or before_word or (begins_line and has_attribute))
+    return ((begins_line or has_attribute) and before_word) or (begins_line and has_attribute)
 
 
 def _is_of_word(char: str) -> bool:
@@ -172,7 +173,7 @@ def _html_name(token: re.Match[str]) -> str:
     if name in _SVG_AND_MATHML:
         return name
     one_case = written.islower() or written.isupper()  # ``Map<Object>`` is code
-    return name if one_case and (name in _KNOWN or "-" in name or ":" in name) else ""
+    return name if one_case and (name in _HTML_ELEMENTS or "-" in name or ":" in name) else ""
 
 
 class _TokenIndex:
@@ -193,7 +194,7 @@ class _TokenIndex:
 
 
 def _visible_text(text: str, tokens: list[re.Match[str]], kind: Kind) -> str:
-    """Returns a document without tags, comments and the contents of elements of `_UNSEEN`."""
+    """Returns a document without tags, comments and the contents of elements of `_INVISIBLE`."""
     index = _TokenIndex(tokens)
     parts: list[str] = []
     at = 0  # the text before it is in `parts`, or invisible
@@ -212,12 +213,12 @@ def _visible_text(text: str, tokens: list[re.Match[str]], kind: Kind) -> str:
             end = index.next("]]>", at)
             parts.append(text[at : end.start()] if end else "")
             at = end.end() if end else at
-        elif kind == "page" and name in _UNSEEN and not token["end"]:
-            at = _end_of_unseen(text, name, at, index)
+        elif kind == "page" and name in _INVISIBLE and not token["end"]:
+            at = _end_of_invisible(text, name, at, index)
     return "".join([*parts, text[at:]])
 
 
-def _end_of_unseen(text: str, name: str, start: int, index: _TokenIndex) -> int:
+def _end_of_invisible(text: str, name: str, start: int, index: _TokenIndex) -> int:
     """Returns where the text goes on; that is `start` if the element has no end, or if another begins before it."""
     end, next_start = index.next(f"</{name}", start), index.next(name, start)
     # A start tag in quotes is in the text of a script, which may write one.
@@ -234,9 +235,9 @@ def _is_code(text: str, token: re.Match[str], name: str, index: _TokenIndex) -> 
     if token["end"] or token["attributes"] or token["broken"] or name in _VOID | _END_LEFT_OUT:
         return False
     follows = token.start() > 0 and (_is_of_word(text[token.start() - 1]) or text[token.start() - 1] == "_")
-    return (follows or name not in _KNOWN | _SVG_AND_MATHML) and index.next(f"</{name}", token.end()) is None
+    return (follows or name not in _HTML_ELEMENTS | _SVG_AND_MATHML) and index.next(f"</{name}", token.end()) is None
 
 
 def _character(entity: str, kind: Kind) -> str:
     """Returns the character of an entity. It ends in a semicolon: ``AT&amp;T``, but not ``?a=1&copy=2``."""
-    return html.unescape(entity) if kind != "text" or entity[1] == "#" or entity[1:-1] in _OF_PROSE else entity
+    return html.unescape(entity) if kind != "text" or entity[1] == "#" or entity[1:-1] in _PROSE_ENTITIES else entity

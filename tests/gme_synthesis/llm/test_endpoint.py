@@ -14,6 +14,7 @@ import pytest
 from bad_server import Answer, Asked, Reply, Stub, asked_for, chat, serve
 
 from gme_data.errors import FoundryError
+from gme_data.settings import parse_config
 from gme_synthesis.llm.answers import EntityAnswer, QuestionAnswer
 from gme_synthesis.llm.client import LLMClient, Prices
 from gme_synthesis.llm.endpoint import Endpoint, EndpointConfig
@@ -234,3 +235,8 @@ def test_a_journal_that_breaks_after_it_was_opened_is_told(tmp_path: Path) -> No
     broken = RequestJournal(tmp_path)
     with pytest.raises(FoundryError, match="can't be used"):
         broken.get([f"{number:064}" for number in range(2000)], dict[str, str])
+
+
+def test_a_field_of_an_earlier_version_is_told_by_its_new_name() -> None:
+    with pytest.raises(FoundryError, match="longest_wait_seconds: this field is called max_wait_seconds now"):
+        parse_config({"longest_wait_seconds": 8, "url": "http://localhost"}, EndpointConfig, where="x.yaml")

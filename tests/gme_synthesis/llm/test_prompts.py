@@ -21,3 +21,11 @@ def test_every_shot_is_a_valid_answer() -> None:
         prompt = load_prompt(name)
         for shot in prompt.shots:
             prompt.kind.model_validate(shot.answer)
+
+
+def test_digests_change_only_on_purpose() -> None:
+    """Journals find paid answers by them; they cover prompt files and, by the schemas, docstrings of answers."""
+    digests = {name: load_prompt(name).digest[:12] for name in ("question", "entity", "caption", "domain")}
+    assert digests == {
+        "question": "7445384de1a5", "entity": "3f11c4c14462", "caption": "abb2e8a714d4", "domain": "f4f5ec267033",
+    }  # fmt: skip

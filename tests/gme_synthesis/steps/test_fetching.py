@@ -18,6 +18,7 @@ from PIL import Image
 
 from gme_data.errors import FoundryError
 from gme_data.images import ImageRecord
+from gme_data.settings import parse_config
 from gme_synthesis.llm.journal import RequestJournal
 from gme_synthesis.steps.addresses import is_public
 from gme_synthesis.steps.fetching import FetchConfig, FetchedFile, Fetcher, FetchError
@@ -292,3 +293,8 @@ def test_a_refused_key_stops_the_run(tmp_path: Path) -> None:
 
 def test_the_example_picture_is_one() -> None:
     assert Image.open(PNG).size == (80, 80)
+
+
+def test_a_field_of_an_earlier_version_is_told_by_its_new_name() -> None:
+    with pytest.raises(FoundryError, match="heed_robots: this field is called obey_robots_txt now"):
+        parse_config({"heed_robots": 8}, FetchConfig, where="x.yaml")

@@ -14,6 +14,7 @@ from tiny_models import save_flux
 
 from gme_data.errors import FoundryError
 from gme_data.images import ImageRecord, decode_rgb
+from gme_data.settings import parse_config
 from gme_synthesis.candidates import Candidate, EntityImage
 from gme_synthesis.llm.client import LLMClient
 from gme_synthesis.llm.protocol import Completion, CompletionRequest, OnCompletion
@@ -103,3 +104,8 @@ def test_a_device_that_is_not_there_is_a_clear_error(tmp_path: Path) -> None:
 def test_a_folder_without_flux_is_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(FoundryError, match="not a FLUX pipeline"):
         FluxGenerator(GenerationConfig(path=str(tmp_path), device="cpu", dtype="float32")).generate(["x"], [0])
+
+
+def test_a_field_of_an_earlier_version_is_told_by_its_new_name() -> None:
+    with pytest.raises(FoundryError, match="most_caption_tokens: this field is called max_sequence_length now"):
+        parse_config({"most_caption_tokens": 8, "path": "flux"}, GenerationConfig, where="x.yaml")
