@@ -112,10 +112,11 @@ def _read(path: Path) -> Place | None:
 
 
 def _text(raw: dict[str, Any], path: tuple[str, ...]) -> str:
-    node: Any = raw  # some keys of the source end in a space
+    node: Any = raw
     for key in (*path, "text"):
         if not isinstance(node, dict):
             return ""
+        # Some keys of the source have a space at the end.
         node = {name.strip(): value for name, value in node.items()}.get(key, "")
     return node if isinstance(node, str) else ""
 

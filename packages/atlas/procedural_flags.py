@@ -60,6 +60,7 @@ class Flag:
 
 def generate_flag(seed: int, number: int) -> Flag:
     """Returns flag number `number`: a background, and for three of four a charge on it."""
+    # A generator for each number, so that a flag doesn't depend on how many were generated before it.
     rng = np.random.default_rng([seed, number])
     backgrounds: tuple[Callable[[np.random.Generator], Flag], ...] = (
         _bands,

@@ -73,7 +73,7 @@ def read_icons(package: Package, folder: Path) -> Iterator[Icon]:
         if name in kinds
     }
     icons: IconSet = files["icons.json"]
-    symbols: dict[str, str] = {}
+    symbols: dict[str, str] = {}  # without variation selectors, as the ids of Atlas's pictographs
     for code, name in sorted(files.get("chars.json", {}).items()):
         symbols.setdefault(name, "-".join(part for part in code.lower().split("-") if part != "fe0f"))
     aliases: dict[str, list[str]] = {}
