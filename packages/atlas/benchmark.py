@@ -56,6 +56,7 @@ def make_task(
         ids_of_item[doc.item].append(doc.id)
     limit = config.queries if split == "test" else max(1, config.queries // 2)
     answerable = (query for query in candidates if query.relevant & pool.keys())
+    # The name of the task is hashed too, so that tasks over the same facts sample different queries.
     queries = seeded_sample(answerable, limit, config.seed, lambda query: f"{spec.name}:{query.id}")
     licences = sorted({doc.licence for doc in corpus} | {query.licence for query in queries})
     with_pictures = any(doc.item.image for doc in corpus) or any(query.item.image for query in queries)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 from atlas.album import Album
@@ -15,10 +15,10 @@ from atlas.imagined_examples import imagined_examples
 from atlas.licences import ATTRIBUTION
 from atlas.pictograph_tasks import pictograph_tasks
 from atlas.question_tasks import question_tasks
-from atlas.world import World, write_world
+from atlas.world import write_world
 from gme_data.examples import write_examples
 from gme_data.images import write_images
-from gme_data.tasks import RetrievalTask, save_task
+from gme_data.tasks import save_task
 
 _SCRATCH = ".album"
 """Folder of pictures that a killed build left. Its name begins with a dot, so publishing the step drops it."""
@@ -51,15 +51,13 @@ def build(config: AtlasConfig, folder: Path) -> dict[str, float]:
         write_examples(folder / "examples" / split, examples)
         counts[f"examples_{split}"] = len(examples)
     for split in ("dev", "test"):
-        for task in _tasks(world, config, split):
+        for task in itertools.chain(
+            question_tasks(world, config, split),
+            flag_tasks(world, config, split),
+            pictograph_tasks(world, config, split),
+        ):
             save_task(folder / "tasks" / split / task.card.name, task)
             counts[f"tasks_{split}"] += 1
             counts[f"queries_{split}"] += len(task.queries)
     (folder / "ATTRIBUTION.md").write_text(ATTRIBUTION, encoding="utf-8")
     return {name: float(count) for name, count in counts.items()}
-
-
-def _tasks(world: World, config: AtlasConfig, split: str) -> Iterator[RetrievalTask]:
-    yield from question_tasks(world, config, split)
-    yield from flag_tasks(world, config, split)
-    yield from pictograph_tasks(world, config, split)

@@ -49,4 +49,5 @@ def rasterise(style: str, symbol: str, size: int) -> bytes:
     path = find_svg(style, symbol)
     if path is None:
         raise FoundryError(f"{style} has no drawing of {symbol!r}.", hint="Run `make setup` for the pinned packages.")
+    # Fonts of the machine would make the pixels depend on it.
     return bytes(resvg_py.svg_to_bytes(svg_path=str(path), width=size, height=size, skip_system_fonts=True))

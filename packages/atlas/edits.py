@@ -120,7 +120,9 @@ def pictograph_edits(rows: Iterable[PictographRow]) -> Iterator[Edit]:
     for base in bases:
         for style in STYLES:
             yield from _tone_edits(base, tones[base.id], style)
-        yield from _gender_edits(base, scenes[_scene(base)])
+        for other in scenes[_scene(base)] if base.gender != "none" else ():
+            if other.gender in ("man", "woman") and other.gender != base.gender:
+                yield _edit("gender", other.gender, base, other, (PLAIN, PLAIN), ())
         yield _edit("style", "", base, base, (PLAIN, OUTLINED), ())
 
 
@@ -142,12 +144,6 @@ def _tone_edits(base: PictographRow, tones: list[PictographRow], style: str) -> 
             continue  # the drawing shows no skin, so the tone changes nothing
         decoys = tuple(other.picture(style) for other in tones if other.picture(style) not in images)
         yield _edit("tone", tone.variant, base, tone, (style, style), decoys)
-
-
-def _gender_edits(base: PictographRow, scene: list[PictographRow]) -> Iterator[Edit]:
-    for other in scene:
-        if base.gender != "none" and other.gender in ("man", "woman") and other.gender != base.gender:
-            yield _edit("gender", other.gender, base, other, (PLAIN, PLAIN), ())
 
 
 def _edit(

@@ -60,6 +60,7 @@ class _NativeExamples:
             if row.variant != "base":
                 continue
             for number, (label, text) in enumerate(self._names_of(row)):
+                # Alternating styles, so that neither style has all aliases or all names in other languages.
                 styles = STYLES if label == "en" else (STYLES[(number + seeded_hash(self._config.seed, row.id)) % 2],)
                 for style in styles:
                     yield self._example(
@@ -82,6 +83,7 @@ class _NativeExamples:
     def edits(self) -> Iterator[Example]:
         """Yields every edit once, tones in both styles; the other tones are the negatives (IT->I)."""
         for edit in pictograph_edits(self._pictographs):
+            # The names that are hashed are part of the data: another word than "wish" would change every text.
             text = edit_text(edit.kind, self._split, edit.value, seeded_hash(self._config.seed, "wish", edit.id))
             yield self._example(
                 f"pictograph-edit-{edit.id}", "IT->I", "pictograph-edit", edit.before,

@@ -90,10 +90,15 @@ def _folder() -> Path:
 def _read(path: Path) -> Place | None:
     raw = read_json(path, dict[str, Any])
     names = _names(raw)
-    iso = _iso(_text(raw, ("Communications", "Internet country code")))
-    if not names or not iso:
+    # The domain of a country is its ISO code, with the exception above.
+    domain = re.search(r"\.([a-z]{2})\b", _text(raw, ("Communications", "Internet country code")))
+    if not names or not domain:
         return None
-    values = {field.name: shorten(_first_text(raw, field.paths), field.length) for field in FIELDS}
+    iso = _ISO_OF_DOMAIN.get(domain[1], domain[1])
+    values = {}
+    for field in FIELDS:
+        text = next((text for path in field.paths if (text := _text(raw, path))), "")
+        values[field.name] = shorten(text, field.length)
     place = Place(
         id=iso,
         name=names[0],
@@ -106,15 +111,12 @@ def _read(path: Path) -> Place | None:
     return place if all(find_svg(style, place.symbol) for style in STYLES) else None
 
 
-def _first_text(raw: dict[str, Any], paths: tuple[tuple[str, ...], ...]) -> str:
-    return next((text for path in paths if (text := _text(raw, path))), "")
-
-
 def _text(raw: dict[str, Any], path: tuple[str, ...]) -> str:
     node: Any = raw
     for key in (*path, "text"):
         if not isinstance(node, dict):
             return ""
+        # Some keys of the source have a space at the end.
         node = {name.strip(): value for name, value in node.items()}.get(key, "")
     return node if isinstance(node, str) else ""
 
@@ -135,11 +137,6 @@ def _names(raw: dict[str, Any]) -> list[str]:
             names.append(form)
     names = [_CORRECTED_NAMES.get(name, name) for name in names]
     return list(dict.fromkeys(sorted(names, key=str.isupper)))  # an abbreviation ("DRC") comes last
-
-
-def _iso(domains: str) -> str | None:
-    match = re.search(r"\.([a-z]{2})\b", domains)
-    return _ISO_OF_DOMAIN.get(match[1], match[1]) if match else None
 
 
 def _coordinates(text: str) -> tuple[float, float] | None:

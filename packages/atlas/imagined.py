@@ -61,7 +61,7 @@ def imagine(places: Sequence[PlaceRow], config: AtlasConfig, album: Album) -> tu
         descriptions.add(flag.description)
         rows.append(
             ImaginedRow(
-                place_id=str(number),
+                place_id=str(number),  # of the candidate, so that dropping one renames no other
                 name=name,
                 entity_group=f"imagined:{number}",
                 split="train",

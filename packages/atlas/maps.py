@@ -20,6 +20,7 @@ Ring = tuple[tuple[float, float], ...]
 """A closed line of (longitude, latitude) in degrees."""
 
 _SUPERSAMPLING = 4
+"""Maps are drawn at a multiple of their size and scaled down, since Pillow draws polygons without anti-aliasing."""
 _MIN_POINTS = 8
 """Outlines of fewer points are boxes that nobody would recognise."""
 _LOCATOR_DEGREES = 36.0

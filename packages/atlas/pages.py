@@ -45,16 +45,12 @@ def render_page(
     colour = _BANDS.get(blocks[0].heading, "#444444")
     draw.rectangle((0, 0, width, _BAND_HEIGHT), fill=colour)
     draw.text((_MARGIN, _BAND_HEIGHT / 2), title, "white", _fit_title(title, width - 2 * _MARGIN), anchor="lm")
-    _paste_pictures(page, pictures)
-    top = _BAND_HEIGHT + _PICTURE + 2 * _MARGIN // 2
-    _set_blocks(draw, blocks, (top, height - _MARGIN // 2), width - 2 * _MARGIN, colour)
-    return page.quantize(_COLOURS, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
-
-
-def _paste_pictures(page: Image.Image, pictures: Sequence[Image.Image]) -> None:
     for number, picture in enumerate(pictures):
         scaled = picture.resize((_PICTURE, _PICTURE), Image.Resampling.BICUBIC)
         page.paste(scaled, (_MARGIN + number * (_PICTURE + 2 * _MARGIN), _BAND_HEIGHT + _MARGIN // 2))
+    top = _BAND_HEIGHT + _PICTURE + 2 * _MARGIN // 2
+    _set_blocks(draw, blocks, (top, height - _MARGIN // 2), width - 2 * _MARGIN, colour)
+    return page.quantize(_COLOURS, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
 
 
 def _set_blocks(

@@ -61,7 +61,7 @@ class Pictograph:
 @cache
 def read_pictographs() -> tuple[Pictograph, ...]:
     """Returns every fully qualified emoji that both styles draw, with at most one skin tone each, sorted by id."""
-    emoji.config.load_language(emoji.LANGUAGES)
+    emoji.config.load_language(emoji.LANGUAGES)  # the package loads English alone
     pictographs = [
         _describe(symbol, data)
         for symbol, data in emoji.EMOJI_DATA.items()

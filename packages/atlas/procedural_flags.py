@@ -60,6 +60,7 @@ class Flag:
 
 def generate_flag(seed: int, number: int) -> Flag:
     """Returns flag number `number`: a background, and for three of four a charge on it."""
+    # A generator for each number, so that a flag doesn't depend on how many were generated before it.
     rng = np.random.default_rng([seed, number])
     backgrounds: tuple[Callable[[np.random.Generator], Flag], ...] = (
         _bands,
@@ -85,15 +86,14 @@ def _bands(rng: np.random.Generator) -> Flag:
     if count == 3 and rng.random() < 0.25:
         shares, kind = np.array([1.0, 2.0, 1.0]), ""
     edges = np.cumsum([0.0, *(shares / shares.sum())]).tolist()
-    shapes = [_band(colour, *edge, vertical) for colour, edge in zip(colours, itertools.pairwise(edges), strict=True)]
+    shapes = []
+    for colour, (start, end) in zip(colours, itertools.pairwise(edges), strict=True):
+        box = ((start, 0.0), (end, 1.0)) if vertical else ((0.0, start), (1.0, end))
+        shapes.append(Shape("box", colour, box))
     direction = "vertical" if vertical else "horizontal"
+    listed = f"{', '.join(colours[:-1])}{',' if len(colours) > 2 else ''} and {colours[-1]}"
     widths = f", the middle band twice as {'wide' if vertical else 'high'}" if not kind else ""
-    return Flag(tuple(shapes), f"{_NUMBERS[count]} {kind}{direction} bands of {_enumerate(colours)}{widths}")
-
-
-def _band(colour: str, start: float, end: float, vertical: bool) -> Shape:
-    box = ((start, 0.0), (end, 1.0)) if vertical else ((0.0, start), (1.0, end))
-    return Shape("box", colour, box)
+    return Flag(tuple(shapes), f"{_NUMBERS[count]} {kind}{direction} bands of {listed}{widths}")
 
 
 def _field(rng: np.random.Generator) -> Flag:
@@ -194,10 +194,6 @@ def _alternating(rng: np.random.Generator, count: int) -> list[str]:
 def _contrasting(rng: np.random.Generator, background: set[str]) -> str:
     colours = [colour for colour in _COLOURS if colour not in background]
     return colours[rng.integers(len(colours))]
-
-
-def _enumerate(words: list[str]) -> str:
-    return f"{', '.join(words[:-1])}{',' if len(words) > 2 else ''} and {words[-1]}"
 
 
 def draw_flat(flag: Flag, seed: int) -> Image.Image:

@@ -78,7 +78,9 @@ class _QuestionTaskBuilder:
     def __init__(self, world: World, config: AtlasConfig, split: str) -> None:
         self._world, self._config, self._split = world, config, split
         self._places = {place.place_id: place for place in world.places}
-        self._visible = [p for p in world.passages if split == "test" or p.split != "test"]
+        self._pool = [p for p in world.passages if split == "test" or p.split != "test"]
+        # Several passages share a page. In reversed order the first one on a page is what stays in the dictionary.
+        self._first_on_page = {passage.page: passage for passage in reversed(self._pool) if passage.page}
         self._templates: dict[tuple[str, Kind], list[str]] = defaultdict(list)
         for wording in world.wordings:
             if wording.split == split:
@@ -105,7 +107,7 @@ class _QuestionTaskBuilder:
     def passages(self, include: Callable[[PassageRow], bool], as_item: Callable[[PassageRow], Item]) -> list[Document]:
         return [
             Document(p.id, item, p.entity_group, self._licence(p.licence, item))
-            for p in self._visible
+            for p in self._pool
             if include(p)
             for item in (as_item(p),)
         ]
@@ -120,18 +122,16 @@ class _QuestionTaskBuilder:
         return Item(text=passage.text, image=self._places[passage.place_id].flag_twemoji)
 
     def pages(self) -> list[Document]:
-        first = {passage.page: passage for passage in reversed(self._visible) if passage.page}
         return [
             Document(_page_id(p), Item(image=page), p.entity_group, self._world.picture_licences[page])
-            for page, p in first.items()
+            for page, p in self._first_on_page.items()
         ]
 
     def named_queries(self, facts: list[FactRow]) -> list[BenchmarkQuery]:
         return [self._query(f, "named", {f.passage_id}) for f in facts]
 
     def page_queries(self, facts: list[FactRow]) -> list[BenchmarkQuery]:
-        first = {passage.page: passage for passage in reversed(self._visible) if passage.page}
-        pages = {p.id: _page_id(first[p.page]) for p in self._visible if p.page}
+        pages = {p.id: _page_id(self._first_on_page[p.page]) for p in self._pool if p.page}
         return [self._query(f, "named", {pages[f.passage_id]}) for f in facts if f.passage_id in pages]
 
     def flag_queries(self, facts: list[FactRow]) -> list[BenchmarkQuery]:

@@ -56,16 +56,12 @@ def merge_lookalikes(names: Sequence[str], styles: Iterable[np.ndarray], limit: 
         styles: Per drawing style, thumbnails [places, pixels].
         limit: Mean absolute difference per channel value.
     """
-    distances = np.min([_pairwise_differences(style) for style in styles], axis=0)
+    # Row by row: all differences at once would take [places, places, pixels].
+    by_style = [np.stack([np.abs(style - row).mean(axis=1) for row in style]) for style in styles]
+    distances = np.min(by_style, axis=0)
     group = {name: name for name in names}
     for row, name in enumerate(names):
         for other in np.flatnonzero(distances[row, :row] < limit):
             old, new = group[name], group[names[int(other)]]
             group = {key: min(old, new) if value in (old, new) else value for key, value in group.items()}
     return group
-
-
-def _pairwise_differences(thumbnails: np.ndarray) -> np.ndarray:
-    """Returns mean absolute differences [places, places]."""
-    # Row by row: all differences at once would take [places, places, pixels].
-    return np.stack([np.abs(thumbnails - row).mean(axis=1) for row in thumbnails])

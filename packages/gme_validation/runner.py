@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from gme_data import environment
 from gme_data.progress import track
 from gme_validation.docs_pages import FIXED_TIME, make_reproducible
@@ -116,13 +114,15 @@ def _failure(
     why = f"{expectation.why}; not evaluated: {message}" if message else expectation.why
     if observed is not None:
         why += f" (found {observed})"
-    rows = tuple(_json_row(suite.frame.loc[row]) for row in index[:failed_rows])
+    rows = tuple(
+        {
+            str(column): value if isinstance(value, int | float | bool) else str(value)
+            for column, value in suite.frame.loc[row].items()
+        }
+        for row in index[:failed_rows]
+    )
     name = f"{expectation.type}({', '.join(f'{k}={v}' for k, v in expectation.arguments.items() if k != 'value_set')})"
     return FailedExpectation(suite.name, name, why, int(detail.get("unexpected_count") or 0), rows)
-
-
-def _json_row(row: pd.Series[Any]) -> dict[str, Any]:
-    return {str(name): value if isinstance(value, int | float | bool) else str(value) for name, value in row.items()}
 
 
 def _context(docs: Path) -> Any:  # noqa: ANN401 - great_expectations is imported late and has no stubs

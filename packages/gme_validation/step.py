@@ -86,13 +86,19 @@ def atlas_suites(config: AtlasValidationConfig, corpus_folder: Path, synthetic: 
     training = read_training(synthetic)
     examples = training.examples
     tasks = read_tasks(corpus_folder / "tasks")
+    # No test entity may be in a dev pool, since recipes are chosen on dev.
+    pool_splits = {"dev": SPLITS[:2], "test": SPLITS}
     return [
         *corpus_suites(atlas, pictures, config),
         picture_suite(pictures_frame, config),
         examples_suite(training, splits, pictures, config, TASK_TYPES),
         mix_suite(examples, config),
         *funnel_suites(synthetic, len(examples) + len(training.blank), config),
-        *(suite for task in tasks for suite in _atlas_task(task, splits, pictures, config)),
+        *(
+            suite
+            for task in tasks
+            for suite in task_suites(task, splits, pictures, config, _entity_split(task), pool_splits[task.card.split])
+        ),
         *contamination_suites(name_mask(atlas), examples, tasks, config),
     ]
 
@@ -144,14 +150,6 @@ def held_out_suites(
         suite for task in tasks for suite in task_suites(task, splits, pictures, config, _entity_split(task), SPLITS)
     ]
     return [*suites, *contamination_suites(words, training.examples, tasks, config)]
-
-
-def _atlas_task(
-    task: TaskFrames, splits: EntitySplits, pictures: frozenset[str], config: AtlasValidationConfig
-) -> Sequence[TableSuite]:
-    # No test entity may be in a dev pool, since recipes are chosen on dev.
-    pool = SPLITS[:2] if task.card.split == "dev" else SPLITS
-    return task_suites(task, splits, pictures, config, _entity_split(task), pool)
 
 
 def _entity_split(task: TaskFrames) -> str:

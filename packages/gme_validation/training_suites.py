@@ -186,7 +186,7 @@ def _funnel_row(step: _FunnelStep) -> dict[str, Any]:
 
 
 def _funnel(frame: pd.DataFrame, examples: int, config: ValidationConfig) -> TableSuite:
-    last = frame.index == len(frame) - 1
+    last = frame.index == len(frame) - 1  # the step that writes the examples
     frame["agrees_with_examples"] = ~last | (frame["kept"] == examples)
     return TableSuite(
         "synthesis.funnel",

@@ -221,6 +221,7 @@ def _concepts(
 def _rank_concepts(
     concepts: Mapping[frozenset[str], list[Icon]], categories: Mapping[str, str]
 ) -> list[tuple[frozenset[str], list[Icon]]]:
+    # Pictures are bounded, so concepts that WordNet has and that many sets draw come first.
     def order(entry: tuple[frozenset[str], list[Icon]]) -> tuple[bool, bool, int, list[str]]:
         concept, icons = entry
         in_wordnet = readable(icons[0].name) in categories

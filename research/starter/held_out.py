@@ -135,6 +135,8 @@ class HeldOutEntities:
 
     @cached_property
     def _place_pattern(self) -> re.Pattern[str]:
+        # Longer names come first, since a regular expression takes the first alternative that matches. Abbreviations of
+        # two letters would match the start of other words.
         names = sorted((name for name in self._place_names if len(name) > 2), key=len, reverse=True)
         return re.compile("|".join(rf"\b{re.escape(name)}" for name in names) or "(?!)")
 

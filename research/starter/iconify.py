@@ -73,7 +73,7 @@ def read_icons(package: Package, folder: Path) -> Iterator[Icon]:
         if name in kinds
     }
     icons: IconSet = files["icons.json"]
-    symbols: dict[str, str] = {}
+    symbols: dict[str, str] = {}  # without variation selectors, as the ids of Atlas's pictographs
     for code, name in sorted(files.get("chars.json", {}).items()):
         symbols.setdefault(name, "-".join(part for part in code.lower().split("-") if part != "fe0f"))
     aliases: dict[str, list[str]] = {}
@@ -89,12 +89,11 @@ def read_icons(package: Package, folder: Path) -> Iterator[Icon]:
 
 def _svg(icon: IconBody, icons: IconSet) -> str:
     defaults = {"left": 0, "top": 0, "width": _DEFAULT_SIDE, "height": _DEFAULT_SIDE}
-    box = [_first(getattr(icon, side), getattr(icons, side), default) for side, default in defaults.items()]
+    box = []
+    for side, default in defaults.items():
+        numbers = (getattr(icon, side), getattr(icons, side), default)
+        box.append(next(number for number in numbers if number is not None))
     return (
         '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
         f'viewBox="{" ".join(map(str, box))}">{icon.body}</svg>'
     )
-
-
-def _first(*numbers: float | None) -> float:
-    return next(number for number in numbers if number is not None)

@@ -87,9 +87,8 @@ def _card(outcomes: StageZeroOutcomes, config: StageZeroConfig, size: int, diges
 
 
 def _table(tasks: Iterable[TaskScore]) -> str:
-    return "\n".join(["| type | task | R@1 | R@10 | queries / pool |", "|---|---|---|---|---|", *map(_row, tasks)])
-
-
-def _row(task: TaskScore) -> str:
-    hits = " | ".join(f"{task.scores[f'hit_rate_at_{depth}']:.3f}" for depth in (1, 10))
-    return f"| {task.task_type} | {task.name} | {hits} | {task.queries} / {task.pool} |"
+    lines = ["| type | task | R@1 | R@10 | queries / pool |", "|---|---|---|---|---|"]
+    for task in tasks:
+        hits = " | ".join(f"{task.scores[f'hit_rate_at_{depth}']:.3f}" for depth in (1, 10))
+        lines.append(f"| {task.task_type} | {task.name} | {hits} | {task.queries} / {task.pool} |")
+    return "\n".join(lines)

@@ -44,6 +44,7 @@ def read_stamps(package: Package, folder: Path, languages: Collection[str]) -> t
 
 def _captions(text: str, languages: Collection[str]) -> dict[str, str]:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
+    # Without an English caption a file begins with a translation, such as "de.utf8=Eine Tür."
     if not lines or "=" in lines[0][:20]:
         return {}
     captions = {"en": lines[0]}

