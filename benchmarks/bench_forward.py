@@ -66,7 +66,7 @@ def padded_forward(embedder: Embedder, items: list[dict[str, object]]) -> Tensor
     embeds = qwen.language_model.embed_tokens(ids)
     is_visual = torch.zeros_like(ids, dtype=torch.bool)
     for row, item in enumerate(tokenised):
-        is_visual[row, item.head : item.head + item.cells[0] * item.cells[1]] = True
+        is_visual[row, item.image_start : item.image_start + item.token_grid[0] * item.token_grid[1]] = True
     embeds[is_visual] = visual_tokens(embedder, [item.pixels for item in tokenised if item.pixels is not None])
     positions = torch.arange(longest).expand(3, len(items), longest)
     states = qwen.language_model(

@@ -342,7 +342,7 @@ def ours(*, half: bool, kept_bytes: int, budget: int | None = None) -> Learner:
     model.qwen.visual.requires_grad_(False)
     parameters = trained(model.language)
     budget = budget or (BUDGET_HALF if half else BUDGET)
-    encode, with_visual = precision(model.embed, half), precision(model.with_visual, half)
+    encode, with_visual = precision(model.embed, half), precision(model.with_visual_tokens, half)
 
     def gradients(pairs: Pairs) -> Tensor:
         tokenised = embedder.preparer.tokenise([*pairs.queries, *pairs.documents])

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from gme_data.environment import settle
 from gme_embedder.config import ModelConfig
 from gme_embedder.corpus.bulk import embed_corpus
-from gme_embedder.corpus.job import Job, identify_model
+from gme_embedder.corpus.job import EmbedJob, identify_model
 from gme_embedder.corpus.rows import identify_corpus, open_corpus
 from gme_embedder.corpus.update import update_corpus
 from gme_embedder.corpus.vector_folder import open_index
@@ -108,10 +108,10 @@ def update(embedder: Embedder, home: Path) -> None:
     sys.stderr.write(f"{changes}\n")
 
 
-def job_of(embedder: Embedder, home: Path) -> Job:
+def job_of(embedder: Embedder, home: Path) -> EmbedJob:
     """What makes the vectors."""
     corpus = identify_corpus(open_corpus(home / "corpus.parquet"))
-    return Job(corpus=corpus, model=identify_model(embedder, "model"))
+    return EmbedJob(corpus=corpus, model=identify_model(embedder, "model"))
 
 
 def timed(work: Callable[[], object]) -> tuple[float, float]:

@@ -15,7 +15,7 @@ from gme_data.errors import FoundryError
 if TYPE_CHECKING:
     import numpy as np
 
-    from gme_embedder.corpus.vector_folder import Shard
+    from gme_embedder.corpus.vector_folder import VectorShard
 
 _COMMON = Common()
 _SAMPLE = 200
@@ -74,7 +74,7 @@ def nearest(
 
 
 def _search(
-    asking: list[Shard], searched: list[Shard], k: int, index: Index
+    asking: list[VectorShard], searched: list[VectorShard], k: int, index: Index
 ) -> tuple[np.ndarray, np.ndarray, float | None]:
     """Scores and rows [q, k], and the recall of an index."""
     import numpy as np

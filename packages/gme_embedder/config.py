@@ -1,4 +1,4 @@
-"""What a model is built from and how its inputs are made; everything here is saved beside the weights.
+"""What a model is built from and how its inputs are made; all of it is saved beside the weights.
 
 Does not know where weights come from or how they are trained.
 """
@@ -13,12 +13,14 @@ from pydantic import Field, PositiveInt, field_validator, model_validator
 from gme_data.settings import Frozen
 from gme_embedder.starter import WEIGHTS, shipped_digest
 
+SPATIAL_MERGE_SIZE = 2
+"""The towers merge squares of this many patches a side into one visual token."""
 Triple = tuple[float, float, float]
 EmbeddingDtype = Literal["bfloat16", "float32"]
 
 
 class PictureConfig(Frozen):
-    """From a decoded picture to patches."""
+    """How a decoded picture becomes patches."""
 
     patch: int = Field(default=14, ge=1)
     """Side of a patch in pixels, as the tower was built: 14, or 16 for Qwen3-VL; 2x2 of them are a visual token."""
@@ -37,38 +39,39 @@ class PictureConfig(Frozen):
     resize: Literal["once", "double"] = "once"
     """`aspect`: `double` first resizes to whole visual tokens as the released code does."""
     mean: Triple = (0.82, 0.79, 0.75)
-    """Per channel, of pixels in 0..1. The default is that of drawings on white; photographs have `RELEASED`'s."""
+    """Mean of each channel over pixels in 0..1. The default is that of drawings on white; `RELEASED` has that of
+    photographs."""
     std: Triple = (0.29, 0.30, 0.34)
-    """Per channel, of pixels in 0..1."""
+    """Standard deviation of each channel over pixels in 0..1."""
 
     @property
-    def cell(self) -> int:
-        """Side in pixels of a visual token."""
-        return 2 * self.patch
+    def token_side(self) -> int:
+        """Side of a visual token in pixels."""
+        return SPATIAL_MERGE_SIZE * self.patch
 
     @model_validator(mode="after")
-    def _fits_together(self) -> Self:
+    def _sizes_are_consistent(self) -> Self:
         for name in ("side", "page_side"):
-            if self.fit == "square" and getattr(self, name) % self.cell:
-                raise ValueError(f"{name} must be a multiple of {self.cell}, the side of a visual token")
+            if self.fit == "square" and getattr(self, name) % self.token_side:
+                raise ValueError(f"{name} must be a multiple of {self.token_side}, the side of a visual token")
         if self.min_image_tokens > self.max_image_tokens:
             raise ValueError("min_image_tokens must not be larger than max_image_tokens")
         return self
 
 
 class InputConfig(Frozen):
-    """From an item to tokens."""
+    """How an item becomes tokens."""
 
     default_instruction: str = "You are a helpful assistant."
     """System text of candidates, and of queries without an instruction."""
     max_tokens: int = Field(default=256, ge=32)
     """Longer prompts are cut to this; see `truncate`."""
     truncate: Literal["text", "released"] = "text"
-    """What a prompt that is too long loses. `text`: the end of its text, never the picture or the closing tokens.
+    """What is cut from a prompt that is too long. `text`: the end of its text, never the picture or the closing tokens.
     `released`: whatever stands at its end, as in the released code, so that another token is pooled."""
     leading_space: bool = True
-    """Whether a space goes before a text, so that its first word is the token that it is within a text. Small models do
-    not know that two spellings are one word; the released models were trained without."""
+    """Whether a space goes before a text, so that its first word has the token that it has inside a text. Small models
+    do not know that both are one word; the released models were trained without."""
     positions: Literal["sequential", "mrope"] = "sequential"
     """`sequential`: 0..L-1 on all three rotary axes, as released; `mrope`: the picture grid, as in Qwen2-VL."""
     pictures: PictureConfig = PictureConfig()
@@ -101,7 +104,7 @@ class TowerConfig(Frozen):
     """Hidden size of the feed-forward part over `width`."""
 
     @model_validator(mode="after")
-    def _axial_heads(self) -> Self:
+    def _axial_rotary_fits_the_heads(self) -> Self:
         if self.width % (4 * self.heads):
             raise ValueError("width / heads must be a multiple of 4: rotary positions take half a head for each axis")
         return self
@@ -126,9 +129,9 @@ class ModelConfig(Frozen):
     """The tiny model: a real Qwen2-VL on the first layers of SmolLM2-135M-Instruct."""
 
     starter: str | None = None
-    """None: start from language layers that never saw a picture and a tower drawn at random. ``shipped``: start from
-    the starter of this package, which our own stage 0 taught to see, with the default layers, tower and pictures; it
-    is known by its sha256, so a step that starts from another one is another step."""
+    """The checkpoint to start from. None: language layers that never saw a picture and a randomly initialised tower.
+    ``shipped``: the starter in this package, which our own stage 0 trained on pictures, with the default layers, tower
+    and pictures. The resolved value is its sha256, so that another starter gives a step another key."""
     text_layers: int = Field(default=4, ge=1, le=30)
     """How many of the 30 language layers are kept."""
     tower: TowerConfig = TowerConfig()
@@ -136,11 +139,11 @@ class ModelConfig(Frozen):
     embedding_dtype: EmbeddingDtype = "bfloat16"
     """Precision that the frozen token table is rounded to and stored in; half the bytes for one rounding."""
     inputs: InputConfig = InputConfig()
-    """Prompt and pictures."""
+    """Settings of the prompt and the pictures."""
 
     @field_validator("starter")
     @classmethod
-    def _known_by_its_digest(cls, starter: str | None) -> str | None:
+    def _named_by_digest(cls, starter: str | None) -> str | None:
         if starter is None or re.fullmatch("[0-9a-f]{64}", starter):
             return starter
         if starter != "shipped":

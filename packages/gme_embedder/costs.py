@@ -1,6 +1,6 @@
-"""What a Qwen2-VL embedder costs by its architecture alone: parameters and floating point operations.
+"""Parameters and floating point operations of a Qwen2-VL embedder, from its architecture alone.
 
-Pure arithmetic on shapes; no weights are read and torch is not imported. A multiplication and an addition are two
+Arithmetic on shapes; no weights are read and torch is not imported. A multiplication and an addition are two
 operations, and only matrix products count: norms, activations and softmax are some 1 % of them (Kaplan et al. 2020,
 arXiv:2001.08361, section 2.1). Does not know how a model is trained, on what, or how fast.
 """
@@ -16,26 +16,26 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 from gme_data.errors import FoundryError, did_you_mean
 from gme_data.settings import parse_config
 from gme_data.structured import read_json
-from gme_embedder.config import ModelConfig
+from gme_embedder.config import SPATIAL_MERGE_SIZE, ModelConfig
 
-MERGE = 4
-"""Patches of the tower that make one visual token."""
+PATCHES_PER_TOKEN = SPATIAL_MERGE_SIZE**2
+"""The tower merges this many patches into one visual token."""
 _CHANNELS, _FRAMES = 3, 2  # of the tower's first kernel; a still picture fills both frames
-_KIND = "qwen2_vl"
+_MODEL_TYPE = "qwen2_vl"
 
 
 @dataclass(frozen=True, slots=True)
 class LanguageShape:
-    """The language part: a token table, layers of grouped-query attention and SwiGLU, and a last norm.
+    """The language part: a token table, layers of grouped-query attention and SwiGLU, and a final norm.
 
     Attributes:
         vocabulary: Rows of the token table.
         width: Size of a token's state, and of an embedding.
-        inner: Size of the feed-forward's inside.
+        inner: Size of the feed-forward's hidden layer.
         layers: Decoder layers.
         heads: Query heads.
         kv_heads: Key and value heads.
-        head: Size of a head.
+        head_dim: Size of a head.
     """
 
     vocabulary: int
@@ -44,17 +44,17 @@ class LanguageShape:
     layers: int
     heads: int
     kv_heads: int
-    head: int
+    head_dim: int
 
     @property
     def queries(self) -> int:
         """Size of all query heads together."""
-        return self.heads * self.head
+        return self.heads * self.head_dim
 
     @property
     def keys(self) -> int:
         """Size of all key heads together, and of all value heads."""
-        return self.kv_heads * self.head
+        return self.kv_heads * self.head_dim
 
     @property
     def linears(self) -> dict[str, tuple[int, int]]:
@@ -81,7 +81,7 @@ class LanguageShape:
 
     @property
     def parameters(self) -> int:
-        """Parameters without the token table: matrices, three biases and two norms a layer, and the last norm."""
+        """Parameters without the token table: matrices, three biases and two norms a layer, and the final norm."""
         return self.layers * (self.matrices + self.queries + 2 * self.keys + 2 * self.width) + self.width
 
     def adapters(self, rank: int) -> int:
@@ -96,7 +96,7 @@ class TowerShape:
     Attributes:
         depth: Blocks.
         width: Size of a patch's state.
-        inner: Size of the feed-forward's inside.
+        inner: Size of the feed-forward's hidden layer.
         heads: Attention heads.
         patch: Side of a patch in pixels.
         out: Size of a visual token, the width of the language part.
@@ -122,30 +122,30 @@ class TowerShape:
     @property
     def merger(self) -> int:
         """Elements of the matrices of the merger."""
-        return (MERGE * self.width) ** 2 + MERGE * self.width * self.out
+        return (PATCHES_PER_TOKEN * self.width) ** 2 + PATCHES_PER_TOKEN * self.width * self.out
 
     @property
     def parameters(self) -> int:
-        """All of them: kernel, blocks with six biases and two norms, merger with two biases and a norm."""
+        """Parameters: the kernel, blocks with six biases and two norms, and a merger with two biases and a norm."""
         block = self.matrices + 5 * self.width + self.inner + 4 * self.width
-        merger = self.merger + MERGE * self.width + self.out + 2 * self.width
+        merger = self.merger + PATCHES_PER_TOKEN * self.width + self.out + 2 * self.width
         return _FRAMES * self.pixels * self.width + self.depth * block + merger
 
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """Both parts of an embedder. Its language head is no part of it."""
+    """Both parts of an embedder; it has no language modelling head."""
 
     language: LanguageShape
     tower: TowerShape
 
     @property
     def parameters(self) -> int:
-        """All of them."""
+        """Parameters of both parts."""
         return self.language.table + self.language.parameters + self.tower.parameters
 
 
-# From their config.json. 2B ties its head to the token table; 7B has one of its own, which no embedder loads.
+# From their config.json. 2B ties its lm_head to the token table; 7B has a separate one, which no embedder loads.
 _QWEN_2B = Architecture(LanguageShape(151_936, 1536, 8960, 28, 12, 2, 128), TowerShape(32, 1280, 5120, 16, 14, 1536))
 _QWEN_7B = Architecture(LanguageShape(152_064, 3584, 18_944, 28, 28, 4, 128), TowerShape(32, 1280, 5120, 16, 14, 3584))
 PUBLISHED = {
@@ -156,11 +156,11 @@ PUBLISHED = {
     "Alibaba-NLP/gme-Qwen2-VL-2B-Instruct": _QWEN_2B,
     "Alibaba-NLP/gme-Qwen2-VL-7B-Instruct": _QWEN_7B,
 }
-"""Architectures that are known without a download, by their name on the Hugging Face hub."""
+"""Architectures of published models by their name on the Hugging Face hub, so that none is downloaded for it."""
 
 
 def architecture_of(model: str) -> Architecture:
-    """The shapes of a model folder, by its config.json, or of a published model.
+    """Returns the shapes of a model folder, by its config.json, or of a published model.
 
     Raises:
         FoundryError: Neither a folder nor a known name; a folder of another kind of model.
@@ -177,7 +177,7 @@ def architecture_of(model: str) -> Architecture:
 
 
 def tiny_architecture(config: ModelConfig) -> Architecture:
-    """The shapes of the tiny model: the first layers of SmolLM2-135M-Instruct under a small tower."""
+    """Returns the shapes of the tiny model: the first layers of SmolLM2-135M-Instruct and a small tower."""
     width, tower = 576, config.tower  # SmolLM2's config.json; three vision tokens are added to its vocabulary
     language = LanguageShape(49_152 + 3, width, 1536, config.text_layers, 9, 3, 64)
     inner = tower.width * tower.mlp_ratio
@@ -186,8 +186,8 @@ def tiny_architecture(config: ModelConfig) -> Architecture:
     )
 
 
-class _Text(BaseModel):
-    """The fields of the language part; a config.json has many others."""
+class _TextConfig(BaseModel):
+    """The fields of the language part that decide its shape; a config.json has many others."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -200,8 +200,8 @@ class _Text(BaseModel):
     head_dim: PositiveInt | None = None
 
 
-class _Vision(BaseModel):
-    """The fields of the tower, with what transformers takes where one is left out."""
+class _VisionConfig(BaseModel):
+    """The fields of the tower that decide its shape, with the defaults of transformers."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -214,14 +214,18 @@ class _Vision(BaseModel):
 
 def _read(path: Path) -> Architecture:
     raw = read_json(path, dict[str, Any])
-    if raw.get("model_type") != _KIND:
+    if raw.get("model_type") != _MODEL_TYPE:
         raise FoundryError(
             f"{path} is of a model of type '{raw.get('model_type')}'.",
-            hint=f"Costs are known for models of type {_KIND}.",
+            hint=f"Costs are known for models of type {_MODEL_TYPE}.",
         )
     # Files of before transformers 4.52 have the language part's fields at the top.
-    text = parse_config(raw.get("text_config", raw), _Text, where=f"{path} does not describe a model: text_config")
-    vision = parse_config(raw.get("vision_config"), _Vision, where=f"{path} does not describe a model: vision_config")
+    text = parse_config(
+        raw.get("text_config", raw), _TextConfig, where=f"{path} does not describe a model: text_config"
+    )
+    vision = parse_config(
+        raw.get("vision_config"), _VisionConfig, where=f"{path} does not describe a model: vision_config"
+    )
     language = LanguageShape(
         text.vocab_size,
         text.hidden_size,
@@ -237,14 +241,14 @@ def _read(path: Path) -> Architecture:
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
-    """What is encoded: counts of a set of items, packed without padding.
+class EncodingLoad:
+    """The work of encoding a set of items, packed without padding.
 
     Attributes:
         tokens: Tokens that the language part computes.
-        sequences: Items.
+        sequences: Number of items.
         pairs: Pairs of a token and a token that it attends to, summed over all tokens.
-        pooled_pairs: The same of each item's last token alone.
+        pooled_pairs: Those pairs of each item's last token alone.
         patches: Patches that the tower computes.
         patch_pairs: Pairs of two patches of one picture.
     """
@@ -256,25 +260,25 @@ class Load:
     patches: float = 0
     patch_pairs: float = 0
 
-    def __add__(self, other: Load) -> Load:
-        return Load(*(getattr(self, name) + getattr(other, name) for name in Load.__slots__))
+    def __add__(self, other: EncodingLoad) -> EncodingLoad:
+        return EncodingLoad(*(getattr(self, name) + getattr(other, name) for name in EncodingLoad.__slots__))
 
-    def times(self, factor: float) -> Load:
-        """So many times as much of all of it."""
-        return Load(*(getattr(self, name) * factor for name in Load.__slots__))
+    def times(self, factor: float) -> EncodingLoad:
+        """Returns each count times `factor`."""
+        return EncodingLoad(*(getattr(self, name) * factor for name in EncodingLoad.__slots__))
 
 
-def load_of(items: float, length: float, *, head: float = 0, picture: float = 0) -> Load:
-    """The load of equal items. Every token counts against every key of its item, also those that causality hides.
+def encoding_load(items: float, length: float, *, prefix: float = 0, visual: float = 0) -> EncodingLoad:
+    """Returns the load of equal items. Every token counts against every key of its item, also those that are masked.
 
     Args:
-        items: How many.
-        length: Tokens of an item, visual ones among them, without the prompt's head.
-        head: Tokens of the prompt that items share: seen by all of them, computed once and not counted here.
-        picture: Visual tokens among `length`.
+        items: Number of items.
+        length: Tokens of an item without the shared prefix, visual ones among them.
+        prefix: Tokens of the prompt that all items share and attend to; computed once and not counted here.
+        visual: Visual tokens among `length`.
     """
-    keys, patches = head + length, picture * MERGE
-    return Load(items * length, items, items * length * keys, items * keys, items * patches, items * patches**2)
+    keys, patches = prefix + length, visual * PATCHES_PER_TOKEN
+    return EncodingLoad(items * length, items, items * length * keys, items * keys, items * patches, items * patches**2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,33 +297,35 @@ class Flops:
 
     @property
     def total(self) -> float:
-        """Their sum."""
+        """Operations of all parts."""
         return self.language + self.attention + self.tower
 
 
-def forward_flops(shape: Architecture, load: Load) -> Flops:
-    """Operations of one forward, in FLOP.
+def forward_flops(shape: Architecture, load: EncodingLoad) -> Flops:
+    """Returns the operations of one forward, in FLOP.
 
-    Two a weight and token (Kaplan et al. 2020, equation 2.2) and four a pair and query channel. The last layer has keys
-    and values of all tokens, but queries, output projection and feed-forward of the pooled ones alone.
+    There are two for each weight and token (Kaplan et al. 2020, equation 2.2) and four for each pair and query channel.
+    The last layer computes keys and values of all tokens, but query, output projection and feed-forward of the pooled
+    ones alone; see `packed_forward`.
     """
     text, tower = shape.language, shape.tower
-    kept = 2 * text.width * text.keys  # of the last layer, for every token
+    key_value = 2 * text.width * text.keys
     matrices = (text.layers - 1) * text.matrices * load.tokens
-    language = 2 * (matrices + kept * load.tokens + (text.matrices - kept) * load.sequences)
+    language = 2 * (matrices + key_value * load.tokens + (text.matrices - key_value) * load.sequences)
     attention = 4 * text.queries * ((text.layers - 1) * load.pairs + load.pooled_pairs)
     return Flops(language, attention, _tower_flops(tower, load))
 
 
-def adapter_flops(shape: LanguageShape, rank: int, load: Load) -> float:
-    """Operations of the adapters' own matrices in one forward, in FLOP; the last layer as in `forward_flops`."""
-    each = {name: rank * (rows + columns) for name, (rows, columns) in shape.linears.items()}
-    kept = each["k_proj"] + each["v_proj"]
-    whole = sum(each.values())
-    return 2 * ((shape.layers - 1) * whole * load.tokens + kept * load.tokens + (whole - kept) * load.sequences)
+def adapter_flops(shape: LanguageShape, rank: int, load: EncodingLoad) -> float:
+    """Returns the operations of the adapters' matrices in one forward, in FLOP; last layer as in `forward_flops`."""
+    sizes = {name: rank * (rows + columns) for name, (rows, columns) in shape.linears.items()}
+    key_value, layer = sizes["k_proj"] + sizes["v_proj"], sum(sizes.values())
+    return 2 * (
+        (shape.layers - 1) * layer * load.tokens + key_value * load.tokens + (layer - key_value) * load.sequences
+    )
 
 
-def _tower_flops(tower: TowerShape, load: Load) -> float:
+def _tower_flops(tower: TowerShape, load: EncodingLoad) -> float:
     blocks = tower.depth * (2 * tower.matrices * load.patches + 4 * tower.width * load.patch_pairs)
-    # Both frames of a still picture are summed into one kernel before it is used.
-    return blocks + 2 * tower.pixels * tower.width * load.patches + 2 * tower.merger * load.patches / MERGE
+    # The kernel is summed over both frames before it is used, see `tower._embed_patches`: one frame counts.
+    return blocks + 2 * tower.pixels * tower.width * load.patches + 2 * tower.merger * load.patches / PATCHES_PER_TOKEN

@@ -1,6 +1,6 @@
-"""The embedder for people: items in, unit vectors out, whatever their mixture, order and number.
+"""The public interface of the model: items in, unit vectors out, whatever their mixture, order and number.
 
-Batches by tokens, not by count, and similar lengths together. Knows preparation and model; not data sets.
+Items are batched by tokens, not by count, and similar lengths together. Knows preparation and model; not data sets.
 """
 
 from __future__ import annotations
@@ -27,28 +27,28 @@ from gme_embedder.model_files.file_names import SETTINGS
 from gme_embedder.model_files.locate import locate
 from gme_embedder.model_files.model_folder import ModelFolder
 from gme_embedder.modeling.backbone import Backbone, choose_kernel, to_precision
-from gme_embedder.modeling.model import EmbedderModel, Prefixes
+from gme_embedder.modeling.model import EmbedderModel, PrefixCaches
 from gme_embedder.modeling.tiny import build_tiny
-from gme_embedder.processing.ahead import ahead
+from gme_embedder.processing.ahead import map_ahead
 from gme_embedder.processing.batch import PreparedBatch, TokenisedItem, pack, shared_prefix
 from gme_embedder.processing.containers import Items, is_single, items_of, length_of
-from gme_embedder.processing.prepare import OnError, Planned, Preparer, raise_error
-from gme_embedder.processing.sources import EmbedderInput
+from gme_embedder.processing.inputs import EmbedderInput
+from gme_embedder.processing.prepare import OnError, Preparer, UnloadedItem, raise_error
 from gme_embedder.starter.weights import apply_starter
 
 BATCH_TOKENS, _BATCH_TOKENS_FP32_CPU, _BATCH_TOKENS_GPU = 4096, 1024, 16384
-"""Tokens computed at once. In float32 on a CPU, what they are multiplied into should stay in its caches."""
+"""Tokens in a forward pass by default. In float32 on a CPU its activations should fit the processor's caches."""
 _WINDOW = 2048
-"""Items tokenised at a time. Pictures are decoded later, a few batches ahead of the model."""
+"""Items are tokenised and sorted by length this many at a time; pictures are decoded only a few batches ahead."""
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class Embedder:
-    """A universal multimodal embedder. Made by `load` or `fresh`.
+    """A universal multimodal embedder, which `load` or `fresh` makes.
 
     Attributes:
         model: The torch module.
-        preparer: Items to batches, by the model's own settings.
+        preparer: Turns items into batches by the model's own settings.
         family_evidence: What says that its inputs are made as GME's, for records; see `family.require_gme`.
     """
 
@@ -82,7 +82,7 @@ class Embedder:
         inputs: Inputs | None = None,
         **changes: Any,  # noqa: ANN401 - checked by the settings
     ) -> Self:
-        """Read a model.
+        """Reads a model.
 
         Args:
             path: A folder written by `save`, that of a released GME model, a folder of LoRA adapters, or a name on the
@@ -116,7 +116,7 @@ class Embedder:
 
     @classmethod
     def fresh(cls, config: ModelConfig, seed: int) -> Self:
-        """The tiny model as training finds it: SmolLM2's layers and a vision tower drawn from `seed`, or the starter.
+        """Makes the tiny model before training: SmolLM2's layers and a tower initialised from `seed`, or the starter.
 
         Raises:
             FoundryError: The package with SmolLM2's weights is not installed, or the starter does not fit the `config`.
@@ -128,7 +128,7 @@ class Embedder:
 
     @property
     def source(self) -> ModelFolder:
-        """What it was loaded from: the files that were read, and their digest, which records name the model by.
+        """The files that it was loaded from, with their digest, by which records name the model.
 
         Raises:
             FoundryError: It was not loaded, but made.
@@ -144,14 +144,14 @@ class Embedder:
 
     @property
     def batch_tokens(self) -> int:
-        """How many tokens `encode` computes at once if nobody says."""
+        """Tokens that `encode` computes in one forward pass by default."""
         weight = self.model.language.embed_tokens.weight
         if weight.device.type != "cpu":
             return _BATCH_TOKENS_GPU
         return _BATCH_TOKENS_FP32_CPU if weight.dtype == torch.float32 else BATCH_TOKENS
 
     def save(self, folder: Path) -> None:
-        """Write a model folder that `load` reads. See `checkpoint.save_model`."""
+        """Writes a model folder that `load` reads; see `checkpoint.save_model`."""
         save_model(folder, self.model.qwen, self.preparer.tokenizer, self.settings)
 
     @torch.inference_mode()
@@ -166,18 +166,18 @@ class Embedder:
         bad: dict[int, str] | None = None,
         on_batch: Callable[[int, int], None] | None = None,
     ) -> NDArray[np.float32]:
-        """Embed items.
+        """Embeds items.
 
         Threads decode and resize the pictures of the next batches while the model computes.
 
         Args:
-            items: One item (see `sources.EmbedderInput`) or a container of them (see `containers.Items`).
-            instruction: For queries: the task in a sentence. None for candidates.
+            items: One item (see `inputs.EmbedderInput`) or a container of them (see `containers.Items`).
+            instruction: The task of queries in a sentence; None for candidates.
             images: Where the pictures of `Item`s are looked up.
-            batch_tokens: Tokens computed at once; more need more memory. None takes what is fast on the device.
+            batch_tokens: Tokens in one forward pass; more need more memory. None takes what is fast on the device.
             progress: Label of a progress display; None shows none.
-            bad: If given, bad items are noted here, place and reason, and their vectors are zero; else they raise.
-            on_batch: Told the items and tokens of each batch that is done.
+            bad: Gets the reason of each bad item by its index, whose vector is zero then; without it they raise.
+            on_batch: Called after each batch with its number of items and of tokens.
 
         Returns:
             L2-normalised float32: [d] for one item, [n, d] for a container, in its order.
@@ -192,21 +192,22 @@ class Embedder:
         windows: list[NDArray[np.float32]] = []
         self.model.eval()
         on_error = raise_error if bad is None else lambda number, error: bad.update({number: str(error)})
-        prefixes: Prefixes = {}
-        plans = self._plans(listed, windows, instruction, images, batch_tokens or self.batch_tokens, on_error)
-        with Progress(progress, 1 if single else length_of(items)) if progress else nullcontext() as shown:
-            for rows, batch in ahead(partial(self._prepare, on_error=on_error), plans):
+        # The opening of the prompt is the same in all batches: its keys and values are computed once a call.
+        prefixes: PrefixCaches = {}
+        batches = self._batches(listed, windows, instruction, images, batch_tokens or self.batch_tokens, on_error)
+        with Progress(progress, 1 if single else length_of(items)) if progress else nullcontext() as display:
+            for rows, batch in map_ahead(partial(self._prepare, on_error=on_error), batches):
                 if rows:  # else all pictures of the batch are bad
                     window = windows[rows[0] // _WINDOW]
                     window[[row % _WINDOW for row in rows]] = self.model.embed(batch, prefixes).cpu().numpy()
-                if shown:
-                    shown.advance(len(rows))
+                if display:
+                    display.advance(len(rows))
                 if on_batch:
                     on_batch(len(rows), len(batch.tokens))
         vectors = np.concatenate([np.zeros((0, self.dimension), np.float32), *windows])
         return vectors[0] if single else vectors
 
-    def _plans(
+    def _batches(
         self,
         items: Iterable[EmbedderInput],
         windows: list[NDArray[np.float32]],
@@ -214,24 +215,25 @@ class Embedder:
         images: Images | None,
         batch_tokens: int,
         on_error: OnError,
-    ) -> Iterator[list[Planned]]:
-        """Batches of similar length from windows of items; the vectors of each window get their place, all 0."""
+    ) -> Iterator[list[UnloadedItem]]:
+        """Yields batches of similar length from windows of items; appends zeros to `windows` for the vectors of one."""
         remaining = iter(items)
         while window := list(islice(remaining, _WINDOW)):
             numbers = range(len(windows) * _WINDOW, len(windows) * _WINDOW + len(window))
             windows.append(np.zeros((len(window), self.dimension), np.float32))
-            planned = self.preparer.plan(window, instruction, images, numbers=numbers, on_error=on_error)
-            for rows in batches_by_tokens([one.item for one in planned], batch_tokens):
-                yield [planned[row] for row in rows]
+            unloaded = self.preparer.tokenise_prompts(window, instruction, images, numbers=numbers, on_error=on_error)
+            for rows in batches_by_tokens([item.item for item in unloaded], batch_tokens):
+                yield [unloaded[row] for row in rows]
 
-    def _prepare(self, plan: list[Planned], *, on_error: OnError) -> tuple[list[int], PreparedBatch]:
-        filled = {}
-        for one in plan:
+    def _prepare(self, batch: list[UnloadedItem], *, on_error: OnError) -> tuple[list[int], PreparedBatch]:
+        """Returns the numbers of the items whose pictures can be decoded, and the batch of these."""
+        loaded = {}
+        for item in batch:
             try:
-                filled[one.number] = self.preparer.fill(one)
+                loaded[item.number] = self.preparer.load_picture(item)
             except FoundryError as error:
-                on_error(one.number, error)
-        return list(filled), pack(list(filled.values()), self.settings.inputs.positions)
+                on_error(item.number, error)
+        return list(loaded), pack(list(loaded.values()), self.settings.inputs.positions)
 
 
 def _dtype(name: str) -> torch.dtype:
@@ -243,9 +245,9 @@ def _dtype(name: str) -> torch.dtype:
 
 
 def batches_by_tokens(items: Sequence[TokenisedItem], batch_tokens: int) -> Iterator[list[int]]:
-    """Rows of `items` by falling length in batches of at least one item, as many as make `batch_tokens` tokens.
+    """Yields rows of `items`, longest first, in batches of at most `batch_tokens` tokens, but of one item at least.
 
-    The prefix that all items share counts once a batch, as it is computed.
+    The prefix that all items share counts once a batch, as it is computed once.
     """
     prefix = shared_prefix(items)
     rows: list[int] = []

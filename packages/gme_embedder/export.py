@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from gme_embedder.config import InputConfig
 from gme_embedder.embedder import Embedder
 from gme_embedder.model_files.file_names import CONFIG
-from gme_embedder.processing.prompt import SUFFIX, head
+from gme_embedder.processing.prompt import SUFFIX, prompt_opening
 from gme_embedder.staging import check_precision, compare, probes, staged, update_json, write_json
 
 _TOKENIZER_CONFIG = "tokenizer_config.json"
@@ -100,7 +100,7 @@ def chat_template(inputs: InputConfig, escapes: Sequence[tuple[str, str]]) -> st
         inputs: Of the model.
         escapes: See `prompt.escapes`.
     """
-    before, _, after = head(_MARK).partition(_MARK)
+    before, _, after = prompt_opening(_MARK).partition(_MARK)
     quoted = {
         name: json.dumps(text, ensure_ascii=False)
         for name, text in (

@@ -159,7 +159,7 @@ def prompt_tokens(preparer: Preparer, instruction: str | None) -> int:
         ApiError: 400; the instruction leaves no room for an item.
     """
     try:
-        (planned,) = preparer.plan([{"text": "a"}], instruction)
+        (planned,) = preparer.tokenise_prompts([{"text": "a"}], instruction)
     except FoundryError as error:
         raise _refused(error, "instruction") from error
     return len(planned.item.ids)
@@ -180,10 +180,10 @@ def count_tokens(
     def refuse(number: int, error: FoundryError) -> NoReturn:
         raise _refused(error, params[number]) from error
 
-    planned = preparer.plan(items, instruction, on_error=refuse)
+    planned = preparer.tokenise_prompts(items, instruction, on_error=refuse)
     for item in planned:
         with _picture_of(params[item.number]):
-            preparer.fill(item)
+            preparer.load_picture(item)
     return [len(item.item.ids) for item in planned]
 
 

@@ -125,7 +125,7 @@ class Service:
         Raises:
             FoundryError: It can't be embedded.
         """
-        (planned,) = await asyncio.to_thread(self._preparer.plan, [item], instruction)
+        (planned,) = await asyncio.to_thread(self._preparer.tokenise_prompts, [item], instruction)
         vectors = await self._batcher.submit(Prepared([item], instruction, [len(planned.item.ids)]))
         alone: Vectors = vectors[0]
         return alone

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 from gme_data.images import Images
 from gme_data.items import Item
+from gme_embedder.config import SPATIAL_MERGE_SIZE
 from gme_embedder.embedder import batches_by_tokens
 from gme_embedder.modeling.model import EmbedderModel
 from gme_embedder.processing.batch import PreparedBatch, pack
-from gme_embedder.processing.picture import MERGE
 from gme_embedder.processing.prepare import Preparer
 from gme_training.augment import augment
 from gme_training.batches import Batch, share_out
@@ -68,7 +68,7 @@ class ContrastiveModel(nn.Module):
     def with_features(self, batch: Inputs) -> Inputs:
         """The micro-batch with what a frozen tower says of its pictures."""
         with self.precision(self._autocast):
-            return self.embedder.with_visual(batch) if isinstance(batch, PreparedBatch) else batch
+            return self.embedder.with_visual_tokens(batch) if isinstance(batch, PreparedBatch) else batch
 
     def precision(self, half: bool) -> torch.autocast:
         """Within it the model computes in bfloat16, if `half`."""
@@ -214,11 +214,11 @@ class InputMaker:
         return Share(tuple(batches), tuple(order))
 
     def _words(self, texts: Sequence[str]) -> Words:
-        written = [self._preparer.written(text) or "" for text in texts]
+        written = [self._preparer.escaped_text(text) or "" for text in texts]
         ids = [one.ids for one in self._preparer.tokenizer.encode_batch(written, add_special_tokens=False)]
         starts = np.cumsum([0, *map(len, ids)])[:-1]
         pictures = self._preparer.config.pictures
-        visual = (pictures.side // pictures.cell) ** 2
+        visual = (pictures.side // pictures.token_side) ** 2
         return Words(torch.tensor([t for one in ids for t in one], dtype=torch.long), torch.from_numpy(starts), visual)
 
 
@@ -230,4 +230,4 @@ def tower_share(embedder: EmbedderModel, *, frozen: bool) -> float:
     tower, text = (
         sum(one.numel() for one in part) for part in (embedder.vision_parameters(), embedder.text_parameters())
     )
-    return MERGE**2 * tower / max(text, 1) / (3 if frozen else 1)
+    return SPATIAL_MERGE_SIZE**2 * tower / max(text, 1) / (3 if frozen else 1)

@@ -17,7 +17,7 @@ from gme_data.events import append_event
 from gme_data.images import ImageStore
 from gme_embedder.embedder import Embedder
 from gme_embedder.modeling.precision import has_bfloat16
-from gme_embedder.processing.ahead import ahead
+from gme_embedder.processing.ahead import map_ahead
 from gme_training import engine as engines
 from gme_training.batches import BatchPlan, stage_plans
 from gme_training.blend import blend
@@ -127,7 +127,7 @@ class Trainer:
             self._checkpoints.load(engine, resume, self._model)
         before = sum(earlier.steps for earlier in self._config.phases[:number])
         steps = range(resume.step if resume else 0, phase.steps)
-        prepared = ahead(partial(self._prepare, self._plans[number], phase), steps, self._config.prepare_threads)
+        prepared = map_ahead(partial(self._prepare, self._plans[number], phase), steps, self._config.prepare_threads)
         self._mark = time.perf_counter()
         for step, ready in zip(steps, prepared, strict=True):
             stop = self._step(engine, phase, ready, step, before + step)

@@ -25,7 +25,7 @@ from gme_data.errors import FoundryError
 from gme_data.images import decode_rgb, open_image
 from gme_data.items import Item
 from gme_data.journal import atomic_write
-from gme_data.locks import taken
+from gme_data.locks import try_lock
 from gme_embedder.vectors.npy import open_npy
 from umrb.sides import DIGEST, Digests, Row_co, View, Window, as_digests, as_given, blocks, digest
 from umrb.video import frames_of
@@ -158,7 +158,7 @@ class DatasetSide(Generic[Row_co]):
         if self.cache is None:
             return self._digest(as_given)
         self.cache.parent.mkdir(parents=True, exist_ok=True)
-        with taken(self.cache.with_suffix(".lock"), wait=True):  # of several processes one reads the data
+        with try_lock(self.cache.with_suffix(".lock"), wait=True):  # of several processes one reads the data
             kept = load_digests(self.cache, len(self))
             if kept is None:
                 kept = self._digest(as_given)

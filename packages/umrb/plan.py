@@ -12,7 +12,7 @@ from typing import Any
 
 import mteb
 
-from gme_embedder.costs import Architecture, Load, forward_flops, load_of
+from gme_embedder.costs import Architecture, EncodingLoad, encoding_load, forward_flops
 from umrb.registry import Dataset
 from umrb.systems import sides
 
@@ -222,8 +222,8 @@ def _side(found: dict[str, Any], side: str, items: int, instruction: str | None)
     )
 
 
-def _load(side: SidePlan, count: float) -> Load:
-    return load_of(count, side.length, head=side.head, picture=side.picture)
+def _load(side: SidePlan, count: float) -> EncodingLoad:
+    return encoding_load(count, side.length, prefix=side.head, visual=side.picture)
 
 
 def _flop(shape: Architecture) -> Any:  # noqa: ANN401 - a function of a side
@@ -241,7 +241,7 @@ def _savings(planned: Sequence[SidePlan], shape: Architecture, speed: float) -> 
         length = side.length + (side.head if own_head else 0)
         # Padding repeats the text; pictures have one size in most of the sets.
         length += (_PADDING - 1) * (length if not side.picture else 0) if padded else 0
-        load = load_of(count, length, head=0 if own_head else side.head, picture=side.picture)
+        load = encoding_load(count, length, prefix=0 if own_head else side.head, visual=side.picture)
         text = shape.language
         last = 2 * (text.matrices - 2 * text.width * text.keys) * (load.tokens - load.sequences)
         return forward_flops(shape, load).total + last + 4 * text.queries * (load.pairs - load.pooled_pairs)

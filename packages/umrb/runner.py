@@ -17,7 +17,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from gme_data.errors import FoundryError
-from gme_data.locks import taken
+from gme_data.locks import try_lock
 from gme_data.progress import Progress
 from gme_data.scores import SubsetScore, TaskScore
 from umrb.cards import EXAMPLES
@@ -176,7 +176,7 @@ class _Work:
             self._refuse_for(unit, error)
             tally.forget()
             return None
-        with taken(self._beside(unit, "lock")) as is_ours:
+        with try_lock(self._beside(unit, "lock")) as is_ours:
             if not is_ours:
                 self._elsewhere.append(unit)
                 return None
@@ -203,7 +203,7 @@ class _Work:
         """Wait for the tasks that other processes are at; one that died leaves its task to this process."""
         while self._elsewhere:
             unit = self._elsewhere.pop()
-            with taken(self._beside(unit, "lock"), wait=True):
+            with try_lock(self._beside(unit, "lock"), wait=True):
                 pass
             self.attempt(unit)
 

@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from gme_data.journal import atomic_write
-from gme_data.locks import taken
+from gme_data.locks import try_lock
 from gme_data.structured import read_json
 
 
@@ -23,13 +23,13 @@ def joined(folder: Path) -> Iterator[float]:
     """
     began = folder / ".began"
     with ExitStack() as membership:
-        with taken(folder / ".join.lock", wait=True):
+        with try_lock(folder / ".join.lock", wait=True):
             members = sorted(folder.glob(".member-*.lock"))
             with ExitStack() as probes:
-                free = [path for path in members if probes.enter_context(taken(path))]
+                free = [path for path in members if probes.enter_context(try_lock(path))]
             if len(free) == len(members):
                 began.touch()
-            membership.enter_context(taken(free[0] if free else folder / f".member-{len(members)}.lock"))
+            membership.enter_context(try_lock(free[0] if free else folder / f".member-{len(members)}.lock"))
         yield began.stat().st_mtime
 
 
@@ -45,7 +45,7 @@ class Tally:
 
     def first(self, count: Callable[[], int]) -> int:
         """What `count` gave to the first who asked."""
-        with taken(self._path.with_name(f"{self._path.name}.lock"), wait=True):
+        with try_lock(self._path.with_name(f"{self._path.name}.lock"), wait=True):
             if not self._path.exists():
                 atomic_write(self._path, str(count()).encode())
             return read_json(self._path, int, hint=f"Delete {self._path}.")

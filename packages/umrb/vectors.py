@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from gme_data.digests import sha256_bytes, sha256_json
 from gme_data.errors import FoundryError
-from gme_data.locks import taken
+from gme_data.locks import try_lock
 from gme_embedder.vectors.npy import open_npy, write_npy
 from umrb.sides import DIGEST, WINDOW, Digests, blocks
 
@@ -145,7 +145,7 @@ class Space:
     def _make(self, keys: Digests, rows: Rows, compute: Compute, *, wait: bool) -> int | None:
         """Compute one chunk; None if another process is at it, 0 if it was there when this one's turn came."""
         name = sha256_bytes(keys[rows].tobytes())[:24]
-        with taken(self._folder / f".{name}.lock", wait=wait) as mine:
+        with try_lock(self._folder / f".{name}.lock", wait=wait) as mine:
             if not mine:
                 return None
             if (self._folder / f"{name}{_KEYS}").exists():

@@ -17,12 +17,12 @@ from gme_embedder.config import RELEASED, ModelConfig, TowerConfig
 from gme_embedder.costs import (
     PUBLISHED,
     Architecture,
+    EncodingLoad,
     LanguageShape,
-    Load,
     TowerShape,
     architecture_of,
+    encoding_load,
     forward_flops,
-    load_of,
     tiny_architecture,
 )
 from gme_embedder.modeling.model import EmbedderModel
@@ -85,7 +85,7 @@ def test_a_forward_has_so_many_operations(length: int, cells: int) -> None:
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model.embed(batch)
     head = batch.layout.prefix
-    load = load_of(6, length, head=head, picture=cells**2) + Load(head, 0, head**2, 0)
+    load = encoding_load(6, length, prefix=head, visual=cells**2) + EncodingLoad(head, 0, head**2, 0)
     assert forward_flops(shape, load).total == pytest.approx(counter.get_total_flops(), rel=0.005)
 
 

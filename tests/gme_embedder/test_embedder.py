@@ -71,7 +71,9 @@ def test_the_prompt_is_computed_once_for_all_batches_of_a_call(embedder, inputs,
     monkeypatch.setattr(model, "prefix_states", lambda *given: calls.append(len(given[1])) or states(*given))
     texts = [f"{'abcdefghij'[n % 10]} {inputs.text(8)}" for n in range(60)]
     embedder.encode(texts, "Find a passage that answers.", batch_tokens=200)
-    assert calls == [embedder.preparer.plan([texts[0]], "Find a passage that answers.")[0].item.head - 1]
+    assert calls == [
+        embedder.preparer.tokenise_prompts([texts[0]], "Find a passage that answers.")[0].item.image_start - 1
+    ]
 
 
 @pytest.mark.parametrize("kind", ["documents", "queries", "pictures", "mixture", "one", "long and short"])

@@ -289,7 +289,7 @@ def main(cases: list[dict]) -> None:
             os.environ.update(RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT=free)
             engines.connect()
             text = LARGE.language
-            few = LanguageShape(text.vocabulary, text.width, text.inner, 2, text.heads, text.kv_heads, text.head)
+            few = LanguageShape(text.vocabulary, text.width, text.inner, 2, text.heads, text.kv_heads, text.head_dim)
             measure({**case, "count": 1}, Architecture(few, LARGE.tower), steps=1)
             os.write(writer, json.dumps(measure(case, LARGE)).encode())
             os._exit(0)

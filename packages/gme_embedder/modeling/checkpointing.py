@@ -1,4 +1,4 @@
-"""Activation checkpointing: a layer's graph is kept, or built again when gradients come back (Chen et al. 2016)."""
+"""Activation checkpointing: a layer's graph is kept, or recomputed in backward (Chen et al. 2016, arXiv:1604.06174)."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 
-def again_on_the_way_back(checkpointed: bool, function: Callable[..., Tensor], *given: Any) -> Tensor:  # noqa: ANN401
-    """`function` of what is `given`, its graph kept or, if `checkpointed`, built again when gradients come back."""
-    if checkpointed and torch.is_grad_enabled():
-        return checkpoint(function, *given, use_reentrant=False)  # type: ignore[no-any-return]
-    return function(*given)
+def maybe_checkpoint(enabled: bool, fn: Callable[..., Tensor], *args: Any) -> Tensor:  # noqa: ANN401
+    """Returns ``fn(*args)``; in training, if `enabled`, without its graph, which backward recomputes."""
+    if enabled and torch.is_grad_enabled():
+        return checkpoint(fn, *args, use_reentrant=False)  # type: ignore[no-any-return]
+    return fn(*args)

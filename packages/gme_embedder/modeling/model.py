@@ -18,28 +18,28 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from gme_embedder.config import PictureConfig
 from gme_embedder.modeling.attention import GroupedAttention, PackedAttention, VarlenAttention
 from gme_embedder.modeling.backbone import Backbone
-from gme_embedder.modeling.packed import Prefix, packed_forward, prefix_states
+from gme_embedder.modeling.packed import PrefixCache, packed_forward, prefix_states
 from gme_embedder.modeling.tower import tower_forward
 from gme_embedder.processing.batch import PackedLayout, PreparedBatch
 
-Prefixes = dict[tuple[int, ...], Prefix]
-"""Token ids -> their keys and values."""
+PrefixCaches = dict[tuple[int, ...], PrefixCache]
+"""Keys and values of prompts' first tokens, by their token ids."""
 
 
 class EmbedderModel(nn.Module):
     """A vision-language model that pools the last token.
 
     Args:
-        backbone: Its token embeddings are frozen here.
+        backbone: The vision-language model; its token embeddings are frozen here.
         pictures: Mean and standard deviation of the pixels.
-        kernel: Name of a variable-length kernel in transformers' attention interface, such as `flash_attention_2`; None
-            runs sequences of equal length side by side.
+        kernel: A variable-length kernel by its name in transformers' attention interface, such as `flash_attention_2`;
+            with None, sequences of equal length run side by side.
     """
 
     mean: Tensor
     std: Tensor
     checkpointed: bool = False
-    """In training, keep of each layer its input alone and compute the layer again on the way back."""
+    """Whether training keeps only the input of each layer and recomputes the layer in backward."""
 
     def __init__(self, backbone: Backbone, pictures: PictureConfig, kernel: str | None = None) -> None:
         super().__init__()
@@ -60,15 +60,15 @@ class EmbedderModel(nn.Module):
         return self.qwen.language_model
 
     def forward(self, batch: PreparedBatch, *, tower_only: bool = False) -> Tensor:
-        """`embed`, or `tower` with `tower_only`; wrappers such as DeepSpeed call this."""
+        """Calls `embed`, or `tower` with `tower_only`; wrappers such as DeepSpeed have only this method to wrap."""
         return self.tower(batch) if tower_only else self.embed(batch)
 
-    def embed(self, batch: PreparedBatch, prefixes: Prefixes | None = None) -> Tensor:
-        """Embeddings of all items, L2-normalised.
+    def embed(self, batch: PreparedBatch, prefixes: PrefixCaches | None = None) -> Tensor:
+        """Computes the embeddings of all items, L2-normalised.
 
         Args:
             batch: May be empty.
-            prefixes: Prompts' first tokens that were computed before, to which those of this batch are added. For
+            prefixes: Keys and values of prompts that were computed before, to which those of this batch are added. For
                 inference with unchanged weights.
 
         Returns:
@@ -82,26 +82,26 @@ class EmbedderModel(nn.Module):
         device = self.mean.device
         language = self.language
         embeds = language.embed_tokens(batch.tokens.to(device))  # [T, d]
-        slots = batch.slots.to(device)
-        additions: tuple[Tensor, ...] = ()
+        visual_indices = batch.visual_indices.to(device)
+        deepstack: tuple[Tensor, ...] = ()
         if batch.pictures:
-            tokens, *deep = (part[batch.visual_rows.to(device)] for part in self._visual_tokens(batch))  # [s, d] each
-            embeds, additions = embeds.index_copy(0, slots, tokens.to(embeds.dtype)), tuple(deep)
+            tokens, *added = (part[batch.visual_rows.to(device)] for part in self._visual_tokens(batch))  # [s, d] each
+            embeds, deepstack = embeds.index_copy(0, visual_indices, tokens.to(embeds.dtype)), tuple(added)
         pooled = packed_forward(
             language,
             embeds,
             batch.positions.to(device),
             batch.layout,
             self._attention(batch.layout),
-            slots,
-            additions,
+            visual_indices,
+            deepstack,
             prefix,
             checkpointed=self.checkpointed,
         )
         return functional.normalize(pooled.float(), dim=-1)[batch.rows.to(device)]
 
     def tower(self, batch: PreparedBatch) -> Tensor:
-        """Visual tokens alone, one after the other, of items that all have a picture of equal token count.
+        """Computes the visual tokens alone, concatenated, of items that all have a picture of equal token count.
 
         Returns:
             fp32 [n, tokens * d], L2-normalised, in the caller's order.
@@ -110,9 +110,9 @@ class EmbedderModel(nn.Module):
             ValueError: An item without a picture, or unequal token counts.
         """
         device = self.mean.device
-        count, odd = divmod(len(batch.slots), max(len(batch), 1))
-        even = not odd and len({group.patches.shape[1] for group in batch.pictures}) <= 1
-        if not even or (len(batch) and not count) or len(batch.layout.groups) > 1:
+        count, remainder = divmod(len(batch.visual_indices), max(len(batch), 1))
+        equal = not remainder and len({group.patches.shape[1] for group in batch.pictures}) <= 1
+        if not equal or (len(batch) and not count) or len(batch.layout.groups) > 1:
             raise ValueError("the tower alone takes items that all have a picture of equal size and no text")
         if not len(batch):
             return torch.zeros(0, self.dimension, device=device)
@@ -121,21 +121,21 @@ class EmbedderModel(nn.Module):
         return functional.normalize(flat.float(), dim=-1)[batch.rows.to(device)]
 
     @torch.no_grad()
-    def with_visual(self, batch: PreparedBatch) -> PreparedBatch:
-        """The batch with its visual tokens computed, so that a frozen tower runs once however often it is embedded."""
-        return replace(batch, visual=tuple(self._visual_tokens(batch))) if batch.pictures else batch
+    def with_visual_tokens(self, batch: PreparedBatch) -> PreparedBatch:
+        """Returns the batch with its visual tokens computed: a frozen tower runs once, however often it is embedded."""
+        return replace(batch, visual_tokens=tuple(self._visual_tokens(batch))) if batch.pictures else batch
 
     def text_parameters(self) -> Iterator[nn.Parameter]:
-        """Parameters of the language part without its token table, which stays as it is."""
+        """Returns the parameters of the language part without its token table, which is never trained."""
         table = self.language.embed_tokens.weight
         return (parameter for parameter in self.language.parameters() if parameter is not table)
 
     def vision_parameters(self) -> Iterator[nn.Parameter]:
-        """Parameters of the vision tower."""
+        """Returns the parameters of the vision tower."""
         visual: nn.Module = self.qwen.visual
         return visual.parameters()
 
-    def _prefix(self, batch: PreparedBatch, prefixes: Prefixes) -> Prefix:
+    def _prefix(self, batch: PreparedBatch, prefixes: PrefixCaches) -> PrefixCache:
         tokens = batch.tokens[: batch.layout.prefix]
         key = tuple(tokens.tolist())
         if key not in prefixes:
@@ -144,9 +144,9 @@ class EmbedderModel(nn.Module):
         return prefixes[key]
 
     def _visual_tokens(self, batch: PreparedBatch) -> list[Tensor]:
-        """Visual tokens of all distinct pictures end to end, [sum of tokens, d], and those for the first layers."""
-        if batch.visual is not None:
-            return list(batch.visual)
+        """Returns the visual tokens of all distinct pictures end to end, [tokens, d], then those of the deepstack."""
+        if batch.visual_tokens is not None:
+            return list(batch.visual_tokens)
         parts = [
             tower_forward(
                 self.qwen.visual,

@@ -1,8 +1,8 @@
 """The packed forward of the language part: sequences end to end without padding, exact.
 
-Three savings over the padded Hugging Face forward, all of the same mathematics: no padding tokens; the prompt prefix
-that all sequences of a batch share is computed once; in the last layer only the pooled token has a query, an output
-projection and a feed-forward. Uses the public submodules of a transformers text model of the Qwen2-VL, Qwen2.5-VL or
+It saves three things over the padded forward of transformers and computes the same: there are no padding tokens; the
+prompt prefix that all sequences of a batch share is computed once; in the last layer only the pooled token has a query,
+an output projection and a feed-forward. It uses the public submodules of a text model of the Qwen2-VL, Qwen2.5-VL or
 Qwen3-VL kind (which may be wrapped, e.g. by LoRA) and knows neither pictures nor prompts.
 """
 
@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 
 from gme_embedder.modeling.attention import GroupedAttention, PackedAttention
-from gme_embedder.modeling.checkpointing import again_on_the_way_back
+from gme_embedder.modeling.checkpointing import maybe_checkpoint
 from gme_embedder.modeling.pointwise import gated, rms_norm
 from gme_embedder.modeling.rotary import Rope, rotate
 from gme_embedder.processing.batch import PackedLayout
 
-Additions = tuple[Tensor, ...]
-"""See `packed_forward`."""
-Prefix = tuple[tuple[Tensor, Tensor], ...]
+Deepstack = tuple[Tensor, ...]
+"""What each of the first layers adds to the states of the visual tokens, [s, d] each."""
+PrefixCache = tuple[tuple[Tensor, Tensor], ...]
 """Keys and values [P, KV, head] of a prompt's first tokens, for each layer."""
 
 
@@ -31,46 +31,47 @@ def packed_forward(
     positions: Tensor,
     layout: PackedLayout,
     attention: PackedAttention,
-    slots: Tensor,
-    additions: Additions = (),
-    prefix: Prefix | None = None,
+    visual_positions: Tensor,
+    deepstack: Deepstack = (),
+    prefix: PrefixCache | None = None,
     *,
     checkpointed: bool = False,
 ) -> Tensor:
-    """Final state of the last token of each sequence.
+    """Computes the final state of the last token of each sequence.
 
     Args:
         language: A text model of transformers.
-        embeds: Input embeddings [T, d]: the prefix unless it is known, then the sequences.
+        embeds: Input embeddings [T, d]: the prefix unless it is cached, then the sequences.
         positions: Rotary positions int32 [3, T] (time, height, width).
         layout: How the T tokens divide.
         attention: Made for `layout`.
-        slots: Places of visual tokens, int64 [s].
-        additions: What the first layers add to the states at `slots`, [s, d] each (the "deepstack" of Qwen3-VL).
-        prefix: What `prefix_states` gave, if `layout` says that it is known.
-        checkpointed: Keep of each layer its input alone, and compute it again on the way back (Chen et al. 2016).
+        visual_positions: Rows of `embeds` that hold visual tokens, int64 [s].
+        deepstack: What the first layers add to the states at `visual_positions`, as Qwen3-VL's tower gives it.
+        prefix: What `prefix_states` gave, if the prefix of `layout` is cached.
+        checkpointed: Keep only the input of each layer, and recompute the layer in backward.
 
     Returns:
         [n, d] after the final norm, in packed order.
     """
     cos, sin = language.rotary_emb(embeds, positions[:, None])  # each [1, T, head]
     rope = cos[0, :, None], sin[0, :, None]  # [T, 1, head], the same for all heads
-    hidden = embeds
-    *earlier, final = language.layers
-    for number, layer in enumerate(earlier):
-        before = prefix[number] if prefix else None
-        hidden = again_on_the_way_back(checkpointed, _all_tokens, layer, hidden, rope, attention, before)
-        if number < len(additions):
-            hidden = hidden.index_add(0, slots, additions[number].to(hidden.dtype))
-    last = layout.last_tokens().to(hidden.device)
-    query, key, value = _projected(final.self_attn, _norm(final.input_layernorm, hidden), rope, last)
-    key, value = _after(prefix[-1] if prefix else None, key, value)
-    mixed = attention.last_tokens(final.self_attn, query, key, value)
-    return _norm(language.norm, _feed_forward(final, _sum(hidden[last], final.self_attn.o_proj(mixed.flatten(1)))))
+    hidden_states = embeds
+    *layers, final = language.layers
+    for number, layer in enumerate(layers):
+        cached = prefix[number] if prefix else None
+        hidden_states = maybe_checkpoint(checkpointed, _decoder_layer, layer, hidden_states, rope, attention, cached)
+        if number < len(deepstack):
+            hidden_states = hidden_states.index_add(0, visual_positions, deepstack[number].to(hidden_states.dtype))
+    # Nobody reads the other tokens after the last layer, so there only keys and values are computed for them.
+    last = layout.last_tokens().to(hidden_states.device)
+    query, key, value = _project(final.self_attn, _norm(final.input_layernorm, hidden_states), rope, last)
+    key, value = _after_prefix(prefix[-1] if prefix else None, key, value)
+    output = final.self_attn.o_proj(attention.last_tokens(final.self_attn, query, key, value).flatten(1))
+    return _norm(language.norm, _feed_forward(final, _add(hidden_states[last], output)))
 
 
-def prefix_states(language: Any, embeds: Tensor, positions: Tensor) -> Prefix:  # noqa: ANN401 - as `packed_forward`
-    """What later tokens need of a prompt's first ones.
+def prefix_states(language: Any, embeds: Tensor, positions: Tensor) -> PrefixCache:  # noqa: ANN401 - as `packed_forward`
+    """Computes the keys and values of a prompt's first tokens, which later tokens attend to.
 
     Args:
         language: As in `packed_forward`.
@@ -78,66 +79,63 @@ def prefix_states(language: Any, embeds: Tensor, positions: Tensor) -> Prefix:  
         positions: int32 [3, P].
     """
     cos, sin = language.rotary_emb(embeds, positions[:, None])
-    rope, hidden = (cos[0, :, None], sin[0, :, None]), embeds
+    rope, hidden_states = (cos[0, :, None], sin[0, :, None]), embeds
     attention = GroupedAttention(PackedLayout(0, ((len(embeds), 1),)))
-    states = []
+    cache = []
     for layer in language.layers:
-        query, key, value = _projected(layer.self_attn, _norm(layer.input_layernorm, hidden), rope)
-        states.append((key, value))
-        mixed = attention.all_tokens(layer.self_attn, query, key, value)
-        hidden = _feed_forward(layer, _sum(hidden, layer.self_attn.o_proj(mixed.flatten(1))))
-    return tuple(states)
+        query, key, value = _project(layer.self_attn, _norm(layer.input_layernorm, hidden_states), rope)
+        cache.append((key, value))
+        output = layer.self_attn.o_proj(attention.all_tokens(layer.self_attn, query, key, value).flatten(1))
+        hidden_states = _feed_forward(layer, _add(hidden_states, output))
+    return tuple(cache)
 
 
-def _all_tokens(
-    layer: Any,  # noqa: ANN401 - a decoder layer
-    hidden: Tensor,
+def _decoder_layer(
+    layer: Any,  # noqa: ANN401 - a decoder layer of transformers
+    hidden_states: Tensor,
     rope: Rope,
     attention: PackedAttention,
-    before: tuple[Tensor, Tensor] | None = None,
+    cached: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
-    """One layer for all tokens, [T, d] -> [T, d]; `before` are the keys and values of a prefix that is known."""
-    query, key, value = _projected(layer.self_attn, _norm(layer.input_layernorm, hidden), rope)
-    key, value = _after(before, key, value)
-    mixed = attention.all_tokens(layer.self_attn, query, key, value)
-    return _feed_forward(layer, _sum(hidden, layer.self_attn.o_proj(mixed.flatten(1))))
+    """Runs one layer for all tokens, [T, d] -> [T, d]; `cached` are the keys and values of a cached prefix."""
+    query, key, value = _project(layer.self_attn, _norm(layer.input_layernorm, hidden_states), rope)
+    key, value = _after_prefix(cached, key, value)
+    output = layer.self_attn.o_proj(attention.all_tokens(layer.self_attn, query, key, value).flatten(1))
+    return _feed_forward(layer, _add(hidden_states, output))
 
 
-def _after(before: tuple[Tensor, Tensor] | None, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-    return (torch.cat((before[0], key)), torch.cat((before[1], value))) if before else (key, value)
+def _after_prefix(cached: tuple[Tensor, Tensor] | None, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    return (torch.cat((cached[0], key)), torch.cat((cached[1], value))) if cached else (key, value)
 
 
-def _projected(
+def _project(
     attn: Any,  # noqa: ANN401 - an attention module of transformers
     states: Tensor,
     rope: Rope,
-    asking: Tensor | None = None,
+    query_rows: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Rotated queries (of the rows `asking` alone) and keys, and values: [rows, H, head], [T, KV, head] twice."""
-    asked, turns = (states, rope) if asking is None else (states[asking], (rope[0][asking], rope[1][asking]))
-    query, key, value = (
-        _heads(part, attn.head_dim) for part in (attn.q_proj(asked), attn.k_proj(states), attn.v_proj(states))
-    )
-    if hasattr(attn, "q_norm"):  # Qwen3
+    """Returns rotated queries [rows, H, head] of `query_rows` alone, rotated keys and values [T, KV, head] of all."""
+    query_states, query_rope = states, rope
+    if query_rows is not None:
+        query_states, query_rope = states[query_rows], (rope[0][query_rows], rope[1][query_rows])
+    projected = attn.q_proj(query_states), attn.k_proj(states), attn.v_proj(states)
+    query, key, value = (part.view(*part.shape[:-1], -1, attn.head_dim) for part in projected)
+    if hasattr(attn, "q_norm"):  # Qwen3 norms the heads of queries and keys
         query, key = _norm(attn.q_norm, query), _norm(attn.k_norm, key)
-    return rotate(query, turns), rotate(key, rope), value
+    return rotate(query, query_rope), rotate(key, rope), value
 
 
-def _norm(norm: Any, hidden: Tensor) -> Tensor:  # noqa: ANN401 - an RMSNorm of transformers
-    return rms_norm(hidden, norm.weight, norm.variance_epsilon)
+def _norm(norm: Any, states: Tensor) -> Tensor:  # noqa: ANN401 - an RMSNorm of transformers
+    return rms_norm(states, norm.weight, norm.variance_epsilon)
 
 
-def _feed_forward(layer: Any, hidden: Tensor) -> Tensor:  # noqa: ANN401 - a decoder layer
-    mlp, states = layer.mlp, _norm(layer.post_attention_layernorm, hidden)
-    return _sum(hidden, mlp.down_proj(gated(mlp.act_fn, mlp.gate_proj(states), mlp.up_proj(states))))
+def _feed_forward(layer: Any, hidden_states: Tensor) -> Tensor:  # noqa: ANN401 - a decoder layer
+    mlp, states = layer.mlp, _norm(layer.post_attention_layernorm, hidden_states)
+    return _add(hidden_states, mlp.down_proj(gated(mlp.act_fn, mlp.gate_proj(states), mlp.up_proj(states))))
 
 
-def _sum(hidden: Tensor, update: Tensor) -> Tensor:
-    # In inference nobody else holds the update: written over, it costs no new memory. A gradient cache encodes without
-    # gradients too, but must get the vectors that it gets with them, so that is no ground for another way.
-    in_place = torch.is_inference_mode_enabled() and update.dtype == hidden.dtype
-    return update.add_(hidden) if in_place else hidden + update
-
-
-def _heads(states: Tensor, head: int) -> Tensor:
-    return states.view(*states.shape[:-1], -1, head)
+def _add(hidden_states: Tensor, update: Tensor) -> Tensor:
+    # In inference no other tensor needs the update: written over, the sum costs no new memory. A gradient cache encodes
+    # without gradients too, but must get the very vectors that it gets with them, so `no_grad` is no reason for it.
+    in_place = torch.is_inference_mode_enabled() and update.dtype == hidden_states.dtype
+    return update.add_(hidden_states) if in_place else hidden_states + update

@@ -12,17 +12,16 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import Qwen2VLConfig, Qwen2VLModel
 
-from gme_embedder.config import ModelConfig
+from gme_embedder.config import SPATIAL_MERGE_SIZE, ModelConfig
 from gme_embedder.modeling import smollm
-from gme_embedder.processing.picture import MERGE
 from gme_embedder.processing.prompt import END, IM_END, IM_START, PAD, VISION_END, VISION_START, VISION_TOKENS
 
 _MROPE_SECTION = [8, 12, 12]  # time, height, width; the sum is half a head of 64
-_FRAMES = 2  # Qwen2-VL's patches span two frames; a still picture fills both
+_FRAMES = 2  # Qwen2-VL's patches span two frames, and a still picture fills both
 
 
 def build_tiny(config: ModelConfig, seed: int) -> tuple[Qwen2VLModel, Tokenizer]:
-    """The model in fp32 and its tokenizer; the same `seed` gives the same weights.
+    """Returns the model in fp32 and its tokenizer; the same `seed` gives the same weights.
 
     Raises:
         FoundryError: The package with SmolLM2's weights is not installed.
@@ -61,7 +60,7 @@ def _architecture(config: ModelConfig, tokenizer: Tokenizer) -> Qwen2VLConfig:
         "num_heads": config.tower.heads,
         "mlp_ratio": config.tower.mlp_ratio,
         "patch_size": config.inputs.pictures.patch,
-        "spatial_merge_size": MERGE,
+        "spatial_merge_size": SPATIAL_MERGE_SIZE,
         "temporal_patch_size": _FRAMES,
     }
     return Qwen2VLConfig(
@@ -87,7 +86,7 @@ def _load_language(model: Qwen2VLModel, config: ModelConfig) -> None:
 
 
 def _with_vision_tokens(table: Tensor) -> Tensor:
-    """Append rows for the vision tokens, drawn like the average token (the current random state decides)."""
+    """Appends rows for the vision tokens, sampled around the average token from the current random state."""
     fresh = table.mean(0) + table.std(0) * torch.randn(len(VISION_TOKENS), table.shape[1])
     return torch.cat((table, fresh))
 

@@ -1,8 +1,8 @@
 """What callers hand over as items: one item, or a container of them, told apart before anything is embedded.
 
-A list, an iterator, a column or a table has n items; a text, a picture or a dict is one. Whatever has a length or can
-be iterated would otherwise do as a list: a string gives its letters, a data frame the names of its columns. Tables are
-known by what they can do, so that none of their libraries is imported here.
+A list, an iterator, a column or a table has n items; a text, a picture or a dict is one. The difference is decided by
+type, because whatever can be iterated would do as a list otherwise: a string would give its letters, a data frame the
+names of its columns. Tables are recognised by their methods, so that none of their libraries is imported here.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from gme_data.errors import FoundryError
 from gme_data.items import Item
-from gme_embedder.processing.sources import FIELDS, EmbedderInput
+from gme_embedder.processing.inputs import FIELDS, EmbedderInput
 
 Items: TypeAlias = Iterable[Any]
 """A list or tuple, an iterator, an array or column of texts, or a table with the columns ``text``, ``title`` and
@@ -29,7 +29,7 @@ _TABLE_BATCH = 1024
 
 
 def is_single(items: object) -> bool:
-    """Whether this is one item, and not a container of them.
+    """Tells whether this is one item, and not a container of them.
 
     Raises:
         FoundryError: A dict of data sets.
@@ -42,8 +42,8 @@ def is_single(items: object) -> bool:
     return isinstance(items, str | Item | Mapping | Image.Image | bytes | Path)
 
 
-def several(items: object) -> Sequence[EmbedderInput]:
-    """The items of a container, where one item alone is not taken.
+def as_list(items: object) -> Sequence[EmbedderInput]:
+    """Returns the items of a container, where a single item is refused.
 
     Raises:
         FoundryError: One item, or what is no container of items.
@@ -54,14 +54,14 @@ def several(items: object) -> Sequence[EmbedderInput]:
 
 
 def length_of(items: object) -> int | None:
-    """How many items a container has, None where only its end will tell."""
+    """Returns how many items a container has; None for one that is read to its end to be counted."""
     return len(items) if isinstance(items, Sized) else None
 
 
 def items_of(items: object) -> Iterable[Any]:
-    """The items of a container in their order: rows of a table, values of a column, members of anything else.
+    """Returns the items of a container in their order: rows of a table, values of a column, members of anything else.
 
-    Of a table the columns ``text``, ``title`` and ``image`` are taken and others, such as ids, passed over.
+    Of a table the columns ``text``, ``title`` and ``image`` are read; others, such as ids, are ignored.
 
     Raises:
         FoundryError: No container of items; a table with neither ``text`` nor ``image``, or with one of them twice.
@@ -88,17 +88,17 @@ def items_of(items: object) -> Iterable[Any]:
 def _rows(table: Any) -> Iterator[Mapping[str, Any]]:  # noqa: ANN401 - a table of any library
     names = table.column_names if hasattr(table, "column_names") else list(table.columns)
     if names is None:  # a stream of data sets that does not know its columns yet
-        return ({name: row[name] for name in _chosen(list(row))} for row in table)
-    chosen = _chosen(list(names))
+        return ({name: row[name] for name in _item_columns(list(row))} for row in table)
+    columns = _item_columns(list(names))
     if hasattr(table, "select_columns"):  # datasets; without its format, which may make tensors of texts
-        return iter(table.with_format(None).select_columns(chosen))
+        return iter(table.with_format(None).select_columns(columns))
     if hasattr(table, "itertuples"):  # pandas
-        return (dict(zip(chosen, row, strict=True)) for row in table[chosen].itertuples(index=False, name=None))
+        return (dict(zip(columns, row, strict=True)) for row in table[columns].itertuples(index=False, name=None))
     if hasattr(table, "iter_rows"):  # polars
-        rows: Iterator[Mapping[str, Any]] = table.select(chosen).iter_rows(named=True)
+        rows: Iterator[Mapping[str, Any]] = table.select(columns).iter_rows(named=True)
         return rows
     if hasattr(table, "to_pylist"):  # pyarrow
-        return _arrow_rows(table.select(chosen))
+        return _arrow_rows(table.select(columns))
     raise FoundryError(f"A table of the kind {type(table).__name__} can't be read.", hint=_HINT)
 
 
@@ -107,15 +107,15 @@ def _arrow_rows(table: Any) -> Iterator[Mapping[str, Any]]:  # noqa: ANN401 - a 
         yield from table.slice(start, _TABLE_BATCH).to_pylist()
 
 
-def _chosen(names: Sequence[object]) -> list[str]:
-    """The columns that make items."""
-    chosen = [name for name in FIELDS if name in names]
+def _item_columns(names: Sequence[object]) -> list[str]:
+    """Returns the columns that make items."""
+    columns = [name for name in FIELDS if name in names]
     listed = ", ".join(map(str, names)) or "none"
-    if not {"text", "image"} & set(chosen):
+    if not {"text", "image"} & set(columns):
         raise FoundryError(
             f"The table has neither a column text nor image; its columns: {listed}.",
             hint="Rename the column that holds the texts to text, or that of the pictures to image.",
         )
-    if len(chosen) < sum(name in FIELDS for name in names):
+    if len(columns) < sum(name in FIELDS for name in names):
         raise FoundryError(f"The table has a column twice; its columns: {listed}.", hint="Drop one of them.")
-    return chosen
+    return columns

@@ -1,6 +1,6 @@
-"""Pictures to patches: resize, then cut into patches in the order Qwen2-VL reads them.
+"""Pictures to patches: resized, then cut into patches in the order in which Qwen2-VL reads them.
 
-Knows pixels only. Normalisation happens in the tower, so what travels to the model are bytes.
+Knows pixels only. The tower normalises them, so that bytes, a quarter of float32, travel to the model.
 """
 
 from __future__ import annotations
@@ -13,17 +13,16 @@ from PIL import Image
 from torch import Tensor
 
 from gme_data.errors import FoundryError
-from gme_embedder.config import PictureConfig
-
-MERGE = 2
-"""Patches a side that make one visual token."""
+from gme_embedder.config import SPATIAL_MERGE_SIZE, PictureConfig
 
 _FIRST_MIN_TOKENS, _FIRST_MAX_TOKENS = 4, 16384
+"""The token limits of the first of the two resizes of the released code."""
 _MAX_RATIO = 200
+"""The limit of the released code for the longer side over the shorter one."""
 
 
-def smart_resize(height: int, width: int, cell: int, min_tokens: int, max_tokens: int) -> tuple[int, int]:
-    """Height and width as multiples of `cell` px with a pixel count within the limits and the proportions about kept.
+def smart_resize(height: int, width: int, token_side: int, min_tokens: int, max_tokens: int) -> tuple[int, int]:
+    """Returns height and width as multiples of `token_side` px, within the token limits, at about the same proportions.
 
     Raises:
         FoundryError: One side is more than 200 times the other.
@@ -31,48 +30,51 @@ def smart_resize(height: int, width: int, cell: int, min_tokens: int, max_tokens
     if max(height, width) > _MAX_RATIO * min(height, width):
         raise FoundryError(f"A picture of {width}x{height} px: sides may differ by a factor of {_MAX_RATIO} at most.")
     # Python rounds halves to even here, as the released code does.
-    tall, wide = max(cell, round(height / cell) * cell), max(cell, round(width / cell) * cell)
-    if tall * wide > max_tokens * cell**2:
-        shrink = math.sqrt(height * width / (max_tokens * cell**2))
-        tall = max(cell, math.floor(height / shrink / cell) * cell)
-        wide = max(cell, math.floor(width / shrink / cell) * cell)
-    elif tall * wide < min_tokens * cell**2:
-        grow = math.sqrt(min_tokens * cell**2 / (height * width))
-        tall, wide = math.ceil(height * grow / cell) * cell, math.ceil(width * grow / cell) * cell
-    return tall, wide
+    new_height = max(token_side, round(height / token_side) * token_side)
+    new_width = max(token_side, round(width / token_side) * token_side)
+    if new_height * new_width > max_tokens * token_side**2:
+        shrink = math.sqrt(height * width / (max_tokens * token_side**2))
+        new_height = max(token_side, math.floor(height / shrink / token_side) * token_side)
+        new_width = max(token_side, math.floor(width / shrink / token_side) * token_side)
+    elif new_height * new_width < min_tokens * token_side**2:
+        grow = math.sqrt(min_tokens * token_side**2 / (height * width))
+        new_height = math.ceil(height * grow / token_side) * token_side
+        new_width = math.ceil(width * grow / token_side) * token_side
+    return new_height, new_width
 
 
 def target_sizes(height: int, width: int, config: PictureConfig) -> list[tuple[int, int]]:
-    """The sizes (height, width) a picture is resized to, one after the other."""
+    """Returns the sizes (height, width) that a picture is resized to, one after the other."""
     if config.fit == "square":
         side = config.page_side if max(height, width) >= config.page_from else config.side
         return [(side, side)]
     sizes = []
     if config.resize == "double":
-        height, width = smart_resize(height, width, config.cell, _FIRST_MIN_TOKENS, _FIRST_MAX_TOKENS)
+        height, width = smart_resize(height, width, config.token_side, _FIRST_MIN_TOKENS, _FIRST_MAX_TOKENS)
         sizes.append((height, width))
-    return [*sizes, smart_resize(height, width, config.cell, config.min_image_tokens, config.max_image_tokens)]
+    return [*sizes, smart_resize(height, width, config.token_side, config.min_image_tokens, config.max_image_tokens)]
 
 
 def resized(image: Image.Image, config: PictureConfig) -> NDArray[np.uint8]:
-    """The RGB picture at the size the tower sees, uint8 [height, width, 3]."""
+    """Returns the RGB picture at the size that the tower sees, uint8 [height, width, 3]."""
     for height, width in target_sizes(image.height, image.width, config):
         image = image.resize((width, height), Image.Resampling.BICUBIC)
     return np.asarray(image, dtype=np.uint8)
 
 
 def patchify(pixels: Tensor, side: int) -> Tensor:
-    """Cut equal-sized pictures [n, height, width, 3] into patches of `side` px.
+    """Cuts equal-sized pictures [n, height, width, 3] into patches of `side` px.
 
-    The four patches of one visual token are neighbours, as Qwen2-VL wants them. Inside a patch the order is row,
+    The four patches of one visual token are neighbours, as Qwen2-VL expects them. Inside a patch the order is row,
     column, channel: that of the bytes, three times as fast to copy as transformers' channel, row, column.
 
     Returns:
         [n, patches, side * side * 3].
     """
     count, height, width, channels = pixels.shape
-    rows, columns = height // (side * MERGE), width // (side * MERGE)
-    cut = pixels.reshape(count, rows, MERGE, side, columns, MERGE, side, channels)
+    merge = SPATIAL_MERGE_SIZE
+    rows, columns = height // (side * merge), width // (side * merge)
+    cut = pixels.reshape(count, rows, merge, side, columns, merge, side, channels)
     # n, row of tokens, column of tokens, row in token, column in token, row in patch, column in patch, channel
     ordered = cut.permute(0, 1, 4, 2, 5, 3, 6, 7)
-    return ordered.reshape(count, rows * columns * MERGE**2, channels * side**2)
+    return ordered.reshape(count, rows * columns * merge**2, channels * side**2)

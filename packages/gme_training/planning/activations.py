@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from gme_embedder.costs import MERGE, Architecture, LanguageShape, TowerShape
+from gme_embedder.costs import PATCHES_PER_TOKEN, Architecture, LanguageShape, TowerShape
 
 FLOAT, HALF = 4, 2
 """Bytes of a number in float32 and in bfloat16."""
@@ -29,8 +29,8 @@ class Numerics:
         frozen_half: Frozen weights are stored in bfloat16.
         checkpointing: A language layer keeps its input alone.
         tower_only: The language part is not run at all.
-        on_cpu: Attention as `attention.causal` has it on a CPU: in float32, and below 64 keys by products that keep a
-            weight for each pair of tokens; elsewhere by a fused kernel, which keeps none.
+        on_cpu: Attention as `attention.causal_attention` has it on a CPU: in float32, and below 64 keys by products
+            that keep a weight for each pair of tokens; elsewhere by a fused kernel, which keeps none.
     """
 
     text: Literal["full", "adapters", "frozen"]
@@ -86,7 +86,7 @@ class MicroBatch:
     @property
     def patches(self) -> float:
         """Patches that the tower computes."""
-        return self.items * self.picture * MERGE
+        return self.items * self.picture * PATCHES_PER_TOKEN
 
 
 def graph_bytes(shape: Architecture, batch: MicroBatch, how: Numerics) -> float:
@@ -125,7 +125,7 @@ def layer_bytes(text: LanguageShape, batch: MicroBatch, how: Numerics) -> float:
     # Autocast makes each product a copy of its input; in float32 those of one norm share it. Kept for weights' sake.
     inputs = (5 if how.autocast else 2) * text.width + text.queries + text.inner
     gates = 2 * text.inner
-    turns = 4 * text.head if how.autocast else 0
+    turns = 4 * text.head_dim if how.autocast else 0
     trained = how.text != "frozen"
     adapters = len(text.linears) * how.rank if how.text == "adapters" else 0
     per_token = norms + size * (trained * inputs + gates + turns + adapters)
@@ -154,7 +154,7 @@ def last_layer_bytes(text: LanguageShape, batch: MicroBatch, how: Numerics) -> f
     """Of the last language layer, in bytes: keys and values of all tokens, the rest of one token an item."""
     size, trained = how.size, how.text != "frozen"
     inputs = (2 if how.autocast else 1) * text.width * trained
-    turns = 2 * text.head if how.autocast else 0
+    turns = 2 * text.head_dim if how.autocast else 0
     everywhere = FLOAT * (text.width + 1) + size * (inputs + turns)
     pooled = FLOAT * 3 * text.width + size * (trained * (4 * text.width + text.inner) + 2 * text.inner + text.queries)
     return everywhere * batch.tokens + 2 * how.attention_size * text.keys * batch.keys + pooled * batch.items
@@ -162,7 +162,7 @@ def last_layer_bytes(text: LanguageShape, batch: MicroBatch, how: Numerics) -> f
 
 def shared_bytes(text: LanguageShape, batch: MicroBatch, how: Numerics) -> float:
     """Of what all layers share, in bytes: in float32 the cosines and sines of the positions."""
-    return 0 if how.autocast else 2 * FLOAT * text.head * batch.tokens
+    return 0 if how.autocast else 2 * FLOAT * text.head_dim * batch.tokens
 
 
 def weight_copies(text: LanguageShape, how: Numerics) -> float:
@@ -199,7 +199,7 @@ def tower_bytes(tower: TowerShape, batch: MicroBatch, how: Numerics) -> float:
     inputs = 3 * tower.width + tower.inner
     states, weights = tower_attention_bytes(tower, batch, how)
     block = norms + size * (inputs + 2 * tower.inner) + states + weights
-    merger = FLOAT * (tower.width + 2) + 3 * size * tower.width + FLOAT * tower.out / MERGE
+    merger = FLOAT * (tower.width + 2) + 3 * size * tower.width + FLOAT * tower.out / PATCHES_PER_TOKEN
     kernel = size * tower.pixels
     copies = HALF * (tower.depth * tower.matrices + tower.merger) if how.autocast else 0
     return (tower.depth * block + merger + kernel) * patches + copies
@@ -207,7 +207,7 @@ def tower_bytes(tower: TowerShape, batch: MicroBatch, how: Numerics) -> float:
 
 def tower_attention_bytes(tower: TowerShape, batch: MicroBatch, how: Numerics) -> tuple[float, float]:
     """Of one block's attention for each patch, in bytes: states, and what stands for the weights."""
-    size, patches = how.attention_size, batch.picture * MERGE
+    size, patches = how.attention_size, batch.picture * PATCHES_PER_TOKEN
     if not how.fused(patches):
         return 3 * size * tower.width, size * tower.heads * patches
     # Queries, keys and the result; values too, which are a view of all three before rotation unless they are cast.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from gme_embedder.costs import Architecture, Load, adapter_flops, forward_flops
+from gme_embedder.costs import Architecture, EncodingLoad, adapter_flops, forward_flops
 from gme_training.planning.activations import Numerics
 from gme_training.planning.memory import Step, kept_graphs
 from gme_training.planning.workload import load_of_step
@@ -63,7 +63,7 @@ def step_work(shape: Architecture, how: Numerics, step: Step, graphs: list[tuple
     return total
 
 
-def _work(shape: Architecture, how: Numerics, load: Load) -> Work:
+def _work(shape: Architecture, how: Numerics, load: EncodingLoad) -> Work:
     """Of a micro-batch that is encoded once."""
     language = _language(shape, how, load)
     tower = forward_flops(shape, load).tower
@@ -71,7 +71,7 @@ def _work(shape: Architecture, how: Numerics, load: Load) -> Work:
     return Work(language + tower, _backward(shape, how, load), 0, recomputed)
 
 
-def _language(shape: Architecture, how: Numerics, load: Load) -> float:
+def _language(shape: Architecture, how: Numerics, load: EncodingLoad) -> float:
     if how.tower_only:
         return 0
     flops = forward_flops(shape, load)
@@ -79,12 +79,12 @@ def _language(shape: Architecture, how: Numerics, load: Load) -> float:
     return flops.language + flops.attention + own
 
 
-def _encoding(shape: Architecture, how: Numerics, load: Load) -> float:
+def _encoding(shape: Architecture, how: Numerics, load: EncodingLoad) -> float:
     """A second forward; what a frozen tower said is remembered."""
     return _language(shape, how, load) + (forward_flops(shape, load).tower if how.vision else 0)
 
 
-def _backward(shape: Architecture, how: Numerics, load: Load) -> float:
+def _backward(shape: Architecture, how: Numerics, load: EncodingLoad) -> float:
     flops, text, tower = forward_flops(shape, load), shape.language, shape.tower
     # The kernel over pixels has no gradient of its input.
     looking = (2 * flops.tower - 2 * tower.pixels * tower.width * load.patches) * how.vision

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gme_embedder.config import InputConfig
-from gme_embedder.costs import Load, load_of
+from gme_embedder.costs import EncodingLoad, encoding_load
 from gme_training.config import SourceShare, TrainingConfig
 from gme_training.planning.activations import MicroBatch, Numerics
 from gme_training.planning.memory import Step
@@ -48,7 +48,7 @@ def usual_lengths(config: TrainingConfig, text: float, picture: float, prompt: f
     limits = _inputs(config)
     pictures = limits.pictures
     if pictures.fit == "square":
-        visual: float = (pictures.side // pictures.cell) ** 2
+        visual: float = (pictures.side // pictures.token_side) ** 2
     else:
         visual = min(max(picture, pictures.min_image_tokens), pictures.max_image_tokens)
     return Lengths(min(text, limits.max_tokens), visual, prompt, limits.max_tokens)
@@ -58,7 +58,7 @@ def longest_lengths(config: TrainingConfig, prompt: float) -> Lengths:
     """Those of items that are as long as the stage allows."""
     limits = _inputs(config)
     pictures = limits.pictures
-    square = (pictures.page_side // pictures.cell) ** 2
+    square = (pictures.page_side // pictures.token_side) ** 2
     visual = square if pictures.fit == "square" else pictures.max_image_tokens
     return Lengths(limits.max_tokens, visual, prompt, limits.max_tokens)
 
@@ -125,12 +125,12 @@ def step_of(kinds: tuple[Kind, ...], config: TrainingConfig, ranks: int, prompt:
     return Step(tuple(micro_batches), config.cache.kept_mib * 2**20, vectors, kinds[0].items / ranks)
 
 
-def load_of_step(step: Step) -> list[tuple[Load, int]]:
+def load_of_step(step: Step) -> list[tuple[EncodingLoad, int]]:
     """The load of each micro-batch of a step, the shared head among it, and how many are alike."""
     loads = []
     for batch, count in step.micro_batches:
-        items = load_of(batch.items, batch.length, head=batch.head, picture=batch.picture)
-        loads.append((items + Load(batch.head, 0, batch.head**2, 0), count))
+        items = encoding_load(batch.items, batch.length, prefix=batch.head, visual=batch.picture)
+        loads.append((items + EncodingLoad(batch.head, 0, batch.head**2, 0), count))
     return loads
 
 

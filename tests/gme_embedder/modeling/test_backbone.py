@@ -89,7 +89,7 @@ def whole(model, embedder, items, positions):
     """The whole model of transformers on a right-padded batch, pictures by its own processor."""
     config = embedder.settings.inputs.pictures
     processor = Qwen2VLImageProcessorPil(
-        patch_size=config.patch, min_pixels=4 * config.cell**2, max_pixels=1280 * config.cell**2,
+        patch_size=config.patch, min_pixels=4 * config.token_side**2, max_pixels=1280 * config.token_side**2,
         image_mean=config.mean, image_std=config.std,
     )  # fmt: skip
     tokenised = embedder.preparer.tokenise(items)

@@ -27,9 +27,9 @@ def plain(embedder: Embedder, preparer: Preparer, items, instruction=None, *, mr
     for row, item in enumerate(tokenised):
         if item.pixels is None:
             continue
-        rows, columns = item.cells
+        rows, columns = item.token_grid
         grids.append([1, 2 * rows, 2 * columns])
-        span = slice(item.head, item.head + rows * columns)
+        span = slice(item.image_start, item.image_start + rows * columns)
         kinds[row, span] = 1
         embeds[row, span] = qwen.visual(_frames(embedder, item.pixels), torch.tensor(grids[-1:])).pooler_output
     positions = torch.arange(longest).expand(3, len(items), -1)

@@ -18,7 +18,7 @@ from gme_data.items import Item
 from gme_embedder.config import ModelConfig
 from gme_embedder.embedder import Embedder
 from gme_embedder.frozen import MiniLM
-from gme_embedder.processing.containers import items_of, several
+from gme_embedder.processing.containers import as_list, items_of
 from gme_embedder.vectors.store import EmbeddingStore
 
 TEXTS = ["a red flag", "the capital of Peru", "42 rivers"]
@@ -186,7 +186,7 @@ def test_an_iterator_is_read_in_windows_and_numbered_through(small, monkeypatch)
 
 
 def test_one_item_where_a_list_is_asked_for(small, tmp_path):
-    for door in (small.preparer.prepare, small.preparer.tokenise, small.preparer.plan, several):
+    for door in (small.preparer.prepare, small.preparer.tokenise, small.preparer.tokenise_prompts, as_list):
         for one in ("hello", {"text": "hello"}, Image.new("RGB", (9, 9))):
             with pytest.raises(FoundryError, match="Expected a list of items, found one"):
                 door(one)

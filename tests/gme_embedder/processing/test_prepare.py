@@ -89,7 +89,7 @@ def test_a_picture_that_can_not_fit_is_refused(embedder, inputs):
 def test_a_picture_token_written_in_a_text_is_no_picture(embedder):
     batch = embedder.preparer.prepare(["look: <|image_pad|>", "x"])
     assert not batch.pictures
-    assert len(batch.slots) == 0
+    assert len(batch.visual_indices) == 0
 
 
 def test_equal_pictures_are_kept_once(embedder, store):

@@ -9,7 +9,7 @@ from gme_data.errors import FoundryError
 from gme_data.items import Item
 from gme_embedder.config import ModelConfig
 from gme_embedder.embedder import Embedder
-from gme_embedder.processing.prepare import LEAST_TEXT
+from gme_embedder.processing.prepare import MIN_TEXT_TOKENS
 from gme_embedder.processing.prompt import PAD, escape, escapes
 
 LONG = "Find the passage that answers. " + "Example: who wrote it? The author did. " * 30
@@ -97,12 +97,12 @@ def test_the_longest_instruction_is_the_one_that_is_named(small, truncate):
         preparer.check_instruction(" word" * 300)
     most = int(refused.value.hint.split()[4])
     preparer.check_instruction(" word" * most)
-    with pytest.raises(FoundryError, match=f"leaves room for {LEAST_TEXT - 1} tokens"):
+    with pytest.raises(FoundryError, match=f"leaves room for {MIN_TEXT_TOKENS - 1} tokens"):
         preparer.check_instruction(" word" * (most + 1))
     texts = [" ".join([word] * 50) for word in ("flag", "river")]
     kept = preparer.tokenise(texts, " word" * most)
     assert len(kept[0].ids) == len(kept[1].ids) == settings.max_tokens
-    assert sum(kept[0].ids != kept[1].ids) >= LEAST_TEXT
+    assert sum(kept[0].ids != kept[1].ids) >= MIN_TEXT_TOKENS
 
 
 def test_a_picture_does_not_take_all_of_its_text(small, inputs):

@@ -1,6 +1,6 @@
-"""What a caller may hand over as an item, brought to one shape: a text and a picture that is decoded when needed.
+"""What a caller may hand over as an item, parsed to one shape: a text and a picture that is decoded when needed.
 
-Knows kinds of input and their errors; knows nothing of tokens or patches.
+Knows kinds of input and their errors; nothing of tokens or patches.
 """
 
 from __future__ import annotations
@@ -24,18 +24,19 @@ EmbedderInput = Item | Mapping[str, Any] | str | Image.Image | Path | bytes
 picture is looked up in an `ImageStore`). A dict's ``title`` goes before its text, as in GME."""
 
 FIELDS = ("text", "image", "title")
-_NOTHING = "An item needs a text, an image, or both."
-_LONGEST_SHOWN, _AROUND = 200, 20
+_EMPTY_ITEM = "An item needs a text, an image, or both."
+_MAX_SHOWN, _CONTEXT = 200, 20
+"""Characters of a path that an error shows, and of a text on either side of half a character."""
 _PICTURE_HINT = "Give the path of a picture file, or its bytes: addresses are not fetched and base64 is not decoded."
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A picture not decoded yet.
+    """A picture that is not decoded yet.
 
     Attributes:
-        key: Its id where it has one: the same key, the same pixels.
-        name: For errors.
+        key: Its id in a store, which stands for the same pixels always; None elsewhere.
+        name: What errors call it.
         open: Reads its header.
     """
 
@@ -44,38 +45,40 @@ class Picture:
     open: Callable[[], Image.Image]
 
     def size(self) -> tuple[int, int]:
-        """Height and width in pixels. Raises `FoundryError` for what is no picture, or too large."""
+        """Returns height and width in pixels. Raises `FoundryError` for what is no picture, or too large."""
         image = self.open()
         return image.height, image.width
 
     def load(self) -> Image.Image:
-        """The picture in RGB. Raises `FoundryError` as `size`, and for a picture that is damaged or cut off."""
+        """Returns the picture in RGB. Raises `FoundryError` as `size`, and for a picture that is damaged or cut off."""
         return to_rgb(self.open(), self.name)
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
-    """A text, a picture, or both."""
+class ParsedItem:
+    """The text of an item, its picture, or both."""
 
     text: str | None
     picture: Picture | None
 
 
-def as_source(item: EmbedderInput, images: Images | None) -> Source:
-    """Bring one input to a `Source`. None and the NaN or NA of data frames are nothing, wherever they stand.
+def parse_item(item: EmbedderInput, images: Images | None) -> ParsedItem:
+    """Returns the text and the picture of one input. None and the NaN or NA of data frames count as missing anywhere.
 
     Raises:
         FoundryError: Neither text nor picture, an unknown field or type, a text that UTF-8 can't hold, a missing file,
             an image id without a store.
     """
     if isinstance(item, str):
-        return Source(_text("text", item), None)
+        return ParsedItem(_text_field("text", item), None)
     if isinstance(item, Item):
-        return Source(_text("text", item.text), _stored(item.image, images) if item.image is not None else None)
+        return ParsedItem(
+            _text_field("text", item.text), _stored_picture(item.image, images) if item.image is not None else None
+        )
     if isinstance(item, Image.Image | Path | bytes):
-        return Source(None, _picture(item))
-    if _absent(item):
-        raise FoundryError(_NOTHING)
+        return ParsedItem(None, _picture(item))
+    if _is_missing_value(item):
+        raise FoundryError(_EMPTY_ITEM)
     if not isinstance(item, Mapping):
         raise FoundryError(
             f"An item must be a text, a picture, a dict or an Item, found {type(item).__name__}.",
@@ -87,17 +90,17 @@ def as_source(item: EmbedderInput, images: Images | None) -> Source:
                 f"Unknown field '{field}' of an item.{did_you_mean(str(field), FIELDS)}",
                 hint="The fields of an item are text, title and image.",
             )
-    title, text = (_text(field, item.get(field)) for field in ("title", "text"))
-    image = _picture_value(item.get("image"))
+    title, text = (_text_field(field, item.get(field)) for field in ("title", "text"))
+    image = _picture_field(item.get("image"))
     if text is None and image is None and title is None:
-        raise FoundryError(_NOTHING)
+        raise FoundryError(_EMPTY_ITEM)
     if title is not None:
         text = f"{title} {text or ''}".strip()
-    return Source(text, _picture(image) if image is not None else None)
+    return ParsedItem(text, _picture(image) if image is not None else None)
 
 
 def check_unicode(text: str, name: str) -> str:
-    """The text itself, if UTF-8 can hold it.
+    """Returns the text itself, if UTF-8 can hold it.
 
     Raises:
         FoundryError: It holds half of a character.
@@ -105,7 +108,7 @@ def check_unicode(text: str, name: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        around = text[max(0, error.start - _AROUND) : error.start + _AROUND]
+        around = text[max(0, error.start - _CONTEXT) : error.start + _CONTEXT]
         raise FoundryError(
             f"{name} has half of a character (a lone surrogate) at position {error.start}, in {around!a}.",
             hint='Cut texts between characters, or write text.encode("utf-16", "surrogatepass").decode("utf-16", '
@@ -114,10 +117,10 @@ def check_unicode(text: str, name: str) -> str:
     return text
 
 
-def _text(field: str, value: object) -> str | None:
+def _text_field(field: str, value: object) -> str | None:
     if isinstance(value, str):
         return check_unicode(value, f"Field '{field}'")
-    if _absent(value):
+    if _is_missing_value(value):
         return None
     raise FoundryError(
         f"Field '{field}' of an item must be a string, found {type(value).__name__}.",
@@ -127,9 +130,9 @@ def _text(field: str, value: object) -> str | None:
     )
 
 
-def _picture_value(value: object) -> object:
-    """The picture of a dict; an empty cell has none, a data set of Hugging Face may keep bytes and path of it."""
-    if _absent(value) or (isinstance(value, str | bytes) and not value):
+def _picture_field(value: object) -> object:
+    """Returns the picture of a dict; an empty cell has none, data sets of Hugging Face may keep its bytes and path."""
+    if _is_missing_value(value) or (isinstance(value, str | bytes) and not value):
         return None
     if not isinstance(value, Mapping):
         return value
@@ -139,12 +142,12 @@ def _picture_value(value: object) -> object:
         raise FoundryError(f"Field 'image': {error}.") from error
 
 
-def _absent(value: object) -> bool:
-    """Whether a value is nothing. The NA of pandas is known by its name, for its library may not be installed."""
+def _is_missing_value(value: object) -> bool:
+    """Tells whether a value is missing. The NA of pandas is told by its name, for its library may not be installed."""
     return is_missing(value) or type(value).__name__ in {"NAType", "NaTType"}
 
 
-def _stored(image_id: str, images: Images | None) -> Picture:
+def _stored_picture(image_id: str, images: Images | None) -> Picture:
     if images is None:
         raise FoundryError(
             f"The item's picture {image_id} can't be looked up: no image store was given.",
@@ -157,7 +160,7 @@ def _stored(image_id: str, images: Images | None) -> Picture:
 
 def _picture(image: object) -> Picture:
     if isinstance(image, Image.Image):
-        load_pixels(image)  # now: two threads must not decode a lazily opened picture at once
+        load_pixels(image)  # at once, since two threads must not decode a lazily opened picture together
         return Picture(None, "image", lambda: image)
     if isinstance(image, np.ndarray):
         pixels = array_to_rgb(image)
@@ -166,16 +169,16 @@ def _picture(image: object) -> Picture:
         data = bytes(image)
         return Picture(None, "image", lambda: open_image(data))
     if isinstance(image, str | Path):
-        path = _existing(image)
-        return Picture(None, str(path), lambda: open_image(_read(path), str(path)))
+        path = _existing_path(image)
+        return Picture(None, str(path), lambda: open_image(_read_bytes(path), str(path)))
     raise FoundryError(
         f"Field 'image' must be a PIL picture, an array, a path or bytes, found {type(image).__name__}.",
         hint="A tensor [3, height, width] becomes an array by tensor.permute(1, 2, 0).numpy().",
     )
 
 
-def _existing(image: str | Path) -> Path:
-    shown = str(image) if len(str(image)) <= _LONGEST_SHOWN else f"{str(image)[:_LONGEST_SHOWN]}..."
+def _existing_path(image: str | Path) -> Path:
+    shown = str(image) if len(str(image)) <= _MAX_SHOWN else f"{str(image)[:_MAX_SHOWN]}..."
     try:
         if Path(image).is_file():
             return Path(image)
@@ -184,7 +187,7 @@ def _existing(image: str | Path) -> Path:
     raise FoundryError(f"Picture not found: {shown}", hint=_PICTURE_HINT)
 
 
-def _read(path: Path) -> bytes:
+def _read_bytes(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
             return file.read(MAX_BYTES + 1)  # a byte more than allowed is enough to be refused

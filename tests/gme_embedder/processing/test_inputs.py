@@ -11,13 +11,13 @@ from PIL import Image
 
 from gme_data.errors import FoundryError
 from gme_data.images import MAX_BYTES
-from gme_embedder.processing.sources import as_source
+from gme_embedder.processing.inputs import parse_item
 
 DEEP = np.random.default_rng(3).integers(0, 65536, (6, 8), dtype=np.uint16)
 
 
 def loaded(image: object) -> np.ndarray:
-    picture = as_source({"image": image}, None).picture
+    picture = parse_item({"image": image}, None).picture
     assert picture is not None
     pixels = picture.load()
     assert picture.size() == (pixels.height, pixels.width)
@@ -40,7 +40,7 @@ def test_a_deep_picture_is_the_same_however_it_is_handed_over(mode: str, tmp_pat
 
 def test_an_array_later_changed_by_its_owner_is_read_as_it_was() -> None:
     array = np.full((4, 4, 3), 200, np.uint8)
-    picture = as_source({"image": array}, None).picture
+    picture = parse_item({"image": array}, None).picture
     array[:] = 0
     assert picture is not None
     assert np.asarray(picture.load()).min() == 200
@@ -71,14 +71,14 @@ def test_a_lazy_picture_whose_file_was_closed_is_refused_at_once(tmp_path: Path)
     with Image.open(tmp_path / "a.png") as image:
         pass
     with pytest.raises(FoundryError, match="damaged"):
-        as_source({"image": image}, None)
+        parse_item({"image": image}, None)
 
 
 def test_of_a_file_that_is_too_large_no_more_is_read_than_shows_it(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     with path.open("wb") as file:
         file.truncate(2 * MAX_BYTES)
-    picture = as_source({"image": path}, None).picture
+    picture = parse_item({"image": path}, None).picture
     assert picture is not None
     with pytest.raises(FoundryError, match=f"{MAX_BYTES + 1} bytes, more than the allowed"):
         picture.size()
