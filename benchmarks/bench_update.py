@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
-from gme_data.environment import settle
+from gme_data.environment import set_default_env
 from gme_embedder.config import ModelConfig
 from gme_embedder.corpus.bulk import embed_corpus
 from gme_embedder.corpus.job import EmbedJob, identify_model
@@ -44,7 +44,7 @@ Result = TypeVar("Result")
 
 def main() -> None:
     """Print both times and their ratio."""
-    settle()
+    set_default_env()
     torch.set_num_threads(1)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--passages", type=int, default=2000)

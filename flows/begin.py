@@ -14,7 +14,7 @@ import psutil
 from prefect.client.orchestration import get_client
 from prefect.context import FlowRunContext
 
-from gme_data.environment import settle
+from gme_data.environment import set_default_env
 from gme_data.errors import FoundryError
 
 PROCESS = "gme.process"
@@ -27,7 +27,7 @@ def begin_run() -> None:
     Raises:
         FoundryError: Who asked for the run wants to choose its command, environment or folder.
     """
-    settle()
+    set_default_env()
     sign_run()
     context = FlowRunContext.get()
     run = context.flow_run if context else None

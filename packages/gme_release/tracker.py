@@ -13,7 +13,7 @@ from pathlib import Path
 
 from gme_data import environment
 
-environment.settle()  # before MLflow is imported: it reads its switches at import
+environment.set_default_env()  # before MLflow is imported: it reads its switches at import
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 # A server that is down is asked again by us, who go on with the work meanwhile; MLflow alone would try for minutes.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")

@@ -22,7 +22,7 @@ from typing import IO, Annotated, ClassVar
 
 from pydantic import ConfigDict, Field
 
-from gme_data.environment import settle
+from gme_data.environment import set_default_env
 from gme_data.errors import FoundryError
 from gme_data.journal import atomic_write
 from gme_data.process import die_with_parent
@@ -192,7 +192,7 @@ def main(arguments: list[str]) -> int:
     """One rank: train the job named by the only argument; the exit status."""
     if parent := os.environ.get(PARENT):
         die_with_parent(int(parent))
-    settle()
+    set_default_env()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     path = Path(arguments[0])
     scratch = path.parent
