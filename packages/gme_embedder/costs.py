@@ -85,7 +85,7 @@ class LanguageShape:
         return self.layers * (self.matrices + self.queries + 2 * self.keys + 2 * self.width) + self.width
 
     def adapters(self, rank: int) -> int:
-        """Parameters of low-rank adapters on every linear layer (Hu et al. 2021, arXiv:2106.09685, section 4.1)."""
+        """Returns the parameters of LoRA on every linear layer (Hu et al. 2021, arXiv:2106.09685, section 4.1)."""
         return self.layers * rank * sum(rows + columns for rows, columns in self.linears.values())
 
 

@@ -37,8 +37,8 @@ def build_tiny(config: ModelConfig, seed: int) -> tuple[Qwen2VLModel, Tokenizer]
 def _architecture(config: ModelConfig, tokenizer: Tokenizer) -> Qwen2VLConfig:
     text = {
         "vocab_size": tokenizer.get_vocab_size(),
-        "hidden_size": smollm.HIDDEN,
-        "intermediate_size": smollm.INTERMEDIATE,
+        "hidden_size": smollm.HIDDEN_SIZE,
+        "intermediate_size": smollm.INTERMEDIATE_SIZE,
         "num_hidden_layers": config.text_layers,
         "num_attention_heads": smollm.HEADS,
         "num_key_value_heads": smollm.KV_HEADS,
@@ -56,7 +56,7 @@ def _architecture(config: ModelConfig, tokenizer: Tokenizer) -> Qwen2VLConfig:
     vision = {
         "depth": config.tower.depth,
         "embed_dim": config.tower.width,
-        "hidden_size": smollm.HIDDEN,
+        "hidden_size": smollm.HIDDEN_SIZE,
         "num_heads": config.tower.heads,
         "mlp_ratio": config.tower.mlp_ratio,
         "patch_size": config.inputs.pictures.patch,
