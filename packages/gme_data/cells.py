@@ -79,6 +79,7 @@ def id_cell(value: object) -> str:
         return _encodable(value)
     if is_missing(value):
         raise CellError("no-id", "expected an id, found nothing")
+    # A data frame makes floats of a column of integers that has a gap: 12.0 is the id 12.
     if isinstance(value, float | np.floating):
         number = float(value)
         if not number.is_integer() or abs(number) > _MAX_EXACT_INTEGER:

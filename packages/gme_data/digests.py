@@ -72,6 +72,7 @@ def code_digest(roots: Iterable[str]) -> str:
     return sha256_json([[name, sha256_bytes(_source_of(name)[0]), _data_files(name)] for name in closure])
 
 
+# These are cached for the life of a process: an edit of the source while it runs does not change the code that runs.
 @cache
 def _import_closure(roots: frozenset[str]) -> frozenset[str]:
     seen: set[str] = set()
@@ -109,6 +110,7 @@ def _data_files(module: str) -> list[list[str]]:
 
 @cache
 def _imports_of(module: str) -> frozenset[str]:
+    # The package around a module is imported with it.
     imported: set[str] = {module.rpartition(".")[0]} - {""}
     for node in _nodes_that_run(ast.parse(_source_of(module)[0])):
         if isinstance(node, ast.Import):

@@ -73,6 +73,7 @@ def explain_memory_error(error: BaseException) -> FoundryError | None:
     number = error.errno if isinstance(error, OSError) else None
     if not (isinstance(error, MemoryError) or number == errno.ENOMEM or _NO_MEMORY.search(str(error))):
         return None
+    # Under `ulimit -v` the machine may have plenty of memory, so the limit is named.
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
     bounded = "" if limit == resource.RLIM_INFINITY else f" The process may take {limit / 2**30:.2f} GiB (`ulimit -v`)."
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -23,7 +23,7 @@ def append_line(path: Path, line: str) -> None:
     with path.open("ab+") as handle:
         if handle.seek(0, os.SEEK_END):
             handle.seek(-1, os.SEEK_END)
-            torn = handle.read(1) != b"\n"
+            torn = handle.read(1) != b"\n"  # it would swallow the line that is appended to it
         else:
             torn = False
         handle.write((b"\n" if torn else b"") + line.encode() + b"\n")

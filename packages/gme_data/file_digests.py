@@ -48,7 +48,9 @@ def digest_known(status: os.stat_result) -> str | None:
 
 def is_stable(version: FileVersion) -> bool:
     """Tells whether any change from now on gives the file another version: its last one is more than a tick ago."""
-    return time.time_ns() - version.ctime_ns > _tick_seconds(version) * 1e9
+    # A file system whose times have fractions of a second has a fine clock.
+    tick = _TICK_SECONDS if version.ctime_ns % 10**9 else _COARSE_TICK_SECONDS
+    return time.time_ns() - version.ctime_ns > tick * 1e9
 
 
 def file_digest(path: Path, *, across_runs: bool = False) -> str:
@@ -79,10 +81,6 @@ def file_digest(path: Path, *, across_runs: bool = False) -> str:
 
 def _version_of(status: os.stat_result) -> FileVersion:
     return FileVersion(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-
-
-def _tick_seconds(version: FileVersion) -> float:
-    return _TICK_SECONDS if version.ctime_ns % 10**9 else _COARSE_TICK_SECONDS
 
 
 def _cache_entry(path: Path, version: FileVersion) -> Path | None:

@@ -128,6 +128,7 @@ def load_pixels(image: Image.Image, name: str = "image") -> None:
     """
     _check_size(*image.size, name)
     with decoding(name):
+        # Pillow forgets the depth of the transparent colour when it decodes.
         before_decoding(image, name)
         image.load()
 
@@ -207,6 +208,7 @@ def _reason(error: Exception) -> str:
 
 def write_images(folder: Path, records: Iterable[ImageRecord]) -> list[Path]:
     """Writes the shards ``images-*.parquet``, sorted by id, each id once."""
+    # Sorted by id, so that equal pictures give equal bytes in whatever order they come.
     unique = {record.id: record for record in records}
     rows = (asdict(unique[id_]) for id_ in sorted(unique))
     return write_shards(folder, "images", rows, SCHEMA, row_group_rows=ROW_GROUP_ROWS)
@@ -289,7 +291,7 @@ class ImageStore:
             FoundryError: The id is not in the store.
         """
         file, group, row, *_ = self._position(id_)
-        with self._lock:
+        with self._lock:  # threads share the cache
             return self._group(file, group)[row]
 
     def size(self, id_: str) -> tuple[int, int]:

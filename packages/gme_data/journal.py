@@ -62,7 +62,7 @@ def atomic_write(path: Path, data: bytes) -> None:
             handle.flush()
             os.fsync(handle.fileno())
         part.replace(path)
-    except BaseException:
+    except BaseException:  # also for KeyboardInterrupt, so that no partial file stays
         part.unlink(missing_ok=True)
         raise
     fsync_folder(path.parent)

@@ -8,7 +8,7 @@ import stat
 import unicodedata
 from collections.abc import Iterator, Set
 from dataclasses import asdict, dataclass, field
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import pyarrow.parquet as pq
@@ -67,6 +67,7 @@ class Manifest:
     schema: int = SCHEMA_VERSION
 
 
+# Manifests by the version of their file: every reader of a part of an output checks the manifest again.
 _PARSED: dict[FileVersion, Manifest] = {}
 _MAX_PARSED = 16
 _MAX_SHOWN = 5
@@ -74,11 +75,11 @@ _MAX_SHOWN = 5
 
 def list_files(folder: Path) -> tuple[FileEntry, ...]:
     """Lists every file below `folder` but the manifest, sorted by path. Hidden files are scratch, not output."""
-    paths = sorted(
-        p for p in folder.rglob("*") if p.is_file() and p != folder / NAME and not _is_hidden(p.relative_to(folder))
-    )
+    paths = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
     return tuple(
-        FileEntry(p.relative_to(folder).as_posix(), sha256_file(p), p.stat().st_size, _row_count(p)) for p in paths
+        FileEntry(name, sha256_file(path), path.stat().st_size, _row_count(path))
+        for name, path in sorted(paths.items(), key=lambda pair: pair[1])
+        if name != NAME and "/." not in f"/{name}"
     )
 
 
@@ -112,6 +113,7 @@ def read_manifest(folder: Path) -> Manifest | None:
         raise FoundryError(f"Unreadable manifest: {error}", hint=hint) from error
     if manifest.content != content_digest(manifest.files):
         raise FoundryError(f"Unreadable manifest: {path}: its digest is not that of its files.", hint=hint)
+    # A file that may change within a tick of the clock could get another content under the same version.
     if is_stable(version):
         _PARSED[version] = manifest
         if len(_PARSED) > _MAX_PARSED:
@@ -206,6 +208,7 @@ def _problem(path: str, entry: FileEntry, *, across_runs: bool) -> str | None:
         return "missing"
     if not stat.S_ISREG(status.st_mode):
         return "no regular file"
+    # The size is compared first, since it costs no read of the file.
     if status.st_size != entry.bytes:
         return f"{status.st_size} bytes, expected {entry.bytes}"
     digest = digest_known(status) or file_digest(Path(path), across_runs=across_runs)
@@ -230,7 +233,3 @@ def _visible_files(folder: Path) -> Iterator[tuple[str, bool]]:
 
 def _row_count(path: Path) -> int | None:
     return int(pq.ParquetFile(path).metadata.num_rows) if path.suffix == ".parquet" else None
-
-
-def _is_hidden(path: PurePath) -> bool:
-    return any(part.startswith(".") for part in path.parts)

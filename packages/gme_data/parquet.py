@@ -32,6 +32,7 @@ def write_table(path: Path, rows: Sequence[Row], schema: pa.Schema, *, row_group
         FoundryError: A value does not fit its column: another type, a text that UTF-8 can't hold, or null where a value
             is needed. Names the column and the row; nothing is written.
     """
+    # Codec, level and row groups are fixed, so that equal rows give equal bytes.
     pq.write_table(
         _to_table(rows, schema, path), path, compression="zstd", compression_level=3, row_group_size=row_group_rows
     )
@@ -53,7 +54,7 @@ def read_table(path: Path, schema: pa.Schema | None = None) -> pa.Table:
     """
     try:
         table = pq.read_table(path)
-        names = table.column_names
+        names = table.column_names  # raises for names that are not UTF-8
     except FileNotFoundError as error:
         raise FoundryError(f"Missing table: {path}", hint="Run the step that makes it, or `gme pipeline`.") from error
     except UNREADABLE as error:
@@ -127,6 +128,7 @@ class ShardWriter:
     def add(self, row: Row) -> None:
         """Takes a row; a row group at a time is in memory, whatever the shard's size."""
         self._group.append(row)
+        # Counted in raw bytes, so that the rows of a shard do not depend on how well they compress.
         self._size += _size(row)
         if len(self._group) == self._row_group_rows or self._size >= self._shard_bytes:
             self._write_group()
@@ -240,6 +242,7 @@ def _is_same_kind(actual: pa.DataType, expected: pa.DataType) -> bool:
         return set(fields) == {field.name for field in expected} and all(
             _is_same_kind(fields[field.name], field.type) for field in expected
         )
+    # Every cast within these families keeps each value or raises.
     for kind in (_is_list, _is_text, _is_bytes, pa.types.is_integer, pa.types.is_floating):
         if kind(actual) and kind(expected):
             return kind is not _is_list or _is_same_kind(actual.value_type, expected.value_type)

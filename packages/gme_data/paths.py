@@ -18,6 +18,7 @@ def check_below(path: str) -> str:
     Raises:
         ValueError: It is absolute, climbs, is not written plainly, or is longer than a file can be called.
     """
+    # Only a path in normal form, without ``//``, ``/./`` or a slash at its end, equals its own `as_posix`.
     parts = PurePosixPath(path).parts
     plain = bool(parts) and PurePosixPath(path).as_posix() == path and ".." not in parts and not path.startswith("/")
     if not plain or "\0" in path:

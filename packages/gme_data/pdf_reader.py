@@ -42,6 +42,7 @@ def main() -> None:
     """Reads from the page that the command line names to the end."""
     path, first, pictures = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "1"
     die_with_parent(os.getppid())
+    # A page may need any amount of memory and time: both limits end this process, which costs that page alone.
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
     signal.alarm(_SECONDS_A_PAGE)
     try:

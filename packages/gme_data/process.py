@@ -18,5 +18,6 @@ def die_with_parent(parent: int) -> None:
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        # The parent may have ended before the call above, and then no signal comes.
         if os.getppid() != parent:
             os._exit(1)

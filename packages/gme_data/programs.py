@@ -72,6 +72,7 @@ def stop_program(process: Program) -> None:
     """Ends a program and its process group by SIGTERM, and by SIGKILL if it does not end in time."""
     for sign in (signal.SIGTERM, signal.SIGKILL):
         try:
+            # It leads a session of its own, so its process group has its id.
             os.killpg(process.pid, sign)
             process.wait(_STOP_SECONDS)
         except ProcessLookupError:

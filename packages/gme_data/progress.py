@@ -63,6 +63,7 @@ class Progress:
             if note:
                 self._bar.set_postfix_str(note, refresh=False)
             self._bar.update(units)
+        # Lines are written beside a bar too, for the listeners; `_write` keeps them off the terminal.
         if time.monotonic() - self._last_line >= _LINE_EVERY_SECONDS:
             self._line(note)
 

@@ -73,10 +73,11 @@ def redact(text: str, environment: Mapping[str, str] | None = None) -> str:
     """
     if "://" in text and "@" in text:
         text = _WORD.sub(lambda word: _without_user(word[0]), text)
-    lower = text.lower()
+    lower = text.lower()  # a substring test rules out most texts before a pattern has to run
     for substring, pattern, replacement in _RULES:
         if substring in lower:
             text = pattern.sub(replacement, text)
+    # The longest come first, so that a secret that contains another is replaced as a whole.
     for value in secrets_of(os.environ if environment is None else environment):
         text = text.replace(value, STARS)
     return text
@@ -138,6 +139,7 @@ def secrets_of(environment: Mapping[str, str]) -> tuple[str, ...]:
     return _secrets(tuple(environment.items()))
 
 
+# Cached by the environment, since every line that is logged asks for its secrets.
 @lru_cache(maxsize=8)
 def _secrets(environment: tuple[tuple[str, str], ...]) -> tuple[str, ...]:
     secrets: set[str] = set()

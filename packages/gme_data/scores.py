@@ -196,6 +196,7 @@ def overall(tasks: Iterable[TaskScore]) -> float:
 
     A dataset of several tasks, such as the twelve of CQADupStack, is their mean.
     """
+    # A dataset may have one name in two suites.
     datasets: dict[tuple[str, str], list[float]] = {}
     for task in tasks:
         datasets.setdefault((task.suite, task.dataset or task.name), []).append(task.value)

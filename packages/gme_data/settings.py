@@ -102,6 +102,7 @@ def read_raw(path: Path, overrides: Sequence[str] = ()) -> tuple[dict[str, Any],
     for override in overrides:
         _set(raw, override)
     where = " ".join([str(path), *overrides])
+    # A NUL would reach the operating system in a path, and end there in a ValueError without the field's name.
     if (field := _with_nul(raw)) is not None:
         raise FoundryError(f"{where}: {field} holds a NUL character, which no name of a file and no text of ours has.")
     return raw, where
@@ -158,6 +159,7 @@ def _describe(detail: ErrorDetails, model: type[BaseModel]) -> str:
     if detail["type"] == "extra_forbidden":
         parent = _model_at(model, detail["loc"][:-1])
         renamed = parent.RENAMED if parent and issubclass(parent, Frozen) else {}
+        # An old name is reported with its new one, before any guess at a typo.
         if now := renamed.get(str(detail["loc"][-1])):
             return f"{path}: this field is called {now} now."
         known = sorted(parent.model_fields) if parent else []

@@ -160,6 +160,7 @@ class PlannedStep:
     @cached_property
     def key(self) -> str:
         """Covers step name, config, contents of the inputs and source code."""
+        # By content and not by the key of the step that made it: an input that is rebuilt with equal bytes is the same.
         contents = {name: outcome.manifest.content for name, outcome in self.inputs.items()}
         return sha256_json([self.step.name, self.config.model_dump(mode="json"), contents, self.code])
 
@@ -175,6 +176,7 @@ def find_done(planned: PlannedStep, workspace: Path) -> Outcome | None:
     manifest = read_manifest(folder)
     if manifest is None or manifest.key != planned.key:
         return None
+    # Before the check for damage, after which the output is rebuilt and what lies in it is deleted.
     require_no_strays(folder, manifest)
     return None if damage(folder, manifest) else Outcome(step.name, folder, manifest, reused=True)
 
@@ -193,6 +195,7 @@ def execute(planned: PlannedStep, workspace: Path) -> Outcome:
         if done:
             _drop_replaced(step, workspace)
             return done
+        # It may hold the journal of an interrupted run of this key, from which the step goes on.
         staging = _staging(step, key, workspace)
         append_event(log_dir / HISTORY, "begun", key=key, **planned.notes)
         started = time.monotonic()
@@ -265,6 +268,7 @@ def _publish(step: Step, staging: Path, workspace: Path) -> Path:
     """Moves a finished output into place; the output that it replaces is deleted only afterwards."""
     folder = workspace / step.output
     _drop_scratch(staging)
+    # A rename can't replace a folder that is not empty, so the old output is moved aside first.
     if folder.exists():
         replaced = staging.with_name(staging.name + _REPLACED)
         shutil.rmtree(replaced, ignore_errors=True)
@@ -297,6 +301,7 @@ def _sync(folder: Path, files: Iterable[FileEntry]) -> None:
 
 def _drop_scratch(staging: Path) -> None:
     """Removes the hidden files and folders in which a step keeps its journal."""
+    # In reverse order a folder comes after what is below it.
     for path in sorted(staging.rglob(".*"), reverse=True):
         if path.is_dir():
             shutil.rmtree(path)

@@ -96,6 +96,7 @@ def parse_json(
         StructureError: See `read_json`; `where` is what it calls the data.
     """
     raw = _encoded(data, where, hint)
+    # Checked as a plain value first, since a type such as `dict[str, Any]` bounds neither integers nor depth.
     load_json(raw, where=where, max_bytes=max_bytes, max_integer=max_integer, hint=hint)
     return _validate(raw, kind, where, hint)
 
@@ -132,6 +133,7 @@ def read_yaml(path: Path, kind: type[T], *, max_bytes: int = MAX_BYTES, hint: st
         FileNotFoundError: There is no such file.
     """
     value = parse_yaml(read_regular(path, max_bytes, hint=hint), where=str(path), hint=hint)
+    # As JSON, since pydantic's strict mode takes a list for a tuple, or a text for a date, only from there.
     return _validate(to_json(value), kind, str(path), hint)
 
 
@@ -210,6 +212,7 @@ def open_regular(path: Path, *, hint: str | None = None) -> int:
         StructureError: It is a folder, FIFO or device, or can't be opened.
         FileNotFoundError: There is no such file.
     """
+    # Without O_NONBLOCK, opening a FIFO would wait for a writer.
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -316,6 +319,7 @@ def _check_events(text: str, where: str, hint: str | None) -> None:
             open_nodes[-1].add_child(1, 0)
         if len(open_nodes) + open_nodes[-1].height - 2 > MAX_DEPTH:
             raise StructureError(where, f"nested more than {MAX_DEPTH} deep", hint=hint)
+        # Without aliases a text has no more nodes than characters.
         if aliases > MAX_ALIASES or open_nodes[-1].size > max(len(text), _MAX_NODES):
             raise StructureError(where, f"more than {MAX_ALIASES} aliases, or millions of nodes by them", hint=hint)
 

@@ -69,6 +69,7 @@ def read_items(folder: Path, stem: str, schema: pa.Schema, *, titled: bool) -> l
             a list, an object or bytes where a text or an id is expected, or not readable at all.
     """
     path = _table_path(folder, stem)
+    # A table as we write it has the right types, so its cells need no parsing one by one.
     if _is_ours(path, schema, apart_from={"title"} if titled else set()):
         rows = read_rows(path, schema)
         _refuse([f"{path.name}, row {n}: no id" for n, row in enumerate(rows) if not row["id"].strip()], path)
@@ -132,6 +133,7 @@ def _of_split(folder: Path, split: str) -> Path:
 
 def _trec_rows(path: Path) -> Iterator[JudgementRow]:
     """Yields the judgements of a qrels file of trec_eval: query, iteration (unused), document, relevance."""
+    # All bad lines are collected, so that a user can mend them together.
     problems: list[str] = []
     with Lines(path, "utf-8") as lines:
         for number, line in lines:
@@ -177,6 +179,7 @@ def relevance_cell(value: object) -> int:
     expected = "expected a whole number"
     if is_missing(value):
         raise CellError("no-relevance", f"{expected}, found nothing")
+    # A truth value is an int in Python, and would count as relevance 0 or 1.
     if isinstance(value, bool | np.bool_) or not isinstance(value, str | int | float | np.number):
         raise CellError("bad-relevance", f"{expected}, found {type(value).__name__} {ascii(value)[:40]}")
     try:

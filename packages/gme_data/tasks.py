@@ -129,6 +129,7 @@ def save_task(folder: Path, task: RetrievalTask) -> None:
     write_table(
         folder / "queries.parquet", [_query_row(q) for q in sorted(task.queries, key=lambda q: q.id)], QUERIES_SCHEMA
     )
+    # Sorted like the rows of the other tables: equal tasks have equal bytes.
     pairs = sorted((q, d, relevance) for q, docs in task.qrels.items() for d, relevance in docs.items())
     write_table(
         folder / "qrels.parquet", [dict(zip(QRELS_SCHEMA.names, pair, strict=True)) for pair in pairs], QRELS_SCHEMA

@@ -62,6 +62,7 @@ class VerifiedFolder:
         # First without following links: a part of an output that was replaced by a link is still checked as that part.
         for below in (Path(os.path.normpath(folder.absolute())), folder.resolve()):
             homes = (below, *below.parents[:_MAX_LEVELS])
+            # From the outermost inwards: a manifest that was put into a part of an output must not speak for it.
             home = next((home for home in reversed(homes) if (home / NAME).exists()), None)
             if home is not None:
                 manifest = require(home, "pipeline", across_runs=True)

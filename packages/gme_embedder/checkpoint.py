@@ -50,6 +50,7 @@ def save_model(folder: Path, model: Backbone, tokenizer: Tokenizer, settings: Se
     folder.mkdir(parents=True, exist_ok=True)
     _save_config(folder, model)
     _save_weights(folder, model, settings)
+    # Saved by transformers' class, so that AutoTokenizer loads it with its special tokens.
     wrapped = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call] # transformers is untyped here
         tokenizer_object=tokenizer, pad_token=END, eos_token=END, extra_special_tokens=list(VISION_TOKENS)
     )
@@ -187,6 +188,7 @@ def _check_weight_names(folder: Path, report: dict[str, object]) -> None:
 
 
 def _check_finite(folder: Path, model: Backbone) -> None:
+    # The sum is NaN or infinite if any weight is, and needs no mask of the size of the weights.
     broken = [name for name, weight in model.named_parameters() if not torch.isfinite(weight.sum())]
     if broken:
         raise FoundryError(

@@ -83,9 +83,11 @@ def _changes(embedder: Embedder, start: Backbone, rank: int) -> tuple[dict[str, 
 def _factors(name: str, update: Tensor, rank: int) -> _LowRank:
     """Returns A [rank, in] and B [out, rank] with B A = `update`."""
     width = min(rank + _OVERSAMPLING, *update.shape)
+    # With a seed, so that one model gives the same adapters each time; the random state of the caller stays.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         left_vectors, sizes, right_vectors = torch.svd_lowrank(update.double(), q=width, niter=_ITERATIONS)
+    # The root of each singular value goes to both factors, so that they have the same scale.
     root = sizes[:rank].sqrt()
     down, up = root[:, None] * right_vectors[:, :rank].T, left_vectors[:, :rank] * root
     residual = float((update - up @ down).norm() / update.norm())
@@ -108,7 +110,7 @@ def _write_adapter(folder: Path, pairs: dict[str, _LowRank], rank: int, base: st
         "peft_type": "LORA",
         "base_model_name_or_path": base,
         "r": rank,
-        "lora_alpha": rank,
+        "lora_alpha": rank,  # the scale alpha / r is 1: B A is the update itself
         "lora_dropout": 0.0,
         "bias": "none",
         "target_modules": rf"language_model\..*\.({'|'.join(kinds)})",

@@ -36,7 +36,7 @@ def staged(folder: Path) -> Iterator[Path]:
     folder.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
-        staging.chmod(0o755)
+        staging.chmod(0o755)  # mkdtemp makes a folder that only its owner can read
         yield staging
         if folder.exists():
             folder.rmdir()

@@ -145,7 +145,7 @@ def test_logs_of_every_logger_and_handler() -> None:
 
 def test_what_nobody_caught() -> None:
     code = (
-        "import threading\nfrom gme_data.environment import set_default_env\nsettle()\n"
+        "import threading\nfrom gme_data.environment import set_default_env\nset_default_env()\n"
         f"def fall(): raise ValueError('http://{CANARY}@host')\n"
         "thread = threading.Thread(target=fall); thread.start(); thread.join()\nfall()"
     )

@@ -97,6 +97,7 @@ def arrow_rows(path: Path, name: str, columns: Sequence[str] | None) -> Iterator
     """Yields the rows of an Arrow stream. As `parquet_rows`."""
     selected = [column for column in arrow_columns(path) if columns is None or column in columns]
     with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as reader:
+        # A batch of a `datasets` file may have any number of rows.
         cut = (
             batch.select(selected).slice(start, _BATCH_ROWS)
             for batch in reader

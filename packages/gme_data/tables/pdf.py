@@ -106,6 +106,7 @@ def pdf_pages(path: Path, *, pictures: bool) -> Iterator[PdfPage]:
         problem = f"too-large: {path.stat().st_size:,} bytes, more than the allowed {MAX_FILE_BYTES:,}"
         yield PdfPage(0, 0, problem)
         return
+    # A page at which the reader ends is reported as damaged, and a new reader goes on behind it.
     read, pages = 0, 1
     while read < pages:
         for page in _read(path, read + 1, pictures=pictures):
@@ -119,6 +120,7 @@ def pdf_pages(path: Path, *, pictures: bool) -> Iterator[PdfPage]:
 def _read(path: Path, first: int, *, pictures: bool) -> Iterator[PdfPage]:
     """Yields the pages from `first` on, until the reader ends."""
     command = [sys.executable, "-m", "gme_data.pdf_reader", str(path), str(first), str(int(pictures))]
+    # The reader must find this package, which may be on the path of this process alone.
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment) as reader:
         assert reader.stdout is not None  # noqa: S101 - it is a pipe

@@ -146,7 +146,7 @@ class Table:
         Raises:
             FoundryError: A file lacks one; suggests one that it has.
         """
-        names = list(names)
+        names = list(names)  # it is read once for each file
         for file in self.files:
             present = file.columns()
             columns = set(present) if present is not None else _names_until(file, set(names))

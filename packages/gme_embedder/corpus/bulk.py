@@ -141,6 +141,7 @@ def embed_shards(worker: ShardEmbedder) -> EmbedSummary:
         for number in count():
             if not (rows := list(islice(rows_of_corpus, job.shard_rows))):
                 break
+            # A shard that another process holds is passed over: it completes it, or leaves it to a rerun.
             with try_lock(folder / f".lock-{number:05d}") as locked:
                 is_done = worker.is_done(number, rows) if locked else vectors_path(folder, number).exists()
                 if locked and not is_done:

@@ -104,6 +104,7 @@ def identify_corpus(table: Table, *, skip_bad_rows: bool = False) -> CorpusIdent
         FoundryError: An id that stands twice, or (unless `skip_bad_rows`) a row without an id or that can't be read;
             names file, row and id.
     """
+    # Eight bytes an id instead of the id itself, so that a corpus of any size fits into memory.
     digests = bytearray()
     rows = 0
     for row in table.rows(["id"]):

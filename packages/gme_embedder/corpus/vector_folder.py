@@ -152,6 +152,7 @@ def open_index(folder: Path) -> VectorIndex:
         try:
             return VectorIndex(job, list(_open_shards(folder, job)))
         except (FoundryError, OSError):
+            # An update removes the old shards after it has replaced job.json: then the new ones are opened.
             if read_job(folder) == job:
                 raise
 

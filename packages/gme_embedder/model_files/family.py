@@ -70,6 +70,7 @@ def require_gme(folder: Path, inputs: Inputs | None = None, *, above: Sequence[P
     if family.is_gme is False:
         raise _of_another_family(str(folder), family.evidence)
     if is_adapter(folder):
+        # Imported here, since adapter_config imports locate, which imports this module.
         from gme_embedder.model_files.adapter_config import base_folder, read_adapter
 
         base = base_folder(read_adapter(folder), above)

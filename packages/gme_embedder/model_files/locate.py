@@ -42,6 +42,7 @@ def locate(name: str | Path, revision: str | None = None) -> Path:
     if revision and on_hub["revision"]:
         raise FoundryError(f"Two revisions of {name}: the name has one, and '{revision}'.", hint="Give one of them.")
     refuse_other_name(on_hub["name"])
+    # Imported here, since a local folder does not need it.
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 

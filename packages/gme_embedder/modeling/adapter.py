@@ -49,6 +49,7 @@ def merge_adapter(source: ModelFolder, model: nn.Module) -> None:
         )
     for layer, pair in pairs.items():
         weight = modules[layer].weight
+        # In float32, and rounded once to the precision of the weight.
         update = adapter.scale * (pair["B"].float() @ pair["A"].float())
         if update.shape != weight.shape:
             raise FoundryError(

@@ -82,9 +82,11 @@ def tokenizer(extra: tuple[str, ...] = ()) -> Tokenizer:
     """
     fields = _reader().fields
     tokens = list(_strings(fields["tokenizer.ggml.tokens"]))
-    merges = [_pair(pair) for pair in _strings(fields["tokenizer.ggml.merges"])]
+    merges = [merge.split(" ") for merge in _strings(fields["tokenizer.ggml.merges"])]
     vocabulary = {token: number for number, token in enumerate(tokens)}
-    result = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, fuse_unk=False))
+    result = Tokenizer(
+        models.BPE(vocab=vocabulary, merges=[(first, second) for first, second in merges], fuse_unk=False)
+    )
     digits = pre_tokenizers.Split(Regex(r"\p{N}"), "isolated")
     result.pre_tokenizer = pre_tokenizers.Sequence([digits, pre_tokenizers.ByteLevel(add_prefix_space=False)])
     result.decoder = decoders.ByteLevel()
@@ -107,11 +109,6 @@ def _parts(field: Any) -> Iterator[NDArray[Any]]:  # noqa: ANN401 - gguf is unty
 
 def _strings(field: Any) -> Iterator[str]:  # noqa: ANN401 - gguf is untyped
     return (part.tobytes().decode("utf-8") for part in _parts(field))
-
-
-def _pair(merge: str) -> tuple[str, str]:
-    first, _, second = merge.partition(" ")
-    return first, second
 
 
 def _dequantise(tensor: Any) -> NDArray[np.float32]:  # noqa: ANN401 - gguf is untyped

@@ -75,6 +75,7 @@ def write_starter(trained: Backbone, fresh: Backbone, path: Path, rank: int) -> 
     shipped = {_VISION_ROWS: trained.language_model.embed_tokens.weight[-len(VISION_TOKENS) :].detach().clone()}
     max_missed = 0.0
     for name, after in trained.named_parameters():
+        # The tower of a fresh model is random, so it is stored in full and not as a change.
         if name.startswith("visual."):
             shipped[name] = after.detach().half().contiguous()
             continue
