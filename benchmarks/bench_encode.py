@@ -29,7 +29,7 @@ from stock import SHAPE, Stock, random_embedder
 from timing import interleaved_minimum
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2Model
 
-from gme_data.environment import settle
+from gme_data.environment import set_default_env
 from gme_embedder.embedder import Embedder, batches_by_tokens
 from gme_embedder.processing.batch import pack
 from gme_embedder.processing.prompt import END, prompt
@@ -44,7 +44,7 @@ Encode = Callable[[], NDArray[np.float32]]
 
 def main() -> None:
     """Print a table for each workload."""
-    settle()
+    set_default_env()
     torch.set_num_threads(1)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--documents", type=int, default=1000)

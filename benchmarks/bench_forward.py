@@ -16,7 +16,7 @@ from timing import interleaved_minimum
 from torch import Tensor
 from torch.nn import functional
 
-from gme_data.environment import settle
+from gme_data.environment import set_default_env
 from gme_embedder.config import ModelConfig
 from gme_embedder.embedder import Embedder
 from gme_embedder.processing.picture import patchify
@@ -28,7 +28,7 @@ TOLERANCE = 1e-5
 
 def main() -> None:
     """Print one table."""
-    settle()
+    set_default_env()
     torch.set_num_threads(1)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--items", type=int, default=96)

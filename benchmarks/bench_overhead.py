@@ -24,7 +24,7 @@ from typing import Any
 from flows.chain import run_in_order
 from flows.chains import pipeline_chain
 from flows.config import load_pipeline
-from gme_data.environment import settle
+from gme_data.environment import set_default_env
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = ROOT / "tests" / "flows" / "small.yaml"
@@ -46,7 +46,7 @@ def timed(*command: str) -> tuple[float, Any]:
 
 def main() -> None:
     """Run the four and print their figures."""
-    settle()
+    set_default_env()
     config = Path(sys.argv[1]).resolve() if len(sys.argv) > 1 else SMALL
     with tempfile.TemporaryDirectory() as home:
         alone, whole = Path(home) / "alone", Path(home) / "whole"

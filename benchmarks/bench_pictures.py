@@ -23,7 +23,7 @@ from PIL import Image
 from stock import Stock, random_embedder
 from timing import interleaved_minimum
 
-from gme_data.environment import settle
+from gme_data.environment import set_default_env
 from gme_embedder.processing.picture import patchify, resized, target_sizes
 
 ROUNDS = 3
@@ -39,7 +39,7 @@ CIRR, ViDoRe."""
 
 def main() -> None:
     """Print a table for each workload."""
-    settle()
+    set_default_env()
     torch.set_num_threads(1)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pictures", type=int, default=64)

@@ -36,7 +36,7 @@ from typing import TypeVar
 from bench_pictures import jpegs
 from rank_worker import IMAGES, INDEX, SOURCE, Ranks, Step, Way, World
 
-from gme_data.environment import settle
+from gme_data.environment import set_default_env
 from gme_data.examples import Example, write_examples
 from gme_data.images import ImageRecord, ImageStore, write_images
 from gme_data.items import Item
@@ -88,7 +88,7 @@ Setting = argparse.Namespace
 
 def main() -> None:
     """Print a table for each comparison."""
-    settle()
+    set_default_env()
     os.environ.update(CUDA_VISIBLE_DEVICES="", DS_ACCELERATOR="cpu")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=4, help="2 or more")

@@ -33,7 +33,7 @@ from PIL import Image
 
 from gme_embedder.config import ModelConfig
 from gme_embedder.corpus.bulk import embed_corpus
-from gme_embedder.corpus.job import Job, identify_model
+from gme_embedder.corpus.job import EmbedJob, identify_model
 from gme_embedder.corpus.rows import identify_corpus, open_corpus
 from gme_embedder.embedder import Embedder
 
@@ -104,7 +104,7 @@ def serving(home: Path, model: str | None = None) -> Iterator[tuple[Server, Embe
     rows = [{"id": str(number), "text": f"{TEXT} No. {number}."} for number in range(SEARCHED_ROWS)]
     pq.write_table(pa.Table.from_pylist(rows), home / "corpus.parquet")
     table = open_corpus(home / "corpus.parquet")
-    job = Job(corpus=identify_corpus(table), model=identify_model(embedder, model))
+    job = EmbedJob(corpus=identify_corpus(table), model=identify_model(embedder, model))
     embed_corpus(embedder, table, home / "vectors", job)
     options = ["--corpus", home / "vectors", "--source", home / "corpus.parquet", "--max-waiting", "256"]
     command = [sys.executable, "-m", "gme_cli.main", "serve", "--model", model, "--port", "0", *options]

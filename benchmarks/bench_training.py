@@ -50,7 +50,7 @@ from timing import interleaved_minimum
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gme_data.environment import settle
+from gme_data.environment import set_default_env
 from gme_embedder.embedder import Embedder, batches_by_tokens
 from gme_embedder.processing.batch import pack
 from gme_embedder.processing.prompt import PAD, prompt
@@ -115,7 +115,7 @@ Peers = Mapping[str, tuple[Make, str]]
 
 def main() -> None:
     """Print a table for each workload."""
-    settle()
+    set_default_env()
     torch.set_num_threads(1)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)

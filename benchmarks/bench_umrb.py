@@ -49,7 +49,7 @@ from mteb.models.cache_wrappers import CachedEmbeddingWrapper
 from stock import random_embedder
 from timing import interleaved_minimum
 
-from gme_data.environment import settle
+from gme_data.environment import set_default_env
 from gme_embedder.embedder import Embedder
 from umrb.data.loading import load_suite_task
 from umrb.data.mteb_data import mteb_task
@@ -67,7 +67,7 @@ SILENT = {"show_progress_bar": False}
 
 def main() -> None:
     """Run the sections that are asked for, all by default."""
-    settle()
+    set_default_env()
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     torch.set_num_threads(1)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -28,10 +28,10 @@ import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
-from gme_data.environment import settle
+from gme_data.environment import set_default_env
 from gme_embedder.config import ModelConfig
 from gme_embedder.corpus.bulk import embed_corpus
-from gme_embedder.corpus.job import Job, identify_model
+from gme_embedder.corpus.job import EmbedJob, identify_model
 from gme_embedder.corpus.rows import identify_corpus, open_corpus
 from gme_embedder.corpus.update import update_corpus
 from gme_embedder.corpus.vector_folder import open_index
@@ -44,7 +44,7 @@ Result = TypeVar("Result")
 
 def main() -> None:
     """Print both times and their ratio."""
-    settle()
+    set_default_env()
     torch.set_num_threads(1)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--passages", type=int, default=2000)
@@ -108,10 +108,10 @@ def update(embedder: Embedder, home: Path) -> None:
     sys.stderr.write(f"{changes}\n")
 
 
-def job_of(embedder: Embedder, home: Path) -> Job:
+def job_of(embedder: Embedder, home: Path) -> EmbedJob:
     """What makes the vectors."""
     corpus = identify_corpus(open_corpus(home / "corpus.parquet"))
-    return Job(corpus=corpus, model=identify_model(embedder, "model"))
+    return EmbedJob(corpus=corpus, model=identify_model(embedder, "model"))
 
 
 def timed(work: Callable[[], object]) -> tuple[float, float]:

@@ -14,7 +14,7 @@ import psutil
 from prefect.client.orchestration import get_client
 from prefect.context import FlowRunContext
 
-from gme_data.environment import settle
+from gme_data.environment import set_default_env
 from gme_data.errors import FoundryError
 
 PROCESS_LABEL = "gme.process"
@@ -28,7 +28,7 @@ def start_flow() -> None:
     Raises:
         FoundryError: The run has job variables, which would choose its command, environment or folder.
     """
-    settle()
+    set_default_env()
     label_run()
     context = FlowRunContext.get()
     run = context.flow_run if context else None

@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from gme_data.environment import settle
+from gme_data.environment import set_default_env
 from gme_data.errors import FoundryError
 from gme_data.process import die_with_parent
 from gme_data.progress import listen
@@ -71,7 +71,7 @@ def run_in_process(planned: PlannedStep, workspace: Path, on_line: Callable[[str
 def _work(sender: Connection, parent: int, planned: PlannedStep, workspace: Path) -> None:
     die_with_parent(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; the parent handles it
-    settle()
+    set_default_env()
     lock = threading.Lock()  # threads of the step report progress too
 
     def send(message: Outcome | Exception | str) -> None:

@@ -68,7 +68,7 @@ def embed(
     from gme_data.images import ImageStore
     from gme_data.tables import count_by_suffix
     from gme_embedder.corpus.bulk import embed_corpus
-    from gme_embedder.corpus.job import JOB, Job, identify_model, read_job
+    from gme_embedder.corpus.job import JOB_FILE, EmbedJob, identify_model, read_job
     from gme_embedder.corpus.rows import identify_corpus, open_corpus
     from gme_embedder.corpus.update import update_corpus
     from gme_embedder.embedder import Embedder
@@ -91,8 +91,8 @@ def embed(
     embedder = Embedder.load(folder, device=device, dtype=dtype, inputs=inputs)
     embedder.preparer.check_instruction(instruction)
     if shard_rows is None:
-        shard_rows = read_job(output).shard_rows if (output / JOB).exists() else _SHARD_ROWS
-    job = Job(
+        shard_rows = read_job(output).shard_rows if (output / JOB_FILE).exists() else _SHARD_ROWS
+    job = EmbedJob(
         corpus=corpus,
         model=identify_model(embedder, model),
         precision=dtype,

@@ -16,7 +16,7 @@ from types import FrameType
 
 from cyclopts import App
 
-from gme_data.environment import settle
+from gme_data.environment import set_default_env
 from gme_data.errors import EXIT_INTERRUPTED, FoundryError, explain_memory_error, explain_os_error
 from gme_data.redact import redact
 
@@ -68,7 +68,7 @@ for _name, (_path, _help) in _VERBS.items():
 
 def main() -> None:
     """Entry point of the console script."""
-    settle()
+    set_default_env()
     signal.signal(signal.SIGTERM, _interrupt)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     code = run(sys.argv[1:])

@@ -16,7 +16,7 @@ from gme_data.errors import FoundryError
 if TYPE_CHECKING:
     import numpy as np
 
-    from gme_embedder.corpus.vector_folder import Shard
+    from gme_embedder.corpus.vector_folder import VectorShard
 
 _SAMPLE = 200
 """Queries on which the recall of an index is measured."""
@@ -85,7 +85,7 @@ def nearest(
 
 
 def _search(
-    query_shards: list[Shard], corpus_shards: list[Shard], k: int, index: Index
+    query_shards: list[VectorShard], corpus_shards: list[VectorShard], k: int, index: Index
 ) -> tuple[np.ndarray, np.ndarray, float | None]:
     """Returns scores [q, k], rows [q, k], and the recall of an index; None for exact search."""
     import numpy as np

@@ -1,4 +1,4 @@
-"""What a sample is and how it is kept: items, examples, tasks, shards, manifests, atomic publish, step keys.
+"""Data and how it is stored: items, examples, tasks, shards, manifests, steps with their keys and atomic publishing.
 
-Knows files and digests. Knows no model, no training, no orchestration: no torch, Prefect, MLflow or DVC here.
+Knows files and digests; no model, no training, no orchestration. Imports no torch, Prefect, MLflow or DVC.
 """

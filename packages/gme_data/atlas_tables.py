@@ -1,4 +1,4 @@
-"""The tables of Atlas, as one room writes them and others read them: columns and their types."""
+"""The tables of Atlas, as one package writes them and others read them: columns and their types."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ SCHEMAS = {
     ),
     "imagined": _schema("place_id name entity_group split flag_flat flag_outlined flag_description licence"),
 }
-"""Each table as it is written."""
+"""The schema of each table as it is written."""
 
 
 def columns_of(table: str, names: str) -> pa.Schema:
-    """Some columns of a table, to read them: what is null stays null, for the reader to judge.
+    """Returns some columns of a table for reading; they may be null, for the reader to check.
 
     Args:
         table: As `SCHEMAS` has it.

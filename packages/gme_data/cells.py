@@ -19,8 +19,8 @@ import numpy as np
 
 from gme_data.structured import StructureError, parse_json
 
-_EXACT_INTEGERS = 2**53
-"""Whole numbers up to here are exact as float64; beyond it a table that stored an id as a float has lost digits."""
+_MAX_EXACT_INTEGER = 2**53
+"""Integers up to this one are exact in float64; of a larger id that was stored as a float, digits are lost."""
 _SEPARATORS = re.compile(r"[|;]")
 
 
@@ -37,14 +37,14 @@ class CellError(ValueError):
 
 
 def is_missing(value: object) -> bool:
-    """Whether a cell holds nothing: null, or the NaN that data frames write for it."""
+    """Tells whether a cell holds nothing: null, or the NaN that data frames write for it."""
     if value is None:
         return True
     return isinstance(value, float | np.floating) and math.isnan(value)
 
 
 def text_cell(value: object) -> str:
-    """A cell as a text; nothing is the empty text.
+    """Returns a cell as a text; nothing is the empty text.
 
     Numbers and dates are written out. A list of texts, as sentence splitters leave it, is joined by spaces.
 
@@ -52,7 +52,7 @@ def text_cell(value: object) -> str:
         CellError: ``not-a-text`` for an object, a truth value, or a list of anything else; ``bad-unicode`` for a text
             that UTF-8 can't hold.
     """
-    if isinstance(value, str):  # first, as nearly all cells are
+    if isinstance(value, str):  # first, since nearly all cells are texts
         return _encodable(value)
     if value is None or is_missing(value):
         return ""
@@ -67,7 +67,7 @@ def text_cell(value: object) -> str:
 
 
 def id_cell(value: object) -> str:
-    """A cell as an id: texts as they are, whole numbers as their digits, also where a data frame made floats of them.
+    """Returns a cell as an id: a text as it is, a whole number as its digits, also if a data frame made a float of it.
 
     Raises:
         CellError: ``no-id`` for nothing or an empty text; ``bad-id`` for a list, an object, a truth value, a number
@@ -79,9 +79,10 @@ def id_cell(value: object) -> str:
         return _encodable(value)
     if is_missing(value):
         raise CellError("no-id", "expected an id, found nothing")
+    # A data frame makes floats of a column of integers that has a gap: 12.0 is the id 12.
     if isinstance(value, float | np.floating):
         number = float(value)
-        if not number.is_integer() or abs(number) > _EXACT_INTEGERS:
+        if not number.is_integer() or abs(number) > _MAX_EXACT_INTEGER:
             raise CellError("bad-id", f"expected a text or a whole number as id, found {number!r}")
         return str(int(number))
     text = None if isinstance(value, bool | np.bool_) else _scalar_text(value)
@@ -91,7 +92,7 @@ def id_cell(value: object) -> str:
 
 
 def list_cell(value: object) -> list[str]:
-    """A cell as a list of texts: a list, or a text with ``|`` or ``;`` between its parts; empty parts are left out.
+    """Returns a cell as texts: a list, or a text with ``|`` or ``;`` between its parts; empty parts are left out.
 
     Raises:
         CellError: ``not-a-list`` for anything else; ``not-a-text`` or ``bad-unicode`` for a member that is no text.
@@ -110,7 +111,7 @@ def list_cell(value: object) -> list[str]:
 
 
 def facts_cell(value: object) -> dict[str, str]:
-    """A cell as facts, field -> value: an object, pairs, or the JSON of an object; fields without a value are left out.
+    """Returns a cell as facts by field: an object, pairs, or the JSON of an object; fields without value are left out.
 
     Truth values are written as in JSON, lists of scalars with ``, `` between their members.
 
@@ -129,14 +130,16 @@ def facts_cell(value: object) -> dict[str, str]:
 
 
 def picture_cell(value: object) -> str | bytes | None:
-    """A cell as a picture: encoded bytes, or the name, path or id of one; None for nothing.
+    """Returns a cell as a picture: encoded bytes, or the name, path or id of one; None for nothing.
 
     Takes the ``{bytes, path}`` objects in which Hugging Face datasets keep pictures; the bytes go before the path.
 
     Raises:
         CellError: ``not-a-picture`` for anything else; ``bad-unicode``.
     """
-    if isinstance(value, str):  # first, as nearly all are; asking an abstract class takes ten times as long
+    if isinstance(
+        value, str
+    ):  # first, since nearly all are: an isinstance of the abstract Mapping takes ten times as long
         return _encodable(value) or None
     if value is None:
         return None
@@ -152,7 +155,7 @@ def picture_cell(value: object) -> str | bytes | None:
 
 
 def _encodable(text: str) -> str:
-    """The text itself, if UTF-8 can hold it: JSON and truncating exporters write halves of surrogate pairs."""
+    """Returns the text itself, if UTF-8 can hold it: JSON and truncating exporters write halves of surrogate pairs."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -163,21 +166,21 @@ def _encodable(text: str) -> str:
 
 
 def _scalar_text(value: Any) -> str | None:  # noqa: ANN401 - what a cell holds
-    """A scalar written out; None for what is none, or has no one way to be written."""
+    """Returns a scalar as text; None for what is no scalar, or has no single spelling."""
     if isinstance(value, np.generic) and not isinstance(value, np.datetime64 | np.timedelta64):
         value = value.item()
     return next((write(value) for kind, write in _WRITERS.items() if isinstance(value, kind)), None)
 
 
 def _float_text(value: float) -> str | None:
-    """Whole numbers without ``.0``: data frames make floats of a column of numbers that has a gap."""
+    """Returns whole numbers without ``.0``, since data frames make floats of a column of integers that has a gap."""
     if not math.isfinite(value):
         return None
-    return str(int(value)) if value.is_integer() and abs(value) <= _EXACT_INTEGERS else repr(value)
+    return str(int(value)) if value.is_integer() and abs(value) <= _MAX_EXACT_INTEGER else repr(value)
 
 
 def _decoded(value: bytes | bytearray) -> str | None:
-    """Text of Parquet files whose writer did not mark it as such."""
+    """Decodes the texts of Parquet files whose writer did not mark them as text."""
     try:
         return value.decode()
     except UnicodeDecodeError:
@@ -186,7 +189,7 @@ def _decoded(value: bytes | bytearray) -> str | None:
 
 _WRITERS: dict[type, Callable[[Any], str | None]] = {
     str: _encodable,
-    bool: lambda value: "true" if value else "false",  # before int, whose kind it is
+    bool: lambda value: "true" if value else "false",  # before int, of which it is a subclass
     int: str,
     float: _float_text,
     Decimal: lambda value: format(value, "f") if value.is_finite() else None,
@@ -199,7 +202,7 @@ _WRITERS: dict[type, Callable[[Any], str | None]] = {
 
 
 def _as_mapping(value: object) -> Mapping[object, object]:
-    """A mapping of another class, or pairs, as Parquet's maps are read."""
+    """Returns a mapping of another class, or pairs, as Parquet's maps are read."""
     if isinstance(value, Mapping):
         return value
     if isinstance(value, list | tuple):
@@ -224,7 +227,7 @@ def _fact_text(value: object) -> str:
 
 
 def _describe(value: object) -> str:
-    """The kind of a value in words of JSON, with some of it."""
+    """Returns the type of a value in terms of JSON, with the beginning of the value."""
     if isinstance(value, Mapping):
         return f"an object with {', '.join(map(ascii, list(value)[:4]))}"
     if isinstance(value, bool | np.bool_):

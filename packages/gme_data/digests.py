@@ -33,23 +33,23 @@ FIRST_PARTY = frozenset(
 
 
 def sha256_bytes(data: bytes) -> str:
-    """Hex sha256 of `data`."""
+    """Returns the hex sha256 of `data`."""
     return hashlib.sha256(data).hexdigest()
 
 
 def sha256_file(path: Path) -> str:
-    """Hex sha256 of a file, read in blocks."""
+    """Returns the hex sha256 of a file, read in blocks."""
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def canonical_json(value: Any) -> str:  # noqa: ANN401 - any JSON value
-    """One text per value: sorted keys, no spaces, NaN refused."""
+    """Returns the one text of a value: sorted keys, no spaces, NaN refused."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def sha256_json(value: Any) -> str:  # noqa: ANN401 - any JSON value
-    """Hex sha256 of the canonical JSON of `value`.
+    """Returns the hex sha256 of the canonical JSON of `value`.
 
     Raises:
         FoundryError: It holds a text or a number that JSON has not, as a file name that is not UTF-8.
@@ -64,15 +64,16 @@ def sha256_json(value: Any) -> str:  # noqa: ANN401 - any JSON value
 
 
 def code_digest(roots: Iterable[str]) -> str:
-    """Digest of the source of the modules `roots` and of every module of ours they import, at any depth.
+    """Returns the digest of the source of the modules `roots` and of every module of ours they import, at any depth.
 
-    Imports are read from the syntax tree, so a lazy import inside a function counts too; so do the data files of a
-    package, such as templates. Comments count: telling them apart would cost more than the rare needless rebuild.
+    Imports are read from the syntax tree, so that a lazy import inside a function counts; so do the data files of a
+    package, such as templates. Comments count too, since a rare needless rebuild costs less than to tell them apart.
     """
     closure = sorted(_import_closure(frozenset(roots)))
     return sha256_json([[name, sha256_bytes(_source_of(name)[0]), _data_files(name)] for name in closure])
 
 
+# These are cached for the life of a process: an edit of the source while it runs does not change the code that runs.
 @cache
 def _import_closure(roots: frozenset[str]) -> frozenset[str]:
     seen: set[str] = set()
@@ -88,7 +89,7 @@ def _import_closure(roots: frozenset[str]) -> frozenset[str]:
 
 @cache
 def _source_of(module: str) -> tuple[bytes, bool]:
-    """Source of a module and whether it is a package."""
+    """Returns the source of a module and whether it is a package."""
     spec = _spec_of(module)
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError(f"no source for module {module}")
@@ -97,31 +98,32 @@ def _source_of(module: str) -> tuple[bytes, bool]:
 
 @cache
 def _data_files(module: str) -> list[list[str]]:
-    """Name and digest of the files of a package that are no Python; those of a package inside it are its own."""
+    """Returns name and digest of the files of a package that are no Python, without those of packages inside it."""
     spec = _spec_of(module)
     if spec is None or spec.origin is None or spec.submodule_search_locations is None:
         return []
     home = Path(spec.origin).parent
     inner = [path.parent for path in home.rglob("*/__init__.py")]
     files = (path for path in home.rglob("*") if path.is_file() and path.suffix not in {".py", ".pyc"})
-    own = sorted(path for path in files if not any(path.is_relative_to(package) for package in inner))
-    return [[path.relative_to(home).as_posix(), sha256_file(path)] for path in own]
+    data_files = sorted(path for path in files if not any(path.is_relative_to(package) for package in inner))
+    return [[path.relative_to(home).as_posix(), sha256_file(path)] for path in data_files]
 
 
 @cache
 def _imports_of(module: str) -> frozenset[str]:
-    found: set[str] = {module.rpartition(".")[0]} - {""}
+    # The package around a module is imported with it.
+    imported: set[str] = {module.rpartition(".")[0]} - {""}
     for node in _nodes_that_run(ast.parse(_source_of(module)[0])):
         if isinstance(node, ast.Import):
-            found.update(alias.name for alias in node.names)
+            imported.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            found.add(node.module)
-            found.update(f"{node.module}.{alias.name}" for alias in node.names)
-    return frozenset(name for name in found if name.partition(".")[0] in FIRST_PARTY and _is_module(name))
+            imported.add(node.module)
+            imported.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return frozenset(name for name in imported if name.partition(".")[0] in FIRST_PARTY and _is_module(name))
 
 
 def _nodes_that_run(tree: ast.AST) -> Iterator[ast.AST]:
-    """All nodes below `tree`, but for what stands under ``if TYPE_CHECKING``: it is never executed."""
+    """Yields all nodes below `tree`, but for what stands under ``if TYPE_CHECKING``: it is never executed."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             for other in node.orelse:
@@ -134,14 +136,15 @@ def _nodes_that_run(tree: ast.AST) -> Iterator[ast.AST]:
 
 @cache
 def _is_module(name: str) -> bool:
-    """Whether `name` is a module and not a function or class inside one."""
+    """Tells whether `name` is a module and not a function or class inside one."""
     spec = _spec_of(name)
     return spec is not None and spec.origin is not None
 
 
 @cache
 def _spec_of(module: str) -> ModuleSpec | None:
-    """Where a module is, if it is one. `importlib.util.find_spec` would import all that it lies in, torch with it."""
+    """Returns where a module is; None for no module."""
+    # Not by `importlib.util.find_spec` alone, which imports the packages around a module, and torch with them.
     parent = module.rpartition(".")[0]
     if not parent:
         return importlib.util.find_spec(module)

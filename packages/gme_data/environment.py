@@ -1,15 +1,12 @@
-"""Process-wide settings that must stand before a library is imported: telemetry off, offline hub, quiet tokenizers.
-
-And what must hold in every process of ours: no credentials in what it logs.
-"""
+"""Settings of a process that must be made before libraries are imported: no telemetry, quiet tokenizers, safe logs."""
 
 from __future__ import annotations
 
 import os
 
-from gme_data.redact import install
+from gme_data.redact import install_redaction
 
-_QUIET = {
+_DEFAULTS = {
     "DO_NOT_TRACK": "1",
     "DVC_NO_ANALYTICS": "1",
     "GX_ANALYTICS_ENABLED": "false",
@@ -17,15 +14,15 @@ _QUIET = {
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    # Two spinning OpenMP threads on a busy two-core machine are slower than one; whoever knows better sets it.
+    # On a busy machine of two cores, two spinning OpenMP threads are slower than one; a user may set another number.
     "OMP_NUM_THREADS": "1",
     "TOKENIZERS_PARALLELISM": "false",
     "TRANSFORMERS_VERBOSITY": "error",
 }
 
 
-def settle() -> None:
-    """Set each variable that the user has not set; log without credentials. Idempotent."""
-    for name, value in _QUIET.items():
+def set_default_env() -> None:
+    """Sets each variable that the user has not set, and has credentials redacted in logs. Idempotent."""
+    for name, value in _DEFAULTS.items():
         os.environ.setdefault(name, value)
-    install()
+    install_redaction()

@@ -1,7 +1,7 @@
-"""The one error that users are meant to read.
+"""`FoundryError`, the one error that users are meant to read.
 
-Everything a user can cause (a typo, a missing file, a full disk) ends as a `FoundryError`: what is wrong, where, and
-what to do. Anything else that reaches the terminal as a traceback is a defect of ours.
+Whatever a user can cause (a typo, a missing file, a full disk) ends as a `FoundryError`: what is wrong, where, and what
+to do. Any other traceback on a terminal is a defect of this program.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ EXIT_INTERRUPTED = 130
 
 
 class FoundryError(Exception):
-    """A problem the user can act on. Its text is shown, logged and stored, so no credentials are in it.
+    """A problem the user can act on. Its text is shown, logged and stored, so it is redacted.
 
     Attributes:
         hint: What to do about it, one sentence.
@@ -42,7 +42,7 @@ def _rebuild(message: str, hint: str | None, exit_code: int) -> FoundryError:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return `` Did you mean 'x'?`` for a near miss among `known`, else an empty string."""
+    """Returns `` Did you mean 'x'?`` for a near miss among `known`, else an empty string."""
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f" Did you mean '{near[0]}'?" if near else ""
 
@@ -69,10 +69,11 @@ _NO_MEMORY = re.compile(
 
 
 def explain_memory_error(error: BaseException) -> FoundryError | None:
-    """Turn a lack of memory into a `FoundryError`; None for errors that are about something else."""
+    """Turns a lack of memory into a `FoundryError`; None for errors that are about something else."""
     number = error.errno if isinstance(error, OSError) else None
     if not (isinstance(error, MemoryError) or number == errno.ENOMEM or _NO_MEMORY.search(str(error))):
         return None
+    # Under `ulimit -v` the machine may have plenty of memory, so the limit is named.
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
     bounded = "" if limit == resource.RLIM_INFINITY else f" The process may take {limit / 2**30:.2f} GiB (`ulimit -v`)."
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -85,11 +86,11 @@ def explain_memory_error(error: BaseException) -> FoundryError | None:
 
 
 def explain_os_error(error: OSError) -> FoundryError | None:
-    """Turn a disk problem into a `FoundryError`; None for errors that are not about the user's disk."""
+    """Turns a disk problem into a `FoundryError`; None for errors that are not about the user's disk."""
     if error.errno not in _DISK_ADVICE:
         return None
     what, hint = _DISK_ADVICE[error.errno]
     where = f": {error.filename}" if error.filename else ""
-    # Whoever gave the name can give another; of the disk it says nothing.
+    # A name that is too long is bad input; the others are faults of the machine.
     code = EXIT_BAD_INPUT if error.errno == errno.ENAMETOOLONG else 1
     return FoundryError(f"{what}{where}", hint=hint, exit_code=code)

@@ -13,24 +13,24 @@ from gme_data.structured import BadLine, read_json_lines
 
 
 def append_event(path: Path, kind: str, **fields: Any) -> None:  # noqa: ANN401 - any JSON value
-    """Append ``{"time": ..., "kind": kind, **fields}``. `time` is seconds since the epoch."""
+    """Appends ``{"time": ..., "kind": kind, **fields}``. `time` is seconds since the epoch."""
     path.parent.mkdir(parents=True, exist_ok=True)
     append_line(path, json.dumps({"time": round(time.time(), 3), "kind": kind, **fields}, ensure_ascii=False))
 
 
 def append_line(path: Path, line: str) -> None:
-    """Append a line in one write; after a torn line, left by a full disk or a kill, it begins one of its own."""
+    """Appends a line in one write, on a new line if the file ends in a torn one, left by a full disk or a kill."""
     with path.open("ab+") as handle:
         if handle.seek(0, os.SEEK_END):
             handle.seek(-1, os.SEEK_END)
-            torn = handle.read(1) != b"\n"
+            torn = handle.read(1) != b"\n"  # it would swallow the line that is appended to it
         else:
             torn = False
         handle.write((b"\n" if torn else b"") + line.encode() + b"\n")
 
 
 def read_events(path: Path, kind: str | None = None, bad: list[BadLine] | None = None) -> Iterator[dict[str, Any]]:
-    """Events in order, all or of one kind; `bad` receives the lines that are none. A missing file has none."""
+    """Yields the events in order, all or of one kind; `bad` gets the lines that are none. A missing file has none."""
     for event in read_json_lines(path, dict[str, Any], bad):
         if kind is None or event.get("kind") == kind:
             yield event

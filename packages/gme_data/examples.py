@@ -60,7 +60,7 @@ class Example:
     split: str
 
     def to_row(self) -> dict[str, Any]:
-        """The parquet row of `SCHEMA`."""
+        """Returns the parquet row of `SCHEMA`."""
         row: dict[str, Any] = {name: getattr(self, name) for name in SCHEMA.names}
         row["query"], row["positive"] = _pack(self.query), _pack(self.positive)
         row["negatives"] = [_pack(item) for item in self.negatives]
@@ -76,12 +76,12 @@ class Example:
 
 
 def write_examples(folder: Path, examples: Iterable[Example]) -> list[Path]:
-    """Write ``examples-*.parquet`` shards in the order given."""
+    """Writes ``examples-*.parquet`` shards in the order given."""
     return write_shards(folder, "examples", (example.to_row() for example in examples), SCHEMA)
 
 
 def read_examples(folder: Path) -> list[Example]:
-    """Read all ``examples-*.parquet`` shards of a folder.
+    """Reads all ``examples-*.parquet`` shards of a folder.
 
     Raises:
         FoundryError: No shards, a shard missing or corrupt, a column missing or of another type, or an example with an

@@ -1,8 +1,8 @@
-"""The sha256 of a file, computed once for each state that the file is in.
+"""The sha256 of a file, computed once for each version of the file.
 
-A state is the inode with its size and times: any change sets the time at which the inode changed, and nobody can set
-that back. A file that was changed an instant ago may change again within one tick of the file system's clock, and is
-read anew. Knows files; not what they are part of.
+A version is the inode with its size and times: any change sets its ctime, which a program can't set back. A file that
+was changed an instant ago may change again within one tick of the file system's clock, so it is read again. Knows
+files; not what they are part of.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from gme_data.digests import sha256_file, sha256_json
 from gme_data.journal import atomic_write
 
 _LARGE = 16 * 2**20
-"""Bytes. The digest of a smaller file is computed sooner than looked up on disk."""
+"""Size in bytes from which digests are cached on disk; that of a smaller file is computed sooner than looked up."""
 _TICK_SECONDS, _COARSE_TICK_SECONDS = 0.1, 2.0
-"""How coarse the clock of a file system may be: one with fractions of a second, and any."""
+"""The resolution of a file system's clock, in s: of one that has fractions of a second, and of any other."""
 
 
 class FileVersion(NamedTuple):
-    """What differs after any change of a file."""
+    """The stat fields of a file, at least one of which differs after any change."""
 
     device: int
     inode: int
@@ -37,27 +37,29 @@ _DIGESTS: dict[FileVersion, str] = {}
 
 
 def file_version(path: Path) -> FileVersion:
-    """The state of a file, or of what a link leads to. Raises OSError as `Path.stat`."""
+    """Returns the version of a file, or of what a link leads to. Raises OSError as `Path.stat`."""
     return _version_of(path.stat())
 
 
 def digest_known(status: os.stat_result) -> str | None:
-    """The digest of a file in a state that this process has hashed it in; None if it has not."""
+    """Returns the digest of a file by its stat; None if this process has not hashed this version."""
     return _DIGESTS.get(_version_of(status))
 
 
-def is_settled(version: FileVersion) -> bool:
-    """Whether a change from now on would give the file another version."""
-    return time.time_ns() - version.ctime_ns > _tick_seconds(version) * 1e9
+def is_stable(version: FileVersion) -> bool:
+    """Tells whether any change from now on gives the file another version: its last one is more than a tick ago."""
+    # A file system whose times have fractions of a second has a fine clock.
+    tick = _TICK_SECONDS if version.ctime_ns % 10**9 else _COARSE_TICK_SECONDS
+    return time.time_ns() - version.ctime_ns > tick * 1e9
 
 
 def file_digest(path: Path, *, across_runs: bool = False) -> str:
-    """Hex sha256 of a file, which this process reads once as long as it does not change.
+    """Returns the hex sha256 of a file, which this process reads once as long as it does not change.
 
     Args:
         path: The file.
-        across_runs: Whether the digest of a large file may come from the user's cache folder, where an earlier run left
-            it: only the first start reads all the weights of a model.
+        across_runs: Whether the digest of a large file may come from the user's cache folder, where an earlier run
+            wrote it, so that only the first start reads all weights of a model.
 
     Raises:
         OSError: It can't be read.
@@ -66,12 +68,13 @@ def file_digest(path: Path, *, across_runs: bool = False) -> str:
     if version in _DIGESTS:
         return _DIGESTS[version]
     entry = _cache_entry(path, version) if across_runs and version.size >= _LARGE else None
-    known = _read_entry(entry) if entry else None
-    digest = known or sha256_file(path)
-    if known or file_version(path) == version:
-        if is_settled(version):
+    cached = _read_entry(entry) if entry else None
+    digest = cached or sha256_file(path)
+    # A file that was changed while it was read has no digest of any version.
+    if cached or file_version(path) == version:
+        if is_stable(version):
             _DIGESTS[version] = digest
-        if entry and not known and time.time_ns() - version.ctime_ns > _COARSE_TICK_SECONDS * 1e9:
+        if entry and not cached and time.time_ns() - version.ctime_ns > _COARSE_TICK_SECONDS * 1e9:
             _write_entry(entry, digest)
     return digest
 
@@ -80,12 +83,8 @@ def _version_of(status: os.stat_result) -> FileVersion:
     return FileVersion(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
-def _tick_seconds(version: FileVersion) -> float:
-    return _TICK_SECONDS if version.ctime_ns % 10**9 else _COARSE_TICK_SECONDS
-
-
 def _cache_entry(path: Path, version: FileVersion) -> Path | None:
-    """Where the digest of a file is kept; None for a user without a home."""
+    """Returns the path of a cached digest; None for a user without a home."""
     home = os.environ.get("XDG_CACHE_HOME") or os.environ.get("HOME")
     if not home:
         return None
@@ -94,7 +93,7 @@ def _cache_entry(path: Path, version: FileVersion) -> Path | None:
 
 
 def _read_entry(entry: Path) -> str | None:
-    """The digest that was kept; None where there is none, or none that is whole."""
+    """Returns the cached digest; None if there is none, or it is damaged."""
     try:
         digest = entry.read_text(encoding="ascii")
     except (OSError, UnicodeDecodeError):
@@ -103,7 +102,7 @@ def _read_entry(entry: Path) -> str | None:
 
 
 def _write_entry(entry: Path, digest: str) -> None:
-    """Keep a digest. Where the cache can't be written, as in a container, the next start reads the weights again."""
+    """Caches a digest. Where the cache can't be written, as in a container, the next start reads the weights again."""
     with suppress(OSError):
         entry.parent.mkdir(parents=True, exist_ok=True)
         atomic_write(entry, digest.encode())

@@ -1,4 +1,4 @@
-"""What the client of the Hugging Face hub raises where a repository can't be had. Knows no repository."""
+"""The errors of the Hugging Face hub's client for a repository that can't be fetched. Knows no repository."""
 
 from __future__ import annotations
 
@@ -14,5 +14,5 @@ HUB_ERRORS = (HfHubHTTPError, HFValidationError, HTTPError, LocalEntryNotFoundEr
 
 
 def in_one_line(error: BaseException) -> str:
-    """Its message without what follows the first line; its type if it has none."""
+    """Returns the first line of an error's message; its type if it has none."""
     return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,4 +1,4 @@
-"""Pictures: kept once, by the sha256 of their encoded bytes, in parquet shards; decoded within bounds.
+"""Pictures, stored once by the sha256 of their encoded bytes in parquet shards, and decoded within bounds.
 
 Knows nothing of what a model does to a picture.
 """
@@ -30,9 +30,9 @@ from gme_data.pixels import array_levels, before_decoding, rgb_on_white
 MAX_PIXELS = 64 * 2**20
 MAX_BYTES = 64 * 2**20
 MAX_SIDE = 65_535
-"""As much as JPEG can hold; a PNG of 117 KB with 60 million rows of 1 pixel would take 8 seconds to decode."""
+"""The longest side of a picture, which is that of JPEG; a PNG of 117 KB with 60 million rows takes 8 s to decode."""
 MAX_READS = 2**16
-"""Of one picture; a header of millions of empty parts would take a decoder minutes. Those of 64 MB have some 20,000."""
+"""Reads of a decoder per picture: a header of millions of empty parts would take minutes; 64 MB need some 20,000."""
 ALLOWED_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 ROW_GROUP_ROWS = 128
 _CACHED_ROW_GROUPS = 64
@@ -67,7 +67,7 @@ class ImageRecord:
 
     @classmethod
     def from_bytes(cls, data: Encoded, *, source: str, licence: str) -> ImageRecord:
-        """Read format and size from the header of `data`.
+        """Reads format and size from the header of `data`.
 
         Raises:
             FoundryError: `data` is no picture of an allowed format, or too large.
@@ -77,7 +77,7 @@ class ImageRecord:
 
 
 class _BoundedBytes(io.BytesIO):
-    """Encoded bytes of which a decoder may read so many parts, however small, as pictures have."""
+    """Encoded bytes that raise an error after `MAX_READS` reads of a decoder, however small."""
 
     _reads = 0
 
@@ -89,7 +89,7 @@ class _BoundedBytes(io.BytesIO):
 
 
 def open_image(data: bytes, name: str = "image") -> Image.Image:
-    """Open encoded bytes without decoding the pixels.
+    """Opens encoded bytes without decoding the pixels.
 
     Raises:
         FoundryError: Not a picture of an allowed format, or over `MAX_BYTES`, `MAX_PIXELS` or `MAX_SIDE`.
@@ -112,7 +112,7 @@ def open_image(data: bytes, name: str = "image") -> Image.Image:
 
 
 def decode_rgb(data: bytes, name: str = "image") -> Image.Image:
-    """Decode to RGB.
+    """Decodes to RGB.
 
     Raises:
         FoundryError: See `open_image` and `to_rgb`.
@@ -121,19 +121,20 @@ def decode_rgb(data: bytes, name: str = "image") -> Image.Image:
 
 
 def load_pixels(image: Image.Image, name: str = "image") -> None:
-    """Have the pixels of a lazily opened picture decoded now, in place; a second call does nothing.
+    """Decodes the pixels of a lazily opened picture now, in place; a second call does nothing.
 
     Raises:
         FoundryError: The picture is damaged, cut off, too large, empty, or its file is closed.
     """
     _check_size(*image.size, name)
     with decoding(name):
+        # Pillow forgets the depth of the transparent colour when it decodes.
         before_decoding(image, name)
         image.load()
 
 
 def to_rgb(image: Image.Image, name: str = "image") -> Image.Image:
-    """An opened picture as RGB, by the same rules whether it comes from a file or was made by a program.
+    """Returns an opened picture as RGB, by the same rules whether it comes from a file or was made by a program.
 
     Transparency is laid on white, the ground that flags and pictographs are drawn for. 16 bits are narrowed to their
     high byte. Of Pillow's modes without an agreed white, ``I`` is read as 16 bits and ``F`` as 0 to 1, or as whole
@@ -148,7 +149,7 @@ def to_rgb(image: Image.Image, name: str = "image") -> Image.Image:
 
 
 def array_to_rgb(array: NDArray[Any], name: str = "image") -> Image.Image:
-    """An array of pixels as RGB, by the rules of `to_rgb`.
+    """Returns an array of pixels as RGB, by the rules of `to_rgb`.
 
     Args:
         array: [height, width] or [height, width, 1, 3 or 4]; bool, uint8, uint16, or floats from 0 to 1.
@@ -164,7 +165,7 @@ def array_to_rgb(array: NDArray[Any], name: str = "image") -> Image.Image:
 
 @contextmanager
 def decoding(name: str) -> Iterator[None]:
-    """Tell every failure of a decoder as a damaged file.
+    """Reports every failure of a decoder as a damaged picture.
 
     Raises:
         FoundryError: For any exception but a `FoundryError`, which passes.
@@ -173,8 +174,8 @@ def decoding(name: str) -> Iterator[None]:
         yield
     except FoundryError:
         raise
-    # A decoder of strangers' bytes may raise anything: Pillow was seen to raise TypeError, struct.error, IndexError,
-    # KeyError, ZeroDivisionError, MemoryError besides those that it documents. No list of them is ever whole.
+    # On damaged bytes a decoder may raise anything: besides the errors that it documents, Pillow was seen to raise
+    # TypeError, struct.error, IndexError, KeyError, ZeroDivisionError and MemoryError. No list of them is complete.
     except Exception as error:
         raise FoundryError(f"{name}: the picture is damaged: {_reason(error)}") from error
 
@@ -189,7 +190,7 @@ def _check_size(width: int, height: int, name: str) -> None:
 
 
 def _why_unreadable(data: bytes) -> str:
-    """What the decoder says whose mark `data` bear; the formats that are read if they bear none."""
+    """Returns the error of the decoder whose magic bytes `data` have; without any, the formats that are read."""
     for kind in ALLOWED_FORMATS:
         factory, accept = Image.OPEN[kind]
         if accept is None or accept(data[:16]) is not True:
@@ -206,41 +207,42 @@ def _reason(error: Exception) -> str:
 
 
 def write_images(folder: Path, records: Iterable[ImageRecord]) -> list[Path]:
-    """Write the shards ``images-*.parquet``, sorted by id, each id once."""
+    """Writes the shards ``images-*.parquet``, sorted by id, each id once."""
+    # Sorted by id, so that equal pictures give equal bytes in whatever order they come.
     unique = {record.id: record for record in records}
     rows = (asdict(unique[id_]) for id_ in sorted(unique))
     return write_shards(folder, "images", rows, SCHEMA, row_group_rows=ROW_GROUP_ROWS)
 
 
 class Images(Protocol):
-    """Pictures by id, wherever they lie: in the shards of a step's output, or in a window of a data set."""
+    """A store of pictures by id, such as the shards of a step's output or a window of a data set."""
 
     def __len__(self) -> int: ...
 
     def __contains__(self, id_: object) -> bool: ...
 
     def read(self, id_: str) -> bytes:
-        """Encoded bytes of a picture.
+        """Returns the encoded bytes of a picture.
 
         Raises:
             FoundryError: There is no picture of this id.
         """
 
     def size(self, id_: str) -> tuple[int, int]:
-        """Width and height in pixels. Raises as `read`."""
+        """Returns the width and height in pixels. Raises as `read`."""
 
     def open(self, id_: str) -> Image.Image:
-        """The picture, its pixels not decoded yet. Raises as `read` and `open_image`."""
+        """Returns the picture, its pixels not decoded yet. Raises as `read` and `open_image`."""
 
     def load(self, id_: str) -> Image.Image:
-        """The picture, decoded to RGB on white. Raises as `read` and `decode_rgb`."""
+        """Returns the picture, decoded to RGB on white. Raises as `read` and `decode_rgb`."""
 
 
 class ImageStore:
     """Reads pictures by id from one or more folders of ``images-*.parquet`` shards; see `Images`.
 
-    In memory are 28 bytes a picture: a digest of its id, its place, its size. Bytes come row group by row group through
-    a small cache. Threads may share one.
+    In memory are 28 bytes a picture: a digest of its id, its position, its size. Bytes are read by row group, through a
+    small cache. Threads may share one.
     """
 
     def __init__(self, folders: Sequence[Path]) -> None:
@@ -249,20 +251,20 @@ class ImageStore:
         self._cache: OrderedDict[tuple[int, int], list[bytes]] = OrderedDict()
         self._lock = threading.Lock()
         digests: list[bytes] = []
-        places: list[NDArray[np.int32]] = [np.zeros((0, 5), np.int32)]
+        positions: list[NDArray[np.int32]] = [np.zeros((0, 5), np.int32)]
         for path in [path for folder in folders for path in shard_paths(folder, "images")]:
             for group, table in enumerate(self._opened(path)):
                 digests += [_digest(id_) for id_ in table.column("id").to_pylist()]
                 sizes = [table.column(name).to_numpy() for name in ("width", "height")]
                 rows = np.arange(len(table))
-                where = [np.full_like(rows, len(self._files) - 1), np.full_like(rows, group), rows]
-                places.append(np.stack([*where, *sizes], axis=1).astype(np.int32))
-        # Sorted, to be searched; of pictures that stand twice the first.
+                position = [np.full_like(rows, len(self._files) - 1), np.full_like(rows, group), rows]
+                positions.append(np.stack([*position, *sizes], axis=1).astype(np.int32))
+        # Sorted for a binary search; of a picture that is in two shards the first is taken.
         self._digests, firsts = np.unique(np.frombuffer(b"".join(digests), np.uint64), return_index=True)
-        self._places = np.concatenate(places)[firsts]  # [n, 5]: file, row group, row, width, height
+        self._positions = np.concatenate(positions)[firsts]  # [n, 5]: file, row group, row, width, height
 
     def _opened(self, path: Path) -> list[pa.Table]:
-        """Ids and sizes of each row group."""
+        """Returns the ids and sizes of each row group."""
         try:
             file = pq.ParquetFile(path)
             groups = [
@@ -283,26 +285,26 @@ class ImageStore:
         return isinstance(id_, str) and self._find(id_) is not None
 
     def read(self, id_: str) -> bytes:
-        """Encoded bytes of a picture.
+        """Returns the encoded bytes of a picture.
 
         Raises:
             FoundryError: The id is not in the store.
         """
-        file, group, row, *_ = self._place(id_)
-        with self._lock:
+        file, group, row, *_ = self._position(id_)
+        with self._lock:  # threads share the cache
             return self._group(file, group)[row]
 
     def size(self, id_: str) -> tuple[int, int]:
-        """Width and height in pixels, without reading the picture. Raises as `read`."""
-        *_, width, height = self._place(id_)
+        """Returns the width and height in pixels, without reading the picture. Raises as `read`."""
+        *_, width, height = self._position(id_)
         return width, height
 
-    def _place(self, id_: str) -> list[int]:
-        found = self._find(id_)
-        if found is None:
+    def _position(self, id_: str) -> list[int]:
+        index = self._find(id_)
+        if index is None:
             raise FoundryError(f"No picture with id {id_} in the store.")
-        place: list[int] = self._places[found].tolist()
-        return place
+        position: list[int] = self._positions[index].tolist()
+        return position
 
     def _find(self, id_: str) -> int | None:
         digest = np.frombuffer(_digest(id_), np.uint64)[0]
@@ -310,11 +312,11 @@ class ImageStore:
         return at if at < len(self._digests) and self._digests[at] == digest else None
 
     def load(self, id_: str) -> Image.Image:
-        """The picture, decoded to RGB on white. Raises as `read` and `decode_rgb`."""
+        """Returns the picture, decoded to RGB on white. Raises as `read` and `decode_rgb`."""
         return decode_rgb(self.read(id_), id_)
 
     def open(self, id_: str) -> Image.Image:
-        """The picture, its pixels not decoded yet. Raises as `read` and `open_image`."""
+        """Returns the picture, its pixels not decoded yet. Raises as `read` and `open_image`."""
         return open_image(self.read(id_), id_)
 
     def _group(self, file: int, group: int) -> list[bytes]:
@@ -332,5 +334,5 @@ class ImageStore:
 
 
 def _digest(id_: str) -> bytes:
-    """8 bytes; of 10 million ids two would be confused with a probability of 3e-6."""
+    """Returns 8 bytes of a digest; among 10 million ids two share one with a probability of 3e-6."""
     return hashlib.blake2b(id_.encode(), digest_size=8, usedforsecurity=False).digest()

@@ -1,4 +1,4 @@
-"""Items and task types: the vocabulary that every other package speaks."""
+"""Items and task types, which all other packages use."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ class Item:
 
 
 def modalities_of(task_type: str) -> tuple[str, str]:
-    """Modalities of query and document of a task type: ``T``, ``I`` or ``IT``; a visual document is a picture."""
+    """Returns the modalities of query and document of a task type: ``T``, ``I`` or ``IT``; a visual page is ``I``."""
     query, _, document = task_type.partition("->")
     return query.replace("VD", "I"), document.replace("VD", "I")
 
 
 def pages_of(task_type: str) -> tuple[bool, bool]:
-    """Whether the queries and the documents of a task type are pages, which are shown larger than other pictures."""
+    """Tells whether queries and documents of a task type are pages, which are shown larger than other pictures."""
     query, _, document = task_type.partition("->")
     return "VD" in query, "VD" in document

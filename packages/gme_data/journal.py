@@ -1,7 +1,7 @@
-"""A journal of finished units inside a long step: what is in it is never done again.
+"""A journal of finished units inside a long step, which a rerun does not repeat.
 
-Each unit is one file under a hidden folder of the staging folder, written whole by a rename, so a kill at any instant
-leaves either the unit or nothing. The folder goes when the step is published.
+Each unit is one file in a hidden folder of the staging folder, written by a rename, so that a kill at any instant
+leaves the complete unit or nothing. The folder is removed when the step is published.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ class Journal:
         return sum(1 for _ in self._folder.glob("*.json"))
 
     def get_or_run(self, unit: str, run: Callable[[], Any], kind: type[Any] = object) -> Any:  # noqa: ANN401
-        """The recorded result of `unit`, or the result of `run()`, recorded before it is returned.
+        """Returns the recorded result of `unit`, or the result of `run()`, recorded before it is returned.
 
         Args:
             unit: Its name.
             run: Does it.
-            kind: What the result is; a record of anything else is damaged, and the unit is done again.
+            kind: Type of the result; a file of another type counts as damaged, and the unit is run again.
         """
         path = self._folder / f"{unit}.json"
         try:
@@ -46,15 +46,15 @@ class Journal:
         except FileNotFoundError:
             pass
         except StructureError:
-            path.unlink()  # damaged: the unit is done again
+            path.unlink()  # damaged, so the unit is run again
         value = run()
         atomic_write(path, to_json(value))
         return value
 
 
 def atomic_write(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all; on disk, with its name, when the call returns."""
-    # Two processes may write one file at the same time.
+    """Writes a file completely or not at all; it is on disk, with its name, when the call returns."""
+    # The temporary name is unique, since two processes may write one file at the same time.
     part = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
     try:
         with part.open("wb") as handle:
@@ -62,14 +62,14 @@ def atomic_write(path: Path, data: bytes) -> None:
             handle.flush()
             os.fsync(handle.fileno())
         part.replace(path)
-    except BaseException:
+    except BaseException:  # also for KeyboardInterrupt, so that no partial file stays
         part.unlink(missing_ok=True)
         raise
     fsync_folder(path.parent)
 
 
 def fsync_folder(folder: Path) -> None:
-    """Put the names in a folder on disk: after a rename, a power cut could bring the old name back."""
+    """Syncs the names in a folder to disk: without it, a power cut after a rename could bring the old name back."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -78,7 +78,7 @@ def fsync_folder(folder: Path) -> None:
 
 
 def fsync_file(path: Path) -> None:
-    """Put the content of a file on disk."""
+    """Syncs the content of a file to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -87,8 +87,8 @@ def fsync_file(path: Path) -> None:
 
 
 def fsync_tree(folder: Path) -> None:
-    """Put all files below a folder, and their names, on disk."""
-    for place, _, names in os.walk(folder):
+    """Syncs all files below a folder, and their names, to disk."""
+    for parent, _, names in os.walk(folder):
         for name in names:
-            fsync_file(Path(place) / name)
-        fsync_folder(Path(place))
+            fsync_file(Path(parent) / name)
+        fsync_folder(Path(parent))

@@ -1,4 +1,4 @@
-"""One piece of work, one process: locks of the operating system, which the kernel frees when their holder dies."""
+"""Locks between processes, of the operating system: the kernel frees them when their holder dies."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from filelock import FileLock, Timeout
 
 
 @contextmanager
-def taken(path: Path, *, wait: bool = False) -> Iterator[bool]:
-    """Whether what the lock file stands for is this process' to do; it is nobody else's meanwhile.
+def try_lock(path: Path, *, wait: bool = False) -> Iterator[bool]:
+    """Yields whether this process has the lock, which no other process has during the block.
 
-    The file stays: who removed it could take it from under a process that has just opened it.
+    The file stays: to remove it would take it from a process that has just opened it.
 
     Args:
         path: The lock file.
-        wait: Wait until whoever has it is done, instead of giving up at once.
+        wait: Whether to wait until its holder is done, instead of giving up at once.
     """
     lock = FileLock(path)
     try:

@@ -1,4 +1,4 @@
-"""The manifest: what a step made, from what, checked by sha256 before anyone uses it."""
+"""The manifest of a step's output: its files, their sha256, and what they were made of; checked before each use."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import stat
 import unicodedata
 from collections.abc import Iterator, Set
 from dataclasses import asdict, dataclass, field
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import pyarrow.parquet as pq
@@ -16,7 +16,7 @@ from pydantic import ConfigDict, Field, StringConstraints
 
 from gme_data.digests import sha256_file, sha256_json
 from gme_data.errors import FoundryError
-from gme_data.file_digests import FileVersion, digest_known, file_digest, file_version, is_settled
+from gme_data.file_digests import FileVersion, digest_known, file_digest, file_version, is_stable
 from gme_data.journal import atomic_write
 from gme_data.paths import BelowPath
 from gme_data.structured import StructureError, read_json
@@ -24,7 +24,7 @@ from gme_data.structured import StructureError, read_json
 NAME = "_manifest.json"
 SCHEMA_VERSION = 1
 _MAX_BYTES = 2**30
-"""A manifest of millions of files has hundreds of megabytes."""
+"""The largest manifest that is read; one of millions of files has hundreds of megabytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,32 +67,35 @@ class Manifest:
     schema: int = SCHEMA_VERSION
 
 
+# Manifests by the version of their file: every reader of a part of an output checks the manifest again.
 _PARSED: dict[FileVersion, Manifest] = {}
 _MAX_PARSED = 16
-_SHOWN = 5
+_MAX_SHOWN = 5
 
 
 def list_files(folder: Path) -> tuple[FileEntry, ...]:
-    """Entries of every file below `folder` but the manifest, sorted by path. Hidden files are scratch, not output."""
-    paths = sorted(
-        p for p in folder.rglob("*") if p.is_file() and p != folder / NAME and not _hidden(p.relative_to(folder))
+    """Lists every file below `folder` but the manifest, sorted by path. Hidden files are scratch, not output."""
+    paths = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    return tuple(
+        FileEntry(name, sha256_file(path), path.stat().st_size, _row_count(path))
+        for name, path in sorted(paths.items(), key=lambda pair: pair[1])
+        if name != NAME and "/." not in f"/{name}"
     )
-    return tuple(FileEntry(p.relative_to(folder).as_posix(), sha256_file(p), p.stat().st_size, _rows(p)) for p in paths)
 
 
 def content_digest(files: tuple[FileEntry, ...]) -> str:
-    """Digest of names and bytes of the files."""
+    """Returns the digest of names and bytes of the files."""
     return sha256_json([[entry.path, entry.sha256] for entry in files])
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write ``_manifest.json`` so that it is there whole or not at all, and on disk when the call returns."""
+    """Writes ``_manifest.json`` completely or not at all; it is on disk when the call returns."""
     text = json.dumps(asdict(manifest), indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
     atomic_write(folder / NAME, text.encode())
 
 
 def read_manifest(folder: Path) -> Manifest | None:
-    """The manifest of an output; None if the output is not there or was never finished.
+    """Returns the manifest of an output; None if the output is not there or was never finished.
 
     Raises:
         FoundryError: It is there but unreadable.
@@ -110,7 +113,8 @@ def read_manifest(folder: Path) -> Manifest | None:
         raise FoundryError(f"Unreadable manifest: {error}", hint=hint) from error
     if manifest.content != content_digest(manifest.files):
         raise FoundryError(f"Unreadable manifest: {path}: its digest is not that of its files.", hint=hint)
-    if is_settled(version):
+    # A file that may change within a tick of the clock could get another content under the same version.
+    if is_stable(version):
         _PARSED[version] = manifest
         if len(_PARSED) > _MAX_PARSED:
             del _PARSED[next(iter(_PARSED))]
@@ -118,18 +122,18 @@ def read_manifest(folder: Path) -> Manifest | None:
 
 
 def damage(folder: Path, manifest: Manifest) -> list[str]:
-    """What is not as the manifest says, one line a file: missing, changed, or not named by it; empty if nothing is."""
+    """Returns a line for each file that is missing, changed, or not named by the manifest; none if all is well."""
     return [*_changes(folder, manifest, across_runs=False), *strays(folder, manifest)]
 
 
 def strays(folder: Path, manifest: Manifest) -> list[str]:
-    """What lies in a folder that its manifest does not name, one line a file; empty if nothing does.
+    """Returns a line for each file in a folder that its manifest does not name.
 
     Hidden files are scratch: neither named nor read.
     """
     named = {entry.path for entry in manifest.files}
     lines = unnamed(folder, named)
-    # On a file system that does not tell case or accents apart, one of two such names would be read for the other.
+    # A file system that ignores case or the form of accents would open one of two such names for the other.
     spellings: dict[str, str] = {}
     for name in sorted(named):
         other = spellings.setdefault(unicodedata.normalize("NFKC", name).casefold(), name)
@@ -139,18 +143,18 @@ def strays(folder: Path, manifest: Manifest) -> list[str]:
 
 
 def unnamed(folder: Path, named: Set[str]) -> list[str]:
-    """Links, and all that is not among the paths `named`, one line a file; hidden files are not looked at."""
+    """Returns a line for each link, and for each file that is not among `named`; hidden files are ignored."""
     if not folder.is_dir():
         return []
     return [
         f"{path}: {'a link' if is_link else 'not named by the manifest'}"
-        for path, is_link in _lying(folder)
+        for path, is_link in _visible_files(folder)
         if is_link or path not in named
     ]
 
 
 def require(folder: Path, made_by: str, *, across_runs: bool = False) -> Manifest:
-    """The manifest of a whole, undamaged output that holds nothing else.
+    """Returns the manifest of a complete, undamaged output that holds nothing else.
 
     Args:
         folder: The output.
@@ -169,14 +173,14 @@ def require(folder: Path, made_by: str, *, across_runs: bool = False) -> Manifes
     problems = _changes(folder, manifest, across_runs=across_runs)
     if problems:
         raise FoundryError(
-            f"Damaged input in {folder}: {'; '.join(problems[:_SHOWN])}", hint=f"Run `gme {made_by}` to rebuild it."
+            f"Damaged input in {folder}: {'; '.join(problems[:_MAX_SHOWN])}", hint=f"Run `gme {made_by}` to rebuild it."
         )
     require_no_strays(folder, manifest)
     return manifest
 
 
 def require_no_strays(folder: Path, manifest: Manifest) -> None:
-    """Refuse an output in which something lies that nobody made it with.
+    """Refuses an output that holds files which its manifest does not name.
 
     Raises:
         FoundryError: See `strays`; names the first of them.
@@ -184,7 +188,7 @@ def require_no_strays(folder: Path, manifest: Manifest) -> None:
     lines = strays(folder, manifest)
     if lines:
         raise FoundryError(
-            f"{folder} holds what its manifest does not name: {'; '.join(lines[:_SHOWN])}",
+            f"{folder} holds what its manifest does not name: {'; '.join(lines[:_MAX_SHOWN])}",
             hint="Move it elsewhere, or delete it: an output is read by its manifest, and by nothing else.",
         )
 
@@ -204,14 +208,15 @@ def _problem(path: str, entry: FileEntry, *, across_runs: bool) -> str | None:
         return "missing"
     if not stat.S_ISREG(status.st_mode):
         return "no regular file"
+    # The size is compared first, since it costs no read of the file.
     if status.st_size != entry.bytes:
         return f"{status.st_size} bytes, expected {entry.bytes}"
     digest = digest_known(status) or file_digest(Path(path), across_runs=across_runs)
     return None if digest == entry.sha256 else "content changed"
 
 
-def _lying(folder: Path) -> Iterator[tuple[str, bool]]:
-    """Path of all that is visible below a folder but folders and the manifest, and whether it is a link."""
+def _visible_files(folder: Path) -> Iterator[tuple[str, bool]]:
+    """Yields the path of each visible file below a folder but the manifest, and whether it is a link."""
     waiting = [""]
     while waiting:
         below = waiting.pop()
@@ -226,9 +231,5 @@ def _lying(folder: Path) -> Iterator[tuple[str, bool]]:
                     yield path, entry.is_symlink()
 
 
-def _rows(path: Path) -> int | None:
+def _row_count(path: Path) -> int | None:
     return int(pq.ParquetFile(path).metadata.num_rows) if path.suffix == ".parquet" else None
-
-
-def _hidden(path: PurePath) -> bool:
-    return any(part.startswith(".") for part in path.parts)

@@ -1,4 +1,4 @@
-"""Parquet whose bytes depend on nothing but the rows: fixed codec and row groups, shard names that say how many."""
+"""Parquet files whose bytes depend on the rows alone: fixed codec and row groups, shard names with the count."""
 
 from __future__ import annotations
 
@@ -20,18 +20,19 @@ ROW_GROUP_ROWS = 1024
 
 Row = Mapping[str, Any]
 UNREADABLE = (pa.ArrowException, OSError, UnicodeDecodeError)
-"""What pyarrow raises for a file that is damaged or is none of its own; the last for names that are not UTF-8."""
+"""The errors of pyarrow for a damaged file or one of another format; the last is for names that are not UTF-8."""
 _UNFIT = (UnicodeEncodeError, OverflowError, TypeError, ValueError)
-"""What pyarrow raises for a value that a column can't hold, beside errors of its own."""
+"""The errors of pyarrow for a value that a column can't hold, besides its own classes."""
 
 
 def write_table(path: Path, rows: Sequence[Row], schema: pa.Schema, *, row_group_rows: int = ROW_GROUP_ROWS) -> None:
-    """Write `rows` to one file, synced to disk before the call returns.
+    """Writes `rows` to one file, synced to disk before the call returns.
 
     Raises:
         FoundryError: A value does not fit its column: another type, a text that UTF-8 can't hold, or null where a value
             is needed. Names the column and the row; nothing is written.
     """
+    # Codec, level and row groups are fixed, so that equal rows give equal bytes.
     pq.write_table(
         _to_table(rows, schema, path), path, compression="zstd", compression_level=3, row_group_size=row_group_rows
     )
@@ -39,7 +40,7 @@ def write_table(path: Path, rows: Sequence[Row], schema: pa.Schema, *, row_group
 
 
 def read_table(path: Path, schema: pa.Schema | None = None) -> pa.Table:
-    """Read one file.
+    """Reads one file.
 
     Args:
         path: The file.
@@ -53,7 +54,7 @@ def read_table(path: Path, schema: pa.Schema | None = None) -> pa.Table:
     """
     try:
         table = pq.read_table(path)
-        names = table.column_names
+        names = table.column_names  # raises for names that are not UTF-8
     except FileNotFoundError as error:
         raise FoundryError(f"Missing table: {path}", hint="Run the step that makes it, or `gme pipeline`.") from error
     except UNREADABLE as error:
@@ -64,7 +65,7 @@ def read_table(path: Path, schema: pa.Schema | None = None) -> pa.Table:
 
 
 def read_rows(path: Path, schema: pa.Schema | None = None) -> list[dict[str, Any]]:
-    """Read one file as a list of dicts.
+    """Reads one file as a list of dicts.
 
     Raises:
         FoundryError: See `read_table`; or a text is not UTF-8.
@@ -89,7 +90,7 @@ def write_shards(
     shard_bytes: int = SHARD_BYTES,
     row_group_rows: int = ROW_GROUP_ROWS,
 ) -> list[Path]:
-    """Write `rows` as ``{stem}-00000-of-00003.parquet`` files of about `shard_bytes` of raw data each.
+    """Writes `rows` as ``{stem}-00000-of-00003.parquet`` files of about `shard_bytes` of raw data each.
 
     An empty input makes one empty shard, so that a reader always finds the schema.
     """
@@ -125,8 +126,9 @@ class ShardWriter:
         self._size = 0
 
     def add(self, row: Row) -> None:
-        """Take a row; a row group at a time is in memory, whatever the shard's size."""
+        """Takes a row; a row group at a time is in memory, whatever the shard's size."""
         self._group.append(row)
+        # Counted in raw bytes, so that the rows of a shard do not depend on how well they compress.
         self._size += _size(row)
         if len(self._group) == self._row_group_rows or self._size >= self._shard_bytes:
             self._write_group()
@@ -141,7 +143,7 @@ class ShardWriter:
             self._write_group()
         self._close_shard()
         if kind is None:
-            # The count is known only now; until then the files have names that no reader looks for.
+            # The count in the names is known only now; until then no reader looks for the files' names.
             self.paths = [
                 part.rename(self._folder / f"{self._stem}-{number:05d}-of-{len(self._parts):05d}.parquet")
                 for number, part in enumerate(self._parts)
@@ -162,7 +164,7 @@ class ShardWriter:
 
 
 def shard_paths(folder: Path, stem: str) -> list[Path]:
-    """The shards of `stem` in order; where a manifest speaks, those that it names.
+    """Returns the shards of `stem` in order; where a manifest speaks, those that it names.
 
     Raises:
         FoundryError: There is none, or one of the ``of`` count is missing; the folder is not as its manifest says.
@@ -177,7 +179,7 @@ def shard_paths(folder: Path, stem: str) -> list[Path]:
 
 
 def read_shards(folder: Path, stem: str, schema: pa.Schema | None = None) -> list[dict[str, Any]]:
-    """All rows of all shards of `stem`, in order."""
+    """Returns all rows of all shards of `stem`, in order."""
     return [row for path in shard_paths(folder, stem) for row in read_rows(path, schema)]
 
 
@@ -187,7 +189,7 @@ def _sync(path: Path) -> None:
 
 
 def _to_table(rows: Sequence[Row], schema: pa.Schema, path: Path) -> pa.Table:
-    """The rows as a table; raises as `write_table`."""
+    """Returns the rows as a table; raises as `write_table`."""
     try:
         table = pa.Table.from_pylist(list(rows), schema=schema)
         table.validate()
@@ -199,7 +201,7 @@ def _to_table(rows: Sequence[Row], schema: pa.Schema, path: Path) -> pa.Table:
 
 
 def _fitted(table: pa.Table, names: Sequence[str], schema: pa.Schema, path: Path) -> pa.Table:
-    """The table with the columns of `schema` in its types, as `read_table` tells; `names` are those of its columns."""
+    """Returns the table with the columns of `schema` cast as `read_table` says; `names` are the table's columns."""
     missing = sorted(set(schema.names) - set(names))
     if missing:
         raise FoundryError(f"{path}: column(s) missing: {', '.join(missing)}; found {', '.join(names)}.")
@@ -230,7 +232,7 @@ def _cast(column: pa.ChunkedArray, field: pa.Field, path: Path) -> pa.ChunkedArr
 
 
 def _is_same_kind(actual: pa.DataType, expected: pa.DataType) -> bool:
-    """Whether a cast from one type to the other leaves every value what it is, or fails."""
+    """Tells whether a cast from one type to the other leaves every value what it is, or fails."""
     if pa.types.is_null(actual) or actual == expected:
         return True
     if pa.types.is_dictionary(actual):
@@ -240,6 +242,7 @@ def _is_same_kind(actual: pa.DataType, expected: pa.DataType) -> bool:
         return set(fields) == {field.name for field in expected} and all(
             _is_same_kind(fields[field.name], field.type) for field in expected
         )
+    # Every cast within these families keeps each value or raises.
     for kind in (_is_list, _is_text, _is_bytes, pa.types.is_integer, pa.types.is_floating):
         if kind(actual) and kind(expected):
             return kind is not _is_list or _is_same_kind(actual.value_type, expected.value_type)
@@ -259,7 +262,7 @@ def _is_bytes(kind: pa.DataType) -> bool:
 
 
 def _undecodable(table: pa.Table) -> tuple[str, int]:
-    """Column and row of the first text that is not UTF-8."""
+    """Returns the column and row of the first text that is not UTF-8."""
     for name in table.column_names:
         column = table.column(name)
         for row in range(len(column)):
@@ -271,7 +274,7 @@ def _undecodable(table: pa.Table) -> tuple[str, int]:
 
 
 def _misfit(path: Path, rows: Sequence[Row], schema: pa.Schema, error: Exception | None) -> FoundryError:
-    """Which value did not fit its column. Each is tried alone: slow, and only after a failure."""
+    """Returns an error with the first value that does not fit its column, found by trying each value alone."""
     for number, row in enumerate(rows):
         for field in schema:
             value = row.get(field.name)
@@ -286,12 +289,12 @@ def _misfit(path: Path, rows: Sequence[Row], schema: pa.Schema, error: Exception
 
 
 def _size(value: object) -> int:
-    """About how many bytes a value takes; what is nested counts, as an example is all nested texts."""
+    """Estimates the bytes of a value with what is nested in it, since an example is nested texts."""
     if isinstance(value, str | bytes):
         return len(value)
-    if isinstance(value, dict | Mapping):  # dict first: asking an abstract class takes ten times as long
+    if isinstance(value, dict | Mapping):  # dict first: an isinstance of the abstract Mapping takes ten times as long
         value = value.values()
     elif not isinstance(value, list | tuple):
         return 16
-    # Most parts are texts or nothing; a call for each would take most of the time.
+    # Most parts are texts or None; a recursive call for each would take most of the time.
     return sum([len(part) if type(part) is str else 16 if part is None else _size(part) for part in value])

@@ -1,4 +1,4 @@
-"""Paths that a record names: below the folder that the record is of, written plainly, and such as a file can have."""
+"""Types for paths in records: below the folder of the record, in normal form, and short enough for a file."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from pydantic import AfterValidator
 
 _LONGEST_NAME: Final = 255
 _LONGEST_PATH: Final = 2048
-"""Bytes; of file systems, and half of what the kernel takes, since the folder stands before it."""
+"""Limits in bytes: that of file systems for a name, and half of the kernel's for a path, since a folder precedes it."""
 
 
 def check_below(path: str) -> str:
-    """`path`, if it may name a file below a folder: a record may come from anywhere, and what it names is opened.
+    """Returns `path`, if it may name a file below a folder; what a record from anywhere names is opened.
 
     Raises:
         ValueError: It is absolute, climbs, is not written plainly, or is longer than a file can be called.
     """
+    # Only a path in normal form, without ``//``, ``/./`` or a slash at its end, equals its own `as_posix`.
     parts = PurePosixPath(path).parts
     plain = bool(parts) and PurePosixPath(path).as_posix() == path and ".." not in parts and not path.startswith("/")
     if not plain or "\0" in path:

@@ -25,23 +25,24 @@ MAX_PAGES = 20_000
 MAX_CHARACTERS = 1_000_000
 MAX_OBJECTS = 500_000
 MAX_PIXELS = 64 * 2**20
-"""Of a picture within a page."""
+"""A page with a larger picture in it is not read."""
 _LONGER_SIDE = 1024
-"""Of the picture of a page, in pixels."""
-_SHORTEST_SIDE = 32
+"""The longer side of a rendered page in pixels."""
+_MIN_SHORTER_SIDE = 32
 _MEMORY = 4 * 2**30
 _SECONDS_A_PAGE = 30
 _MAX_HEADINGS = 20_000
 _MAX_TITLE = 300
 _PASSWORD, _SECURITY = 4, 5
 _HYPHEN = re.compile(r"[\ufffe\x02]\s*")
-"""How PDFium marks a word that goes on in the next line."""
+"""PDFium's mark of a word that continues in the next line."""
 
 
 def main() -> None:
-    """Read from the page that the command line names to the end."""
+    """Reads from the page that the command line names to the end."""
     path, first, pictures = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "1"
     die_with_parent(os.getppid())
+    # A page may need any amount of memory and time: both limits end this process, which costs that page alone.
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
     signal.alarm(_SECONDS_A_PAGE)
     try:
@@ -64,7 +65,7 @@ def main() -> None:
 
 
 def _page(document: pdfium.PdfDocument, at: int, *, pictures: bool) -> tuple[str, str, bytes]:
-    """Problem, text and picture of a page."""
+    """Returns the problem, text and picture of a page."""
     try:
         page = document[at]
         if problem := _too_large(page):
@@ -75,14 +76,14 @@ def _page(document: pdfium.PdfDocument, at: int, *, pictures: bool) -> tuple[str
         picture = _picture(page) if pictures else b""
     except (pdfium.PdfiumError, MemoryError, ValueError) as error:
         return f"damaged-pdf: {error}", "", b""
-    whole = _HYPHEN.sub("", text).replace("\r\n", "\n")
-    return "", whole.encode("utf-8", "replace").decode(), picture
+    joined = _HYPHEN.sub("", text).replace("\r\n", "\n")
+    return "", joined.encode("utf-8", "replace").decode(), picture
 
 
 def _too_large(page: pdfium.PdfPage) -> str:
-    """Why a page is not read, before anything of it is decoded; empty if it is."""
+    """Returns why a page is not read, before anything of it is decoded; empty if it is."""
     width, height = page.get_size()
-    if not min(width, height) * _LONGER_SIDE >= _SHORTEST_SIDE * max(width, height) > 0:
+    if not min(width, height) * _LONGER_SIDE >= _MIN_SHORTER_SIDE * max(width, height) > 0:
         return f"too-large: a page of {width:.4g} x {height:.4g} points"
     if (objects := raw.FPDFPage_CountObjects(page)) > MAX_OBJECTS:
         return f"too-large: {objects:,} objects on a page"
@@ -104,7 +105,7 @@ def _title(document: pdfium.PdfDocument) -> str:
 
 
 def _headings(document: pdfium.PdfDocument, pages: int) -> Iterator[tuple[int, str]]:
-    """Index of a page and the first heading of the outline on it; those that lead nowhere are left out."""
+    """Yields the index of a page and its first heading in the outline; headings without a page are left out."""
     seen: set[int] = set()
     for bookmark in islice(document.get_toc(), _MAX_HEADINGS):
         destination = bookmark.get_dest()
@@ -116,12 +117,12 @@ def _headings(document: pdfium.PdfDocument, pages: int) -> Iterator[tuple[int, s
 
 
 def _plain(text: str) -> str:
-    whole = text.encode("utf-8", "replace").decode()
-    return " ".join(whole.replace("\x00", " ").split())[:_MAX_TITLE]
+    valid = text.encode("utf-8", "replace").decode()
+    return " ".join(valid.replace("\x00", " ").split())[:_MAX_TITLE]
 
 
 def _write(last: int, number: int, *fields: str | bytes) -> None:
-    """A page to stdout; fields that are left out are empty."""
+    """Writes a page to stdout; fields that are left out are empty."""
     written = [str(last), str(number), *fields, *("" for _ in range(5 - len(fields)))]
     for field in written:
         data = field if isinstance(field, bytes) else field.encode()

@@ -30,7 +30,7 @@ _SIGNED = (2,)
 
 
 def before_decoding(image: Image.Image, name: str) -> None:
-    """Look at what Pillow forgets once the pixels are decoded: at which depth the file names its transparent colour.
+    """Handles what Pillow forgets once pixels are decoded: the depth in which a file gives its transparent colour.
 
     The transparent level of a grey PNG of 2 or 4 bits is brought to the scale of the decoded pixels, in ``image.info``.
 
@@ -47,7 +47,7 @@ def before_decoding(image: Image.Image, name: str) -> None:
 
 
 def rgb_on_white(image: Image.Image, name: str) -> Image.Image:
-    """A decoded picture as RGB; transparency is laid on white.
+    """Returns a decoded picture as RGB; transparency is laid on white.
 
     Raises:
         FoundryError: Levels of a range that can't be told, or a transparent colour that does not fit the pixels.
@@ -65,7 +65,7 @@ def rgb_on_white(image: Image.Image, name: str) -> Image.Image:
 
 
 def array_levels(array: NDArray[Any], name: str) -> Levels:
-    """Levels of an array of pixels.
+    """Returns the levels of an array of pixels.
 
     Args:
         array: [height, width], [height, width, 1], or [height, width, 3 or 4] with the alpha channel last; bool, uint8,
@@ -102,7 +102,7 @@ def array_levels(array: NDArray[Any], name: str) -> Levels:
 
 
 def _deep_levels(image: Image.Image, name: str) -> Levels:
-    """Levels [height, width] of a grey picture of more than 8 bits, the transparent one white."""
+    """Returns the levels [height, width] of a grey picture of more than 8 bits, the transparent one white."""
     values: NDArray[Any] = np.asarray(image)
     tags: Any = getattr(image, "tag_v2", {})  # of a TIFF as it was opened
     if image.mode == "F":
@@ -114,7 +114,7 @@ def _deep_levels(image: Image.Image, name: str) -> Levels:
     else:
         # Pillow unpacks 12 bits as they are.
         levels = (values >> 4).astype(np.uint8) if tags.get(_BITS) == (12,) else _high_bytes(values)
-    if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:  # which Pillow heeds up to 8 bits only
+    if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:  # Pillow inverts it up to 8 bits only
         levels = np.uint8(255) - levels
     key = image.info.get("transparency")
     if key is not None:
@@ -123,13 +123,16 @@ def _deep_levels(image: Image.Image, name: str) -> Levels:
 
 
 def _high_bytes(values: NDArray[Any]) -> Levels:
-    """16 bits to 8 as Pillow narrows RGB of 16 bits a channel, so that grey and colour agree."""
+    """Narrows 16 bits to 8 as Pillow narrows RGB of 16 bits a channel, so that grey and colour agree."""
     levels: Levels = (values >> 8).astype(np.uint8)
     return levels
 
 
 def _fitting_16_bits(values: NDArray[np.int32], name: str) -> NDArray[np.int32]:
-    """Pillow's mode I has no agreed white; what fills it most are arrays of 16 bits, for want of a better mode."""
+    """Returns levels of Pillow's mode I that are plainly of 16 bits, and refuses others.
+
+    The mode has no agreed white; it mostly holds 16-bit arrays, for want of a better mode.
+    """
     low, high = int(values.min()), int(values.max())
     if low < 0 or high > 0xFFFF or 0 < high <= 0xFF:
         raise _no_range(f"{name}: a picture of mode I (32-bit integers) with levels from {low} to {high}")
@@ -137,7 +140,7 @@ def _fitting_16_bits(values: NDArray[np.int32], name: str) -> NDArray[np.int32]:
 
 
 def _float_levels(values: NDArray[np.float32], subject: str) -> Levels:
-    """Floats from 0 to 1 scaled; whole numbers up to 255, which Pillow makes of 8-bit pictures, as they are."""
+    """Scales floats from 0 to 1; whole numbers up to 255, which Pillow makes of 8-bit pictures, stay."""
     low, high = float(values.min()), float(values.max())
     if not np.isfinite(low + high):  # NaN comes through both, and infinity through one
         raise FoundryError(f"{subject} holds NaN or infinite levels.", hint="Replace them: numpy.nan_to_num.")
@@ -150,7 +153,7 @@ def _float_levels(values: NDArray[np.float32], subject: str) -> Levels:
 
 
 def _check_key(image: Image.Image, name: str) -> None:
-    """Pillow would take the low byte of a transparent colour of 16 bits, and make others transparent."""
+    """Refuses a transparent colour of 16 bits: Pillow would take its low byte, and make other colours transparent."""
     key = image.info.get("transparency")
     values = key if isinstance(key, tuple) else (key,)
     if image.mode in ("L", "RGB") and any(isinstance(value, int) and not 0 <= value <= 0xFF for value in values):

@@ -1,7 +1,7 @@
-"""Servers that are programs of others: started with a log of their own, awaited, ended with all that they started.
+"""Subprocesses that run a server of a library: started with a log file, awaited, and ended with all their children.
 
-Run as a module it is what starts them: ``python -m gme_data.programs PARENT MODULE ARGUMENT...`` runs a Python program
-that does not outlive its parent. Knows no server.
+``python -m gme_data.programs PARENT MODULE ARGUMENT...`` runs a Python program that does not outlive its parent; the
+functions here start servers through it. Knows no server.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ Program = subprocess.Popen[bytes]
 def running_program(
     module: str, arguments: tuple[str, ...], environment: Mapping[str, str], folder: Path, log: Path
 ) -> Iterator[Program]:
-    """``python -m MODULE ARGUMENT...``, ended with its process group when the block ends.
+    """Runs ``python -m MODULE ARGUMENT...``, and ends it with its process group when the block ends.
 
     Args:
-        module: Of the program.
-        arguments: Its command line. Every user of the machine can read it: secrets go into the environment.
-        environment: All of its environment.
-        folder: Where it works.
-        log: Gets what it says; written anew.
+        module: The module of the program.
+        arguments: Its command line. Every user of the machine can read it, so secrets go into the environment.
+        environment: Its complete environment.
+        folder: Its working directory.
+        log: File for its output, overwritten.
     """
     process = start_program(module, arguments, environment, folder, log)
     try:
@@ -52,26 +52,27 @@ def running_program(
 def start_program(
     module: str, arguments: tuple[str, ...], environment: Mapping[str, str], folder: Path, log: Path, mode: str = "wb"
 ) -> Program:
-    """As `running_program`, for who ends it with `stop_program`; `mode` is how the log is opened."""
+    """Starts what `running_program` runs, to be ended by `stop_program`; `mode` is that in which the log is opened."""
     log.parent.mkdir(parents=True, exist_ok=True)
     path = os.pathsep.join(path for path in sys.path if path)
     with log.open(mode) as output:
         return subprocess.Popen(
-            # -P: nothing that lies in the folder is imported.
+            # -P: no file in the working directory is imported.
             [sys.executable, "-P", "-m", "gme_data.programs", str(os.getpid()), module, *arguments],
             cwd=folder,
             env={**environment, "PYTHONPATH": path},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C reaches us alone, and what it starts ends with it
+            start_new_session=True,  # Ctrl-C reaches this process alone, and killpg its children too
         )
 
 
 def stop_program(process: Program) -> None:
-    """End it politely, then by force, with its process group."""
+    """Ends a program and its process group by SIGTERM, and by SIGKILL if it does not end in time."""
     for sign in (signal.SIGTERM, signal.SIGKILL):
         try:
+            # It leads a session of its own, so its process group has its id.
             os.killpg(process.pid, sign)
             process.wait(_STOP_SECONDS)
         except ProcessLookupError:
@@ -82,7 +83,7 @@ def stop_program(process: Program) -> None:
 
 
 def await_answer(name: str, process: Program, url: str, log: Path, seconds: float) -> None:
-    """Return when `url` answers with 200.
+    """Waits until `url` answers with 200.
 
     Raises:
         FoundryError: The program ended, or `seconds` are over.
@@ -101,13 +102,13 @@ def await_answer(name: str, process: Program, url: str, log: Path, seconds: floa
 
 
 def free_port(port: int | None = None) -> int:
-    """`port` if it is free on loopback, or any free one.
+    """Returns `port` if it is free on loopback, or any free one.
 
     Raises:
         FoundryError: It is taken.
     """
     with socket.socket() as probe:
-        # As servers ask for it: a connection of the server before, in its last minute, does no harm.
+        # As servers do: a connection of a previous server in TIME_WAIT does not block the port.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((LOOPBACK, port or 0))
@@ -118,7 +119,7 @@ def free_port(port: int | None = None) -> int:
 
 def _run(parent: str, module: str, *arguments: str) -> None:
     die_with_parent(int(parent))
-    gc.set_threshold(50_000, 20, 20)  # it imports for seconds: what Python would search for garbage is all of use
+    gc.set_threshold(50_000, 20, 20)  # it imports for seconds, in which the collector would find no garbage
     sys.argv = [module, *arguments]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 

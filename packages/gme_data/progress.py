@@ -1,4 +1,4 @@
-"""Where a long job is: a bar on a terminal, one line every few seconds elsewhere, with what is left."""
+"""Progress of a long job with its remaining time: a bar on a terminal, a line every few seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 def listen(listener: Callable[[str], None]) -> None:
-    """Have `listener` called with every line of this process too, which on a terminal a bar stands for."""
+    """Has `listener` called with every progress line of this process, also where a terminal shows a bar instead."""
     _listeners.append(listener)
 
 
@@ -57,32 +57,33 @@ class Progress:
             self._line()
 
     def advance(self, units: int = 1, note: str = "") -> None:
-        """Count `units` more; `note` is shown beside (e.g. the loss)."""
+        """Counts `units` more; `note` is shown beside (e.g. the loss)."""
         self._done += units
         if self._bar is not None:
             if note:
                 self._bar.set_postfix_str(note, refresh=False)
             self._bar.update(units)
+        # Lines are written beside a bar too, for the listeners; `_write` keeps them off the terminal.
         if time.monotonic() - self._last_line >= _LINE_EVERY_SECONDS:
             self._line(note)
 
     def _line(self, note: str = "") -> None:
         self._last_line = time.monotonic()
         elapsed = self._last_line - self._started
-        fresh = self._done - self._before
-        speed = f", {fresh / elapsed:,.1f} {self._unit}/s" if fresh > 0 and elapsed >= 1 else ""
-        left = (
-            f", about {(self._total - self._done) * elapsed / fresh:.0f} s left"
-            if self._total is not None and fresh > 0 and self._done < self._total
+        counted = self._done - self._before
+        speed = f", {counted / elapsed:,.1f} {self._unit}/s" if counted > 0 and elapsed >= 1 else ""
+        remaining = (
+            f", about {(self._total - self._done) * elapsed / counted:.0f} s left"
+            if self._total is not None and counted > 0 and self._done < self._total
             else ""
         )
         tail = f" · {note}" if note else ""
         count = f"{self._done}{'' if self._total is None else f'/{self._total}'} {self._unit}"
-        _write(f"{self._label}: {count} in {elapsed:.0f} s{speed}{left}{tail}", shown=self._bar is None)
+        _write(f"{self._label}: {count} in {elapsed:.0f} s{speed}{remaining}{tail}", shown=self._bar is None)
 
 
 def tell(label: str, text: str) -> None:
-    """One line on standard error about the job that `label` names, where its progress is shown too."""
+    """Writes a line about the job `label` to standard error, where its progress is shown too."""
     _write(redact(f"{label}: {text}"))
 
 
@@ -95,7 +96,7 @@ def _write(line: str, *, shown: bool = True) -> None:
 
 
 def track(items: Iterable[T], label: str, total: int, unit: str = "items") -> Iterator[T]:
-    """Yield `items` and show how far the consumer is."""
+    """Yields `items` and shows how many of them are consumed."""
     with Progress(label, total, unit) as progress:
         for item in items:
             yield item

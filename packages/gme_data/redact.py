@@ -1,8 +1,8 @@
-"""One redactor: takes credentials out of a text before anyone else sees it, wherever it is shown or stored.
+"""Redaction of credentials in every text that is shown or stored.
 
-Credentials in addresses (``user:password@``, ``token@``, ``?api_key=``, signed addresses), in headers and in key files,
-and the values of the environment's secret variables. Too much is taken rather than too little. Knows no place where
-texts go, but for Python's own: logs and the tracebacks of uncaught errors.
+Redacted are credentials in addresses (``user:password@``, ``token@``, ``?api_key=``, signed addresses), in headers and
+in key files, and the values of secret environment variables; rather too much than too little. Knows only the sinks of
+Python itself: logs and the tracebacks of uncaught errors.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from typing import Any, Final
 from urllib.parse import quote, unquote, urlsplit
 
 STARS: Final = "***"
-_SHORTEST: Final = 6
-"""A value of fewer characters is no secret that could be told from any other word."""
+_MIN_SECRET: Final = 6
+"""A value of fewer characters is not redacted, since it may be any word of a text."""
 _SECRET_VARIABLE: Final = re.compile(
     r"(?:keys?|tokens?|secrets?|passwords?|passwd|passphrase|auth|authorization|credentials?|webhook)(?:_|$)", re.I
 )
-_PLACE: Final = re.compile(r"_(?:SOCK|FILE|PATH|DIR|HOME|ID|NAME|TYPE|MODE|METHOD|PLUGIN)$", re.I)
-"""Ends of names that say where something is, or what it is called."""
+_LOCATION_VARIABLE: Final = re.compile(r"_(?:SOCK|FILE|PATH|DIR|HOME|ID|NAME|TYPE|MODE|METHOD|PLUGIN)$", re.I)
+"""Variables with these endings name a location or a kind, and hold no secret themselves."""
 _USER_SHOWN: Final = re.compile(
     r"(?:(?:postgres(?:ql)?|mysql|mariadb|mssql|oracle|rediss?|mongodb|amqps?)(?:\+\w+)?|wasbs?|abfss?)$", re.I
 )
-"""Schemes whose user is no secret: he says which database, or which container, is meant."""
+"""In addresses of these schemes the user is no secret, since it names the database or the container."""
 _FIELD: Final = r"[\w.\-]{0,64}(?:key|token|secret|passw|pwd|sig|auth|credential)[\w.\-]{0,64}"
 _RULES: Final = tuple(
-    (sign, re.compile(pattern, re.I), replacement)
-    for sign, pattern, replacement in (
+    (substring, re.compile(pattern, re.I), replacement)
+    for substring, pattern, replacement in (
         ("=", rf"([?&;]{_FIELD}=)[^\s&;\"'<>#]+", rf"\1{STARS}"),
         (
             "=",
@@ -52,40 +52,41 @@ _RULES: Final = tuple(
         ("private key", r"(-----BEGIN [A-Z ]*PRIVATE KEY-----)[\s\S]*?(-----END|\Z)", rf"\1{STARS}\2"),
     )
 )
-"""What a text must hold to be looked through, what is looked for, and what comes in its place."""
+"""A fast test for a substring, the pattern of a credential, and its replacement, for each form of credentials."""
 _WORD: Final = re.compile(r"[^\s\"'<>]+")
 _SCHEME: Final = re.compile(r"[a-z][a-z0-9+.\-]*$", re.I)
 _AUTHORITY_END: Final = re.compile("[/?#]")
-_MOST_ADDRESSES: Final = 32
-"""In one word; what follows them is not looked at, and not shown."""
+_MAX_ADDRESSES: Final = 32
+"""In one word at most this many addresses are redacted; what follows them is replaced as a whole."""
 _PORT: Final = re.compile(r"\d+[/?#]")
 
 
 def redact(text: str, environment: Mapping[str, str] | None = None) -> str:
-    """`text` with each credential in it starred out; what has none comes back as it is.
+    """Returns `text` with each credential in it replaced by stars; a text without any comes back as it is.
 
     Args:
         text: Any text.
-        environment: Whose secret variables are looked for; this process' own if None.
+        environment: The secret variables to redact; those of this process by default.
 
     >>> redact("no route to https://me:word@host/x?api_key=abc&page=2", {})
     'no route to https://***@host/x?api_key=***&page=2'
     """
     if "://" in text and "@" in text:
         text = _WORD.sub(lambda word: _without_user(word[0]), text)
-    lower = text.lower()
-    for sign, pattern, replacement in _RULES:
-        if sign in lower:
+    lower = text.lower()  # a substring test rules out most texts before a pattern has to run
+    for substring, pattern, replacement in _RULES:
+        if substring in lower:
             text = pattern.sub(replacement, text)
+    # The longest come first, so that a secret that contains another is replaced as a whole.
     for value in secrets_of(os.environ if environment is None else environment):
         text = text.replace(value, STARS)
     return text
 
 
 def _without_user(word: str) -> str:
-    """The addresses in a word without spaces, without user and password."""
+    """Returns the addresses in a word without spaces, without user and password."""
     done = ""
-    for _ in range(_MOST_ADDRESSES):
+    for _ in range(_MAX_ADDRESSES):
         shown, word = _first_address(word)
         done += shown
         if not word:
@@ -94,17 +95,17 @@ def _without_user(word: str) -> str:
 
 
 def _first_address(word: str) -> tuple[str, str]:
-    """Up to the end of the authority of the first address, what is left."""
+    """Returns a word up to the end of the first address' authority, redacted, and the part after it."""
     begin = word.find("://") + 3
     if begin < 3 or "@" not in word[begin:]:
         return word, ""
     scheme = _SCHEME.search(word[: begin - 3])
     user_shown = scheme is not None and _USER_SHOWN.match(scheme[0]) is not None
-    user, colon, rest = word[begin:].partition(":")
-    if colon and not set(user) & {"/", "@"} and not _PORT.match(rest) and "@" in rest:
-        # A password may have any sign in it, so it goes up to the last @.
+    user, colon, after_colon = word[begin:].partition(":")
+    if colon and not set(user) & {"/", "@"} and not _PORT.match(after_colon) and "@" in after_colon:
+        # A password may hold any character, an @ among them, so it is taken to end at the last one.
         shown = f"{user}:{STARS}" if user_shown else STARS
-        return f"{word[:begin]}{shown}@{rest.rpartition('@')[2]}", ""
+        return f"{word[:begin]}{shown}@{after_colon.rpartition('@')[2]}", ""
     authority = _AUTHORITY_END.split(word[begin:], maxsplit=1)[0]
     tail = word[begin + len(authority) :]
     if "@" in authority and not user_shown:
@@ -113,12 +114,12 @@ def _first_address(word: str) -> tuple[str, str]:
 
 
 def redacted(texts: Mapping[str, str]) -> dict[str, str]:
-    """`redact` of every value."""
+    """Returns `texts` with every value redacted."""
     return {name: redact(text) for name, text in texts.items()}
 
 
 def redact_value(value: Any) -> Any:  # noqa: ANN401 - any JSON value
-    """`redact` of every text in a JSON-like value; names of fields stay."""
+    """Returns a JSON-like value with every text in it redacted; names of fields stay."""
     if isinstance(value, str):
         return redact(value)
     if isinstance(value, Mapping):
@@ -129,30 +130,30 @@ def redact_value(value: Any) -> Any:  # noqa: ANN401 - any JSON value
 
 
 def has_credentials(address: str) -> bool:
-    """Whether an address has something in it that `redact` would take out, by its form alone."""
+    """Tells whether an address has something in it that `redact` would take out, by its form alone."""
     return redact(address, {}) != address
 
 
 def secrets_of(environment: Mapping[str, str]) -> tuple[str, ...]:
-    """What must not be shown of an environment: secret variables, passwords in addresses; the longest first."""
+    """Returns the secrets of an environment, longest first: secret variables, and passwords in addresses."""
     return _secrets(tuple(environment.items()))
 
 
+# Cached by the environment, since every line that is logged asks for its secrets.
 @lru_cache(maxsize=8)
 def _secrets(environment: tuple[tuple[str, str], ...]) -> tuple[str, ...]:
-    found: set[str] = set()
+    secrets: set[str] = set()
     for name, value in environment:
-        if _SECRET_VARIABLE.search(name) and not _PLACE.search(name):
+        if _SECRET_VARIABLE.search(name) and not _LOCATION_VARIABLE.search(name):
             # Several keys in one variable, and a user before a password, are secrets each.
             parts = {value, *re.split(r"[,;\s]+", value), value.partition(":")[2]}
-            found |= parts | {quote(part, safe="") for part in parts} | {_in_header(value)}
+            in_header = base64.b64encode(value.encode(errors="replace")).decode()
+            secrets |= parts | {quote(part, safe="") for part in parts} | {in_header}
         elif "@" in value and "://" in value:
-            found |= _password(value)
-    return tuple(sorted((value for value in found if len(value) >= _SHORTEST), key=lambda value: (-len(value), value)))
-
-
-def _in_header(value: str) -> str:
-    return base64.b64encode(value.encode(errors="replace")).decode()
+            secrets |= _password(value)
+    return tuple(
+        sorted((value for value in secrets if len(value) >= _MIN_SECRET), key=lambda value: (-len(value), value))
+    )
 
 
 def _password(address: str) -> set[str]:
@@ -164,27 +165,27 @@ def _password(address: str) -> set[str]:
 
 
 def redact_error(error: BaseException) -> BaseException:
-    """Take credentials out of an error and all that led to it, in place, before somebody else tells it; returns it."""
+    """Redacts an error and all that led to it, in place, before a library shows or stores it; returns it."""
     seen: set[int] = set()
-    todo: list[BaseException | None] = [error]
-    while todo:
-        one = todo.pop()
-        if one is None or id(one) in seen:
+    pending: list[BaseException | None] = [error]
+    while pending:
+        current = pending.pop()
+        if current is None or id(current) in seen:
             continue
-        seen.add(id(one))
-        one.args = tuple(redact(part) if isinstance(part, str) else part for part in one.args)
-        if notes := getattr(one, "__notes__", None):
-            one.__notes__ = [redact(note) for note in notes]
-        todo += [one.__cause__, one.__context__]
+        seen.add(id(current))
+        current.args = tuple(redact(part) if isinstance(part, str) else part for part in current.args)
+        if notes := getattr(current, "__notes__", None):
+            current.__notes__ = [redact(note) for note in notes]
+        pending += [current.__cause__, current.__context__]
     return error
 
 
 @contextmanager
 def redacted_errors() -> Iterator[None]:
-    """Take credentials out of the errors of a block, before they reach somebody who keeps what he is told, as Prefect.
+    """Redacts the errors of a block before they reach a library that stores them, such as Prefect.
 
     Raises:
-        RuntimeError: In place of an error that has its text from elsewhere than its arguments, and credentials in it.
+        RuntimeError: In place of an error whose text is not made of its arguments and has credentials in it.
     """
     try:
         yield
@@ -195,8 +196,8 @@ def redacted_errors() -> Iterator[None]:
         raise
 
 
-def install() -> None:
-    """Redact what this process logs, through whatever handler, and the tracebacks that it ends with. Idempotent."""
+def install_redaction() -> None:
+    """Redacts what this process logs, through whatever handler, and the tracebacks that it ends with. Idempotent."""
     factory = logging.getLogRecordFactory()
     if isinstance(factory, _RedactingFactory):
         return
@@ -206,7 +207,7 @@ def install() -> None:
 
 
 class _RedactingFactory:
-    """Makes log records without credentials. A filter at a logger would not see what its children log."""
+    """Makes redacted log records. It is no filter, since a logger's filter does not see what its children log."""
 
     def __init__(self, make: Any) -> None:  # noqa: ANN401 - any callable that makes a record
         self._make = make
@@ -230,6 +231,6 @@ def _show_uncaught(kind: type[BaseException], error: BaseException, trace: Trace
     sys.stderr.write(redact("".join(traceback.format_exception(kind, error, trace))))
 
 
-def _show_uncaught_in_thread(found: threading.ExceptHookArgs) -> None:
-    if found.exc_type is not SystemExit and found.exc_value is not None:
-        _show_uncaught(found.exc_type, found.exc_value, found.exc_traceback)
+def _show_uncaught_in_thread(hook: threading.ExceptHookArgs) -> None:
+    if hook.exc_type is not SystemExit and hook.exc_value is not None:
+        _show_uncaught(hook.exc_type, hook.exc_value, hook.exc_traceback)

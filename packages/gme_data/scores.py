@@ -1,7 +1,7 @@
-"""Scores, as evaluation, report, gate and releases hand them on: of a task, of a system, of a whole report.
+"""Scores, as evaluation, report, gate and releases exchange them: of a task, of a system, of a report.
 
-There are two files: ``systems.json`` is what an evaluation found of the systems that it scored, ``scores.json`` is what
-a report says of one model beside its baselines. Knows no model, and nothing of how a metric is worked out.
+There are two files: ``systems.json`` has an evaluation's scores of all systems, ``scores.json`` has a report's scores
+of one model beside its baselines. Knows no model, and not how a metric is computed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SYSTEMS = "systems.json"
 SCORES = "scores.json"
 """Name of the file in the folder of a report."""
 HELD_OUT = "held-out"
-"""The suite of the tasks that a corpus brings along."""
+"""The suite of the tasks that are held out of a corpus."""
 
 TaskScoreT = TypeVar("TaskScoreT", bound="TaskScore")
 FileT = TypeVar("FileT", bound=BaseModel)
@@ -46,7 +46,7 @@ class TaskScore(Frozen):
     name: Annotated[FileName, StringConstraints(max_length=200)]
     """Name of the task, which also names the files of its rankings and of its queries' values."""
     suite: str = HELD_OUT
-    """The suite that it stands in."""
+    """The suite of the task."""
     dataset: str = ""
     """The row of the suite that it belongs to: tasks of one row count once. Empty: a row of its own."""
     task_type: str
@@ -95,12 +95,12 @@ class ReportTask(TaskScore):
 
 
 class Control(Frozen):
-    """A task with something taken away."""
+    """The scores of a task in which part of the input is removed, to measure what it contributes."""
 
     name: str
     """The task."""
     control: str
-    """What was taken away."""
+    """The part that is removed."""
     scores: dict[str, float]
     """Mean of every reported metric."""
 
@@ -168,7 +168,7 @@ class ReportScores(Frozen):
     overall: float
     """Mean over all datasets."""
     controls: tuple[Control, ...] = ()
-    """Tasks with something taken away."""
+    """Scores of tasks in which part of the input is removed."""
     suites: tuple[SuiteScores, ...] = ()
     """Tables of published suites."""
     modality_gap: dict[str, float] = Field(default={})
@@ -180,22 +180,23 @@ class _Systems(Frozen):
 
 
 def by_task_type(tasks: Iterable[TaskScoreT]) -> dict[str, list[TaskScoreT]]:
-    """Tasks of each task type that has any, in the order of the paper's table."""
+    """Returns the tasks of each task type that has any, in the order of the paper's table."""
     listed = list(tasks)
     groups = {kind: [task for task in listed if task.task_type == kind] for kind in TASK_TYPES}
     return {kind: group for kind, group in groups.items() if group}
 
 
 def type_means(tasks: Iterable[TaskScore]) -> dict[str, float]:
-    """Score of each task type: the mean over its datasets."""
+    """Returns the score of each task type: the mean over its datasets."""
     return {kind: overall(group) for kind, group in by_task_type(tasks).items()}
 
 
 def overall(tasks: Iterable[TaskScore]) -> float:
-    """Mean over all datasets of their headline values, each counted once as in the paper's last column.
+    """Returns the mean over all datasets of their headline values, each counted once as in the paper's last column.
 
     A dataset of several tasks, such as the twelve of CQADupStack, is their mean.
     """
+    # A dataset may have one name in two suites.
     datasets: dict[tuple[str, str], list[float]] = {}
     for task in tasks:
         datasets.setdefault((task.suite, task.dataset or task.name), []).append(task.value)
@@ -203,7 +204,7 @@ def overall(tasks: Iterable[TaskScore]) -> float:
 
 
 def write_systems(folder: Path, systems: Sequence[SystemScores]) -> None:
-    """Write `SYSTEMS`."""
+    """Writes `SYSTEMS`."""
     _write(folder / SYSTEMS, _Systems(systems=tuple(systems)))
 
 
@@ -217,7 +218,7 @@ def read_systems(folder: Path) -> tuple[SystemScores, ...]:
 
 
 def write_report_scores(folder: Path, scores: ReportScores) -> None:
-    """Write `SCORES`."""
+    """Writes `SCORES`."""
     _write(folder / SCORES, scores)
 
 

@@ -26,13 +26,13 @@ class Frozen(BaseModel):
 
 
 class Sealable(Frozen):
-    """A configuration that speaks of files outside of the workspace."""
+    """A configuration that names files outside of the workspace."""
 
     digest: str = ""
-    """Of the files; worked out by `sealed`, so that a change of them is a change of the step's key."""
+    """Digest of the files; `sealed` computes it, so that a change of the files changes the step's key."""
 
     def sealed(self) -> Self:
-        """The same with the digest of what is in the files now; once sealed it stays.
+        """Returns the configuration with the digest of the files as they are now; a digest that is set stays.
 
         Raises:
             FoundryError: A file or folder is missing, or of no kind that is read.
@@ -40,12 +40,12 @@ class Sealable(Frozen):
         return self if self.digest else self.model_copy(update={"digest": sha256_json(self.contents())})
 
     def contents(self) -> list[Any]:
-        """What the digest covers: paths below the folders, and contents."""
+        """Returns what the digest covers: paths below the folders, and contents."""
         raise NotImplementedError
 
 
-HIDDEN = "holds-a-secret"
-"""The type of a problem whose input is not shown."""
+UNSHOWN_INPUT = "holds-a-secret"
+"""The type of a validation error whose input is not shown, since it may hold a secret."""
 
 
 def _plain_address(url: str) -> str:
@@ -56,7 +56,7 @@ def _plain_address(url: str) -> str:
         usable = False
     if "@" in url or "?" in url or "#" in url:
         raise PydanticCustomError(
-            HIDDEN, "an address without user, password and parameters: secrets belong in environment variables"
+            UNSHOWN_INPUT, "an address without user, password and parameters: secrets belong in environment variables"
         )
     if not usable or not url.isprintable() or " " in url or "\\" in url:
         raise PydanticCustomError("address", "an address such as http://localhost:8000/v1")
@@ -64,15 +64,15 @@ def _plain_address(url: str) -> str:
 
 
 Address = Annotated[str, AfterValidator(_plain_address)]
-"""The address of a service. Secrets in it would end in logs and records, so it can't hold any."""
+"""The address of a service; one with secrets is refused, since they would end in logs and records."""
 
-_LONGEST_SHOWN = 80
+_MAX_SHOWN = 80
 
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
 
 
 def load_config(path: Path, model: type[ConfigT], overrides: Sequence[str] = ()) -> ConfigT:
-    """Read a YAML file into `model`.
+    """Reads a YAML file into `model`.
 
     Args:
         path: The file.
@@ -87,7 +87,7 @@ def load_config(path: Path, model: type[ConfigT], overrides: Sequence[str] = ())
 
 
 def read_raw(path: Path, overrides: Sequence[str] = ()) -> tuple[dict[str, Any], str]:
-    """The fields of a YAML file with `overrides` set, not yet validated, and what to call them in an error.
+    """Returns the fields of a YAML file with `overrides` set, not yet validated, and what to call them in an error.
 
     Raises:
         FoundryError: The file is missing or is not YAML, or an override names no field.
@@ -102,38 +102,39 @@ def read_raw(path: Path, overrides: Sequence[str] = ()) -> tuple[dict[str, Any],
     for override in overrides:
         _set(raw, override)
     where = " ".join([str(path), *overrides])
+    # A NUL would reach the operating system in a path, and end there in a ValueError without the field's name.
     if (field := _with_nul(raw)) is not None:
         raise FoundryError(f"{where}: {field} holds a NUL character, which no name of a file and no text of ours has.")
     return raw, where
 
 
 def _with_nul(value: object, name: str = "") -> str | None:
-    """The first field that holds a NUL; None if none does."""
+    """Returns the first field that holds a NUL; None if none does."""
     if isinstance(value, dict | list):
         members = value.items() if isinstance(value, dict) else enumerate(value)
-        found = (_with_nul(member, f"{name}.{key}" if name else str(key)) for key, member in members)
-        return next((field for field in found if field is not None), None)
+        fields = (_with_nul(member, f"{name}.{key}" if name else str(key)) for key, member in members)
+        return next((field for field in fields if field is not None), None)
     return name if isinstance(value, str) and "\0" in value else None
 
 
 def _set(raw: dict[str, Any], override: str) -> None:
-    """Set one field in place; mappings on the way that are not there are made."""
+    """Sets one field in place; missing parent mappings are created."""
     name, equals, value = override.partition("=")
-    *way, last = name.split(".")
-    if not equals or not last or not all(way):
+    *parents, last = name.split(".")
+    if not equals or not last or not all(parents):
         raise FoundryError(f"--set {override}: expected FIELD=VALUE, such as stage_1.phases.0.steps=2.")
-    place: Any = raw
+    target: Any = raw
     parsed = parse_yaml(value, where=f"--set {override}")
     try:
-        for part in way:
-            place = place[int(part)] if isinstance(place, list) else place.setdefault(part, {})
-        place[int(last) if isinstance(place, list) else last] = parsed
+        for part in parents:
+            target = target[int(part)] if isinstance(target, list) else target.setdefault(part, {})
+        target[int(last) if isinstance(target, list) else last] = parsed
     except (ValueError, IndexError, TypeError, AttributeError) as error:
         raise FoundryError(f"--set {override}: there is no such field to set.") from error
 
 
 def parse_config(raw: object, model: type[ConfigT], *, where: str) -> ConfigT:
-    """Validate `raw` as `model`.
+    """Validates `raw` as `model`.
 
     Raises:
         FoundryError: One line per bad field, with the field's path, what was expected, and a suggestion for a typo.
@@ -142,14 +143,14 @@ def parse_config(raw: object, model: type[ConfigT], *, where: str) -> ConfigT:
         return model.model_validate(raw)
     except ValidationError as error:
         details = error.errors()
-        # A list whose entries are bad counts as too short besides; that is no mistake of its own.
-        own = [
+        # Pydantic reports a list with bad entries as too short as well; only the entries are worth a line.
+        reported = [
             detail
             for detail in details
             if detail["type"] != "too_short"
             or not any(other["loc"][: len(detail["loc"])] == detail["loc"] for other in details if other is not detail)
         ]
-        lines = [f"  {_describe(detail, model)}" for detail in own]
+        lines = [f"  {_describe(detail, model)}" for detail in reported]
         raise FoundryError("\n".join([f"{where}: {len(lines)} bad field(s)", *lines])) from error
 
 
@@ -158,25 +159,24 @@ def _describe(detail: ErrorDetails, model: type[BaseModel]) -> str:
     if detail["type"] == "extra_forbidden":
         parent = _model_at(model, detail["loc"][:-1])
         renamed = parent.RENAMED if parent and issubclass(parent, Frozen) else {}
+        # An old name is reported with its new one, before any guess at a typo.
         if now := renamed.get(str(detail["loc"][-1])):
             return f"{path}: this field is called {now} now."
         known = sorted(parent.model_fields) if parent else []
         suggestion = did_you_mean(str(detail["loc"][-1]), known)
         return f"{path}: unknown field.{suggestion}" + (f" Known fields: {', '.join(known)}." if known else "")
-    found = "" if detail["type"] in ("missing", HIDDEN) else f" (found {_shortened(repr(detail['input']))})"
-    return f"{path}: {detail['msg']}{found}"
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + " ..."
+    value = repr(detail["input"])
+    shown = value if len(value) <= _MAX_SHOWN else value[:_MAX_SHOWN] + " ..."
+    suffix = "" if detail["type"] in ("missing", UNSHOWN_INPUT) else f" (found {shown})"
+    return f"{path}: {detail['msg']}{suffix}"
 
 
 def _model_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> type[BaseModel] | None:
-    """The nested model that `loc` points into; None where the path leaves plain models (a union, a dict)."""
+    """Returns the nested model that `loc` points into; None where the path leaves plain models (a union, a dict)."""
     current: type[BaseModel] | None = model
     for part in loc:
         if isinstance(part, int):
-            continue  # an index into a list of models: stay with the element type found below
+            continue  # an index into a list of models: stay with the element type of the field before it
         field = current.model_fields.get(str(part)) if current else None
         current = _model_in(field.annotation) if field else None
     return current
@@ -186,7 +186,7 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:  # noqa: ANN401 - a ty
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     for argument in getattr(annotation, "__args__", ()):
-        found = _model_in(argument)
-        if found:
-            return found
+        model = _model_in(argument)
+        if model:
+            return model
     return None

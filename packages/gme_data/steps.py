@@ -43,7 +43,7 @@ from gme_data.manifest import (
 
 STAGING = ".staging"
 HISTORY = "history.jsonl"
-"""In a step's log folder: when a run of which key began and when it was published."""
+"""The file in a step's log folder that records when a run of which key began and when it was published."""
 _REPLACED = ".old"
 _KEY_SHOWN = 16
 _RECORDED_VERSIONS = ("torch", "transformers", "deepspeed", "faiss-cpu", "numpy", "pillow", "pyarrow")
@@ -51,12 +51,12 @@ _RECORDED_VERSIONS = ("torch", "transformers", "deepspeed", "faiss-cpu", "numpy"
 
 @dataclass(frozen=True, slots=True)
 class StepContext:
-    """What a running step is given besides config and inputs.
+    """What a running step gets besides config and inputs.
 
     Attributes:
-        staging: Where it writes. It may hold what an interrupted run of the same key left.
+        staging: The folder that it writes. It may hold the files of an interrupted run of the same key.
         key: The step key.
-        log_dir: Where it may append events and logs; not part of the output.
+        log_dir: A folder for events and logs, which is no part of the output.
     """
 
     staging: Path
@@ -109,7 +109,7 @@ class Step:
         return self.run.partition(":")[0] if isinstance(self.run, str) else self.run.__module__
 
     def load(self) -> Run:
-        """The function, imported if need be."""
+        """Returns the function, imported if need be."""
         if not isinstance(self.run, str):
             return self.run
         module, _, function = self.run.partition(":")
@@ -122,13 +122,13 @@ class Step:
         return self.logs or self.name
 
     def log_dir(self, workspace: Path) -> Path:
-        """Folder of its logs."""
+        """Returns the folder of its logs."""
         return workspace / "runs" / "steps" / self.log_name
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What `execute` did: the manifest, where the output is, and whether it was there already."""
+    """The published output of a step: its folder, its manifest, and whether it was there already."""
 
     step: str
     folder: Path
@@ -160,12 +160,13 @@ class PlannedStep:
     @cached_property
     def key(self) -> str:
         """Covers step name, config, contents of the inputs and source code."""
+        # By content and not by the key of the step that made it: an input that is rebuilt with equal bytes is the same.
         contents = {name: outcome.manifest.content for name, outcome in self.inputs.items()}
         return sha256_json([self.step.name, self.config.model_dump(mode="json"), contents, self.code])
 
 
 def find_done(planned: PlannedStep, workspace: Path) -> Outcome | None:
-    """The published output of the planned step, if it is there and undamaged.
+    """Returns the published output of the planned step, if it is there and undamaged.
 
     Raises:
         FoundryError: Something lies in it that the step did not make, and that making it anew would delete.
@@ -175,12 +176,13 @@ def find_done(planned: PlannedStep, workspace: Path) -> Outcome | None:
     manifest = read_manifest(folder)
     if manifest is None or manifest.key != planned.key:
         return None
+    # Before the check for damage, after which the output is rebuilt and what lies in it is deleted.
     require_no_strays(folder, manifest)
     return None if damage(folder, manifest) else Outcome(step.name, folder, manifest, reused=True)
 
 
 def execute(planned: PlannedStep, workspace: Path) -> Outcome:
-    """Run a step unless its output is there; see the module's docstring.
+    """Runs a step unless its output is there; see the module's docstring.
 
     Raises:
         FoundryError: Another process is at this step, or the step itself raises it.
@@ -193,6 +195,7 @@ def execute(planned: PlannedStep, workspace: Path) -> Outcome:
         if done:
             _drop_replaced(step, workspace)
             return done
+        # It may hold the journal of an interrupted run of this key, from which the step goes on.
         staging = _staging(step, key, workspace)
         append_event(log_dir / HISTORY, "begun", key=key, **planned.notes)
         started = time.monotonic()
@@ -213,7 +216,7 @@ def execute(planned: PlannedStep, workspace: Path) -> Outcome:
             versions=_versions(),
         )
         _sync(staging, files)
-        # Before the scratch goes: a kill in between finds a finished output, not one whose checkpoints are gone.
+        # Before the scratch is removed: after a kill in between, the output is complete, and needs no checkpoints.
         write_manifest(staging, manifest)
         folder = _publish(step, staging, workspace)
         append_event(log_dir / HISTORY, "published", key=key, content=manifest.content)
@@ -222,7 +225,7 @@ def execute(planned: PlannedStep, workspace: Path) -> Outcome:
 
 @contextmanager
 def _only_writer(path: Path, name: str) -> Iterator[None]:
-    # A lock of the operating system: the kernel frees it when its holder dies, so no run is ever blocked by a dead one.
+    # The kernel frees a lock of the operating system when its holder dies, so no run is blocked by a dead one.
     try:
         with FileLock(path, timeout=0):
             yield
@@ -233,7 +236,7 @@ def _only_writer(path: Path, name: str) -> Iterator[None]:
 
 
 def _staging(step: Step, key: str, workspace: Path) -> Path:
-    """The staging folder of `key`, made if needed; those of other keys of the step are of no use any more and go."""
+    """Returns the staging folder of `key`, made if needed, and removes those of other keys of the step."""
     staging = _staging_home(step, workspace) / f"{Path(step.output).name}-{key[:_KEY_SHOWN]}"
     for other in _stagings(step, workspace):
         if other != staging and not other.name.endswith(_REPLACED):
@@ -247,13 +250,13 @@ def _staging_home(step: Step, workspace: Path) -> Path:
 
 
 def _stagings(step: Step, workspace: Path) -> list[Path]:
-    """What lies in staging for this step and no other: ``stage1-<key>``, not ``stage1-mined-<key>``."""
+    """Lists the staging folders of this step and no other: ``stage1-<key>``, not ``stage1-mined-<key>``."""
     name = Path(step.output).name
     return [path for path in _staging_home(step, workspace).glob(f"{name}-*") if path.name.rpartition("-")[0] == name]
 
 
 def _adopt(step: Step, key: str, workspace: Path) -> Outcome | None:
-    """Finish a publication that died between writing the manifest and the rename."""
+    """Finishes a publication that died between writing the manifest and the rename."""
     staging = _staging(step, key, workspace)
     manifest = read_manifest(staging)
     if manifest is None or manifest.key != key or damage(staging, manifest):
@@ -262,9 +265,10 @@ def _adopt(step: Step, key: str, workspace: Path) -> Outcome | None:
 
 
 def _publish(step: Step, staging: Path, workspace: Path) -> Path:
-    """Put a finished output in its place; what it replaces is deleted only when it is there."""
+    """Moves a finished output into place; the output that it replaces is deleted only afterwards."""
     folder = workspace / step.output
     _drop_scratch(staging)
+    # A rename can't replace a folder that is not empty, so the old output is moved aside first.
     if folder.exists():
         replaced = staging.with_name(staging.name + _REPLACED)
         shutil.rmtree(replaced, ignore_errors=True)
@@ -277,26 +281,27 @@ def _publish(step: Step, staging: Path, workspace: Path) -> Path:
 
 
 def _drop_replaced(step: Step, workspace: Path) -> None:
-    """Delete outputs that were replaced; after a kill in a publication, those of an earlier run."""
+    """Deletes outputs that were replaced; after a kill in a publication, those of an earlier run."""
     for path in _stagings(step, workspace):
         if path.name.endswith(_REPLACED):
             shutil.rmtree(path, ignore_errors=True)
 
 
 def _sync(folder: Path, files: Iterable[FileEntry]) -> None:
-    """Put files and their names on disk, so that no manifest speaks of what a power cut takes."""
+    """Syncs files and their names to disk, so that no manifest names what a power cut takes."""
     for entry in files:
         descriptor = os.open(folder / entry.path, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-    for place in {(folder / entry.path).parent for entry in files} | {folder}:
-        fsync_folder(place)
+    for parent in {(folder / entry.path).parent for entry in files} | {folder}:
+        fsync_folder(parent)
 
 
 def _drop_scratch(staging: Path) -> None:
-    """Remove the hidden files and folders in which a step keeps its journal."""
+    """Removes the hidden files and folders in which a step keeps its journal."""
+    # In reverse order a folder comes after what is below it.
     for path in sorted(staging.rglob(".*"), reverse=True):
         if path.is_dir():
             shutil.rmtree(path)
@@ -305,10 +310,10 @@ def _drop_scratch(staging: Path) -> None:
 
 
 def _versions() -> dict[str, str]:
-    found = {}
+    versions = {}
     for name in _RECORDED_VERSIONS:
         try:
-            found[name] = importlib.metadata.version(name)
+            versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return versions

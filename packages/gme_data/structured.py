@@ -1,4 +1,4 @@
-"""The one door for structured data: JSON, lines of JSON and YAML from disk, network or a model, into typed records.
+"""The one reader of structured data: JSON, JSON lines and YAML from disk, network or a model, into typed records.
 
 Strict about what readers commonly guess: the encoding (UTF-8, no lone surrogates), numbers (no NaN, no infinity, whole
 numbers of 64 bits), keys (none twice in YAML), size, depth, aliases, and that a file is a regular one, since a FIFO
@@ -27,9 +27,9 @@ T = TypeVar("T")
 MAX_BYTES: Final = 64 * 2**20
 MAX_DEPTH: Final = 64
 MAX_ALIASES: Final = 64
-"""Uses of anchors in one YAML file: nine lines of nine aliases each stand for a billion nodes."""
+"""The most aliases in one YAML file; nine lines of nine aliases each would stand for a billion nodes."""
 _MAX_NODES: Final = 100_000
-"""Of a YAML file with its aliases written out, where its text is shorter."""
+"""The most nodes of a YAML file with its aliases expanded, if its text is shorter than that."""
 MAX_INTEGER: Final = 2**63
 _SHOWN_PROBLEMS: Final = 5
 
@@ -55,7 +55,7 @@ def _rebuild(where: str, reason: str, hint: str | None) -> StructureError:
 
 @dataclass(frozen=True, slots=True)
 class BadLine:
-    """A line that was passed over: its number, from 1, and what is wrong with it."""
+    """A line that was skipped: its number, from 1, and what is wrong with it."""
 
     number: int
     reason: str
@@ -64,7 +64,7 @@ class BadLine:
 def read_json(
     path: Path, kind: type[T], *, max_bytes: int = MAX_BYTES, max_integer: int = MAX_INTEGER, hint: str | None = None
 ) -> T:
-    """A JSON file as `kind`: a pydantic model, dataclass, TypedDict or a type such as ``dict[str, float]``.
+    """Returns a JSON file as `kind`: a pydantic model, dataclass, TypedDict or a type such as ``dict[str, float]``.
 
     Args:
         path: A regular file.
@@ -90,12 +90,13 @@ def parse_json(
     max_integer: int = MAX_INTEGER,
     hint: str | None = None,
 ) -> T:
-    """JSON in memory as `kind`; see `read_json`.
+    """Returns JSON in memory as `kind`; see `read_json`.
 
     Raises:
         StructureError: See `read_json`; `where` is what it calls the data.
     """
     raw = _encoded(data, where, hint)
+    # Checked as a plain value first, since a type such as `dict[str, Any]` bounds neither integers nor depth.
     load_json(raw, where=where, max_bytes=max_bytes, max_integer=max_integer, hint=hint)
     return _validate(raw, kind, where, hint)
 
@@ -108,7 +109,7 @@ def load_json(
     max_integer: int = MAX_INTEGER,
     hint: str | None = None,
 ) -> Any:  # noqa: ANN401 - any JSON value
-    """The value of a JSON text, not validated further.
+    """Returns the value of a JSON text, not validated further.
 
     Raises:
         StructureError: It is not strict JSON; `where` is what it calls the data.
@@ -125,18 +126,19 @@ def load_json(
 
 
 def read_yaml(path: Path, kind: type[T], *, max_bytes: int = MAX_BYTES, hint: str | None = None) -> T:
-    """A YAML file as `kind`; see `read_json`.
+    """Returns a YAML file as `kind`; see `read_json`.
 
     Raises:
         StructureError: See `read_json`; also for a key given twice and for more aliases than a person writes.
         FileNotFoundError: There is no such file.
     """
     value = parse_yaml(read_regular(path, max_bytes, hint=hint), where=str(path), hint=hint)
+    # As JSON, since pydantic's strict mode takes a list for a tuple, or a text for a date, only from there.
     return _validate(to_json(value), kind, str(path), hint)
 
 
 def parse_yaml(data: bytes | str, *, where: str, max_bytes: int = MAX_BYTES, hint: str | None = None) -> Any:  # noqa: ANN401 - any YAML value
-    """The value of one YAML document, not validated further.
+    """Returns the value of one YAML document, not validated further.
 
     Raises:
         StructureError: See `read_yaml`.
@@ -158,12 +160,12 @@ def parse_yaml(data: bytes | str, *, where: str, max_bytes: int = MAX_BYTES, hin
 
 
 def read_json_lines(path: Path, kind: type[T], bad: list[BadLine] | None = None) -> Iterator[T]:
-    """The records of a file to which lines of JSON are appended; a torn or damaged line, anywhere, is passed over.
+    """Yields the records of a file of JSON lines; a torn or damaged line, anywhere, is skipped.
 
     Args:
         path: A regular file; a missing one has no records.
         kind: What each line is validated as.
-        bad: Receives the lines that were passed over.
+        bad: Gets the lines that were skipped.
 
     Raises:
         StructureError: It is no regular file.
@@ -184,7 +186,7 @@ def read_json_lines(path: Path, kind: type[T], bad: list[BadLine] | None = None)
 
 
 def read_regular(path: Path, max_bytes: int = MAX_BYTES, *, hint: str | None = None) -> bytes:
-    """The bytes of a regular file.
+    """Returns the bytes of a regular file.
 
     Raises:
         StructureError: It is a folder, FIFO or device, is larger than `max_bytes`, or can't be read.
@@ -192,7 +194,7 @@ def read_regular(path: Path, max_bytes: int = MAX_BYTES, *, hint: str | None = N
     """
     try:
         with os.fdopen(open_regular(path, hint=hint), "rb") as handle:
-            # No more than the file has: a buffer of all that is allowed would be made first.
+            # The size is bounded by that of the file, since `read` allocates its whole buffer first.
             data = handle.read(min(os.fstat(handle.fileno()).st_size, max_bytes) + 1)
     except FileNotFoundError:
         raise
@@ -204,12 +206,13 @@ def read_regular(path: Path, max_bytes: int = MAX_BYTES, *, hint: str | None = N
 
 
 def open_regular(path: Path, *, hint: str | None = None) -> int:
-    """A descriptor for reading a regular file; looked at when it is open, so that nothing can be put in its place.
+    """Opens a regular file for reading; it is checked when it is open, so that no other can take its place.
 
     Raises:
         StructureError: It is a folder, FIFO or device, or can't be opened.
         FileNotFoundError: There is no such file.
     """
+    # Without O_NONBLOCK, opening a FIFO would wait for a writer.
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -246,11 +249,11 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:  # noqa: ANN401 - types have no com
 
 
 def _check_value(value: object, where: str, hint: str | None, max_integer: int = MAX_INTEGER) -> None:
-    """Refuse numbers that JSON has not, texts that UTF-8 has not, and depth; shared nodes are looked at once."""
+    """Refuses numbers that JSON has not, texts that UTF-8 can't hold, and depth; shared nodes are checked once."""
     seen: set[int] = set()
-    waiting: list[tuple[object, int]] = [(value, 0)]
-    while waiting:
-        node, depth = waiting.pop()
+    pending: list[tuple[object, int]] = [(value, 0)]
+    while pending:
+        node, depth = pending.pop()
         if isinstance(node, dict | list):
             if id(node) in seen:
                 continue
@@ -258,7 +261,7 @@ def _check_value(value: object, where: str, hint: str | None, max_integer: int =
             if depth >= MAX_DEPTH:
                 raise StructureError(where, f"nested more than {MAX_DEPTH} deep", hint=hint)
             members = (part for pair in node.items() for part in pair) if isinstance(node, dict) else node
-            waiting.extend((member, depth + 1) for member in members)
+            pending.extend((member, depth + 1) for member in members)
         else:
             reason = _scalar_problem(node, max_integer)
             if reason:
@@ -282,20 +285,20 @@ def _scalar_problem(node: object, max_integer: int) -> str | None:
 
 @dataclass(slots=True)
 class _Node:
-    """A node while its events go by: how many nodes it is with all aliases written out, and how deep."""
+    """A YAML node under construction: how many nodes it has with all aliases expanded, and how deep it is."""
 
     anchor: str | None
     size: int = 1
     height: int = 0
 
-    def hold(self, size: int, height: int) -> None:
-        """Take a node below this one."""
+    def add_child(self, size: int, height: int) -> None:
+        """Counts a node below this one."""
         self.size += size
         self.height = max(self.height, height + 1)
 
 
 def _check_events(text: str, where: str, hint: str | None) -> None:
-    """Count depth, aliases and what they come to before anything is built of them."""
+    """Bounds depth, aliases and expanded nodes before anything is built of them."""
     anchored: dict[str | None, _Node] = {}
     open_nodes, aliases = [_Node(None)], 0
     for event in yaml.parse(text, Loader=_PARSER):
@@ -304,18 +307,19 @@ def _check_events(text: str, where: str, hint: str | None) -> None:
         elif isinstance(event, yaml.CollectionEndEvent):
             done = open_nodes.pop()
             anchored[done.anchor] = done
-            open_nodes[-1].hold(done.size, done.height)
+            open_nodes[-1].add_child(done.size, done.height)
         elif isinstance(event, yaml.AliasEvent):
             aliases += 1
             if any(node.anchor == event.anchor for node in open_nodes):
                 raise StructureError(where, f"the alias *{event.anchor} inside of what it stands for", hint=hint)
-            meant = anchored.get(event.anchor, _Node(None))
-            open_nodes[-1].hold(meant.size, meant.height)
+            target = anchored.get(event.anchor, _Node(None))
+            open_nodes[-1].add_child(target.size, target.height)
         elif isinstance(event, yaml.ScalarEvent):
             anchored[event.anchor] = _Node(event.anchor)
-            open_nodes[-1].hold(1, 0)
+            open_nodes[-1].add_child(1, 0)
         if len(open_nodes) + open_nodes[-1].height - 2 > MAX_DEPTH:
             raise StructureError(where, f"nested more than {MAX_DEPTH} deep", hint=hint)
+        # Without aliases a text has no more nodes than characters.
         if aliases > MAX_ALIASES or open_nodes[-1].size > max(len(text), _MAX_NODES):
             raise StructureError(where, f"more than {MAX_ALIASES} aliases, or millions of nodes by them", hint=hint)
 

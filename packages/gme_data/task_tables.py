@@ -2,7 +2,7 @@
 
 ``corpus`` and ``queries`` are a file or a folder of that name; ``qrels`` too, or one file a split in a folder of that
 name, as BEIR has them, or TREC's four columns in a ``.qrels``, ``.qrel``, ``.trec`` or ``.txt`` file. A row that can't
-be taken is told with its file and number. Knows columns; not tasks.
+be parsed is reported with its file and number. Knows columns; not tasks.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ _ID, _QUERY, _DOC, _RELEVANCE = (
     ("doc_id", "corpus-id", "corpus_id"),
     ("relevance", "score"),
 )
-"""Names of a column: ours, then those of BEIR and mteb."""
+"""The names of each column: that of our tables, then those of BEIR and mteb."""
 _CONTENT = ("text", "title", "image")
 _MAX_RELEVANCE = 2**31 - 1
 _TREC_COLUMNS = ("query id", "iteration", "document id", "relevance")
 _TREC = (".qrels", ".qrel", ".trec", ".txt")
-_TOLD = 3
-"""Rows that an error names; of the others it says how many."""
+_MAX_NAMED = 3
+"""An error names this many rows; of the others it gives the number."""
 
 
 class ItemRow(NamedTuple):
-    """A query or a document. An item of nothing is the empty text."""
+    """A query or a document. An item without text and picture is the empty text."""
 
     id: str
     item: Item
@@ -56,7 +56,7 @@ class JudgementRow(NamedTuple):
 
 
 def read_items(folder: Path, stem: str, schema: pa.Schema, *, titled: bool) -> list[ItemRow]:
-    """The rows of ``corpus`` or ``queries``.
+    """Returns the rows of ``corpus`` or ``queries``.
 
     Args:
         folder: Of the task.
@@ -69,6 +69,7 @@ def read_items(folder: Path, stem: str, schema: pa.Schema, *, titled: bool) -> l
             a list, an object or bytes where a text or an id is expected, or not readable at all.
     """
     path = _table_path(folder, stem)
+    # A table as we write it has the right types, so its cells need no parsing one by one.
     if _is_ours(path, schema, apart_from={"title"} if titled else set()):
         rows = read_rows(path, schema)
         _refuse([f"{path.name}, row {n}: no id" for n, row in enumerate(rows) if not row["id"].strip()], path)
@@ -84,11 +85,11 @@ def read_items(folder: Path, stem: str, schema: pa.Schema, *, titled: bool) -> l
         ]
     table = open_table(path)
     _require(table, [_ID, _CONTENT])
-    return list(_taken(table, lambda values: _item_row(values, titled=titled)))
+    return list(_parsed_rows(table, lambda values: _item_row(values, titled=titled)))
 
 
 def read_judgements(folder: Path, split: str, schema: pa.Schema) -> list[JudgementRow]:
-    """The rows of ``qrels``.
+    """Returns the rows of ``qrels``.
 
     Args:
         folder: Of the task.
@@ -107,18 +108,18 @@ def read_judgements(folder: Path, split: str, schema: pa.Schema) -> list[Judgeme
         return [JudgementRow(row["query_id"], row["doc_id"], row["relevance"]) for row in read_rows(path, schema)]
     table = open_table(path)
     _require(table, [_QUERY, _DOC, _RELEVANCE])
-    return list(_taken(table, _judgement_row))
+    return list(_parsed_rows(table, _judgement_row))
 
 
 def has_table(folder: Path, stem: str) -> bool:
-    """Whether a table, or what should be one, lies in a folder."""
+    """Tells whether a table, or what should be one, lies in a folder."""
     return (folder / stem).is_dir() or bool(_files_named(folder, stem))
 
 
 def _of_split(folder: Path, split: str) -> Path:
-    """The table of a split where there is one for each, else the folder, whose files are one table."""
+    """Returns the table of a split where there is one for each, else the folder, whose files are one table."""
     if of_split := _files_named(folder, split):
-        return _only(of_split)
+        return _single_table(of_split)
     others = [
         path.name for name in ("train", "dev", "valid", "validation", "test") for path in _files_named(folder, name)
     ]
@@ -131,7 +132,8 @@ def _of_split(folder: Path, split: str) -> Path:
 
 
 def _trec_rows(path: Path) -> Iterator[JudgementRow]:
-    """Query, iteration (which nobody uses), document, relevance: the file of judgements that trec_eval reads."""
+    """Yields the judgements of a qrels file of trec_eval: query, iteration (unused), document, relevance."""
+    # All bad lines are collected, so that a user can mend them together.
     problems: list[str] = []
     with Lines(path, "utf-8") as lines:
         for number, line in lines:
@@ -169,7 +171,7 @@ def _judgement_row(values: dict[str, Any]) -> JudgementRow:
 
 
 def relevance_cell(value: object) -> int:
-    """A relevance: a whole number, also as a float or as text.
+    """Returns a relevance: a whole number, also as a float or as text.
 
     Raises:
         CellError: It is nothing, a truth value, a fraction, no number, or beyond 32 bits.
@@ -177,6 +179,7 @@ def relevance_cell(value: object) -> int:
     expected = "expected a whole number"
     if is_missing(value):
         raise CellError("no-relevance", f"{expected}, found nothing")
+    # A truth value is an int in Python, and would count as relevance 0 or 1.
     if isinstance(value, bool | np.bool_) or not isinstance(value, str | int | float | np.number):
         raise CellError("bad-relevance", f"{expected}, found {type(value).__name__} {ascii(value)[:40]}")
     try:
@@ -189,7 +192,7 @@ def relevance_cell(value: object) -> int:
 
 
 def _cell(read: Any, values: dict[str, Any], names: tuple[str, ...]) -> Any:  # noqa: ANN401 - what `read` returns
-    """The first of the columns `names` that a row has, as `read` takes it; an error names it."""
+    """Returns the first of the columns `names` that a row has, as `read` takes it; an error names it."""
     name = next((name for name in names if name in values), names[0])
     try:
         return read(values.get(name))
@@ -197,15 +200,15 @@ def _cell(read: Any, values: dict[str, Any], names: tuple[str, ...]) -> Any:  # 
         raise CellError(error.reason, f"column '{name}': {error}") from error
 
 
-def _taken(table: Table, take: Any) -> Iterator[Any]:  # noqa: ANN401 - rows as `take` makes them
-    """What `take` makes of each row; all are read before those that it can't take are told."""
+def _parsed_rows(table: Table, parse: Any) -> Iterator[Any]:  # noqa: ANN401 - rows as `parse` returns them
+    """Yields `parse` of each row; all rows are read before those that it refuses are reported."""
     problems: list[str] = []
     for row in table.rows():
         if not isinstance(row, Row):
             problems.append(f"{row.location}: {row.message}")
             continue
         try:
-            yield take(row.values)
+            yield parse(row.values)
         except CellError as error:
             problems.append(f"{row.location}: {error}")
     _refuse(problems, table.path)
@@ -213,12 +216,14 @@ def _taken(table: Table, take: Any) -> Iterator[Any]:  # noqa: ANN401 - rows as 
 
 def _refuse(problems: list[str], path: Path) -> None:
     if problems:
-        more = f"; and {len(problems) - _TOLD:,} more rows" if len(problems) > _TOLD else ""
-        raise FoundryError(f"{path}: {'; '.join(problems[:_TOLD])}{more}.", hint="Mend these rows, or leave them out.")
+        more = f"; and {len(problems) - _MAX_NAMED:,} more rows" if len(problems) > _MAX_NAMED else ""
+        raise FoundryError(
+            f"{path}: {'; '.join(problems[:_MAX_NAMED])}{more}.", hint="Mend these rows, or leave them out."
+        )
 
 
 def _require(table: Table, columns: list[tuple[str, ...]]) -> None:
-    """Check that every file has each column, by one of its names. JSON lines are checked one by one."""
+    """Checks that every file has each column, by one of its names. JSON lines are checked one by one."""
     for file in table.files:
         present = file.columns()
         for names in columns:
@@ -231,33 +236,33 @@ def _require(table: Table, columns: list[tuple[str, ...]]) -> None:
 
 
 def _is_ours(path: Path, schema: pa.Schema, apart_from: set[str] | None = None) -> bool:
-    """Whether a table is as we write it, so that its columns can be taken as they are."""
+    """Tells whether a table is as we write it, so that its columns can be taken as they are."""
     if path.suffix != ".parquet" or not path.is_file():
         return False
     try:
         actual = [(field.name, field.type) for field in pq.read_schema(path)]
     except UNREADABLE:
         return False  # `open_table` says what is wrong with it
-    of_name = dict(actual)
-    same = all(of_name.get(field.name) == field.type for field in schema)
-    return same and len(of_name) == len(actual) and not (apart_from or set()) & set(of_name)
+    types = dict(actual)
+    same = all(types.get(field.name) == field.type for field in schema)
+    return same and len(types) == len(actual) and not (apart_from or set()) & set(types)
 
 
 def _table_path(folder: Path, stem: str) -> Path:
-    found = [folder / stem] if (folder / stem).is_dir() else []
-    found += _files_named(folder, stem)
-    if not found:
+    paths = [folder / stem] if (folder / stem).is_dir() else []
+    paths += _files_named(folder, stem)
+    if not paths:
         raise FoundryError(
             f"Missing table: {folder / stem}.parquet", hint="A task has corpus, queries and qrels; docs/umrb.md."
         )
-    return _only(found)
+    return _single_table(paths)
 
 
 def _files_named(folder: Path, stem: str) -> list[Path]:
     return [path for path in sorted(folder.glob(f"{stem}.*")) if path.is_file() and not path.name.endswith("~")]
 
 
-def _only(paths: list[Path]) -> Path:
+def _single_table(paths: list[Path]) -> Path:
     if len(paths) > 1:
         raise FoundryError(
             f"{paths[0].parent}: {' and '.join(path.name for path in paths)}: which of them is the table?",

@@ -60,7 +60,7 @@ class TaskCard(Frozen):
     name: str
     """Unique within a benchmark, e.g. ``place-question-t2t``."""
     task_type: TaskType
-    """What asks and what is found."""
+    """The modalities of queries and documents."""
     metric: str
     """The headline metric, e.g. ``ndcg_at_10`` or ``hit_rate_at_5``."""
     instruction: str | None
@@ -70,7 +70,7 @@ class TaskCard(Frozen):
     subset: str
     """``seen`` if the entities were trained on (with other wording or style), ``unseen`` if not."""
     description: str
-    """What is asked of what."""
+    """What a query asks, and what the documents are."""
     relevance: str
     """How it was decided which documents answer a query."""
     licences: tuple[str, ...]
@@ -78,9 +78,9 @@ class TaskCard(Frozen):
     images: str = ""
     """Folder of the picture shards, relative to the task's folder; empty if there are no pictures."""
     queries: int | None = None
-    """Number of queries; null where nobody counted them beforehand."""
+    """Number of queries; null if it was not counted beforehand."""
     pool: int | None = None
-    """Number of documents searched; null where nobody counted them beforehand."""
+    """Number of documents searched; null if it was not counted beforehand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ class RetrievalTask:
 
     Attributes:
         qrels: Query id -> document id -> relevance; 0 and less say that the document is not relevant.
-        repeated: Pairs of ids that the table of judgements holds more than once; in `qrels` the last one stands.
+        repeated: Pairs of ids that the table of judgements holds more than once; `qrels` has the last of them.
     """
 
     card: TaskCard
@@ -121,7 +121,7 @@ class RetrievalTask:
 
 
 def save_task(folder: Path, task: RetrievalTask) -> None:
-    """Write the four files of a task; rows sorted by id, so that equal tasks have equal bytes."""
+    """Writes the four files of a task; rows sorted by id, so that equal tasks have equal bytes."""
     folder.mkdir(parents=True, exist_ok=True)
     write_table(
         folder / "corpus.parquet", [_doc_row(d) for d in sorted(task.corpus, key=lambda d: d.id)], CORPUS_SCHEMA
@@ -129,6 +129,7 @@ def save_task(folder: Path, task: RetrievalTask) -> None:
     write_table(
         folder / "queries.parquet", [_query_row(q) for q in sorted(task.queries, key=lambda q: q.id)], QUERIES_SCHEMA
     )
+    # Sorted like the rows of the other tables: equal tasks have equal bytes.
     pairs = sorted((q, d, relevance) for q, docs in task.qrels.items() for d, relevance in docs.items())
     write_table(
         folder / "qrels.parquet", [dict(zip(QRELS_SCHEMA.names, pair, strict=True)) for pair in pairs], QRELS_SCHEMA
@@ -138,7 +139,7 @@ def save_task(folder: Path, task: RetrievalTask) -> None:
 
 
 def load_card(folder: Path) -> TaskCard:
-    """Read ``task.yaml``; of a folder in BEIR's layout without one, say what BEIR's own evaluation goes by.
+    """Reads ``task.yaml``; for a folder in BEIR's layout without one, returns the conventions of BEIR's evaluation.
 
     Raises:
         FoundryError: It is missing, though this is not BEIR's layout, or it has bad fields.
@@ -159,12 +160,12 @@ def load_card(folder: Path) -> TaskCard:
 
 
 def is_beir(folder: Path) -> bool:
-    """Whether a folder has the three tables of BEIR's layout, in whichever of its formats."""
+    """Tells whether a folder has the three tables of BEIR's layout, in whichever of its formats."""
     return all(has_table(folder, stem) for stem in TABLES)
 
 
 def load_task(folder: Path) -> RetrievalTask:
-    """Read a task, its tables in any format that people have; see `gme_data.task_tables`.
+    """Reads a task, its tables in any format that people have; see `gme_data.task_tables`.
 
     It is not checked for integrity here: see gme_validation, and umrb for tasks that somebody brings.
 
@@ -196,20 +197,20 @@ def load_task(folder: Path) -> RetrievalTask:
 
 
 def list_tasks(folder: Path) -> list[Path]:
-    """Folders below `folder` that hold a task, in the order of the task types, then by name.
+    """Returns the folders below `folder` that hold a task, in the order of the task types, then by name.
 
     Raises:
         FoundryError: There is none; something lies there that the manifest of the folder does not name.
     """
-    found = [folder / name for name in folders_with(folder, CARD)]
-    if not found:
+    tasks = [folder / name for name in folders_with(folder, CARD)]
+    if not tasks:
         raise FoundryError(f"No tasks in {folder}", hint="Run `gme atlas build` first, or `gme pipeline`.")
-    return sorted(found, key=lambda path: (TASK_TYPES.index(load_card(path).task_type), path.name))
+    return sorted(tasks, key=lambda path: (TASK_TYPES.index(load_card(path).task_type), path.name))
 
 
 def image_folders(tasks: Sequence[Path]) -> list[Path]:
-    """The picture folders that the tasks name, each once."""
-    # By name alone: a folder of pictures that is a link is no part of the output that the task is of.
+    """Returns the picture folders that the tasks name, each once."""
+    # Links are not followed: a folder of pictures that is a link is no part of the output of the task.
     folders = [Path(os.path.normpath(path / card.images)) for path in tasks if (card := load_card(path)).images]
     return list(dict.fromkeys(folders))
 

@@ -1,4 +1,4 @@
-"""Addresses of files on this machine: whatever characters a name has, the address names exactly that file."""
+"""URLs of local files, which name exactly that file whatever characters its name has."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from urllib.request import url2pathname
 
 
 def sqlite_url(path: Path, driver: str = "sqlite") -> str:
-    """SQLAlchemy's address of the sqlite file at `path`.
+    """Returns SQLAlchemy's address of the sqlite file at `path`.
 
     SQLAlchemy takes what follows a ``?`` for options and unquotes nothing, so a name with ``?`` (or with ``:memory:``,
     by which others know a database without a file) can only be written in SQLite's own form, which does unquote.
@@ -24,7 +24,7 @@ def sqlite_url(path: Path, driver: str = "sqlite") -> str:
 
 
 def sqlite_path(url: str) -> Path | None:
-    """The file that SQLAlchemy's address of a sqlite database names; None for one that lives in memory.
+    """Returns the file that SQLAlchemy's address of a sqlite database names; None for one that lives in memory.
 
     >>> sqlite_path("sqlite:///file:/what%3F/runs.db?uri=true")
     PosixPath('/what?/runs.db')
@@ -37,5 +37,5 @@ def sqlite_path(url: str) -> Path | None:
 
 
 def file_url_path(url: str) -> Path:
-    """The file that a ``file://`` address names; the inverse of `Path.as_uri`."""
+    """Returns the file that a ``file://`` address names; the inverse of `Path.as_uri`."""
     return Path(url2pathname(urlsplit(url).path))

@@ -1,8 +1,8 @@
-"""A folder whose files were compared with its manifest, carried from that check to whoever loads them.
+"""A folder whose files were compared with its manifest, handed from that check to the code that loads them.
 
-It gives the paths of the files that the manifest names, and of nothing else: what lies beside them, links, and other
-spellings of a name are refused by name. A folder in which no manifest speaks, such as a person's own, is read as it
-lies. Knows manifests; not what the files are.
+It gives the paths of files that the manifest names, and of no others: links, other spellings of a name, and files that
+it does not name are refused. A folder without a manifest in or above it, such as a user's, is read as it is. Knows
+manifests; not what the files are.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from gme_data.errors import FoundryError, did_you_mean
 from gme_data.manifest import NAME, Manifest, require
 
 _MAX_LEVELS = 4
-"""Folders between an output and a file of it, such as ``tasks/test/<task>/corpus``."""
+"""The most folders between an output and a file of it, such as ``tasks/test/<task>/corpus``."""
 
 
 class VerifiedFolder:
-    """A folder, or a part of one, whose every file is as its manifest says. Made by `open` and `containing` alone.
+    """A folder, or a part of one, all of whose files match the manifest. Only `open` and `containing` make one.
 
     Attributes:
-        folder: Where it lies.
-        manifest: Of the whole output, of which `folder` may be a part.
+        folder: Its path.
+        manifest: The manifest of the complete output, of which `folder` may be a part.
     """
 
     __slots__ = ("_digests", "folder", "manifest")
@@ -36,7 +36,7 @@ class VerifiedFolder:
 
     @classmethod
     def open(cls, folder: Path, made_by: str, *, across_runs: bool = False) -> Self:
-        """Compare all files of an output with its manifest.
+        """Compares all files of an output with its manifest.
 
         Each file is hashed once in a process as long as it does not change.
 
@@ -52,16 +52,17 @@ class VerifiedFolder:
 
     @classmethod
     def containing(cls, folder: Path) -> Self | None:
-        """The files below a folder that the manifest in or above it names; None where no manifest speaks.
+        """Returns the files below a folder that the manifest in or above it names; None without a manifest.
 
         Of several manifests the outermost counts: one that is put into a part of an output names nothing.
 
         Raises:
             FoundryError: See `open`.
         """
-        # By the path as it is written first: a part that was replaced by a link is a part of the output all the same.
+        # First without following links: a part of an output that was replaced by a link is still checked as that part.
         for below in (Path(os.path.normpath(folder.absolute())), folder.resolve()):
             homes = (below, *below.parents[:_MAX_LEVELS])
+            # From the outermost inwards: a manifest that was put into a part of an output must not speak for it.
             home = next((home for home in reversed(homes) if (home / NAME).exists()), None)
             if home is not None:
                 manifest = require(home, "pipeline", across_runs=True)
@@ -70,12 +71,12 @@ class VerifiedFolder:
 
     @classmethod
     def _of(cls, folder: Path, manifest: Manifest, part: str) -> Self:
-        made = cls.__new__(cls)
-        made.folder, made.manifest = folder, manifest
-        made._digests = {
+        verified = cls.__new__(cls)
+        verified.folder, verified.manifest = folder, manifest
+        verified._digests = {
             entry.path.removeprefix(part): entry.sha256 for entry in manifest.files if entry.path.startswith(part)
         }
-        return made
+        return verified
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -86,7 +87,7 @@ class VerifiedFolder:
         return name in self._digests
 
     def digest(self, name: str) -> str:
-        """The sha256 of a file, which was just compared. Raises as `path`."""
+        """Returns the sha256 of a file, which was just compared. Raises as `path`."""
         if name not in self._digests:
             raise FoundryError(
                 f"{self.folder / name} is not named by the manifest of its folder.{did_you_mean(name, self._digests)}",
@@ -95,7 +96,7 @@ class VerifiedFolder:
         return self._digests[name]
 
     def path(self, name: str) -> Path:
-        """Where a file lies.
+        """Returns the path of a file.
 
         Raises:
             FoundryError: The manifest does not name it.
@@ -125,5 +126,5 @@ def folders_with(folder: Path, name: str) -> list[str]:
     verified = VerifiedFolder.containing(folder)
     if verified is not None:
         parts = (path.split("/") for path in verified.names)
-        return sorted(one[0] for one in parts if one[1:] == [name])
+        return sorted(parent for parent, *tail in parts if tail == [name])
     return sorted(path.parent.name for path in folder.glob(f"*/{name}") if not path.parent.name.startswith("."))

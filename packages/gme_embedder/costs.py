@@ -85,7 +85,7 @@ class LanguageShape:
         return self.layers * (self.matrices + self.queries + 2 * self.keys + 2 * self.width) + self.width
 
     def adapters(self, rank: int) -> int:
-        """Parameters of low-rank adapters on every linear layer (Hu et al. 2021, arXiv:2106.09685, section 4.1)."""
+        """Returns the parameters of LoRA on every linear layer (Hu et al. 2021, arXiv:2106.09685, section 4.1)."""
         return self.layers * rank * sum(rows + columns for rows, columns in self.linears.values())
 
 
@@ -313,7 +313,10 @@ def forward_flops(shape: Architecture, load: EncodingLoad) -> Flops:
     matrices = (text.layers - 1) * text.matrices * load.tokens
     language = 2 * (matrices + key_value * load.tokens + (text.matrices - key_value) * load.sequences)
     attention = 4 * text.queries * ((text.layers - 1) * load.pairs + load.pooled_pairs)
-    return Flops(language, attention, _tower_flops(tower, load))
+    blocks = tower.depth * (2 * tower.matrices * load.patches + 4 * tower.width * load.patch_pairs)
+    # The kernel is summed over both frames before it is used, see `tower._embed_patches`: one frame counts.
+    kernel = 2 * tower.pixels * tower.width * load.patches
+    return Flops(language, attention, blocks + kernel + 2 * tower.merger * load.patches / PATCHES_PER_TOKEN)
 
 
 def adapter_flops(shape: LanguageShape, rank: int, load: EncodingLoad) -> float:
@@ -323,9 +326,3 @@ def adapter_flops(shape: LanguageShape, rank: int, load: EncodingLoad) -> float:
     return 2 * (
         (shape.layers - 1) * layer * load.tokens + key_value * load.tokens + (layer - key_value) * load.sequences
     )
-
-
-def _tower_flops(tower: TowerShape, load: EncodingLoad) -> float:
-    blocks = tower.depth * (2 * tower.matrices * load.patches + 4 * tower.width * load.patch_pairs)
-    # The kernel is summed over both frames before it is used, see `tower._embed_patches`: one frame counts.
-    return blocks + 2 * tower.pixels * tower.width * load.patches + 2 * tower.merger * load.patches / PATCHES_PER_TOKEN

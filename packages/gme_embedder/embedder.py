@@ -189,6 +189,7 @@ class Embedder:
         single = is_single(items)
         listed: Items = [items] if single else items_of(items)
         self.preparer.check_instruction(instruction)
+        # Vectors are allocated window by window, since an iterator of items has no length.
         windows: list[NDArray[np.float32]] = []
         self.model.eval()
         on_error = raise_error if bad is None else lambda number, error: bad.update({number: str(error)})

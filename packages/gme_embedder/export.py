@@ -1,4 +1,4 @@
-"""A model folder that `SentenceTransformer` and transformers' `AutoModel` load as well as `Embedder`.
+"""Export to a folder that `SentenceTransformer` and transformers' `AutoModel` load as well as `Embedder`.
 
 Knows the files of those libraries; not how vectors are computed.
 """
@@ -21,16 +21,16 @@ from gme_embedder.processing.prompt import SUFFIX, prompt_opening
 from gme_embedder.staging import check_precision, compare, probes, staged, update_json, write_json
 
 _TOKENIZER_CONFIG = "tokenizer_config.json"
-_OLDEST = "6.0.0"
+_MIN_VERSION = "6.0.0"
 _MODULES = (
-    # By names that sentence-transformers before 6 has not: it would lose the prompt, or what closes a long one.
+    # Class names that sentence-transformers before 6 lacks: it would drop the prompt, or the end of a long one.
     ("", "sentence_transformers.base.modules.transformer.Transformer"),
     ("1_Pooling", "sentence_transformers.sentence_transformer.modules.pooling.Pooling"),
     ("2_Normalize", "sentence_transformers.base.modules.normalize.Normalize"),
 )
 _POOLINGS = ("cls_token", "mean_tokens", "max_tokens", "mean_sqrt_len_tokens", "weightedmean_tokens", "lasttoken")
 _NO_PICTURES = "For pictures, import gme_embedder.sentence_transformer before the model is loaded."
-_MARK = "\0"
+_PLACEHOLDER = "\0"
 _TEMPLATE = (
     "{{%- set ns = namespace(system={default}, text='') -%}}"
     "{{%- for message in messages -%}}{{%- for part in message.content -%}}"
@@ -44,15 +44,15 @@ _TEMPLATE = (
 
 
 def export_sentence_transformer(embedder: Embedder, folder: Path, *, query_instruction: str = "") -> None:
-    """Write a folder for `SentenceTransformer(folder)`, `AutoModel.from_pretrained(folder)` and `Embedder.load`.
+    """Writes a folder for `SentenceTransformer(folder)`, `AutoModel.from_pretrained(folder)` and `Embedder.load`.
 
-    Texts need nothing of ours where it is loaded. Pictures are prepared by `gme_embedder.sentence_transformer`, which
-    has to be imported before; without it they are refused.
+    Texts need no code of this package where it is loaded. Pictures are prepared by
+    `gme_embedder.sentence_transformer`, which must be imported before; without it they are refused.
 
     Args:
-        embedder: With weights in float32.
-        folder: Must not exist, or be empty.
-        query_instruction: What `encode_query` uses; empty means the default system text.
+        embedder: The model, with weights in float32.
+        folder: A new or empty folder.
+        query_instruction: The instruction of `encode_query`; empty means the default system text.
 
     Raises:
         FoundryError: The folder is not empty, the weights are not in float32, the instruction leaves no room for a
@@ -68,39 +68,39 @@ def export_sentence_transformer(embedder: Embedder, folder: Path, *, query_instr
 
 
 def check_export(embedder: Embedder, folder: Path) -> None:
-    """Compare the vectors of a text, a picture and both with those of the folder, by each library that is installed.
+    """Compares the vectors of a text, a picture and both with those of the folder, by each library that is installed.
 
     Raises:
         FoundryError: One differs.
     """
     items = probes()
-    ask = "Find a picture of it."
-    expected = [embedder.encode(items), embedder.encode(items, ask)]
+    instruction = "Find a picture of it."
+    expected = [embedder.encode(items), embedder.encode(items, instruction)]
     loaded = Embedder.load(folder)
-    compare("Embedder", folder, expected, [loaded.encode(items), loaded.encode(items, ask)])
+    compare("Embedder", folder, expected, [loaded.encode(items), loaded.encode(items, instruction)])
     if importlib.util.find_spec("sentence_transformers"):
-        compare("SentenceTransformer", folder, expected, _by_sentence_transformers(folder, items, ask))
+        compare("SentenceTransformer", folder, expected, _encode_by_sentence_transformers(folder, items, instruction))
 
 
 def _write_for_transformers(folder: Path, embedder: Embedder) -> None:
-    """Processor and template, and what transformers would guess."""
+    """Writes processor and template, and the fields that transformers would guess otherwise."""
     update_json(folder / CONFIG, architectures=[type(embedder.model.qwen).__name__])
     longest = embedder.settings.inputs.max_tokens
     update_json(folder / _TOKENIZER_CONFIG, model_max_length=longest, padding_side="right")
-    # Where nobody knows this class, transformers falls back to the tokenizer and its template.
+    # Where the class is not imported, transformers falls back to the tokenizer and its template.
     write_json(folder / "processor_config.json", {"processor_class": "GmeProcessor"})
     template = chat_template(embedder.settings.inputs, embedder.preparer.escapes)
     (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
 
 
 def chat_template(inputs: InputConfig, escapes: Sequence[tuple[str, str]]) -> str:
-    """The prompt of a text as a Jinja template over structured messages; a picture raises an error with the remedy.
+    """Returns the prompt of a text as a Jinja template over structured messages; a picture raises a helpful error.
 
     Args:
-        inputs: Of the model.
+        inputs: The settings of the model's inputs.
         escapes: See `prompt.escapes`.
     """
-    before, _, after = prompt_opening(_MARK).partition(_MARK)
+    before, _, after = prompt_opening(_PLACEHOLDER).partition(_PLACEHOLDER)
     quoted = {
         name: json.dumps(text, ensure_ascii=False)
         for name, text in (
@@ -125,8 +125,8 @@ def _write_for_sentence_transformers(folder: Path, embedder: Embedder, query_ins
         folder / "config_sentence_transformers.json",
         {
             "model_type": "SentenceTransformer",
-            "__version__": {"sentence_transformers": _OLDEST},
-            "requirements": {"sentence-transformers": f">={_OLDEST}"},
+            "__version__": {"sentence_transformers": _MIN_VERSION},
+            "requirements": {"sentence-transformers": f">={_MIN_VERSION}"},
             "prompts": {"query": query_instruction, "document": ""},
             "default_prompt_name": None,
             "similarity_fn_name": "cosine",
@@ -152,11 +152,13 @@ def _write_for_sentence_transformers(folder: Path, embedder: Embedder, query_ins
     write_json(folder / "2_Normalize" / CONFIG, {})
 
 
-def _by_sentence_transformers(folder: Path, items: Sequence[dict[str, Any]], ask: str) -> list[NDArray[np.float32]]:
+def _encode_by_sentence_transformers(
+    folder: Path, items: Sequence[dict[str, Any]], instruction: str
+) -> list[NDArray[np.float32]]:
     from sentence_transformers import SentenceTransformer
 
     import gme_embedder.sentence_transformer  # noqa: F401 - registers the processor
 
     model = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
     encode: Callable[..., NDArray[np.float32]] = model.encode
-    return [encode(items, show_progress_bar=False), encode(items, prompt=ask, show_progress_bar=False)]
+    return [encode(items, show_progress_bar=False), encode(items, prompt=instruction, show_progress_bar=False)]

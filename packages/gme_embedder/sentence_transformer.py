@@ -164,6 +164,7 @@ class GmeProcessor(ProcessorMixin):
             )
         preparer = self._preparer(max_length or self.tokenizer.model_max_length)
         tokenised: list[TokenisedItem | None] = [None] * len(listed)
+        # The preparer takes one instruction for all items of a call.
         for instruction in dict.fromkeys(instructions):
             rows = [row for row, other in enumerate(instructions) if other == instruction]
             for unloaded in preparer.tokenise_prompts([listed[row] for row in rows], instruction, numbers=rows):

@@ -1,4 +1,4 @@
-"""What every export does: written beside its target, loaded back and compared, and only then moved into place.
+"""What all exports share: a folder is written beside its target, loaded and compared, and only then moved into place.
 
 Knows folders and vectors; not what the files in a folder are.
 """
@@ -24,19 +24,19 @@ from gme_data.structured import read_json
 from gme_embedder.embedder import Embedder
 from gme_embedder.model_files.file_names import NO_LIMIT
 
-COSINE = 0.9999
-"""Lowest similarity of a vector and the same one of the written folder."""
+MIN_COSINE = 0.9999
+"""The lowest cosine of a vector of the model and that of the written folder."""
 
 
 @contextmanager
 def staged(folder: Path) -> Iterator[Path]:
-    """A folder beside `folder` that takes its place in the end, and vanishes if an error comes before."""
+    """Yields a folder beside `folder` that replaces it when the block ends, and is removed after an error."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FoundryError(f"{folder} exists already.", hint="Give the name of a new folder.")
     folder.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
-        staging.chmod(0o755)
+        staging.chmod(0o755)  # mkdtemp makes a folder that only its owner can read
         yield staging
         if folder.exists():
             folder.rmdir()
@@ -46,7 +46,7 @@ def staged(folder: Path) -> Iterator[Path]:
 
 
 def check_precision(embedder: Embedder) -> None:
-    """Refuse what would not be written as it is.
+    """Refuses weights that would not be written exactly.
 
     Raises:
         FoundryError: The weights are not in float32.
@@ -58,7 +58,7 @@ def check_precision(embedder: Embedder) -> None:
 
 
 def probes() -> list[dict[str, Any]]:
-    """A text, a picture, a larger one of another shape, and a picture with a text."""
+    """Returns a text, a picture, a larger one of another shape, and a picture with a text."""
     small, large = (_picture(*size) for size in ((60, 90), (230, 210)))
     text = "Santiago is the capital of Chile."
     return [{"text": text}, {"image": small}, {"image": large}, {"image": small, "text": text}]
@@ -71,15 +71,16 @@ def _picture(width: int, height: int) -> Image.Image:
 
 
 def compare(
-    reader: str, folder: Path, expected: Sequence[NDArray[np.float32]], found: Sequence[NDArray[np.float32]]
+    reader: str, folder: Path, expected: Sequence[NDArray[np.float32]], actual: Sequence[NDArray[np.float32]]
 ) -> None:
-    """Refuse a folder whose vectors, as `reader` loads it, are not the model's.
+    """Refuses a folder whose vectors, as `reader` loads it, are not the model's.
 
     Raises:
-        FoundryError: The least cosine is below `COSINE`.
+        FoundryError: The least cosine is below `MIN_COSINE`.
     """
-    lowest = min(float((one * other).sum(axis=1).min()) for one, other in zip(expected, found, strict=True))
-    if not lowest >= COSINE:  # also if it is not a number
+    pairs = zip(expected, actual, strict=True)
+    lowest = min(float((vectors * others).sum(axis=1).min()) for vectors, others in pairs)
+    if not lowest >= MIN_COSINE:  # so that NaN is refused as well
         raise FoundryError(
             f"{folder.name}, loaded by {reader}, gives other vectors than the model: cosine {lowest:.6f}.",
             hint="Nothing was written. The library may have changed how it loads models: try the version of the lock.",
@@ -87,10 +88,10 @@ def compare(
 
 
 def update_json(path: Path, **changes: object) -> None:
-    """Change some fields of a JSON file."""
+    """Changes some fields of a JSON file."""
     write_json(path, read_json(path, dict[str, Any], max_integer=NO_LIMIT) | changes)
 
 
 def write_json(path: Path, content: object) -> None:
-    """Write a JSON file, the keys in order."""
+    """Writes a JSON file with sorted keys."""
     path.write_text(json.dumps(content, indent=2, sort_keys=isinstance(content, dict)) + "\n", encoding="utf-8")

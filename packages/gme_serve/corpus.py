@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from gme_data.errors import FoundryError
 from gme_data.images import ImageStore, decode_rgb
-from gme_embedder.corpus.job import Job, ModelIdentity, model_changes
+from gme_embedder.corpus.job import EmbedJob, ModelIdentity, model_changes
 from gme_embedder.corpus.vector_folder import Vectors, open_index, read_ids, read_skipped, shard_count, shards_folder
 from gme_embedder.embedder import Embedder
 from gme_embedder.vectors.exact import search_shards
@@ -51,7 +51,7 @@ class Corpus:
         catalogue: What the rows hold, if their tables were given.
     """
 
-    job: Job
+    job: EmbedJob
     index: str
     shards: list[Vectors]
     ids: list[str]
@@ -144,7 +144,7 @@ class Corpus:
         return Hit(row, id_, score, title, text and _snippet(text), self.catalogue.has_picture(row))
 
 
-def _catalogue(folder: Path, job: Job, ids: list[str], source: Path, images: Path | None) -> Catalogue:
+def _catalogue(folder: Path, job: EmbedJob, ids: list[str], source: Path, images: Path | None) -> Catalogue:
     place, numbers = shards_folder(folder, job), range(shard_count(job))
     skipped = [row for number in numbers for row in read_skipped(place, number)]
     pictures = [digest for number in numbers for digest in read_ids(place, number, ["sha256"]).column(0).to_pylist()]
@@ -158,7 +158,7 @@ def _snippet(text: str) -> str:
     return words if len(words) <= _SNIPPET else words[: _SNIPPET - 1].rstrip() + "…"
 
 
-def require_model(folder: Path, job: Job, model: ModelIdentity) -> None:
+def require_model(folder: Path, job: EmbedJob, model: ModelIdentity) -> None:
     """Check that the vectors in `folder` were made by `model`, with the same input settings.
 
     Raises:
@@ -173,7 +173,7 @@ def require_model(folder: Path, job: Job, model: ModelIdentity) -> None:
         )
 
 
-def _require_source(job: Job, catalogue: Catalogue) -> None:
+def _require_source(job: EmbedJob, catalogue: Catalogue) -> None:
     """Check that the tables hold what was embedded; their ids were compared before."""
     digests, path = catalogue.digests, catalogue.table.path
     changed = next((name for name in digests if digests[name] != job.corpus.files.get(name)), None)

@@ -19,7 +19,7 @@ from typing import Any, Self
 from gme_data.errors import FoundryError
 from gme_data.file_digests import FileVersion, file_version
 from gme_data.progress import tell
-from gme_embedder.corpus.job import JOB, ModelIdentity, read_job
+from gme_embedder.corpus.job import JOB_FILE, ModelIdentity, read_job
 from gme_embedder.embedder import Embedder
 from gme_serve.corpus import Corpus, require_model
 from gme_serve.service import Service
@@ -60,7 +60,7 @@ class CorpusPlace:
     def published(self) -> FileVersion | None:
         """State of the file that says which version is published; None while there is none."""
         try:
-            return file_version(self.folder / JOB)
+            return file_version(self.folder / JOB_FILE)
         except OSError:
             return None
 

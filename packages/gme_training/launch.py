@@ -22,7 +22,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import ConfigDict, Field
 
-from gme_data.environment import settle
+from gme_data.environment import set_default_env
 from gme_data.errors import FoundryError
 from gme_data.journal import atomic_write
 from gme_data.process import die_with_parent
@@ -188,7 +188,7 @@ def main(arguments: list[str]) -> int:
     """Runs one rank: trains the job whose file is the only argument, and returns the exit status."""
     if parent := os.environ.get(PARENT):
         die_with_parent(int(parent))
-    settle()
+    set_default_env()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     path = Path(arguments[0])
     scratch = path.parent

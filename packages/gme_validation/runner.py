@@ -126,7 +126,7 @@ def _failure(
 
 
 def _context(docs: Path) -> Any:  # noqa: ANN401 - great_expectations is imported late and has no stubs
-    environment.settle()  # its analytics must be off before it is imported
+    environment.set_default_env()  # its analytics must be off before it is imported
     import great_expectations as gx
     from great_expectations.data_context.types.base import ProgressBarsConfig
 

@@ -11,7 +11,7 @@ from mteb.models.model_meta import ModelMeta
 from pydantic import Field
 
 from gme_data.errors import FoundryError
-from gme_data.locks import taken
+from gme_data.locks import try_lock
 from umrb.config import ScoringConfig, Suite
 from umrb.data.dataset_side import load_digests
 from umrb.data.loading import LoadedTask, load_suite_task
@@ -127,7 +127,7 @@ def run_suite(config: SuiteConfig, meta: ModelMeta, make: SystemFactory) -> RunR
     tasks = config.suite_tasks()
     folder = results_folder(config.home, meta)
     folder.mkdir(parents=True, exist_ok=True)
-    with taken(folder / ".meta.lock", wait=True):
+    with try_lock(folder / ".meta.lock", wait=True):
         write_meta(folder, meta)
 
     def load(task: SuiteTask) -> LoadedTask:

@@ -20,7 +20,7 @@ from gme_data.manifest import NAME, Manifest, content_digest, damage, list_files
 from gme_data.scores import SystemScores, TaskScore, read_systems, write_systems
 from gme_embedder.config import ModelConfig
 from gme_embedder.corpus.bulk import embed_corpus
-from gme_embedder.corpus.job import Job, identify_model
+from gme_embedder.corpus.job import EmbedJob, identify_model
 from gme_embedder.corpus.rows import identify_corpus, open_corpus
 from gme_embedder.corpus.vector_folder import open_vectors
 from gme_embedder.costs import architecture_of
@@ -108,7 +108,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = [{"id": "a", "text": "Lima"}, {"id": "b", "text": None}, {"id": "c", "text": "Oslo"}]
     pq.write_table(pa.Table.from_pylist(rows), home / "corpus.parquet")
     embedder, table = Embedder.load(home / "model"), open_corpus(home / "corpus.parquet")
-    job = Job(corpus=identify_corpus(table), model=identify_model(embedder, "./model"), shard_rows=3)
+    job = EmbedJob(corpus=identify_corpus(table), model=identify_model(embedder, "./model"), shard_rows=3)
     embed_corpus(embedder, table, home / "vectors", job, on_error="skip")
     (home / RESUME.tag / "weights.pt").write_bytes(b"weights")
     write_checkpoint(home / RESUME.tag, RESUME, 1, ["a", "b"])

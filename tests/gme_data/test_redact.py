@@ -13,7 +13,15 @@ import traceback
 import pytest
 
 from gme_data.errors import FoundryError
-from gme_data.redact import has_credentials, install, redact, redact_error, redact_value, redacted_errors, secrets_of
+from gme_data.redact import (
+    has_credentials,
+    install_redaction,
+    redact,
+    redact_error,
+    redact_value,
+    redacted_errors,
+    secrets_of,
+)
 
 CANARY = "c4nary-0f-a-secret"
 
@@ -111,7 +119,7 @@ def test_errors_carry_none_wherever_they_go(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_logs_of_every_logger_and_handler() -> None:
-    install()
+    install_redaction()
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
     logger = logging.getLogger("some.library")
@@ -137,7 +145,7 @@ def test_logs_of_every_logger_and_handler() -> None:
 
 def test_what_nobody_caught() -> None:
     code = (
-        "import threading\nfrom gme_data.environment import settle\nsettle()\n"
+        "import threading\nfrom gme_data.environment import set_default_env\nset_default_env()\n"
         f"def fall(): raise ValueError('http://{CANARY}@host')\n"
         "thread = threading.Thread(target=fall); thread.start(); thread.join()\nfall()"
     )

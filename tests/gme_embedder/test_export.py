@@ -304,7 +304,7 @@ def test_bad_items_are_named(model, inputs):
 
 
 def test_a_folder_that_differs_is_not_left_behind(tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr(staging, "COSINE", 1.1)
+    monkeypatch.setattr(staging, "MIN_COSINE", 1.1)
     with pytest.raises(FoundryError, match="other vectors"):
         export_sentence_transformer(tiny, tmp_path / "model")
     assert not list(tmp_path.iterdir())

@@ -14,7 +14,7 @@ import pytest
 
 from gme_embedder.config import ModelConfig
 from gme_embedder.corpus.bulk import embed_corpus
-from gme_embedder.corpus.job import Job, identify_model
+from gme_embedder.corpus.job import EmbedJob, identify_model
 from gme_embedder.corpus.rows import identify_corpus, open_corpus
 from gme_embedder.embedder import Embedder
 from gme_serve.app import create_app
@@ -42,7 +42,7 @@ def home(tmp_path_factory) -> Path:
     pq.write_table(pa.Table.from_pylist(rows, schema=pa.schema(list(kinds))), home / "corpus.parquet", row_group_size=5)
     table = open_corpus(home / "corpus.parquet")
     model = identify_model(embedder, "./model")
-    embed_corpus(embedder, table, home / "vectors", Job(corpus=identify_corpus(table), model=model, shard_rows=7))
+    embed_corpus(embedder, table, home / "vectors", EmbedJob(corpus=identify_corpus(table), model=model, shard_rows=7))
     return home
 
 

@@ -25,7 +25,7 @@ from serving import client_of, in_thread, png, until
 
 import gme_serve.catalogue as catalogue_module
 import gme_serve.live as live_module
-from gme_embedder.corpus.job import Job, identify_model, read_job
+from gme_embedder.corpus.job import EmbedJob, identify_model, read_job
 from gme_embedder.corpus.rows import identify_corpus, open_corpus
 from gme_embedder.corpus.update import update_corpus
 from gme_embedder.corpus.vector_folder import open_index
@@ -70,7 +70,7 @@ class Home:
         table = pa.Table.from_pylist([{"id": id_, **row} for id_, row in rows.items()], schema)
         pq.write_table(table, self.source, row_group_size=3)
         opened = open_corpus(self.source)
-        job = Job(corpus=identify_corpus(opened), model=self.model, shard_rows=4)
+        job = EmbedJob(corpus=identify_corpus(opened), model=self.model, shard_rows=4)
         update_corpus(self.embedder, opened, self.vectors, job)
         index = open_index(self.vectors).digest
         self.versions[index] = rows

@@ -18,7 +18,7 @@ from gme_cli.main import run
 from gme_data.errors import FoundryError
 from gme_data.images import ImageRecord, ImageStore, write_images
 from gme_embedder.corpus.bulk import embed_corpus
-from gme_embedder.corpus.job import Job, identify_model, read_job
+from gme_embedder.corpus.job import EmbedJob, identify_model, read_job
 from gme_embedder.corpus.rows import identify_corpus, open_corpus
 from gme_embedder.corpus.vector_folder import open_vectors
 from gme_embedder.embedder import Embedder
@@ -100,7 +100,7 @@ def test_a_corpus_without_its_source_shows_ids(home):
 def embed(embedder, home, source, output, *, images=None, on_error="raise", **changes):
     table = open_corpus(source)
     known = identify_corpus(table, skip_bad_rows=on_error == "skip")
-    job = Job(corpus=known, model=identify_model(embedder, "model"), **changes)
+    job = EmbedJob(corpus=known, model=identify_model(embedder, "model"), **changes)
     return embed_corpus(embedder, table, output, job, images=images, on_error=on_error)
 
 

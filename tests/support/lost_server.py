@@ -41,7 +41,7 @@ def assert_guarded(url: str) -> None:
 
 
 def main(workspace: Path, what: str) -> None:
-    redact.install()  # as `gme` does
+    redact.install_redaction()  # as `gme` does
     logging.basicConfig(level=logging.WARNING)
     if what == "lost":
         server._MOST_RESTARTS = 0

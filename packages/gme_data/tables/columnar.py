@@ -44,12 +44,12 @@ def parquet_columns(path: Path) -> tuple[str, ...]:
 
 
 def parquet_count(path: Path) -> int:
-    """Number of rows, from the footer. Raises as `parquet_columns`."""
+    """Returns the number of rows, from the footer. Raises as `parquet_columns`."""
     return int(_open_parquet(path).metadata.num_rows)
 
 
 def parquet_rows(path: Path, name: str, columns: Sequence[str] | None) -> Iterator[Row | RowError]:
-    """Rows of a file.
+    """Yields the rows of a file.
 
     Args:
         path: The file.
@@ -59,15 +59,15 @@ def parquet_rows(path: Path, name: str, columns: Sequence[str] | None) -> Iterat
     Raises:
         FoundryError: The file is no Parquet, or damaged.
     """
-    wanted = [column for column in parquet_columns(path) if columns is None or column in columns]
+    selected = [column for column in parquet_columns(path) if columns is None or column in columns]
     # An empty projection would lose the number of rows.
     file = _open_parquet(path)
-    batches = file.iter_batches(_BATCH_ROWS, columns=wanted if wanted else None)
+    batches = file.iter_batches(_BATCH_ROWS, columns=selected if selected else None)
     read = 0
-    for row in _rows_of_batches(batches, path, name, wanted):
+    for row in _rows_of_batches(batches, path, name, selected):
         read += 1
         yield row
-    # The reader of batches says nothing of a column that ends before its time.
+    # The reader of batches raises no error for a column that ends early.
     if read != file.metadata.num_rows:
         raise FoundryError(
             f"{path}: damaged: {read} rows can be read of the {file.metadata.num_rows} that it should have.",
@@ -85,7 +85,7 @@ def arrow_columns(path: Path) -> tuple[str, ...]:
 
 
 def arrow_count(path: Path) -> int:
-    """Number of rows. Raises as `parquet_columns`."""
+    """Returns the number of rows. Raises as `parquet_columns`."""
     try:
         with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as reader:
             return sum(len(batch) for batch in reader)
@@ -94,19 +94,20 @@ def arrow_count(path: Path) -> int:
 
 
 def arrow_rows(path: Path, name: str, columns: Sequence[str] | None) -> Iterator[Row | RowError]:
-    """Rows of an Arrow stream. As `parquet_rows`."""
-    wanted = [column for column in arrow_columns(path) if columns is None or column in columns]
+    """Yields the rows of an Arrow stream. As `parquet_rows`."""
+    selected = [column for column in arrow_columns(path) if columns is None or column in columns]
     with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as reader:
+        # A batch of a `datasets` file may have any number of rows.
         cut = (
-            batch.select(wanted).slice(start, _BATCH_ROWS)
+            batch.select(selected).slice(start, _BATCH_ROWS)
             for batch in reader
             for start in range(0, len(batch), _BATCH_ROWS)
         )
-        yield from _rows_of_batches(cut, path, name, wanted)
+        yield from _rows_of_batches(cut, path, name, selected)
 
 
 def dataset_files(folder: Path) -> list[Path]:
-    """The Arrow files of a folder written by `datasets.Dataset.save_to_disk`, in the order of their rows.
+    """Returns the Arrow files of a folder written by `datasets.Dataset.save_to_disk`, in the order of their rows.
 
     Raises:
         FoundryError: The folder holds several splits, or its `state.json` is damaged.
@@ -134,7 +135,7 @@ def dataset_files(folder: Path) -> list[Path]:
 
 
 def is_dataset(folder: Path) -> bool:
-    """Whether a folder was written by `save_to_disk` of Hugging Face `datasets`."""
+    """Tells whether a folder was written by `save_to_disk` of Hugging Face `datasets`."""
     return (folder / DATASET_SPLITS).is_file() or (
         (folder / DATASET_STATE).is_file() and (folder / "dataset_info.json").is_file()
     )
@@ -157,12 +158,12 @@ def _rows_of_batches(
 
 
 def _python_rows(batch: pa.RecordBatch) -> Iterator[dict[str, Any] | str]:
-    """The rows of a batch; a message for one that Python can't hold (invalid UTF-8, the year 10000)."""
+    """Yields the rows of a batch; a message for one that Python can't hold (invalid UTF-8, the year 10000)."""
     try:
         yield from batch.to_pylist()
         return
     except (UnicodeDecodeError, ValueError, OverflowError):
-        pass  # some cell of the batch: find the rows that can be read
+        pass  # because of some cell of the batch, so the rows are read one by one
     for row in range(len(batch)):
         try:
             yield from batch.slice(row, 1).to_pylist()

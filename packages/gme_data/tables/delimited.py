@@ -18,7 +18,7 @@ from gme_data.tables.rows import Row, RowError
 from gme_data.tables.textfile import Lines
 
 _MAX_RECORD_LINES = 10_000
-"""A quoted field may hold line ends; one that holds more of them than this was not closed."""
+"""A quoted field may hold line ends; one with more lines than this counts as not closed."""
 _OTHER_DELIMITERS = (";", "\t", "|")
 _EXCERPT = 200
 
@@ -34,7 +34,7 @@ def delimited_columns(path: Path, encoding: str) -> tuple[str, ...]:
 
 
 def delimited_rows(path: Path, name: str, columns: Sequence[str] | None, encoding: str) -> Iterator[Row | RowError]:
-    """Rows of a file; every value is a text. Lines without any character are no rows.
+    """Yields the rows of a file; every value is a text. Lines without any character are no rows.
 
     Args:
         path: The file.
@@ -47,11 +47,11 @@ def delimited_rows(path: Path, name: str, columns: Sequence[str] | None, encodin
     """
     with Lines(path, encoding) as lines:
         header, delimiter = _read_header(path, lines)
-        wanted = [(place, column) for place, column in enumerate(header) if columns is None or column in columns]
+        selected = [(index, column) for index, column in enumerate(header) if columns is None or column in columns]
         records = _Records(lines, delimiter, quoted=not _is_tsv(path), fields=len(header))
         for number, record in records:
             if isinstance(record, list):
-                yield Row(name, "line", number, {column: record[place] for place, column in wanted})
+                yield Row(name, "line", number, {column: record[index] for index, column in selected})
             else:
                 yield record._replace(file=name)
 
@@ -61,7 +61,7 @@ def _is_tsv(path: Path) -> bool:
 
 
 def _read_header(path: Path, lines: Lines) -> tuple[tuple[str, ...], str]:
-    """Column names and the delimiter: that of the suffix, or, where a CSV's header holds no comma, the one it holds."""
+    """Returns the column names and the delimiter: that of the suffix, or another one if a CSV's header has no comma."""
     first = next((line for _, line in lines if line.strip()), None)
     if first is None:
         raise FoundryError(f"{path}: the file is empty.", hint="Its first line names the columns.")
@@ -120,21 +120,21 @@ class _Records:
                 yield number, record
 
     def _feed(self) -> Iterator[str]:
-        """Lines for the reader of CSV, which takes as many as a record needs."""
+        """Yields the lines for the reader of CSV, which takes as many as a record needs."""
         while True:
             numbered = self._returned.popleft() if self._returned else next(iter(self._lines), None)
             if numbered is None:
                 if not self._record:
                     return
-                # The reader would end with the quote still open; an error lets the lines be given back, and leaves
-                # this generator alive for them.
+                # At the end of the file the reader would accept an open quote. An error instead lets the lines be given
+                # back, and this generator stays alive to yield them again.
                 yield _UNCLOSED
                 continue
             self._record.append(numbered)
             yield numbered[1] if len(self._record) <= _MAX_RECORD_LINES else _UNCLOSED
 
     def _broken(self, what: str) -> tuple[int, RowError]:
-        """The first line of the record is refused; the others are read again."""
+        """Refuses the first line of the record and gives back the others, to be read again."""
         number, text = self._record[0]
         self._returned.extendleft(reversed(self._record[1:]))
         reason = "unclosed-quote" if len(self._record) > 1 else "wrong-shape"
@@ -148,4 +148,4 @@ class _Records:
 
 
 _UNCLOSED = '"\x00'
-"""Ends an open quoted field in a way that the strict reader refuses."""
+"""A line that ends an open quoted field in a way that the strict reader refuses."""

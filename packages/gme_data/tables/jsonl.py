@@ -14,7 +14,7 @@ _EXCERPT = 200
 
 
 def json_lines_rows(path: Path, name: str, encoding: str) -> Iterator[Row | RowError]:
-    """Rows of a file; lines without any character are no rows.
+    """Yields the rows of a file; lines without any character are no rows.
 
     Args:
         path: The file.
@@ -43,7 +43,7 @@ def json_lines_rows(path: Path, name: str, encoding: str) -> Iterator[Row | RowE
 
 
 def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object; the standard reader would let the last of equal names win."""
+    """Builds an object and refuses equal names, of which the standard reader would take the last."""
     row = dict(pairs)
     if len(row) != len(pairs):
         names = [name for name, _ in pairs]

@@ -19,7 +19,7 @@ from gme_data.errors import FoundryError
 from gme_data.tables.rows import Row, RowError
 
 COLUMNS = ("id", "title", "text", "page", "entity_group")
-"""Of a page: ``page`` names its picture, ``entity_group`` is the part of the outline that it stands in."""
+"""The columns of a page: ``page`` names its picture, ``entity_group`` is its section of the outline."""
 MAX_FILE_BYTES = 2**30
 _SIZE = struct.Struct("!I")
 _MAX_FIELD = 64 * 2**20
@@ -49,7 +49,7 @@ class PdfPage(NamedTuple):
 
 
 def pdf_rows(path: Path, name: str, columns: Sequence[str] | None) -> Iterator[Row | RowError]:
-    """Rows of a file; an encrypted or damaged one is a single `RowError`.
+    """Yields the rows of a file; an encrypted or damaged one is a single `RowError`.
 
     Args:
         path: The file.
@@ -59,7 +59,7 @@ def pdf_rows(path: Path, name: str, columns: Sequence[str] | None) -> Iterator[R
     Raises:
         FoundryError: The package that reads PDF is not installed.
     """
-    name = _shown(name)
+    name = _valid_utf8(name)
     for page in pdf_pages(path, pictures=False):
         if page.problem:
             reason, _, message = page.problem.partition(": ")
@@ -69,20 +69,20 @@ def pdf_rows(path: Path, name: str, columns: Sequence[str] | None) -> Iterator[R
         title = page.title or Path(name).stem
         group = f"{name}: {page.heading}".casefold() if page.heading else id_
         values = dict(zip(COLUMNS, (id_, title, page.text, id_, group), strict=True))
-        kept = {column: value for column, value in values.items() if columns is None or column in columns}
-        yield Row(name, "page", page.number, kept)
+        selected = {column: value for column, value in values.items() if columns is None or column in columns}
+        yield Row(name, "page", page.number, selected)
 
 
 def pdf_pictures(path: Path, name: str) -> Iterator[tuple[str, bytes]]:
-    """Name and PNG of every page that can be read. Raises as `pdf_rows`."""
-    name = _shown(name)
+    """Yields the name and PNG of every page that can be read. Raises as `pdf_rows`."""
+    name = _valid_utf8(name)
     for page in pdf_pages(path, pictures=True):
         if not page.problem:
             yield page_name(name, page.number), page.picture
 
 
 def require_reader(path: Path) -> None:
-    """Check that the package that reads PDF is installed.
+    """Checks that the package that reads PDF is installed.
 
     Raises:
         FoundryError: It is not.
@@ -95,17 +95,18 @@ def require_reader(path: Path) -> None:
 
 
 def page_name(name: str, number: int) -> str:
-    """What the picture of a page is called, as PDF viewers open it: ``manual.pdf#page=3``."""
+    """Returns the name of a page's picture, by which PDF viewers open it: ``manual.pdf#page=3``."""
     return f"{name}#page={number}"
 
 
 def pdf_pages(path: Path, *, pictures: bool) -> Iterator[PdfPage]:
-    """The pages in order, with those that can't be read. Raises as `pdf_rows`."""
+    """Yields the pages in order, with those that can't be read. Raises as `pdf_rows`."""
     require_reader(path)
     if path.stat().st_size > MAX_FILE_BYTES:
         problem = f"too-large: {path.stat().st_size:,} bytes, more than the allowed {MAX_FILE_BYTES:,}"
         yield PdfPage(0, 0, problem)
         return
+    # A page at which the reader ends is reported as damaged, and a new reader goes on behind it.
     read, pages = 0, 1
     while read < pages:
         for page in _read(path, read + 1, pictures=pictures):
@@ -117,8 +118,9 @@ def pdf_pages(path: Path, *, pictures: bool) -> Iterator[PdfPage]:
 
 
 def _read(path: Path, first: int, *, pictures: bool) -> Iterator[PdfPage]:
-    """Pages from `first` on, until the reader ends."""
+    """Yields the pages from `first` on, until the reader ends."""
     command = [sys.executable, "-m", "gme_data.pdf_reader", str(path), str(first), str(int(pictures))]
+    # The reader must find this package, which may be on the path of this process alone.
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment) as reader:
         assert reader.stdout is not None  # noqa: S101 - it is a pipe
@@ -132,7 +134,7 @@ def _read(path: Path, first: int, *, pictures: bool) -> Iterator[PdfPage]:
 
 
 def _fields(stream: IO[bytes]) -> list[bytes] | None:
-    """The fields of a page, or None where the stream ends."""
+    """Returns the fields of a page, or None where the stream ends."""
     fields = []
     for _ in PdfPage._fields:
         size = stream.read(_SIZE.size)
@@ -145,6 +147,6 @@ def _fields(stream: IO[bytes]) -> list[bytes] | None:
     return fields
 
 
-def _shown(name: str) -> str:
-    """A file's name, whose bytes may be no UTF-8, as a text that can be written."""
+def _valid_utf8(name: str) -> str:
+    """Returns a file's name, whose bytes may be no UTF-8, as a text that can be written."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -1,4 +1,4 @@
-"""What every format's reader hands over: rows, and rows that could not be read, each with where it stands."""
+"""What the reader of every format yields: rows, and rows that could not be read, each with its location."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A table of a user's: the files behind a path, their columns, and their rows as one stream."""
+"""A user's table: the files of a path, their columns, and their rows as one stream."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ FORMATS: dict[str, Format] = {
     ".csv": "delimited",
     ".tsv": "delimited",
 }
-"""By suffix, in any case; text formats may have a ``.gz`` after it."""
+"""Formats by suffix, whose case does not matter; text formats may have a ``.gz`` after it."""
 _READ = "Parquet, JSON lines (.jsonl, .ndjson), CSV and TSV (also .gz) are read, and folders of `datasets`"
 _INSTEAD = {
     ".xlsx": "Save the sheet as 'CSV UTF-8'.",
@@ -87,7 +87,7 @@ class TableFile:
         return delimited_columns(self.path, self.encoding) if self.format == "delimited" else None
 
     def rows(self, columns: Sequence[str] | None = None) -> Iterator[Row | RowError]:
-        """The rows in order, and errors in place of those that can't be read.
+        """Returns the rows in order, and errors in place of those that can't be read.
 
         Args:
             columns: Names that are needed; formats that can leave out the others do. None needs all.
@@ -121,23 +121,23 @@ class Table:
     passed_over: tuple[str, ...]
 
     def rows(self, columns: Sequence[str] | None = None) -> Iterator[Row | RowError]:
-        """The rows of all files; see `TableFile.rows`."""
+        """Yields the rows of all files; see `TableFile.rows`."""
         for file in self.files:
             yield from file.rows(columns)
 
     def count(self) -> int | None:
-        """Number of rows where the formats know it without being read through; None elsewhere."""
+        """Returns the number of rows where the formats know it without being read through; None elsewhere."""
         counters = {"parquet": parquet_count, "arrow": arrow_count}
         if any(file.format not in counters for file in self.files):
             return None
         return sum(counters[file.format](file.path) for file in self.files)
 
     def digest(self) -> str:
-        """sha256 over the paths below the folder and the contents of all files."""
+        """Returns the sha256 over the paths below the folder and the contents of all files."""
         return sha256_json([[file.name, sha256_file(file.path)] for file in self.files])
 
     def require_columns(self, names: Iterable[str], hint: str) -> None:
-        """Check that every file has the columns. Of JSON lines, some line must have each.
+        """Checks that every file has the columns. Of JSON lines, some line must have each.
 
         Args:
             names: The columns.
@@ -146,7 +146,7 @@ class Table:
         Raises:
             FoundryError: A file lacks one; suggests one that it has.
         """
-        names = list(names)
+        names = list(names)  # it is read once for each file
         for file in self.files:
             present = file.columns()
             columns = set(present) if present is not None else _names_until(file, set(names))
@@ -158,7 +158,7 @@ class Table:
 
 
 def count_by_suffix(names: Iterable[str]) -> str:
-    """Files by suffix with the first of each, for people: ``2 .png (a.png), 1 .xlsx (b.xlsx)``."""
+    """Returns the files by suffix with the first of each, for people: ``2 .png (a.png), 1 .xlsx (b.xlsx)``."""
     counts: Counter[str] = Counter()
     first: dict[str, str] = {}
     for name in names:
@@ -169,7 +169,7 @@ def count_by_suffix(names: Iterable[str]) -> str:
 
 
 def open_table(path: Path, encoding: str = "utf-8", *, pages: bool = False) -> Table:
-    """Find the files of a table: the file itself, all tables below a folder, or those of a `datasets` folder.
+    """Finds the files of a table: the file itself, all tables below a folder, or those of a `datasets` folder.
 
     Args:
         path: File or folder.
@@ -184,7 +184,7 @@ def open_table(path: Path, encoding: str = "utf-8", *, pages: bool = False) -> T
         codecs.lookup(encoding)
     except LookupError as error:
         raise FoundryError(f"Unknown encoding {encoding!r}.", hint="Such as utf-8, cp1252, latin-1, utf-16.") from error
-    # A table may be part of an output, which is read by its manifest.
+    # A table may be part of an output, whose files must match its manifest.
     VerifiedFolder.containing(path)
     if path.is_dir():
         if is_dataset(path):
@@ -218,8 +218,8 @@ def _open_folder(folder: Path, encoding: str, *, pages: bool) -> Table:
             files.append(TableFile(path, relative.as_posix(), format_, encoding))
     table = Table(folder, tuple(files), tuple(passed_over))
     if not files:
-        there = f" There are {count_by_suffix(passed_over)}." if passed_over else " The folder is empty."
-        raise FoundryError(f"{folder}: no table in this folder. {_READ}.{there}")
+        others = f" There are {count_by_suffix(passed_over)}." if passed_over else " The folder is empty."
+        raise FoundryError(f"{folder}: no table in this folder. {_READ}.{others}")
     return table
 
 
@@ -232,12 +232,12 @@ def _format_of(path: Path, *, pages: bool) -> Format | None:
     return None if packed and format_ == "parquet" else format_
 
 
-def _names_until(file: TableFile, wanted: set[str]) -> set[str]:
-    """Names that the lines of a file have, read on until all that are wanted were seen."""
+def _names_until(file: TableFile, required: set[str]) -> set[str]:
+    """Returns names that the lines of a file have; it is read until all `required` ones were seen."""
     names: set[str] = set()
     for row in file.rows():
         if isinstance(row, Row):
             names |= row.values.keys()
-            if wanted <= names:
+            if required <= names:
                 break
     return names

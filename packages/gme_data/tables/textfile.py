@@ -1,4 +1,4 @@
-"""Lines of a text file, plain or gzipped, decoded strictly: what is not in its encoding is told, never replaced."""
+"""Lines of a text file, plain or gzipped, decoded strictly: what is not in its encoding is an error."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gme_data.errors import FoundryError
 
 MAX_LINE_CHARACTERS = 64 * 2**20
 _UTF_8 = "utf-8-sig"
-"""The mark that Windows programs put before UTF-8 is no part of the text."""
+"""UTF-8 without the byte order mark that Windows programs write before the text."""
 _MARKS = {codecs.BOM_UTF16_LE: "UTF-16", codecs.BOM_UTF16_BE: "UTF-16"}
 
 
@@ -75,7 +75,7 @@ class Lines:
         return self._number, line
 
     def _undecodable(self) -> FoundryError:
-        """Names the first line that is not in the encoding: the decoder works in blocks and does not know it."""
+        """Returns an error with the first line that is not in the encoding, unknown to the decoder of blocks."""
         if self._encoding != _UTF_8:
             return FoundryError(f"{self._path}: not in the encoding {self._encoding}.", hint=_HINT)
         with suppress(OSError, EOFError, zlib.error), _open(self._path) as handle:  # packed, and damaged further on

@@ -1,7 +1,7 @@
-"""What a folder of vectors was made of and by whom: its identity, noted once, compared wherever two artefacts meet.
+"""The identity of a folder of vectors, ``job.json``: its corpus, its model and the settings that decide its vectors.
 
-What decides a vector is known by content: tables and models by their digests, wherever they lie and however they are
-called. What decides none is no part of it: the device, what happens at a bad row, the name that a model went by.
+Tables and models are identified by the digests of their content, wherever they lie and however they are called. What
+decides no vector is no part of it, such as the device, the treatment of bad rows, or the name of a model.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from gme_embedder.model_files.locate import hub_commit
 if TYPE_CHECKING:
     from gme_embedder.embedder import Embedder
 
-JOB = "job.json"
+JOB_FILE = "job.json"
 Precision = Literal["float32", "bfloat16", "float16"]
 StoredDtype = Literal["float32", "float16"]
-_EMBED_AGAIN = "Embed the corpus again into another folder: `gme embed --input TABLES --output ANOTHER`."
-_SHORT = 12
+_REEMBED = "Embed the corpus again into another folder: `gme embed --input TABLES --output ANOTHER`."
+_DIGEST_SHOWN = 12
 
 
 class ModelIdentity(Frozen):
@@ -37,9 +37,9 @@ class ModelIdentity(Frozen):
     revision: str | None = None
     """The commit on the hub that the name stood for. Never compared: the digest covers it."""
     digest: str
-    """Of the files that were loaded; see `gme_embedder.model_files.identity.model_digest`."""
+    """Digest of the files that were loaded; see `gme_embedder.model_files.identity.model_digest`."""
     inputs: InputConfig
-    """Input settings that were in force, whether they came from the folder or from the call."""
+    """Input settings that were used, whether they came from the folder or from the call."""
     dimension: int = Field(ge=1)
     """Size of a vector, d."""
     family: str = ""
@@ -52,44 +52,44 @@ class CorpusIdentity(Frozen):
     files: dict[str, str]
     """sha256 by path below the folder, which orders the rows; a single file is ``.``, however it is called."""
     rows: int = Field(ge=0)
-    """Of all files."""
+    """Number of rows of all files."""
 
 
-class Job(Frozen):
+class EmbedJob(Frozen):
     """What decides the vectors of a folder; ``job.json``."""
 
     format: Literal[2] = 2
-    """Of this record and of the files beside it."""
+    """Version of this file and of those beside it."""
     corpus: CorpusIdentity
-    """What was embedded."""
+    """The corpus that was embedded."""
     model: ModelIdentity
-    """What embedded it."""
+    """The model that embedded it."""
     precision: Precision = "float32"
-    """Of the computation."""
+    """Precision of the computation."""
     instruction: str | None = None
-    """Of queries; None for documents."""
+    """Instruction of queries; None for documents."""
     shard_rows: int = Field(default=8192, ge=1)
     """Rows of a shard."""
     dtype: StoredDtype = "float32"
-    """Of the vectors on disk."""
+    """Type of the vectors on disk."""
     shards_in: str = Field(default=".", pattern=r"^(\.|shards-[0-9a-f]{16})$")
-    """Folder of the shards, below that of this record: ``.``, or the one that the last update made. Never compared."""
+    """Folder of the shards, relative to this file: ``.``, or the one that the last update made. Never compared."""
 
     def digest(self) -> str:
-        """sha256 of what decides a vector; every shard carries it, so shards of two jobs are never taken for one."""
+        """Returns the sha256 of what decides a vector; every shard records it, so shards of two jobs never mix."""
         ignored: dict[str, Any] = {"model": {"name", "revision", "family"}, "shards_in": True}
         return sha256_json(self.model_dump(mode="json", exclude=ignored))
 
-    def has_retrained_model(self, noted: Job) -> bool:
-        """Whether this is the job `noted` with another model under the same name, and differs in nothing else."""
-        known = {name: getattr(noted.model, name) for name in ("digest", "revision", "family")}
-        model = self.model.model_copy(update=known)
-        renamed = self.model_copy(update={"model": model, "shards_in": noted.shards_in})
-        return self.model.digest != noted.model.digest and renamed == noted
+    def has_retrained_model(self, recorded: EmbedJob) -> bool:
+        """Tells whether this is the job `recorded` with another model of the same name, and differs in nothing else."""
+        identity = {name: getattr(recorded.model, name) for name in ("digest", "revision", "family")}
+        model = self.model.model_copy(update=identity)
+        same = self.model_copy(update={"model": model, "shards_in": recorded.shards_in}) == recorded
+        return same and self.model.digest != recorded.model.digest
 
 
 def identify_model(embedder: Embedder, name: str) -> ModelIdentity:
-    """What vectors note of the model that makes them.
+    """Returns what a folder of vectors records of its model.
 
     Args:
         embedder: The model, loaded.
@@ -108,40 +108,40 @@ def identify_model(embedder: Embedder, name: str) -> ModelIdentity:
     )
 
 
-def read_job(folder: Path) -> Job:
-    """Read the ``job.json`` of a folder of vectors.
+def read_job(folder: Path) -> EmbedJob:
+    """Reads the ``job.json`` of a folder of vectors.
 
     Raises:
         FoundryError: `folder` holds no vectors, or the file is damaged or of another version.
     """
-    path = folder / JOB
+    path = folder / JOB_FILE
     if not path.is_file():
         raise FoundryError(f"{folder} holds no vectors.", hint="Make them with `gme embed`.")
     try:
         raw = read_json(path, dict[str, Any])
-        # The records of earlier versions have neither a format nor a corpus.
+        # Files of earlier versions have neither a format nor a corpus.
         if raw.get("format", 2) != 2 or "corpus" not in raw:
             raise FoundryError(
                 f"{path} was written by another version of GME Foundry: it does not say which model made the vectors.",
-                hint=_EMBED_AGAIN,
+                hint=_REEMBED,
             )
-        return read_json(path, Job)
+        return read_json(path, EmbedJob)
     except StructureError as error:
-        raise FoundryError(f"{path} is damaged: {error.reason}", hint=_EMBED_AGAIN) from error
+        raise FoundryError(f"{path} is damaged: {error.reason}", hint=_REEMBED) from error
 
 
-def write_job(folder: Path, job: Job) -> None:
-    """Write the ``job.json`` of a folder of vectors, by one rename."""
-    atomic_write(folder / JOB, job.model_dump_json(indent=1).encode())
+def write_job(folder: Path, job: EmbedJob) -> None:
+    """Writes the ``job.json`` of a folder of vectors, by one rename."""
+    atomic_write(folder / JOB_FILE, job.model_dump_json(indent=1).encode())
 
 
-def require_same_job(folder: Path, noted: Job, job: Job) -> None:
-    """Check that the vectors in `folder`, made by the job `noted`, may be completed by `job`.
+def require_same_job(folder: Path, recorded: EmbedJob, job: EmbedJob) -> None:
+    """Checks that the vectors in `folder`, made by the job `recorded`, may be completed by `job`.
 
     Raises:
         FoundryError: They may not; names what differs, with both values.
     """
-    changes = {**_changed_files(noted.corpus.files, job.corpus.files), **_maker_changes(noted, job)}
+    changes = {**_changed_files(recorded.corpus.files, job.corpus.files), **_encoding_changes(recorded, job)}
     if changes:
         lines = [f"  {name}: {change}" for name, change in changes.items()]
         raise FoundryError(
@@ -150,20 +150,21 @@ def require_same_job(folder: Path, noted: Job, job: Job) -> None:
             if changes.keys() != {"corpus"}
             else "`gme embed --update` embeds what changed; another --output takes the whole.",
         )
-    if noted.shard_rows != job.shard_rows:
+    if recorded.shard_rows != job.shard_rows:
         raise FoundryError(
-            f"{folder} is cut into shards of {noted.shard_rows} rows, not of {job.shard_rows}; nothing else differs.",
-            hint=f"Give --shard-rows {noted.shard_rows} to go on, or another --output.",
+            f"{folder} is cut into shards of {recorded.shard_rows} rows, not of {job.shard_rows}; "
+            "nothing else differs.",
+            hint=f"Give --shard-rows {recorded.shard_rows} to go on, or another --output.",
         )
 
 
-def require_same_maker(folder: Path, noted: Job, job: Job) -> None:
-    """Check that `job` would give what it shares with the job `noted`, of which `folder` is, the same vectors.
+def require_same_encoding(folder: Path, recorded: EmbedJob, job: EmbedJob) -> None:
+    """Checks that `job` would give equal rows the vectors that they have in `folder`, of the job `recorded`.
 
     Raises:
         FoundryError: Another model, its inputs, instruction or precision; names what differs, with both values.
     """
-    changes = _maker_changes(noted, job)
+    changes = _encoding_changes(recorded, job)
     if changes:
         lines = [f"  {name}: {change}" for name, change in changes.items()]
         raise FoundryError(
@@ -173,22 +174,22 @@ def require_same_maker(folder: Path, noted: Job, job: Job) -> None:
         )
 
 
-def _maker_changes(noted: Job, job: Job) -> dict[str, str]:
-    """What differs beside the corpus, by name, with both values."""
+def _encoding_changes(recorded: EmbedJob, job: EmbedJob) -> dict[str, str]:
+    """Returns what differs beside the corpus, by name, with both values."""
     settings = {
-        name: f"{getattr(noted, name)!r} in the folder, now {getattr(job, name)!r}"
+        name: f"{getattr(recorded, name)!r} in the folder, now {getattr(job, name)!r}"
         for name in ("precision", "instruction", "dtype")
-        if getattr(noted, name) != getattr(job, name)
+        if getattr(recorded, name) != getattr(job, name)
     }
-    return {**model_changes(noted.model, job.model), **settings}
+    return {**model_changes(recorded.model, job.model), **settings}
 
 
-def model_changes(noted: ModelIdentity, model: ModelIdentity) -> dict[str, str]:
-    """What differs between two models, by name, with both values; empty for one and the same."""
+def model_changes(recorded: ModelIdentity, model: ModelIdentity) -> dict[str, str]:
+    """Returns what differs between two models, by name, with both values; empty for the same model."""
     changes = {}
-    if noted.digest != model.digest:
-        changes["model"] = f"{_label(noted)} in the folder, now {_label(model)}"
-    before, now = _flat(noted.inputs), _flat(model.inputs)
+    if recorded.digest != model.digest:
+        changes["model"] = f"{_label(recorded)} in the folder, now {_label(model)}"
+    before, now = _flat_settings(recorded.inputs), _flat_settings(model.inputs)
     for name, value in now.items():
         if before[name] != value:
             changes[name] = f"{before[name]!r} in the folder, now {value!r}"
@@ -196,57 +197,57 @@ def model_changes(noted: ModelIdentity, model: ModelIdentity) -> dict[str, str]:
 
 
 def require_comparable(queries: Path, corpus: Path) -> list[str]:
-    """Check that the vectors of two folders lie in one space, so that their inner products mean something.
+    """Checks that the vectors of two folders are comparable by inner products.
 
     Args:
         queries: Folder of vectors of queries.
         corpus: Folder of vectors that are searched.
 
     Returns:
-        What may cost some accuracy: a line for each.
+        One line for each difference that may cost some accuracy.
 
     Raises:
         FoundryError: Other models or input settings made them, or the corpus has an instruction that the queries lack.
     """
-    asking, searched = read_job(queries), read_job(corpus)
-    changes = model_changes(searched.model, asking.model)
+    query_job, corpus_job = read_job(queries), read_job(corpus)
+    changes = model_changes(corpus_job.model, query_job.model)
     if changes:
         lines = [f"  {name}: {change.replace('now', f'in {queries}')}" for name, change in changes.items()]
         raise FoundryError(
             "\n".join([f"{queries} and {corpus} hold vectors of different models: they can't be compared.", *lines]),
             hint="Embed both with one model.",
         )
-    if searched.instruction is not None and searched.instruction != asking.instruction:
+    if corpus_job.instruction is not None and corpus_job.instruction != query_job.instruction:
         raise FoundryError(
-            f"{corpus} was embedded with the instruction {searched.instruction!r}, {queries} with "
-            f"{asking.instruction!r}: documents have no instruction.",
+            f"{corpus} was embedded with the instruction {corpus_job.instruction!r}, {queries} with "
+            f"{query_job.instruction!r}: documents have no instruction.",
             hint="Embed the corpus without --instruction, or swap the folders.",
         )
-    return precision_notes(searched.precision, asking.precision)
+    return precision_notes(corpus_job.precision, query_job.precision)
 
 
 def precision_notes(corpus: Precision, queries: Precision) -> list[str]:
-    """What to tell of vectors that were computed in different precisions: a line, or none."""
+    """Returns a warning about vectors that were computed in different precisions; empty for equal ones."""
     if corpus == queries:
         return []
     return [f"The corpus was computed in {corpus}, the queries in {queries}: scores may be off by up to 0.01."]
 
 
 def _label(model: ModelIdentity) -> str:
-    revision = f" at {model.revision[:_SHORT]}" if model.revision else ""
-    return f"{model.digest[:_SHORT]} ('{model.name}'{revision})"
+    revision = f" at {model.revision[:_DIGEST_SHOWN]}" if model.revision else ""
+    return f"{model.digest[:_DIGEST_SHOWN]} ('{model.name}'{revision})"
 
 
-def _flat(inputs: InputConfig) -> dict[str, object]:
+def _flat_settings(inputs: InputConfig) -> dict[str, object]:
     pictures = {f"pictures.{name}": value for name, value in inputs.pictures.model_dump().items()}
     return {**inputs.model_dump(exclude={"pictures"}), **pictures}
 
 
-def _changed_files(noted: dict[str, str], files: dict[str, str]) -> dict[str, str]:
-    """The corpus' first difference, by name; empty for none."""
-    for name in sorted(noted.keys() | files.keys()):
-        before, now = noted.get(name), files.get(name)
+def _changed_files(recorded: dict[str, str], files: dict[str, str]) -> dict[str, str]:
+    """Returns the first difference of the corpus' files, by name; empty for none."""
+    for name in sorted(recorded.keys() | files.keys()):
+        before, now = recorded.get(name), files.get(name)
         if before != now:
-            values = [f"sha256 {digest[:_SHORT]}" if digest else "not there" for digest in (before, now)]
+            values = [f"sha256 {digest[:_DIGEST_SHOWN]}" if digest else "not there" for digest in (before, now)]
             return {"corpus": f"{name}: {values[0]} when it was embedded, now {values[1]}"}
     return {}

@@ -1,7 +1,7 @@
-"""The vectors that a folder has already, looked up by id and content: what an update need not encode.
+"""The vectors that a folder has already, looked up by id and content, so that an update does not encode them again.
 
-In memory are 40 bytes for each row, and what is noted of picture files; the vectors stay on disk. Knows rows by their
-digests; not where they come from.
+In memory are 40 bytes for each row and the recorded versions of picture files; the vectors stay on disk. Knows rows by
+their digests; not where they come from.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gme_data.errors import FoundryError
-from gme_embedder.corpus.job import Job
-from gme_embedder.corpus.picture_files import PictureFile
+from gme_embedder.corpus.job import EmbedJob
+from gme_embedder.corpus.picture_files import PictureVersion
 from gme_embedder.corpus.vector_folder import (
     IDS_SCHEMA,
-    Shard,
     Vectors,
+    VectorShard,
     open_shard,
     read_ids,
     shard_count,
@@ -32,13 +32,13 @@ from gme_embedder.corpus.vector_folder import (
 )
 
 _log = logging.getLogger(__name__)
-_SHORT = np.dtype("S16")
+_DIGEST = np.dtype("S16")
 Digests = NDArray[np.bytes_]
 
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """How the vectors of a folder differ from those that it had.
+    """Counts of how the vectors of a folder differ from those that it had.
 
     Attributes:
         kept: Rows whose id and content were there: their vectors are the old ones, bit for bit.
@@ -53,14 +53,14 @@ class Changes:
     removed: int
 
 
-class EarlierVectors:
+class ReusableVectors:
     """Vectors by id and content.
 
     Args:
-        vectors: By shard, [m_i, d].
-        ids: Digests of the ids, by shard.
-        keys: Digests of ids with contents, by shard.
-        pictures: The picture files that they were made of.
+        vectors: The vectors of each shard, [m_i, d].
+        ids: Digests of the ids of each shard.
+        keys: Digests of ids with contents of each shard.
+        pictures: The picture files that were embedded.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class EarlierVectors:
         vectors: Sequence[Vectors] = (),
         ids: Sequence[Digests] = (),
         keys: Sequence[Digests] = (),
-        pictures: Mapping[Path, PictureFile] = MappingProxyType({}),
+        pictures: Mapping[Path, PictureVersion] = MappingProxyType({}),
     ) -> None:
         self.pictures, self._vectors = pictures, vectors
         self._starts = np.array(list(accumulate(map(len, vectors), initial=0)), np.int64)
@@ -81,18 +81,18 @@ class EarlierVectors:
         return len(self._ids)
 
     @classmethod
-    def open(cls, folder: Path, job: Job) -> Self:
-        """What a folder of vectors holds; a shard that is missing or damaged is told, and its rows are not known.
+    def open(cls, folder: Path, job: EmbedJob) -> Self:
+        """Opens the vectors of a folder; a shard that is missing or damaged is logged, and its rows are left out.
 
         Raises:
             FoundryError: The folder is of an earlier version, which did not note what its rows held.
         """
         vectors, ids, keys = list[Vectors](), list[Digests](), list[Digests]()
-        pictures: dict[Path, PictureFile] = {}
+        pictures: dict[Path, PictureVersion] = {}
         for number in range(shard_count(job)):
             try:
                 shard = open_shard(folder, job, number)
-                noted = read_pictures(shards_folder(folder, job), number)
+                shard_pictures = read_shard_pictures(shards_folder(folder, job), number)
             except (FoundryError, OSError) as error:
                 _log.warning("embedding the rows of a shard again: %s", error)
                 continue
@@ -105,58 +105,58 @@ class EarlierVectors:
             vectors.append(shard.vectors)
             ids.append(_digests(shard.ids))
             keys.append(_digests(shard.ids, shard.contents))
-            pictures.update({path: file for path, (file, _) in noted.items()})
+            pictures.update({path: file for path, (file, _) in shard_pictures.items()})
         return cls(vectors, ids, keys, pictures)
 
     def find(self, ids: Sequence[str], contents: Sequence[bytes]) -> NDArray[np.int64]:
-        """For each row with this id and content the number of its vector, -1 where there is none, [m]."""
-        wanted = _digests(ids, contents)
-        places, there = _search(self._keys, wanted)
-        return np.where(there, self._order[places] if len(self._order) else -1, -1)
+        """Returns the number of the vector of each row by id and content, -1 where there is none, [m]."""
+        indices, exists = _search(self._keys, _digests(ids, contents))
+        return np.where(exists, self._order[indices] if len(self._order) else -1, -1)
 
     def vectors(self, numbers: NDArray[np.int64], dtype: np.dtype[Any]) -> Vectors:
-        """The vectors of these numbers, [m, d], m at least 1; `dtype` can hold what the folder stores exactly."""
-        sources = np.searchsorted(self._starts, numbers, side="right") - 1
-        found = np.empty((len(numbers), self._vectors[int(sources[0])].shape[1]), dtype)
-        for source in np.unique(sources).tolist():
-            mine = sources == source
-            found[mine] = self._vectors[source][numbers[mine] - self._starts[source]]
-        return found
+        """Reads the vectors of these numbers, [m, d], m at least 1; `dtype` can hold what the folder stores exactly."""
+        shards = np.searchsorted(self._starts, numbers, side="right") - 1
+        vectors = np.empty((len(numbers), self._vectors[int(shards[0])].shape[1]), dtype)
+        for shard in np.unique(shards).tolist():
+            in_shard = shards == shard
+            vectors[in_shard] = self._vectors[shard][numbers[in_shard] - self._starts[shard]]
+        return vectors
 
-    def compare(self, shards: Iterable[Shard]) -> Changes:
-        """How other shards, whose ids are all different, differ from these."""
-        kept = known = rows = 0
+    def compare(self, shards: Iterable[VectorShard]) -> Changes:
+        """Counts how other shards, whose ids are all different, differ from these."""
+        kept = same_id = rows = 0
         for shard in shards:
             rows += len(shard.ids)
             kept += int((self.find(shard.ids, shard.contents or ()) >= 0).sum())
-            known += int(_search(self._ids, _digests(shard.ids))[1].sum())
-        return Changes(kept, rows - known, known - kept, len(self._ids) - known)
+            same_id += int(_search(self._ids, _digests(shard.ids))[1].sum())
+        return Changes(kept, rows - same_id, same_id - kept, len(self._ids) - same_id)
 
 
-def read_pictures(place: Path, number: int) -> dict[Path, tuple[PictureFile, str]]:
-    """The picture files that a shard in the folder `place` was made of, each with the id of a row that has it.
+def read_shard_pictures(folder: Path, number: int) -> dict[Path, tuple[PictureVersion, str]]:
+    """Reads which picture files a shard in `folder` was made of, each with the id of a row that has it.
 
     Raises:
-        FoundryError: The file that notes them is missing or damaged.
+        FoundryError: The file that records them is missing or damaged.
     """
-    table = read_ids(place, number, [name for name in IDS_SCHEMA.names if name != "content"])
+    table = read_ids(folder, number, [name for name in IDS_SCHEMA.names if name != "content"])
     return {
-        Path(noted["picture"]): (PictureFile(noted["sha256"], noted["bytes"], noted["ctime_ns"]), noted["id"])
-        for noted in table.filter(table.column("picture").is_valid()).to_pylist()
+        Path(row["picture"]): (PictureVersion(row["sha256"], row["bytes"], row["ctime_ns"]), row["id"])
+        for row in table.filter(table.column("picture").is_valid()).to_pylist()
     }
 
 
 def _digests(ids: Sequence[str], contents: Sequence[bytes] | None = None) -> Digests:
-    """Of each id, or of each id with its content."""
+    """Returns 16-byte digests of each id, or of each id with its content."""
     rows = [id_.encode() for id_ in ids]
     if contents is not None:
-        rows = [content + id_ for id_, content in zip(rows, contents, strict=True)]  # a content has 32 bytes
-    return np.array([hashlib.blake2b(row, digest_size=16, usedforsecurity=False).digest() for row in rows], _SHORT)
+        # A content always has 32 bytes, so no id is taken for the end of one.
+        rows = [content + id_ for id_, content in zip(rows, contents, strict=True)]
+    return np.array([hashlib.blake2b(row, digest_size=16, usedforsecurity=False).digest() for row in rows], _DIGEST)
 
 
-def _search(ordered: Digests, wanted: Digests) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Places in `ordered`, and whether what stands there is what is wanted."""
+def _search(ordered: Digests, digests: Digests) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Returns indices into `ordered`, and whether each digest stands there."""
     if not len(ordered):
-        return np.zeros(len(wanted), np.int64), np.zeros(len(wanted), bool)
-    places = np.minimum(np.searchsorted(ordered, wanted), len(ordered) - 1)
-    return places, ordered[places] == wanted
+        return np.zeros(len(digests), np.int64), np.zeros(len(digests), bool)
+    indices = np.minimum(np.searchsorted(ordered, digests), len(ordered) - 1)
+    return indices, ordered[indices] == digests

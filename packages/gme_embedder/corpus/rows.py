@@ -1,6 +1,6 @@
-"""A user's corpus as rows to embed: ids checked before the work begins, cells brought to items, rows called by place.
+"""A user's corpus as rows to embed: ids are checked before the work begins, cells become items, rows get a label.
 
-Knows columns and cells, and how a row is called towards the user; nothing of models, shards or vectors.
+Knows columns and cells, and how errors name a row; nothing of models, shards or vectors.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from gme_data.images import Images
 from gme_data.items import Item
 from gme_data.tables import Row, RowError, Table, open_table
 from gme_embedder.corpus.job import CorpusIdentity
-from gme_embedder.corpus.picture_files import PictureFile
+from gme_embedder.corpus.picture_files import PictureVersion
 from gme_embedder.processing.inputs import EmbedderInput
 
 CONTENT = ("text", "title", "image")
@@ -35,10 +35,10 @@ class CorpusRow:
     """A row of a corpus.
 
     Attributes:
-        location: Where it stands, such as ``corpus.parquet, row 7``.
-        id: Empty where the row has none that can be read.
+        location: File and row, such as ``corpus.parquet, row 7``.
+        id: Its id; empty if it has none that can be read.
         item: What is embedded; empty if `error` is set.
-        picture: Path of its picture, where that is a file beside the table.
+        picture: Path of its picture, if that is a file beside the table.
         error: Why there is nothing to embed; None for a good row.
     """
 
@@ -50,29 +50,29 @@ class CorpusRow:
 
     @property
     def label(self) -> str:
-        """Place and id, for errors."""
+        """Location and id, for errors."""
         return f"{self.location}, id '{self.id}'" if self.id else self.location
 
-    def content(self, pictures: Mapping[Path, PictureFile]) -> bytes | None:
-        """sha256 of what is embedded: the text, with the title before it, and the bytes of the picture.
+    def content(self, pictures: Mapping[Path, PictureVersion]) -> bytes | None:
+        """Returns the sha256 of what is embedded: the text, with the title before it, and the bytes of the picture.
 
         Args:
-            pictures: The picture files, as they were read.
+            pictures: The versions of the picture files that were read.
 
         Returns:
             None for a row with nothing to embed, or whose picture file can't be read.
         """
         if self.error is not None:
             return None
-        text, picture = _parts(self.item)
+        text, picture = _text_and_picture(self.item)
         if self.picture is not None:
             file = pictures.get(self.picture)
-            return _digest(text, file.sha256) if file else None
-        return _digest(text, picture)
+            return _content_digest(text, file.sha256) if file else None
+        return _content_digest(text, picture)
 
 
 def open_corpus(source: Path) -> Table:
-    """Find the tables of a corpus: a file, a folder of them, or a `datasets` folder.
+    """Finds the tables of a corpus: a file, a folder of them, or a `datasets` folder.
 
     Raises:
         FoundryError: There is none, one can't be read, or lacks ``id`` or all of ``text``, ``title`` and ``image``.
@@ -80,7 +80,7 @@ def open_corpus(source: Path) -> Table:
     table = open_table(source)
     for file in table.files:
         columns = file.columns()
-        if columns is None:  # JSON lines: of each line its own, so each row is checked
+        if columns is None:  # each JSON line has columns of its own, so the rows are checked instead
             continue
         if "id" not in columns or not set(columns) & set(CONTENT):
             near = did_you_mean("id", columns) if "id" not in columns else ""
@@ -92,18 +92,19 @@ def open_corpus(source: Path) -> Table:
 
 
 def identify_corpus(table: Table, *, skip_bad_rows: bool = False) -> CorpusIdentity:
-    """Read all ids once, check that they can be told apart, and digest the files.
+    """Reads all ids once, checks that they are unique, and digests the files.
 
     In memory are 8 bytes for each row.
 
     Args:
         table: See `open_corpus`.
-        skip_bad_rows: Let rows pass that can't be read or have no id; they will be skipped.
+        skip_bad_rows: Accept rows that can't be read or have no id; they will be skipped.
 
     Raises:
         FoundryError: An id that stands twice, or (unless `skip_bad_rows`) a row without an id or that can't be read;
             names file, row and id.
     """
+    # Eight bytes an id instead of the id itself, so that a corpus of any size fits into memory.
     digests = bytearray()
     rows = 0
     for row in table.rows(["id"]):
@@ -121,18 +122,18 @@ def identify_corpus(table: Table, *, skip_bad_rows: bool = False) -> CorpusIdent
 
 
 def digest_files(table: Table) -> dict[str, str]:
-    """sha256 of each file of a table, by its name in `file_names`."""
+    """Returns the sha256 of each file of a table, by its name in `file_names`."""
     return {name: sha256_file(file.path) for name, file in zip(file_names(table), table.files, strict=True)}
 
 
 def file_names(table: Table) -> list[str]:
-    """What a job calls the files of a table: by their paths below its folder; a table that is one file is ``.``."""
+    """Returns the names of the files in ``job.json``: paths below the folder; a table that is one file is ``.``."""
     single = len(table.files) == 1 and table.path == table.files[0].path
     return ["."] if single else [file.name for file in table.files]
 
 
 def read_id(row: Row | RowError) -> tuple[str, str | None]:
-    """The id of a row, and what is wrong with it; one of the two says nothing."""
+    """Returns the id of a row and None, or an empty id and what is wrong with it."""
     if isinstance(row, RowError):
         return "", row.message
     if "id" not in row.values:
@@ -144,7 +145,7 @@ def read_id(row: Row | RowError) -> tuple[str, str | None]:
 
 
 def read_corpus(table: Table, images: Images | None = None) -> Iterator[CorpusRow]:
-    """All rows in order, bad ones among them.
+    """Yields all rows in order, bad ones among them.
 
     Args:
         table: See `open_corpus`.
@@ -159,12 +160,12 @@ def read_corpus(table: Table, images: Images | None = None) -> Iterator[CorpusRo
             yield CorpusRow(row.location, "", "", error=error)
             continue
         try:
-            yield _content(row.location, id_, row.values, images)
-        except CellError as bad:
-            yield CorpusRow(row.location, id_, "", error=str(bad))
+            yield _read_row(row.location, id_, row.values, images)
+        except CellError as cell_error:
+            yield CorpusRow(row.location, id_, "", error=str(cell_error))
 
 
-def _content(location: str, id_: str, values: Mapping[str, Any], images: Images | None) -> CorpusRow:
+def _read_row(location: str, id_: str, values: Mapping[str, Any], images: Images | None) -> CorpusRow:
     content: dict[str, str | bytes | Path] = {}
     for column in ("title", "text"):
         try:
@@ -184,8 +185,8 @@ def _content(location: str, id_: str, values: Mapping[str, Any], images: Images 
     return CorpusRow(location, id_, {**content, "image": image} if image is not None else content)
 
 
-def _parts(item: EmbedderInput) -> tuple[str | None, str | None]:
-    """Text of a row, and sha256 of the picture that it holds, or that a store has under this very name."""
+def _text_and_picture(item: EmbedderInput) -> tuple[str | None, str | None]:
+    """Returns the text of a row, and the sha256 of a picture in the table or in a store, where it is the id."""
     if isinstance(item, dict):
         text = " ".join(item[name] for name in ("title", "text") if name in item) or None
         image = item.get("image")
@@ -193,22 +194,22 @@ def _parts(item: EmbedderInput) -> tuple[str | None, str | None]:
     return (item.text, item.image) if isinstance(item, Item) else (None, None)
 
 
-def _digest(text: str | None, picture: str | None) -> bytes:
-    """One digest for each pair: a picture's is as long as none is, so no text is taken for the end of one."""
-    written = (picture or _NO_PICTURE) + ("" if text is None else f":{text}")
-    return hashlib.sha256(written.encode()).digest()
+def _content_digest(text: str | None, picture: str | None) -> bytes:
+    # The sha256 of a picture and `_NO_PICTURE` are of one length, so no text can be taken for the end of a digest.
+    content = (picture or _NO_PICTURE) + ("" if text is None else f":{text}")
+    return hashlib.sha256(content.encode()).digest()
 
 
 def _require_unique(table: Table, digests: np.ndarray[Any, np.dtype[np.uint64]]) -> None:
     ordered = np.sort(digests)
-    doubles = {digest.tobytes() for digest in np.unique(ordered[1:][ordered[1:] == ordered[:-1]])}
-    if not doubles:
+    repeated = {digest.tobytes() for digest in np.unique(ordered[1:][ordered[1:] == ordered[:-1]])}
+    if not repeated:
         return
     # Digests are short, so two ids may share one: the ids themselves decide.
     first: dict[str, str] = {}
     for row in table.rows(["id"]):
         id_, error = read_id(row)
-        if error is not None or _short_digest(id_) not in doubles:
+        if error is not None or _short_digest(id_) not in repeated:
             continue
         if id_ in first:
             raise FoundryError(f"The id '{id_}' stands twice: {first[id_]} and {row.location}.", hint=_ID_HINT)

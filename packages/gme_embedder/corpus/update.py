@@ -1,135 +1,135 @@
-"""A folder of vectors brought to what its corpus is now: only new and changed rows are encoded.
+"""An update of a folder of vectors after its corpus has changed: only new and changed rows are encoded.
 
-The shards of the new version are made in a folder of their own below it, from the old vectors and from those that are
-made, in the order of the corpus and cut as a full run cuts them. Then ``job.json`` is replaced, which by one rename
-publishes them all; then the old ones go. A kill before the rename leaves the old version and the finished shards of the
-new, which a rerun goes on from; one after it leaves the new version and waste, which a rerun removes.
+The shards of the new version are written to a new folder below it, from the old vectors and those that are encoded, in
+the order of the corpus and cut as a full run cuts them. Then ``job.json`` is replaced, which publishes all of them by
+one rename, and the old shards are removed. A kill before the rename leaves the old version and the finished shards of
+the new one, from which a rerun goes on; a kill after it leaves the new version and old shards, which a rerun removes.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 from gme_data.digests import sha256_json
 from gme_data.errors import FoundryError
 from gme_data.images import Images
-from gme_data.locks import taken
+from gme_data.locks import try_lock
 from gme_data.tables import Table
-from gme_embedder.corpus.bulk import OnError, Summary, Work, embed_corpus, embed_shards, file_times, require_beside
-from gme_embedder.corpus.job import JOB, Job, read_job, require_same_maker, write_job
-from gme_embedder.corpus.picture_files import changed_files
-from gme_embedder.corpus.reuse import Changes, EarlierVectors, read_pictures
+from gme_embedder.corpus.bulk import (
+    EmbedSummary,
+    OnError,
+    ShardEmbedder,
+    embed_corpus,
+    embed_shards,
+    file_times,
+    make_output_folder,
+)
+from gme_embedder.corpus.job import JOB_FILE, EmbedJob, read_job, require_same_encoding, write_job
+from gme_embedder.corpus.picture_files import changed_pictures
+from gme_embedder.corpus.reuse import Changes, ReusableVectors, read_shard_pictures
 from gme_embedder.corpus.vector_folder import open_shard, read_skipped, shard_count, shards_folder, vectors_path
 from gme_embedder.embedder import Embedder
 
-_SHARDS = ("vectors-*.npy", "ids-*.parquet", "skipped-*.json", ".vectors-*.part", ".ids-*.part", ".skipped-*.part")
+_SHARD_FILES = ("vectors-*.npy", "ids-*.parquet", "skipped-*.json", ".vectors-*.part", ".ids-*.part", ".skipped-*.part")
 
 
 def update_corpus(
     embedder: Embedder,
     table: Table,
     output: Path,
-    job: Job,
+    job: EmbedJob,
     *,
     images: Images | None = None,
     on_error: OnError = "raise",
-) -> tuple[Summary, Changes]:
-    """Make a folder of vectors that of the corpus as it is now; a fresh folder is made as by `embed_corpus`.
+) -> tuple[EmbedSummary, Changes]:
+    """Updates a folder of vectors to the corpus as it is now; a fresh folder is written as by `embed_corpus`.
 
     Args:
         embedder: The model that `job` names.
         table: The corpus that `job` names.
         output: Folder of vectors.
-        job: Of the new version; differs from that of the folder in the corpus and the size of shards alone.
+        job: The job of the new version; it may differ from the recorded one in the corpus and the size of shards alone.
         images: Where image ids are looked up.
         on_error: As for `embed_corpus`.
 
     Returns:
-        What was done, and how the vectors differ from those that were there.
+        What this call did, and how the vectors differ from those that were there.
 
     Raises:
         FoundryError: Another model, input settings, instruction or precision made the folder; it is of an earlier
             version; another process updates it; or as `embed_corpus`.
     """
-    require_beside(output, table.path)
-    with taken(output / ".lock-update") as free:
-        if not free:
+    make_output_folder(output, table.path)
+    with try_lock(output / ".lock-update") as locked:
+        if not locked:
             raise FoundryError(f"Another process updates {output}.", hint="Wait until it is done, then look again.")
-        if not (output / JOB).exists() or _is_of(output, read_job(output), job):
+        if not (output / JOB_FILE).exists() or _is_up_to_date(output, read_job(output), job):
             summary = embed_corpus(embedder, table, output, job, images=images, on_error=on_error)
-            _clean(output)
-            there = job.corpus.rows - summary.skipped
-            return summary, Changes(there - summary.made, summary.made, 0, 0)
-        noted = read_job(output)
-        require_same_maker(output, noted, job)
-        earlier = EarlierVectors.open(output, noted)
-        job = job.model_copy(update={"shards_in": _name(noted, job)})
+            _remove_old_shards(output)
+            unchanged = job.corpus.rows - summary.skipped - summary.made
+            return summary, Changes(unchanged, summary.made, 0, 0)
+        recorded = read_job(output)
+        require_same_encoding(output, recorded, job)
+        reusable = ReusableVectors.open(output, recorded)
+        # The name follows from both versions: the same after a kill, so that a rerun goes on, and new for each update.
+        name = f"shards-{sha256_json([recorded.shards_in, recorded.digest(), job.digest()])[:16]}"
+        job = job.model_copy(update={"shards_in": name})
         shards_folder(output, job).mkdir(exist_ok=True)
-        work = Work(embedder, table, output, job, images, on_error, file_times(table), earlier)
-        _drop_stale(work)
-        summary = embed_shards(work)
-        changes = earlier.compare(open_shard(output, job, number) for number in range(shard_count(job)))
-        if noted.digest() == job.digest() and changes.kept == len(earlier) == job.corpus.rows - summary.skipped:
-            _clean(output)  # what was skipped is skipped again, and nothing else was to be done
+        worker = ShardEmbedder(embedder, table, output, job, images, on_error, file_times(table), reusable)
+        _remove_stale_shards(worker)
+        summary = embed_shards(worker)
+        changes = reusable.compare(open_shard(output, job, number) for number in range(shard_count(job)))
+        is_same = recorded.digest() == job.digest()
+        if is_same and changes.kept == len(reusable) == job.corpus.rows - summary.skipped:
+            _remove_old_shards(output)  # only rows that were skipped before were tried again, and skipped again
         else:
-            _publish(output, noted, job)
+            _publish(output, recorded, job)
         return summary, changes
 
 
-def _is_of(output: Path, noted: Job, job: Job) -> bool:
-    """Whether a folder is, or is to become, what this very job makes: nothing in it is older than the corpus."""
-    if noted.digest() != job.digest():
+def _is_up_to_date(output: Path, recorded: EmbedJob, job: EmbedJob) -> bool:
+    """Tells whether the folder has, or is to have, the vectors of this very job, with nothing older than the corpus."""
+    if recorded.digest() != job.digest():
         return False
-    place = shards_folder(output, noted)
-    there = [number for number in range(shard_count(noted)) if vectors_path(place, number).exists()]
-    skipped = any(read_skipped(place, number) for number in there)
-    return not skipped and not any(_changed_pictures(place, number) for number in there)
+    folder = shards_folder(output, recorded)
+    present = [number for number in range(shard_count(recorded)) if vectors_path(folder, number).exists()]
+    skipped = any(read_skipped(folder, number) for number in present)
+    return not skipped and not any(_changed_pictures(folder, number) for number in present)
 
 
-def _changed_pictures(place: Path, number: int) -> list[Path]:
+def _changed_pictures(folder: Path, number: int) -> list[Path]:
     try:
-        noted = read_pictures(place, number)
-    except FoundryError:  # damaged: made again, with all its pictures
+        pictures = read_shard_pictures(folder, number)
+    except FoundryError:  # a damaged shard is embedded again, with all its pictures
         return []
-    return changed_files({path: file for path, (file, _) in noted.items()})
+    return changed_pictures({path: version for path, (version, _) in pictures.items()})
 
 
-def _name(noted: Job, job: Job) -> str:
-    """Folder of the shards of `job` after those of `noted`: the same after a kill, and another after each update."""
-    return f"shards-{sha256_json([noted.shards_in, noted.digest(), job.digest()])[:16]}"
-
-
-def _drop_stale(work: Work) -> None:
-    """Remove shards that a killed update made of pictures which were changed since."""
-    for number in range(shard_count(work.job)):
-        path = vectors_path(work.place, number)
-        if path.exists() and _changed_pictures(work.place, number):
+def _remove_stale_shards(worker: ShardEmbedder) -> None:
+    """Removes shards of a killed update whose pictures have been changed since."""
+    for number in range(shard_count(worker.job)):
+        path = vectors_path(worker.shards, number)
+        if path.exists() and _changed_pictures(worker.shards, number):
             path.unlink()
 
 
-def _publish(output: Path, noted: Job, job: Job) -> None:
-    with taken(output / ".lock-job", wait=True):
-        if read_job(output) != noted:
+def _publish(output: Path, recorded: EmbedJob, job: EmbedJob) -> None:
+    with try_lock(output / ".lock-job", wait=True):
+        if read_job(output) != recorded:
             raise FoundryError(
-                f"{output / JOB} was changed while {output} was updated.", hint="Run the same command again."
+                f"{output / JOB_FILE} was changed while {output} was updated.", hint="Run the same command again."
             )
         write_job(output, job)
-    _clean(output)
+    _remove_old_shards(output)
 
 
-def _clean(output: Path) -> None:
-    """Remove the shards of other versions. Who has them open or mapped keeps them until then."""
+def _remove_old_shards(output: Path) -> None:
+    """Removes the shards of other versions. A process that has mapped them keeps their content until it ends."""
     current = shards_folder(output, read_job(output))
-    for place in output.glob("shards-*"):
-        if place != current:
-            shutil.rmtree(place)
-    if current != output:
-        for path in _loose(output):
+    for folder in output.glob("shards-*"):
+        if folder != current:
+            shutil.rmtree(folder)
+    if current != output:  # the first version lies beside ``job.json``
+        for path in [path for pattern in _SHARD_FILES for path in output.glob(pattern)]:
             path.unlink(missing_ok=True)
-
-
-def _loose(output: Path) -> Iterator[Path]:
-    """The files of shards that lie beside the record of the job."""
-    return (path for pattern in _SHARDS for path in output.glob(pattern))

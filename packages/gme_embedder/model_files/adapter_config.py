@@ -1,4 +1,4 @@
-"""Folders with low-rank adapters, as peft describes them: what the update is, and which model it belongs to.
+"""The description of low-rank adapters that peft writes: the scale of the update, and the model that it belongs to.
 
 Imports no torch, as a folder is checked before the slow imports. `gme_embedder.modeling.adapter` folds the weights in.
 """
@@ -20,7 +20,7 @@ from gme_embedder.model_files.file_names import ADAPTER_CONFIG
 from gme_embedder.model_files.locate import locate
 
 MAX_BASES: Final = 4
-"""Adapters upon adapters; more is no model that somebody means to have."""
+"""The longest chain of adapters upon adapters; a longer one is taken for a mistake."""
 _UNSUPPORTED = (
     "use_dora",
     "fan_in_fan_out",
@@ -31,8 +31,8 @@ _UNSUPPORTED = (
 )
 
 
-class _Update(BaseModel):
-    """The fields that the formula of the update takes; peft writes many others."""
+class _LoraConfig(BaseModel):
+    """The fields that decide the update; peft writes many others."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
 
@@ -44,7 +44,7 @@ class _Update(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
-    """Adapters on disk: their folder, the base they belong to as written there, and the scale of the update."""
+    """Adapters on disk: their folder, the base that they belong to as written there, and the scale of the update."""
 
     folder: Path
     base: str
@@ -52,7 +52,7 @@ class Adapter:
 
 
 def read_adapter(folder: Path) -> Adapter:
-    """Read the description of adapters.
+    """Reads the description of adapters.
 
     Raises:
         FoundryError: No JSON, not LoRA, no base named, or a variant whose update is another formula.
@@ -60,13 +60,13 @@ def read_adapter(folder: Path) -> Adapter:
     path = folder / ADAPTER_CONFIG
     try:
         raw = read_json(path, dict[str, Any])
-        update = read_json(path, _Update)
+        update = read_json(path, _LoraConfig)
     except (StructureError, FileNotFoundError) as error:
         reason = error.reason if isinstance(error, StructureError) else "it is not there"
         raise FoundryError(f"{path} is no description of LoRA adapters: {reason}") from error
-    odd = [name for name in _UNSUPPORTED if raw.get(name)]
-    if raw.get("peft_type") != "LORA" or raw.get("bias", "none") != "none" or odd:
-        what = ", ".join(odd) or f"peft_type {raw.get('peft_type')}, bias {raw.get('bias')}"
+    unsupported = [name for name in _UNSUPPORTED if raw.get(name)]
+    if raw.get("peft_type") != "LORA" or raw.get("bias", "none") != "none" or unsupported:
+        what = ", ".join(unsupported) or f"peft_type {raw.get('peft_type')}, bias {raw.get('bias')}"
         raise FoundryError(
             f"{path}: adapters of this kind can't be read ({what}).",
             hint="Merge them with peft (merge_and_unload), save the whole model and load that.",
@@ -80,20 +80,20 @@ def read_adapter(folder: Path) -> Adapter:
 
 
 def base_folder(adapter: Adapter, above: Sequence[Path] = ()) -> Path:
-    """The folder of the model that adapters belong to: a path, taken from their own folder first, or a hub name.
+    """Returns the folder of the model that adapters belong to: a path, relative to their folder first, or a hub name.
 
     Args:
         adapter: The adapters.
-        above: Folders of the adapters that these are themselves the base of, the first one first.
+        above: Folders of the adapters that have these as their base, outermost first.
 
     Raises:
         FoundryError: No such folder or model; the adapters name themselves or one of `above`; too many of them.
     """
     inside = adapter.folder / adapter.base
-    # Unlike pathlib's, this one says no of what is too long for a name.
+    # Unlike pathlib's, this function returns False for a name that is too long.
     folder = locate(inside if os.path.isdir(inside) else adapter.base)  # noqa: PTH112
     chain = [*above, adapter.folder]
-    if folder.resolve() in [one.resolve() for one in chain]:
+    if folder.resolve() in [adapters.resolve() for adapters in chain]:
         is_itself = folder.resolve() == adapter.folder.resolve()
         what = "its own folder" if is_itself else f"{folder}, which is built on it,"
         raise FoundryError(
@@ -109,5 +109,5 @@ def base_folder(adapter: Adapter, above: Sequence[Path] = ()) -> Path:
 
 
 def leaves_folder(adapter: Adapter) -> bool:
-    """Whether the base is told by a path that climbs out of the folder of the adapters."""
+    """Tells whether the path of the base leaves the folder of the adapters."""
     return ".." in PurePath(adapter.base).parts

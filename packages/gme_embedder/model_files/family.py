@@ -1,7 +1,7 @@
-"""Whether a model folder says that its inputs are made as GME's: the prompt, the positions, the limits of pictures.
+"""Detects whether a model is of the GME family, whose inputs have GME's prompt, positions and limits of pictures.
 
-Other families of embedders have the same backbones, so their weights load, and with GME's prompt give vectors that look
-right and are not. What a folder says of itself stands in a handful of JSON files and in its name. Imports no torch.
+Other families of embedders have the same backbones, so their weights load, and with GME's prompt they give vectors that
+look right and are not. The family is read from a handful of JSON files and from the folder's name. Imports no torch.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from gme_data.verified import VerifiedFolder
 from gme_embedder.model_files.file_names import ADAPTER_CONFIG, CONFIG, NO_LIMIT, PROCESSOR, SETTINGS, is_adapter
 
 Inputs = Literal["gme"]
-"""How to make the inputs of a model that does not say it."""
+"""How to make the inputs of a model whose folder does not say it."""
 
 _PROMPTS, _MODULES, _SCRIPT = "config_sentence_transformers.json", "modules.json", "gme_inference.py"
 _CLASS_FILES = (CONFIG, PROCESSOR, "processor_config.json", "tokenizer_config.json")
@@ -31,17 +31,17 @@ _OTHER_NAME = re.compile(
     re.IGNORECASE,
 )
 _OTHER_HUB_NAME = re.compile(_OTHER_NAME.pattern + r"|(?<![a-z])(embed|embeddings?|reranker|retriever)(?![a-z])", re.I)
-"""On the hub a name says what a model is; a folder at home may be called `embed` for what it is used for."""
+"""Names of other families on the hub, where a name says what a model is; a local folder may just be called `embed`."""
 _SNAPSHOT = re.compile(r"models--(?P<name>[^/]+)/snapshots/[^/]+$")
 
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """What a folder says of itself.
+    """What the files and the name of a folder say about its family.
 
     Attributes:
-        is_gme: None if it says nothing, as the folders that Qwen publishes.
-        evidence: Where it says so and how; empty if it says nothing.
+        is_gme: Whether it is GME; None if they say nothing, as in the folders that Qwen publishes.
+        evidence: The file or name that says so; empty if none does.
     """
 
     is_gme: bool | None
@@ -49,15 +49,15 @@ class Family:
 
 
 def require_gme(folder: Path, inputs: Inputs | None = None, *, above: Sequence[Path] = ()) -> str:
-    """Make sure that inputs made as GME's are right for a model.
+    """Checks that inputs made as GME's are right for a model.
 
     Args:
-        folder: As `locate` returns it. Of adapters, what their own folder says and what their base says count.
-        inputs: ``gme`` decides for a folder that says nothing; one that says something else is refused all the same.
-        above: Folders of the adapters that it is the base of.
+        folder: As `locate` returns it. For adapters, their folder and their base are both checked.
+        inputs: ``gme`` decides for a folder that says nothing; one of another family is refused all the same.
+        above: Folders of the adapters that have this folder as their base.
 
     Returns:
-        What says so, for records.
+        The evidence, for records.
 
     Raises:
         FoundryError: The folder says that it is of another family, or nothing and `inputs` is None; a file can't be
@@ -70,6 +70,7 @@ def require_gme(folder: Path, inputs: Inputs | None = None, *, above: Sequence[P
     if family.is_gme is False:
         raise _of_another_family(str(folder), family.evidence)
     if is_adapter(folder):
+        # Imported here, since adapter_config imports locate, which imports this module.
         from gme_embedder.model_files.adapter_config import base_folder, read_adapter
 
         base = base_folder(read_adapter(folder), above)
@@ -86,7 +87,7 @@ def require_gme(folder: Path, inputs: Inputs | None = None, *, above: Sequence[P
 
 
 def refuse_other_name(name: str) -> None:
-    """Refuse a name of the hub before anything is fetched.
+    """Refuses a name on the hub before anything is fetched.
 
     Raises:
         FoundryError: It is that of another family.
@@ -96,7 +97,7 @@ def refuse_other_name(name: str) -> None:
 
 
 def read_family(folder: Path) -> Family:
-    """What a folder says of itself; of adapters, without their base.
+    """Returns what a folder says about its family; for adapters, without their base.
 
     Classes and names of another family count first, then those of GME. Modules and prompts of sentence-transformers
     tell an embedder from a base, but GME's have them too.
@@ -126,7 +127,7 @@ def _of_another_family(what: str, evidence: str) -> FoundryError:
 
 
 def _names(folder: Path) -> Iterator[Family]:
-    """By the name on the hub, the folder's name, and the name that it was saved under."""
+    """Yields evidence from the name on the hub, the folder's name, and the name that it was saved under."""
     snapshot = _SNAPSHOT.search(folder.as_posix())
     hub_names = [snapshot["name"].replace("--", "/")] if snapshot else []
     for file, field in ((CONFIG, "_name_or_path"), (ADAPTER_CONFIG, "base_model_name_or_path")):
@@ -146,7 +147,7 @@ def _names(folder: Path) -> Iterator[Family]:
 
 
 def _classes(folder: Path) -> Iterator[Family]:
-    """By the names of classes that the files ask for, other than those of the backbones."""
+    """Yields evidence from the classes that the files name, other than those of the backbones."""
     for file in _CLASS_FILES:
         fields = _fields(folder / file)
         for field in ("architectures", "auto_map", "processor_class"):
@@ -158,7 +159,7 @@ def _classes(folder: Path) -> Iterator[Family]:
 
 
 def _sentence_transformers(folder: Path) -> Iterator[str]:
-    """What makes the folder an embedder of sentence-transformers: its modules, and prompts that are not empty."""
+    """Yields what makes the folder an embedder of sentence-transformers: its modules, and non-empty prompts."""
     if (folder / _MODULES).is_file():
         modules = read_json(folder / _MODULES, list[Any])
         yield f"{_MODULES}: " + ", ".join(
@@ -171,12 +172,12 @@ def _sentence_transformers(folder: Path) -> Iterator[str]:
 
 
 def _fields(path: Path) -> dict[str, Any]:
-    """The fields of a JSON file; {} where there is none."""
+    """Returns the fields of a JSON file; {} if there is no file."""
     return read_json(path, dict[str, Any], max_integer=NO_LIMIT) if path.is_file() else {}
 
 
 def _strings(value: Any) -> Iterator[str]:  # noqa: ANN401 - any JSON value
-    """All texts in a JSON value, but not the names of its fields."""
+    """Yields all texts in a JSON value, but not the names of its fields."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, list | dict):

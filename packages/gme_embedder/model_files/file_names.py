@@ -1,7 +1,4 @@
-"""The names of the files of a model folder, and which of them decide its vectors.
-
-A torch-free module, so that a folder can be looked at before the slow imports.
-"""
+"""The names of the files of a model folder, and which of them decide its vectors. Imports no torch."""
 
 from __future__ import annotations
 
@@ -12,12 +9,12 @@ WEIGHTS, PROCESSOR = "model.safetensors", "preprocessor_config.json"
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 READ = (ADAPTER_CONFIG, CONFIG, SETTINGS, INDEX, PROCESSOR, TOKENIZER)
-"""What is read beside the weights, where it is there."""
+"""The files that are read besides the weights, if they exist."""
 
 NO_LIMIT = 10**31
-"""Of whole numbers in these files: transformers writes 10**30, rounded, for a tokenizer without a limit."""
+"""The bound of integers in these files, since transformers writes 10**30, rounded, for a tokenizer without a limit."""
 
 
 def is_adapter(folder: Path) -> bool:
-    """Whether the folder holds adapters instead of a whole model."""
+    """Tells whether the folder holds adapters instead of a complete model."""
     return (folder / ADAPTER_CONFIG).is_file()

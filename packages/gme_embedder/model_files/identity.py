@@ -1,8 +1,8 @@
-"""Which model a folder holds: one digest of all that its vectors depend on.
+"""The identity of a model: one digest of all that its vectors depend on.
 
-The same digest wherever the folder lies and however it is called (path, hub name, alias), so it is what vectors on
-disk, an index and a running server name their model by. Precision, device and instruction are not the model's: whoever
-records vectors notes them beside it. Who has loaded a model takes the digest of what was loaded from the `Embedder`.
+It is the same wherever the folder lies and however it is named (path, hub name, alias), so vectors on disk, an index
+and a running server name their model by it. Precision, device and instruction are no part of the model and are recorded
+beside the digest. Code that has loaded a model takes the digest of the loaded files from `Embedder.source`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from gme_embedder.model_files.model_folder import ModelFolder
 
 
 def model_digest(folder: Path) -> str:
-    """Digest of the content of a model folder that decides vectors.
+    """Returns the digest of the content of a model folder that decides vectors.
 
     Covers configuration, weights, tokenizer and input settings, by name and bytes, and for adapters the base that they
     are folded into; not the README, plots or logs beside them.

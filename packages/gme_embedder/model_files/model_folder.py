@@ -1,8 +1,8 @@
-"""The files of a model, chosen by name and known by their digests, from the check of the folder to its loader.
+"""The files of a model, selected by name and identified by their digests, from the check of the folder to the loader.
 
-Where a manifest speaks, the files are those that it names, and the folder holds nothing else. Elsewhere, as in a
-snapshot of the hub, they are the configuration and the weights that the index names. One of both is loaded: an index
-beside a `model.safetensors` would leave it to each library which. Reads files; imports no torch.
+In a folder with a manifest, they are the files that it names, and the folder holds no others. Elsewhere, as in a
+snapshot of the hub, they are the configuration and the weights that the index names. An index beside a
+`model.safetensors` is refused, since each library would choose for itself which to load. Imports no torch.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from gme_data.verified import VerifiedFolder
 from gme_embedder.model_files.adapter_config import base_folder, leaves_folder, read_adapter
 from gme_embedder.model_files.file_names import ADAPTER_CONFIG, ADAPTER_WEIGHTS, INDEX, READ, WEIGHTS
 
-_AGAIN = "Load the model again when nobody writes into its folder."
+_RETRY = "Load the model again when nobody writes into its folder."
 _SNAPSHOT = re.compile(r"^models--[^/]+$")
 
 
-class _Index(BaseModel):
-    """Which file each weight lies in."""
+class _WeightIndex(BaseModel):
+    """The index of sharded weights: the file of each weight, by its name."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -38,13 +38,13 @@ class _Index(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class ModelFolder:
-    """A model on disk. Made by `open`.
+    """A model on disk, which `open` reads.
 
     Attributes:
-        folder: Where it lies.
+        folder: Its path.
         digests: sha256 of each file that is read, by name.
-        weights: Those that hold the weights.
-        base: The model that adapters belong to; None for a whole model.
+        weights: Names of the files that hold the weights.
+        base: The model that adapters belong to; None for a complete model.
     """
 
     folder: Path
@@ -54,7 +54,7 @@ class ModelFolder:
 
     @classmethod
     def open(cls, folder: Path) -> Self:
-        """Choose the files of a model and hash them, each once as long as it does not change.
+        """Selects the files of a model and hashes them, each once as long as it does not change.
 
         Args:
             folder: As `locate` returns it.
@@ -69,14 +69,14 @@ class ModelFolder:
     @classmethod
     def _open(cls, folder: Path, above: Sequence[Path]) -> Self:
         verified = VerifiedFolder.containing(folder)
-        there = [name for name in (*READ, WEIGHTS, ADAPTER_WEIGHTS) if _is_there(folder, name, verified)]
-        if not there:
+        present = [name for name in (*READ, WEIGHTS, ADAPTER_WEIGHTS) if _exists(folder, name, verified)]
+        if not present:
             raise FoundryError(
                 f"No model folder '{folder}': there is no configuration and no weights.",
                 hint="Give the folder of a trained or released model.",
             )
-        weights = _weights(folder, there, verified)
-        names = sorted({*weights, *(name for name in there if name in READ)})
+        weights = _weight_files(folder, present, verified)
+        names = sorted({*weights, *(name for name in present if name in READ)})
         try:
             digests = {name: verified.digest(name) if verified else _digest(folder, name) for name in names}
         except OSError as error:
@@ -94,16 +94,16 @@ class ModelFolder:
 
     @property
     def digest(self) -> str:
-        """One sha256 of all that the vectors depend on: names and bytes of the files, and the base of adapters."""
-        own = sha256_json(sorted(map(list, self.digests.items())))
-        return sha256_json([own, self.base.digest]) if self.base else own
+        """The sha256 of all that the vectors depend on: names and bytes of the files, and the base of adapters."""
+        digest = sha256_json(sorted(map(list, self.digests.items())))
+        return sha256_json([digest, self.base.digest]) if self.base else digest
 
     def has(self, name: str) -> bool:
-        """Whether a file is part of the model."""
+        """Tells whether a file is part of the model."""
         return name in self.digests
 
     def path(self, name: str) -> Path:
-        """Where a file of the model lies.
+        """Returns the path of a file of the model.
 
         Raises:
             FoundryError: It has no such file.
@@ -116,7 +116,7 @@ class ModelFolder:
         return self.folder / name
 
     def require_unchanged(self) -> None:
-        """Make sure that what was read since is what was hashed.
+        """Checks, after the files were read, that they are still those that were hashed.
 
         Raises:
             FoundryError: A file has changed.
@@ -125,52 +125,53 @@ class ModelFolder:
             try:
                 now = file_digest(self.folder / name, across_runs=True)
             except OSError as error:
-                raise FoundryError(f"{self.folder / name} went while it was read.", hint=_AGAIN) from error
+                raise FoundryError(f"{self.folder / name} went while it was read.", hint=_RETRY) from error
             if now != digest:
-                raise FoundryError(f"{self.folder / name} was changed while it was read.", hint=_AGAIN)
+                raise FoundryError(f"{self.folder / name} was changed while it was read.", hint=_RETRY)
         if self.base:
             self.base.require_unchanged()
 
 
-def _is_there(folder: Path, name: str, verified: VerifiedFolder | None) -> bool:
-    # An index may name anything; unlike pathlib's, this one says no of what is too long for a name.
+def _exists(folder: Path, name: str, verified: VerifiedFolder | None) -> bool:
+    # An index may name anything; unlike pathlib's, this function returns False for a name that is too long.
     return name in verified if verified else os.path.isfile(folder / name)  # noqa: PTH113
 
 
-def _weights(folder: Path, there: Sequence[str], verified: VerifiedFolder | None) -> tuple[str, ...]:
-    """The files of the weights; () where there are none."""
-    whole, is_adapter = [name for name in (INDEX, WEIGHTS) if name in there], ADAPTER_CONFIG in there
-    if len(whole) > 1 or (whole and is_adapter):
+def _weight_files(folder: Path, present: Sequence[str], verified: VerifiedFolder | None) -> tuple[str, ...]:
+    """Returns the names of the files of the weights; () if there are none."""
+    models, is_adapter = [name for name in (INDEX, WEIGHTS) if name in present], ADAPTER_CONFIG in present
+    if len(models) > 1 or (models and is_adapter):
         raise FoundryError(
-            f"{folder} holds more than one model: {' and '.join([*whole, *[ADAPTER_CONFIG] * is_adapter])}.",
+            f"{folder} holds more than one model: {' and '.join([*models, *[ADAPTER_CONFIG] * is_adapter])}.",
             hint="Leave the one that is meant, and move the other elsewhere.",
         )
     if is_adapter:
-        return (ADAPTER_WEIGHTS,) if ADAPTER_WEIGHTS in there else ()
-    if INDEX in there:
-        return _indexed(folder, verified)
-    return tuple(whole)
+        return (ADAPTER_WEIGHTS,) if ADAPTER_WEIGHTS in present else ()
+    if INDEX in present:
+        return _indexed_files(folder, verified)
+    return tuple(models)
 
 
-def _indexed(folder: Path, verified: VerifiedFolder | None) -> tuple[str, ...]:
+def _indexed_files(folder: Path, verified: VerifiedFolder | None) -> tuple[str, ...]:
+    """Returns the names of the files that the index of the weights names."""
     path = folder / INDEX
-    names = sorted(set(read_json(path, _Index).weight_map.values()))
+    names = sorted(set(read_json(path, _WeightIndex).weight_map.values()))
     for name in names:
         if Path(name).name != name or not name.endswith(".safetensors") or name.startswith(".") or "\\" in name:
             raise FoundryError(
                 f"{path} names {name!r}, which is no file of weights in its folder.",
                 hint="The weights of a model are safetensors files beside their index.",
             )
-        if not _is_there(folder, name, verified):
+        if not _exists(folder, name, verified):
             raise FoundryError(f"{path} names {name}, which is not there.", hint="Fetch the whole model again.")
     return tuple(names)
 
 
 def _digest(folder: Path, name: str) -> str:
-    """Of a file of a folder in which no manifest speaks; a link may only lead into the cache of the hub.
+    """Hashes a file of a folder without a manifest; a link may only lead into the cache of the hub.
 
     A snapshot of the hub is a folder of links to the blobs of its repository, beside it. Any other link would let
-    somebody else's file be loaded under the name of this folder.
+    a file of another folder be loaded under the name of this one.
     """
     path = folder / name
     if path.is_symlink():

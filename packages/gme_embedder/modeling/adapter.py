@@ -1,8 +1,8 @@
-"""Low-rank adapters, as peft writes them, folded into the weights of their base.
+"""Low-rank adapters, as peft writes them, merged into the weights of their base.
 
     W' = W + scale * B A,  scale = alpha / r, or alpha / sqrt(r) with ``use_rslora``      (arXiv:2106.09685, 2312.03732)
 
-Reads files only; no peft is needed to use a model.
+Reads their files itself, so that no peft is needed to use a model.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ _PREFIXES = (
     (r"^model\.(language_model|visual)\.", r"\1."),
     (r"^model\.", "language_model."),
 )
-"""From the names of peft over any of the three layouts of Qwen2-VL to those of a bare backbone."""
+"""Maps the names that peft gives to layers of any of the three layouts of Qwen2-VL to those of a bare backbone."""
 _PAIR = re.compile(r"^(?P<layer>.+)\.lora_(?P<side>[AB])\.weight$")
 
 
 @torch.no_grad()
-def fold_in(source: ModelFolder, model: nn.Module) -> None:
-    """Add the update of each adapter to the weight below it, in place.
+def merge_adapter(source: ModelFolder, model: nn.Module) -> None:
+    """Adds the update of each adapter to the weight of its layer, in place.
 
     Raises:
         FoundryError: The weights can't be read, or a name or shape does not fit the model; lists them.
@@ -40,15 +40,16 @@ def fold_in(source: ModelFolder, model: nn.Module) -> None:
     pairs = _pairs(source.path(ADAPTER_WEIGHTS))
     modules = dict(model.named_modules())
     unknown = sorted(layer for layer in pairs if not isinstance(modules.get(layer), nn.Linear))
-    halves = sorted(layer for layer, pair in pairs.items() if set(pair) != {"A", "B"})
-    if not pairs or unknown or halves:
+    incomplete = sorted(layer for layer, pair in pairs.items() if set(pair) != {"A", "B"})
+    if not pairs or unknown or incomplete:
         raise FoundryError(
             f"The adapters in {adapter.folder} do not fit their base {adapter.base}. "
             f"{len(pairs)} adapters; layers that it has not: {', '.join(unknown) or 'none'}; "
-            f"adapters with one side only: {', '.join(halves) or 'none'}."
+            f"adapters with one side only: {', '.join(incomplete) or 'none'}."
         )
     for layer, pair in pairs.items():
         weight = modules[layer].weight
+        # In float32, and rounded once to the precision of the weight.
         update = adapter.scale * (pair["B"].float() @ pair["A"].float())
         if update.shape != weight.shape:
             raise FoundryError(
@@ -59,7 +60,7 @@ def fold_in(source: ModelFolder, model: nn.Module) -> None:
 
 
 def _pairs(path: Path) -> dict[str, dict[str, Tensor]]:
-    """Layer name -> {"A": [r, in], "B": [out, r]}."""
+    """Returns by layer name ``{"A": [r, in], "B": [out, r]}``."""
     try:
         weights = load_file(path)
     except (OSError, SafetensorError) as error:
@@ -69,11 +70,11 @@ def _pairs(path: Path) -> dict[str, dict[str, Tensor]]:
         match = _PAIR.match(name)
         if match is None:
             raise FoundryError(f"{path}: '{name}' is no LoRA weight.")
-        pairs.setdefault(_plain(match["layer"]), {})[match["side"]] = tensor
+        pairs.setdefault(_backbone_name(match["layer"]), {})[match["side"]] = tensor
     return pairs
 
 
-def _plain(layer: str) -> str:
+def _backbone_name(layer: str) -> str:
     for pattern, replacement in _PREFIXES:
         layer = re.sub(pattern, replacement, layer)
     return layer

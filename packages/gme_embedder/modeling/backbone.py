@@ -1,6 +1,6 @@
-"""The models of transformers that can be an embedder's body, chosen by what config.json says of itself.
+"""The models of transformers that can be the backbone of an embedder, selected by the model type in config.json.
 
-All have a `language_model` and a `visual`; what differs inside is known to `packed` and `tower` alone.
+All have a `language_model` and a `visual`; only `packed` and `tower` know how they differ inside.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _CLASSES: dict[str, type[Backbone]] = {
     "qwen2_5_vl": Qwen2_5_VLModel,
     "qwen3_vl": Qwen3VLModel,
 }
-_WITH_HEAD = {r"^model\.(language_model|visual)\.": r"\1."}
-"""Names that transformers >= 4.52 writes beside a language head, to ours; the older ones it maps by itself."""
+_KEY_MAPPING = {r"^model\.(language_model|visual)\.": r"\1."}
+"""Maps the names of weights in checkpoints of transformers >= 4.52 with an lm_head; transformers maps older ones."""
 
 
 def read_backbone(source: ModelFolder, dtype: torch.dtype) -> tuple[Backbone, dict[str, object]]:
-    """A model from its files, and transformers' report of names of weights that did not fit.
+    """Reads a model from its files; returns also transformers' report of names of weights that did not fit.
 
     Raises:
         FoundryError: config.json is of another kind of model.
@@ -39,44 +39,44 @@ def read_backbone(source: ModelFolder, dtype: torch.dtype) -> tuple[Backbone, di
     kind: Any = backbone_class(source)
     config = kind.config_class.from_dict(_config(source))
     with ExitStack() as files:
-        # It is given no folder: in one it would choose among the files by rules of its own.
+        # Without a folder, in which transformers would select files by rules of its own.
         model, report = kind.from_pretrained(
             None,
             config=config,
             state_dict=_slices(source, files),
             dtype=dtype,
             output_loading_info=True,
-            key_mapping=_WITH_HEAD,
+            key_mapping=_KEY_MAPPING,
         )
     model.config.name_or_path = str(source.folder)
     return model, report
 
 
 def _slices(source: ModelFolder, files: ExitStack) -> dict[str, Any]:
-    """Each weight by its name, to be read when it is asked for, as long as `files` are open."""
+    """Returns lazy slices of all weights by name, which can be read as long as `files` are open."""
     slices: dict[str, Any] = {}
     for name in source.weights:
         shard = files.enter_context(safe_open(source.path(name), framework="pt", device="cpu"))
-        found = {weight: shard.get_slice(weight) for weight in shard.keys()}  # noqa: SIM118 - it is no mapping
-        if twice := sorted(slices.keys() & found.keys()):
-            raise FoundryError(f"{source.path(name)}: the weight {twice[0]} lies in another file too.")
-        slices |= found
+        in_shard = {weight: shard.get_slice(weight) for weight in shard.keys()}  # noqa: SIM118 - it is no mapping
+        if repeated := sorted(slices.keys() & in_shard.keys()):
+            raise FoundryError(f"{source.path(name)}: the weight {repeated[0]} lies in another file too.")
+        slices |= in_shard
     return slices
 
 
 def to_precision(backbone: Backbone, dtype: torch.dtype) -> None:
-    """Cast the weights in place. Buffers, such as the rotary frequencies, keep their precision."""
+    """Casts the weights in place. Buffers, such as the rotary frequencies, keep their precision."""
     for parameter in backbone.parameters():
         parameter.data = parameter.data.to(dtype)
 
 
 def choose_kernel(backbone: Backbone, device: str, name: str | None) -> str | None:
-    """Which variable-length attention kernel to use, and have `backbone` prepared for it; None for none.
+    """Selects a variable-length attention kernel and prepares `backbone` for it; returns None for no kernel.
 
     Args:
-        backbone: In its final precision.
+        backbone: The model in its final precision.
         device: Where it will run.
-        name: As transformers calls it; None takes FlashAttention 2 where it is installed and fits.
+        name: Its name in transformers; None takes FlashAttention 2 if it is installed and fits device and precision.
 
     Raises:
         FoundryError: The kernel is unknown or not installed.
@@ -96,17 +96,16 @@ def choose_kernel(backbone: Backbone, device: str, name: str | None) -> str | No
 
 
 def backbone_class(source: ModelFolder) -> type[Backbone]:
-    """The class that config.json names.
+    """Returns the class that config.json names.
 
     Raises:
         FoundryError: No JSON, or of another kind of model.
     """
     kind = str(_config(source).get("model_type"))
     if kind not in _CLASSES:
-        known = ", ".join(_CLASSES)
         raise FoundryError(
             f"{source.path(CONFIG)} is of a model of type '{kind}'.{did_you_mean(kind, _CLASSES)}",
-            hint=f"Types that can be loaded: {known}.",
+            hint=f"Types that can be loaded: {', '.join(_CLASSES)}.",
         )
     return _CLASSES[kind]
 

@@ -45,6 +45,7 @@ class EmbedderModel(nn.Module):
         super().__init__()
         self.qwen = backbone
         self._kernel = ALL_ATTENTION_FUNCTIONS[kernel] if kernel else None
+        # Buffers, so that they move with the model; not saved with the weights, since gme.json has them.
         self.register_buffer("mean", torch.tensor(pictures.mean), persistent=False)
         self.register_buffer("std", torch.tensor(pictures.std), persistent=False)
         backbone.language_model.embed_tokens.requires_grad_(False)

@@ -1,7 +1,7 @@
-"""Root mean square norm and gated activation with their own backward: fewer passes over memory, less of it kept.
+"""RMSNorm and gated activation with a hand-written backward: fewer passes over memory, and less of it saved.
 
-Autograd would keep every intermediate and go over each once more; here a norm keeps one number a row beside its input,
-a gate nothing beside its inputs. Does not know which layer they belong to.
+Autograd would save every intermediate and read each once more; here a norm saves one number a row besides its input, a
+gate nothing besides its inputs. Does not know which layer they belong to.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from transformers.activations import SiLUActivation
 
 
 def rms_norm(states: Tensor, weight: Tensor, epsilon: float) -> Tensor:
-    """``states / sqrt(mean(states ** 2) + epsilon) * weight`` over the last dimension, computed in float32.
+    """Computes ``states / sqrt(mean(states ** 2) + epsilon) * weight`` over the last dimension, in float32.
 
     Args:
         states: [..., d].
@@ -24,16 +24,16 @@ def rms_norm(states: Tensor, weight: Tensor, epsilon: float) -> Tensor:
         epsilon: Keeps rows of zeros finite.
 
     Returns:
-        In the precision of `states` (arXiv:1910.07467, equation 4).
+        The norm in the precision of `states` (arXiv:1910.07467, equation 4).
     """
-    if states.is_cuda:  # has a fused kernel both ways
+    if states.is_cuda:  # which has fused kernels for forward and backward
         return functional.rms_norm(states, weight.shape, weight, epsilon)
     normed: Tensor = _RmsNorm.apply(states, weight, epsilon)  # type: ignore[no-untyped-call]
     return normed
 
 
 def gated(activation: nn.Module, gate: Tensor, up: Tensor) -> Tensor:
-    """``activation(gate) * up`` (arXiv:2002.05202, equation 6), of two tensors of one shape."""
+    """Computes ``activation(gate) * up`` (arXiv:2002.05202, equation 6) of two tensors of one shape."""
     if not isinstance(activation, SiLUActivation | nn.SiLU):
         return activation(gate) * up  # type: ignore[no-any-return]
     product: Tensor = _SwiGlu.apply(gate, up)  # type: ignore[no-untyped-call]
@@ -61,16 +61,18 @@ class _RmsNorm(torch.autograd.Function):
         if ctx.needs_input_grad[1]:
             for_weight = (scale.flatten() @ products).to(weight.dtype)
         if ctx.needs_input_grad[0]:
-            along = (products @ weight.float()).view_as(scale) / rows.shape[-1]
-            for_states = (gradient * weight).mul_(scale).addcmul_(rows, along * scale**3, value=-1).to(states.dtype)
+            projection = (products @ weight.float()).view_as(scale) / rows.shape[-1]
+            for_states = (
+                (gradient * weight).mul_(scale).addcmul_(rows, projection * scale**3, value=-1).to(states.dtype)
+            )
         return for_states, for_weight, None
 
 
 class _SwiGlu(torch.autograd.Function):
-    """The activation is computed again on the way back, which is cheaper than to write it down and fetch it.
+    """SwiGLU; backward recomputes the activation, which is cheaper than to save and read it.
 
-    There the gradient of `gate` is written over `up`, for fresh memory is the dearest part; going back a second time
-    is an error, which autograd reports.
+    Backward writes the gradient of `gate` over `up`, since new memory is its largest cost. A second backward is an
+    error, which autograd reports.
     """
 
     @staticmethod

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import torch
 from tokenizers import Tokenizer
-from torch import Tensor
 from transformers import Qwen2VLConfig, Qwen2VLModel
 
 from gme_embedder.config import SPATIAL_MERGE_SIZE, ModelConfig
@@ -27,6 +26,7 @@ def build_tiny(config: ModelConfig, seed: int) -> tuple[Qwen2VLModel, Tokenizer]
         FoundryError: The package with SmolLM2's weights is not installed.
     """
     tokenizer = smollm.tokenizer(VISION_TOKENS)
+    # The random state of the caller stays as it is.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = Qwen2VLModel(_architecture(config, tokenizer))
@@ -37,8 +37,8 @@ def build_tiny(config: ModelConfig, seed: int) -> tuple[Qwen2VLModel, Tokenizer]
 def _architecture(config: ModelConfig, tokenizer: Tokenizer) -> Qwen2VLConfig:
     text = {
         "vocab_size": tokenizer.get_vocab_size(),
-        "hidden_size": smollm.HIDDEN,
-        "intermediate_size": smollm.INTERMEDIATE,
+        "hidden_size": smollm.HIDDEN_SIZE,
+        "intermediate_size": smollm.INTERMEDIATE_SIZE,
         "num_hidden_layers": config.text_layers,
         "num_attention_heads": smollm.HEADS,
         "num_key_value_heads": smollm.KV_HEADS,
@@ -56,7 +56,7 @@ def _architecture(config: ModelConfig, tokenizer: Tokenizer) -> Qwen2VLConfig:
     vision = {
         "depth": config.tower.depth,
         "embed_dim": config.tower.width,
-        "hidden_size": smollm.HIDDEN,
+        "hidden_size": smollm.HIDDEN_SIZE,
         "num_heads": config.tower.heads,
         "mlp_ratio": config.tower.mlp_ratio,
         "patch_size": config.inputs.pictures.patch,
@@ -77,18 +77,17 @@ def _architecture(config: ModelConfig, tokenizer: Tokenizer) -> Qwen2VLConfig:
 def _load_language(model: Qwen2VLModel, config: ModelConfig) -> None:
     language = model.language_model
     weights = smollm.language_weights(config.text_layers)
-    table = _with_vision_tokens(weights["embed_tokens.weight"])
+    table = weights["embed_tokens.weight"]
+    # The rows of the vision tokens are sampled around the average token; the current random state decides.
+    vision_rows = table.mean(0) + table.std(0) * torch.randn(len(VISION_TOKENS), table.shape[1])
+    table = torch.cat((table, vision_rows))
+    # Rounded to the precision in which it is saved, so that the saved model gives the same vectors.
     weights["embed_tokens.weight"] = table.to(getattr(torch, config.embedding_dtype)).float()
+    # Qwen2 has biases where Llama, and so SmolLM2, has none.
     for name, bias in language.named_parameters():
         if name.endswith("_proj.bias"):
             weights[name] = torch.zeros_like(bias)
     language.load_state_dict(weights)
-
-
-def _with_vision_tokens(table: Tensor) -> Tensor:
-    """Appends rows for the vision tokens, sampled around the average token from the current random state."""
-    fresh = table.mean(0) + table.std(0) * torch.randn(len(VISION_TOKENS), table.shape[1])
-    return torch.cat((table, fresh))
 
 
 def _id(tokenizer: Tokenizer, token: str) -> int:

@@ -208,6 +208,7 @@ def _group_pictures(
             # The cache of the preparer hands out one array per picture, so identity tells pictures apart.
             by_size.setdefault(item.token_grid, {}).setdefault(id(item.pixels), item.pixels)
     groups, first_row, tokens = [], {}, 0
+    # Sorted by size, so that the groups do not depend on the order of the items.
     for grid, distinct in sorted(by_size.items()):
         pixels = torch.from_numpy(np.stack(list(distinct.values())))
         side = pixels.shape[1] // (grid[0] * SPATIAL_MERGE_SIZE)

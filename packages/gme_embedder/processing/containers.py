@@ -92,6 +92,7 @@ def _rows(table: Any) -> Iterator[Mapping[str, Any]]:  # noqa: ANN401 - a table 
     columns = _item_columns(list(names))
     if hasattr(table, "select_columns"):  # datasets; without its format, which may make tensors of texts
         return iter(table.with_format(None).select_columns(columns))
+    # Without the index and without names: columns may have any name, also one that is no identifier.
     if hasattr(table, "itertuples"):  # pandas
         return (dict(zip(columns, row, strict=True)) for row in table[columns].itertuples(index=False, name=None))
     if hasattr(table, "iter_rows"):  # polars

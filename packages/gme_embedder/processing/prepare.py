@@ -70,6 +70,7 @@ class Preparer:
         self._opening = len(self._encode(prompt_opening("")))
         control = (token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special)
         self.escapes = escapes(control)
+        # A text that fits into `max_tokens` has no more characters than so many of the longest token.
         self._longest_text = config.max_tokens * max(map(len, tokenizer.get_vocab()))
         self._cache = PixelCache(_CACHED_BYTES)
 

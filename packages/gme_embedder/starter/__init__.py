@@ -1,6 +1,6 @@
-"""The starter: what our own stage 0 taught the tiny model, small enough to be shipped with the code.
+"""The starter: the shipped checkpoint of stage 0 for the tiny model, small enough to be shipped with the code.
 
-Here is where it lies and how it is named; `weights` reads and writes it. See its model card in `shipped`.
+This module has its path and its digest; `weights` reads and writes it. Its model card is in `shipped`.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from pathlib import Path
 
 from gme_data.digests import sha256_file
 
-# In a package of their own, which the code digest of who imports this one does not cover: stage 0 must not be another
-# stage 0 because its result was shipped. Who starts from the starter has its sha256 in the config.
+# The file is in a separate package, which the code digest of the modules that import this one does not cover: shipping
+# the result of stage 0 must not change the key of stage 0. A step that starts from it has its sha256 in the config.
 WEIGHTS = Path(__file__).parent / "shipped" / "weights.safetensors"
 
 
 @cache
 def shipped_digest() -> str:
-    """Its sha256.
+    """Returns the sha256 of the shipped starter.
 
     Raises:
         FileNotFoundError: This installation has none.

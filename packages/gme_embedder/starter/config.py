@@ -1,4 +1,4 @@
-"""What the step `starter` may be told."""
+"""The configuration of the step `starter`."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from gme_embedder.config import ModelConfig
 
 
 class ShrinkConfig(Frozen):
-    """What is kept of stage 0."""
+    """How much of stage 0 the starter keeps."""
 
     model: ModelConfig = ModelConfig()
-    """What stage 0 started from."""
+    """The model that stage 0 started from."""
     rank: int = Field(64, ge=1)
-    """Of the changes of matrices; that of the adapters, and nothing is lost but half of their digits."""
+    """Rank of the changes of matrices; with that of the adapters, only precision below float16 is lost."""

@@ -1,4 +1,4 @@
-"""The step `starter`: stage 0 in, the small file and the model that comes back from it out."""
+"""The step `starter`: it writes the small file of stage 0, and the model that is restored from it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from gme_embedder.starter.weights import apply_starter, write_starter
 
 SHRUNK = "starter.safetensors"
 """Name of the small file in the output, beside the model."""
-_ANY_SEED = 0  # nothing of a fresh model that a seed decides is left in the starter
+_ANY_SEED = 0  # the starter replaces all that a seed decides in a fresh model
 
 
 def shrink(config: ShrinkConfig, inputs: Mapping[str, Path], context: StepContext) -> dict[str, float]:
-    """Write what stage 0 changed, and the model that a fresh one becomes by it."""
+    """Writes what stage 0 changed, and the fresh model with these changes applied."""
     trained = Embedder.load(inputs["model"])
     path = context.staging / SHRUNK
     missed = write_starter(trained.model.qwen, Embedder.fresh(config.model, _ANY_SEED).model.qwen, path, config.rank)

@@ -1,7 +1,7 @@
-"""A small file of what training changed, written from a trained model and put back on a fresh one.
+"""A small file of what training changed, written from a trained model and applied to a fresh one.
 
-It holds the vision tower in half precision and, of the language part, only what changed: vectors whole, matrices as the
-product of two thin ones. SmolLM2's layers come from their own package. Knows weights; not how they were trained.
+It holds the vision tower in half precision and, of the language part, only the changes: vectors in full, matrices as a
+product of two low-rank factors. SmolLM2's layers come from their own package. Knows weights; not how they were trained.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from gme_embedder.starter import WEIGHTS
 _UP, _DOWN = ".up", ".down"
 _TABLE = "language_model.embed_tokens.weight"
 _VISION_ROWS = "vision_rows"
-"""Of the token table, the last rows: they are no words of SmolLM2's, and drawn at random in a fresh model."""
+"""The last rows of the token table: they are no tokens of SmolLM2, and are randomly initialised in a fresh model."""
 
 
 @torch.no_grad()
 def apply_starter(model: Backbone, digest: str, path: Path = WEIGHTS) -> None:
-    """Turn a fresh tiny model into the starter, in place.
+    """Turns a fresh tiny model into the starter, in place.
 
     Args:
-        model: SmolLM2's layers and a tower of the starter's shape.
-        digest: The sha256 of the starter that is asked for.
+        model: A model with SmolLM2's layers and a tower of the starter's shape.
+        digest: The sha256 of the configured starter.
         path: The file; the shipped one by default.
 
     Raises:
@@ -43,38 +43,39 @@ def apply_starter(model: Backbone, digest: str, path: Path = WEIGHTS) -> None:
             hint="Ask for starter: shipped, check out the file again, or make a starter of your own: `make starter`.",
         )
     shipped = load_file(path)
-    own: dict[str, Tensor] = dict(model.named_parameters())
-    own[_VISION_ROWS] = own[_TABLE][-len(VISION_TOKENS) :]
-    for name, value in _whole(shipped):
-        if name not in own or (value.shape != own[name].shape):
+    weights: dict[str, Tensor] = dict(model.named_parameters())
+    weights[_VISION_ROWS] = weights[_TABLE][-len(VISION_TOKENS) :]
+    for name, value in _expanded(shipped):
+        if name not in weights or (value.shape != weights[name].shape):
             raise FoundryError(
                 f"The starter does not fit the configured model: {name} has the shape {list(value.shape)} there, "
-                f"{list(own[name].shape) if name in own else 'no place'} here.",
+                f"{list(weights[name].shape) if name in weights else 'no place'} here.",
                 hint="Leave text_layers and the tower as they are by default, or leave model.starter out.",
             )
-    for name, value in _whole(shipped):
-        if _is_update(name, shipped):
-            own[name].add_(value)
+    for name, value in _expanded(shipped):
+        if name + _UP in shipped:  # a change of a matrix; other weights are stored in full
+            weights[name].add_(value)
         else:
-            own[name].copy_(value)
+            weights[name].copy_(value)
 
 
 def write_starter(trained: Backbone, fresh: Backbone, path: Path, rank: int) -> float:
-    """Write what training changed.
+    """Writes what training changed.
 
     Args:
-        trained: After stage 0.
-        fresh: What it started from; its tower may be any of the same shape.
+        trained: The model after stage 0.
+        fresh: The model that it started from; its tower may be any of the same shape.
         path: The file to write.
-        rank: Of the matrices' changes; exact where they were trained by adapters of at most this rank.
+        rank: Rank of the matrices' changes; exact if they were trained by adapters of at most this rank.
 
     Returns:
-        The largest share of a matrix's change that the thin matrices miss (Frobenius norm).
+        The largest share of a matrix's change that the low-rank factors miss (Frobenius norm).
     """
     before = dict(fresh.named_parameters())
     shipped = {_VISION_ROWS: trained.language_model.embed_tokens.weight[-len(VISION_TOKENS) :].detach().clone()}
-    worst = 0.0
+    max_missed = 0.0
     for name, after in trained.named_parameters():
+        # The tower of a fresh model is random, so it is stored in full and not as a change.
         if name.startswith("visual."):
             shipped[name] = after.detach().half().contiguous()
             continue
@@ -84,29 +85,26 @@ def write_starter(trained: Backbone, fresh: Backbone, path: Path, rank: int) -> 
         if change.ndim == 1:
             shipped[name] = after.detach().float().contiguous()
             continue
-        up, down = _thin(change, rank)
+        up, down = _low_rank(change, rank)
         missed = torch.linalg.norm(change - up.float() @ down.float()) / torch.linalg.norm(change)
-        worst = max(worst, float(missed))
+        max_missed = max(max_missed, float(missed))
         shipped[name + _UP], shipped[name + _DOWN] = up, down
     save_file(shipped, path, metadata={"format": "pt"})
-    return worst
+    return max_missed
 
 
-def _thin(change: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-    """[out, rank] and [rank, in] in half precision whose product is nearest to `change` (Eckart and Young 1936)."""
-    left, values, right = torch.linalg.svd(change.double(), full_matrices=False)
+def _low_rank(change: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """Returns [out, rank] and [rank, in] in fp16 whose product is nearest to `change` (Eckart and Young 1936)."""
+    u, values, v = torch.linalg.svd(change.double(), full_matrices=False)
     roots = values[:rank].sqrt()
-    return (left[:, :rank] * roots).half().contiguous(), (roots[:, None] * right[:rank]).half().contiguous()
+    return (u[:, :rank] * roots).half().contiguous(), (roots[:, None] * v[:rank]).half().contiguous()
 
 
-def _whole(shipped: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+def _expanded(shipped: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    """Yields weights, and changes of matrices in full, by their names in the model."""
     for name, value in shipped.items():
         if name.endswith(_UP):
             layer = name.removesuffix(_UP)
             yield layer, value.float() @ shipped[layer + _DOWN].float()
         elif not name.endswith(_DOWN):
             yield name, value.float()
-
-
-def _is_update(name: str, shipped: Mapping[str, Tensor]) -> bool:
-    return name + _UP in shipped

@@ -1,4 +1,4 @@
-"""Arrays of ours on disk: written whole or not at all, checked when they are read back. Knows no folder's layout."""
+"""Arrays on disk: written completely or not at all, checked when they are read. Knows no folder's layout."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from gme_data.journal import atomic_write
 
 
 def write_npy(path: Path, array: NDArray[Any]) -> None:
-    """Write an array; the file is on disk, or not there, when the call returns or is killed."""
+    """Writes an array; the file is on disk, or not there, when the call returns or is killed."""
     atomic_write(path, npy_bytes(array))
 
 
 def npy_bytes(array: NDArray[Any]) -> bytes:
-    """An array as the content of a file."""
+    """Returns an array as the content of a file."""
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
     return buffer.getvalue()
 
 
 def open_npy(path: Path) -> NDArray[Any]:
-    """The array of a file, memory-mapped and read-only.
+    """Returns the array of a file, memory-mapped and read-only.
 
     Raises:
         FoundryError: The file is cut off, or no array of plain numbers: its header is damaged, or it holds objects. It
@@ -36,7 +36,7 @@ def open_npy(path: Path) -> NDArray[Any]:
         OSError: The file can't be read at all, which says nothing of its content.
     """
     require_regular(path)
-    # np.load would take an archive or a pickle for what it looks like. Header parsers raise whatever they stumble on.
+    # Not by np.load, which would open an archive or a pickle as well. The header's parsers raise errors of many kinds.
     try:
         return np.lib.format.open_memmap(path, mode="r")
     except (ValueError, TypeError, SyntaxError, OverflowError, EOFError, tokenize.TokenError) as error:
@@ -44,7 +44,7 @@ def open_npy(path: Path) -> NDArray[Any]:
 
 
 def require_regular(path: Path) -> None:
-    """Refuse what only stands where a file should be: a link, which may lead anywhere, or a pipe, which never ends.
+    """Refuses a link, which may lead anywhere, and a pipe, which never ends, in the place of a file.
 
     Raises:
         FoundryError: It is no regular file.

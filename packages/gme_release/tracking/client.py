@@ -13,7 +13,7 @@ from pathlib import Path
 
 from gme_data import environment
 
-environment.settle()  # before MLflow is imported, which reads its switches at import
+environment.set_default_env()  # before MLflow is imported, which reads its switches at import
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 # Our sender retries a server that is down while the work goes on; MLflow's own retries would block for minutes.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")

@@ -127,8 +127,8 @@ def _smollm(device: str) -> tuple[Any, Any]:
 
     config = LlamaConfig(
         vocab_size=_VOCABULARY,
-        hidden_size=smollm.HIDDEN,
-        intermediate_size=smollm.INTERMEDIATE,
+        hidden_size=smollm.HIDDEN_SIZE,
+        intermediate_size=smollm.INTERMEDIATE_SIZE,
         num_hidden_layers=_LAYERS,
         num_attention_heads=smollm.HEADS,
         num_key_value_heads=smollm.KV_HEADS,

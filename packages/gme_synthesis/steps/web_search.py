@@ -19,7 +19,7 @@ from pydantic_core import PydanticCustomError
 from gme_data.digests import sha256_json
 from gme_data.errors import FoundryError
 from gme_data.images import ImageRecord, decode_rgb
-from gme_data.settings import HIDDEN, Address, Frozen
+from gme_data.settings import UNSHOWN_INPUT, Address, Frozen
 from gme_data.structured import StructureError, parse_json
 from gme_synthesis.candidates import EntityImage
 from gme_synthesis.llm.journal import RequestJournal
@@ -76,7 +76,7 @@ class WebSearchConfig(Frozen):
         for name in parameters:
             if _SECRET.search(name):
                 message = "{name} looks like a secret; it belongs in the environment variable of `key_variable`"
-                raise PydanticCustomError(HIDDEN, message, {"name": name})
+                raise PydanticCustomError(UNSHOWN_INPUT, message, {"name": name})
         return parameters
 
 

@@ -25,7 +25,7 @@ from gme_data.errors import FoundryError
 from gme_data.images import decode_rgb, open_image
 from gme_data.items import Item
 from gme_data.journal import atomic_write
-from gme_data.locks import taken
+from gme_data.locks import try_lock
 from gme_embedder.vectors.npy import open_npy
 from umrb.data.sides import DIGEST, Digests, Row_co, View, Window, as_digests, unchanged, blocks, digest
 from umrb.data.video import frames_of
@@ -162,7 +162,7 @@ class DatasetSide(Generic[Row_co]):
             return self._compute_digests(unchanged)
         self.cache.parent.mkdir(parents=True, exist_ok=True)
         # Of several processes one reads the data, and the others wait for its digests.
-        with taken(self.cache.with_suffix(".lock"), wait=True):
+        with try_lock(self.cache.with_suffix(".lock"), wait=True):
             digests = load_digests(self.cache, len(self))
             if digests is None:
                 digests = self._compute_digests(unchanged)

@@ -12,7 +12,7 @@ from pathlib import Path
 from markupsafe import Markup
 
 from gme_data.journal import atomic_write
-from gme_data.locks import taken
+from gme_data.locks import try_lock
 from gme_data.scores import ReportScores, TaskScore, overall, write_report_scores
 from gme_data.steps import StepContext
 from umrb.config import REPORTED, ReportConfig
@@ -67,7 +67,7 @@ def write_suite_report(suite: str, datasets: Sequence[Dataset], results: Path, o
     facts = read_suite(suite, datasets, results)
     output.mkdir(parents=True, exist_ok=True)
     # Processes that share a run end at the same time, and all of them write the report.
-    with taken(output / ".lock", wait=True):
+    with try_lock(output / ".lock", wait=True):
         command = f"gme umrb run --suite {suite} --model {facts.label}"
         return _write(ReportConfig(title=suite, command=command), facts, output)[0]
 

@@ -17,7 +17,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from gme_data.errors import FoundryError
-from gme_data.locks import taken
+from gme_data.locks import try_lock
 from gme_data.progress import Progress
 from gme_data.scores import SubsetScore, TaskScore
 from umrb.config import REPORTED, ScoringConfig
@@ -183,7 +183,7 @@ class _TaskScorer:
             self._refuse_for(task, error)
             counter.forget()
             return None
-        with taken(self._beside(task, "lock")) as is_ours:
+        with try_lock(self._beside(task, "lock")) as is_ours:
             if not is_ours:
                 self._at_other_processes.append(task)
                 return None
@@ -211,7 +211,7 @@ class _TaskScorer:
         """Wait for the tasks of other processes; the task of a process that died is scored by this one."""
         while self._at_other_processes:
             task = self._at_other_processes.pop()
-            with taken(self._beside(task, "lock"), wait=True):
+            with try_lock(self._beside(task, "lock"), wait=True):
                 pass
             self.attempt(task)
 

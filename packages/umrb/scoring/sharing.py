@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from gme_data.journal import atomic_write
-from gme_data.locks import taken
+from gme_data.locks import try_lock
 from gme_data.structured import read_json
 
 
@@ -24,14 +24,14 @@ def shared_run(folder: Path) -> Iterator[float]:
     began = folder / ".began"
     with ExitStack() as membership:
         # One process at a time counts the members, or two that arrive together would both begin.
-        with taken(folder / ".join.lock", wait=True):
+        with try_lock(folder / ".join.lock", wait=True):
             members = sorted(folder.glob(".member-*.lock"))
             # The system frees the lock of a process that died, so files alone don't say who is still at work.
             with ExitStack() as probes:
-                free = [path for path in members if probes.enter_context(taken(path))]
+                free = [path for path in members if probes.enter_context(try_lock(path))]
             if len(free) == len(members):
                 began.touch()
-            membership.enter_context(taken(free[0] if free else folder / f".member-{len(members)}.lock"))
+            membership.enter_context(try_lock(free[0] if free else folder / f".member-{len(members)}.lock"))
         yield began.stat().st_mtime
 
 
@@ -47,7 +47,7 @@ class FirstWriterCounter:
 
     def first(self, count: Callable[[], int]) -> int:
         """Return what `count` gave to the first process that asked; only that process calls it."""
-        with taken(self._path.with_name(f"{self._path.name}.lock"), wait=True):
+        with try_lock(self._path.with_name(f"{self._path.name}.lock"), wait=True):
             if not self._path.exists():
                 atomic_write(self._path, str(count()).encode())
             return read_json(self._path, int, hint=f"Delete {self._path}.")

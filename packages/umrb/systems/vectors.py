@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from gme_data.digests import sha256_bytes, sha256_json
 from gme_data.errors import FoundryError
-from gme_data.locks import taken
+from gme_data.locks import try_lock
 from gme_embedder.vectors.npy import open_npy, write_npy
 from umrb.data.sides import DIGEST, WINDOW, Digests, blocks
 
@@ -153,7 +153,7 @@ class VectorSpace:
     def _compute_chunk(self, keys: Digests, rows: Rows, compute: Compute, *, wait: bool) -> int | None:
         """Compute one chunk and return its rows; None if another process holds it, 0 if another one has written it."""
         name = sha256_bytes(keys[rows].tobytes())[:24]
-        with taken(self._folder / f".{name}.lock", wait=wait) as is_ours:
+        with try_lock(self._folder / f".{name}.lock", wait=wait) as is_ours:
             if not is_ours:
                 return None
             if (self._folder / f"{name}{_KEYS}").exists():

@@ -19,7 +19,7 @@ from filelock import FileLock
 
 from gme_data.errors import FoundryError
 from gme_embedder.corpus.bulk import count_by_reason, embed_corpus
-from gme_embedder.corpus.job import Job, ModelIdentity
+from gme_embedder.corpus.job import EmbedJob, ModelIdentity
 from gme_embedder.corpus.rows import identify_corpus, open_corpus
 from gme_embedder.corpus.vector_folder import SkippedRow, open_vectors
 from gme_embedder.vectors.exact import search, search_shards
@@ -59,7 +59,7 @@ def identity(embedder, **changes) -> ModelIdentity:
 def embed(embedder, corpus, output, *, images=None, on_error="raise", model=None, **changes):
     table = open_corpus(corpus)
     known = identify_corpus(table, skip_bad_rows=on_error == "skip")
-    job = Job(corpus=known, model=model or identity(embedder), **{"shard_rows": 8, **changes})
+    job = EmbedJob(corpus=known, model=model or identity(embedder), **{"shard_rows": 8, **changes})
     return embed_corpus(embedder, table, output, job, images=images, on_error=on_error)
 
 
@@ -310,7 +310,7 @@ def test_a_corpus_that_changes_meanwhile_is_noticed(embedder, tmp_path):
     path = tmp_path / "corpus.jsonl"
     path.write_text('{"id": "a", "text": "x"}\n')
     table = open_corpus(path)
-    job = Job(corpus=identify_corpus(table), model=identity(embedder))
+    job = EmbedJob(corpus=identify_corpus(table), model=identity(embedder))
 
     class Rewriting:
         """The embedder, during whose work somebody writes the corpus anew."""
@@ -340,7 +340,7 @@ def test_an_unforeseen_error_is_that_of_its_row(embedder, tmp_path):
     path = tmp_path / "corpus.jsonl"
     path.write_text("".join(f'{{"id": "r{n}", "text": "text {n}"}}\n' for n in range(4)))
     table = open_corpus(path)
-    job = Job(corpus=identify_corpus(table), model=identity(embedder))
+    job = EmbedJob(corpus=identify_corpus(table), model=identity(embedder))
     with pytest.raises(FoundryError, match=r"^corpus.jsonl, line 3, id 'r2': can't be embedded: KeyError: 'offset 7'"):
         embed_corpus(Stumbling(embedder, "2"), table, tmp_path / "out", job)
     summary = embed_corpus(Stumbling(embedder, "2"), table, tmp_path / "out", job, on_error="skip")

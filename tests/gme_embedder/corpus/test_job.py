@@ -9,9 +9,9 @@ import pytest
 from gme_data.errors import FoundryError
 from gme_embedder.config import RELEASED, InputConfig
 from gme_embedder.corpus.job import (
-    JOB,
+    JOB_FILE,
     CorpusIdentity,
-    Job,
+    EmbedJob,
     ModelIdentity,
     read_job,
     require_comparable,
@@ -19,15 +19,15 @@ from gme_embedder.corpus.job import (
 )
 
 MODEL = ModelIdentity(name="m", digest="a" * 64, inputs=InputConfig(), dimension=4)
-NOTED = Job(corpus=CorpusIdentity(files={"one.parquet": "1" * 64, "two.parquet": "2" * 64}, rows=9), model=MODEL)
+NOTED = EmbedJob(corpus=CorpusIdentity(files={"one.parquet": "1" * 64, "two.parquet": "2" * 64}, rows=9), model=MODEL)
 
 
-def changed(job: Job = NOTED, **changes) -> Job:
+def changed(job: EmbedJob = NOTED, **changes) -> EmbedJob:
     model = {name: changes.pop(name) for name in list(changes) if name in ModelIdentity.model_fields}
     return job.model_copy(update={**changes, "model": job.model.model_copy(update=model)})
 
 
-def with_files(**files: str) -> Job:
+def with_files(**files: str) -> EmbedJob:
     return changed(
         corpus=CorpusIdentity(files={f"{name}.parquet": digest * 64 for name, digest in files.items()}, rows=9)
     )
@@ -79,14 +79,14 @@ def test_what_decides_no_vector_is_let_through(tmp_path):
     ],
 )
 def test_a_record_that_is_damaged_or_of_another_version_is_refused(tmp_path, content, message):
-    (tmp_path / JOB).write_bytes(content)
+    (tmp_path / JOB_FILE).write_bytes(content)
     with pytest.raises(FoundryError, match=message) as raised:
         read_job(tmp_path)
     assert "Embed the corpus again" in raised.value.hint
 
 
 def test_a_record_comes_back(tmp_path):
-    (tmp_path / JOB).write_text(NOTED.model_dump_json(indent=1))
+    (tmp_path / JOB_FILE).write_text(NOTED.model_dump_json(indent=1))
     assert read_job(tmp_path) == NOTED
     with pytest.raises(FoundryError, match="holds no vectors"):
         read_job(tmp_path / "nowhere")
@@ -96,10 +96,10 @@ def test_a_record_comes_back(tmp_path):
 def folders(tmp_path):
     """Writes two records; gives the folders of queries and corpus."""
 
-    def write(queries: Job, corpus: Job):
+    def write(queries: EmbedJob, corpus: EmbedJob):
         for name, job in (("queries", queries), ("corpus", corpus)):
             (tmp_path / name).mkdir()
-            (tmp_path / name / JOB).write_text(json.dumps(json.loads(job.model_dump_json())))
+            (tmp_path / name / JOB_FILE).write_text(json.dumps(json.loads(job.model_dump_json())))
         return tmp_path / "queries", tmp_path / "corpus"
 
     return write

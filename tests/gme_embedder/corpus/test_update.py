@@ -23,7 +23,7 @@ from gme_cli.main import run
 from gme_data.errors import FoundryError
 from gme_embedder.config import ModelConfig
 from gme_embedder.corpus.bulk import embed_corpus
-from gme_embedder.corpus.job import Job, ModelIdentity, read_job
+from gme_embedder.corpus.job import EmbedJob, ModelIdentity, read_job
 from gme_embedder.corpus.reuse import Changes
 from gme_embedder.corpus.rows import identify_corpus, open_corpus
 from gme_embedder.corpus.update import update_corpus
@@ -49,10 +49,10 @@ def write(path: Path, rows: dict[str, str | None]) -> None:
     path.write_text("".join(json.dumps({"id": id_, "text": text}) + "\n" for id_, text in rows.items()))
 
 
-def job_of(embedder, corpus: Path, *, on_error="raise", digest="0" * 64, **changes) -> Job:
+def job_of(embedder, corpus: Path, *, on_error="raise", digest="0" * 64, **changes) -> EmbedJob:
     known = {"name": "tiny", "inputs": embedder.settings.inputs, "dimension": embedder.dimension}
     corpus = identify_corpus(open_corpus(corpus), skip_bad_rows=on_error == "skip")
-    return Job(corpus=corpus, model=ModelIdentity(**known, digest=digest), **{"shard_rows": 8, **changes})
+    return EmbedJob(corpus=corpus, model=ModelIdentity(**known, digest=digest), **{"shard_rows": 8, **changes})
 
 
 def embed(embedder, corpus: Path, output: Path, *, on_error="raise", **changes):

@@ -15,17 +15,17 @@ from support.old_vectors import forget_digests
 from gme_data.digests import sha256_file
 from gme_data.errors import FoundryError
 from gme_embedder.config import InputConfig
-from gme_embedder.corpus.job import JOB, CorpusIdentity, Job, ModelIdentity
+from gme_embedder.corpus.job import JOB_FILE, CorpusIdentity, EmbedJob, ModelIdentity
 from gme_embedder.corpus.vector_folder import ids_schema, open_shards, open_vectors, rows_digest
 from gme_embedder.vectors.npy import open_npy, write_npy
 
 MODEL = ModelIdentity(name="m", digest="a" * 64, inputs=InputConfig(), dimension=4)
 
 
-JOB_OF_FIVE = Job(corpus=CorpusIdentity(files={".": "1" * 64}, rows=5), model=MODEL, shard_rows=2)
+JOB_OF_FIVE = EmbedJob(corpus=CorpusIdentity(files={".": "1" * 64}, rows=5), model=MODEL, shard_rows=2)
 
 
-def write_ids(path: Path, ids: list[str], job: Job = JOB_OF_FIVE) -> None:
+def write_ids(path: Path, ids: list[str], job: EmbedJob = JOB_OF_FIVE) -> None:
     digest = sha256_file(path.with_name(path.stem.replace("ids", "vectors") + ".npy"))
     rows = [{"id": row_id, "content": sha256(row_id.encode()).digest()} for row_id in ids]
     schema = ids_schema(job, digest, rows_digest(ids, [row["content"] for row in rows]))
@@ -35,7 +35,7 @@ def write_ids(path: Path, ids: list[str], job: Job = JOB_OF_FIVE) -> None:
 @pytest.fixture
 def folder(tmp_path) -> Path:
     """Five rows in shards of two, the fourth of them skipped."""
-    (tmp_path / JOB).write_text(JOB_OF_FIVE.model_dump_json())
+    (tmp_path / JOB_FILE).write_text(JOB_OF_FIVE.model_dump_json())
     for number, ids in enumerate((["a", "b"], ["c"], ["e"])):
         write_npy(tmp_path / f"vectors-{number:05d}.npy", np.eye(len(ids), 4, dtype=np.float32) + number)
         write_ids(tmp_path / f"ids-{number:05d}.parquet", ids)
@@ -136,8 +136,8 @@ def test_a_vector_that_is_not_finite_is_named(folder):
 
 
 def test_an_empty_corpus_is_an_empty_folder(tmp_path):
-    job = Job(corpus=CorpusIdentity(files={".": "1" * 64}, rows=0), model=MODEL)
-    (tmp_path / JOB).write_text(job.model_dump_json())
+    job = EmbedJob(corpus=CorpusIdentity(files={".": "1" * 64}, rows=0), model=MODEL)
+    (tmp_path / JOB_FILE).write_text(job.model_dump_json())
     assert list(open_vectors(tmp_path)) == []
 
 

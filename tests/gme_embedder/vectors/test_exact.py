@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gme_data.errors import FoundryError
-from gme_embedder.vectors import exact as index
+from gme_embedder.vectors import exact
 from gme_embedder.vectors.approximate import build_index
 from gme_embedder.vectors.exact import search, search_shards
 
@@ -28,8 +28,8 @@ def check(queries, corpus, k, found=None):
     lengths = (np.linalg.norm(array.astype(np.float64), axis=1) for array in (queries, corpus))
     size = next(lengths)[:, None] * next(lengths).max(initial=0)
     atol = corpus.shape[1] * 2.0**-24 * size + 1e-30
-    exact = np.einsum("qd,qkd->qk", queries.astype(np.float64), corpus.astype(np.float64)[rows])
-    assert (np.abs(scores - exact) <= atol).all()
+    true = np.einsum("qd,qkd->qk", queries.astype(np.float64), corpus.astype(np.float64)[rows])
+    assert (np.abs(scores - true) <= atol).all()
     assert (np.abs(scores - expected) <= atol).all()
     falls, rises = np.diff(scores) < 0, np.diff(rows) > 0
     assert (falls | ((np.diff(scores) == 0) & rises)).all()
@@ -46,17 +46,25 @@ def random():
 
 
 @pytest.fixture(params=["as it is", "no bfloat16", "small blocks"])
-def ways(request, monkeypatch):
+def scans(request, monkeypatch):
     """Both scans, and blocks and tiles so small that every border is crossed."""
     if request.param == "no bfloat16":
-        monkeypatch.setattr(index, "_FAST_BFLOAT16", False)
+        monkeypatch.setattr(exact, "_HAS_FAST_BF16", False)
     if request.param == "small blocks":
-        small = {"_ROWS": 64, "_BLOCK": 1024, "_WINDOW": 256, "_KEYS": 8192, "_FEWEST": 64, "_LINES": 16, "_WORTH": 1}
+        small = {
+            "MAX_BLOCK_ROWS": 64,
+            "MAX_BLOCK_NUMBERS": 1024,
+            "MAX_INITIAL_ROWS": 256,
+            "MAX_SCANNED_SCORES": 8192,
+            "MIN_TILE_QUERIES": 64,
+            "SORTED_QUERIES": 16,
+            "MIN_QUERIES_FOR_BF16": 1,
+        }
         for name, value in small.items():
-            monkeypatch.setattr(index, name, value)
+            monkeypatch.setattr(exact, name, value)
 
 
-def test_equals_sorting_everything(random, ways):
+def test_equals_sorting_everything(random, scans):
     queries, corpus = (random.normal(size=(n, 24)).astype(np.float32) for n in (150, 6000))
     scores, rows = search(queries, corpus, 10)
     expected_scores, expected_rows = brute(queries, corpus, 10)
@@ -67,7 +75,7 @@ def test_equals_sorting_everything(random, ways):
 
 @pytest.mark.parametrize("levels", [2, 3])
 @pytest.mark.parametrize("k", [1, 7, 300])
-def test_ties_go_to_the_lower_row_however_many_there_are(random, levels, k, ways):
+def test_ties_go_to_the_lower_row_however_many_there_are(random, levels, k, scans):
     # Whole numbers make every sum exact, so equal scores are equal bits.
     corpus = random.integers(1 - levels, levels, size=(9000, 3)).astype(np.float32)
     queries = random.integers(1 - levels, levels, size=(140, 3)).astype(np.float32)
@@ -84,7 +92,7 @@ def clusters(random, spread, count=20):
 
 @pytest.mark.parametrize("spread", [0.1, 1e-3, 1e-5, 1e-7])
 @pytest.mark.parametrize("k", [10, 500])
-def test_clusters(random, spread, k, ways):
+def test_clusters(random, spread, k, scans):
     corpus = clusters(random, spread)
     queries = unit(corpus[random.integers(0, len(corpus), 150)] + 0.05 * random.normal(size=(150, 32)))
     check(queries, corpus, k)
@@ -94,21 +102,21 @@ def test_clusters_are_left_to_float32(random, monkeypatch):
     """The scan in bfloat16 can't tell them apart, so almost all of them would be scored one by one."""
     corpus = clusters(random, 1e-3, 2)[random.permutation(8000)]
     queries = unit(corpus[:150] + 0.05 * random.normal(size=(150, 32)))
-    scored, pairwise = [], index._pairwise
+    scored, pairwise = [], exact._pairwise
 
-    def count(queries, block, places):
-        scored.append((places >= 0).sum())
-        return pairwise(queries, block, places)
+    def count(queries, block, indices):
+        scored.append((indices >= 0).sum())
+        return pairwise(queries, block, indices)
 
-    monkeypatch.setattr(index, "_pairwise", count)
-    monkeypatch.setattr(index, "_WINDOW", 1024)
-    monkeypatch.setattr(index, "_ROWS", 256)
+    monkeypatch.setattr(exact, "_pairwise", count)
+    monkeypatch.setattr(exact, "MAX_INITIAL_ROWS", 1024)
+    monkeypatch.setattr(exact, "MAX_BLOCK_ROWS", 256)
     check(queries, corpus, 10)
     assert sum(scored) < 150 * 8000 / 2 / 4
 
 
 @pytest.mark.parametrize("shards", [1, 3, 61])
-def test_equal_vectors_tie_wherever_they_lie(random, shards, ways):
+def test_equal_vectors_tie_wherever_they_lie(random, shards, scans):
     few = unit(random.normal(size=(40, 100)))
     drawn = random.integers(0, len(few), 5000)
     queries = unit(random.normal(size=(130, 100)))
@@ -125,7 +133,7 @@ def test_equal_vectors_tie_wherever_they_lie(random, shards, ways):
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 @pytest.mark.parametrize("k", [1, 40, 2000])
-def test_memory_mapped_shards(random, tmp_path, dtype, k, ways):
+def test_memory_mapped_shards(random, tmp_path, dtype, k, scans):
     corpus = unit(random.normal(size=(1500, 48))).astype(dtype)
     queries = unit(random.normal(size=(140, 48)))
     shards = []
@@ -139,12 +147,12 @@ def test_memory_mapped_shards(random, tmp_path, dtype, k, ways):
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1e-21, 1e-12, 1e-3, 1e3, 1e12])
-def test_lengths_of_any_size(random, scale, ways):
+def test_lengths_of_any_size(random, scale, scans):
     corpus = random.normal(size=(3000, 16)) * scale * 10.0 ** random.uniform(-2, 2, size=(3000, 1))
     check(random.normal(size=(130, 16)).astype(np.float32), corpus.astype(np.float32), 20)
 
 
-def test_scores_below_nothing_and_at_it(random, ways):
+def test_scores_below_nothing_and_at_it(random, scans):
     corpus = -np.abs(random.normal(size=(5000, 8))).astype(np.float32)
     corpus[::3] = 0
     check(np.abs(random.normal(size=(130, 8))).astype(np.float32), corpus, 10)
@@ -167,12 +175,12 @@ def test_any_numbers(data):
 
 
 def test_the_error_of_the_rounded_scan_is_within_its_bound(random):
-    if not index._FAST_BFLOAT16:
+    if not exact._HAS_FAST_BF16:
         pytest.skip("this processor has neither AVX512-BF16 nor AMX: the rounded scan is not used on it")
     queries, corpus = unit(random.normal(size=(200, 777))), unit(random.normal(size=(500, 777)))
-    best = index._Best(queries, 3)
-    (keys,), error = best._scan_rounded(np.arange(200), [corpus], [])
-    rounded = index._from_bits(keys)
+    neighbours = exact._Neighbours(queries, 3)
+    (keys,), error = neighbours._scan_bf16(np.arange(200), [corpus], [])
+    rounded = exact._from_bits(keys)
     true = queries.astype(np.float64) @ corpus.T.astype(np.float64)
     assert (np.abs(rounded - true) <= error[:, None] + np.abs(rounded) * 2.0**-8).all()
     assert error.max() < 0.006  # what the speed rests on
@@ -180,10 +188,10 @@ def test_the_error_of_the_rounded_scan_is_within_its_bound(random):
 
 def test_rows_beyond_32_bits(random):
     queries, corpus = (random.normal(size=(n, 8)).astype(np.float32) for n in (3, 50))
-    best = index._Best(queries, 4)
-    best.offer([corpus], 2**31 - 20)
-    best.offer([corpus], 2**33)
-    _, rows = best.result(4)
+    neighbours = exact._Neighbours(queries, 4)
+    neighbours.add([corpus], 2**31 - 20)
+    neighbours.add([corpus], 2**33)
+    _, rows = neighbours.result(4)
     _, expected = brute(queries, corpus, 2)
     assert np.array_equal(rows[:, ::2], expected + 2**31 - 20)
     assert np.array_equal(rows[:, 1::2], expected + 2**33)
@@ -191,9 +199,9 @@ def test_rows_beyond_32_bits(random):
 
 def test_bits_keep_the_order():
     numbers = np.array([-np.inf, -3, -1e-30, 0, 1e-30, 0.5, 3, np.inf], np.float32)
-    ordered = index._ordered(index._to_bits(numbers))
+    ordered = exact._sortable(exact._to_bits(numbers))
     assert (np.diff(ordered.astype(int)) > 0).all()
-    assert np.array_equal(index._ordered(ordered), index._to_bits(numbers))
+    assert np.array_equal(exact._sortable(ordered), exact._to_bits(numbers))
 
 
 def test_fewer_rows_than_asked_for(random):
