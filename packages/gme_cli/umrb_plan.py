@@ -72,7 +72,7 @@ def show_plan(choice: Choice, fleet: Fleet, output: Path, common: Common) -> Non
         devices=count,
         speed=fleet.mfu * device.peak(autocast=True),
         done=_done(config, fleet.shapes),
-        kept=_kept(config, fleet.shapes),
+        cached=_kept(config, fleet.shapes),
     )
     if common.json:
         print_json({"suite": config.label, "fleet": asdict(fleet), **asdict(found)})
@@ -107,11 +107,11 @@ def _task_lines(found: SuiteEstimate) -> Iterator[str]:
         f"{'task':<{width}} {'type':<14} {'queries':>8} {'documents':>10} {'there':>10} {'M tokens':>9} {'TFLOP':>11}"
     )
     for task in found.tasks:
-        tokens = 0.0 if task.done else sum((side.distinct - side.elsewhere) * side.length for side in task.sides)
+        tokens = 0.0 if task.done else sum((side.distinct - side.reused) * side.length for side in task.sides)
         documents = f"{task.docs.items:,}" if task.docs.items else "?"
         yield (
             f"{task.task:<{width}} {task.task_type:<14} {task.queries.items:>8,} {documents:>10} "
-            f"{task.docs.elsewhere:>10,} {tokens / 1e6:>9,.1f} {found.flop[task.task] / 1e12:>11,.0f}"
+            f"{task.docs.reused:>10,} {tokens / 1e6:>9,.1f} {found.flop[task.task] / 1e12:>11,.0f}"
             + ("  done" if task.done else "")
         )
 

@@ -9,7 +9,7 @@ import pytest
 
 from gme_serve.batcher import Batcher, compute
 from gme_serve.config import Batching
-from gme_serve.prepare import Prepared
+from gme_serve.items import Prepared
 
 
 def request(*texts: str, instruction: str | None = None, tokens: int = 10) -> Prepared:

@@ -31,8 +31,8 @@ from gme_embedder.folder import open_index
 from gme_embedder.job import Job, identify_model, read_job
 from gme_embedder.update import update_corpus
 from gme_serve.app import create_app
-from gme_serve.config import Batching, Limits
-from gme_serve.live import CorpusPlace, LiveCorpus
+from gme_serve.config import Batching, RequestLimits
+from gme_serve.live import CorpusLocation, LiveCorpus
 from gme_serve.service import Service
 
 pytestmark = pytest.mark.xdist_group("serve")
@@ -60,8 +60,8 @@ class Home:
         self.versions: dict[str, dict[str, dict[str, object]]] = {}
 
     @property
-    def place(self) -> CorpusPlace:
-        return CorpusPlace(self.vectors, self.model, self.source)
+    def place(self) -> CorpusLocation:
+        return CorpusLocation(self.vectors, self.model, self.source)
 
     def publish(self, version: int) -> str:
         """Write the tables anew, in place, and update the vectors; returns the index."""
@@ -88,7 +88,7 @@ def updated(home, tmp_path) -> Home:
 def served(home: Path, corpus: Home) -> Iterator[tuple[LiveCorpus, httpx.Client]]:
     embedder = Embedder.load(home / "model")
     live = LiveCorpus.open(corpus.place, embedder, seconds=0.02)
-    service = Service("model", embedder, Limits(), Batching())
+    service = Service("model", embedder, RequestLimits(), Batching())
     with in_thread(create_app(service, live)) as url, client_of(url) as client:
         yield live, client
 
@@ -202,7 +202,7 @@ BROKEN = {
 
 def test_what_can_not_be_served_is_refused_and_the_old_goes_on(home, updated, caplog, monkeypatch):
     """Each is refused with a line and a count, and found when it is mended."""
-    monkeypatch.setattr(live_module, "_AGAIN_SECONDS", 0.1)
+    monkeypatch.setattr(live_module, "_RETRY_SECONDS", 0.1)
     with served(home, updated) as (live, client):
         for number, (spoil, message) in enumerate(BROKEN.items(), start=1):
             before, refused = live.current.index, metric(client, 'gme_corpus_updates_total{result="refused"}')
@@ -266,14 +266,14 @@ def test_the_old_version_is_freed_when_its_last_request_is_answered(home, update
 def test_a_server_that_is_stopped_while_it_loads_stops(home, updated, monkeypatch):
     loading, go = threading.Event(), threading.Event()
     with served(home, updated) as (live, _):
-        real = CorpusPlace.open
+        real = CorpusLocation.open
 
         def slow(place):
             loading.set()
             assert go.wait(60)
             return real(place)
 
-        monkeypatch.setattr(CorpusPlace, "open", slow)
+        monkeypatch.setattr(CorpusLocation, "open", slow)
         updated.publish(1)
         assert loading.wait(60)
         started = time.monotonic()

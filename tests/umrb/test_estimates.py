@@ -33,7 +33,7 @@ def test_every_step_saves_and_fever_is_the_largest_shared_pool() -> None:
     plan = estimate_suite(load_suite("umrb"), GME_2B, devices=1, speed=A100)
     flops = [saving.flop for saving in plan.savings]
     assert flops == sorted(flops, reverse=True)
-    shared = {task.task: task.docs.elsewhere for task in plan.tasks if task.docs.elsewhere}
+    shared = {task.task: task.docs.reused for task in plan.tasks if task.docs.reused}
     assert shared == {"FEVER": 5_416_568}
     assert 0.08 < 1 - flops[-1] / flops[-2] < 0.2  # of 2B's operations FEVER's corpus is some 13 %
 
@@ -64,7 +64,7 @@ def test_of_what_mteb_does_not_have_each_side_is_what_its_type_says() -> None:
 
 def test_vectors_take_what_a_run_by_default_writes() -> None:
     plan = estimate_suite(choose("umrb", ["SciFact"]), GME_2B, devices=1, speed=A100)
-    encoded = sum(side.distinct - side.elsewhere for side in plan.tasks[0].sides)
+    encoded = sum(side.distinct - side.reused for side in plan.tasks[0].sides)
     assert plan.vectors_bytes == encoded * 1536 * np.dtype(ModelOptions().store).itemsize
 
 

@@ -163,12 +163,12 @@ def test_places_are_the_same_by_comparing_and_by_a_table(room: int, monkeypatch:
     ranked[5, 3:], ranked[6] = -1, -1
     wanted = [many.doc.tolist().index(UNREACHABLE), *range(0, len(many.doc), 7)]
     few = Judgements(*(column[np.unique(wanted)] for column in (many.query, many.doc, many.gain)), many.queries)
-    monkeypatch.setattr(metrics, "_TABLE", room)
+    monkeypatch.setattr(metrics, "_TABLE_CELLS", room)
     for judgements in (few, many):
         for ties in (None, scores):
             found = []
             for threshold in (0, 10**6):
-                monkeypatch.setattr(metrics, "_MANY", threshold)
+                monkeypatch.setattr(metrics, "_LOOKUP_FROM", threshold)
                 found.append(rank_relevant(ranked, judgements, ties).ranks)
             np.testing.assert_array_equal(*found)
             assert 0 < (found[0] < NOT_FOUND).sum() < len(found[0])
@@ -178,7 +178,7 @@ def test_an_empty_result_scores_zero_and_counts() -> None:
     judgements = Judgements(np.array([0, 1]), np.array([3, 3]), np.ones(2), 2)
     ranked = np.array([[3, 1, 2], [-1, -1, -1]])
     hits = rank_relevant(ranked, judgements)
-    assert hits.ranks.tolist() == hits.best.tolist() == [0, NOT_FOUND]
+    assert hits.ranks.tolist() == hits.first.tolist() == [0, NOT_FOUND]
     for name, values in per_query(ranked, judgements, NAMES).items():
         kind, _, k = name.partition("_at_")
         assert values.tolist() == [1 / int(k) if kind == "precision" else 1.0, 0.0], name

@@ -202,5 +202,5 @@ def test_a_plan_counts_what_is_there(runs: dict[str, Path], capsys: pytest.Captu
     assert gme(["umrb", "plan", "-d", "SciFact", "-d", "NQ", *flags]) == 0
     tasks = {task["task"]: task for task in json.loads(capsys.readouterr().out)["tasks"]}
     assert (tasks["SciFact"]["done"], tasks["NQ"]["done"]) == (True, False)
-    assert (tasks["SciFact"]["queries"]["elsewhere"], tasks["SciFact"]["docs"]["elsewhere"]) == (8, 8)
-    assert tasks["NQ"]["docs"]["elsewhere"] == 0
+    assert (tasks["SciFact"]["queries"]["reused"], tasks["SciFact"]["docs"]["reused"]) == (8, 8)
+    assert tasks["NQ"]["docs"]["reused"] == 0

@@ -67,9 +67,9 @@ def test_scores_agree_with_the_files_beside_them(pixels: Counted, corpus: Path, 
     hits = [row["first_relevant"] is not None and row["first_relevant"] <= 5 for row in values]
     assert hits == [row["value"] == 1 for row in values]
     ranked = read_rows(folder / "runs" / "colour-i2i.parquet", RUN_SCHEMA)
-    assert len(ranked) == score.queries * SCORING.kept
+    assert len(ranked) == score.queries * SCORING.run_depth
     by_rank = [row["rank"] for row in ranked]
-    assert by_rank == list(range(1, SCORING.kept + 1)) * score.queries
+    assert by_rank == list(range(1, SCORING.run_depth + 1)) * score.queries
     found_first = {row["query_id"] for row in ranked if row["rank"] == 1 and row["doc_id"][2:] == row["query_id"][2:]}
     assert len(found_first) / score.queries == pytest.approx(score.scores["hit_rate_at_1"])
 
