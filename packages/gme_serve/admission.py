@@ -92,8 +92,10 @@ class Admission:
             async with timeout:
                 yield ticket
         except TimeoutError:
+            # A TimeoutError of the request's own work is no timeout of the request.
             if not timeout.expired():
                 raise
+            # `Ticket.end` lets the same timeout expire, and leaves the reason.
             raise ticket.error or self._too_slow(ticket) from None
         finally:
             self._tickets.remove(ticket)

@@ -48,6 +48,7 @@ class _PendingRequest:
 
     def take(self, count: int) -> Prepared:
         """Take the next `count` items to be computed."""
+        # The request counts as begun with its first items, and is then answered even while the server stops.
         if not self._next:
             self._on_begin()
         items = slice(self._next, self._next + count)
@@ -160,6 +161,7 @@ class Batcher:
         while not batch and not (self._stopping and not len(self._waiting)):
             await self._arrived.wait()
             batch = self._take_turns()
+            # While items wait, or at the end, the next call must not block.
             if not len(self._waiting) and not self._stopping:
                 self._arrived.clear()
         return batch

@@ -68,6 +68,7 @@ def _unknown_field(name: str, suggestion: str, known: Mapping[str, Any]) -> Pyda
 
 
 def _data_uri(value: str) -> str:
+    # Only the head is matched, since the picture behind it may have megabytes.
     if not _DATA_URI.match(value[:256]):
         raise PydanticCustomError(
             "image_not_data_uri",

@@ -133,6 +133,7 @@ class Catalogue:
             if id_ and id_ == next_id:
                 locations.append(location)
                 next_id = next(vectors, None)
+            # A skipped row may have had no id.
             elif next_skipped is not None and next_skipped.id in ("", id_):
                 next_skipped = next(without_vector, None)
             else:
@@ -169,6 +170,7 @@ class Catalogue:
             return None
         key = (file, group, column)
         try:
+            # Hits of one search often lie in the same row groups, which are decompressed as a whole.
             if key not in self._cache:
                 self._cache[key] = self._files[file].read_row_group(group, columns=[column]).column(column)
                 if len(self._cache) > _CACHED_CHUNKS:
@@ -195,6 +197,7 @@ def _copy_table(file: TableFile) -> tuple[IO[bytes], str]:
         # Other formats can't be read row by row.
         _convert_to_parquet(file, copy)
         digest = sha256_file(file.path)
+    # A table that was rewritten meanwhile could have given half of each version.
     if file_version(file.path) != before:
         raise FoundryError(f"{file.path} was changed while it was read.", hint="Try again when it is written.")
     copy.seek(0)

@@ -86,6 +86,7 @@ async def _answer(
         # Thousands of vectors are tens of megabytes of JSON: on the event loop they would delay all others for seconds.
         rows = await service.in_thread(ticket, _rows, embedded.vectors, encoding)
     end = json.dumps({"model": service.name, "usage": usage})[1:]
+    # Percent-encoded, since a header holds ASCII only and a name may hold anything.
     names = {IGNORED: ", ".join(quote(name, safe="", errors="surrogatepass") for name in ignored)} if ignored else None
     return Response(f'{{"object": "list", "data": [{rows}], {end}', headers=names, media_type="application/json")
 

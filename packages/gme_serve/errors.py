@@ -74,6 +74,7 @@ def _on_validation(_request: Request, error: Exception) -> Response:
     """Answer errors in a path or a query; bodies are validated by `routes`."""
     if not isinstance(error, RequestValidationError):
         raise error
+    # The location begins with "path" or "query", which clients know nothing of.
     return invalid([{**detail, "loc": detail["loc"][1:]} for detail in error.errors()]).response()
 
 

@@ -47,6 +47,7 @@ def parse_form(raw: bytes, content_type: str, kind: type[_Model]) -> _Model:
         name = (file.file_name or b"").decode(errors="replace")
         add(file.field_name, UploadFile(io.BytesIO(file.file_object.read()), filename=name))
 
+    # The body is in memory already, so no part of it is spooled to disk.
     config = {"MAX_MEMORY_FILE_SIZE": len(raw) + 1, "MAX_FIELD_SIZE": _MAX_TEXT_BYTES, "MAX_HEADER_COUNT": _MAX_PARTS}
     try:
         parser = create_form_parser({"Content-Type": content_type.encode("latin-1")}, add_text, add_file, config=config)

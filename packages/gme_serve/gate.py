@@ -100,6 +100,7 @@ class HostsAllowed:
     def _is_own_host(self, host: Host, default_port: int | None, local: Host) -> bool:
         if any(host.name == own.name and own.port in (None, host.port) for own in self._hosts):
             return True
+        # A request over loopback may name this machine in any of these ways.
         names = _LOOPBACK if is_loopback(local.name) else {local.name}
         return host.name in names and (host.port or default_port) == local.port
 
@@ -187,6 +188,7 @@ class BodyLimit:
             nonlocal read
             message = await receive()
             read += len(message.get("body", b""))
+            # The length in the header may be absent, or wrong.
             if read > self._limit:
                 raise self._too_large()
             return message

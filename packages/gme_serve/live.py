@@ -109,6 +109,7 @@ class LiveCorpus:
             while True:
                 await asyncio.sleep(self._seconds)
                 version = await loop.run_in_executor(self._thread, self._location.published)
+                # None while no version is there; a refused version is tried again only from time to time.
                 if version in (None, self._served) or (version == self._refused and loop.time() < self._retry_at):
                     continue
                 await self._replace(version, service)
@@ -134,6 +135,7 @@ class LiveCorpus:
     async def _open_next(self, service: Service) -> SearchCorpus:
         corpus, item = await asyncio.get_running_loop().run_in_executor(self._thread, self._load)
         if item:
+            # The check computes on the model's thread, between the batches of clients.
             corpus.check_first(await service.embed_alone(item, corpus.job.instruction))
         return corpus
 

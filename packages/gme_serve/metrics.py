@@ -36,6 +36,7 @@ class Metrics:
             ("result",),
             registry=self.registry,
         )
+        # Both series exist from the start, so that a rate of the first event can be computed.
         for result in ("served", "refused"):
             self.corpus_updates.labels(result)
 
@@ -66,6 +67,7 @@ class CountRequests:
         try:
             await self._app(scope, receive, note_status)
         finally:
+            # The router sets the route in the scope on the way in.
             route = getattr(scope.get("route"), "path", _UNROUTED)
             self._metrics.requests.labels(route, str(status)).inc()
             self._metrics.seconds.labels(route).observe(time.perf_counter() - started)

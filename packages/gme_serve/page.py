@@ -16,6 +16,7 @@ def read() -> tuple[str, dict[str, str]]:
     """Return the page, and the headers that it is sent with."""
     style, script = (_text(name) for name in ("page.css", "page.js"))
     html = _text("page.html").replace("{{style}}", style).replace("{{script}}", script)
+    # Everything is inline and named by its hash: an injected script or style has another one and does not run.
     policy = {
         "default-src": "'none'",
         "script-src": _hash(script),

@@ -152,6 +152,7 @@ def count_tokens(
 
     planned = preparer.plan(items, instruction, on_error=refuse)
     for item in planned:
+        # The header was read before; only decoding shows that the pixels are all there.
         with _errors_of_picture(params[item.number]):
             preparer.fill(item)
     return [len(item.item.ids) for item in planned]

@@ -36,6 +36,7 @@ def bounded_route(service: Service) -> type[APIRoute]:
 
     class BoundedRoute(APIRoute):
         def get_route_handler(self) -> Handler:
+            # A route without a body has nothing to bound.
             if self.body_field is None:
                 return super().get_route_handler()
             return _make_handler(service, self.endpoint, self.body_field.field_info)

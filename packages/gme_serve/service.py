@@ -85,6 +85,7 @@ class Service:
 
     def drain(self) -> None:
         """Refuse new requests; those that the model has begun with are answered in the grace period, others end now."""
+        # This is called twice: at the signal, and when the application shuts down.
         if not self.admission.stopping:
             self.admission.stop()
             loop = asyncio.get_running_loop()

@@ -150,6 +150,7 @@ def estimate_suite(
     sides_todo = [side for task in todo for side in task.sides]
     flop = {task.task: sum(map(_flop(shape), task.sides)) if not task.done else 0.0 for task in tasks}
     encoded = [side.distinct - side.reused for side in sides_todo]
+    # A multiplication and an addition for each number of each pair of vectors.
     search = sum(2.0 * task.queries.items * task.docs.items * shape.language.width for task in todo)
     total = sum(flop.values())
     hours = (total + search) / (devices * speed) / 3600

@@ -46,6 +46,7 @@ def run_evaluation(config: EvaluationConfig, inputs: Mapping[str, Path], context
         )
         for label, view in REDUCED_VIEWS.items()
     ]
+    # Without fused items among the tasks there is nothing to reduce.
     systems = [scores.model_copy(update={"controls": controls}), *(system for system in reduced if system.tasks)]
     evaluator.write(systems)
     return {
@@ -61,6 +62,7 @@ def _load_encoder(config: EvaluationConfig, model: Path) -> Encoder:
 
     dtype = native_precision(config.dtype, config.device)
     embedder = Embedder.load(model, device=config.device, dtype=dtype)
+    # The precision changes the vectors, so it is part of what they are stored under.
     return Encoder(embedder.source.digest + dtype, encode_with(embedder, config.batch_tokens))
 
 

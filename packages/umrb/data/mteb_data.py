@@ -115,8 +115,10 @@ def load_mteb(
     qrels = Qrels.of(split["relevant_docs"])
     numbered = number(task_card(task.metadata, dataset, len(queries), len(docs)), queries, docs, qrels)
     if task.ignore_identical_ids:
+        # Queries are documents of the pool too, and must not find themselves.
         numbered = replace(numbered, excluded=_docs_of_same_id(queries.ids, docs.ids))
     if split["top_ranked"]:
+        # A reranking task, which names the documents that each query ranks.
         numbered = replace(numbered, candidates=_candidate_rows(split["top_ranked"], queries.ids, docs.ids))
     return numbered, qrels
 
@@ -188,6 +190,7 @@ def _load(task: AbsTaskRetrieval, split: str) -> Any:  # noqa: ANN401 - mteb's t
         return task.dataset["default"][split]
     except _UNREADABLE as error:
         if isinstance(error, OSError) and error.errno is not None:
+            # An error of the system, such as a full disk, is no fault of the data.
             raise
         raise FoundryError(
             f"The data of {name} can't be read from {path}: {error}",
