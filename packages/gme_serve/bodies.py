@@ -120,7 +120,7 @@ class ItemBody(Body):
             raise PydanticCustomError(
                 "item_type",
                 "Expected a text or an object with text, title and/or image, found {kind}.",
-                {"kind": _json_kind(raw)},
+                {"kind": "null" if raw is None else "a boolean" if isinstance(raw, bool) else "a number"},
             )
         return raw
 
@@ -135,10 +135,6 @@ class ItemBody(Body):
         raise PydanticCustomError(
             "empty_text", "input cannot be an empty string: it says nothing that could be embedded. Leave it out."
         )
-
-
-def _json_kind(value: Any) -> str:  # noqa: ANN401 - whatever a client sends
-    return "null" if value is None else "a boolean" if isinstance(value, bool) else "a number"
 
 
 def _as_list(value: Any, info: ValidationInfo) -> Any:  # noqa: ANN401 - whatever a client sends

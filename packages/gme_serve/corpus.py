@@ -120,7 +120,15 @@ class SearchCorpus:
     def search(self, query: NDArray[np.float32], k: int) -> list[SearchHit]:
         """Return the `k` nearest rows of one query [1, d], best first, ties by row."""
         scores, rows = search_shards(query, self.shards, k)
-        return [self._hit(row, score) for row, score in zip(rows[0].tolist(), scores[0].tolist(), strict=True)]
+        hits = []
+        for row, score in zip(rows[0].tolist(), scores[0].tolist(), strict=True):
+            if self.catalogue is None:
+                hits.append(SearchHit(row, self.ids[row], score, None, None, image=False))
+                continue
+            title, text = self.catalogue.text(row)
+            image = self.catalogue.has_picture(row)
+            hits.append(SearchHit(row, self.ids[row], score, title, text and _snippet(text), image))
+        return hits
 
     def thumbnail(self, row: int) -> bytes | None:
         """Return a row's picture as PNG, at most 384 pixels wide and high; None for a row without one.
@@ -138,13 +146,6 @@ class SearchCorpus:
         buffer = io.BytesIO()
         picture.save(buffer, "PNG")
         return buffer.getvalue()
-
-    def _hit(self, row: int, score: float) -> SearchHit:
-        id_ = self.ids[row]
-        if self.catalogue is None:
-            return SearchHit(row, id_, score, None, None, False)
-        title, text = self.catalogue.text(row)
-        return SearchHit(row, id_, score, title, text and _snippet(text), self.catalogue.has_picture(row))
 
 
 def _open_catalogue(folder: Path, job: Job, ids: list[str], source: Path, images: Path | None) -> Catalogue:

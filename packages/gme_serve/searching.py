@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 from dataclasses import asdict
-from typing import Any
 
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
 from gme_data.errors import FoundryError
 from gme_serve.bodies import SearchBody
-from gme_serve.corpus import SearchCorpus, SearchHit
+from gme_serve.corpus import SearchCorpus
 from gme_serve.errors import ApiError
 from gme_serve.fair import FairThreads
 from gme_serve.gate import client_of
@@ -46,7 +45,11 @@ def router(service: Service, corpus: LiveCorpus | None) -> APIRouter:
             _log.error("%s", error)
             message = "The corpus can't be read any more. The server's log has the details."
             raise ApiError(503, message, code="corpus_not_readable") from error
-        data = [_as_dict(rank, hit, version.index) for rank, hit in enumerate(hits, start=1)]
+        data = []
+        for rank, hit in enumerate(hits, start=1):
+            # A row belongs to one version: the index in the address keeps caches from showing another one's picture.
+            address = f"/v1/items/{hit.row}/image?index={version.index}" if hit.image else None
+            data.append({"rank": rank, **asdict(hit), "image": address})
         return JSONResponse({"object": "list", "index": version.index, "data": data})
 
     @routes.get("/items/{row}/image")
@@ -84,8 +87,3 @@ def _number_of_hits(k: int | None, most: int) -> int:
         message = f"k: {k} hits; this server gives at most {most}."
         raise ApiError(400, message, code="too_many_hits", param="k")
     return k
-
-
-def _as_dict(rank: int, hit: SearchHit, index: str) -> dict[str, Any]:
-    # A row belongs to one version. The index in the address keeps caches from showing another version's picture.
-    return {"rank": rank, **asdict(hit), "image": f"/v1/items/{hit.row}/image?index={index}" if hit.image else None}

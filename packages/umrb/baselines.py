@@ -69,7 +69,7 @@ def build_baselines(config: BaselineConfig, store: VectorStore, corpus: Path) ->
         "pixels": lambda: DenseSystem("pixels", raw_pixels(config.pixels), store),
         "efficientnet": lambda: DenseSystem("EfficientNet", efficientnet(config.efficientnet_pixels), store),
         # Rows of earlier reports and the policies of gates call the linear probes "heads".
-        "linear_probes": lambda: DenseSystem("heads", train_linear_probes(corpus, probes), store, _between_modalities),
+        "linear_probes": lambda: DenseSystem("heads", train_linear_probes(corpus, probes), store, _is_single_modality),
     }
     chosen = [makers[name] for name in config.systems]
     starter = config.starter
@@ -77,7 +77,7 @@ def build_baselines(config: BaselineConfig, store: VectorStore, corpus: Path) ->
     return [*chosen, lambda: DenseSystem("starter", fresh(starter, config), store)] if starter else chosen
 
 
-def _between_modalities(card: TaskCard) -> bool:
+def _is_single_modality(card: TaskCard) -> bool:
     return card.task_type in SINGLE_MODALITY_TYPES
 
 
