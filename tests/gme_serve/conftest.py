@@ -56,7 +56,7 @@ def servers(home) -> Iterator[dict[str, Server]]:
     }
     yield started
     for server in started.values():
-        assert server.said  # up: before, a signal ends it as it ends any command
+        assert server.ready_line  # up: before, a signal ends it as it ends any command
         server.process.send_signal(signal.SIGINT)
     assert [server.process.wait(60) for server in started.values()] == [0, 0]
 

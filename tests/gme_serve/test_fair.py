@@ -46,8 +46,8 @@ def test_a_flood_holds_another_client_up_for_one_batch():
     async def run():
         batcher = Batcher(encode, Batching(batch_tokens=20), lambda _: None)
         batcher.start()
-        asked = [("flood", f"f{n}") for n in range(30)] + [("other", "o")]
-        await asyncio.gather(*(batcher.submit(Prepared([{"text": text}], None, [10]), who) for who, text in asked))
+        submitted = [("flood", f"f{n}") for n in range(30)] + [("other", "o")]
+        await asyncio.gather(*(batcher.submit(Prepared([{"text": text}], None, [10]), who) for who, text in submitted))
         await batcher.stop()
 
     asyncio.run(run())
@@ -192,13 +192,13 @@ def test_an_idle_model_waits_for_no_company():
     async def run():
         batcher = Batcher(encode, Batching(), lambda _: None)
         batcher.start()
-        asked = [asyncio.create_task(batcher.submit(Prepared([{"text": "first"}], None, [10])))]
+        submitted = [asyncio.create_task(batcher.submit(Prepared([{"text": "first"}], None, [10])))]
         await asyncio.sleep(0.05)
         assert calls == [1]
-        asked += [asyncio.create_task(batcher.submit(Prepared([{"text": "x"}], None, [10]))) for _ in range(5)]
+        submitted += [asyncio.create_task(batcher.submit(Prepared([{"text": "x"}], None, [10]))) for _ in range(5)]
         await asyncio.sleep(0)
         go.set()
-        await asyncio.gather(*asked)
+        await asyncio.gather(*submitted)
         await batcher.stop()
 
     asyncio.run(run())

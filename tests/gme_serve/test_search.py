@@ -221,9 +221,9 @@ def test_vectors_of_another_model_are_refused(monkeypatch, home, capsys, tmp_pat
     record = tmp_path / "vectors" / "job.json"
     job = json.loads(record.read_text())
     record.write_text(json.dumps({**job, "model": {**job["model"], "name": "acme/other", "digest": "f" * 64}}))
-    said = serve(monkeypatch, home, capsys, "--corpus", str(tmp_path / "vectors"))
-    assert "made by another model than is served" in said
-    assert "ffffffffffff ('acme/other') in the folder, now" in said
+    output = serve(monkeypatch, home, capsys, "--corpus", str(tmp_path / "vectors"))
+    assert "made by another model than is served" in output
+    assert "ffffffffffff ('acme/other') in the folder, now" in output
     record.write_text("{}")
     assert "job.json was written by another version" in serve(
         monkeypatch, home, capsys, "--corpus", str(tmp_path / "vectors")
@@ -262,7 +262,7 @@ def test_other_mistakes_at_the_start(monkeypatch, home, capsys, tmp_path):
     pq.write_table(pa.table({"id": ["text-0"], "text": ["x"]}), tmp_path / "other.parquet")
     corpus = ("--corpus", "vectors")
     assert "holds no vectors" in serve(monkeypatch, home, capsys, "--corpus", str(tmp_path))
-    said = serve(monkeypatch, home, capsys, *corpus, "--source", str(tmp_path / "other.parquet"))
-    assert "has no row with the id 'text-1'" in said
+    output = serve(monkeypatch, home, capsys, *corpus, "--source", str(tmp_path / "other.parquet"))
+    assert "has no row with the id 'text-1'" in output
     assert "--source needs --corpus" in serve(monkeypatch, home, capsys, "--source", "corpus.parquet")
     assert "--images needs --source" in serve(monkeypatch, home, capsys, *corpus, "--images", "images")
