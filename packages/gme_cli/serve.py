@@ -10,12 +10,12 @@ from cyclopts import Parameter
 
 from gme_cli.options import Common, Inputs, find_model, print_json, say, say_plan, tell_inputs
 from gme_data.errors import FoundryError
-from gme_serve.config import Batching, Limits, checked_keys
+from gme_serve.config import Batching, RequestLimits, parse_keys
 
 if TYPE_CHECKING:
     from gme_serve.live import LiveCorpus
 
-_COMMON, _LIMITS, _BATCHING = Common(), Limits(), Batching()
+_COMMON, _LIMITS, _BATCHING = Common(), RequestLimits(), Batching()
 
 
 def serve(
@@ -33,7 +33,7 @@ def serve(
     device: str = "cpu",
     dtype: Literal["float32", "bfloat16", "float16"] = "float32",
     api_key: Annotated[str | None, Parameter(env_var="GME_API_KEY", show_default=False)] = None,
-    limits: Annotated[Limits, Parameter(name="*")] = _LIMITS,
+    limits: Annotated[RequestLimits, Parameter(name="*")] = _LIMITS,
     batching: Annotated[Batching, Parameter(name="*")] = _BATCHING,
     common: Common = _COMMON,
 ) -> None:
@@ -69,7 +69,7 @@ def serve(
         What clients must send as Bearer; several with commas between them. Better set GME_API_KEY: others on this
         machine can read command lines.
     """
-    keys = checked_keys(api_key)
+    keys = parse_keys(api_key)
     if (source and not corpus) or (images and not source):
         raise FoundryError("--source needs --corpus, and --images needs --source.", hint="Give them together.")
     if not watch_seconds > 0:
@@ -96,14 +96,14 @@ def serve(
     from gme_embedder.embedder import Embedder
     from gme_embedder.model_files.locate import locate
     from gme_serve.app import create_app
-    from gme_serve.live import CorpusPlace, LiveCorpus
+    from gme_serve.live import CorpusLocation, LiveCorpus
     from gme_serve.service import Service
 
     located = locate(folder)
     embedder = Embedder.load(located, device=device, dtype=dtype, inputs=inputs)
     live_corpus = None
     if corpus:
-        place = CorpusPlace(corpus, identify_model(embedder, model), source, images)
+        place = CorpusLocation(corpus, identify_model(embedder, model), source, images)
         live_corpus = LiveCorpus.open(place, embedder, watch_seconds)
         for note in precision_notes(live_corpus.current.job.precision, dtype):
             sys.stderr.write(f"{note}\n")

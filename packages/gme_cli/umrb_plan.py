@@ -76,7 +76,7 @@ def show_estimate(options: SuiteOptions, fleet: FleetOptions, output: Path, *, j
         devices=count,
         speed=fleet.mfu * device.peak(autocast=True),
         done=_finished_tasks(config, fleet.shapes),
-        kept=_stored_contents(config, fleet.shapes),
+        cached=_stored_contents(config, fleet.shapes),
     )
     if json:
         print_json({"suite": config.label, "fleet": asdict(fleet), **asdict(estimate)})
@@ -111,11 +111,11 @@ def _task_lines(estimate: SuiteEstimate) -> Iterator[str]:
         f"{'task':<{width}} {'type':<14} {'queries':>8} {'documents':>10} {'there':>10} {'M tokens':>9} {'TFLOP':>11}"
     )
     for task in estimate.tasks:
-        tokens = 0.0 if task.done else sum((side.distinct - side.elsewhere) * side.length for side in task.sides)
+        tokens = 0.0 if task.done else sum((side.distinct - side.reused) * side.length for side in task.sides)
         documents = f"{task.docs.items:,}" if task.docs.items else "?"
         yield (
             f"{task.task:<{width}} {task.task_type:<14} {task.queries.items:>8,} {documents:>10} "
-            f"{task.docs.elsewhere:>10,} {tokens / 1e6:>9,.1f} {estimate.flop[task.task] / 1e12:>11,.0f}"
+            f"{task.docs.reused:>10,} {tokens / 1e6:>9,.1f} {estimate.flop[task.task] / 1e12:>11,.0f}"
             + ("  done" if task.done else "")
         )
 

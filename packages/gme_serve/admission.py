@@ -1,6 +1,6 @@
-"""Which requests are at work: how many at once and by whom, how long each may take, and which end when the server does.
+"""Admission control: how many requests are in progress, for which clients, for how long, and how they end at shutdown.
 
-A request is counted from before its body is read, so that what waits can't fill the memory. Knows clients by name,
+A request counts from before its body is read, so that waiting requests can't fill the memory. Knows clients by name,
 bytes and time; neither bodies nor what is computed.
 """
 
@@ -12,24 +12,25 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from gme_serve.config import Limits
+from gme_serve.config import RequestLimits
 from gme_serve.errors import ApiError
 
 _RETRY = {"Retry-After": "1"}
-_RETRY_ELSEWHERE = {"Retry-After": "5"}
-"""By then a server that was told to stop is gone and the next one up, or another one answers."""
+_RETRY_AFTER_STOP = {"Retry-After": "5"}
+"""The time in which a server that stops is replaced by the next one."""
 
 
 @dataclass(eq=False, slots=True)
 class Ticket:
-    """A request that is at work.
+    """A request in progress.
 
     Attributes:
-        client: Whose it is.
+        client: Client that sent it.
+        timeout: The timeout that ends it.
         body_bytes: Bytes of its body that are in memory.
         read: Whether its body is complete.
         computing: Whether the model has begun with it.
-        error: What it is answered instead of what it asked for.
+        error: Error that answers it, if it was ended early.
     """
 
     client: str
@@ -41,44 +42,49 @@ class Ticket:
 
     @property
     def ended(self) -> bool:
-        """Whether it was ended before its time."""
+        """Whether the request was ended early."""
         return self.error is not None
 
     def begin(self) -> None:
-        """Tell that the model has begun with it."""
+        """Note that the model has begun with the request."""
         self.computing = True
 
     def end(self, error: ApiError) -> None:
-        """End it now: whatever it waits for is cancelled, and the answer is `error`."""
+        """End the request now: what it waits for is cancelled, and it is answered by `error`."""
         if not self.ended and not self.timeout.expired():
             self.error = error
+            # A timeout that is due at once cancels the request wherever it waits.
             self.timeout.reschedule(asyncio.get_running_loop().time())
 
 
 class Admission:
-    """The requests at work. For one event loop."""
+    """The requests in progress, of one event loop."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: RequestLimits) -> None:
         self._limits = limits
         self._tickets: list[Ticket] = []  # oldest first
         self._stopping = False
 
     @property
     def stopping(self) -> bool:
-        """Whether no request is taken any more."""
+        """Whether new requests are refused, since the server stops."""
         return self._stopping
 
     @asynccontextmanager
     async def admit(self, client: str) -> AsyncIterator[Ticket]:
-        """A request of `client` for as long as it is at work.
+        """Admit a request of `client` for the duration of the `with` block.
+
+        Yields:
+            The ticket of the request.
 
         Raises:
-            ApiError: 429 if too many are at work, 503 while the server stops, 408 or 504 if it takes too long.
+            ApiError: 429 if too many requests are in progress, 503 while the server stops, 408 or 504 if the request
+                takes too long.
         """
         if self._stopping:
             raise stopping()
-        if len(self._at_work()) >= self._limits.max_waiting:
-            self._make_room(client, lambda _: 1, f"{self._limits.max_waiting} requests are waiting already.")
+        if len(self._in_progress()) >= self._limits.max_waiting:
+            self._end_for(client, lambda _: 1, f"{self._limits.max_waiting} requests are waiting already.")
         timeout = asyncio.timeout(self._limits.max_seconds)
         ticket = Ticket(client, timeout)
         self._tickets.append(ticket)
@@ -86,51 +92,55 @@ class Admission:
             async with timeout:
                 yield ticket
         except TimeoutError:
+            # A TimeoutError of the request's own work is no timeout of the request.
             if not timeout.expired():
                 raise
+            # `Ticket.end` lets the same timeout expire, and leaves the reason.
             raise ticket.error or self._too_slow(ticket) from None
         finally:
             self._tickets.remove(ticket)
 
     def count_bytes(self, ticket: Ticket, count: int) -> None:
-        """Add bytes of a body to those in memory.
+        """Add bytes of a request's body to those in memory.
 
         Raises:
-            ApiError: 429 if they are too many and no other client has more.
+            ApiError: 429 if there are too many and no other client has more.
         """
         ticket.body_bytes += count
-        while sum(other.body_bytes for other in self._at_work()) > self._limits.max_waiting_bytes:
+        while sum(other.body_bytes for other in self._in_progress()) > self._limits.max_waiting_bytes:
             most = f"Bodies of {self._limits.max_waiting_bytes} bytes are waiting already."
-            self._make_room(ticket.client, lambda other: other.body_bytes, most)
+            self._end_for(ticket.client, lambda other: other.body_bytes, most)
 
     def stop(self) -> None:
-        """Take no more requests; those that the model has not begun with are told to come again."""
+        """Refuse new requests, and end those that the model has not begun with."""
         self._stopping = True
         self._end(lambda ticket: not ticket.computing)
 
     def end_all(self) -> None:
-        """Tell all that are left to come again: the grace is over."""
+        """End all requests, since the grace period is over."""
         self._end(lambda _: True)
 
     def _end(self, which: Callable[[Ticket], bool]) -> None:
-        for ticket in self._at_work():
+        for ticket in self._in_progress():
             if which(ticket):
                 ticket.end(stopping())
 
-    def _at_work(self) -> list[Ticket]:
+    def _in_progress(self) -> list[Ticket]:
         return [ticket for ticket in self._tickets if not ticket.ended]
 
-    def _make_room(self, client: str, weight: Callable[[Ticket], int], why: str) -> None:
-        """End the newest or largest request of the client that has most, if that is another one and has clearly more.
+    def _end_for(self, client: str, weight: Callable[[Ticket], int], why: str) -> None:
+        """End a request of the client with the greatest load in favour of `client`, or raise 429 where that is unfair.
 
-        So whoever floods fills the room that nobody else wants, and no more.
+        The newest or largest request of that client ends, if it is another client and would still have more than
+        `client` without it. So a flood of one client takes capacity that no other client needs, and no more.
         """
         loads: Counter[str] = Counter()
-        for ticket in self._at_work():
+        for ticket in self._in_progress():
             loads[ticket.client] += weight(ticket)
         most, load = loads.most_common(1)[0]
-        theirs = [ticket for ticket in self._at_work() if ticket.client == most]
-        # What the model has begun with goes last: a flood of large requests is begun with all over.
+        theirs = [ticket for ticket in self._in_progress() if ticket.client == most]
+        # Requests that the model has begun with end last. They may end, though: of a flood of large requests, which
+        # are computed in turns, the model has begun with all.
         victim = max(reversed(theirs), key=lambda ticket: (not ticket.computing, weight(ticket)))
         if most == client or load - weight(victim) <= loads[client]:
             raise busy(f"{why} Try again shortly.")
@@ -145,10 +155,10 @@ class Admission:
 
 
 def busy(message: str) -> ApiError:
-    """What is answered while too much waits."""
+    """Make the answer to a request while too many wait."""
     return ApiError(429, message, code="busy", headers=_RETRY)
 
 
 def stopping() -> ApiError:
-    """What is answered by a server that was told to stop."""
-    return ApiError(503, "The server is stopping. Try again shortly.", code="not_ready", headers=_RETRY_ELSEWHERE)
+    """Make the answer to a request while the server stops."""
+    return ApiError(503, "The server is stopping. Try again shortly.", code="not_ready", headers=_RETRY_AFTER_STOP)

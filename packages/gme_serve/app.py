@@ -1,4 +1,4 @@
-"""The application: routes around a service and, if there is one, a corpus. Knows paths; computes nothing."""
+"""The ASGI application: routes of a service and, if there is one, of a corpus. Knows paths; computes nothing."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from starlette.responses import JSONResponse, Response
 from gme_serve import embeddings, errors, page, searching
 from gme_serve.gate import BodyLimit, Host, HostsAllowed, KeyRequired
 from gme_serve.live import LiveCorpus
-from gme_serve.metrics import Counted
+from gme_serve.metrics import CountRequests
 from gme_serve.service import Service
 
 
 def create_app(
     service: Service, corpus: LiveCorpus | None = None, keys: Sequence[str] = (), hosts: Sequence[Host] = ()
 ) -> FastAPI:
-    """The ASGI application.
+    """Create the application.
 
     Args:
-        service: Started and stopped with the application.
-        corpus: What the page searches; None leaves the rest as it is.
-        keys: Of which clients must send one; none lets everyone in.
-        hosts: Names it is known by, besides the address that a request came in by; see `gate.HostsAllowed`.
+        service: The served model; it is started and stopped with the application.
+        corpus: Corpus that the page searches; without one the routes of the search answer 404.
+        keys: API keys, one of which clients must send; without keys every client is admitted.
+        hosts: Host names of the server besides the address of a request; see `gate.HostsAllowed`.
     """
 
     @asynccontextmanager
@@ -38,18 +38,18 @@ def create_app(
             watching.cancel()
         await service.stop()
 
-    # The interactive documentation would be fetched from elsewhere; the schema itself stays.
+    # The interactive documentation would load scripts from another site; the schema itself is served.
     app = FastAPI(title="GME Foundry", version="1", docs_url=None, redoc_url=None, lifespan=lifespan)
     errors.install(app)
     app.include_router(embeddings.router(service))
     app.include_router(searching.router(service, corpus))
     _add_state(app, service, corpus, key_required=bool(keys))
-    # The last one added is the first one met.
+    # The middleware that is added last comes first: all requests are counted, then host, key and size are checked.
     app.add_middleware(BodyLimit, limit=service.limits.max_body_bytes)
     if keys:
         app.add_middleware(KeyRequired, keys=keys)
     app.add_middleware(HostsAllowed, hosts=hosts)
-    app.add_middleware(Counted, metrics=service.metrics)
+    app.add_middleware(CountRequests, metrics=service.metrics)
     return app
 
 
@@ -62,7 +62,7 @@ def _add_state(app: FastAPI, service: Service, corpus: LiveCorpus | None, *, key
 
     @app.get("/healthz")
     async def healthz() -> JSONResponse:
-        """Whether the model answers; also what the page needs to know before it has the key."""
+        """Whether the model answers, and what the page needs to know before it has the key."""
         state = {
             "ready": service.ready,
             "model": service.name,

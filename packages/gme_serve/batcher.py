@@ -1,6 +1,6 @@
-"""Requests that arrive together are computed together, by tokens and in turns; one thread holds the model.
+"""Dynamic batching: waiting requests are encoded together, within a token budget, with clients taking turns.
 
-Knows prepared requests and the event loop; neither HTTP nor what a vector means.
+One thread runs the model. Knows prepared requests and the event loop; neither HTTP nor what a vector means.
 """
 
 from __future__ import annotations
@@ -17,45 +17,46 @@ from numpy.typing import NDArray
 
 from gme_serve.config import Batching
 from gme_serve.fair import FairQueue
-from gme_serve.prepare import Prepared
+from gme_serve.items import Prepared
 
 Vectors = NDArray[np.float32]
 Encode = Callable[[list[dict[str, Any]], str | None], Vectors]
 
 
-class _Waiting:
-    """A request of which some items may be computed already: one that is larger than a batch is computed in parts."""
+class _PendingRequest:
+    """A request that waits. One that is larger than a batch is computed in parts, so some items may be done already."""
 
     def __init__(self, request: Prepared, done: asyncio.Future[Vectors], on_begin: Callable[[], None]) -> None:
         self._request, self._done, self._on_begin = request, done, on_begin
         self._sums = [0, *accumulate(request.tokens)]
-        self._taken = 0
+        self._next = 0
         self._vectors: list[Vectors] = []
 
     @property
     def over(self) -> bool:
-        """Whether nobody waits for it any more: it is answered, a part of it failed, or the client is gone."""
+        """Whether no result is needed any more: it is answered, a part of it failed, or the client is gone."""
         return self._done.done()
 
     @property
     def tokens(self) -> int:
-        """Tokens of the items that wait."""
-        return self._sums[-1] - self._sums[self._taken]
+        """Tokens of the items that still wait."""
+        return self._sums[-1] - self._sums[self._next]
 
-    def fitting(self, room: int) -> int:
-        """How many of the next items come to `room` tokens at most."""
-        return bisect_right(self._sums, self._sums[self._taken] + room) - 1 - self._taken
+    def fitting(self, budget: int) -> int:
+        """Return how many of the next items have `budget` tokens at most, together."""
+        return bisect_right(self._sums, self._sums[self._next] + budget) - 1 - self._next
 
     def take(self, count: int) -> Prepared:
-        """The next `count` items."""
-        if not self._taken:
+        """Take the next `count` items to be computed."""
+        # The request counts as begun with its first items, and is then answered even while the server stops.
+        if not self._next:
             self._on_begin()
-        items = slice(self._taken, self._taken + count)
-        self._taken = items.stop
+        items = slice(self._next, self._next + count)
+        self._next = items.stop
         return Prepared(self._request.items[items], self._request.instruction, self._request.tokens[items])
 
     def add(self, result: Vectors | Exception) -> None:
-        """What became of the items taken last."""
+        """Add the vectors of the items that were taken last, or the error that they ended in."""
         if self.over:
             return
         if isinstance(result, Exception):
@@ -67,53 +68,54 @@ class _Waiting:
 
 
 class Batcher:
-    """Lives between `start` and `stop` on one event loop.
+    """Batches requests between `start` and `stop`, on one event loop.
 
-    Nothing is waited for: an idle model begins with what there is, and what comes meanwhile makes the next batch.
+    There is no delay to fill a batch: an idle model begins with the requests at hand, and those that arrive meanwhile
+    make the next batch.
 
     Args:
-        encode: Items and instruction to vectors [n, d]; called in one thread, one call at a time.
+        encode: Encodes items with an instruction to vectors [n, d]; called in one thread, one call at a time.
         config: Size of a batch.
-        on_batch: Told the tokens of each batch before it is computed.
+        on_batch: Called with the tokens of each batch before it is computed.
     """
 
     def __init__(self, encode: Encode, config: Batching, on_batch: Callable[[int], None]) -> None:
         self._encode, self._config, self._on_batch = encode, config, on_batch
-        self._waiting: FairQueue[_Waiting] = FairQueue()
+        self._waiting: FairQueue[_PendingRequest] = FairQueue()
         self._arrived = asyncio.Event()
         self._stopping = self._computing = False
         self._thread = ThreadPoolExecutor(1, "encode")
         self._worker: asyncio.Task[None] | None = None
 
     def __len__(self) -> int:
-        """Requests of which items wait; those being computed no longer do."""
+        """Count the requests of which items wait; items that are being computed don't count."""
         return sum(not waiting.over for _, waiting in self._waiting)
 
     @property
     def tokens(self) -> int:
-        """Tokens that wait."""
+        """Tokens of all items that wait."""
         return sum(waiting.tokens for _, waiting in self._waiting if not waiting.over)
 
     def tokens_of(self, client: str) -> int:
-        """Tokens of a client that wait."""
+        """Return the tokens of a client's items that wait."""
         return sum(waiting.tokens for other, waiting in self._waiting if other == client and not waiting.over)
 
     @property
     def alive(self) -> bool:
-        """Whether requests are taken and computed."""
+        """Whether requests are accepted and computed."""
         return self._worker is not None and not self._worker.done() and not self._stopping
 
     @property
     def computing(self) -> bool:
-        """Whether the thread is at work, which nothing can end."""
+        """Whether the thread is in a call of `encode`, which can't be interrupted."""
         return self._computing
 
     def start(self) -> None:
-        """Begin to work. Call it on the event loop."""
+        """Start the worker; must be called on the event loop."""
         self._worker = asyncio.get_running_loop().create_task(self._work())
 
     async def stop(self, seconds: float | None = None) -> None:
-        """Finish what waits, then end; after `seconds` end without."""
+        """Compute what waits, then stop; after `seconds` stop without."""
         self._stopping = True
         self._arrived.set()
         if self._worker:
@@ -122,18 +124,18 @@ class Batcher:
         self._thread.shutdown(wait=False)
 
     async def submit(self, request: Prepared, client: str = "", on_begin: Callable[[], None] = lambda: None) -> Vectors:
-        """The vectors [n, d] of a request's items, in their order.
+        """Return the vectors [n, d] of a request's items, in their order.
 
         Args:
-            request: What to compute.
-            client: Whose it is; clients take turns.
-            on_begin: Called when the first of its items are computed.
+            request: The prepared request.
+            client: Client that sent it; clients take turns.
+            on_begin: Called before the first of its items are computed.
 
         Raises:
             Exception: Whatever `encode` raised for this request alone.
         """
         done: asyncio.Future[Vectors] = asyncio.get_running_loop().create_future()
-        self._waiting.append(client, _Waiting(request, done, on_begin))
+        self._waiting.append(client, _PendingRequest(request, done, on_begin))
         self._arrived.set()
         return await done
 
@@ -153,34 +155,36 @@ class Batcher:
         finally:
             self._computing = False
 
-    async def _gather(self) -> list[tuple[_Waiting, Prepared]]:
-        """The next items of the requests that wait, within the budget; none only at the end of all work."""
-        batch: list[tuple[_Waiting, Prepared]] = []
+    async def _gather(self) -> list[tuple[_PendingRequest, Prepared]]:
+        """Wait for the items of the next batch; an empty batch means that the batcher stops and nothing waits."""
+        batch: list[tuple[_PendingRequest, Prepared]] = []
         while not batch and not (self._stopping and not len(self._waiting)):
             await self._arrived.wait()
             batch = self._take_turns()
+            # While items wait, or at the end, the next call must not block.
             if not len(self._waiting) and not self._stopping:
                 self._arrived.clear()
         return batch
 
-    def _take_turns(self) -> list[tuple[_Waiting, Prepared]]:
-        """Of each client's oldest request, in turn, what fits; what is left of one waits behind its client's others.
+    def _take_turns(self) -> list[tuple[_PendingRequest, Prepared]]:
+        """Fill a batch from the oldest request of each client in turn; its other items wait behind its client's others.
 
-        So a request of thousands of items holds a small one up for one batch, not for all of its own, and a thousand
-        requests of one client hold another client's up no more than that. One that fits into a batch is never parted.
+        So a request of thousands of items delays a small one by one batch and not by all of its own, and a thousand
+        requests of one client delay another client's by no more. A request that fits into one batch is never split.
         """
-        batch: list[tuple[_Waiting, Prepared]] = []
-        room = self._config.batch_tokens
+        batch: list[tuple[_PendingRequest, Prepared]] = []
+        budget = self._config.batch_tokens
         for _ in range(len(self._waiting)):
             client, waiting = self._waiting.peek()
             if not waiting.over:
-                whole_later = room < waiting.tokens <= self._config.batch_tokens
-                count = waiting.fitting(room)
-                if batch and (whole_later or count < 1):
+                fits_next_batch = budget < waiting.tokens <= self._config.batch_tokens
+                count = waiting.fitting(budget)
+                if batch and (fits_next_batch or count < 1):
                     break
-                part = waiting.take(max(count, 1))  # an item larger than a batch is computed alone
+                # An item that is larger than a batch is computed alone.
+                part = waiting.take(max(count, 1))
                 batch.append((waiting, part))
-                room -= sum(part.tokens)
+                budget -= sum(part.tokens)
             self._waiting.pop()
             if waiting.tokens and not waiting.over:
                 self._waiting.append(client, waiting)
@@ -188,7 +192,7 @@ class Batcher:
 
 
 def compute(encode: Encode, requests: Sequence[Prepared]) -> list[Vectors | Exception]:
-    """The vectors of each request, or what went wrong with it; those with one instruction go together."""
+    """Return the vectors of each request, or its error; requests with the same instruction are encoded together."""
     groups: dict[str | None, list[int]] = {}
     for number, request in enumerate(requests):
         groups.setdefault(request.instruction, []).append(number)
@@ -199,10 +203,10 @@ def compute(encode: Encode, requests: Sequence[Prepared]) -> list[Vectors | Exce
 
 
 def _compute_group(encode: Encode, requests: list[Prepared]) -> list[Vectors | Exception]:
-    """Together; if that fails, one by one, so that each request meets only its own failure."""
+    """Encode requests together; if that fails, one by one, so that each request gets only its own error."""
     try:
         vectors = encode([item for request in requests for item in request.items], requests[0].instruction)
-    except Exception as error:  # handed to the request that it belongs to
+    except Exception as error:  # becomes the result of the request that caused it
         if len(requests) == 1:
             return [error]
         return [result for request in requests for result in _compute_group(encode, [request])]

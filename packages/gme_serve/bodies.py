@@ -1,7 +1,7 @@
-"""What clients send: OpenAI's embeddings body with pictures, the uploaded form, a search.
+"""The bodies of requests: OpenAI's embeddings body with pictures, the uploaded form, and a search.
 
-Knows fields and their shapes, and of a server's limits, which are the context of the validation, the number of items;
-what else is limited is checked later.
+Knows fields and their shapes. Of a server's limits, which are the context of the validation, only the number of items
+is checked here; `prepare` checks the others.
 """
 
 from __future__ import annotations
@@ -27,29 +27,29 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from gme_data.errors import did_you_mean
-from gme_serve.config import MAX_MEMBERS, Limits
+from gme_serve.config import MAX_MEMBERS, RequestLimits
 
 _DATA_URI = re.compile(r"data:[\w.+-]*/?[\w.+-]*(;[\w.+=-]+)*;base64,")
-_LONGEST_NAME = 64
+_MAX_NAME = 64
 """Characters of a field's name that are compared or repeated; difflib takes seconds for a name of a megabyte."""
 _MAX_FIELDS = 64
-"""Fields in one body; clients add a handful to those that are known."""
-_NEAR = 0.8
-"""Similarity from which an unknown name is a slip: `instuction` has 0.95, `instruct` 0.84, OpenAI's clients' own
-`input_type` only 0.67 to `input`."""
+"""A body may have this many fields; clients add a handful to the known ones."""
+_TYPO_SIMILARITY = 0.8
+"""An unknown name of this similarity to a known one counts as a typo. `instuction` has 0.95 and `instruct` 0.84, while
+`input_type`, which OpenAI's clients send, has only 0.67 to `input`."""
 
 
 class Body(BaseModel):
-    """Base of the bodies that are ours alone: a field that is not known is refused with a suggestion."""
+    """Base of the bodies that OpenAI's API doesn't have: an unknown field is refused with a suggestion."""
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     @model_validator(mode="before")
     @classmethod
-    def _known_fields(cls, raw: Any) -> Any:  # noqa: ANN401 - whatever a client sends
+    def _refuse_unknown_fields(cls, raw: Any) -> Any:  # noqa: ANN401 - whatever a client sends
         unknown = next((name for name in raw if name not in cls.model_fields), None) if _is_object(raw) else None
         if unknown is not None:
-            raise _unknown(unknown, did_you_mean(unknown[:_LONGEST_NAME], cls.model_fields), cls.model_fields)
+            raise _unknown_field(unknown, did_you_mean(unknown[:_MAX_NAME], cls.model_fields), cls.model_fields)
         return raw
 
 
@@ -57,9 +57,9 @@ def _is_object(raw: Any) -> bool:  # noqa: ANN401 - whatever a client sends
     return isinstance(raw, Mapping)
 
 
-def _unknown(name: str, suggestion: str, known: Mapping[str, Any]) -> PydanticCustomError:
-    # Escaped: a name may hold anything.
-    field, fields = ascii(name[:_LONGEST_NAME]), ", ".join(known)
+def _unknown_field(name: str, suggestion: str, known: Mapping[str, Any]) -> PydanticCustomError:
+    # The name is escaped, since it may hold any characters.
+    field, fields = ascii(name[:_MAX_NAME]), ", ".join(known)
     return PydanticCustomError(
         "unknown_field",
         "Unknown field {field}.{suggestion} Known fields: {fields}.",
@@ -68,6 +68,7 @@ def _unknown(name: str, suggestion: str, known: Mapping[str, Any]) -> PydanticCu
 
 
 def _data_uri(value: str) -> str:
+    # Only the head is matched, since the picture behind it may have megabytes.
     if not _DATA_URI.match(value[:256]):
         raise PydanticCustomError(
             "image_not_data_uri",
@@ -103,14 +104,14 @@ class ItemBody(Body):
     token_ids: TokenIds | None = None
     """The text as ids of the request's `tokenizer`."""
     title: str | None = None
-    """Goes before the text."""
+    """Title, which is put before the text."""
     image: DataUri | None = None
     """The picture as a data: URI in base64."""
 
     @model_validator(mode="before")
     @classmethod
-    def _as_object(cls, raw: Any) -> Any:  # noqa: ANN401 - whatever a client sends
-        """A text is an item by itself, and so is a list of token ids."""
+    def _accept_bare_text(cls, raw: Any) -> Any:  # noqa: ANN401 - whatever a client sends
+        """Make an item of a text alone, or of a list of token ids."""
         if isinstance(raw, str):
             return {"text": raw}
         if isinstance(raw, list):
@@ -119,12 +120,12 @@ class ItemBody(Body):
             raise PydanticCustomError(
                 "item_type",
                 "Expected a text or an object with text, title and/or image, found {kind}.",
-                {"kind": _json_kind(raw)},
+                {"kind": "null" if raw is None else "a boolean" if isinstance(raw, bool) else "a number"},
             )
         return raw
 
     @model_validator(mode="after")
-    def _not_empty(self) -> Self:
+    def _require_content(self) -> Self:
         if self.text is not None and self.token_ids is not None:
             raise PydanticCustomError("text_twice", "Give `text` or `token_ids`, not both.")
         if self.text or self.token_ids or self.title or self.image is not None:
@@ -136,15 +137,9 @@ class ItemBody(Body):
         )
 
 
-def _json_kind(value: Any) -> str:  # noqa: ANN401 - whatever a client sends
-    return "null" if value is None else "a boolean" if isinstance(value, bool) else "a number"
-
-
 def _as_list(value: Any, info: ValidationInfo) -> Any:  # noqa: ANN401 - whatever a client sends
-    """A text alone is a list of one item, and so are the token ids of one text.
-
-    Items are counted before one is looked at: validating them costs much more than parsing them.
-    """
+    """Make a list of one item of a text alone, or of the token ids of one text."""
+    # Items are counted before any is validated, which costs much more than parsing them.
     if isinstance(value, str):
         return [value]
     if not isinstance(value, list):
@@ -153,7 +148,7 @@ def _as_list(value: Any, info: ValidationInfo) -> Any:  # noqa: ANN401 - whateve
         raise PydanticCustomError("empty_input", "Expected at least one item; input cannot be an empty list.")
     if type(value[0]) is int:
         return [value]
-    most = info.context.max_items if isinstance(info.context, Limits) else MAX_MEMBERS
+    most = info.context.max_items if isinstance(info.context, RequestLimits) else MAX_MEMBERS
     if len(value) > most:
         raise PydanticCustomError(
             "too_many_items",
@@ -171,33 +166,33 @@ InputList = Annotated[
 
 
 class EmbeddingsBody(BaseModel):
-    """OpenAI's embeddings request; `instruction`, `tokenizer` and pictures are ours.
+    """OpenAI's embeddings request, extended by `instruction`, `tokenizer` and pictures.
 
-    Fields that are not known are ignored, since clients of OpenAI's API add their own; `ignored` names them. A slip in
-    the name of a field that decides what the vectors are is refused: it would be a wrong vector without a word.
+    Unknown fields are ignored, since clients of OpenAI's API add their own; `ignored` names them. A typo in the name of
+    a field that the vectors depend on is refused: it would silently give a wrong vector.
     """
 
     model_config = ConfigDict(extra="ignore", use_attribute_docstrings=True)
     _ignored: list[str] = PrivateAttr(default_factory=list)
 
     model: str | None = None
-    """The served model's name, if given."""
+    """Name of the served model; optional."""
     tokenizer: str | None = None
-    """Whose ids the token ids in `input` are: the served model's name. Without it they are refused."""
+    """Tokenizer of the token ids in `input`, by the served model's name. Without it they are refused."""
     input: InputList
     """A text, or a list of texts and items."""
     instruction: str | None = None
-    """For queries: the task in a sentence. Documents have none."""
+    """Instruction of queries: the task in a sentence. Documents have none."""
     encoding_format: Literal["float", "base64"] | None = None
-    """`base64`: the vector's float32 values, little endian. `float` if left out."""
+    """`float` by default, or `base64` for the vector's float32 values in little endian."""
     dimensions: Annotated[int, Field(strict=True)] | None = None
-    """Refused unless it is the size that the model was trained for."""
+    """Dimension of the vectors; refused unless it is that of the model."""
     user: str | None = None
     """Ignored."""
 
     @property
     def ignored(self) -> list[str]:
-        """Names of the fields that are not known, at most 64 characters of each."""
+        """Names of the unknown fields, at most 64 characters of each."""
         return self._ignored
 
     @model_validator(mode="wrap")
@@ -213,17 +208,17 @@ class EmbeddingsBody(BaseModel):
         unknown = [name for name in fields if name not in cls.model_fields]
         deciding = [name for name in cls.model_fields if name not in ("model", "user")]
         for name in unknown:
-            near = difflib.get_close_matches(name[:_LONGEST_NAME].lower(), deciding, n=1, cutoff=_NEAR)
+            near = difflib.get_close_matches(name[:_MAX_NAME].lower(), deciding, n=1, cutoff=_TYPO_SIMILARITY)
             if near:
-                raise _unknown(name, f" Did you mean '{near[0]}'?", cls.model_fields)
+                raise _unknown_field(name, f" Did you mean '{near[0]}'?", cls.model_fields)
         body = handler(raw)
-        body._ignored = [name[:_LONGEST_NAME] for name in unknown]
+        body._ignored = [name[:_MAX_NAME] for name in unknown]
         return body
 
     @field_validator("input")
     @classmethod
-    def _ids_of_a_known_tokenizer(cls, items: list[ItemBody], info: ValidationInfo) -> list[ItemBody]:
-        """Each tokenizer has its own ids: those of another one would be embedded as words that nobody wrote."""
+    def _require_tokenizer_of_ids(cls, items: list[ItemBody], info: ValidationInfo) -> list[ItemBody]:
+        """Refuse token ids of an unnamed tokenizer: with that of another model they would be other words."""
         if info.data.get("tokenizer") is None and any(item.token_ids is not None for item in items):
             raise PydanticCustomError(
                 "token_ids",
@@ -240,7 +235,7 @@ def _file(value: Any) -> Any:  # noqa: ANN401 - whatever a client sends
 
 
 def _utf8(value: Any) -> Any:  # noqa: ANN401 - whatever a client sends
-    """The text of a form's field, which comes as its bytes."""
+    """Decode the text of a form's field, which arrives as bytes."""
     try:
         return value.decode() if isinstance(value, bytes) else value
     except UnicodeDecodeError as error:
@@ -262,25 +257,25 @@ class UploadBody(Body):
     text: FormText | None = None
     """A text that belongs to the picture."""
     instruction: FormText | None = None
-    """For queries: the task in a sentence."""
+    """Instruction of queries: the task in a sentence."""
     model: FormText | None = None
-    """The served model's name, if given."""
+    """Name of the served model; optional."""
 
 
 class SearchBody(Body):
     """A query: a text, a picture, or both."""
 
     text: str | None = None
-    """The words."""
+    """Text of the query."""
     image: DataUri | None = None
     """The picture as a data: URI in base64."""
     instruction: str | None = None
     """The task in a sentence."""
     k: Annotated[int, Field(ge=1, strict=True)] | None = None
-    """How many hits; 24 if left out, or as many as the server gives."""
+    """Number of hits; by default 24, or the server's limit if that is lower."""
 
     @model_validator(mode="after")
-    def _not_empty(self) -> Self:
+    def _require_content(self) -> Self:
         if not (self.text or "").strip() and self.image is None:
             raise PydanticCustomError("empty_query", "Nothing to search for: give text, image, or both.")
         return self

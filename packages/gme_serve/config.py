@@ -1,4 +1,4 @@
-"""What a server accepts and how it batches. Knows numbers only; where it listens and what it serves is `server`'s."""
+"""Limits of requests, settings of batches, and API keys. Knows numbers and texts only."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from gme_data.images import MAX_PIXELS, MAX_SIDE
 from gme_data.settings import Frozen
 
 MAX_MEMBERS = 2**16
-"""Members of any list in a body. Counted before a member is looked at, so that millions of them cost nothing."""
+"""Any list in a body may have this many members. They are counted before any is validated, so millions cost nothing."""
 
 
-class Limits(Frozen):
-    """What a request may ask for. Beyond it: 400, a body too large 413, too much at once 429, too slow 408 or 504."""
+class RequestLimits(Frozen):
+    """Limits of requests. What exceeds them gets 400; a large body 413, too many at once 429, too slow 408 or 504."""
 
     max_items: int = Field(default=2048, ge=1, le=MAX_MEMBERS)
     """Items in one request."""
@@ -54,11 +54,11 @@ class Batching(Frozen):
     """Tokens computed at once; more need more memory."""
 
 
-def checked_keys(keys: str | None) -> tuple[str, ...]:
-    """The API keys as they will come in a header, of a list with commas; none means that none is asked for.
+def parse_keys(keys: str | None) -> tuple[str, ...]:
+    """Parse a comma-separated list of API keys; None means that no key is required.
 
     Raises:
-        FoundryError: A key is empty, stands twice or can't stand in a header. The message does not hold it.
+        FoundryError: A key is empty, occurs twice or can't be sent in a header. The message does not contain it.
     """
     if keys is None:
         return ()

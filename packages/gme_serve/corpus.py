@@ -1,6 +1,6 @@
-"""An embedded corpus to search in: memory-mapped vectors, their ids, and what to show of them.
+"""An embedded corpus that is searched: memory-mapped vectors, their ids, and the contents of their rows.
 
-For one thread at a time. Knows folders made by `gme embed`; not how a query came to be a vector.
+Not thread-safe. Knows folders that `gme embed` wrote; not how a query is encoded.
 """
 
 from __future__ import annotations
@@ -22,13 +22,16 @@ from gme_embedder.vectors.exact import search_shards
 from gme_serve.catalogue import Catalogue
 
 _SNIPPET = 400
+"""Characters of a text that a hit contains, at most."""
 _THUMBNAIL = 384
-_SAME = 0.98
-"""Cosine of a row's vector and the one made anew; halves of precision cost less than 0.01."""
+"""Width and height of a thumbnail in pixels, at most."""
+_MIN_COSINE = 0.98
+"""Cosine that a row's stored vector must have to the one that the served model gives it. Half precision costs less than
+0.01 of it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Hit:
+class SearchHit:
     """A row of the corpus and its cosine similarity to the query; `image` says whether it has a picture."""
 
     row: int
@@ -40,15 +43,15 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True)
-class Corpus:
+class SearchCorpus:
     """One version of an embedded corpus.
 
     Attributes:
-        job: What made the vectors.
-        index: Digest of all of them, and of what they were made of.
+        job: The settings of `gme embed` that the vectors were computed with.
+        index: Digest of all vectors and their sources; it names the version.
         shards: The vectors.
-        ids: By row.
-        catalogue: What the rows hold, if their tables were given.
+        ids: Ids by row.
+        catalogue: Contents of the rows; None without their tables.
     """
 
     job: EmbedJob
@@ -59,39 +62,39 @@ class Corpus:
 
     @classmethod
     def open(cls, folder: Path, source: Path | None = None, images: Path | None = None) -> Self:
-        """Open a folder made by `gme embed`; all vectors are read once.
+        """Open a folder that `gme embed` wrote; all vectors are read once.
 
         Args:
-            folder: The vectors.
-            source: The tables they were made of; without it, hits are ids alone.
+            folder: Folder of the vectors.
+            source: Tables that were embedded; without them a hit has an id alone.
             images: Folder of images-*.parquet for the image ids of `source`.
 
         Raises:
-            FoundryError: No, incomplete or damaged vectors, or a source that is not what they were made of.
+            FoundryError: The vectors are missing, incomplete or damaged, or `source` is not what was embedded.
         """
         opened = open_index(folder)
         ids: list[str] = []
         for shard in opened.shards:
             shard.require_finite()
             ids += shard.ids
-        catalogue = _catalogue(folder, opened.job, ids, source, images) if source else None
+        catalogue = _open_catalogue(folder, opened.job, ids, source, images) if source else None
         return cls(opened.job, opened.digest, [shard.vectors for shard in opened.shards], ids, catalogue)
 
     def check_made_by(self, embedder: Embedder) -> None:
-        """Check that `embedder` gives what the folder holds: by embedding the first row of the catalogue again.
+        """Check that `embedder` gives the first row the vector that the folder holds.
 
         Raises:
-            FoundryError: It does not.
+            FoundryError: It gives another vector.
         """
         item = self.first_item()
         if item:
             self.check_first(embedder.encode([item], self.job.instruction)[0])
 
     def first_item(self) -> dict[str, Any] | None:
-        """What the first row holds, for the embedder; None for an empty corpus, or without a catalogue.
+        """Return the item of the first row for the embedder; None for an empty corpus, or without a catalogue.
 
         Raises:
-            FoundryError: Its picture can't be read.
+            FoundryError: The picture of the row can't be read.
         """
         if self.catalogue is None or not self.ids:
             return None
@@ -100,27 +103,35 @@ class Corpus:
         return {name: value for name, value in row.items() if value is not None}
 
     def check_first(self, vector: NDArray[np.float32]) -> None:
-        """Check that this vector [d], which the model gave the first row, is that of the folder.
+        """Check that `vector` [d], which the served model gives the first row, is that of the folder.
 
         Raises:
-            FoundryError: It is not.
+            FoundryError: Their cosine is too low.
         """
         first = next(shard[0] for shard in self.shards if len(shard))
         cosine = float(vector @ first)
-        if cosine < _SAME:
+        if cosine < _MIN_COSINE:
             raise FoundryError(
                 f"The model gives '{self.ids[0]}' another vector than the folder holds (cosine {cosine:.2f}): "
                 "the vectors are damaged, or a picture beside the source was changed.",
                 hint="Embed the corpus again with the model that is served.",
             )
 
-    def search(self, query: NDArray[np.float32], k: int) -> list[Hit]:
-        """The `k` nearest rows of one query [1, d], best first, ties by row."""
+    def search(self, query: NDArray[np.float32], k: int) -> list[SearchHit]:
+        """Return the `k` nearest rows of one query [1, d], best first, ties by row."""
         scores, rows = search_shards(query, self.shards, k)
-        return [self._hit(row, score) for row, score in zip(rows[0].tolist(), scores[0].tolist(), strict=True)]
+        hits = []
+        for row, score in zip(rows[0].tolist(), scores[0].tolist(), strict=True):
+            if self.catalogue is None:
+                hits.append(SearchHit(row, self.ids[row], score, None, None, image=False))
+                continue
+            title, text = self.catalogue.text(row)
+            image = self.catalogue.has_picture(row)
+            hits.append(SearchHit(row, self.ids[row], score, title, text and _snippet(text), image))
+        return hits
 
     def thumbnail(self, row: int) -> bytes | None:
-        """A row's picture as PNG, at most 384 pixels wide and high; None where there is none.
+        """Return a row's picture as PNG, at most 384 pixels wide and high; None for a row without one.
 
         Raises:
             FoundryError: The picture is missing or damaged.
@@ -136,18 +147,11 @@ class Corpus:
         picture.save(buffer, "PNG")
         return buffer.getvalue()
 
-    def _hit(self, row: int, score: float) -> Hit:
-        id_ = self.ids[row]
-        if self.catalogue is None:
-            return Hit(row, id_, score, None, None, False)
-        title, text = self.catalogue.text(row)
-        return Hit(row, id_, score, title, text and _snippet(text), self.catalogue.has_picture(row))
 
-
-def _catalogue(folder: Path, job: EmbedJob, ids: list[str], source: Path, images: Path | None) -> Catalogue:
-    place, numbers = shards_folder(folder, job), range(shard_count(job))
-    skipped = [row for number in numbers for row in read_skipped(place, number)]
-    pictures = [digest for number in numbers for digest in read_ids(place, number, ["sha256"]).column(0).to_pylist()]
+def _open_catalogue(folder: Path, job: EmbedJob, ids: list[str], source: Path, images: Path | None) -> Catalogue:
+    shards, numbers = shards_folder(folder, job), range(shard_count(job))
+    skipped = [row for number in numbers for row in read_skipped(shards, number)]
+    pictures = [digest for number in numbers for digest in read_ids(shards, number, ["sha256"]).column(0).to_pylist()]
     catalogue = Catalogue(source, ids, skipped, ImageStore([images]) if images else None, pictures)
     _require_source(job, catalogue)
     return catalogue
@@ -159,10 +163,10 @@ def _snippet(text: str) -> str:
 
 
 def require_model(folder: Path, job: EmbedJob, model: ModelIdentity) -> None:
-    """Check that the vectors in `folder` were made by `model`, with the same input settings.
+    """Check that the vectors in `folder` were computed by `model`, with the same input settings.
 
     Raises:
-        FoundryError: They were made by another; names what differs.
+        FoundryError: They were computed by another model; the message names the differences.
     """
     changes = model_changes(job.model, model)
     if changes:
@@ -174,7 +178,7 @@ def require_model(folder: Path, job: EmbedJob, model: ModelIdentity) -> None:
 
 
 def _require_source(job: EmbedJob, catalogue: Catalogue) -> None:
-    """Check that the tables hold what was embedded; their ids were compared before."""
+    """Check that the tables have the bytes that were embedded; their ids were compared before."""
     digests, path = catalogue.digests, catalogue.table.path
     changed = next((name for name in digests if digests[name] != job.corpus.files.get(name)), None)
     if changed is not None:

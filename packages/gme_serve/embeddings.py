@@ -20,19 +20,19 @@ from gme_serve.admission import Ticket
 from gme_serve.batcher import Vectors
 from gme_serve.bodies import EmbeddingsBody, UploadBody
 from gme_serve.errors import ApiError
-from gme_serve.prepare import Part
+from gme_serve.items import RequestItem
 from gme_serve.routes import bounded_route, ticket_of
 from gme_serve.service import Embedded, Service
 
 _Format = Literal["float", "base64"]
-_FEW = 4096
-"""Numbers that are written on the event loop: sooner than a thread has its turn."""
+_MAX_INLINE_VALUES = 4096
+"""Up to so many values are written as JSON on the event loop, which takes less time than the switch to a thread."""
 IGNORED = "X-Ignored-Fields"
-"""Header of an answer that names what was not known in the body, percent-encoded; only where there was any."""
+"""Header that names the unknown fields of the body, percent-encoded; an answer has it only if there were any."""
 
 
 def router(service: Service) -> APIRouter:
-    """The routes of `service`."""
+    """Make the routes that embed by `service`."""
     routes = APIRouter(prefix="/v1", route_class=bounded_route(service))
     model = {
         "id": service.name,
@@ -42,15 +42,15 @@ def router(service: Service) -> APIRouter:
         "dimension": service.dimension,
     }
 
-    @routes.get("/models/", include_in_schema=False)  # else an empty name
+    @routes.get("/models/", include_in_schema=False)  # or the route below would match with an empty name
     @routes.get("/models")
     async def models() -> dict[str, Any]:
-        """The one model that is served."""
+        """List the one model that is served."""
         return {"object": "list", "data": [model]}
 
     @routes.get("/models/{name:path}")  # names have slashes
     async def retrieve_model(name: str) -> dict[str, Any]:
-        """The served model by its name."""
+        """Describe the served model by its name."""
         _check_model(name, service)
         return model
 
@@ -60,17 +60,17 @@ def router(service: Service) -> APIRouter:
         _check_model(body.model, service)
         _check_tokenizer(body.tokenizer, service)
         _check_dimensions(body.dimensions, service)
-        parts = [Part(item.text, item.title, item.image, item.token_ids) for item in body.input]
-        params = [f"input[{number}]" for number in range(len(parts))]
-        embedded = await service.embed(ticket_of(request), parts, body.instruction, params)
+        items = [RequestItem(item.text, item.title, item.image, item.token_ids) for item in body.input]
+        params = [f"input[{number}]" for number in range(len(items))]
+        embedded = await service.embed(ticket_of(request), items, body.instruction, params)
         return await _answer(service, ticket_of(request), embedded, body.encoding_format or "float", body.ignored)
 
     @routes.post("/embeddings/upload")
     async def upload(request: Request, body: Annotated[UploadBody, Form()]) -> Response:
         """Embed one uploaded picture, with or without a text."""
         _check_model(body.model, service)
-        part = Part(body.text, None, body.image.file.read())
-        embedded = await service.embed(ticket_of(request), [part], body.instruction, ["image"])
+        item = RequestItem(body.text, None, body.image.file.read())
+        embedded = await service.embed(ticket_of(request), [item], body.instruction, ["image"])
         return await _answer(service, ticket_of(request), embedded, "float", [])
 
     return routes
@@ -80,17 +80,20 @@ async def _answer(
     service: Service, ticket: Ticket, embedded: Embedded, encoding: _Format, ignored: Sequence[str]
 ) -> Response:
     usage = {"prompt_tokens": embedded.tokens, "total_tokens": embedded.tokens}
-    if embedded.vectors.size <= _FEW:
+    if embedded.vectors.size <= _MAX_INLINE_VALUES:
         rows = _rows(embedded.vectors, encoding)
-    else:  # thousands of vectors are tens of megabytes of JSON: seconds in which the event loop would answer nobody
+    else:
+        # Thousands of vectors are tens of megabytes of JSON: on the event loop they would delay all others for seconds.
         rows = await service.in_thread(ticket, _rows, embedded.vectors, encoding)
     end = json.dumps({"model": service.name, "usage": usage})[1:]
+    # Percent-encoded, since a header holds ASCII only and a name may hold anything.
     names = {IGNORED: ", ".join(quote(name, safe="", errors="surrogatepass") for name in ignored)} if ignored else None
     return Response(f'{{"object": "list", "data": [{rows}], {end}', headers=names, media_type="application/json")
 
 
 def _rows(vectors: Vectors, encoding: _Format) -> str:
-    """The members of ``data``; each is written by itself, so that other threads have their turn between two."""
+    """Write the members of ``data``."""
+    # Each is written by a call of its own: `json` holds the interpreter's lock for the duration of a call.
     return ", ".join(
         json.dumps({"object": "embedding", "index": index, "embedding": _encoded(vector, encoding)})
         for index, vector in enumerate(vectors)
@@ -120,7 +123,7 @@ def _check_tokenizer(tokenizer: str | None, service: Service) -> None:
 
 
 def _check_dimensions(dimensions: int | None, service: Service) -> None:
-    """A shorter vector is meaningful only if training made its first numbers so; none of the models did."""
+    """Refuse other dimensions: a shortened vector is meaningful only if the model was trained for it."""
     if dimensions is not None and dimensions != service.dimension:
         message = (
             f"{dimensions} dimensions: '{service.name}' was not trained for shortened embeddings, its vectors have "

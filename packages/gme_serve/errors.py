@@ -19,20 +19,20 @@ _KNOWN = {
     405: ("method_not_allowed", "This address takes another method. /openapi.json lists them."),
 }
 JSON_HINT = "Send a JSON object with the header Content-Type: application/json."
-"""What to do about a body that is something else."""
+"""Hint for a body that is something else."""
 _NO_OBJECT = ("model_attributes_type", "model_type", "dict_type", "missing")
-"""pydantic's types of error for a body that is no JSON object at all."""
+"""Types of pydantic's errors for a body that is no JSON object."""
 
 
 class ApiError(HTTPException):
-    """An answer that is no success. An HTTPException, since FastAPI lets only those pass while it reads a body.
+    """An answer with an error. It is an HTTPException, since FastAPI passes only those on while it reads a body.
 
     Args:
         status: HTTP status.
-        message: What is wrong, what was expected, what to do.
-        code: For programs, such as ``model_not_found``.
-        param: The field it is about, such as ``input[2].image``.
-        headers: Of the answer.
+        message: Text that says what is wrong, what was expected and what to do.
+        code: Name of the error for programs, such as ``model_not_found``.
+        param: The field that the error is about, such as ``input[2].image``.
+        headers: Headers of the answer.
     """
 
     def __init__(
@@ -48,7 +48,8 @@ class ApiError(HTTPException):
         self.code, self.param = code, param
 
     def response(self) -> Response:
-        """The answer. ASCII only: what a client sent may come back in it, and need not be encodable."""
+        """Return the answer."""
+        # `json.dumps` writes ASCII only: the message may repeat what a client sent, which need not be encodable.
         error = {"message": self.detail, "type": _kind(self.status_code), "param": self.param, "code": self.code}
         return Response(json.dumps({"error": error}), self.status_code, self.headers, "application/json")
 
@@ -70,21 +71,22 @@ def _on_http(_request: Request, error: Exception) -> Response:
 
 
 def _on_validation(_request: Request, error: Exception) -> Response:
-    """Of a path or a query; bodies are read by `routes`."""
+    """Answer errors in a path or a query; bodies are validated by `routes`."""
     if not isinstance(error, RequestValidationError):
         raise error
+    # The location begins with "path" or "query", which clients know nothing of.
     return invalid([{**detail, "loc": detail["loc"][1:]} for detail in error.errors()]).response()
 
 
 def invalid(details: Sequence[Mapping[str, Any]]) -> ApiError:
-    """A 400 for pydantic's `details` of what does not fit; names the first three and the field of the first."""
+    """Make a 400 of the `details` of pydantic's errors; it names the first three, and the field of the first."""
     location = details[0]["loc"]
     message = "; ".join(_describe(detail) for detail in details[:3])
     return ApiError(400, message, code=str(details[0]["type"]), param=field_path(location) if location else None)
 
 
 def _on_defect(_request: Request, _error: Exception) -> Response:
-    """A defect of ours: the log has the traceback, the client learns nothing about the inside."""
+    """Answer a defect of the server: the log has the traceback, and the client learns nothing about it."""
     return ApiError(500, "Internal error. The server's log has the details.", code="internal_error").response()
 
 
@@ -96,7 +98,7 @@ def _describe(detail: Mapping[str, Any]) -> str:
 
 
 def field_path(location: Sequence[str | int]) -> str:
-    """``input[0].image`` for ``("input", 0, "image")``."""
+    """Write a location as a path: ``("input", 0, "image")`` -> ``input[0].image``."""
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).removeprefix(".")
 
 

@@ -1,4 +1,4 @@
-"""Clients in turn: a queue that a flood of one client does not fill for the others, and threads that work it off.
+"""Fair scheduling between clients: a queue in which clients take turns, and threads that serve such a queue.
 
 Knows clients by name only; neither what waits nor what is done with it.
 """
@@ -17,7 +17,7 @@ _Result = TypeVar("_Result")
 
 
 class FairQueue(Generic[_Item]):
-    """First in, first out for each client; from one item to the next, clients take turns."""
+    """A queue that is first in, first out for each client, and from which clients are served in turn."""
 
     def __init__(self) -> None:
         self._queues: OrderedDict[str, deque[_Item]] = OrderedDict()
@@ -26,20 +26,20 @@ class FairQueue(Generic[_Item]):
         return sum(map(len, self._queues.values()))
 
     def __iter__(self) -> Iterator[tuple[str, _Item]]:
-        """All items with their clients; not in the order in which they come."""
+        """Iterate over all items with their clients, in no particular order."""
         return ((client, item) for client, queue in self._queues.items() for item in queue)
 
     def append(self, client: str, item: _Item) -> None:
-        """Put an item behind those of its client; a client without any comes behind the others."""
+        """Append an item to those of its client; a client without items goes to the end of the turns."""
         self._queues.setdefault(client, deque()).append(item)
 
     def peek(self) -> tuple[str, _Item]:
-        """The next item and its client. There must be one."""
+        """Return the client of the next item, and the item. The queue must not be empty."""
         client, queue = next(iter(self._queues.items()))
         return client, queue[0]
 
     def pop(self) -> tuple[str, _Item]:
-        """The next item, taken out, and its client, which now comes behind the others. There must be one."""
+        """Remove the next item and return it with its client, whose turn is then the last. It must not be empty."""
         client, queue = next(iter(self._queues.items()))
         item = queue.popleft()
         self._queues.move_to_end(client)
@@ -49,11 +49,11 @@ class FairQueue(Generic[_Item]):
 
 
 class FairThreads:
-    """Work beside the event loop; while all threads are busy, clients take turns.
+    """A pool of threads beside the event loop; while all threads are busy, clients take turns.
 
     Args:
-        threads: How many.
-        name: Of the threads.
+        threads: Number of threads.
+        name: Name of the threads.
     """
 
     def __init__(self, threads: int, name: str) -> None:
@@ -61,7 +61,7 @@ class FairThreads:
         self._waiting: FairQueue[asyncio.Future[None]] = FairQueue()
 
     async def run(self, client: str, work: Callable[..., _Result], *arguments: object) -> _Result:
-        """What `work` returns or raises. If its caller is cancelled, work that has begun still ends in its thread."""
+        """Return the result of `work` in a thread. If the caller is cancelled, work that has begun still completes."""
         loop = asyncio.get_running_loop()
         if self._idle:
             self._idle -= 1
@@ -71,20 +71,21 @@ class FairThreads:
             try:
                 await turn
             except asyncio.CancelledError:
-                if turn.done() and not turn.cancelled():  # it was this one's turn, and is another's now
+                # It was this caller's turn already; without the release the thread would stay idle for ever.
+                if turn.done() and not turn.cancelled():
                     self._release()
                 raise
         running = self._pool.submit(work, *arguments)
 
         def ended(_running: Future[_Result]) -> None:
-            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            with suppress(RuntimeError):  # the loop is closed, and with it all who waited
                 loop.call_soon_threadsafe(self._release)
 
         running.add_done_callback(ended)
         return await asyncio.wrap_future(running)
 
     def shutdown(self) -> None:
-        """Take no more work; what runs goes on."""
+        """Accept no more work; work that runs goes on."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _release(self) -> None:

@@ -1,6 +1,6 @@
-"""A body that is a form, as its texts and files; what is no UTF-8 can be refused, since texts stay bytes.
+"""Parses bodies that are forms. Texts stay bytes, so that `bodies` can refuse what is not UTF-8.
 
-Knows the encodings of forms; fields are `bodies`'.
+Knows the encodings of forms; `bodies` knows their fields.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from starlette.datastructures import UploadFile
 
 from gme_serve.errors import ApiError, invalid
 
-_MOST_PARTS = 16
-_MOST_TEXT = 2**20
+_MAX_PARTS = 16
+_MAX_TEXT_BYTES = 2**20
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
 def parse_form(raw: bytes, content_type: str, kind: type[_Model]) -> _Model:
-    """The bytes of a form as `kind`. Slow for large ones: to be called beside the event loop.
+    """Parse the bytes of a form as `kind`. Large forms take long, so this must not run on the event loop.
 
     Raises:
-        ApiError: 400; no form, more than 16 parts or a text of more than a MiB, a field twice, or not what `kind`
-            takes.
+        ApiError: 400; the body is no form, has more than 16 parts, a text of more than a MiB or a field twice, or is
+            not valid as `kind`.
     """
     values: dict[str, Any] = {}
 
@@ -35,8 +35,8 @@ def parse_form(raw: bytes, content_type: str, kind: type[_Model]) -> _Model:
         if written in values:
             message = f"{written[:64]}: sent more than once; this form is of one picture."
             raise ApiError(400, message, code="repeated_field", param=written[:64])
-        if len(values) == _MOST_PARTS:
-            raise ApiError(400, f"A form of more than {_MOST_PARTS} parts.", code="too_many_fields")
+        if len(values) == _MAX_PARTS:
+            raise ApiError(400, f"A form of more than {_MAX_PARTS} parts.", code="too_many_fields")
         values[written] = value
 
     def add_text(field: Field) -> None:
@@ -47,7 +47,8 @@ def parse_form(raw: bytes, content_type: str, kind: type[_Model]) -> _Model:
         name = (file.file_name or b"").decode(errors="replace")
         add(file.field_name, UploadFile(io.BytesIO(file.file_object.read()), filename=name))
 
-    config = {"MAX_MEMORY_FILE_SIZE": len(raw) + 1, "MAX_FIELD_SIZE": _MOST_TEXT, "MAX_HEADER_COUNT": _MOST_PARTS}
+    # The body is in memory already, so no part of it is spooled to disk.
+    config = {"MAX_MEMORY_FILE_SIZE": len(raw) + 1, "MAX_FIELD_SIZE": _MAX_TEXT_BYTES, "MAX_HEADER_COUNT": _MAX_PARTS}
     try:
         parser = create_form_parser({"Content-Type": content_type.encode("latin-1")}, add_text, add_file, config=config)
         parser.write(raw)

@@ -1,6 +1,6 @@
-"""Who may come in, and with how much: hosts, origins, API keys and the size of a body, all before anything is kept.
+"""ASGI middleware that checks hosts, origins, API keys and the size of a body before a request takes any memory.
 
-ASGI middleware. Knows headers and bytes; not what a request asks for.
+Knows headers and bytes; not the contents of requests.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from gme_data.errors import FoundryError
 from gme_serve.errors import ApiError
 
 OPEN_PATHS = frozenset({"/", "/healthz"})
-"""Need no key: the empty page, which asks for it, and the probe of whoever restarts the server."""
+"""Paths that need no key: the page, which holds no data and asks for the key, and the health probe."""
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _PORTS = {"http": 80, "https": 443}
 _KEY_NUMBER = "gme_serve.key"
 
 
 class Host(NamedTuple):
-    """A name or address, in lower case and without brackets; of a port None means any, as the place decides."""
+    """A host name or address, in lower case and without brackets. What a missing port means is up to the caller."""
 
     name: str
     port: int | None
 
     @classmethod
     def parse(cls, written: str) -> Host:
-        """``name``, ``name:port``, ``[::1]:port``.
+        """Parse ``name``, ``name:port`` or ``[::1]:port``.
 
         Raises:
-            ValueError: It is something else.
+            ValueError: The text is something else.
         """
         split = urlsplit(f"//{written}")
         if not split.hostname or split.netloc != written or "@" in written or " " in written:
@@ -44,10 +44,10 @@ class Host(NamedTuple):
 
 
 def parse_hosts(written: Iterable[str]) -> tuple[Host, ...]:
-    """The further hosts that a server is told it is known by.
+    """Parse the values of ``--allowed-host``.
 
     Raises:
-        FoundryError: One is no host.
+        FoundryError: A value is no host.
     """
     hosts = []
     for host in written:
@@ -62,49 +62,50 @@ def parse_hosts(written: Iterable[str]) -> tuple[Host, ...]:
 
 
 class HostsAllowed:
-    """Answers only to its own names, and only to its own pages.
+    """Answers only requests to the server's own names, and from its own pages.
 
-    A page of another site that a browser shows may not use the server: neither by its address, which the ``Origin`` and
-    ``Sec-Fetch-Site`` of its requests tell, nor by a name of its own that it lets point here, which ``Host`` tells.
+    A page of another site in a browser may not use the server. If it sends requests to the server's address, their
+    ``Origin`` and ``Sec-Fetch-Site`` tell it; if it makes a name of its own resolve to that address (DNS rebinding),
+    ``Host`` tells it.
 
     Args:
-        app: What is let in to.
-        hosts: Names besides the address that a request came in by, and those of loopback if it came in by that.
+        app: The application behind the middleware.
+        hosts: Names of the server. The address that a request came in by needs none, nor do the names of loopback if
+            the request came in by that.
     """
 
     def __init__(self, app: ASGIApp, hosts: Sequence[Host]) -> None:
         self._app, self._hosts = app, hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
-        error = self._refused(scope, Headers(scope=scope)) if scope["type"] == "http" else None
+        """Handle one request."""
+        error = self._check(scope, Headers(scope=scope)) if scope["type"] == "http" else None
         await (error.response() if error else self._app)(scope, receive, send)
 
-    def _refused(self, scope: Scope, headers: Headers) -> ApiError | None:
-        written = headers.get("host", "")
+    def _check(self, scope: Scope, headers: Headers) -> ApiError | None:
+        text = headers.get("host", "")
         try:
-            host = Host.parse(written)
+            host = Host.parse(text)
         except ValueError:
             return ApiError(400, "The header Host is missing or no host.", code="bad_host")
         local = Host(*(scope.get("server") or ("", None)))
-        if not self._is_ours(host, _PORTS.get(scope["scheme"]), local):
-            message = (
-                f"This server does not serve the host {written[:256]!a}. Start it with --allowed-host if it should."
-            )
+        if not self._is_own_host(host, _PORTS.get(scope["scheme"]), local):
+            message = f"This server does not serve the host {text[:256]!a}. Start it with --allowed-host if it should."
             return ApiError(403, message, code="host_not_allowed")
-        if not self._from_ours(headers, host, scope["scheme"]):
+        if not self._is_same_origin(headers, host, scope["scheme"]):
             message = "Pages of other sites may not use this server."
             return ApiError(403, message, code="origin_not_allowed")
         return None
 
-    def _is_ours(self, host: Host, default_port: int | None, local: Host) -> bool:
-        if any(host.name == ours.name and ours.port in (None, host.port) for ours in self._hosts):
+    def _is_own_host(self, host: Host, default_port: int | None, local: Host) -> bool:
+        if any(host.name == own.name and own.port in (None, host.port) for own in self._hosts):
             return True
+        # A request over loopback may name this machine in any of these ways.
         names = _LOOPBACK if is_loopback(local.name) else {local.name}
         return host.name in names and (host.port or default_port) == local.port
 
-    def _from_ours(self, headers: Headers, host: Host, scheme: str) -> bool:
-        """Whether no page sent it, or one of ours, or a link led here."""
+    def _is_same_origin(self, headers: Headers, host: Host, scheme: str) -> bool:
+        """Whether the request was sent by no page, by a page of this server, or by following a link."""
         origin = headers.get("origin")
         if origin is None:
             navigates = headers.get("sec-fetch-mode") == "navigate"
@@ -123,7 +124,7 @@ class HostsAllowed:
 
 
 def is_loopback(address: str) -> bool:
-    """Whether an address is of this machine alone; a name is not."""
+    """Whether an address can be reached from this machine alone; False for a name."""
     try:
         return ipaddress.ip_address(address).is_loopback
     except ValueError:
@@ -131,13 +132,13 @@ def is_loopback(address: str) -> bool:
 
 
 class KeyRequired:
-    """Lets in whoever sends ``Authorization: Bearer KEY``; the comparison takes the same time for every wrong key."""
+    """Admits requests with ``Authorization: Bearer KEY`` and one of the keys."""
 
     def __init__(self, app: ASGIApp, keys: Sequence[str]) -> None:
         self._app, self._keys = app, [key.encode() for key in keys]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
+        """Handle one request."""
         number = self._number(scope) if scope["type"] == "http" else None
         if scope["type"] != "http" or number is not None or scope["path"] in OPEN_PATHS:
             scope[_KEY_NUMBER] = number
@@ -152,27 +153,28 @@ class KeyRequired:
         await error.response()(scope, receive, send)
 
     def _number(self, scope: Scope) -> int | None:
-        """Which key was sent. All are compared, whichever fits."""
+        """Number of the key that was sent; None for a wrong one or none."""
+        # All keys are compared, in constant time each, so that the time of an answer says nothing of the keys.
         scheme, _, key = Headers(scope=scope).get("authorization", "").partition(" ")
         sent = key.strip().encode("latin-1")
-        fits = [hmac.compare_digest(sent, ours) for ours in self._keys]
-        return fits.index(True) if scheme.lower() == "bearer" and any(fits) else None
+        matches = [hmac.compare_digest(sent, valid) for valid in self._keys]
+        return matches.index(True) if scheme.lower() == "bearer" and any(matches) else None
 
 
 def client_of(scope: Scope) -> str:
-    """Whose request it is: that of a key at an address, or of an address where no key is asked for."""
+    """Name the client of a request: its key and address, or its address alone where no key is required."""
     address = scope["client"][0] if scope.get("client") else ""
     return f"{scope.get(_KEY_NUMBER)}@{address}"
 
 
 class BodyLimit:
-    """Refuses bodies of more than `limit` bytes: at once if they say so, else at the byte where they pass it."""
+    """Refuses bodies of more than `limit` bytes: at once if the header says so, else as soon as the limit is passed."""
 
     def __init__(self, app: ASGIApp, limit: int) -> None:
         self._app, self._limit = app, limit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
+        """Handle one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -186,6 +188,7 @@ class BodyLimit:
             nonlocal read
             message = await receive()
             read += len(message.get("body", b""))
+            # The length in the header may be absent, or wrong.
             if read > self._limit:
                 raise self._too_large()
             return message

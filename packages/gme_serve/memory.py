@@ -1,4 +1,4 @@
-"""Memory given back after large bodies, which the C library would keep for the next ones. Knows no requests."""
+"""Returns freed memory to the system after large bodies, which the C library would keep. Knows no requests."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ import ctypes
 from collections.abc import Callable
 from contextlib import suppress
 
-_LARGE = 2**20
-_SECONDS = 0.5
-"""Until then what a request held is freed, and that of others that came with it."""
+_LARGE_BYTES = 2**20
+_DELAY_SECONDS = 0.5
+"""After this delay the memory of a request, and of others that came with it, is freed."""
 
 
-class GivenBack:
-    """Trims the heap of the process some time after large bodies, once for all that came meanwhile."""
+class HeapTrimmer:
+    """Trims the heap of the process some time after large bodies, once for all that arrived meanwhile."""
 
     def __init__(self) -> None:
         self._trim = _trimmer()
         self._due = False
 
     def after(self, body_bytes: int) -> None:
-        """A body of so many bytes is dealt with. Call it on the event loop."""
-        if body_bytes >= _LARGE and self._trim and not self._due:
+        """Schedule a trim after a request with a body of so many bytes; must be called on the event loop."""
+        if body_bytes >= _LARGE_BYTES and self._trim and not self._due:
             self._due = True
-            asyncio.get_running_loop().call_later(_SECONDS, self._begin)
+            asyncio.get_running_loop().call_later(_DELAY_SECONDS, self._begin)
 
     def _begin(self) -> None:
         self._due = False
@@ -32,7 +32,7 @@ class GivenBack:
 
 
 def _trimmer() -> Callable[[int], int] | None:
-    """`malloc_trim` of glibc; other C libraries have none, and need none."""
+    """Return `malloc_trim` of glibc; None with other C libraries, which don't have it."""
     with suppress(OSError, AttributeError):
         trim: Callable[[int], int] = ctypes.CDLL(None).malloc_trim
         return trim

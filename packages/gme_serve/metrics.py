@@ -1,4 +1,4 @@
-"""What the server counts, for Prometheus, in a registry of its own. Knows names and labels, not what happens."""
+"""The server's Prometheus metrics, in a registry of their own. Knows names and labels only."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _UNROUTED = "none"
 
 
 class Metrics:
-    """The figures of one server. `registry` is what ``/metrics`` shows."""
+    """The metrics of one server; ``/metrics`` shows its `registry`."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -36,35 +36,38 @@ class Metrics:
             ("result",),
             registry=self.registry,
         )
+        # Both series exist from the start, so that a rate of the first event can be computed.
         for result in ("served", "refused"):
             self.corpus_updates.labels(result)
 
 
-class Counted:
-    """ASGI middleware: counts and times every request.
+class CountRequests:
+    """ASGI middleware that counts and times every request.
 
-    The route is its template, so that clients can't make series up; ``none`` for what was refused before or has none.
+    The label of a route is its template, so that clients can't create time series at will; it is ``none`` for requests
+    without a route and those that were refused before routing.
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app, self._metrics = app, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
+        """Handle one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         started, status = time.perf_counter(), 500
 
-        async def noting(message: Message) -> None:
+        async def note_status(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
             await send(message)
 
         try:
-            await self._app(scope, receive, noting)
+            await self._app(scope, receive, note_status)
         finally:
+            # The router sets the route in the scope on the way in.
             route = getattr(scope.get("route"), "path", _UNROUTED)
             self._metrics.requests.labels(route, str(status)).inc()
             self._metrics.seconds.labels(route).observe(time.perf_counter() - started)

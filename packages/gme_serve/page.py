@@ -1,6 +1,6 @@
-"""The search page as one file: its style and script inside, and a policy that lets nothing else run or load.
+"""The search page as one document with style and script inline, and a policy that lets nothing else run or load.
 
-Knows three files and HTTP headers; the page itself asks the API like any other client.
+Knows three files and HTTP headers; the page itself uses the API like any other client.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ _FOLDER = Path(__file__).parent / "assets"
 
 
 def read() -> tuple[str, dict[str, str]]:
-    """The page and the headers it is sent with."""
+    """Return the page, and the headers that it is sent with."""
     style, script = (_text(name) for name in ("page.css", "page.js"))
     html = _text("page.html").replace("{{style}}", style).replace("{{script}}", script)
+    # Everything is inline and named by its hash: an injected script or style has another one and does not run.
     policy = {
         "default-src": "'none'",
         "script-src": _hash(script),

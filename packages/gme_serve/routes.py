@@ -1,6 +1,6 @@
-"""Routes whose bodies are read, bounded and parsed beside the event loop, for requests that were admitted.
+"""Routes that admit a request, then read, bound and parse its body beside the event loop.
 
-The framework would parse a body on the event loop, which then answers nobody. Knows HTTP; not what bodies hold.
+FastAPI would parse a body on the event loop, which then answers no other request. Knows HTTP; not the fields of bodies.
 """
 
 from __future__ import annotations
@@ -18,61 +18,64 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from gme_serve.admission import Ticket
-from gme_serve.config import Limits
+from gme_serve.config import RequestLimits
 from gme_serve.errors import JSON_HINT, ApiError
 from gme_serve.forms import parse_form
 from gme_serve.gate import client_of
 from gme_serve.json_body import is_json, parse_body
-from gme_serve.memory import GivenBack
+from gme_serve.memory import HeapTrimmer
 from gme_serve.service import Service
 
-_SHORT = 4096
-"""Bytes that are parsed on the event loop: sooner than a thread has its turn."""
+_MAX_INLINE_BYTES = 4096
+"""Bodies up to this size are parsed on the event loop, which takes less time than the switch to a thread."""
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
 def bounded_route(service: Service) -> type[APIRoute]:
-    """The class of routes of `service`; an endpoint with a body is called ``endpoint(request, body)``."""
+    """Make the class of a service's routes, which call an endpoint with a body as ``endpoint(request, body)``."""
 
     class BoundedRoute(APIRoute):
         def get_route_handler(self) -> Handler:
+            # A route without a body has nothing to bound.
             if self.body_field is None:
                 return super().get_route_handler()
-            return _answering(service, self.endpoint, self.body_field.field_info)
+            return _make_handler(service, self.endpoint, self.body_field.field_info)
 
     return BoundedRoute
 
 
 def ticket_of(request: Request) -> Ticket:
-    """The ticket of a request whose route has a body."""
+    """Return the ticket of a request whose route has a body."""
     ticket: Ticket = request.state.ticket
     return ticket
 
 
-def _answering(service: Service, endpoint: Callable[..., Any], field: FieldInfo) -> Handler:
-    """What admits a request, reads and parses its body as `field` says, and hands both to `endpoint`."""
+def _make_handler(service: Service, endpoint: Callable[..., Any], field: FieldInfo) -> Handler:
+    """Make the handler that admits a request, parses its body as `field` says, and calls `endpoint` with both."""
     kind = field.annotation
     if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
         raise TypeError(f"{endpoint.__name__}: a body must be one model, found {kind}")
     parse = _parse_form if isinstance(field, params.Form) else _parse_json
 
-    given_back = GivenBack()
+    trimmer = HeapTrimmer()
 
     async def answer(request: Request) -> Response:
         async with service.admission.admit(client_of(request.scope)) as ticket:
             request.state.ticket = ticket
             try:
+                # A list, from which the bytes are popped: they are freed once they are parsed, though the request goes
+                # on, and bodies with pictures are large.
                 raw = [await _read(request, service, ticket)]
-                async with _ended_by_hanging_up(request, ticket):
+                async with _ended_by_disconnect(request, ticket):
                     content_type = request.headers.get("content-type", "")
-                    if len(raw[0]) <= _SHORT:
+                    if len(raw[0]) <= _MAX_INLINE_BYTES:
                         body = parse(raw.pop(), content_type, kind, service.limits)
-                    else:  # popped, so that the bytes are gone when they are parsed: pictures are long
+                    else:
                         body = await service.in_thread(ticket, parse, raw.pop(), content_type, kind, service.limits)
                     response: Response = await endpoint(request, body)
                     return response
             finally:
-                given_back.after(ticket.body_bytes)
+                trimmer.after(ticket.body_bytes)
 
     return answer
 
@@ -90,8 +93,8 @@ async def _read(request: Request, service: Service, ticket: Ticket) -> bytes:
 
 
 @asynccontextmanager
-async def _ended_by_hanging_up(request: Request, ticket: Ticket) -> AsyncIterator[None]:
-    """A request of a client that is gone ends: nobody waits for its answer."""
+async def _ended_by_disconnect(request: Request, ticket: Ticket) -> AsyncIterator[None]:
+    """End the request if its client disconnects, so that nothing is computed in vain."""
 
     async def watch() -> None:
         while (await request.receive())["type"] != "http.disconnect":
@@ -109,11 +112,11 @@ def _gone() -> ApiError:
     return ApiError(499, "The client hung up.", code="client_gone")
 
 
-def _parse_json(raw: bytes, content_type: str, kind: type[BaseModel], limits: Limits) -> BaseModel:
+def _parse_json(raw: bytes, content_type: str, kind: type[BaseModel], limits: RequestLimits) -> BaseModel:
     if not is_json(content_type):
         raise ApiError(400, f"The body is no JSON object. {JSON_HINT}", code="json_invalid")
     return parse_body(raw, kind, limits)
 
 
-def _parse_form(raw: bytes, content_type: str, kind: type[BaseModel], _limits: Limits) -> BaseModel:
+def _parse_form(raw: bytes, content_type: str, kind: type[BaseModel], _limits: RequestLimits) -> BaseModel:
     return parse_form(raw, content_type, kind)

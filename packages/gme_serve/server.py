@@ -1,4 +1,4 @@
-"""An application on a port until it is told to stop. Knows sockets, signals and uvicorn; not what is served."""
+"""Runs an application on a port until a signal ends it. Knows sockets, signals and uvicorn; not what is served."""
 
 from __future__ import annotations
 
@@ -23,28 +23,29 @@ if TYPE_CHECKING:
     from gme_serve.live import LiveCorpus
     from gme_serve.service import Service
 
-_ENOUGH = 0.95
-"""Part of the grace after which connections are closed, answered or not."""
+_HANG_UP_AFTER = 0.95
+"""Part of the grace period after which connections are closed, answered or not."""
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A socket that listens; called before the slow work, so that a port in use is known at once.
+    """Open a socket that listens. It is called before the model is loaded, so that a port in use is found at once.
 
     Args:
         host: Name or address.
-        port: 0 for any free one.
+        port: Number of the port; 0 for any free one.
 
     Raises:
         FoundryError: The port is taken or not allowed, or there is no such host.
     """
-    if not 0 <= port < 2**16:  # the resolver would take it modulo that
+    # The resolver would take a larger number modulo 2**16.
+    if not 0 <= port < 2**16:
         raise FoundryError(f"--port {port}: expected 0 to 65535.", hint="0 takes any free one.")
     try:
         family, kind, address = _resolve(host, port)
-        # By its protocol asyncio knows TCP, and sends small packets at once: else each answer waits 40 ms for an
-        # acknowledgement, since its head and its body are two packets.
+        # asyncio sets TCP_NODELAY only on sockets whose protocol says TCP. Without it each answer would wait 40 ms for
+        # an acknowledgement, since its head and its body are two packets.
         opened = socket.socket(family, kind, socket.IPPROTO_TCP)
-        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port that just closed may be used again
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # or a port that was just closed could not be used
         opened.bind(address)
         opened.listen()
     except OSError as error:
@@ -61,7 +62,7 @@ def require_key(host: str, keys: Sequence[str]) -> None:
     """Refuse to serve other machines without a key.
 
     Raises:
-        FoundryError: There is no key, and `host` is not of this machine alone; or there is no such host.
+        FoundryError: There is no key, and `host` can be reached from other machines; or there is no such host.
     """
     try:
         *_, (address, *_) = _resolve(host, 0)
@@ -80,9 +81,9 @@ def _resolve(host: str, port: int) -> tuple[socket.AddressFamily, socket.SocketK
 
 
 def address(host: str, opened: socket.socket) -> str:
-    """The URL to open, with the port that `opened` really has."""
-    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
-    return f"http://{shown}:{opened.getsockname()[1]}"
+    """Return the URL to open, with the port that `opened` was given."""
+    reachable = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
+    return f"http://{reachable}:{opened.getsockname()[1]}"
 
 
 def run(
@@ -92,28 +93,28 @@ def run(
     announce: Callable[[], None],
     corpus: LiveCorpus | None = None,
 ) -> None:
-    """Serve until SIGTERM or Ctrl-C; what is computed by then is answered, for at most the grace of the service.
+    """Serve until SIGTERM or Ctrl-C; then requests that the model has begun with are answered within the grace period.
 
     Args:
         app: The application.
-        service: Behind it.
-        opened: From `bind`.
-        announce: Called once requests are answered and signals are heeded.
-        corpus: What it searches.
+        service: Service of the application.
+        opened: Socket from `bind`.
+        announce: Called once requests are answered and signal handlers are installed.
+        corpus: Corpus of the application.
     """
     config = uvicorn.Config(
         app,
         access_log=False,
         log_level="warning",
         server_header=False,
-        proxy_headers=False,  # else whoever is on this machine says whose request it is
+        proxy_headers=False,  # or any program on this machine could name another client as the sender
         ws="none",
         timeout_graceful_shutdown=math.ceil(service.limits.grace_seconds),
     )
-    # uvicorn stops in order, then raises the signal again for whoever handled it before.
+    # After an orderly stop uvicorn raises the signal again, for the handler that was installed before.
     with suppress(KeyboardInterrupt):
-        _Drained(config, service, announce).run(sockets=[opened])
-    # Python would wait for the threads, and nothing can end those but the end of the process.
+        _GracefulServer(config, service, announce).run(sockets=[opened])
+    # At its exit Python would wait for threads that compute, and only the end of the process can end those.
     if service.computing:
         sys.stderr.write("Ended while the model computed: the grace was over.\n")
         sys.stderr.flush()
@@ -122,7 +123,7 @@ def run(
         os._exit(0)
 
 
-class _Drained(uvicorn.Server):
+class _GracefulServer(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, service: Service, announce: Callable[[], None]) -> None:
         super().__init__(config)
         self._service, self._announce = service, announce
@@ -133,8 +134,10 @@ class _Drained(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._service.drain()
-        # Whoever reads its answer too slowly is hung up on: uvicorn would cancel it with a traceback.
-        hang_up = asyncio.get_running_loop().call_later(_ENOUGH * self._service.limits.grace_seconds, self._hang_up)
+        # Connections of clients that read too slowly are closed, which uvicorn would do with a traceback.
+        hang_up = asyncio.get_running_loop().call_later(
+            _HANG_UP_AFTER * self._service.limits.grace_seconds, self._hang_up
+        )
         await super().shutdown(sockets)
         hang_up.cancel()
 

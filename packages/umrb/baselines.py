@@ -69,14 +69,15 @@ def build_baselines(config: BaselineConfig, store: VectorStore, corpus: Path) ->
         "pixels": lambda: DenseSystem("pixels", raw_pixels(config.pixels), store),
         "efficientnet": lambda: DenseSystem("EfficientNet", efficientnet(config.efficientnet_pixels), store),
         # Rows of earlier reports and the policies of gates call the linear probes "heads".
-        "linear_probes": lambda: DenseSystem("heads", train_linear_probes(corpus, probes), store, _between_modalities),
+        "linear_probes": lambda: DenseSystem("heads", train_linear_probes(corpus, probes), store, _is_single_modality),
     }
     chosen = [makers[name] for name in config.systems]
     starter = config.starter
+    # The row is last, since it is only there for runs that start from the shipped checkpoint.
     return [*chosen, lambda: DenseSystem("starter", fresh(starter, config), store)] if starter else chosen
 
 
-def _between_modalities(card: TaskCard) -> bool:
+def _is_single_modality(card: TaskCard) -> bool:
     return card.task_type in SINGLE_MODALITY_TYPES
 
 
@@ -88,6 +89,7 @@ def untrained(config: BaselineConfig) -> Encoder:
     if base is None:
         return fresh(config.model, config)
     dtype = native_precision(config.dtype, config.device)
+    # Input settings such as the number of visual tokens are those of the training.
     limits = base.model_dump(exclude={"model", "revision"})
     embedder = Embedder.load(base.model, config.device, dtype, revision=base.revision, inputs="gme", **limits)
     return Encoder(embedder.source.digest + dtype, encode_with(embedder, config.batch_tokens))
@@ -106,6 +108,7 @@ def fresh(model: ModelConfig, config: BaselineConfig) -> Encoder:
         device=config.device,
         dtype=dtype,
     )
+    # The weights are a function of architecture and seed, so these name them.
     digest = sha256_json(["fresh", model.model_dump(mode="json"), config.seed, dtype])
     return Encoder(digest, encode_with(embedder, config.batch_tokens))
 

@@ -89,6 +89,7 @@ class SuiteSelection(Sealable):
             if suite.tasks is None and suite.suite not in known:
                 near = did_you_mean(suite.suite, known)
                 raise ValueError(f"there is no suite '{suite.suite}'.{near} One of {', '.join(known)}, or `tasks:`")
+        # Scores and reports refer to a suite by its label alone.
         labels = [suite.label for suite in suites]
         if twice := sorted({label for label in labels if labels.count(label) > 1}):
             raise ValueError(f"{', '.join(twice)} stands twice")

@@ -1,12 +1,12 @@
-"""What scoring a model on a suite takes, before anything is fetched: items, tokens, bytes, operations, hours.
+"""Estimates what scoring a model on a suite takes, before anything is fetched: items, tokens, bytes, FLOPs, hours.
 
-Sizes are those of the statistics that mteb publishes with its tasks, operations those of `gme_embedder.costs`. Knows
-neither data nor weights, and no accelerator but by its speed.
+Sizes come from the statistics that mteb publishes with its tasks, FLOPs from `gme_embedder.costs`. Knows neither data
+nor weights, and an accelerator only by its speed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,61 +17,61 @@ from umrb.registry import Dataset
 from umrb.systems.base import sides
 
 PAPER_HOURS = {"umrb": 400.0, "umrb-partial": 80.0}
-"""A100-80G hours that the paper states for GME-7B; its partial selection is another than ours."""
+"""A100-80G hours that the paper states for GME-7B; its partial selection differs from that of `umrb-partial`."""
 
 _CHARACTERS_PER_TOKEN = 4.3
-"""Of English text in Qwen2's vocabulary, measured."""
-_HEAD, _DEFAULT_INSTRUCTION, _TAIL, _VISION = 8, 6, 6, 2
-"""Tokens of the prompt: before the content without the instruction, the default one, after the content, around a
+"""Characters per token of English text in Qwen2's vocabulary, by measurement."""
+_PREFIX, _DEFAULT_INSTRUCTION, _SUFFIX, _VISION = 8, 6, 6, 2
+"""Tokens of the prompt before the content, of the default instruction in it, after the content, and around a
 picture."""
-_PIXELS_PER_TOKEN, _MOST_VISUAL = 28 * 28, 1280
+_PIXELS_PER_TOKEN, _MAX_VISUAL_TOKENS = 28 * 28, 1280
 _PADDING = 2.19
-"""Tokens computed for each real one when texts are padded in batches of 32 in the order of a corpus, measured."""
+"""Computed tokens per real token, by measurement, if texts are padded in batches of 32 in the order of a corpus."""
 _UNPUBLISHED = {
     "T": ("text_statistics", {"average_text_length": 86.0}),
     "I": ("image_statistics", {"average_image_width": 444.0, "average_image_height": 444.0}),
 }
-"""Assumed of items whose sizes nobody published: 20 tokens of text, and a picture of the 252 tokens of UMRB's mean."""
-_MADE_OF = {"classification": "IT->T", "vqa": "IT->T", "retrieval": "IT->IT", "grounding": "IT->I"}
-"""Of MMEB's types, none of which is smaller."""
-_STORED = 4
-"""Bytes of a number in the store."""
+"""Assumed statistics where none are published: texts of 20 tokens, and pictures of 252 tokens, which is UMRB's mean."""
+_MODALITIES = {"classification": "IT->T", "vqa": "IT->T", "retrieval": "IT->IT", "grounding": "IT->I"}
+"""The largest modalities that tasks of MMEB's types have."""
+_BYTES_PER_VALUE = 4
+"""Bytes of a vector's value in the store, at its default precision."""
 
 
 @dataclass(frozen=True, slots=True)
 class SideEstimate:
-    """One side of a task.
+    """The estimated size of one side of a task.
 
     Attributes:
-        items: Rows; 0 where nobody says how many.
-        distinct: Of them, with another content than all before, as far as it is published.
-        elsewhere: Of the distinct ones, encoded for another task of the plan, or in the store already.
-        text: Tokens of a mean text.
-        picture: Visual tokens of a mean picture.
+        items: Rows; 0 where their number is not published.
+        distinct: Rows with distinct contents; all rows where their number is not published.
+        reused: Distinct contents that are encoded for an earlier task, or are in the store already.
+        text: Tokens of an average text.
+        picture: Visual tokens of an average picture.
         instruction: Tokens of the instruction.
     """
 
     items: int
     distinct: int
-    elsewhere: int
+    reused: int
     text: float
     picture: float
     instruction: float
 
     @property
     def length(self) -> float:
-        """Tokens of an item without the head of its prompt."""
-        return self.text + self.picture + (_VISION if self.picture else 0) + _TAIL
+        """Tokens of an average item without the shared prefix of its prompt."""
+        return self.text + self.picture + (_VISION if self.picture else 0) + _SUFFIX
 
     @property
-    def head(self) -> float:
-        """Tokens that all items share."""
-        return _HEAD + self.instruction
+    def prefix(self) -> float:
+        """Tokens at the start of the prompt that all items of the side share."""
+        return _PREFIX + self.instruction
 
 
 @dataclass(frozen=True, slots=True)
 class TaskEstimate:
-    """One task of a dataset; `done` if it has a result already, and then it costs nothing."""
+    """The estimate of one task of a dataset; a task that is `done`, since it has a result, costs nothing."""
 
     dataset: str
     task: str
@@ -82,18 +82,18 @@ class TaskEstimate:
 
     @property
     def sides(self) -> tuple[SideEstimate, SideEstimate]:
-        """Both."""
+        """Both sides."""
         return self.queries, self.docs
 
 
 @dataclass(frozen=True, slots=True)
 class Saving:
-    """A step from the stock way to ours.
+    """One of the optimisations that lie between a stock implementation and this package.
 
     Attributes:
-        name: What is done.
-        flop: Operations with this step and all before it.
-        hours: Wall time of the same.
+        name: Name of the optimisation.
+        flop: FLOPs of encoding with it and all optimisations before it.
+        hours: Wall time of these FLOPs.
     """
 
     name: str
@@ -103,17 +103,17 @@ class Saving:
 
 @dataclass(frozen=True, slots=True)
 class SuiteEstimate:
-    """The whole.
+    """The estimate of a run on a suite.
 
     Attributes:
-        tasks: In the order of the suite.
-        flop: Operations of each task's encoding, by task, as we do it.
-        savings: From the stock way to ours.
-        tokens: That the language part computes, as we do it.
-        vectors_bytes: On disk.
-        search_flop: Of exact search.
-        hours: Wall time on the devices.
-        device_hours: Their sum over devices.
+        tasks: Estimates of the tasks, in the order of the suite.
+        flop: FLOPs of encoding, by task, with all optimisations.
+        savings: The optimisations, from a stock implementation to this package.
+        tokens: Tokens that the language model computes, with all optimisations.
+        vectors_bytes: Bytes of the vectors on disk.
+        search_flop: FLOPs of exact search.
+        hours: Wall time on all devices together.
+        device_hours: Wall time times the number of devices.
     """
 
     tasks: tuple[TaskEstimate, ...]
@@ -133,126 +133,127 @@ def estimate_suite(
     devices: int,
     speed: float,
     done: Collection[str] = (),
-    kept: Mapping[str, tuple[int, int]] | None = None,
+    cached: Mapping[str, tuple[int, int]] | None = None,
 ) -> SuiteEstimate:
-    """Plan a run.
+    """Estimate a run.
 
     Args:
-        datasets: Of a suite.
-        shape: Of the model.
-        devices: How many.
-        speed: FLOP/s that one of them reaches.
+        datasets: Datasets of a suite.
+        shape: Architecture of the model.
+        devices: Number of devices.
+        speed: FLOP/s that one device reaches.
         done: Tasks that have a result.
-        kept: Queries and documents of a task that are in the store, by task.
+        cached: Numbers of queries and documents whose vectors are in the store, by task.
     """
-    tasks = tuple(_tasks(datasets, frozenset(done), kept or {}))
+    tasks = tuple(_estimate_tasks(datasets, frozenset(done), cached or {}))
     todo = [task for task in tasks if not task.done]
-    planned = [side for task in todo for side in task.sides]
+    sides_todo = [side for task in todo for side in task.sides]
     flop = {task.task: sum(map(_flop(shape), task.sides)) if not task.done else 0.0 for task in tasks}
-    encoded = [side.distinct - side.elsewhere for side in planned]
+    encoded = [side.distinct - side.reused for side in sides_todo]
+    # A multiplication and an addition for each number of each pair of vectors.
     search = sum(2.0 * task.queries.items * task.docs.items * shape.language.width for task in todo)
     total = sum(flop.values())
     hours = (total + search) / (devices * speed) / 3600
     return SuiteEstimate(
         tasks=tasks,
         flop=flop,
-        savings=tuple(_savings(planned, shape, devices * speed)),
-        tokens=sum(count * side.length for count, side in zip(encoded, planned, strict=True)),
-        vectors_bytes=float(sum(encoded)) * shape.language.width * _STORED,
+        savings=tuple(_savings(sides_todo, shape, devices * speed)),
+        tokens=sum(count * side.length for count, side in zip(encoded, sides_todo, strict=True)),
+        vectors_bytes=float(sum(encoded)) * shape.language.width * _BYTES_PER_VALUE,
         search_flop=search,
         hours=hours,
         device_hours=hours * devices,
     )
 
 
-def _tasks(
-    datasets: Sequence[Dataset], done: frozenset[str], kept: Mapping[str, tuple[int, int]]
+def _estimate_tasks(
+    datasets: Sequence[Dataset], done: frozenset[str], cached: Mapping[str, tuple[int, int]]
 ) -> Iterator[TaskEstimate]:
+    # By the name of a shared pool, the documents of the largest task so far: smaller ones are parts of it.
     pools: dict[str, int] = {}
     for dataset in datasets:
         for task in dataset.tasks:
-            found = _statistics(dataset, task)
-            queries = _side(
-                found, "queries", _count(found, "num_queries", dataset, dataset.queries), dataset.instruction
-            )
-            docs = _side(found, "documents", _count(found, "num_documents", dataset, dataset.candidates), None)
+            statistics = _statistics(dataset, task)
+            # Of a dataset of several tasks the registry has the sum.
+            query_count = int(statistics.get("num_queries") or (dataset.queries or 0) / len(dataset.tasks))
+            doc_count = int(statistics.get("num_documents") or (dataset.candidates or 0) / len(dataset.tasks))
+            queries = _estimate_side(statistics, "queries", query_count, dataset.instruction)
+            docs = _estimate_side(statistics, "documents", doc_count, None)
             if dataset.pool:
                 shared = min(pools.get(dataset.pool, 0), docs.distinct)
                 pools[dataset.pool] = max(pools.get(dataset.pool, 0), docs.distinct)
-                docs = replace(docs, elsewhere=shared)
+                docs = replace(docs, reused=shared)
             queries, docs = (
-                replace(side, elsewhere=min(side.distinct, side.elsewhere + known))
-                for side, known in zip((queries, docs), kept.get(task, (0, 0)), strict=True)
+                replace(side, reused=min(side.distinct, side.reused + stored))
+                for side, stored in zip((queries, docs), cached.get(task, (0, 0)), strict=True)
             )
             yield TaskEstimate(dataset.id, task, dataset.task_type, queries, docs, task in done or dataset.id in done)
 
 
 def _statistics(dataset: Dataset, task: str) -> dict[str, Any]:
-    """Of the split that is scored; of what mteb does not have, what is assumed."""
+    """Mteb's statistics of the split that is scored; assumed ones for tasks that mteb does not have."""
     if dataset.source != "mteb":
-        made_of = sides(_MADE_OF.get(dataset.task_type, dataset.task_type))
+        modalities_of_sides = sides(_MODALITIES.get(dataset.task_type, dataset.task_type))
         return {
             f"{side}_{kind}": value
-            for side, modalities in zip(("queries", "documents"), made_of, strict=True)
+            for side, modalities in zip(("queries", "documents"), modalities_of_sides, strict=True)
             for kind, value in (_UNPUBLISHED[modality] for modality in sorted(modalities))
         }
-    found: dict[str, Any] = dict(mteb.get_task(task).metadata.descriptive_stats or {})
-    return dict(found.get(dataset.split) or {})
+    by_split: dict[str, Any] = dict(mteb.get_task(task).metadata.descriptive_stats or {})
+    return dict(by_split.get(dataset.split) or {})
 
 
-def _count(found: dict[str, Any], field: str, dataset: Dataset, whole: int | None) -> int:
-    return int(found.get(field) or (whole or 0) / len(dataset.tasks))
-
-
-def _side(found: dict[str, Any], side: str, items: int, instruction: str | None) -> SideEstimate:
-    text = found.get(f"{side}_text_statistics") or {}
-    image = found.get(f"{side}_image_statistics") or {}
-    # Of fused items only the parts are counted, which says nothing of the whole.
+def _estimate_side(statistics: dict[str, Any], side: str, items: int, instruction: str | None) -> SideEstimate:
+    text = statistics.get(f"{side}_text_statistics") or {}
+    image = statistics.get(f"{side}_image_statistics") or {}
+    # Of fused items distinct texts and distinct pictures are counted apart, which says nothing of distinct pairs.
     unique = None if text and image else text.get("unique_texts") or image.get("unique_images")
-    video = found.get(f"{side}_video_statistics") or {}  # one frame of it
+    # A video counts as one frame, as GME was scored.
+    video = statistics.get(f"{side}_video_statistics") or {}
     width, height = (image.get(f"average_image_{end}", video.get(f"average_{end}", 0)) for end in ("width", "height"))
     visual = width * height / _PIXELS_PER_TOKEN
     return SideEstimate(
         items=items,
         distinct=min(int(unique), items) if unique else items,
-        elsewhere=0,
+        reused=0,
         text=text.get("average_text_length", 0) / _CHARACTERS_PER_TOKEN,
-        picture=min(visual, _MOST_VISUAL),
+        picture=min(visual, _MAX_VISUAL_TOKENS),
         instruction=len(instruction) / _CHARACTERS_PER_TOKEN if instruction else _DEFAULT_INSTRUCTION,
     )
 
 
 def _load(side: SideEstimate, count: float) -> EncodingLoad:
-    return encoding_load(count, side.length, prefix=side.head, visual=side.picture)
+    return encoding_load(count, side.length, prefix=side.prefix, visual=side.picture)
 
 
-def _flop(shape: Architecture) -> Any:  # noqa: ANN401 - a function of a side
-    return lambda side: forward_flops(shape, _load(side, side.distinct - side.elsewhere)).total
+def _flop(shape: Architecture) -> Callable[[SideEstimate], float]:
+    return lambda side: forward_flops(shape, _load(side, side.distinct - side.reused)).total
 
 
-def _savings(planned: Sequence[SideEstimate], shape: Architecture, speed: float) -> Iterator[Saving]:
-    """Each step with those before it; the first is the stock way."""
+def _savings(sides: Sequence[SideEstimate], shape: Architecture, speed: float) -> Iterator[Saving]:
+    """FLOPs and hours of a stock implementation, and then with one optimisation more each time."""
 
-    def step(name: str, flop: float) -> Saving:
+    def saving(name: str, flop: float) -> Saving:
         return Saving(name, flop, flop / speed / 3600)
 
-    def whole(side: SideEstimate, count: float, *, padded: bool, own_head: bool) -> float:
-        """With every layer computed for every token."""
-        length = side.length + (side.head if own_head else 0)
-        # Padding repeats the text; pictures have one size in most of the sets.
+    def all_layers(side: SideEstimate, *, padded: bool, own_prefix: bool) -> float:
+        """FLOPs of a side if every layer computes every token."""
+        length = side.length + (side.prefix if own_prefix else 0)
+        # Padding costs texts alone, since pictures have one size in most of the datasets.
         length += (_PADDING - 1) * (length if not side.picture else 0) if padded else 0
-        load = encoding_load(count, length, prefix=0 if own_head else side.head, visual=side.picture)
+        load = encoding_load(side.items, length, prefix=0 if own_prefix else side.prefix, visual=side.picture)
         text = shape.language
+        # `forward_flops` counts the last layer for pooled tokens alone; here the others' part of it is added.
         last = 2 * (text.matrices - 2 * text.width * text.keys) * (load.tokens - load.sequences)
         return forward_flops(shape, load).total + last + 4 * text.queries * (load.pairs - load.pooled_pairs)
 
-    yield step(
-        "padded batches in the order of the data", sum(whole(s, s.items, padded=True, own_head=True) for s in planned)
+    yield saving(
+        "padded batches in the order of the data", sum(all_layers(s, padded=True, own_prefix=True) for s in sides)
     )
-    yield step("packed without padding", sum(whole(s, s.items, padded=False, own_head=True) for s in planned))
-    yield step("the prompt's head once a batch", sum(whole(s, s.items, padded=False, own_head=False) for s in planned))
-    yield step(
-        "the last layer for pooled tokens alone", sum(forward_flops(shape, _load(s, s.items)).total for s in planned)
+    yield saving("packed without padding", sum(all_layers(s, padded=False, own_prefix=True) for s in sides))
+    yield saving("the prompt's head once a batch", sum(all_layers(s, padded=False, own_prefix=False) for s in sides))
+    yield saving(
+        "the last layer for pooled tokens alone", sum(forward_flops(shape, _load(s, s.items)).total for s in sides)
     )
-    yield step("equal rows of a side once", sum(forward_flops(shape, _load(s, s.distinct)).total for s in planned))
-    yield step("pools of several tasks once", sum(map(_flop(shape), planned)))
+    yield saving("equal rows of a side once", sum(forward_flops(shape, _load(s, s.distinct)).total for s in sides))
+    yield saving("pools of several tasks once", sum(map(_flop(shape), sides)))

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from gme_data.scores import overall
 from gme_data.steps import StepContext
-from gme_data.tasks import TaskCard
 from umrb.config import EvaluationConfig
 from umrb.data.controls import shuffle_pictures
 from umrb.data.loading import LoadedTask
@@ -40,12 +39,13 @@ def run_evaluation(config: EvaluationConfig, inputs: Mapping[str, Path], context
 
     control = DenseSystem(f"{MODEL}, pictures exchanged", encoder, evaluator.store)
     controls = evaluator.score(control, encoder.digest, load=with_exchanged_pictures).tasks
-    reduced = [
-        evaluator.score(
-            DenseSystem(f"{MODEL}, {label}", encoder.seeing(view), evaluator.store, _has_fused_items), encoder.digest
-        )
-        for label, view in REDUCED_VIEWS.items()
-    ]
+    reduced = []
+    for label, view in REDUCED_VIEWS.items():
+        encoder_of_part = encoder.seeing(view)
+        name = f"{MODEL}, {label}"
+        system = DenseSystem(name, encoder_of_part, evaluator.store, only=lambda card: "IT" in card.task_type)
+        reduced.append(evaluator.score(system, encoder.digest))
+    # Without fused items among the tasks there is nothing to reduce.
     systems = [scores.model_copy(update={"controls": controls}), *(system for system in reduced if system.tasks)]
     evaluator.write(systems)
     return {
@@ -61,8 +61,5 @@ def _load_encoder(config: EvaluationConfig, model: Path) -> Encoder:
 
     dtype = native_precision(config.dtype, config.device)
     embedder = Embedder.load(model, device=config.device, dtype=dtype)
+    # The precision changes the vectors, so it is part of what they are stored under.
     return Encoder(embedder.source.digest + dtype, encode_with(embedder, config.batch_tokens))
-
-
-def _has_fused_items(card: TaskCard) -> bool:
-    return "IT" in card.task_type

@@ -33,5 +33,6 @@ def bootstrap_interval(values: Floats, *, resamples: int, seed: int, level: floa
         values[rng.integers(0, len(values), (min(rows, resamples - start), len(values)))].mean(axis=1)
         for start in range(0, resamples, rows)
     ]
+    # Percentiles of the resampled means, without a correction for bias.
     low, high = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)

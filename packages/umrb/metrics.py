@@ -26,7 +26,7 @@ NOT_FOUND = np.iinfo(np.int64).max // 2
 """Rank of a relevant document that the search did not return. It is beyond every cut-off, and sums don't overflow."""
 
 UNREACHABLE = -2
-"""Number of a relevant document that is not in the pool: no search returns it, but trec_eval counts it as relevant."""
+"""Number of a relevant document that is not in the pool: no search returns it, but trec_eval still counts it."""
 
 _PAIRS_PER_BLOCK = 512
 _LOOKUP_FROM = 8

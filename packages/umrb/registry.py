@@ -144,6 +144,7 @@ def _dataset(row: dict[str, str]) -> Dataset:
     return Dataset(
         **texts,
         tasks=tuple(row["tasks"].split()),
+        # An empty cell means that the paper does not say.
         queries=int(row["queries"]) if row["queries"] else None,
         candidates=int(row["candidates"]) if row["candidates"] else None,
         pool=row["pool"],

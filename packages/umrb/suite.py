@@ -75,6 +75,7 @@ class SuiteConfig(Suite):
             seed=self.seed,
             allow_defects=self.allow_defects,
         )
+        # Results of this command are timed: unlike outputs of steps they need not have the same bytes at every run.
         return RunOptions(scoring, as_mteb=True, overwrite=self.overwrite, timed=True)
 
     def chosen(self) -> tuple[Dataset, ...]:
@@ -127,6 +128,7 @@ def run_suite(config: SuiteConfig, meta: ModelMeta, make: SystemFactory) -> RunR
     tasks = config.suite_tasks()
     folder = results_folder(config.home, meta)
     folder.mkdir(parents=True, exist_ok=True)
+    # Processes that share the run write this file too.
     with try_lock(folder / ".meta.lock", wait=True):
         write_meta(folder, meta)
 

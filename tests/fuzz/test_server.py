@@ -16,7 +16,7 @@ from starlette.testclient import TestClient
 
 from gme_embedder.processing.prepare import Preparer
 from gme_serve.app import create_app
-from gme_serve.config import Batching, Limits
+from gme_serve.config import Batching, RequestLimits
 from gme_serve.service import Service
 
 PATHS = ("/v1/embeddings", "/v1/search", "/v1/embeddings/upload")
@@ -36,7 +36,7 @@ def encoder(preparer: Preparer) -> ConstantEncoder:
 
 @pytest.fixture(scope="module")
 def client(encoder: ConstantEncoder) -> Iterator[TestClient]:
-    service = Service("tiny", encoder, Limits(), Batching())  # type: ignore[arg-type] - as `Embedder`
+    service = Service("tiny", encoder, RequestLimits(), Batching())  # type: ignore[arg-type] - as `Embedder`
     with TestClient(create_app(service), raise_server_exceptions=False) as client:
         yield client
 

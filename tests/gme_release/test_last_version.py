@@ -29,7 +29,7 @@ from gme_release.release.signing import make_key
 from gme_release.release.verify import verify_release
 from gme_release.settings import local_database
 from gme_serve.app import create_app
-from gme_serve.config import Batching, Limits
+from gme_serve.config import Batching, RequestLimits
 from gme_serve.service import Service
 
 ARCHIVE = Path(__file__).parent / "f7cb828" / "workspace.tar.xz"
@@ -114,7 +114,7 @@ def test_the_release_verifies(stored: Path, capsys: pytest.CaptureFixture[str], 
 
 def test_the_champion_is_served(stored: Path) -> None:
     """Where the workspace lies now, though MLflow's addresses are those of where it lay."""
-    service = Service("champion", Embedder.load(resolve_model(stored, NAME).folder), Limits(), Batching())
+    service = Service("champion", Embedder.load(resolve_model(stored, NAME).folder), RequestLimits(), Batching())
     with TestClient(create_app(service), base_url="http://127.0.0.1") as client:
         answer = client.post("/v1/embeddings", json={"model": "champion", "input": TEXTS})
     vectors = np.array([entry["embedding"] for entry in answer.json()["data"]])

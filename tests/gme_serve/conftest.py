@@ -18,7 +18,7 @@ from gme_embedder.corpus.job import EmbedJob, identify_model
 from gme_embedder.corpus.rows import identify_corpus, open_corpus
 from gme_embedder.embedder import Embedder
 from gme_serve.app import create_app
-from gme_serve.config import Batching, Limits
+from gme_serve.config import Batching, RequestLimits
 from gme_serve.service import Service
 
 # Helpers lie beside the tests, and the import mode of the suite puts no test folder on the path.
@@ -56,7 +56,7 @@ def servers(home) -> Iterator[dict[str, Server]]:
     }
     yield started
     for server in started.values():
-        assert server.said  # up: before, a signal ends it as it ends any command
+        assert server.ready_line  # up: before, a signal ends it as it ends any command
         server.process.send_signal(signal.SIGINT)
     assert [server.process.wait(60) for server in started.values()] == [0, 0]
 
@@ -64,7 +64,7 @@ def servers(home) -> Iterator[dict[str, Server]]:
 @pytest.fixture(scope="session")
 def strict_url(home) -> Iterator[str]:
     """Of a server with a key and tight limits, without a corpus."""
-    limits = Limits(max_items=4, max_body_bytes=200_000, max_pixels=10_000, max_characters=2000)
+    limits = RequestLimits(max_items=4, max_body_bytes=200_000, max_pixels=10_000, max_characters=2000)
     service = Service("acme/tiny", Embedder.load(home / "model"), limits, Batching())
     with in_thread(create_app(service, keys=[KEY])) as url:
         yield url

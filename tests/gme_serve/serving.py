@@ -69,26 +69,26 @@ class ConstantEncoder:
 
 @dataclass
 class Server:
-    """A running `gme serve`; `said` and `url` wait until it is up."""
+    """A running `gme serve`; `ready_line` and `url` wait until it is up."""
 
     process: subprocess.Popen[str]
     log: Path
 
     @cached_property
-    def said(self) -> str:
+    def ready_line(self) -> str:
         """Its line, or with --json its object."""
         assert self.process.stdout
-        said = self.process.stdout.readline()
-        while said.startswith("{") and not said.endswith("}\n"):
-            said += self.process.stdout.readline()
-        assert said, self.log.read_text()
-        return said
+        line = self.process.stdout.readline()
+        while line.startswith("{") and not line.endswith("}\n"):
+            line += self.process.stdout.readline()
+        assert line, self.log.read_text()
+        return line
 
     @property
     def url(self) -> str:
-        found = re.search(r"http://[\d.:]+", self.said)
-        assert found, self.said
-        return found[0]
+        address = re.search(r"http://[\d.:]+", self.ready_line)
+        assert address, self.ready_line
+        return address[0]
 
 
 def client_of(url: str, key: str | None = None) -> httpx.Client:

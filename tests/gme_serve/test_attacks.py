@@ -106,11 +106,11 @@ def test_it_ends_within_its_grace_whatever_the_model_does(attacked, client):
         waiting = [pool.submit(client.post, "/v1/embeddings", json={"input": "x"}) for _ in range(3)]
         time.sleep(0.5)
         attacked.process.send_signal(signal.SIGTERM)
-        told = time.monotonic()
+        stopped_at = time.monotonic()
         assert [future.result().status_code for future in waiting] == [503] * 3
-        assert time.monotonic() - told < 1, "at once"
+        assert time.monotonic() - stopped_at < 1, "at once"
         assert computed.result().status_code == 503
     assert attacked.process.wait(10) == 0
-    assert 1.5 < time.monotonic() - told < 3
+    assert 1.5 < time.monotonic() - stopped_at < 3
     assert "Traceback" not in attacked.log.read_text()
     assert "the grace was over" in attacked.log.read_text()

@@ -9,7 +9,7 @@ import pytest
 
 from gme_serve.batcher import Batcher, compute
 from gme_serve.config import Batching
-from gme_serve.prepare import Prepared
+from gme_serve.items import Prepared
 
 
 def request(*texts: str, instruction: str | None = None, tokens: int = 10) -> Prepared:
@@ -49,8 +49,8 @@ def test_batches_keep_to_the_budget_and_the_order_of_arrival():
     async def run():
         batcher = Batcher(encoder, Batching(batch_tokens=25), tokens.append)
         batcher.start()
-        asked = [request(str(n), tokens=60 if n == 3 else 10) for n in range(6)]
-        answers = await asyncio.gather(*(batcher.submit(one) for one in asked))
+        requests = [request(str(n), tokens=60 if n == 3 else 10) for n in range(6)]
+        answers = await asyncio.gather(*(batcher.submit(item) for item in requests))
         await batcher.stop()
         return answers
 
@@ -129,7 +129,7 @@ def test_a_part_that_fails_ends_its_request_and_no_other():
     async def run():
         batcher = Batcher(encoder, Batching(batch_tokens=20), lambda _: None)
         batcher.start()
-        bad, other = (asyncio.create_task(batcher.submit(asked)) for asked in (
+        bad, other = (asyncio.create_task(batcher.submit(item)) for item in (
             request("a", "bad", "c", "d", "e", "f"), request("x", "y", "z")
         ))  # fmt: skip
         with pytest.raises(RuntimeError, match="out of memory"):
@@ -148,8 +148,8 @@ def test_an_item_larger_than_a_batch_goes_alone():
     async def run():
         batcher = Batcher(encoder, Batching(batch_tokens=25), lambda _: None)
         batcher.start()
-        asked = Prepared([{"text": text} for text in ("a", "bb", "ccc")], None, [10, 60, 10])
-        answers = await asyncio.gather(batcher.submit(asked), batcher.submit(request("dddd")))
+        large = Prepared([{"text": text} for text in ("a", "bb", "ccc")], None, [10, 60, 10])
+        answers = await asyncio.gather(batcher.submit(large), batcher.submit(request("dddd")))
         await batcher.stop()
         return [answer.ravel().tolist() for answer in answers]
 

@@ -14,7 +14,7 @@ from serving import ConstantEncoder, data_uri, error_of, png
 from starlette.testclient import TestClient
 
 from gme_serve.app import create_app
-from gme_serve.config import Batching, Limits
+from gme_serve.config import Batching, RequestLimits
 from gme_serve.service import Service
 
 pytestmark = pytest.mark.xdist_group("serve")
@@ -31,7 +31,7 @@ def encoder(embedder) -> ConstantEncoder:
 
 @pytest.fixture(scope="module")
 def client(encoder):
-    service = Service("acme/tiny", encoder, Limits(), Batching())
+    service = Service("acme/tiny", encoder, RequestLimits(), Batching())
     with TestClient(create_app(service), raise_server_exceptions=False) as client:
         yield client
 
@@ -313,7 +313,7 @@ def test_a_bad_item_among_many_is_named(client):
 def test_a_request_is_priced_by_its_tokens(encoder):
     """By the prompt that each item costs before anything is tokenised, then by the texts, window by window."""
     encoder.calls.clear()
-    service = Service("acme/tiny", encoder, Limits(max_request_tokens=5000), Batching())
+    service = Service("acme/tiny", encoder, RequestLimits(max_request_tokens=5000), Batching())
     with TestClient(create_app(service)) as client:
         for texts in (["a"] * 2000, ["a river of words " * 400] * 60):
             error = error_of(client.post("/v1/embeddings", json={"input": texts}))
@@ -350,7 +350,7 @@ def test_pixels_of_a_request_are_bounded(encoder):
     buffer = io.BytesIO()
     Image.new("1", (100, 100)).save(buffer, "PNG")
     picture = {"image": data_uri(buffer.getvalue())}
-    service = Service("acme/tiny", encoder, Limits(max_request_pixels=50_000), Batching())
+    service = Service("acme/tiny", encoder, RequestLimits(max_request_pixels=50_000), Batching())
     with TestClient(create_app(service)) as client:
         assert client.post("/v1/embeddings", json={"input": [picture] * 5}).status_code == 200
         error = error_of(client.post("/v1/embeddings", json={"input": [picture] * 6}))

@@ -25,9 +25,9 @@ def python() -> Path:
     folder = Path(os.environ.get("CLIENTS") or ROOT / ".venv" / "clients")
     if not (folder / ".ready").is_file():
         command = ["make", "clients", f"CLIENTS={folder}", f"PYTHON={sys.executable}"]
-        made = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-        if made.returncode:
-            pytest.skip(f"the clients can't be installed: {made.stderr.strip().splitlines()[-1]}")
+        installed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        if installed.returncode:
+            pytest.skip(f"the clients can't be installed: {installed.stderr.strip().splitlines()[-1]}")
     return folder / "bin" / "python"
 
 
@@ -49,9 +49,9 @@ def environment_of(python: Path, home: Path) -> dict[str, str]:
 def answers(python, home) -> dict[str, dict]:
     server = start(home, "clients", "--name", NAME)
     try:
-        asked = [str(python), str(Path(__file__).with_name("ask_clients.py")), server.url, NAME, data_uri(png(1))]
+        command = [str(python), str(Path(__file__).with_name("ask_clients.py")), server.url, NAME, data_uri(png(1))]
         done = subprocess.run(
-            asked, env=environment_of(python, home), capture_output=True, text=True, check=False, timeout=600
+            command, env=environment_of(python, home), capture_output=True, text=True, check=False, timeout=600
         )
         assert done.returncode == 0, done.stderr[-4000:]
     finally:
@@ -69,8 +69,8 @@ def test_openai(answers, embedder):
     got, expected = answers["openai"], embedder.encode(TEXTS)
     assert got["models"] == [NAME]
     assert got["retrieved"] > 1_700_000_000
-    for asked in ("list", "float"):
-        same(got[asked], expected)
+    for form in ("list", "float"):
+        same(got[form], expected)
     same(got["text"], expected[0])
     same(got["null"], expected[1])
     same(got["picture"], embedder.encode([{"image": png(1), "text": "a flag"}], "Find it.")[0])
@@ -106,6 +106,6 @@ def test_langchain_that_sends_token_ids_learns_which_setting_helps(answers):
 
 def test_litellm(answers, embedder):
     got, expected = answers["litellm"], embedder.encode(TEXTS)
-    for asked in ("list", "null", "float", "metadata"):
-        same(got[asked], expected)
+    for form in ("list", "null", "float", "metadata"):
+        same(got[form], expected)
     assert (got["bad"]["kind"], got["bad"]["status"]) == ("BadRequestError", 400)

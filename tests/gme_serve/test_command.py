@@ -18,25 +18,25 @@ def _in_home(monkeypatch, home):
 
 def test_the_plan(capsys):
     assert run(["serve", "--model", "./model", "--corpus", "vectors", "--api-key", "secret", "--dry-run"]) == 0
-    said = capsys.readouterr().out
-    assert "Would serve ./model as 'model' on 127.0.0.1:8000, searching vectors, with an API key." in said
-    assert "secret" not in said
+    output = capsys.readouterr().out
+    assert "Would serve ./model as 'model' on 127.0.0.1:8000, searching vectors, with an API key." in output
+    assert "secret" not in output
 
 
 @pytest.mark.parametrize("key", ["", "two words", "line\nbreak", "clé"])
 def test_a_key_that_cannot_be_sent_is_refused(monkeypatch, capsys, key):
     monkeypatch.setenv("GME_API_KEY", key)
     assert run(["serve", "--model", "./model", "--dry-run"]) == 2
-    said = capsys.readouterr().err
-    assert "GME_API_KEY is empty or holds characters" in said
-    assert not key or key not in said
+    output = capsys.readouterr().err
+    assert "GME_API_KEY is empty or holds characters" in output
+    assert not key or key not in output
 
 
 def test_a_port_in_use_is_said_before_the_model_is_loaded(capsys):
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
         assert run(["serve", "--model", "./no-such-model", "--port", str(port)]) == 1
     assert f"Port {port} is taken." in capsys.readouterr().err
 

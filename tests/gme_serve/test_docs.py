@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from serving import png
 
-from gme_serve.config import Batching, Limits
+from gme_serve.config import Batching, RequestLimits
 
 pytestmark = pytest.mark.xdist_group("serve")
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "serve.md").read_text(encoding="utf-8")
@@ -42,7 +42,7 @@ def test_its_python_works(servers, embedder):
 
 def test_its_table_of_limits_is_complete():
     rows = dict(re.findall(r"^\| `--([a-z-]+)` \| ([\d.]+) \|", PAGE, re.MULTILINE))
-    real = {**Limits().model_dump(), **Batching().model_dump()}
+    real = {**RequestLimits().model_dump(), **Batching().model_dump()}
     assert rows == {name.replace("_", "-"): str(value) for name, value in real.items()}
 
 

@@ -36,14 +36,14 @@ def samples(client: httpx.Client) -> dict[tuple[str, ...], float]:
 
 
 def test_every_kind_of_item_equals_offline(client, embedder):
-    given = [
+    items_sent = [
         "Santiago",
         {"text": "Lima"},
         {"image": data_uri(png(1))},
         {"title": "T", "text": "x", "image": data_uri(png(2))},
     ]
     same = ["Santiago", {"text": "Lima"}, {"image": png(1)}, {"title": "T", "text": "x", "image": png(2)}]
-    answer = client.post("/v1/embeddings", json={"input": given, "model": "model", "user": "somebody"})
+    answer = client.post("/v1/embeddings", json={"input": items_sent, "model": "model", "user": "somebody"})
     np.testing.assert_allclose(vectors(answer), embedder.encode(same), atol=1e-6)
     body = answer.json()
     assert (body["object"], body["model"]) == ("list", "model")
@@ -74,7 +74,7 @@ def test_an_uploaded_picture_equals_offline(client, embedder, more):
 def test_many_at_once_with_mixed_instructions_equal_offline(client, embedder):
     dice = random.Random(5)
     instructions = [None, "Find a passage.", "Find a picture."]
-    asked = [
+    requests = [
         ([dice.choice(["Lima", "A river of 1,204 km " * dice.randint(1, 20), png(dice.randint(0, 9))])
           for _ in range(dice.randint(1, 6))], dice.choice(instructions))
         for _ in range(40)
@@ -82,19 +82,19 @@ def test_many_at_once_with_mixed_instructions_equal_offline(client, embedder):
 
     def ask(request):
         items, instruction = request
-        given = [{"image": data_uri(item)} if isinstance(item, bytes) else item for item in items]
-        return vectors(client.post("/v1/embeddings", json={"input": given, "instruction": instruction}))
+        items_sent = [{"image": data_uri(item)} if isinstance(item, bytes) else item for item in items]
+        return vectors(client.post("/v1/embeddings", json={"input": items_sent, "instruction": instruction}))
 
     before = samples(client)
     with ThreadPoolExecutor(16) as pool:
-        answers = list(pool.map(ask, asked))
-    for (items, instruction), got in zip(asked, answers, strict=True):
+        answers = list(pool.map(ask, requests))
+    for (items, instruction), got in zip(requests, answers, strict=True):
         same = [{"image": item} if isinstance(item, bytes) else item for item in items]
         np.testing.assert_allclose(got, embedder.encode(same, instruction), atol=1e-6)
     after = samples(client)
     grown = {name: after[(name,)] - before[(name,)] for name in ("gme_items_total", "gme_batch_tokens_count")}
-    assert grown["gme_items_total"] == sum(len(items) for items, _ in asked)
-    assert grown["gme_batch_tokens_count"] < len(asked), "requests were computed together"
+    assert grown["gme_items_total"] == sum(len(items) for items, _ in requests)
+    assert grown["gme_batch_tokens_count"] < len(requests), "requests were computed together"
 
 
 def test_metrics_count_what_was_asked(client):

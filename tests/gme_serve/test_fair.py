@@ -14,10 +14,10 @@ from serving import ConstantEncoder, client_of, error_of, in_thread, until
 from gme_serve.admission import Admission
 from gme_serve.app import create_app
 from gme_serve.batcher import Batcher
-from gme_serve.config import Batching, Limits
+from gme_serve.config import Batching, RequestLimits
 from gme_serve.errors import ApiError
 from gme_serve.fair import FairQueue, FairThreads
-from gme_serve.prepare import Prepared
+from gme_serve.items import Prepared
 from gme_serve.service import Service
 
 pytestmark = pytest.mark.xdist_group("serve")
@@ -46,8 +46,8 @@ def test_a_flood_holds_another_client_up_for_one_batch():
     async def run():
         batcher = Batcher(encode, Batching(batch_tokens=20), lambda _: None)
         batcher.start()
-        asked = [("flood", f"f{n}") for n in range(30)] + [("other", "o")]
-        await asyncio.gather(*(batcher.submit(Prepared([{"text": text}], None, [10]), who) for who, text in asked))
+        submitted = [("flood", f"f{n}") for n in range(30)] + [("other", "o")]
+        await asyncio.gather(*(batcher.submit(Prepared([{"text": text}], None, [10]), who) for who, text in submitted))
         await batcher.stop()
 
     asyncio.run(run())
@@ -79,7 +79,7 @@ def test_threads_go_to_clients_in_turn_and_outlive_who_waited_for_them():
     assert order == [("flood", 0), ("flood", 1), ("other", 0), ("flood", 3)]
 
 
-def admitted(limits: Limits, scenario):
+def admitted(limits: RequestLimits, scenario):
     """Run a scenario with an `Admission`; `hold` keeps a request at work until it is told to let go."""
 
     async def run():
@@ -115,7 +115,7 @@ def test_a_full_room_is_shared():
         await ask("flood")
         await ask("other", 5)
 
-    outcomes = admitted(Limits(max_waiting=6), scenario)
+    outcomes = admitted(RequestLimits(max_waiting=6), scenario)
     assert outcomes == sorted([("flood", 200)] * 3 + [("flood", 429)] * 4 + [("other", 200)] * 3 + [("other", 429)] * 2)
 
 
@@ -125,7 +125,7 @@ def test_bytes_are_shared_too():
         await ask("flood", body_bytes=1000)
         await ask("other", body_bytes=1500)
 
-    outcomes = admitted(Limits(max_waiting_bytes=4096), scenario)
+    outcomes = admitted(RequestLimits(max_waiting_bytes=4096), scenario)
     assert outcomes == [("flood", 200)] * 2 + [("flood", 429)] * 3 + [("other", 200)]
 
 
@@ -138,7 +138,7 @@ def test_what_is_computed_gives_way_last():
         await ask("other")
         await ask("third")
 
-    assert admitted(Limits(max_waiting=3), scenario) == [
+    assert admitted(RequestLimits(max_waiting=3), scenario) == [
         ("flood", 200), ("flood", 429), ("flood", 429), ("other", 200), ("third", 200)
     ]  # fmt: skip
 
@@ -152,7 +152,7 @@ def test_an_end_is_told_to_who_waits_and_later_to_all():
         await ask("late", 0)
         assert admission.stopping
 
-    assert admitted(Limits(), scenario) == [("computed", 200), ("late", 503), ("waits", 503)]
+    assert admitted(RequestLimits(), scenario) == [("computed", 200), ("late", 503), ("waits", 503)]
 
 
 @pytest.mark.hardening("attacks", "A7", "One client's flood")
@@ -160,7 +160,7 @@ def test_a_flood_over_http_does_not_starve_another(embedder):
     """By address: 127.0.0.2 fills the room, then 127.0.0.1 comes; it gets in, and is computed with the next batch."""
     encoder = ConstantEncoder(embedder.preparer)
     encoder.go.clear()
-    service = Service("tiny", encoder, Limits(max_waiting=16), Batching(batch_tokens=64))
+    service = Service("tiny", encoder, RequestLimits(max_waiting=16), Batching(batch_tokens=64))
     statuses = []
 
     def flood(url):
@@ -192,13 +192,13 @@ def test_an_idle_model_waits_for_no_company():
     async def run():
         batcher = Batcher(encode, Batching(), lambda _: None)
         batcher.start()
-        asked = [asyncio.create_task(batcher.submit(Prepared([{"text": "first"}], None, [10])))]
+        submitted = [asyncio.create_task(batcher.submit(Prepared([{"text": "first"}], None, [10])))]
         await asyncio.sleep(0.05)
         assert calls == [1]
-        asked += [asyncio.create_task(batcher.submit(Prepared([{"text": "x"}], None, [10]))) for _ in range(5)]
+        submitted += [asyncio.create_task(batcher.submit(Prepared([{"text": "x"}], None, [10]))) for _ in range(5)]
         await asyncio.sleep(0)
         go.set()
-        await asyncio.gather(*asked)
+        await asyncio.gather(*submitted)
         await batcher.stop()
 
     asyncio.run(run())

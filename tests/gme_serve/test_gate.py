@@ -9,7 +9,7 @@ import pytest
 from serving import KEY, ConstantEncoder, client_of, data_uri, error_of, in_thread, png, until
 
 from gme_serve.app import create_app
-from gme_serve.config import Batching, Limits
+from gme_serve.config import Batching, RequestLimits
 from gme_serve.service import Service
 
 pytestmark = pytest.mark.xdist_group("serve")
@@ -109,7 +109,7 @@ def test_bytes_that_are_not_announced(strict, path):
 def test_too_many_at_once_are_told_to_come_again(embedder):
     """The model computes one request and another waits: two may."""
     encoder = ConstantEncoder(embedder.preparer)
-    service = Service("tiny", encoder, Limits(max_waiting=2), Batching())
+    service = Service("tiny", encoder, RequestLimits(max_waiting=2), Batching())
     with in_thread(create_app(service)) as url, client_of(url) as client, ThreadPoolExecutor(2) as pool:
         encoder.go.clear()
         waiting = [pool.submit(embed, client, input="computed")]
@@ -128,7 +128,7 @@ def test_too_many_at_once_are_told_to_come_again(embedder):
 def test_too_many_tokens_at_once_are_told_to_come_again(embedder):
     """The model computes one request while another waits; a third would be too much, and is not when those are done."""
     encoder = ConstantEncoder(embedder.preparer)
-    service = Service("tiny", encoder, Limits(max_waiting_tokens=1000), Batching(batch_tokens=100))
+    service = Service("tiny", encoder, RequestLimits(max_waiting_tokens=1000), Batching(batch_tokens=100))
     with in_thread(create_app(service)) as url, client_of(url) as client, ThreadPoolExecutor(2) as pool:
         large = {"input": ["a river"] * 60}  # more than may wait, but nothing waits
         encoder.go.clear()

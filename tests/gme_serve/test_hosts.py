@@ -9,7 +9,7 @@ import pytest
 from starlette.responses import PlainTextResponse
 
 from gme_data.errors import FoundryError
-from gme_serve.config import checked_keys
+from gme_serve.config import parse_keys
 from gme_serve.gate import Host, HostsAllowed, KeyRequired, client_of, is_loopback, parse_hosts
 from gme_serve.server import require_key
 
@@ -134,7 +134,7 @@ def test_what_begins_like_an_address_of_this_machine_is_none():
 
 
 def test_each_key_is_a_client():
-    keys = checked_keys("one,two")
+    keys = parse_keys("one,two")
 
     async def app(scope, receive, send):
         await PlainTextResponse(client_of(scope))(scope, receive, send)
@@ -149,5 +149,5 @@ def test_each_key_is_a_client():
 @pytest.mark.parametrize("keys", ["", "a,", ",a", "a,,b", "a,a", "a, b"])
 def test_lists_of_keys_that_are_none(keys):
     with pytest.raises(FoundryError, match="GME_API_KEY") as refused:
-        checked_keys(keys)
+        parse_keys(keys)
     assert "a," not in str(refused.value)

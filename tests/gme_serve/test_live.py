@@ -31,8 +31,8 @@ from gme_embedder.corpus.update import update_corpus
 from gme_embedder.corpus.vector_folder import open_index
 from gme_embedder.embedder import Embedder
 from gme_serve.app import create_app
-from gme_serve.config import Batching, Limits
-from gme_serve.live import CorpusPlace, LiveCorpus
+from gme_serve.config import Batching, RequestLimits
+from gme_serve.live import CorpusLocation, LiveCorpus
 from gme_serve.service import Service
 
 pytestmark = pytest.mark.xdist_group("serve")
@@ -60,8 +60,8 @@ class Home:
         self.versions: dict[str, dict[str, dict[str, object]]] = {}
 
     @property
-    def place(self) -> CorpusPlace:
-        return CorpusPlace(self.vectors, self.model, self.source)
+    def place(self) -> CorpusLocation:
+        return CorpusLocation(self.vectors, self.model, self.source)
 
     def publish(self, version: int) -> str:
         """Write the tables anew, in place, and update the vectors; returns the index."""
@@ -79,24 +79,24 @@ class Home:
 
 @pytest.fixture
 def updated(home, tmp_path) -> Home:
-    made = Home(tmp_path, home / "model")
-    made.publish(0)
-    return made
+    home_copy = Home(tmp_path, home / "model")
+    home_copy.publish(0)
+    return home_copy
 
 
 @contextmanager
 def served(home: Path, corpus: Home) -> Iterator[tuple[LiveCorpus, httpx.Client]]:
     embedder = Embedder.load(home / "model")
     live = LiveCorpus.open(corpus.place, embedder, seconds=0.02)
-    service = Service("model", embedder, Limits(), Batching())
+    service = Service("model", embedder, RequestLimits(), Batching())
     with in_thread(create_app(service, live)) as url, client_of(url) as client:
         yield live, client
 
 
 def metric(client: httpx.Client, name: str) -> float:
-    found = re.search(rf"^{re.escape(name)} ([\d.]+)$", client.get("/metrics").text, re.MULTILINE)
-    assert found, name
-    return float(found[1])
+    match = re.search(rf"^{re.escape(name)} ([\d.]+)$", client.get("/metrics").text, re.MULTILINE)
+    assert match, name
+    return float(match[1])
 
 
 def check(body: dict, versions: dict[str, dict[str, dict[str, object]]], vectors: dict[str, np.ndarray]) -> None:
@@ -118,13 +118,13 @@ def test_every_answer_during_updates_is_of_one_version(home, updated, monkeypatc
     with served(home, updated) as (live, client):
 
         def ask(number: int) -> None:
-            with client_of(str(client.base_url)) as mine:
+            with client_of(str(client.base_url)) as session:
                 while not done.is_set():
-                    answer = mine.post("/v1/search", json={"text": "a white flag", "k": 50})
+                    answer = session.post("/v1/search", json={"text": "a white flag", "k": 50})
                     answers.append(answer)
                     for hit in answer.json().get("data", []):
                         if hit["image"]:
-                            answers.append(mine.get(hit["image"]))
+                            answers.append(session.get(hit["image"]))
 
         with ThreadPoolExecutor(6) as pool:
             asking = [pool.submit(ask, number) for number in range(6)]
@@ -139,8 +139,8 @@ def test_every_answer_during_updates_is_of_one_version(home, updated, monkeypatc
                     )
             finally:
                 done.set()
-            for one in asking:
-                one.result()
+            for future in asking:
+                future.result()
         assert metric(client, 'gme_corpus_updates_total{result="served"}') >= 5
         assert metric(client, "gme_corpus_items") == len(rows_of(5))
         state = client.get("/healthz").json()
@@ -202,7 +202,7 @@ BROKEN = {
 
 def test_what_can_not_be_served_is_refused_and_the_old_goes_on(home, updated, caplog, monkeypatch):
     """Each is refused with a line and a count, and found when it is mended."""
-    monkeypatch.setattr(live_module, "_AGAIN_SECONDS", 0.1)
+    monkeypatch.setattr(live_module, "_RETRY_SECONDS", 0.1)
     with served(home, updated) as (live, client):
         for number, (spoil, message) in enumerate(BROKEN.items(), start=1):
             before, refused = live.current.index, metric(client, 'gme_corpus_updates_total{result="refused"}')
@@ -221,14 +221,14 @@ def test_what_can_not_be_served_is_refused_and_the_old_goes_on(home, updated, ca
 
 def replaced_when(live: LiveCorpus, spoil, corpus: Home, version: int) -> int:
     """Publish a version that is spoilt before the server can look at it."""
-    vectors, hidden = corpus.vectors, corpus.vectors.with_name("hidden")
-    shutil.copytree(vectors, hidden)
-    corpus.vectors = hidden
+    vectors, hidden_folder = corpus.vectors, corpus.vectors.with_name("hidden")
+    shutil.copytree(vectors, hidden_folder)
+    corpus.vectors = hidden_folder
     corpus.publish(version)
     spoil(corpus)
     corpus.vectors = vectors
     shutil.rmtree(vectors)
-    hidden.rename(vectors)
+    hidden_folder.rename(vectors)
     return version
 
 
@@ -237,7 +237,7 @@ def test_the_old_version_is_freed_when_its_last_request_is_answered(home, update
     began, go = threading.Event(), threading.Event()
     with served(home, updated) as (live, client), ThreadPoolExecutor(1) as pool:
         old = live.current
-        kept, index = weakref.ref(old.catalogue), old.index
+        catalogue_ref, index = weakref.ref(old.catalogue), old.index
         real = type(old).search
 
         def slow(corpus, *arguments):
@@ -248,32 +248,32 @@ def test_the_old_version_is_freed_when_its_last_request_is_answered(home, update
 
         monkeypatch.setattr(type(old), "search", slow)
         del old
-        asked = pool.submit(client.post, "/v1/search", json={"text": "a flag", "k": 50})
+        pending = pool.submit(client.post, "/v1/search", json={"text": "a flag", "k": 50})
         assert began.wait(60)
         new = updated.publish(1)
         until(lambda: live.current.index == new)
-        assert kept() is not None
+        assert catalogue_ref() is not None
         go.set()
-        answer = asked.result()
+        answer = pending.result()
         assert (answer.status_code, answer.json()["index"]) == (200, index)
         assert {hit["id"] for hit in answer.json()["data"]} == set(updated.versions[index])
         picture = next(hit["image"] for hit in answer.json()["data"] if hit["image"])
         gone = client.get(picture)
         assert (gone.status_code, gone.json()["error"]["code"]) == (410, "corpus_updated")
-        until(lambda: gc.collect() >= 0 and kept() is None)
+        until(lambda: gc.collect() >= 0 and catalogue_ref() is None)
 
 
 def test_a_server_that_is_stopped_while_it_loads_stops(home, updated, monkeypatch):
     loading, go = threading.Event(), threading.Event()
     with served(home, updated) as (live, _):
-        real = CorpusPlace.open
+        real = CorpusLocation.open
 
         def slow(place):
             loading.set()
             assert go.wait(60)
             return real(place)
 
-        monkeypatch.setattr(CorpusPlace, "open", slow)
+        monkeypatch.setattr(CorpusLocation, "open", slow)
         updated.publish(1)
         assert loading.wait(60)
         started = time.monotonic()

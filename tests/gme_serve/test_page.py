@@ -13,8 +13,8 @@ from serving import KEY, TEXTS, in_thread, png
 from gme_embedder.corpus.job import identify_model
 from gme_embedder.embedder import Embedder
 from gme_serve.app import create_app
-from gme_serve.config import Batching, Limits
-from gme_serve.live import CorpusPlace, LiveCorpus
+from gme_serve.config import Batching, RequestLimits
+from gme_serve.live import CorpusLocation, LiveCorpus
 from gme_serve.service import Service
 
 pytestmark = pytest.mark.xdist_group("serve")
@@ -126,9 +126,9 @@ def test_mistakes_are_said(page, servers, tmp_path):
 
 def test_the_key_is_asked_for_and_used(page, home):
     embedder = Embedder.load(home / "model")
-    place = CorpusPlace(home / "vectors", identify_model(embedder, "model"), home / "corpus.parquet")
+    place = CorpusLocation(home / "vectors", identify_model(embedder, "model"), home / "corpus.parquet")
     corpus = LiveCorpus.open(place, embedder, seconds=5)
-    service = Service("model", embedder, Limits(), Batching())
+    service = Service("model", embedder, RequestLimits(), Batching())
     with in_thread(create_app(service, corpus, [KEY])) as url:
         page.goto(url)
         page.fill("#text", TEXTS[2])

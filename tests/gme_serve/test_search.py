@@ -22,7 +22,7 @@ from gme_embedder.corpus.job import EmbedJob, identify_model, read_job
 from gme_embedder.corpus.rows import identify_corpus, open_corpus
 from gme_embedder.corpus.vector_folder import open_vectors
 from gme_embedder.embedder import Embedder
-from gme_serve.corpus import Corpus, require_model
+from gme_serve.corpus import SearchCorpus, require_model
 
 pytestmark = pytest.mark.xdist_group("serve")
 
@@ -90,7 +90,7 @@ def test_rows_without_a_picture(client, row):
 
 
 def test_a_corpus_without_its_source_shows_ids(home):
-    corpus = Corpus.open(home / "vectors")
+    corpus = SearchCorpus.open(home / "vectors")
     vector = next(vectors for _, vectors in open_vectors(home / "vectors"))[2:3]
     (hit,) = corpus.search(np.asarray(vector), 1)
     assert (hit.id, hit.text, hit.image) == ("text-2", None, False)
@@ -119,7 +119,7 @@ def test_pictures_by_path_and_by_id(home, embedder, tmp_path, monkeypatch):
     pq.write_table(pa.table(rows), "corpus.parquet")
     embed(embedder, home, tmp_path / "corpus.parquet", tmp_path / "vectors", images=ImageStore([tmp_path / "images"]))
     (tmp_path / "gone.png").unlink()
-    corpus = Corpus.open(tmp_path / "vectors", tmp_path / "corpus.parquet", tmp_path / "images")
+    corpus = SearchCorpus.open(tmp_path / "vectors", tmp_path / "corpus.parquet", tmp_path / "images")
     corpus.check_made_by(embedder)
     ((_, vectors),) = open_vectors(tmp_path / "vectors")
     (hit,) = corpus.search(np.asarray(vectors[:1]), 1)
@@ -146,7 +146,7 @@ def test_each_hit_shows_its_own_row_whatever_the_tables(home, embedder, tmp_path
         lines.write("{torn\n")
     summary = embed(embedder, home, source, tmp_path / "vectors", on_error="skip", shard_rows=4)
     assert (summary.made, summary.skipped) == (8, 3)
-    corpus = Corpus.open(tmp_path / "vectors", source)
+    corpus = SearchCorpus.open(tmp_path / "vectors", source)
     corpus.check_made_by(embedder)
     queries = embedder.encode([row["text"] for row in rows])
     hits = [corpus.search(query[None], 1)[0] for query in queries]
@@ -160,7 +160,7 @@ def test_a_table_may_be_called_otherwise_than_when_it_was_embedded(home, embedde
     write_jsonl(tmp_path / "c.jsonl", [{"id": "a"}, {"id": "b", "text": "Lima"}])
     embed(embedder, home, tmp_path / "c.jsonl", tmp_path / "vectors", on_error="skip")
     (tmp_path / "c.jsonl").rename(tmp_path / "d.jsonl")
-    (hit,) = Corpus.open(tmp_path / "vectors", tmp_path / "d.jsonl").search(embedder.encode(["Lima"]), 1)
+    (hit,) = SearchCorpus.open(tmp_path / "vectors", tmp_path / "d.jsonl").search(embedder.encode(["Lima"]), 1)
     assert (hit.id, hit.text) == ("b", "Lima")
 
 
@@ -178,13 +178,13 @@ def test_a_source_whose_rows_are_not_those_of_the_vectors_is_refused(home, embed
     for message, changed in changes.items():
         write_jsonl(path, changed)
         with pytest.raises(FoundryError, match=message):
-            Corpus.open(tmp_path / "vectors", path)
+            SearchCorpus.open(tmp_path / "vectors", path)
 
 
 def test_an_empty_corpus_is_served(home, embedder, tmp_path):
     write_jsonl(tmp_path / "c.jsonl", [])
     embed(embedder, home, tmp_path / "c.jsonl", tmp_path / "vectors")
-    corpus = Corpus.open(tmp_path / "vectors", tmp_path / "c.jsonl")
+    corpus = SearchCorpus.open(tmp_path / "vectors", tmp_path / "c.jsonl")
     corpus.check_made_by(embedder)
     assert corpus.search(embedder.encode(["x"]), 5) == []
 
@@ -197,7 +197,7 @@ def test_tables_may_be_written_anew_while_they_are_served(home, embedder, tmp_pa
     rows = [{"id": name, "text": f"text {name} " + "x" * 5000, "image": str(picture)} for name in "ab"]
     write_jsonl(path, rows) if suffix == "jsonl" else pq.write_table(pa.Table.from_pylist(rows), path)
     embed(embedder, home, path, tmp_path / "vectors")
-    corpus = Corpus.open(tmp_path / "vectors", path)
+    corpus = SearchCorpus.open(tmp_path / "vectors", path)
     size = path.stat().st_size
     with path.open("r+b") as handle:  # in place: what has the file open meets the new bytes
         handle.write(b"PAR1" + b"\xff" * (size - 8))
@@ -221,9 +221,9 @@ def test_vectors_of_another_model_are_refused(monkeypatch, home, capsys, tmp_pat
     record = tmp_path / "vectors" / "job.json"
     job = json.loads(record.read_text())
     record.write_text(json.dumps({**job, "model": {**job["model"], "name": "acme/other", "digest": "f" * 64}}))
-    said = serve(monkeypatch, home, capsys, "--corpus", str(tmp_path / "vectors"))
-    assert "made by another model than is served" in said
-    assert "ffffffffffff ('acme/other') in the folder, now" in said
+    output = serve(monkeypatch, home, capsys, "--corpus", str(tmp_path / "vectors"))
+    assert "made by another model than is served" in output
+    assert "ffffffffffff ('acme/other') in the folder, now" in output
     record.write_text("{}")
     assert "job.json was written by another version" in serve(
         monkeypatch, home, capsys, "--corpus", str(tmp_path / "vectors")
@@ -249,20 +249,20 @@ def test_vectors_that_are_damaged_are_found_out(home, embedder, tmp_path):
     vectors = np.load(path)
     np.save(path, np.roll(vectors, 1, axis=1))
     with pytest.raises(FoundryError, match="damaged or another file"):
-        Corpus.open(tmp_path / "vectors")
+        SearchCorpus.open(tmp_path / "vectors")
     forget_digests(tmp_path / "vectors")
     with pytest.raises(FoundryError, match="gives 'text-0' another vector"):
-        Corpus.open(tmp_path / "vectors", home / "corpus.parquet").check_made_by(embedder)
+        SearchCorpus.open(tmp_path / "vectors", home / "corpus.parquet").check_made_by(embedder)
     np.save(path, np.where(np.arange(len(vectors))[:, None] == 2, np.float32(np.nan), vectors))
     with pytest.raises(FoundryError, match=r"vectors-00000.npy is damaged: the vector of 'text-2' is not finite"):
-        Corpus.open(tmp_path / "vectors")
+        SearchCorpus.open(tmp_path / "vectors")
 
 
 def test_other_mistakes_at_the_start(monkeypatch, home, capsys, tmp_path):
     pq.write_table(pa.table({"id": ["text-0"], "text": ["x"]}), tmp_path / "other.parquet")
     corpus = ("--corpus", "vectors")
     assert "holds no vectors" in serve(monkeypatch, home, capsys, "--corpus", str(tmp_path))
-    said = serve(monkeypatch, home, capsys, *corpus, "--source", str(tmp_path / "other.parquet"))
-    assert "has no row with the id 'text-1'" in said
+    output = serve(monkeypatch, home, capsys, *corpus, "--source", str(tmp_path / "other.parquet"))
+    assert "has no row with the id 'text-1'" in output
     assert "--source needs --corpus" in serve(monkeypatch, home, capsys, "--source", "corpus.parquet")
     assert "--images needs --source" in serve(monkeypatch, home, capsys, *corpus, "--images", "images")

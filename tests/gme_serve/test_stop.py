@@ -21,18 +21,18 @@ TEXTS = ["a river of words " * 100] * 4
 def test_told_to_stop_it_answers_what_it_computes_and_sends_the_rest_elsewhere(servers):
     server = servers["stopping"]
     with client_of(server.url, KEY) as client, ThreadPoolExecutor(REQUESTS) as pool:
-        assert json.loads(server.said)["model"] == client.get("/healthz").json()["model"] == "acme/tiny"
+        assert json.loads(server.ready_line)["model"] == client.get("/healthz").json()["model"] == "acme/tiny"
         assert client.get("/v1/models", headers={"Authorization": ""}).status_code == 401, "GME_API_KEY is heeded"
         assert client.post("/v1/embeddings", json={"input": ["x"] * 17}).status_code == 400, "--max-items is heeded"
-        asked = [pool.submit(client.post, "/v1/embeddings", json={"input": TEXTS}) for _ in range(REQUESTS)]
-        until(lambda: any(future.done() for future in asked), 120)
+        pending = [pool.submit(client.post, "/v1/embeddings", json={"input": TEXTS}) for _ in range(REQUESTS)]
+        until(lambda: any(future.done() for future in pending), 120)
         server.process.send_signal(signal.SIGTERM)
-        told = time.monotonic()
-        answers = [future.result() for future in asked]
+        stopped_at = time.monotonic()
+        answers = [future.result() for future in pending]
     assert server.process.wait(30) == 0
-    assert time.monotonic() - told < 30, "its grace"
+    assert time.monotonic() - stopped_at < 30, "its grace"
     assert server.log.read_text().splitlines() == ["./model: inputs are made as GME's (gme.json)."]
-    assert KEY not in server.said
+    assert KEY not in server.ready_line
     statuses = [answer.status_code for answer in answers]
     assert set(statuses) == {200, 503}
     assert statuses.count(503) > REQUESTS / 2, "not all were computed"

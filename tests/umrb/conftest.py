@@ -126,11 +126,11 @@ def publish() -> Callable[..., Path]:
 @pytest.fixture(scope="session")
 def tiny() -> Embedder:
     """Untrained, its last state pulled apart: else scores lie so close that rounding decides their order."""
-    made = Embedder.fresh(ModelConfig(text_layers=1), seed=1)
-    weight = made.model.language.norm.weight
+    embedder = Embedder.fresh(ModelConfig(text_layers=1), seed=1)
+    weight = embedder.model.language.norm.weight
     with torch.no_grad():
         weight.mul_(torch.randn(weight.shape, generator=torch.Generator().manual_seed(1)))
-    return made
+    return embedder
 
 
 A4 = 718
@@ -149,12 +149,12 @@ def look() -> Iterator[Callable[..., Any]]:
 
         def open_page(path: Path, width: int, scheme: str) -> Any:
             page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-            asked: list[str] = []
+            requested: list[str] = []
             complaints: list[str] = []
-            page.on("request", lambda request: asked.append(request.url))
+            page.on("request", lambda request: requested.append(request.url))
             page.on("console", lambda message: complaints.append(message.text))
             page.goto(path.as_uri())
-            assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
+            assert [url for url in requested if not url.startswith(("file:", "data:"))] == []
             assert complaints == []
             beyond = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
             assert page.evaluate(beyond) <= 0, "the page is wider than the screen"

@@ -35,8 +35,8 @@ def run(
                 handle.write("".join(f"{rank}\t{instruction} {item.text}\n" for item in items))
             time.sleep(0.1)
         rows = [[(item.text or "").count(letter) + 0.01 for letter in "abcdefghijklmnopqrstuvwxyz"] for item in items]
-        found = np.array(rows, dtype=np.float32)
-        return found / np.linalg.norm(found, axis=1, keepdims=True)
+        vectors = np.array(rows, dtype=np.float32)
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
     system = DenseSystem("letters", Encoder("letters", encode), VectorStore(output / "vectors", chunk=4))
     config = SuiteConfig(datasets=names, data=data, output=output, allow_defects=True, overwrite=overwrite)
@@ -59,8 +59,8 @@ def as_rank(rank: str, ranks: int, data: Path, output: Path, log: Path, names: t
 
 
 if __name__ == "__main__":
-    paths, wanted = list(map(Path, sys.argv[1:4])), tuple(sys.argv[4:]) or TASKS
+    paths, names = list(map(Path, sys.argv[1:4])), tuple(sys.argv[4:]) or TASKS
     if "RANK" in os.environ:
-        as_rank(os.environ["RANK"], int(os.environ["WORLD_SIZE"]), *paths, wanted)
+        as_rank(os.environ["RANK"], int(os.environ["WORLD_SIZE"]), *paths, names)
     else:
-        score(*paths, names=wanted)
+        score(*paths, names=names)

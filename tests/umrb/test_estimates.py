@@ -33,18 +33,18 @@ def test_every_step_saves_and_fever_is_the_largest_shared_pool() -> None:
     plan = estimate_suite(load_suite("umrb"), GME_2B, devices=1, speed=A100)
     flops = [saving.flop for saving in plan.savings]
     assert flops == sorted(flops, reverse=True)
-    shared = {task.task: task.docs.elsewhere for task in plan.tasks if task.docs.elsewhere}
+    shared = {task.task: task.docs.reused for task in plan.tasks if task.docs.reused}
     assert shared == {"FEVER": 5_416_568}
     assert 0.08 < 1 - flops[-1] / flops[-2] < 0.2  # of 2B's operations FEVER's corpus is some 13 %
 
 
 def test_what_is_done_costs_nothing() -> None:
     some = choose("umrb", ["SciFact", "NFCorpus", "TAT-DQA"])
-    whole = estimate_suite(some, GME_2B, devices=1, speed=A100)
-    rest = estimate_suite(some, GME_2B, devices=1, speed=A100, done={"SciFact"})
-    assert rest.flop["SciFact"] == 0
-    assert rest.hours == pytest.approx(whole.hours - whole.flop["SciFact"] / A100 / 3600, rel=0.01)
-    assert [task.task for task in rest.tasks if task.done] == ["SciFact"]
+    unfinished = estimate_suite(some, GME_2B, devices=1, speed=A100)
+    remaining = estimate_suite(some, GME_2B, devices=1, speed=A100, done={"SciFact"})
+    assert remaining.flop["SciFact"] == 0
+    assert remaining.hours == pytest.approx(unfinished.hours - unfinished.flop["SciFact"] / A100 / 3600, rel=0.01)
+    assert [task.task for task in remaining.tasks if task.done] == ["SciFact"]
 
 
 def test_pages_meet_the_cap_on_visual_tokens() -> None:
@@ -64,7 +64,7 @@ def test_of_what_mteb_does_not_have_each_side_is_what_its_type_says() -> None:
 
 def test_vectors_take_what_a_run_by_default_writes() -> None:
     plan = estimate_suite(choose("umrb", ["SciFact"]), GME_2B, devices=1, speed=A100)
-    encoded = sum(side.distinct - side.elsewhere for side in plan.tasks[0].sides)
+    encoded = sum(side.distinct - side.reused for side in plan.tasks[0].sides)
     assert plan.vectors_bytes == encoded * 1536 * np.dtype(ModelOptions().store).itemsize
 
 
@@ -78,7 +78,7 @@ def test_the_plan_as_it_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     lines = capsys.readouterr().out.splitlines()
     table = lines[1:60]
     assert len({len(line) for line in table}) == 1
-    assert sum(line.split()[0] in {task for one in load_suite("umrb") for task in one.tasks} for line in lines if line)
+    assert sum(line.split()[0] in {task for row in load_suite("umrb") for task in row.tasks} for line in lines if line)
     assert lines[-1].endswith("GPU-hours; the paper states 400 A100 hours for GME-7B.")
     assert gme(["umrb", "plan", "--suite", "mmeb", "--mfu", "0"]) == 2
     assert gme(["umrb", "plan", "--suite", "mmeb"]) == 0

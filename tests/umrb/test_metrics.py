@@ -55,11 +55,11 @@ def precision(ranked: list[str], gains: dict[str, int], k: int) -> float:
 
 
 def average_precision(ranked: list[str], gains: dict[str, int], k: int) -> float:
-    found, total = 0, 0.0
+    hits, total = 0, 0.0
     for i, doc in enumerate(ranked[:k]):
         if doc in gains:
-            found += 1
-            total += found / (i + 1)
+            hits += 1
+            total += hits / (i + 1)
     return total / len(gains)
 
 
@@ -124,7 +124,7 @@ def random_run(seed: int, levels: int) -> tuple[np.ndarray, np.ndarray, Judgemen
     gains = {q: {int(d): int(rng.integers(0, 4)) for d in rng.permutation(pool)[:cutoffs]} for q in range(queries)}
     gains[3] = dict.fromkeys(gains[3], 0)
     gains[4] |= {UNREACHABLE: 2}
-    pairs = sorted((q, d, gain) for q, found in gains.items() for d, gain in found.items() if gain > 0)
+    pairs = sorted((q, d, gain) for q, judged in gains.items() for d, gain in judged.items() if gain > 0)
     judgements = Judgements(*(np.array(column) for column in zip(*pairs, strict=True)), queries)
     qrels = {f"q{q}": {ids[d] if d >= 0 else "nowhere": gain for d, gain in gains[q].items()} for q in gains}
     run = {f"q{q}": {ids[d]: float(s) for d, s in zip(ranked[q], scores[q], strict=True)} for q in range(queries)}
@@ -139,11 +139,11 @@ def test_equal_to_pytrec_eval_and_to_mteb_on_runs_with_ties(levels: int) -> None
     ours = per_query(ranked, judgements, names, scores)
 
     measures = {"ndcg": "ndcg_cut", "map": "map_cut", "recall": "recall", "precision": "P", "hit_rate": "success"}
-    asked = {f"{theirs}.{','.join(map(str, cutoffs))}" for theirs in measures.values()}
-    found = pytrec_eval.RelevanceEvaluator(qrels, asked).evaluate(run)
+    trec_names = {f"{theirs}.{','.join(map(str, cutoffs))}" for theirs in measures.values()}
+    evaluated = pytrec_eval.RelevanceEvaluator(qrels, trec_names).evaluate(run)
     for kind, theirs in measures.items():
         for k in cutoffs:
-            expected = [found[f"q{q}"][f"{theirs}_{k}"] for q in range(judgements.queries)]
+            expected = [evaluated[f"q{q}"][f"{theirs}_{k}"] for q in range(judgements.queries)]
             np.testing.assert_allclose(ours[f"{kind}_at_{k}"], expected, atol=1e-6, err_msg=f"{kind}@{k}")
 
     by_mteb = calculate_retrieval_scores(run, qrels, cutoffs)
@@ -161,24 +161,24 @@ def test_places_are_the_same_by_comparing_and_by_a_table(room: int, monkeypatch:
     """The one is for few relevant documents a query, the other for many; a table may have room for less than one."""
     ranked, scores, many, *_ = random_run(0, 20)
     ranked[5, 3:], ranked[6] = -1, -1
-    wanted = [many.doc.tolist().index(UNREACHABLE), *range(0, len(many.doc), 7)]
-    few = Judgements(*(column[np.unique(wanted)] for column in (many.query, many.doc, many.gain)), many.queries)
-    monkeypatch.setattr(metrics, "_TABLE", room)
+    selected = [many.doc.tolist().index(UNREACHABLE), *range(0, len(many.doc), 7)]
+    few = Judgements(*(column[np.unique(selected)] for column in (many.query, many.doc, many.gain)), many.queries)
+    monkeypatch.setattr(metrics, "_TABLE_CELLS", room)
     for judgements in (few, many):
         for ties in (None, scores):
-            found = []
+            ranks = []
             for threshold in (0, 10**6):
-                monkeypatch.setattr(metrics, "_MANY", threshold)
-                found.append(rank_relevant(ranked, judgements, ties).ranks)
-            np.testing.assert_array_equal(*found)
-            assert 0 < (found[0] < NOT_FOUND).sum() < len(found[0])
+                monkeypatch.setattr(metrics, "_LOOKUP_FROM", threshold)
+                ranks.append(rank_relevant(ranked, judgements, ties).ranks)
+            np.testing.assert_array_equal(*ranks)
+            assert 0 < (ranks[0] < NOT_FOUND).sum() < len(ranks[0])
 
 
 def test_an_empty_result_scores_zero_and_counts() -> None:
     judgements = Judgements(np.array([0, 1]), np.array([3, 3]), np.ones(2), 2)
     ranked = np.array([[3, 1, 2], [-1, -1, -1]])
     hits = rank_relevant(ranked, judgements)
-    assert hits.ranks.tolist() == hits.best.tolist() == [0, NOT_FOUND]
+    assert hits.ranks.tolist() == hits.first.tolist() == [0, NOT_FOUND]
     for name, values in per_query(ranked, judgements, NAMES).items():
         kind, _, k = name.partition("_at_")
         assert values.tolist() == [1 / int(k) if kind == "precision" else 1.0, 0.0], name

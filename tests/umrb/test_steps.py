@@ -196,10 +196,10 @@ def test_the_page_says_where_a_baseline_wins(report: Path) -> None:
     text = (report / "report.html").read_text(encoding="utf-8")
     lost = [task for task in payload["tasks"] if max(task["baselines"].values()) > task["value"]]
     assert lost, "an untrained model that beats MiniLM would be news"
-    said = re.search(r"A baseline scores higher on (\d+)[^:]*:</p>\s*<ul>(.*?)</ul>", text, re.DOTALL)
-    assert said is not None
-    assert int(said[1]) == len(lost)
-    assert all(task["name"] in said[2] for task in lost)
+    sentence = re.search(r"A baseline scores higher on (\d+)[^:]*:</p>\s*<ul>(.*?)</ul>", text, re.DOTALL)
+    assert sentence is not None
+    assert int(sentence[1]) == len(lost)
+    assert all(task["name"] in sentence[2] for task in lost)
 
 
 def test_every_plot_has_its_data_beside_it(report: Path) -> None:

@@ -50,12 +50,12 @@ def test_processes_share_a_run_and_a_killed_one_costs_nothing(tmp_path: Path) ->
         time.sleep(0.01)
     workers[0].kill()
     assert [worker.wait(120) for worker in workers] == [-signal.SIGKILL, 0]
-    again = score(tmp_path / "data", output, log)
-    assert comparable(again) == comparable(score(tmp_path / "data", tmp_path / "alone"))
-    assert [record.encoded for record in again] == [2 * len(NAMES)] + [len(NAMES)] * (len(TASKS) - 1)
-    asked = log.read_text().splitlines()
-    assert len(set(asked)) == len(NAMES) * (1 + len(TASKS))  # one corpus, and questions under six instructions
-    assert len(asked) <= len(set(asked)) + 4  # the chunk of the one that died
+    repeated = score(tmp_path / "data", output, log)
+    assert comparable(repeated) == comparable(score(tmp_path / "data", tmp_path / "alone"))
+    assert [record.encoded for record in repeated] == [2 * len(NAMES)] + [len(NAMES)] * (len(TASKS) - 1)
+    encoded = log.read_text().splitlines()
+    assert len(set(encoded)) == len(NAMES) * (1 + len(TASKS))  # one corpus, and questions under six instructions
+    assert len(encoded) <= len(set(encoded)) + 4  # the chunk of the one that died
 
 
 @pytest.mark.slow
@@ -73,9 +73,9 @@ def test_ranks_of_torchrun_share_a_run(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
     records = score(tmp_path / "data", output, names=names)
     assert comparable(records) == before
-    ranks, asked = zip(*(line.split("\t") for line in log.read_text().splitlines()), strict=True)
+    ranks, encoded = zip(*(line.split("\t") for line in log.read_text().splitlines()), strict=True)
     assert set(ranks) == {"0", "1"}
-    assert len(asked) == len(set(asked)) == len(NAMES) * (1 + len(names))
+    assert len(encoded) == len(set(encoded)) == len(NAMES) * (1 + len(names))
     # All was scored again, by one of the two each; what was encoded for a task is told whoever encoded it.
     scored = [name for rank in "01" for name in log.with_suffix(f".{rank}").read_text().split()]
     assert sorted(scored) == sorted(names)
@@ -117,12 +117,12 @@ def test_the_task_of_a_process_that_died_is_taken_over(tmp_path: Path, monkeypat
     write_task(tmp_path / "data", TASKS[0])
     attempt, tried = FileLock.acquire, []
 
-    def taken_at_first(lock: FileLock, timeout: float | None = None, **rest: Any) -> Any:
+    def taken_at_first(lock: FileLock, timeout: float | None = None, **options: Any) -> Any:
         if timeout == 0 and lock.lock_file.endswith(f".{TASKS[0]}.lock"):
             tried.append(lock.lock_file)
             if len(tried) == 1:
                 raise Timeout(lock.lock_file)
-        return attempt(lock, timeout, **rest)
+        return attempt(lock, timeout, **options)
 
     monkeypatch.setattr(FileLock, "acquire", taken_at_first)
     records = score(tmp_path / "data", tmp_path / "out", names=TASKS[:1])
@@ -187,8 +187,8 @@ def test_a_model_of_mteb_refuses_what_it_would_pass_over(tmp_path: Path) -> None
 class Broken(MtebEmbedder):
     """A model that returns one vector too few."""
 
-    def encode(self, inputs: Any, **rest: Any) -> np.ndarray:
-        return super().encode(inputs, **rest)[1:]
+    def encode(self, inputs: Any, **options: Any) -> np.ndarray:
+        return super().encode(inputs, **options)[1:]
 
 
 def test_a_model_that_returns_what_is_no_vector_loses_nothing(tmp_path: Path, tiny: Embedder) -> None:
@@ -197,8 +197,8 @@ def test_a_model_that_returns_what_is_no_vector_loses_nothing(tmp_path: Path, ti
     broken = score_mteb_model(Broken(tiny, name="team/broken", revision="1"), tmp_path / "vectors")
     with pytest.raises(FoundryError, match=r"asked for 8 vectors and returned an array of the shape \(7, 576\)"):
         run_suite(config, broken.meta, broken.make)
-    whole = score_mteb_model(MtebEmbedder(tiny, name="team/broken", revision="1"), tmp_path / "vectors")
-    assert len(run_suite(config, whole.meta, whole.make).records) == 1
+    working = score_mteb_model(MtebEmbedder(tiny, name="team/broken", revision="1"), tmp_path / "vectors")
+    assert len(run_suite(config, working.meta, working.make).records) == 1
 
 
 def test_tasks_on_disk_run_through_the_same_path(

@@ -111,12 +111,10 @@ def _row(id_: str, name: str, side: str, stripe: int, text: str) -> dict[str, An
 def _damaged(
     docs: list[dict[str, Any]], lost: Iterable[str] = (), twice: str = "", empty: str = ""
 ) -> list[dict[str, Any]]:
-    found = [row for row in docs if row["id"] not in set(lost)]
-    found += [row for row in docs if row["id"] == twice]
+    rows = [row for row in docs if row["id"] not in set(lost)]
+    rows += [row for row in docs if row["id"] == twice]
     blank = {"text": " ", "image": None}
-    return [
-        {key: blank.get(key, value) if row["id"] == empty else value for key, value in row.items()} for row in found
-    ]
+    return [{key: blank.get(key, value) if row["id"] == empty else value for key, value in row.items()} for row in rows]
 
 
 Configs = dict[tuple[str, str], list[dict[str, Any]]]

@@ -25,6 +25,7 @@ def shuffle_pictures(task: NumberedTask, seed: int) -> NumberedTask | None:
     # With queries ordered by entity, a shift by the size of the largest entity takes each query out of its own entity.
     order = sorted(range(len(groups)), key=lambda row: (shuffled_rank[groups[row]], row))
     step = max(groups.count(name) for name in names)
+    # The shift would bring some queries of that entity back to it.
     if 2 * step > len(groups):
         return None
     queries = list(task.queries)

@@ -102,7 +102,9 @@ class DatasetSide(Generic[Row_co]):
         if "text" in columns and "title" in self.data.column_names:
             columns.add("title")
         self.data = _without_decoding(self.data.select_columns(["id", *sorted(columns)]))
+        # Ids are read as a column of Arrow, without decoding pictures beside them.
         ids = self._as_ids(self.data.select_columns("id").with_format("arrow")[:]["id"].combine_chunks())
+        # The rows stay where they are on disk; only their numbers are sorted.
         order = pc.sort_indices(ids, sort_keys=[("", "descending" if self.descending else "ascending")])
         self.ids, self._order = ids.take(order), order.to_numpy().astype(np.int64)
 

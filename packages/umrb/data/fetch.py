@@ -164,16 +164,19 @@ def _fetch(repository: Repository, data: Path) -> Repository:
 
     folder = _repository_folder(repository.name, data)
     try:
+        # MMEB has no pinned revision; the newest one is recorded below.
         revision = repository.revision or HfApi().dataset_info(repository.name).sha
         snapshot_download(repository.name, repo_type="dataset", revision=revision, local_dir=folder)
     except HUB_ERRORS as error:
         if isinstance(error, OSError) and explain_os_error(error):
+            # A full disk and the like are no fault of the hub; the command line explains them.
             raise
         raise FoundryError(
             f"{repository.name} can't be fetched at {repository.revision or 'its newest'}: {in_one_line(error)}",
             hint="Check the network and HF_HUB_OFFLINE, then run the same command again; what is there is kept.",
         ) from error
     record = FetchedRepository(str(revision), repository.licence, list_files(folder))
+    # After each repository, so that a fetch that is killed goes on with the next one.
     write_lock(data, {**read_lock(data), repository.name: record})
     return Repository(repository.name, revision, repository.licence, repository.tasks)
 

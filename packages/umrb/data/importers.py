@@ -150,6 +150,7 @@ def _dci(dataset: Dataset, data: Path) -> Imported:
         raise FoundryError(f"{index}: expected a list of names for each split.", hint=_AS_PUBLISHED)
     texts: Contents = []
     images: Contents = []
+    # The benchmark takes the pictures of all splits.
     for name in (name for names in splits.values() for name in names):
         path = _inside(str(index), folder / "annotations", name)
         row = _json(path)

@@ -115,8 +115,11 @@ def load_mteb(
     qrels = Qrels.of(split["relevant_docs"])
     numbered = number(task_card(task.metadata, dataset, len(queries), len(docs)), queries, docs, qrels)
     if task.ignore_identical_ids:
-        numbered = replace(numbered, excluded=_docs_of_same_id(queries.ids, docs.ids))
+        # Queries are documents of the pool too, and must not find themselves.
+        own_document = pc.fill_null(pc.index_in(queries.ids, value_set=docs.ids), -1)
+        numbered = replace(numbered, excluded=np.asarray(own_document.to_numpy(), dtype=np.int64))
     if split["top_ranked"]:
+        # A reranking task, which names the documents that each query ranks.
         numbered = replace(numbered, candidates=_candidate_rows(split["top_ranked"], queries.ids, docs.ids))
     return numbered, qrels
 
@@ -188,6 +191,7 @@ def _load(task: AbsTaskRetrieval, split: str) -> Any:  # noqa: ANN401 - mteb's t
         return task.dataset["default"][split]
     except _UNREADABLE as error:
         if isinstance(error, OSError) and error.errno is not None:
+            # An error of the system, such as a full disk, is no fault of the data.
             raise
         raise FoundryError(
             f"The data of {name} can't be read from {path}: {error}",
@@ -220,11 +224,6 @@ def files_stamp(*folders: Path) -> str:
         if path.is_file()
     ]
     return sha256_json([[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats])[:12]
-
-
-def _docs_of_same_id(queries: pa.Array, docs: pa.Array) -> Ints:
-    """[q] number of the document with the id of each query; -1 if there is none."""
-    return np.asarray(pc.fill_null(pc.index_in(queries, value_set=docs), -1).to_numpy(), dtype=np.int64)
 
 
 def _candidate_rows(ranked: dict[str, Iterable[str]], queries: pa.Array, docs: pa.Array) -> tuple[Ints, ...]:

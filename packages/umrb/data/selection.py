@@ -80,6 +80,7 @@ def selected_tasks(config: SuiteSelection, corpus: Path) -> list[SuiteTask]:
     """
     folder = corpus / "tasks" / config.scoring.split
     tasks = [task for suite in config.suites for task in suite_tasks(suite, folder)]
+    # Results are filed by the name of the task, so it must be unique across suites.
     names = Counter(task.name for task in tasks)
     if twice := sorted(name for name, count in names.items() if count > 1):
         raise FoundryError(f"Two of the suites have a task {', '.join(twice)}.", hint="Name a task apart in `suites`.")

@@ -114,6 +114,7 @@ class InMemorySide(Generic[Row_co]):
 
     def digests(self, view: View) -> Digests:
         """See `Side`."""
+        # A picture's id is the digest of its bytes, so no picture is read here.
         return as_digests([digest([view(row.item)]) for row in self.rows])
 
 
@@ -147,6 +148,7 @@ def digest(items: Sequence[Item]) -> bytes:
     return state.digest()
 
 
+# The digest of an item with neither text nor picture.
 _EMPTY = digest([Item(text="")])
 
 

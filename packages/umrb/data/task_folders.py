@@ -31,6 +31,7 @@ def disk_datasets(folder: Path) -> tuple[Dataset, ...]:
             if (folder / CARD).is_file()
             else f"A task is a folder in it, with {CARD} and the tables {', '.join(TABLES)}; see docs/umrb.md.",
         )
+    # In the order of the paper, as the tables of suites are.
     ordered = sorted(cards, key=lambda card: (TASK_TYPES.index(card.task_type), card.name))
     return tuple(map(_disk_dataset, ordered))
 

@@ -111,6 +111,7 @@ def read_pipeline(inputs: Mapping[str, Path]) -> Facts:
     folder = system_folder(inputs["evaluation"], MODEL)
     results = {record.score.name: record for record in read_results(folder)}
     records = {task.name: results[task.name] for task in model.tasks if task.name in results}
+    # The corpus's own tasks and folders of tasks have no published table.
     published = [suite for suite in config.suites if suite.tasks is None and suite.suite in SUITES]
     return Facts(
         label=MODEL,
@@ -192,6 +193,7 @@ def _read_rows(path: Path, field: str) -> list[dict[str, Any]]:
 
 def _funnel_stage(row: dict[str, Any]) -> FunnelStage:
     rejected = row.get("rejected") or {}
+    # A stage may give one number for all its reasons.
     if isinstance(rejected, int):
         rejected = {"rejected": rejected}
     kept = int(row.get("kept", 0))

@@ -68,6 +68,7 @@ def save_figure(figure: Figure, folder: Path, name: str, data: Sequence[Mapping[
         The plot as an inline ``<svg>`` whose lines and texts take the colour of the surrounding text.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    # With a fixed salt the ids in the SVG, and so its bytes, are the same at every run.
     with mpl.rc_context({"svg.hashsalt": name}):
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None}, bbox_inches="tight")
@@ -80,7 +81,9 @@ def save_figure(figure: Figure, folder: Path, name: str, data: Sequence[Mapping[
 def _inline(svg: str, name: str) -> str:
     body = svg[svg.index("<svg") :]
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
+    # The page's own colours take over, so that a plot follows its light and its dark scheme.
     body = body.replace(_INK, "currentColor").replace(_RULE, "var(--rule)")
+    # Without a fixed size the plot takes the width of its column.
     body = re.sub(r' (width|height)="[\d.]+pt"', "", body, count=2)
     # Matplotlib gives the elements of every figure the same ids, which must be unique on a page.
     return re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", body)

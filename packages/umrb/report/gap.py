@@ -62,6 +62,7 @@ def plot_gap(vectors: dict[str, Vectors], folder: Path) -> str | None:
     """Plot the vectors on their two principal axes; None for fewer than two modalities."""
     if len(vectors) < 2:
         return None
+    # Evenly spaced rows, so that all tasks are among the points.
     sampled = {modality: rows[:: max(1, len(rows) // _MAX_POINTS)][:_MAX_POINTS] for modality, rows in vectors.items()}
     points, share = _principal_axes(np.concatenate(list(sampled.values())))
     names = [modality for modality, rows in sampled.items() for _ in rows]

@@ -58,6 +58,7 @@ def _draw_tasks(axes: Axes, rows: Sequence[TaskRow]) -> None:
     axes.errorbar(
         values,
         y,
+        # A percentile interval need not contain the mean, and matplotlib refuses negative errors.
         xerr=np.maximum(errors.T, 0),
         fmt="o",
         color=BLUE,
@@ -67,6 +68,7 @@ def _draw_tasks(axes: Axes, rows: Sequence[TaskRow]) -> None:
     )
     axes.set_yticks(y, [row.score.name for row in rows])
     axes.set_xlim(-0.02, 1.02)
+    # Upside down, so that the first task is on top.
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlabel("headline metric of the task")
     axes.grid(axis="y", visible=False)

@@ -36,6 +36,7 @@ def plot_datasets(table: SuiteTable, folder: Path) -> str:
         figure = Figure(figsize=(8.4, 0.27 * len(rows) + 1.0))
         axes = figure.subplots()
         axes.barh(y, values, height=0.62, color=BLUE, alpha=0.75, label="this model, 95 % interval")
+        # The published markers come last, so that they lie above bars and intervals.
         axes.errorbar(values, y, xerr=np.maximum(np.abs(ends - values), 0), fmt="none", ecolor=GREY, elinewidth=1.3)
         for model, marker in (("GME-7B", "D"), ("GME-2B", "|"), ("GME", "d")):
             published = [

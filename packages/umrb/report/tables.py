@@ -80,6 +80,7 @@ def _task_row(facts: Facts, score: TaskScore) -> TaskRow:
     best = _best(baselines)
     if best is None:
         return TaskRow(score, baselines, None)
+    # Per-query values make the comparison paired, which the two intervals alone don't allow.
     of_model = facts.query_file("evaluation", facts.model.system, score.name)
     of_baseline = facts.query_file("baselines", best[0], score.name)
     return TaskRow(score, baselines, difference_interval(of_model, of_baseline))

@@ -35,6 +35,7 @@ def _confidence(ranking: Ranking) -> dict[str, Floats]:
     """Per query [q] the highest score, the standard deviation, the difference of the highest two; 0 if undefined."""
     returned = ranking.rows >= 0
     scores = np.where(returned, ranking.scores, np.nan).astype(np.float64)
+    # A pool of one document has no second score.
     scores = np.pad(scores, ((0, 0), (0, max(0, 2 - scores.shape[1]))), constant_values=np.nan)
     mean = np.nansum(scores, axis=1, keepdims=True) / np.maximum(returned.sum(axis=1, keepdims=True), 1)
     variance = np.nansum((scores - mean) ** 2, axis=1) / np.maximum(returned.sum(axis=1), 1)

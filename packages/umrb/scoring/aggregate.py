@@ -47,6 +47,7 @@ def summarise(datasets: Sequence[Dataset], scores: Mapping[str, float]) -> Suite
         for dataset in datasets
         if all(task in scores for task in dataset.tasks)
     }
+    # A mean over the datasets that have a score; the table says how many those are.
     types = {}
     for kind in type_order(datasets):
         group = [dataset.id for dataset in datasets if dataset.task_type == kind]

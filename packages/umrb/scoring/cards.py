@@ -110,5 +110,6 @@ def read_vector_sample(folder: Path, task: str, task_type: str) -> VectorSample 
     paths = [folder / f"{task}.{side}.npy" for side in SIDES]
     if not all(path.exists() for path in paths):
         return None
+    # They are stored as float16, which is precise enough for a plot.
     queries, docs = (open_npy(path).astype(np.float32) for path in paths)
     return VectorSample(task, queries, docs, modalities_of(task_type))

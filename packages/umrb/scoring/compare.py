@@ -91,6 +91,7 @@ def compare(
         _require_comparable(first_record, second_record)
         first_queries, first_values = _read_values(first, name, first_record)
         second_queries, second_values = _read_values(second, name, second_record)
+        # Equal numbers of queries don't make a pair: values are compared row by row.
         if not first_queries.equals(second_queries):
             raise FoundryError(f"{name} does not compare: the ids of its queries differ.", hint="Score it again.")
         values = second_values - first_values
@@ -127,9 +128,11 @@ def sign_flip_p(differences: Floats, *, seed: int, flips: int = _FLIPS) -> float
     rng, extreme = np.random.default_rng(seed), 0
     for start in range(0, flips, _FLIPS_PER_BLOCK):
         count = min(_FLIPS_PER_BLOCK, flips - start)
+        # One random bit for each sign; bytes are drawn whole, and their surplus bits are cut off.
         bits = np.unpackbits(np.frombuffer(rng.bytes(count * (len(nonzero) // 8 + 1)), np.uint8))
         signs = bits.reshape(count, -1)[:, : len(nonzero)] * 2.0 - 1.0
         extreme += int((np.abs(signs @ nonzero) >= observed).sum())
+    # The observed signs count as one of the flips, so that p is never 0.
     return (extreme + 1) / (flips + 1)
 
 

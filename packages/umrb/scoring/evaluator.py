@@ -78,6 +78,7 @@ class Evaluator:
         options = RunOptions(self._config.scoring, examples=examples)
         runner = Runner(system_folder(self._staging, system.name), system.name, revision, options, load or self.load)
         result = runner.run(self.tasks, lambda _: system)
+        # A pipeline's scores must be of all tasks, or they would not compare from run to run.
         if result.refused:
             lines = [f"Task {name} is not whole: {'; '.join(reasons)}" for name, reasons in result.refused.items()]
             raise FoundryError("\n".join(lines), hint="Mend the tasks, or name others in `suites`.")

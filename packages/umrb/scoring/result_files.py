@@ -121,10 +121,12 @@ def write_result(path: Path, task: AbsTask | None, record: TaskRecord, split: st
     if task is not None:
         from mteb.results import TaskResult
 
+        # mteb's main score may be another metric than the headline metric of the paper.
         values["main_score"] = score.scores.get(task.metadata.main_score, score.value)
         result = TaskResult.from_task_results(task, {split: {"default": values}}, record.seconds or 0.0)
         payload = {**result.model_dump(mode="json"), "evaluation_time": record.seconds}
     else:
+        # The fields that mteb's cache requires, for a task that it has no class for.
         version = record.versions["mteb"]
         entry = {**values, "hf_subset": "default", "languages": ["eng-Latn"], "mteb_version": version}
         payload = {

@@ -49,6 +49,7 @@ def write_run_files(folder: Path, task: NumberedTask, scores: QueryScores, depth
 def _write(folder: Path, task: NumberedTask, table: pa.Table) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     buffer = pa.BufferOutputStream()
+    # Compression and row groups are fixed, so that equal rows give equal bytes.
     pq.write_table(table, buffer, compression="zstd", compression_level=3, row_group_size=ROW_GROUP_ROWS)
     atomic_write(folder / f"{task.card.name}.parquet", buffer.getvalue().to_pybytes())
 
@@ -58,6 +59,7 @@ def _run_table(task: NumberedTask, ranking: Ranking, depth: int) -> pa.Table:
     query, rank = np.nonzero(rows >= 0)
     columns = [
         task.queries.ids.take(pa.array(query)),
+        # Ranks count from 0 in memory and from 1 in files, as in trec_eval's.
         pa.array(rank + 1, pa.int32()),
         task.docs.ids.take(pa.array(rows[query, rank])),
         pa.array(scores[query, rank], pa.float32()),

@@ -111,6 +111,7 @@ class Runner:
         with shared_run(self.folder) as began:
             paths = [self.path(task.name) for task in tasks]
             existing = [path.stem for path in paths if path.exists() and not _is_of_run(path, began)]
+            # Files of this run are another process's, which shares it.
             if existing and self.options.overwrite == "never":
                 raise FoundryError(
                     f"Results are there: {', '.join(existing[:3])}.", hint="Give --overwrite only-missing."
@@ -118,6 +119,7 @@ class Runner:
             scorer = _TaskScorer(self, make, began)
             for name, reason in (refused or {}).items():
                 scorer.refuse(name, (reason,))
+            # Tasks of other processes are passed over first, and waited for at the end.
             with Progress(f"score {self.name}", len(tasks), "tasks") as progress:
                 for task in tasks:
                     value = scorer.attempt(task)

@@ -130,6 +130,7 @@ def encode_with(embedder: Embedder, batch_tokens: int | None) -> Encode:
         bad: dict[int, str] = {}
         vectors: Vectors = embedder.encode(items, instruction, images, batch_tokens=batch_tokens, bad=bad)
         if bad:
+            # The embedder numbers the items of one call; whoever catches this knows their ids.
             raise BadItemsError(
                 {number: reason.removeprefix(f"Item {number}: ") for number, reason in sorted(bad.items())}
             )
@@ -214,6 +215,7 @@ class VectorSystem(ABC):
         """See `System`."""
         queries, docs = self.encoded_sides(task)
         for side in (queries, docs):
+            # After `prepare` this finds all vectors in the store; without it, the system encodes here.
             side.space.fill(side.digests, self._encode_rows_of(side))
         query_vectors = queries.space.take(queries.digests)
         if task.candidates is None:

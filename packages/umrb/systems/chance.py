@@ -62,6 +62,7 @@ def expected(metric: str, judgements: Judgements, pool: int) -> Floats:
 def _hit_rate(judgements: Judgements, pool: int, cutoff: int) -> Floats:
     """One minus the chance that `cutoff` draws without replacement all miss: 1 - prod (n - r - i) / (n - i)."""
     draws = np.arange(cutoff)[:, None]  # [k, 1]
+    # With more draws than irrelevant documents a miss is impossible.
     miss = np.maximum(pool - judgements.relevant - draws, 0) / (pool - draws)  # [k, q]
     return np.asarray(1.0 - miss.prod(axis=0))
 

@@ -80,6 +80,7 @@ def train_linear_probes(corpus: Path, config: LinearProbeConfig) -> Encoder:
             hint="See baselines.linear_probes.sources; or leave `linear_probes` out of baselines.systems.",
         )
     frozen = FrozenFeatures(config.pixels)
+    # Frozen features are computed once; an item may be in many examples.
     items = list(dict.fromkeys(item for example in examples for item in (example.query, example.positive)))
     features = torch.from_numpy(frozen.encode(items, ImageStore([corpus / "images"])))
     weight = _fit(features, _pairs(examples, items), config)
@@ -89,6 +90,7 @@ def train_linear_probes(corpus: Path, config: LinearProbeConfig) -> Encoder:
         features = torch.from_numpy(frozen.encode(items, images or ImageStore([])))
         return np.asarray(functional.normalize(features @ weight, dim=-1).numpy(), dtype=np.float32)
 
+    # The weights name the encoder: another training gives other vectors.
     return Encoder(sha256_bytes(weight.numpy().tobytes()), encode, instructed=False)
 
 

@@ -131,6 +131,7 @@ def _wrap_mteb_model(model: EncoderProtocol, store: VectorStore) -> LoadedModel:
     if meta is None:
         raise FoundryError("A model without `mteb_model_meta` can't be filed.", hint="Give it one, see mteb's docs.")
     if store.dtype != np.float32:
+        # Rounding on disk changes scores, so such results are filed apart.
         kwargs = {**(meta.experiment_kwargs or {}), "store": str(store.dtype)}
         meta = meta.model_copy(update={"experiment_kwargs": kwargs})
 

@@ -143,6 +143,7 @@ class MtebEmbedder(AbsEncoder):
         try:
             self.model.preparer.check_instruction(instruction)
         except FoundryError as error:
+            # The task is named, since its instruction is at fault and no single item.
             raise FoundryError(f"{task_metadata.name}: {error}", hint=error.hint) from error
         vectors = [np.zeros((0, self.model.dimension), np.float32)]
         total, encoded = len(inputs.dataset), 0  # type: ignore[arg-type] # mteb's data sets have a length

@@ -79,10 +79,12 @@ class MtebSystem(VectorSystem):
             prompt_type=prompt,
             show_progress_bar=False,
         )
+        # Models of mteb return arrays, or tensors on any device.
         array = np.asarray(getattr(vectors, "cpu", lambda: vectors)(), dtype=np.float32)
         # An array of another shape goes to the store as it is, whose error says what is wrong with it.
         if self.model.mteb_model_meta.similarity_fn_name is ScoringFunction.DOT_PRODUCT or array.ndim != 2:
             return array
+        # The search multiplies vectors, which equals their cosine only for unit vectors.
         return np.asarray(array / np.maximum(np.linalg.norm(array, axis=1, keepdims=True), 1e-12), dtype=np.float32)
 
 

@@ -98,8 +98,10 @@ class VectorSpace:
         """Return the rows of `keys` [n] whose vectors are not stored: of each distinct key the first row, ascending."""
         self.refresh()
         distinct, first = np.unique(keys, return_index=True)
+        # A key beyond the last one is not stored, but needs a valid index for the comparison.
         at = np.minimum(np.searchsorted(self._keys, distinct), max(len(self._keys) - 1, 0))
         stored = self._keys[at] == distinct if len(self._keys) else np.zeros(len(distinct), np.bool_)
+        # In the order of the rows, which are read in windows.
         return np.sort(first[~stored])
 
     def fill(self, keys: Digests, compute: Compute) -> int:
@@ -177,6 +179,7 @@ class VectorSpace:
                 f"{self._width}.",
                 hint="Name the model by all that changes its vectors, or delete that folder.",
             )
+        # An overflow of half precision becomes infinity, which the check below reports.
         with np.errstate(over="ignore"):
             converted = np.ascontiguousarray(vectors, dtype=self._dtype)
         bad = np.flatnonzero(~np.isfinite(converted).all(axis=1))

@@ -47,9 +47,9 @@ def test_fetch_takes_the_pinned_revision_and_records_it(hub: type[Hub], upstream
     assert {entry["path"] for entry in record["files"]} == {
         path.relative_to(upstream).as_posix() for path in upstream.rglob("*") if path.is_file()
     }
-    asked = len(hub.asked)
+    requests = len(hub.asked)
     assert fetch(scifact, tmp_path / "data") == []
-    assert len(hub.asked) == asked
+    assert len(hub.asked) == requests
 
     (finding,) = verify(scifact, tmp_path / "data")
     assert finding.problems == ("8 query rows, 300 expected", "8 document rows, 5,183 expected")
@@ -72,9 +72,9 @@ def test_a_repository_that_is_not_there(hub: type[Hub], tmp_path: Path) -> None:
 
 
 def test_every_dataset_of_umrb_has_a_pinned_repository() -> None:
-    found = repositories(choose("umrb"))
-    assert len({repository.name for repository in found}) == len(found) == 46 + 12
-    for repository in found:
+    all_repositories = repositories(choose("umrb"))
+    assert len({repository.name for repository in all_repositories}) == len(all_repositories) == 46 + 12
+    for repository in all_repositories:
         assert len(repository.revision or "") == 40
         assert repository.licence == str(mteb.get_task(repository.tasks[0]).metadata.license)
 

@@ -158,7 +158,7 @@ def test_mmeb_with_pictures_as_candidates(tmp_path: Path) -> None:
             "qry_text": f"Find the {name} square",
             "qry_img_path": "",
             "tgt_text": ["<|image_1|>\nRepresent the given image."] * 3,
-            "tgt_img_path": [f"EDIS/{other}.png" for other in (name, *[one for one in NAMES if one != name][:2])],
+            "tgt_img_path": [f"EDIS/{other}.png" for other in (name, *[wrong for wrong in NAMES if wrong != name][:2])],
         }
         for name in NAMES
     ]

@@ -64,10 +64,10 @@ def test_mteb_and_we_score_the_same(name: str, tmp_path: Path, model: MtebEmbedd
     assert (card.task_type, card.metric, card.queries, card.pool) == (dataset.task_type, dataset.metric, 8, 8)
     store = VectorStore(tmp_path / "vectors")
     for system in (ours(tiny, store), mteb_system(model, store, task.metadata)):
-        found = system.score(loaded.task, MTEB_METRICS, 1000).metrics
+        ours = system.score(loaded.task, MTEB_METRICS, 1000).metrics
         for metric in MTEB_METRICS:
             # mteb keeps five decimals of most; what lies just between two of them may be rounded to either.
-            assert theirs[metric] == pytest.approx(found[metric].mean(), abs=5.1e-6), metric
+            assert theirs[metric] == pytest.approx(ours[metric].mean(), abs=5.1e-6), metric
 
 
 def test_a_run_leaves_files_that_mteb_reads(tmp_path: Path, model: MtebEmbedder, tiny: Embedder) -> None:
@@ -89,17 +89,17 @@ def test_a_run_leaves_files_that_mteb_reads(tmp_path: Path, model: MtebEmbedder,
     assert (record.score.pool, record.score.metric) == (8, "ndcg_at_5")
     assert any(f"{SIZES}, 1,663 expected" in defect for defect in record.defects)
     # The same fields, but for those that are NaN, which is no JSON; and mteb itself finds nothing to do.
-    whole = mteb.evaluate(model, mteb_task("SciFact", tmp_path / "data"), cache=None, show_progress_bar=False)
+    evaluated = mteb.evaluate(model, mteb_task("SciFact", tmp_path / "data"), cache=None, show_progress_bar=False)
     written = json.loads((results_folder(config.home, meta) / "SciFact.json").read_text())
-    theirs = whole.task_results[0].scores["test"][0]
+    theirs = evaluated.task_results[0].scores["test"][0]
     numbers = {name for name, value in theirs.items() if not isinstance(value, float) or math.isfinite(value)}
     assert set(written["scores"]["test"][0]) == numbers
-    assert set(written) == {*whole.task_results[0].model_dump(), "umrb"}
+    assert set(written) == {*evaluated.task_results[0].model_dump(), "umrb"}
     task = mteb_task("SciFact", tmp_path / "data")
-    again = mteb.evaluate(
+    repeated = mteb.evaluate(
         model, task, cache=mteb.ResultCache(config.home), overwrite_strategy="only-cache", show_progress_bar=False
     )
-    assert again.task_results[0].get_score() == pytest.approx(run.records[0].score.scores["ndcg_at_10"], abs=1e-6)
+    assert repeated.task_results[0].get_score() == pytest.approx(run.records[0].score.scores["ndcg_at_10"], abs=1e-6)
 
 
 def test_only_what_is_missing_is_scored_again(tmp_path: Path, model: MtebEmbedder, tiny: Embedder) -> None:
@@ -114,8 +114,8 @@ def test_only_what_is_missing_is_scored_again(tmp_path: Path, model: MtebEmbedde
     path = results_folder(config.home, model.mteb_model_meta) / "SciFact.json"
     before = json.loads(path.read_text())["umrb"]["score"]
     path.unlink()
-    again = run_suite(config, model.mteb_model_meta, lambda _: system)
-    assert again.scored == ("SciFact",)
+    repeated = run_suite(config, model.mteb_model_meta, lambda _: system)
+    assert repeated.scored == ("SciFact",)
     record = read_result(path)
     assert record is not None and record.encoded == 0
     assert json.loads(path.read_text())["umrb"]["score"] == before
@@ -142,10 +142,10 @@ def test_defects_are_found_and_the_task_is_refused(
     run = run_suite(config, model.mteb_model_meta, lambda _: system)
     assert (run.scored, run.records) == ((), ())
     assert any(re.search(message, defect) for defect in run.refused[name]), run.refused[name]
-    told = run_suite(config.model_copy(update={"allow_defects": True}), model.mteb_model_meta, lambda _: system)
-    assert told.records[0].defects == run.refused[name]
+    forced = run_suite(config.model_copy(update={"allow_defects": True}), model.mteb_model_meta, lambda _: system)
+    assert forced.records[0].defects == run.refused[name]
     if "lost" in changes:  # what can't be found counts against the model, as in trec_eval
-        assert told.records[0].score.scores["recall_at_100"] == pytest.approx(6 / 8)
+        assert forced.records[0].score.scores["recall_at_100"] == pytest.approx(6 / 8)
 
 
 def test_documents_in_two_tasks_are_encoded_once(tmp_path: Path, model: MtebEmbedder, tiny: Embedder) -> None:

@@ -207,21 +207,21 @@ def test_defects_refuse_a_task_and_the_flag_scores_it_and_says_so(
     flags = ["--tasks", str(tmp_path / "tasks"), "--model", str(tmp_path / "model"), "--output", str(tmp_path / "out")]
 
     assert gme(["umrb", "run", *flags]) == 2
-    told = capsys.readouterr().out
-    assert "1 tasks scored, 1 of the suite have a result" in told
+    output = capsys.readouterr().out
+    assert "1 tasks scored, 1 of the suite have a result" in output
     for name, (_, defect) in DEFECTS.items():
-        assert f"refused: {name}: " in told
-        assert defect in told
+        assert f"refused: {name}: " in output
+        assert defect in output
     never = ("unreadable", "renamed", "bad-card", "no-card")
-    assert all(f"refused: {name}: " in told for name in never)
+    assert all(f"refused: {name}: " in output for name in never)
     assert gme(["umrb", "verify", *flags[:2]]) == 2
     verified = capsys.readouterr().out
     assert [line.split()[1] for line in verified.splitlines() if line.startswith("✓")] == ["whole"]
     assert all(f"✗ {name} " in verified for name in (*DEFECTS, *never))
 
     assert gme(["umrb", "run", *flags, "--allow-defects"]) == 2  # for those that nothing can be scored of
-    told = capsys.readouterr().out
-    assert f"{len(DEFECTS)} tasks scored, {len(DEFECTS) + 1} of the suite have a result" in told
+    output = capsys.readouterr().out
+    assert f"{len(DEFECTS)} tasks scored, {len(DEFECTS) + 1} of the suite have a result" in output
     (results,) = (tmp_path / "out" / "tasks" / "results").glob("*/*")
     report = (results / "report" / "report.md").read_text()
     for name, (_, defect) in DEFECTS.items():
@@ -229,7 +229,7 @@ def test_defects_refuse_a_task_and_the_flag_scores_it_and_says_so(
         assert record is not None
         assert any(defect in line for line in record.defects)
         assert defect in report
-        assert f"scored in spite of defects: {'; '.join(record.defects)}" in told
+        assert f"scored in spite of defects: {'; '.join(record.defects)}" in output
 
 
 def test_results_of_other_data_are_not_taken_for_those_at_hand(tmp_path: Path, meta: Any) -> None:
@@ -238,12 +238,12 @@ def test_results_of_other_data_are_not_taken_for_those_at_hand(tmp_path: Path, m
     assert score(tmp_path, meta).scored == ()
     before = score(tmp_path, meta).records[0]
     write_task(tmp_path / "tasks" / "mine", qrels=[("1", "3", 1), ("2", "4", 1)])
-    again = score(tmp_path, meta)
-    assert again.scored == ("mine",)
-    assert (again.records[0].data_digest, again.records[0].data_revision) != (
+    repeated = score(tmp_path, meta)
+    assert repeated.scored == ("mine",)
+    assert (repeated.records[0].data_digest, repeated.records[0].data_revision) != (
         before.data_digest, before.data_revision,
     )  # fmt: skip
-    assert again.records[0].score.value != before.score.value
+    assert repeated.records[0].score.value != before.score.value
     write_task(tmp_path / "tasks" / "mine", qrels=[("1", "zz", 1)])
     refused = score(tmp_path, meta)
     assert refused.records == ()

@@ -26,7 +26,7 @@ from umrb.scoring.compare import compare, sign_flip_p
 from umrb.suite import SuiteConfig
 
 NAMES = ("SciFact", "VisualNewsT2IRetrieval", "VidoreTatdqaRetrieval", "OVENIT2TRetrieval", "NIGHTSI2IRetrieval")
-WANTED = [flag for name in NAMES for flag in ("--dataset", name)]
+DATASET_FLAGS = [flag for name in NAMES for flag in ("--dataset", name)]
 
 
 @pytest.fixture(scope="module")
@@ -40,12 +40,12 @@ def runs(tiny: Embedder, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
     with torch.no_grad():
         other.model.language.norm.weight.copy_(torch.ones_like(other.model.language.norm.weight))
     other.save(home / "second")
-    found = {}
+    results = {}
     for model in ("first", "second"):
         flags = ["--model", str(home / model), "--data", str(home / "data"), "--output", str(home / "out")]
-        assert gme(["umrb", "run", *WANTED, *flags, "--allow-defects"]) == 0
-        (found[model],) = (home / "out" / "umrb" / "results" / f"local__{model}").iterdir()
-    return found
+        assert gme(["umrb", "run", *DATASET_FLAGS, *flags, "--allow-defects"]) == 0
+        (results[model],) = (home / "out" / "umrb" / "results" / f"local__{model}").iterdir()
+    return results
 
 
 def test_the_report_holds_every_number_and_needs_no_network(runs: dict[str, Path]) -> None:
@@ -55,12 +55,12 @@ def test_the_report_holds_every_number_and_needs_no_network(runs: dict[str, Path
     text = (folder / "report.md").read_text()
     Check().feed(page)
     (suite,) = scores["suites"]
-    scored = {name: one for name, one in suite["datasets"].items() if one["value"] is not None}
+    scored = {name: row for name, row in suite["datasets"].items() if row["value"] is not None}
     assert set(scored) == set(NAMES)
     assert not suite["complete"]
-    for one in scored.values():
+    for row in scored.values():
         for shown in (page, text):
-            assert f"{100 * one['value']:.2f}" in shown
+            assert f"{100 * row['value']:.2f}" in shown
     assert set(suite["types"]) == {dataset.task_type for dataset in load_suite("umrb")}
     for row in published():
         assert f"{row.model} (published)" in text
@@ -82,13 +82,13 @@ class Check(HTMLParser):
         self.ids: set[str] = set()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        found = dict(attrs)
+        results = dict(attrs)
         for name in ("src", "href", "xlink:href"):
-            value = found.get(name) or ""
+            value = results.get(name) or ""
             assert value.startswith(("data:", "#")) or not value, value
-        if found.get("id"):
-            assert found["id"] not in self.ids, found["id"]
-            self.ids.add(str(found["id"]))
+        if results.get("id"):
+            assert results["id"] not in self.ids, results["id"]
+            self.ids.add(str(results["id"]))
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1200, "light"), (390, "light"), (390, "dark")])
@@ -101,21 +101,21 @@ def test_the_page_as_people_see_it(runs: dict[str, Path], look: Callable[..., An
 
 def test_compare_by_the_command(runs: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
     assert gme(["umrb", "compare", str(runs["first"]), str(runs["second"]), "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert {one["task"] for one in found["tasks"]} == set(NAMES)
-    for one in found["tasks"]:
-        low, high = one["interval"]
-        assert low <= one["second"] - one["first"] <= high
-        assert 0 < one["p"] <= 1
+    results = json.loads(capsys.readouterr().out)
+    assert {row["task"] for row in results["tasks"]} == set(NAMES)
+    for row in results["tasks"]:
+        low, high = row["interval"]
+        assert low <= row["second"] - row["first"] <= high
+        assert 0 < row["p"] <= 1
     assert gme(["umrb", "compare", str(runs["first"]), str(runs["second"])]) == 0
     assert "Holm" in capsys.readouterr().out
 
 
 def test_a_model_compared_with_itself_is_even(runs: dict[str, Path]) -> None:
-    found = compare(runs["first"], runs["first"], load_suite("umrb"))
-    assert found.wins == (0, 0)
-    assert {one.p for one in found.tasks} == {1.0}
-    assert {one.interval for one in found.tasks} == {(0.0, 0.0)}
+    results = compare(runs["first"], runs["first"], load_suite("umrb"))
+    assert results.wins == (0, 0)
+    assert {row.p for row in results.tasks} == {1.0}
+    assert {row.interval for row in results.tasks} == {(0.0, 0.0)}
 
 
 def test_what_was_scored_on_other_data_does_not_compare(runs: dict[str, Path], tmp_path: Path) -> None:
@@ -202,5 +202,5 @@ def test_a_plan_counts_what_is_there(runs: dict[str, Path], capsys: pytest.Captu
     assert gme(["umrb", "plan", "-d", "SciFact", "-d", "NQ", *flags]) == 0
     tasks = {task["task"]: task for task in json.loads(capsys.readouterr().out)["tasks"]}
     assert (tasks["SciFact"]["done"], tasks["NQ"]["done"]) == (True, False)
-    assert (tasks["SciFact"]["queries"]["elsewhere"], tasks["SciFact"]["docs"]["elsewhere"]) == (8, 8)
-    assert tasks["NQ"]["docs"]["elsewhere"] == 0
+    assert (tasks["SciFact"]["queries"]["reused"], tasks["SciFact"]["docs"]["reused"]) == (8, 8)
+    assert tasks["NQ"]["docs"]["reused"] == 0

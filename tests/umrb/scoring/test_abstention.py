@@ -25,7 +25,7 @@ def test_the_same_as_mteb() -> None:
     rows[:3, 1:], rows[3:6, 4:] = -1, -1
     pairs = np.unique(np.stack([np.repeat(np.arange(QUERIES), 3), draw.integers(0, POOL, QUERIES * 3)], 1), axis=0)
     judgements = Judgements(pairs[:, 0], pairs[:, 1], np.ones(len(pairs)), QUERIES)
-    found = nauc_of(QueryScores(per_query(rows, judgements, MTEB_METRICS), Ranking(rows, scores)))
+    ours = nauc_of(QueryScores(per_query(rows, judgements, MTEB_METRICS), Ranking(rows, scores)))
 
     ids = [f"d{POOL - row:03d}" for row in range(POOL)]
     run = {
@@ -37,15 +37,15 @@ def test_the_same_as_mteb() -> None:
         qrels.setdefault(f"q{query}", {})[ids[row]] = 1
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        made = calculate_retrieval_scores(run, qrels, list(CUTOFFS))
+        by_mteb = calculate_retrieval_scores(run, qrels, list(CUTOFFS))
     named = make_score_dict(
-        ndcg=made.ndcg, _map=made.map, recall=made.recall, precision=made.precision, mrr=made.mrr, naucs=made.naucs,
-        naucs_mrr=made.naucs_mrr, hit_rate=made.hit_rate, task_scores={},
+        ndcg=by_mteb.ndcg, _map=by_mteb.map, recall=by_mteb.recall, precision=by_mteb.precision, mrr=by_mteb.mrr,
+        naucs=by_mteb.naucs, naucs_mrr=by_mteb.naucs_mrr, hit_rate=by_mteb.hit_rate, task_scores={},
     )  # fmt: skip
     theirs = {name: value for name, value in named.items() if name.startswith("nauc_")}
-    assert set(found) == set(theirs)
+    assert set(ours) == set(theirs)
     for name, value in theirs.items():
-        assert found[name] == pytest.approx(value, abs=1e-6, nan_ok=True), name
+        assert ours[name] == pytest.approx(value, abs=1e-6, nan_ok=True), name
 
 
 def test_a_system_without_a_ranking_has_none() -> None:

@@ -26,19 +26,19 @@ class Counted(DenseSystem):
     """Raw pixels that count the tasks they are asked for, and die at the one named."""
 
     def score(self, task: NumberedTask, metrics: Sequence[str], depth: int) -> QueryScores:
-        asked.append(task.card.name)
+        encoded_tasks.append(task.card.name)
         if task.card.name in deadly:
             raise KeyboardInterrupt
         return super().score(task, metrics, depth)
 
 
-asked: list[str] = []
+encoded_tasks: list[str] = []
 deadly: set[str] = set()
 
 
 @pytest.fixture
 def pixels(tmp_path: Path) -> Counted:
-    asked.clear()
+    encoded_tasks.clear()
     deadly.clear()
     return Counted("pixels", raw_pixels(21), VectorStore(tmp_path / ".vectors"))
 
@@ -53,7 +53,7 @@ def test_a_killed_run_goes_on_with_the_task_it_was_at(pixels: Counted, corpus: P
         run(pixels, corpus, tmp_path)
     deadly.clear()
     scores = run(pixels, corpus, tmp_path)
-    assert asked == ["colour-i2i", "colour-it2i", "colour-it2i", "colour-it2it"]
+    assert encoded_tasks == ["colour-i2i", "colour-it2i", "colour-it2i", "colour-it2it"]
     assert [task.name for task in scores.tasks] == ["colour-i2i", "colour-it2i", "colour-it2it"]
 
 
@@ -67,9 +67,9 @@ def test_scores_agree_with_the_files_beside_them(pixels: Counted, corpus: Path, 
     hits = [row["first_relevant"] is not None and row["first_relevant"] <= 5 for row in values]
     assert hits == [row["value"] == 1 for row in values]
     ranked = read_rows(folder / "runs" / "colour-i2i.parquet", RUN_SCHEMA)
-    assert len(ranked) == score.queries * SCORING.kept
+    assert len(ranked) == score.queries * SCORING.run_depth
     by_rank = [row["rank"] for row in ranked]
-    assert by_rank == list(range(1, SCORING.kept + 1)) * score.queries
+    assert by_rank == list(range(1, SCORING.run_depth + 1)) * score.queries
     found_first = {row["query_id"] for row in ranked if row["rank"] == 1 and row["doc_id"][2:] == row["query_id"][2:]}
     assert len(found_first) / score.queries == pytest.approx(score.scores["hit_rate_at_1"])
 

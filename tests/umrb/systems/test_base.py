@@ -38,13 +38,13 @@ def test_a_content_is_encoded_once_whichever_task_asks(tmp_path: Path, text_task
     system = DenseSystem("letters", Encoder("letters", counting, frozenset("T")), VectorStore(tmp_path))
     task = number_task(text_task())
     first = system.score(task, ["hit_rate_at_1"], 5)
-    again = system.score(task, ["hit_rate_at_1"], 5)
+    repeated = system.score(task, ["hit_rate_at_1"], 5)
     assert len(counting.asked) == len(set(counting.asked)) == len(task.docs) + len(task.queries)
     assert {instruction for text, instruction in counting.asked if text and text.startswith("Which")} == {
         task.card.instruction
     }
     assert {instruction for text, instruction in counting.asked if text and text.startswith("The")} == {None}
-    np.testing.assert_array_equal(first.ranking.rows, again.ranking.rows)
+    np.testing.assert_array_equal(first.ranking.rows, repeated.ranking.rows)
 
 
 def test_sides_and_what_a_one_sided_encoder_can_see(corpus: Path) -> None:
@@ -74,8 +74,8 @@ def test_bm25_finds_by_words_drops_stop_words_and_returns_nothing_for_none(
     shared_only = [query.item.text for query in task.queries]
     assert all("square" in (text or "") for text in shared_only)
     # Every document holds "square"; nothing else of the question may match, so scores beyond the first are all equal.
-    rest = outcome.ranking.scores[:, 1:]
-    assert np.allclose(rest, rest[:, :1])
+    other_scores = outcome.ranking.scores[:, 1:]
+    assert np.allclose(other_scores, other_scores[:, :1])
 
 
 def test_raw_pixels_see_colour_and_are_unit_vectors(corpus: Path, tmp_path: Path) -> None:
@@ -103,8 +103,8 @@ def test_no_control_where_one_entity_owns_most_queries(corpus: Path) -> None:
     from dataclasses import replace
 
     task = load_tasks(corpus / "tasks" / "test", ["colour-it2t"])[0]
-    one = tuple(replace(query, entity_group="one") for query in task.queries)
-    assert shuffle_pictures(replace(task, queries=InMemorySide(one)), seed=0) is None
+    same_entity = tuple(replace(query, entity_group="one") for query in task.queries)
+    assert shuffle_pictures(replace(task, queries=InMemorySide(same_entity)), seed=0) is None
 
 
 @pytest.mark.parametrize("seed", [0, 1])

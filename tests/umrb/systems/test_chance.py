@@ -26,8 +26,8 @@ def test_expectation_equals_the_mean_over_many_random_orders(kind: str, cutoff: 
 
 
 def test_hit_rate_in_a_large_pool_is_k_over_n() -> None:
-    one = Judgements(np.array([0]), np.array([0]), np.ones(1), 1)
-    assert expected("hit_rate_at_10", one, 5_000_000)[0] == pytest.approx(10 / 5_000_000, rel=1e-6)
+    judgements = Judgements(np.array([0]), np.array([0]), np.ones(1), 1)
+    assert expected("hit_rate_at_10", judgements, 5_000_000)[0] == pytest.approx(10 / 5_000_000, rel=1e-6)
 
 
 @pytest.mark.parametrize("kind", sorted(METRICS))

@@ -59,11 +59,11 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def embedder() -> Embedder:
     """Untrained, its last state pulled apart: else scores lie so close that rounding decides their order."""
-    made = Embedder.fresh(ModelConfig(text_layers=1), seed=1)
-    weight = made.model.language.norm.weight
+    embedder = Embedder.fresh(ModelConfig(text_layers=1), seed=1)
+    weight = embedder.model.language.norm.weight
     with torch.no_grad():
         weight.mul_(torch.randn(weight.shape, generator=torch.Generator().manual_seed(1)))
-    return made
+    return embedder
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ def mteb_task(task: RetrievalTask, images: ImageStore, prompt: Any = None) -> Ab
             split = {
                 "corpus": table([(doc.id, doc.item) for doc in task.corpus], doc_side),
                 "queries": table([(query.id, query.item) for query in task.queries], query_side),
-                "relevant_docs": {query: dict(found) for query, found in task.qrels.items()},
+                "relevant_docs": {query: dict(judged) for query, judged in task.qrels.items()},
                 "top_ranked": None,
             }
             self.dataset = {"default": {"test": split}}
@@ -135,21 +135,21 @@ def png(picture: Image.Image) -> dict[str, Any]:
 
 
 def evaluate(model: MtebEmbedder, task: AbsTaskRetrieval, cache: Path | None = None) -> dict[str, Any]:
-    found = mteb.evaluate(
+    result = mteb.evaluate(
         model, task, cache=mteb.ResultCache(cache) if cache else None, encode_kwargs=SILENT, show_progress_bar=False
     )
-    assert (found.model_name, found.model_revision) == (model.mteb_model_meta.name, model.mteb_model_meta.revision)
-    return dict(found.task_results[0].scores["test"][0])
+    assert (result.model_name, result.model_revision) == (model.mteb_model_meta.name, model.mteb_model_meta.revision)
+    return dict(result.task_results[0].scores["test"][0])
 
 
 @pytest.fixture
-def asked(embedder: Embedder, monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[Any], str | None, np.ndarray]]:
-    """All that is asked of the embedder, and what it answered."""
+def calls(embedder: Embedder, monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[Any], str | None, np.ndarray]]:
+    """All calls of the embedder, with the vectors that it returned."""
     calls: list[tuple[list[Any], str | None, np.ndarray]] = []
     encode = embedder.encode
 
-    def spy(items: list[Any], instruction: str | None = None, *rest: Any, **options: Any) -> np.ndarray:
-        vectors = encode(items, instruction, *rest, **options)
+    def spy(items: list[Any], instruction: str | None = None, *arguments: Any, **options: Any) -> np.ndarray:
+        vectors = encode(items, instruction, *arguments, **options)
         calls.append((list(items), instruction, vectors))
         return vectors
 
@@ -175,15 +175,15 @@ def with_gaps(task: RetrievalTask) -> RetrievalTask:
 def decided(task: RetrievalTask, embedder: Embedder, images: ImageStore) -> RetrievalTask:
     """Without the queries for which rounding may decide: a relevant and another document score within 1e-5."""
     pool = embedder.encode([doc.item for doc in task.corpus], None, images).astype(np.float64)
-    asked = embedder.encode([query.item for query in task.queries], f"{PROMPT}.", images).astype(np.float64)
-    kept = []
-    for query, scores in zip(task.queries, asked @ pool.T, strict=True):
+    query_vectors = embedder.encode([query.item for query in task.queries], f"{PROMPT}.", images).astype(np.float64)
+    decided = []
+    for query, scores in zip(task.queries, query_vectors @ pool.T, strict=True):
         relevant = np.array([doc.id in task.qrels[query.id] for doc in task.corpus])
         if np.abs(scores[relevant][:, None] - scores[~relevant]).min() > 1e-5:
-            kept.append(query)
-    assert len(kept) >= len(task.queries) / 4
-    card = task.card.model_copy(update={"queries": len(kept)})
-    return replace(task, card=card, queries=tuple(kept), qrels={query.id: task.qrels[query.id] for query in kept})
+            decided.append(query)
+    assert len(decided) >= len(task.queries) / 4
+    card = task.card.model_copy(update={"queries": len(decided)})
+    return replace(task, card=card, queries=tuple(decided), qrels={query.id: task.qrels[query.id] for query in decided})
 
 
 def our_scores(task: RetrievalTask, embedder: Embedder, images: ImageStore, folder: Path) -> dict[str, float]:
@@ -220,12 +220,12 @@ def test_vectors_are_those_of_the_embedder_and_only_queries_are_instructed(
     images: ImageStore,
     embedder: Embedder,
     model: MtebEmbedder,
-    asked: list[tuple[list[Any], str | None, np.ndarray]],
+    calls: list[tuple[list[Any], str | None, np.ndarray]],
 ) -> None:
     task = with_gaps(read(corpus, kind))
     evaluate(model, mteb_task(task, images, {"query": PROMPT}))
-    (queries, told, query_vectors), (docs, untold, doc_vectors) = asked
-    assert (told, untold) == (f"{PROMPT}.", None)
+    (queries, instructed, query_vectors), (docs, uninstructed, doc_vectors) = calls
+    assert (instructed, uninstructed) == (f"{PROMPT}.", None)
     assert (len(queries), len(docs)) == (len(task.queries), len(task.corpus))
     by_ours = embedder.encode([query.item for query in task.queries], f"{PROMPT}.", images)
     np.testing.assert_allclose(query_vectors, by_ours, atol=1e-6)
@@ -243,11 +243,11 @@ def test_titles_are_joined_once(embedder: Embedder, model: MtebEmbedder) -> None
     meta = metadata("T->T")
     rows = {"id": ["a", "b", "c"], "title": ["Lima", "", "Oslo"], "text": ["is a city", "no title", "is cold"]}
     batches = loader(rows, meta, PromptType.document)
-    found = model.encode(
+    result = model.encode(
         batches, task_metadata=meta, hf_split="test", hf_subset="default", prompt_type=PromptType.document
     )
-    np.testing.assert_allclose(found, embedder.encode(["Lima is a city", "no title", "Oslo is cold"]), atol=1e-6)
-    assert found.dtype == np.float32
+    np.testing.assert_allclose(result, embedder.encode(["Lima is a city", "no title", "Oslo is cold"]), atol=1e-6)
+    assert result.dtype == np.float32
 
 
 @pytest.mark.parametrize(
@@ -294,7 +294,7 @@ def test_results_are_filed_by_revision_and_by_what_changes_the_vectors(
     images: ImageStore,
     embedder: Embedder,
     tmp_path: Path,
-    asked: list[tuple[list[Any], str | None, np.ndarray]],
+    calls: list[tuple[list[Any], str | None, np.ndarray]],
 ) -> None:
     task = mteb_task(read(corpus, "T->T"), images)
     plain = MtebEmbedder(embedder, name=NAME, revision=REVISION)
@@ -304,13 +304,13 @@ def test_results_are_filed_by_revision_and_by_what_changes_the_vectors(
     assert filed["scores"]["test"][0]["ndcg_at_10"] == scores["ndcg_at_10"]
     recorded = json.loads((folder / "model_meta.json").read_text())
     assert (recorded["name"], recorded["revision"]) == (NAME, REVISION)
-    first = len(asked)
+    first = len(calls)
     evaluate(plain, task, tmp_path)
-    assert len(asked) == first, "scores of the same vectors are taken from the file"
-    told = MtebEmbedder(embedder, name=NAME, revision=REVISION, instructions={"ColourT2T": "Find the opposite."})
-    evaluate(told, task, tmp_path)
-    assert len(asked) == 2 * first
-    assert asked[first][1] == "Find the opposite."
+    assert len(calls) == first, "scores of the same vectors are taken from the file"
+    instructed = MtebEmbedder(embedder, name=NAME, revision=REVISION, instructions={"ColourT2T": "Find the opposite."})
+    evaluate(instructed, task, tmp_path)
+    assert len(calls) == 2 * first
+    assert calls[first][1] == "Find the opposite."
     assert len(list(tmp_path.rglob("ColourT2T.json"))) == 2
 
 
@@ -369,8 +369,8 @@ def test_pictures_of_a_corpus_are_never_all_in_memory(
     pictures = Pictures(110, side=8)
     batches: DataLoader[Any] = DataLoader(pictures, batch_size=8, collate_fn=collate)
     meta = metadata("T->IT", prompt=PROMPT)
-    found = model.encode(batches, task_metadata=meta, hf_split="test", hf_subset="default", show_progress_bar=False)
-    assert found.shape == (110, embedder.dimension)
+    result = model.encode(batches, task_metadata=meta, hf_split="test", hf_subset="default", show_progress_bar=False)
+    assert result.shape == (110, embedder.dimension)
     assert sizes == [20] * 5 + [10]
     assert texts == [f"{row}" for row in range(110)]
     # One window, the rest of a batch, and the batch after it that the loader makes ready.
@@ -390,12 +390,12 @@ def test_bad_input_is_named(embedder: Embedder, model: MtebEmbedder, monkeypatch
         encode([{"text": "a"}, {"text": "b"}, {"text": [{"role": "user", "content": "c"}]}])
     buffer = io.BytesIO()
     Image.effect_noise((64, 64), 90).save(buffer, "PNG")
-    whole, half = buffer.getvalue(), buffer.getvalue()[: len(buffer.getvalue()) // 2]
+    complete, half = buffer.getvalue(), buffer.getvalue()[: len(buffer.getvalue()) // 2]
     with pytest.raises(FoundryError, match=r"split test, row 1: .*damaged.*; row 4: .*damaged"):
-        encode([{"image": Image.open(io.BytesIO(data))} for data in (whole, half, whole, whole, half)])
+        encode([{"image": Image.open(io.BytesIO(data))} for data in (complete, half, complete, complete, half)])
     monkeypatch.setattr(mteb_model, "_WINDOW_ITEMS", 2)
     with pytest.raises(FoundryError, match=r"split test, row 4: .*damaged"):
-        encode([{"image": Image.open(io.BytesIO(data))} for data in (whole, whole, whole, whole, half)])
+        encode([{"image": Image.open(io.BytesIO(data))} for data in (complete, complete, complete, complete, half)])
     for batch in ("a text", ["a text"], {"text": "a text"}, {"text": ["a", "b"], "image": [None]}):
         with pytest.raises(FoundryError, match="A batch of mteb has"):
             items_of(batch)

@@ -39,15 +39,15 @@ class Compute:
 
 def test_distinct_contents_are_computed_once_and_come_back_in_any_order(tmp_path: Path) -> None:
     space = VectorStore(tmp_path, chunk=10).space("model", None)
-    wanted = keys(range(25))[np.array([*range(25), 3, 3, 24])]
+    requested = keys(range(25))[np.array([*range(25), 3, 3, 24])]
     compute = Compute()
-    assert space.fill(wanted, compute) == 25
+    assert space.fill(requested, compute) == 25
     assert compute.rows == list(range(25))
-    again = VectorStore(tmp_path, chunk=10).space("model", None)
-    assert again.fill(keys(range(20, 30)), Compute(offset=20)) == 5
+    reopened = VectorStore(tmp_path, chunk=10).space("model", None)
+    assert reopened.fill(keys(range(20, 30)), Compute(offset=20)) == 5
     order = np.random.default_rng(0).permutation(30)
-    np.testing.assert_array_equal(again.take(keys(range(30))[order]), of(order))
-    np.testing.assert_array_equal(np.concatenate(list(again.stream(keys(range(30))))), of(np.arange(30)))
+    np.testing.assert_array_equal(reopened.take(keys(range(30))[order]), of(order))
+    np.testing.assert_array_equal(np.concatenate(list(reopened.stream(keys(range(30))))), of(np.arange(30)))
     assert len(VectorStore(tmp_path).space("model", "find").missing(keys(range(3)))) == 3
     assert len(VectorStore(tmp_path).space("other", None).missing(keys(range(3)))) == 3
 
@@ -95,8 +95,8 @@ def test_more_chunks_than_a_process_may_open_files(tmp_path: Path) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (len(list(Path("/dev/fd").iterdir())) + 20, hard))
     try:
         space.fill(keys(range(100)), Compute())
-        again = VectorStore(tmp_path, chunk=2).space("model", None)
-        np.testing.assert_array_equal(again.take(keys(range(100))), of(np.arange(100)))
+        reopened = VectorStore(tmp_path, chunk=2).space("model", None)
+        np.testing.assert_array_equal(reopened.take(keys(range(100))), of(np.arange(100)))
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
@@ -136,9 +136,9 @@ def test_what_is_no_vector_is_refused_and_what_was_written_stays(compute, messag
     space.fill(keys(range(5)), Compute())
     with pytest.raises(FoundryError, match=message):
         space.fill(keys(range(10)), compute)
-    rest = Compute()
-    assert VectorStore(tmp_path, chunk=5).space("model", None).fill(keys(range(10)), rest) == 5
-    assert rest.rows == [5, 6, 7, 8, 9]
+    remaining = Compute()
+    assert VectorStore(tmp_path, chunk=5).space("model", None).fill(keys(range(10)), remaining) == 5
+    assert remaining.rows == [5, 6, 7, 8, 9]
 
 
 def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,7 +157,7 @@ def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         VectorStore(tmp_path, chunk=3).space("model", None).fill(keys(range(12)), Compute())
     assert "finished work is kept" in (explain_os_error(caught.value).hint or "")
     monkeypatch.setattr(npy, "atomic_write", real)
-    rest = Compute()
+    remaining = Compute()
     space = VectorStore(tmp_path, chunk=3).space("model", None)
-    assert space.fill(keys(range(12)), rest) == 6  # two chunks were whole, the third had its vectors but no keys
+    assert space.fill(keys(range(12)), remaining) == 6  # two chunks were whole, the third had its vectors but no keys
     np.testing.assert_array_equal(space.take(keys(range(12))), of(np.arange(12)))
