@@ -153,7 +153,7 @@ def _training_and_evaluation(config: PipelineConfig, validate: str, tasks: str, 
         first,
     ]
     if config.stage_2 is not None:
-        mine = Step(
+        mining = Step(
             "mine",
             "gme_training.step:mine",
             "checkpoints/mined",
@@ -166,7 +166,7 @@ def _training_and_evaluation(config: PipelineConfig, validate: str, tasks: str, 
         inputs = {"corpus": tasks, "synthetic": "mine", "model": "train-1"}
         second = replace(train_step("train-2", "stage_2", "checkpoints/stage2", inputs), verb="train --stage 2")
         models.append(second)
-        steps += [mine, second]
+        steps += [mining, second]
     last = models[-1].name
     evaluate = Step(
         "evaluate",

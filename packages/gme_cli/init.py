@@ -61,6 +61,7 @@ report:
   title: "{name}"
   command: {command}
 """
+# Shown as a comment, since an endpoint is the better writer but not everybody has one.
 _ENDPOINT = """\
   #   vllm serve Qwen/Qwen2.5-72B-Instruct --enable-prefix-caching
   #   writer: {kind: endpoint, endpoint: {url: "http://localhost:8000/v1", model: Qwen/Qwen2.5-72B-Instruct}}
@@ -112,6 +113,7 @@ def init(
         raise FoundryError("A name of a file or column is not UTF-8, so no YAML file can hold it.") from error
     path.parent.mkdir(parents=True, exist_ok=True)
     atomic_write(path, text)
+    # Read back, so that no file is left that `gme pipeline` would refuse.
     try:
         load_pipeline(path)
     except FoundryError:
@@ -141,7 +143,7 @@ def pipeline_file(name: str, path: Path, passages: Path, pictures: Path | None, 
         passages=_quoted(os.path.relpath(passages, folder)),
         pictures=f"  pictures: {_quoted(os.path.relpath(pictures, folder))}\n" if pictures else "",
         columns=columns,
-        licence="LicenseRef-unknown",
+        licence="LicenseRef-unknown",  # SPDX's form for what has no identifier; the user knows better
         survey="".join(f"{_comment(line)}\n" for line in survey_lines(survey)),
         writer=_writer(survey),
         mixture="".join(f"        - {{source: {source}, batch_size: 32, grouped: 0}}\n" for source in sources),
