@@ -125,7 +125,7 @@ def measure_data_value(chain: Chain, workspace: Path) -> list[VariantScores]:
 
 def _variant_scores(variant: Variant, outcomes: Mapping[str, Outcome]) -> VariantScores:
     folder = outcomes[f"evaluate-{variant}"].folder
-    means = type_means(read_systems(folder)[0].tasks)
+    means = type_means(read_systems(folder)[0].tasks)  # the first system is the model itself
     fused = {name: means[name] for name in FUSED if name in means}
     if not fused:
         raise FoundryError(

@@ -70,6 +70,7 @@ def _check_address(name: str, address: str) -> None:
 def _check_file(path: Path) -> None:
     try:
         with closing(sqlite3.connect(path, timeout=WAIT_SECONDS, isolation_level=None)) as connection:
+            # Takes the write lock: reading alone would not notice that another program holds it.
             connection.execute("BEGIN IMMEDIATE")
             connection.execute("ROLLBACK")
             if path.stat().st_size <= _MAX_CHECKED_BYTES:

@@ -205,7 +205,7 @@ def _newer_slot(slot: Slot, workspace: Path, clock: Clock, schedule: Schedule | 
 def _skip_missed(slot: Slot, workspace: Path, clock: Clock, schedule: Schedule) -> None:
     """Records as skipped the newest slots between the last recorded one and this one, which were never fired."""
     earlier = [record.slot for record in slot_records(workspace, slot.pipeline) if record.slot < slot.date]
-    if not earlier:
+    if not earlier:  # the first slot ever: nothing was missed before it
         return
     for date in deque(schedule.between(max(earlier), slot.date), maxlen=_MAX_SKIPPED):
         missed = slot.at(date)

@@ -71,6 +71,7 @@ def write_local_config(workspace: Path) -> None:
         # DVC replaces the hard links of a folder by copies when it adds the folder the next time.
         settings["cache"] = {**settings.get("cache", {}), "type": _LINK_TYPES}
     without_git = _read_config(workspace).get("core", {}).get("no_scm", "false")
+    # DVC refuses to work where its configuration expects git and there is no repository.
     if not in_git(workspace) and str(without_git).lower() not in _TRUE:
         settings["core"] = {**settings.get("core", {}), "no_scm": "true"}
     if settings != before:

@@ -173,7 +173,7 @@ def _task_scores(task: Mapping[str, Any], folder: Path) -> TaskScores:
     path = folder / f"{task['name']}.parquet"
     ids: tuple[str, ...] = ()
     values: NDArray[np.float64] = np.empty(0)
-    if path.is_file():
+    if path.is_file():  # older evaluations left none
         table = read_table(path)
         ids, values = tuple(table["query_id"].to_pylist()), table["value"].to_numpy()
     low, high = task["interval"]

@@ -107,6 +107,7 @@ def _record_and_register(workspace: Path, config: ReleaseConfig, facts: RunFacts
     record = record_key(facts, gate.model_dump(mode="json"))
     run = adopt_run(client, get_or_create_experiment(client, workspace, config.experiment), facts, record)
     recorded_before = run.info.status == "FINISHED"
+    # A recorded run keeps its verdict: decided anew, it would be compared with a champion that came later.
     verdict = (_recorded_verdict if recorded_before else _decide)(client, run, config, facts, gate)
     model = ensure_logged_model(client, run, facts.model, facts.model_digest, config.model_name)
     if not recorded_before:

@@ -62,6 +62,7 @@ class Sender:
     def _send_pending(self) -> None:
         while not (batch := self._outbox.pending(_MAX_LINES)).empty:
             delivery = self._delivery or self._connect()
+            # With a line lost, nothing says what it was about: all runs of the outbox are sent again.
             if batch.lost:
                 self._send_recovered(delivery)
             elif delivery is not None:
