@@ -31,7 +31,7 @@ corpus:
   source: "{name}"
 {survey}
 synthesis:
-{writer}  # Shares of the entities that are held out: the model is judged by questions about them.
+{writer}  # Shares of the entities that are held out: the model is scored on questions about them.
   dev: 0.05
   test: 0.15
 
