@@ -42,9 +42,9 @@ class DataValueConfig(Frozen):
     corpus: AtlasConfig
     """The embedded world."""
     templates: AtlasSynthesisConfig
-    """How its examples are made by rules."""
+    """The synthesis of its examples by rules."""
     writing: SynthesisConfig
-    """How questions about its passages are written."""
+    """The synthesis that writes questions about its passages."""
     written_questions: TrainingSetConfig = TrainingSetConfig(brought_along=False, written=True)
     """The questions alone of what was written."""
     with_templates: TrainingSetConfig = TrainingSetConfig(brought_along=True, written=True)

@@ -21,7 +21,7 @@ ADDRESSES = ("PREFECT_SERVER_DATABASE_CONNECTION_URL", "PREFECT_API_DATABASE_CON
 """Variables that hold the address of the database; the first that is set wins."""
 _DRIVERS = ("postgresql+asyncpg", "sqlite+aiosqlite")
 WAIT_SECONDS = 5.0
-"""How long to wait for the lock of an sqlite file."""
+"""The time to wait for the lock of an sqlite file."""
 _MAX_CHECKED_BYTES = 256 << 20
 """Larger files are not checked: SQLite reads all pages, about a gigabyte in a second."""
 _LOGGER = logging.getLogger(__name__)

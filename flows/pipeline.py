@@ -49,7 +49,7 @@ class PipelineResult:
 
 
 _ended: list[PipelineResult | BaseException] = []
-"""How the last pipeline of this process ended; there is one at a time, see `flows.server.hold_workspace`."""
+"""Result or error of the last pipeline of this process; there is one at a time, see `flows.server.hold_workspace`."""
 
 
 def run_pipeline(config: PipelineConfig, workspace: Path, *, new_run: bool = False) -> PipelineResult:

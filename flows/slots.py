@@ -31,7 +31,7 @@ SlotState = Literal["running", "done", "gate-closed", "failed", "skipped"]
 _FINISHED: tuple[SlotState, ...] = ("done", "gate-closed")
 """States after which a slot is not run again."""
 _MAX_WAIT = timedelta(minutes=2)
-"""How far the clocks of two machines may differ."""
+"""The most by which the clocks of two machines may differ."""
 _MAX_SKIPPED = 200
 """The most missed slots that are recorded; after a long outage the older ones are left out."""
 _TIMESTAMP = "%Y%m%dT%H%M%SZ"
@@ -74,13 +74,13 @@ class SlotRecord(Frozen):
     state: SlotState
     """State of the slot; ``running`` with a free lock means that the run was killed."""
     attempts: int
-    """How often a run was begun."""
+    """Number of times that a run was begun."""
     pid: int
     """Process id of the last attempt."""
     changed: AwareDatetime
-    """When the state was written."""
+    """Time at which the state was written."""
     detail: str = ""
-    """Why it was skipped, failed, or stayed behind the gate."""
+    """Reason why it was skipped, failed, or stayed behind the gate."""
     result: dict[str, Any] = Field(default_factory=dict)
     """Result of the run."""
 

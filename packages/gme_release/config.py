@@ -33,7 +33,7 @@ class TypeFloor(Frozen):
 
 
 class ReleaseConfig(Frozen):
-    """Where a run is recorded and what decides whether its model is registered. Paths are relative to the workspace."""
+    """Records of a run, and what decides whether its model is registered. Paths are relative to the workspace."""
 
     experiment: ExperimentName = "gme-tiny"
     """MLflow experiment of the runs."""

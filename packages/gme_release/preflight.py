@@ -55,7 +55,7 @@ _PACKAGES = {
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """Whether one thing that a run needs at its end is ready.
+    """The state of one thing that a run needs at its end.
 
     Attributes:
         what: Name of the thing: ``tracker``, ``artifacts``, ``remote``, ``policy``, ``tracked`` or ``suites``.

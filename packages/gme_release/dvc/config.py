@@ -30,7 +30,7 @@ IGNORED = ("_manifest.json", ".staging")
 """Patterns of ``.dvcignore``; see ``docs/decisions/0002-manifest-outside-dvc.md``."""
 _REPAIR_HINT = "Mend it, or delete it: it is written anew."
 _LINK_TYPES = "reflink,copy"
-"""How DVC puts files of its cache into the workspace."""
+"""The ways, in order of preference, in which DVC puts files of its cache into the workspace."""
 _FORMER_LINK_TYPES = "hardlink,copy"
 """What earlier versions configured: with hard links, cache and workspace share the bytes of a file."""
 _TRUE = ("true", "1", "yes", "on")

@@ -28,7 +28,7 @@ SUMMARY = "measured.json"
 QUERIES = "queries.parquet"
 """File of the scores by query."""
 _SYSTEM = "model"
-"""How the evaluation names the evaluated model among its systems."""
+"""Name of the evaluated model among the systems of an evaluation."""
 _SCHEMA = pa.schema(
     [
         pa.field("task", pa.string(), nullable=False),

@@ -1,4 +1,4 @@
-"""From a finished run to a registered model: decide, record, register at most once, move the aliases.
+"""Registers the model of a finished run: decides, records the run, registers at most once, moves the aliases.
 
 All of it happens under the registry's lock, and the champion is read inside it. It is idempotent and may be killed at
 any moment: a run is identified by its record key and a model by its content digest, and what an earlier process made

@@ -1,4 +1,4 @@
-"""From a registered version to the facts of its release: run, manifests, scores, verdict and data, by MLflow's API.
+"""Gathers the facts of a version for its release: run, manifests, scores, verdict and data, by MLflow's API.
 
 Writes nothing but a temporary folder. Data must lie in the workspace as the run left them (`dvc pull`).
 """

@@ -44,7 +44,7 @@ class Sender:
         self._lock = threading.Lock()
         self._lost = 0
         self.problem = ""
-        """Why the last attempt failed; empty if it did not."""
+        """Reason why the last attempt failed; empty if it did not."""
 
     def send(self) -> bool:
         """Sends all that waits; returns False if the tracker, or the store of its artifacts, does not take it now."""
