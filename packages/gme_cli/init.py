@@ -189,7 +189,8 @@ def _flow(mapping: Mapping[str, str]) -> str:
 
 
 def _quoted(text: str) -> str:
-    """Returns a text of the user's as a quoted scalar of YAML; JSON's form of it is one."""
+    """Returns a text of the user's as a quoted scalar of YAML."""
+    # Every JSON string is a YAML scalar, whatever quotes or line breaks the text has.
     return json_module.dumps(text, ensure_ascii=False)
 
 

@@ -127,6 +127,7 @@ def say_plan(text: str, *, json: bool) -> None:
 
 def print_json(value: Any) -> None:  # noqa: ANN401 - any JSON value
     """Prints the result for programs on standard output."""
+    # Paths and dates are printed as text.
     sys.stdout.write(json.dumps(value, indent=1, ensure_ascii=False, default=str) + "\n")
 
 

@@ -181,6 +181,7 @@ def _encode_pool(embedder: Embedder, digest: str, task: RetrievalTask, images: I
     from gme_data.digests import sha256_json
     from gme_embedder.store import EmbeddingStore
 
+    # Keyed by the items' content, so that tasks which share documents share their vectors.
     items = [document.item for document in task.corpus]
     return EmbeddingStore(workspace / "runs" / "embeddings").encode(
         digest,
