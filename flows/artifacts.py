@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from flows.run_record import RunRecord
 from gme_data.steps import Outcome, Step
 from gme_data.structured import read_json
+
+if TYPE_CHECKING:
+    from flows.run_record import RunRecord
 
 
 def artifact_of(step: Step) -> Callable[[Outcome], None] | None:

@@ -38,6 +38,7 @@ class Chain:
         """
         names: set[str] = set()
         for step in self.steps:
+            # Checked against earlier names alone, so a chain has no cycle.
             if missing := {*step.inputs.values(), *step.after} - names:
                 raise ValueError(f"{step.name} needs {', '.join(sorted(missing))}, which no earlier step makes")
             if section_of(self.config, step.section) is None:

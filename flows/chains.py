@@ -113,6 +113,7 @@ def _join(config: JoinedPipeline) -> Step:
             part, AtlasPart
         ):  # its tasks and pictures are in the corpus, its examples in the output of synthesis
             inputs[tasks_input(name)] = f"{name}.corpus"
+    # Nothing is joined before every corpus that was synthesised has been validated.
     gates = tuple(f"{name}.validate" for name, part in config.corpora.items() if not isinstance(part, ExamplesPart))
     join = "gme_synthesis.joining:join_corpora"
     return Step("corpus", join, "data/joined", section="join", inputs=inputs, after=gates, role="dataset")
@@ -129,6 +130,7 @@ def _training_and_evaluation(config: PipelineConfig, validate: str, tasks: str, 
     """
     data = {"corpus": tasks, "synthetic": examples}
     first = train_step("train-1", "stage_1", "checkpoints/stage1", data)
+    # Training reads nothing of the validation, but waits for it.
     first = replace(first, verb="train --stage 1", after=("validate",))
     models = [first]
     steps = [
@@ -153,7 +155,7 @@ def _training_and_evaluation(config: PipelineConfig, validate: str, tasks: str, 
         first,
     ]
     if config.stage_2 is not None:
-        mine = Step(
+        mining = Step(
             "mine",
             "gme_training.step:mine",
             "checkpoints/mined",
@@ -166,7 +168,7 @@ def _training_and_evaluation(config: PipelineConfig, validate: str, tasks: str, 
         inputs = {"corpus": tasks, "synthetic": "mine", "model": "train-1"}
         second = replace(train_step("train-2", "stage_2", "checkpoints/stage2", inputs), verb="train --stage 2")
         models.append(second)
-        steps += [mine, second]
+        steps += [mining, second]
     last = models[-1].name
     evaluate = Step(
         "evaluate",
@@ -201,7 +203,7 @@ def _training_and_evaluation(config: PipelineConfig, validate: str, tasks: str, 
 def study_chain(config: PipelineConfig, folder: str) -> Chain:
     """Returns the chain of one variant of a study: it shares the pipeline's data, and has its models in `folder`."""
     chain = pipeline_chain(config)
-    # Mined negatives are a dataset, but depend on the variant's own model.
+    # A study has no validation to wait for. Mined negatives are a dataset, but depend on the variant's own model.
     shared = [replace(step, after=()) for step in chain if step.role == "dataset" and step.name != "mine"]
     of_variant = [step for step in chain if step.role in ("model", "evaluation") or step.name == "mine"]
     moved = (

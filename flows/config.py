@@ -61,7 +61,7 @@ class PipelineConfig(Frozen):
     report: ReportConfig = ReportConfig()
     """The report of the run."""
     release: ReleaseConfig = ReleaseConfig()
-    """Where versions, runs and models are recorded, and the conditions of the gate."""
+    """The records of versions, runs and models, and the conditions of the gate."""
 
     def sealed(self) -> Self:
         """Returns the configuration with the digests of all files outside of the workspace that it names.
@@ -134,16 +134,16 @@ class FilesPipeline(OwnPipeline):
     """A pipeline over passages and pictures of one's own."""
 
     corpus: ImportConfig
-    """Where passages and pictures are; relative paths start at the folder of the pipeline file."""
+    """The passages and pictures; relative paths start at the folder of the pipeline file."""
     synthesis: SynthesisConfig = SynthesisConfig()
     """Passages to training examples and held-out tasks."""
 
 
 class PairsPipeline(OwnPipeline):
-    """A pipeline over pairs that somebody has; nothing is synthesised."""
+    """A pipeline over pairs of the user's own; nothing is synthesised."""
 
     corpus: PairsConfig
-    """Where pairs and their pictures are; relative paths start at the folder of the pipeline file."""
+    """The pairs and their pictures; relative paths start at the folder of the pipeline file."""
 
 
 class PublicPipeline(OwnPipeline):
@@ -166,7 +166,7 @@ class AtlasPart(CorpusPart):
     corpus: AtlasConfig
     """The embedded world."""
     synthesis: AtlasSynthesisConfig = AtlasSynthesisConfig()
-    """How its passages, facts and pictures become examples."""
+    """Synthesis of examples from its passages, facts and pictures."""
     validation: AtlasValidationConfig = AtlasValidationConfig()
     """What must hold of it; what must hold of all corpora together is in the pipeline's own section."""
 
@@ -175,16 +175,16 @@ class FilesPart(CorpusPart):
     """Passages and pictures among other corpora."""
 
     corpus: ImportConfig
-    """Where its data are, as in a file of one corpus."""
+    """Its data, with the fields of a pipeline over this corpus alone."""
     synthesis: SynthesisConfig = SynthesisConfig()
-    """How its passages become examples."""
+    """Synthesis of examples from its passages."""
 
 
 class ExamplesPart(CorpusPart):
     """Pairs or public sets among other corpora: they are examples already."""
 
     corpus: PairsConfig | PublicConfig = Field(discriminator="kind")
-    """Where its data are, as in a file of one corpus."""
+    """Its data, with the fields of a pipeline over this corpus alone."""
 
     @model_validator(mode="before")
     @classmethod
@@ -222,7 +222,7 @@ class JoinedPipeline(PipelineConfig):
     corpora: dict[CorpusName, AnyPart] = Field(min_length=2)
     """The corpora by name; relative paths start at the folder of the pipeline file."""
     join: JoinConfig = JoinConfig()
-    """How they become one."""
+    """The step that joins the corpora into one."""
 
     @model_validator(mode="after")
     def _collect_shares(self) -> Self:

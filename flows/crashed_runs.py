@@ -33,7 +33,7 @@ _LOGGER = logging.getLogger(__name__)
 
 
 class CrashedRunsRequest(Frozen):
-    """When a run counts as crashed."""
+    """After how long a run counts as crashed."""
 
     pending_minutes: float = Field(default=30, gt=0)
     """Minutes after which a run that a worker took, but did not begin, counts as crashed."""

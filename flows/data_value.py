@@ -42,9 +42,9 @@ class DataValueConfig(Frozen):
     corpus: AtlasConfig
     """The embedded world."""
     templates: AtlasSynthesisConfig
-    """How its examples are made by rules."""
+    """The synthesis of its examples by rules."""
     writing: SynthesisConfig
-    """How questions about its passages are written."""
+    """The synthesis that writes questions about its passages."""
     written_questions: TrainingSubsetConfig = TrainingSubsetConfig(supplied=False, generated=True)
     """The questions alone of what was written."""
     with_templates: TrainingSubsetConfig = TrainingSubsetConfig(supplied=True, generated=True)
@@ -125,7 +125,7 @@ def measure_data_value(chain: Chain, workspace: Path) -> list[VariantScores]:
 
 def _variant_scores(variant: Variant, outcomes: Mapping[str, Outcome]) -> VariantScores:
     folder = outcomes[f"evaluate-{variant}"].folder
-    means = type_means(read_systems(folder)[0].tasks)
+    means = type_means(read_systems(folder)[0].tasks)  # the first system is the model itself
     fused = {name: means[name] for name in FUSED if name in means}
     if not fused:
         raise FoundryError(

@@ -21,7 +21,7 @@ ADDRESSES = ("PREFECT_SERVER_DATABASE_CONNECTION_URL", "PREFECT_API_DATABASE_CON
 """Variables that hold the address of the database; the first that is set wins."""
 _DRIVERS = ("postgresql+asyncpg", "sqlite+aiosqlite")
 WAIT_SECONDS = 5.0
-"""How long to wait for the lock of an sqlite file."""
+"""The time to wait for the lock of an sqlite file."""
 _MAX_CHECKED_BYTES = 256 << 20
 """Larger files are not checked: SQLite reads all pages, about a gigabyte in a second."""
 _LOGGER = logging.getLogger(__name__)
@@ -70,6 +70,7 @@ def _check_address(name: str, address: str) -> None:
 def _check_file(path: Path) -> None:
     try:
         with closing(sqlite3.connect(path, timeout=WAIT_SECONDS, isolation_level=None)) as connection:
+            # Takes the write lock: reading alone would not notice that another program holds it.
             connection.execute("BEGIN IMMEDIATE")
             connection.execute("ROLLBACK")
             if path.stat().st_size <= _MAX_CHECKED_BYTES:

@@ -95,6 +95,7 @@ def one_step(request: StepRequest) -> dict[str, Any]:
     """Runs one step on the outputs in the workspace."""
     start_flow()
     workspace = _resolve_workspace(request.workspace)
+    # Prefect stores the message of an error, and shows it to everybody who sees the page.
     with redacted_errors(), hold_workspace(workspace):
         outcome = run_alone(pipeline_chain(request.load()), request.step, workspace)
     return {"step": outcome.step, "reused": outcome.reused, "content": outcome.manifest.content}

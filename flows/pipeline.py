@@ -49,14 +49,14 @@ class PipelineResult:
 
 
 _ended: list[PipelineResult | BaseException] = []
-"""How the last pipeline of this process ended; there is one at a time, see `flows.server.hold_workspace`."""
+"""Result or error of the last pipeline of this process; there is one at a time, see `flows.server.hold_workspace`."""
 
 
 def run_pipeline(config: PipelineConfig, workspace: Path, *, new_run: bool = False) -> PipelineResult:
     """Runs `pipeline` and returns its result, even if Prefect's server was lost after the work was done.
 
     Raises:
-        FoundryError: What the failing step says, or that Prefect's server was lost before the end. Finished steps stay.
+        FoundryError: A step raises it, or Prefect's server was lost before the end. Finished steps stay.
     """
     _ended.clear()
     try:
@@ -92,7 +92,7 @@ def pipeline(config: PipelineConfig, workspace: Path, *, new_run: bool = False) 
     The result is handed over in `_ended`, not returned: Prefect would look for futures in every file of every manifest.
 
     Raises:
-        FoundryError: What the failing step says; the steps before it stay done.
+        FoundryError: A step raises it; the steps before it stay done.
     """
     label_run()
     try:

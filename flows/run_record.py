@@ -104,6 +104,7 @@ def record_run(config: PipelineConfig, chain: Chain, outcomes: Mapping[str, Outc
     # A pipeline that shares its workspace has its metrics in a folder of its own too, beside those of the default run.
     subfolder = Path(chain.last("report").output).parent.relative_to("runs").as_posix()
     write_metric_files(workspace, report.parent, "" if subfolder == "." else subfolder)
+    # A version names its run, so the tracker must know all of the run before the version exists.
     facts = wait_until_synced(facts, workspace)
     return RunRecord(config.release.model_name, register(workspace, config.release, facts), facts.scores, report)
 

@@ -28,6 +28,7 @@ class Schedule(Frozen):
             CronSim(value, datetime(2000, 1, 1, tzinfo=UTC))
         except CronSimError as error:
             raise ValueError(f"not a cron expression: {error}") from error
+        # CronSim takes a sixth field for seconds, which Prefect's schedules don't have.
         if len(value.split()) != len(("minute", "hour", "day", "month", "weekday")):
             raise ValueError("expected five fields, such as '0 3 * * 1'")
         return value

@@ -61,6 +61,7 @@ def prefect_environment(workspace: Path) -> dict[str, str]:
         **locations,
         "DO_NOT_TRACK": "1",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        # Or a client that reaches no server would start one in its own process.
         "PREFECT_SERVER_EPHEMERAL_ENABLED": "false",
         "PREFECT_LOGGING_LEVEL": os.environ.get("PREFECT_LOGGING_LEVEL", "INFO"),
     }
@@ -101,6 +102,7 @@ def launched_server(
         parents=True, exist_ok=True
     )  # Prefect makes it only where it chooses the database's address itself
     require_database({**os.environ, **settings})
+    # They would hold the database and, on a fixed port, the port.
     end_orphaned_servers(Path(settings["PREFECT_HOME"]))
     number = free_port(port)
     url, secret = f"http://{LOOPBACK}:{number}", workspace_secret(workspace)
@@ -186,6 +188,7 @@ def prefect_workspace(workspace: Path, meanwhile: Callable[[], None] = lambda: N
         if os.environ.get("PREFECT_API_URL"):
             yield
             return
+        # A database of the user's may be shared with other machines.
         alone = not _database_is_set() and "PREFECT_HOME" not in os.environ
         log = workspace / "runs" / "prefect" / "pipeline-server.log"
         with launched_server(workspace, log, page=False) as (server, process), _settings(server.environment):

@@ -31,7 +31,7 @@ SlotState = Literal["running", "done", "gate-closed", "failed", "skipped"]
 _FINISHED: tuple[SlotState, ...] = ("done", "gate-closed")
 """States after which a slot is not run again."""
 _MAX_WAIT = timedelta(minutes=2)
-"""How far the clocks of two machines may differ."""
+"""The most by which the clocks of two machines may differ."""
 _MAX_SKIPPED = 200
 """The most missed slots that are recorded; after a long outage the older ones are left out."""
 _TIMESTAMP = "%Y%m%dT%H%M%SZ"
@@ -74,13 +74,13 @@ class SlotRecord(Frozen):
     state: SlotState
     """State of the slot; ``running`` with a free lock means that the run was killed."""
     attempts: int
-    """How often a run was begun."""
+    """Number of times that a run was begun."""
     pid: int
     """Process id of the last attempt."""
     changed: AwareDatetime
-    """When the state was written."""
+    """Time at which the state was written."""
     detail: str = ""
-    """Why it was skipped, failed, or stayed behind the gate."""
+    """Reason why it was skipped, failed, or stayed behind the gate."""
     result: dict[str, Any] = Field(default_factory=dict)
     """Result of the run."""
 
@@ -205,7 +205,7 @@ def _newer_slot(slot: Slot, workspace: Path, clock: Clock, schedule: Schedule | 
 def _skip_missed(slot: Slot, workspace: Path, clock: Clock, schedule: Schedule) -> None:
     """Records as skipped the newest slots between the last recorded one and this one, which were never fired."""
     earlier = [record.slot for record in slot_records(workspace, slot.pipeline) if record.slot < slot.date]
-    if not earlier:
+    if not earlier:  # the first slot ever: nothing was missed before it
         return
     for date in deque(schedule.between(max(earlier), slot.date), maxlen=_MAX_SKIPPED):
         missed = slot.at(date)

@@ -14,14 +14,17 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from flows.chain import Chain
-from flows.config import PipelineConfig
 from gme_data.digests import code_digest, sha256_json
 from gme_data.steps import Outcome, PlannedStep
 from gme_release.run_facts import RunFacts
 from gme_release.tracking.follower import Follower, RunDescription, flush_outboxes
 from gme_release.tracking.tags import FLOW_RUN, FOLLOWED
+
+if TYPE_CHECKING:
+    from flows.chain import Chain
+    from flows.config import PipelineConfig
 
 _VERSIONS = ("gme-foundry", "torch", "transformers", "deepspeed", "mlflow", "dvc", "prefect")
 _ARTIFACTS = ("loss.svg", "curves.svg", "curves.json", "funnel.svg", "funnel.json", "verdict.json", "scores.json")

@@ -19,11 +19,11 @@ _COMMON = Common()
 
 @Parameter(name="*")
 @dataclass(frozen=True)
-class FetchOptions(DryRunOptions, JsonOptions, PipelineOptions):
+class CorpusFetchOptions(DryRunOptions, JsonOptions, PipelineOptions):
     """Options of `gme corpus fetch`, whose files lie where the pipeline file says."""
 
 
-_FETCH = FetchOptions()
+_FETCH = CorpusFetchOptions()
 
 
 @app.command(name="import")
@@ -46,7 +46,7 @@ def import_(*, common: Common = _COMMON) -> None:
 
 
 @app.command
-def fetch(*, retry: Annotated[bool, Parameter(name="--again")] = False, common: FetchOptions = _FETCH) -> None:
+def fetch(*, retry: Annotated[bool, Parameter(name="--again")] = False, common: CorpusFetchOptions = _FETCH) -> None:
     """Fetch the pictures that pairs name by address into the folder `corpus.pictures`, before they are imported.
 
     Only public hosts are asked, within the bounds of `corpus.fetch`; a fetch that was stopped goes on.

@@ -57,7 +57,7 @@ def dashboard(
         say(f"Prefect  {servers.prefect.url}   flow runs, artifacts. Log in with  {servers.prefect.secret}")
         say("Ctrl-C stops both.")
         try:
-            signal.pause()
+            signal.pause()  # until Ctrl-C, or SIGTERM, which `main` turns into the same
         except KeyboardInterrupt:
             say("Stopping ...")
 

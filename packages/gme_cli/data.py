@@ -26,11 +26,11 @@ Licences = Annotated[tuple[str, ...], Parameter(name="--accept-licence", negativ
 
 @Parameter(name="*")
 @dataclass(frozen=True)
-class PlanOptions(JsonOptions, PipelineOptions):
+class DataPlanOptions(JsonOptions, PipelineOptions):
     """Options of `gme data plan`."""
 
 
-_PLAN = PlanOptions()
+_PLAN = DataPlanOptions()
 
 
 @app.command(name="list")
@@ -54,7 +54,7 @@ def list_sets(*, common: JsonOptions = _JSON) -> None:
 
 
 @app.command
-def plan(*, common: PlanOptions = _PLAN) -> None:
+def plan(*, common: DataPlanOptions = _PLAN) -> None:
     """Say what the public sets of a pipeline file would fetch and read: sizes, rows, licences to accept."""
     from gme_synthesis.public.plan import plan_sets
 
@@ -90,7 +90,7 @@ def fetch(
 
     folder = data or common.workspace / _DATA
     config = _choose_sets(common, names, data, folder, rows=rows, files=files, licences=accept_licence)
-    config.require_licences()
+    config.require_licences()  # before a dry run too: it says what a fetch would refuse
     if common.dry_run:
         _print_plan(plan_sets(config), json=common.json)
         return
@@ -219,6 +219,7 @@ def _choose_sets(
     from gme_data.settings import parse_config
     from gme_synthesis.public.config import PublicConfig
 
+    # With names alone no pipeline file is needed, and the default one may not exist.
     pipeline = options.pipeline() if options.config.is_file() or not names else None
     corpus = public_corpus(pipeline) if pipeline else None
     if corpus is None:

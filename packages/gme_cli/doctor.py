@@ -90,7 +90,7 @@ def _pin_problem(pin: str) -> str | None:
 
 
 def _check_disk(workspace: Path) -> CheckResult:
-    free = shutil.disk_usage(_existing(workspace)).free
+    free = shutil.disk_usage(_existing(workspace)).free  # the workspace itself may not exist yet
     text = f"{free / 2**30:.1f} GiB free"
     if free < _MIN_DISK:
         needed = f"a run needs up to {_MIN_DISK / 2**30:.0f} GiB beside the environment's {_ENVIRONMENT_DISK}"
@@ -116,7 +116,7 @@ def _check_writable(workspace: Path) -> CheckResult:
 
 
 def _check_accelerator(_: Path) -> CheckResult:
-    import torch
+    import torch  # takes seconds, so not at the top: `gme pipeline` uses other checks of this module
 
     from gme_training.config import TrainingConfig
     from gme_training.devices import choose_device, count_gpus

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from gme_cli.options import Common, Inputs, find_model, print_json, say, say_plan, tell_inputs
+from gme_cli.options import Common, Inputs, find_model, print_inputs_note, print_json, say, say_plan
 from gme_data.errors import FoundryError
 
 _COMMON = Common()
@@ -85,11 +85,13 @@ def embed(
         say_plan(f"Would {what} {files} with {model}{where}.", json=common.json)
         return
     store_of_images = ImageStore([images]) if images else None
+    # Before the model is loaded: a bad row or an unknown model is reported within seconds.
     corpus = identify_corpus(table, skip_bad_rows=on_error == "skip")
     folder = locate(location)
-    tell_inputs(folder, inputs)
+    print_inputs_note(folder, inputs)
     embedder = Embedder.load(folder, device=device, dtype=dtype, inputs=inputs)
     embedder.preparer.check_instruction(instruction)
+    # A folder that was begun keeps the size of its shards: those that are done are found by it.
     if shard_rows is None:
         shard_rows = read_job(output).shard_rows if (output / JOB_FILE).exists() else _SHARD_ROWS
     job = EmbedJob(

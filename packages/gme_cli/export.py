@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from gme_cli.options import Common, Inputs, find_model, print_json, say, say_plan, tell_inputs
+from gme_cli.options import Common, Inputs, find_model, print_inputs_note, print_json, say, say_plan
 from gme_data.errors import FoundryError
 
 _COMMON = Common()
@@ -54,7 +54,7 @@ def export(
     from gme_embedder.export import export_sentence_transformer
     from gme_embedder.export_adapter import export_adapter
 
-    tell_inputs(folder, inputs)
+    print_inputs_note(folder, inputs)
     embedder = Embedder.load(folder, inputs=inputs)
     if base is not None and rank is not None and format == "adapter":
         export_adapter(embedder, base, output, rank=rank)

@@ -31,7 +31,7 @@ corpus:
   source: "{name}"
 {survey}
 synthesis:
-{writer}  # Shares of the entities that are held out: the model is judged by questions about them.
+{writer}  # Shares of the entities that are held out: the model is scored on questions about them.
   dev: 0.05
   test: 0.15
 
@@ -61,6 +61,7 @@ report:
   title: "{name}"
   command: {command}
 """
+# Shown as a comment, since an endpoint is the better writer but not everybody has one.
 _ENDPOINT = """\
   #   vllm serve Qwen/Qwen2.5-72B-Instruct --enable-prefix-caching
   #   writer: {kind: endpoint, endpoint: {url: "http://localhost:8000/v1", model: Qwen/Qwen2.5-72B-Instruct}}
@@ -112,6 +113,7 @@ def init(
         raise FoundryError("A name of a file or column is not UTF-8, so no YAML file can hold it.") from error
     path.parent.mkdir(parents=True, exist_ok=True)
     atomic_write(path, text)
+    # Read back, so that no file is left that `gme pipeline` would refuse.
     try:
         load_pipeline(path)
     except FoundryError:
@@ -141,7 +143,7 @@ def pipeline_file(name: str, path: Path, passages: Path, pictures: Path | None, 
         passages=_quoted(os.path.relpath(passages, folder)),
         pictures=f"  pictures: {_quoted(os.path.relpath(pictures, folder))}\n" if pictures else "",
         columns=columns,
-        licence="LicenseRef-unknown",
+        licence="LicenseRef-unknown",  # SPDX's form for what has no identifier; the user knows better
         survey="".join(f"{_comment(line)}\n" for line in survey_lines(survey)),
         writer=_writer(survey),
         mixture="".join(f"        - {{source: {source}, batch_size: 32, grouped: 0}}\n" for source in sources),
@@ -187,7 +189,8 @@ def _flow(mapping: Mapping[str, str]) -> str:
 
 
 def _quoted(text: str) -> str:
-    """Returns a text of the user's as a quoted scalar of YAML; JSON's form of it is one."""
+    """Returns a text of the user's as a quoted scalar of YAML."""
+    # Every JSON string is a YAML scalar, whatever quotes or line breaks the text has.
     return json_module.dumps(text, ensure_ascii=False)
 
 

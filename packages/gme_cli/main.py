@@ -30,6 +30,7 @@ app = App(
     result_action="return_value",
 )
 
+# Import paths and not functions: `gme --help` must not import torch, MLflow or Prefect, which takes seconds.
 _VERBS = {
     "pipeline": ("gme_cli.pipeline:pipeline", "Run the whole chain: data, training, evaluation, registration, report."),
     "plan": ("gme_cli.pipeline:show_plan", "Say what `gme pipeline` would do now, or with --gpus what training needs."),
@@ -40,7 +41,7 @@ _VERBS = {
     "synthesize": ("gme_cli.synthesize:synthesize", "Make training examples from passages, facts and pictures."),
     "validate": ("gme_cli.steps:validate", "Check every dataset; stop if one is bad."),
     "train": ("gme_cli.steps:train", "Train stage 1 or stage 2."),
-    "mine": ("gme_cli.steps:mine", "Find hard negatives with the model of stage 1."),
+    "mine": ("gme_cli.steps:mine_negatives", "Find hard negatives with the model of stage 1."),
     "baselines": ("gme_cli.steps:baselines", "Score what the model is compared with."),
     "study": ("gme_cli.study:study", "Compare variants of a recipe over several seeds."),
     "evaluate": ("gme_cli.umrb:evaluate", "Score the model on the test tasks, or with --suite on a benchmark."),
@@ -69,6 +70,7 @@ for _name, (_path, _help) in _VERBS.items():
 def main() -> None:
     """Entry point of the console script."""
     set_default_env()
+    # SIGTERM would end Python without running `finally`, so servers and ranks would stay.
     signal.signal(signal.SIGTERM, _interrupt)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     code = run(sys.argv[1:])
@@ -102,6 +104,7 @@ def run(arguments: list[str]) -> int:
 
 def _handle_os_error(error: OSError, arguments: list[str]) -> int:
     if isinstance(error, BrokenPipeError):  # the reader of the output has ended, such as `head`
+        # Or Python would fail again when it flushes standard output at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     explained = explain_os_error(error) or explain_memory_error(error)
@@ -109,6 +112,7 @@ def _handle_os_error(error: OSError, arguments: list[str]) -> int:
 
 
 def _print_error(error: FoundryError, arguments: list[str]) -> int:
+    # Looked up among the words, since an error can occur before the options are parsed; so is the workspace below.
     if "--json" in arguments:
         sys.stdout.write(json.dumps({"error": str(error), "hint": error.hint, "exit_code": error.exit_code}) + "\n")
     hint = f"  → {error.hint}\n" if error.hint else ""
@@ -126,6 +130,7 @@ def _missing_package(error: ModuleNotFoundError) -> FoundryError:
 
 def _crash(error: BaseException, arguments: list[str]) -> int:
     """Handles an error of ours, not the user's: writes the traceback to a file and prints where."""
+    # A traceback quotes lines and values, among which may be an address with a password.
     text = redact("".join(traceback.format_exception(error)))
     log = _workspace_of(arguments) / "runs" / "crash.log"
     try:
@@ -138,7 +143,7 @@ def _crash(error: BaseException, arguments: list[str]) -> int:
         sys.stderr.write(text)
     message = redact(f"{type(error).__name__}: {error}")
     sys.stderr.write(f"\nInternal error: {message}\n  → {where} Please report it.\n")
-    return 70
+    return 70  # EX_SOFTWARE of sysexits.h
 
 
 def _workspace_of(arguments: list[str]) -> Path:

@@ -64,6 +64,7 @@ def nearest(
     from gme_embedder.corpus.job import require_comparable
     from gme_embedder.corpus.vector_folder import open_index
 
+    # Vectors of different models or input settings have inner products too, which mean nothing.
     notes = require_comparable(queries, corpus)
     query_shards, corpus_shards = open_index(queries).shards, open_index(corpus).shards
     query_ids, ids = ([row_id for shard in shards for row_id in shard.ids] for shards in (query_shards, corpus_shards))
@@ -125,6 +126,7 @@ def _write(output: Path, query_ids: list[str], ids: list[str], scores: np.ndarra
         "score": pa.array(scores[query, rank], pa.float32()),
     }
     output.parent.mkdir(parents=True, exist_ok=True)
+    # Renamed when it is complete, so that a kill leaves no half of a file.
     part = output.with_name(f".{output.name}.part")
     pq.write_table(pa.table(table), part)
     part.replace(output)

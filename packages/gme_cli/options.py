@@ -127,6 +127,7 @@ def say_plan(text: str, *, json: bool) -> None:
 
 def print_json(value: Any) -> None:  # noqa: ANN401 - any JSON value
     """Prints the result for programs on standard output."""
+    # Paths and dates are printed as text.
     sys.stdout.write(json.dumps(value, indent=1, ensure_ascii=False, default=str) + "\n")
 
 
@@ -136,13 +137,14 @@ def find_model(name: str, options: PipelineInWorkspace) -> tuple[str, Path | str
     Raises:
         FoundryError: Nothing is registered under the alias.
     """
+    # An alias has no slash, and MLflow allows none; a folder wins over an alias of the same name.
     if "/" in name or Path(name).is_dir():
         return name, name
-    champion = registered(name, options)
+    champion = registered_model(name, options)
     return champion.digest, champion.folder
 
 
-def registered(alias: str, options: PipelineInWorkspace) -> RegisteredModel:
+def registered_model(alias: str, options: PipelineInWorkspace) -> RegisteredModel:
     """Returns the version that an alias points at, of the pipeline's model or, by ``champion@PIPELINE``, of another's.
 
     Raises:
@@ -156,7 +158,7 @@ def registered(alias: str, options: PipelineInWorkspace) -> RegisteredModel:
     return resolve_model(options.workspace, name, alias)
 
 
-def tell_inputs(folder: Path | str, inputs: Inputs | None) -> None:
+def print_inputs_note(folder: Path | str, inputs: Inputs | None) -> None:
     """Prints on standard error why the inputs of a model are made as GME's.
 
     Raises:
@@ -165,4 +167,5 @@ def tell_inputs(folder: Path | str, inputs: Inputs | None) -> None:
     from gme_embedder.model_files.family import require_gme
     from gme_embedder.model_files.locate import locate
 
+    # On standard error, because --json leaves standard output to the result.
     sys.stderr.write(f"{folder}: inputs are made as GME's ({require_gme(locate(folder), inputs)}).\n")

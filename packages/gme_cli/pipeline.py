@@ -91,6 +91,7 @@ def _run_flow(config: PipelineConfig, workspace: Path, *, new_run: bool) -> Pipe
     from flows.server import prefect_workspace
 
     with prefect_workspace(workspace, lambda: _preload(config)):
+        # Prefect reads its settings when it is imported, so nothing above may import it.
         from flows.console import quiet_orchestrator
         from flows.pipeline import run_pipeline
 

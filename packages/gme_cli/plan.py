@@ -217,6 +217,7 @@ def _changes(name: str, plan: StageEstimate) -> Iterator[str]:
 
 
 def _row(term: str, first: str, second: str) -> str:
+    # Numbers are aligned to the right; a text that is longer than the column starts in it.
     narrow = second if len(second) > 12 else f"{second:>12}"
     return f"{term:<30}{first:>12}  {narrow}"
 

@@ -27,6 +27,7 @@ def promote(version: str, /, *, common: Common = _COMMON) -> None:
     if common.dry_run:
         say_plan(f"Would make version {version} of {config.model_name} the champion.", json=common.json)
         return
+    # With or without the v with which versions are printed.
     _print_promotion(promote_version(common.workspace, config, version.removeprefix("v")), common)
 
 

@@ -66,7 +66,7 @@ def create(
         text = f"Would release {config.model_name} {'v' + version if version else '(champion)'} as {tag}."
         say_plan(text, json=common.json)
         return
-    number = version.removeprefix("v") if version else None
+    number = version.removeprefix("v") if version else None  # as it is printed: v3
     release = create_release(
         common.workspace,
         config,

@@ -31,6 +31,7 @@ def schedules(*, port: int | None = None, common: ServerOptions = _SERVER) -> No
     if common.dry_run:
         say(f"Would serve flows/prefect.yaml on the workspace {common.workspace.resolve()}.")
         return
+    # Imported after the dry run, which needs no Prefect.
     from flows.deployments import running_schedules
 
     say("Starting server, deployments and workers ...")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from gme_cli.hit import Hit
-from gme_cli.options import Common, print_json, registered, say, say_plan
+from gme_cli.options import Common, print_json, registered_model, say, say_plan
 from gme_data.errors import FoundryError, did_you_mean
 from gme_data.images import MAX_BYTES, Images, ImageStore, decode_rgb
 from gme_data.items import modalities_of
@@ -80,7 +80,7 @@ def search(
         raise FoundryError(f"--top {top}: expected 1 or more.")
     picture = _read_picture(image) if image else None
     config = common.pipeline()
-    model = registered(alias, common)
+    model = registered_model(alias, common)
     chain = pipeline_chain(config)
     folder = published_outcome(chain[chain.last("evaluation").inputs["corpus"]], common.workspace).folder
     task, images = _load_pool(folder / "tasks" / "test", pool, text, image)
@@ -103,6 +103,7 @@ def search(
 
 def _captions(folder: Path) -> dict[str, str]:
     """Returns captions by image id: of flags and pictographs of Atlas, or of the pictures of an imported corpus."""
+    # Only Atlas has tables of entities below `corpus`.
     if not (folder / "corpus").is_dir():
         rows = read_shards(folder, "captions") if any(folder.glob("captions-*.parquet")) else []
         return {row["image"]: row["caption"] for row in rows}
@@ -125,7 +126,7 @@ def _read_picture(path: Path) -> bytes:
         data = read_regular(path, MAX_BYTES, hint=hint)
     except FileNotFoundError as error:
         raise FoundryError(f"--image {path}: {error.strerror}", hint=hint) from error
-    decode_rgb(data, str(path))
+    decode_rgb(data, str(path))  # raises for what is no picture, before a model is loaded
     return data
 
 
@@ -180,6 +181,7 @@ def _encode_pool(embedder: Embedder, digest: str, task: RetrievalTask, images: I
     from gme_data.digests import sha256_json
     from gme_embedder.vectors.store import EmbeddingStore
 
+    # Keyed by the items' content, so that tasks which share documents share their vectors.
     items = [document.item for document in task.corpus]
     return EmbeddingStore(workspace / "runs" / "embeddings").encode(
         digest,

@@ -30,6 +30,7 @@ def write_page(path: Path, text: str | None, picture: bytes | None, hits: Sequen
         for hit in hits
     )
     query = (_image(picture) if picture else "") + html.escape(text or "")
+    # Pictures are embedded as data: URIs, so that the page can be sent to somebody as one file.
     page = (
         f"<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
         f"<title>gme search</title><style>{_STYLE}</style>"

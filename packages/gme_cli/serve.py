@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from gme_cli.options import Common, Inputs, find_model, print_json, say, say_plan, tell_inputs
+from gme_cli.options import Common, Inputs, find_model, print_inputs_note, print_json, say, say_plan
 from gme_data.errors import FoundryError
 from gme_serve.config import Batching, RequestLimits, parse_keys
 
@@ -91,7 +91,7 @@ def serve(
         say_plan(f"Would serve {folder} as '{model_name}' on {host}:{port}, {searched}, {key}.", json=common.json)
         return
     listener = bind(host, port)  # before the slow imports, so that a port in use is refused at once
-    tell_inputs(folder, inputs)
+    print_inputs_note(folder, inputs)
     from gme_embedder.corpus.job import identify_model, precision_notes
     from gme_embedder.embedder import Embedder
     from gme_embedder.model_files.locate import locate

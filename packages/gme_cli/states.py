@@ -20,6 +20,7 @@ def show_states(states: Sequence[StepState], *, json: bool) -> None:
         FoundryError: A step is blocked; the whole table was printed before.
     """
     _print_states(states, json=json)
+    # Raised after printing, so that the reader sees all steps, and a script gets the exit code.
     if blocked := [f"{state.name}: {state.reason}" for state in states if state.state == "blocked"]:
         raise FoundryError("\n".join(blocked))
 

@@ -33,6 +33,7 @@ def train(*, stage: Annotated[Literal[1, 2], Parameter(name=["--stage", "-s"])] 
     """
     from gme_training.launch import started_by_launcher
 
+    # Under torchrun every rank runs this command: rank 0 goes through the chain, the others wait for its job.
     if not started_by_launcher() or common.dry_run:
         run_verb(f"train-{stage}", common)
         return
@@ -42,16 +43,16 @@ def train(*, stage: Annotated[Literal[1, 2], Parameter(name=["--stage", "-s"])] 
         wait_and_train()
         return
     run_verb(f"train-{stage}", common)
-    release_waiting_ranks()
+    release_waiting_ranks()  # where the step was done already, the others still wait for a job
 
 
-def mine(*, common: Common = _COMMON) -> None:
+def mine_negatives(*, common: Common = _COMMON) -> None:
     """Find hard negatives with the model of stage 1."""
     run_verb("mine", common)
 
 
 def baselines(*, common: Common = _COMMON) -> None:
-    """Score random, untrained, BM25, MiniLM, raw pixels, EfficientNet and trained heads on the test tasks."""
+    """Score random, untrained, BM25, MiniLM, raw pixels, EfficientNet and linear probes on the test tasks."""
     run_verb("baselines", common)
 
 
@@ -71,6 +72,7 @@ def register(*, common: Common = _COMMON) -> int:
     config = common.pipeline()
     require_ready(config, common.workspace.resolve())
     chain = pipeline_chain(config)
+    # Every step must be there: the record names the content of each.
     outcomes = {step.name: published_outcome(step, common.workspace) for step in chain}
     if common.dry_run:
         say_plan("Would version the data, and register the model if the gate opens.", json=common.json)

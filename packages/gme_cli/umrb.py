@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
-from gme_cli.options import Common, DryRunOptions, Inputs, JsonOptions, find_model, print_json, say, tell_inputs
+from gme_cli.options import Common, DryRunOptions, Inputs, JsonOptions, find_model, print_inputs_note, print_json, say
 from gme_cli.umrb_plan import FleetOptions, SuiteOptions, show_estimate
 
 if TYPE_CHECKING:
@@ -25,11 +25,11 @@ _OUTPUT = Path("runs/umrb")
 
 @Parameter(name="*")
 @dataclass(frozen=True)
-class FetchOptions(DryRunOptions, JsonOptions):
+class SuiteFetchOptions(DryRunOptions, JsonOptions):
     """Options of `gme umrb fetch`, which needs neither pipeline nor workspace."""
 
 
-_COMMON, _JSON, _FETCH = Common(), JsonOptions(), FetchOptions()
+_COMMON, _JSON, _FETCH = Common(), JsonOptions(), SuiteFetchOptions()
 _SUITE, _FLEET = SuiteOptions(), FleetOptions()
 
 
@@ -93,6 +93,7 @@ def evaluate(
     device
         Where the model runs. With --suite only.
     """
+    # Without a suite this is a step of the chain, and its options for suites have no meaning.
     if suite is None:
         from gme_cli.steps import run_verb
 
@@ -106,7 +107,7 @@ def evaluate(
 
 
 @app.command
-def fetch(*, options: SuiteOptions = _SUITE, data: Path = _DATA, common: FetchOptions = _FETCH) -> None:
+def fetch(*, options: SuiteOptions = _SUITE, data: Path = _DATA, common: SuiteFetchOptions = _FETCH) -> None:
     """Bring the data of a suite to a folder, at pinned revisions; --dry-run lists them with their licences.
 
     Parameters
@@ -219,7 +220,7 @@ def run(
     location: Path | str = model
     if not model.startswith(MTEB):
         _, location = find_model(model, common)
-        tell_inputs(location, inputs)
+        print_inputs_note(location, inputs)
     settings = {"min_image_tokens": min_image_tokens, "inputs": inputs}
     changed = tuple((field, value) for field, value in settings.items() if value is not None)
     model_options = ModelOptions(device, dtype, store, frames, inputs=changed)
@@ -279,6 +280,7 @@ def _print_run(config: SuiteConfig, scored: RunResult, *, json: bool) -> None:
     report_fields: dict[str, Any] = {}
     if scored.records:
         folder = scored.folder / config.report_name
+        # The report covers the whole suite: earlier runs may have scored its other datasets.
         suite = config.model_copy(update={"datasets": ()}).chosen()
         scores = write_suite_report(config.label, suite, scored.folder, folder)
         report_fields = {**scores.model_dump(mode="json"), "report": folder}

@@ -89,8 +89,10 @@ def show_estimate(options: SuiteOptions, fleet: FleetOptions, output: Path, *, j
 
 def _finished_tasks(config: SuiteConfig, model: str) -> list[str]:
     """Returns the tasks with a result of the model, of any revision, by the default options of `gme umrb run`."""
+    # `gme umrb run` names a model folder so where --name is not given.
     name = f"local/{Path(model).name}" if Path(model).is_dir() else model
     folder = config.home / "results" / name.replace("/", "__")
+    # mteb writes model_meta.json beside the results.
     return sorted({path.stem for path in folder.glob("*/*.json")} - {"model_meta"})
 
 

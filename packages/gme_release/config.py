@@ -33,7 +33,7 @@ class TypeFloor(Frozen):
 
 
 class ReleaseConfig(Frozen):
-    """Where a run is recorded and what decides whether its model is registered. Paths are relative to the workspace."""
+    """Records of a run, and what decides whether its model is registered. Paths are relative to the workspace."""
 
     experiment: ExperimentName = "gme-tiny"
     """MLflow experiment of the runs."""
@@ -72,6 +72,7 @@ class ReleaseConfig(Frozen):
 
     @model_validator(mode="after")
     def _check_distinct_names(self) -> Self:
+        # A promotion moves the aliases one after the other: with two of one name it would undo its own first move.
         aliases = (self.candidate, self.champion, self.previous)
         if len(set(aliases)) < len(aliases):
             raise ValueError(f"candidate, champion and previous must be three different aliases, found {aliases}")

@@ -99,6 +99,7 @@ def check_tracked_folder(path: str) -> str:
     """
     if not path or path != str(PurePosixPath(path)) or path == "." or path.startswith("/") or ".." in path.split("/"):
         raise ValueError("expected a folder below the workspace, written without '.', '..' and a '/' at its ends")
+    # MLflow takes only names that are normal paths, because its file store makes files of them.
     tag = f"gme.dvc.{path}"
     if not _TAG_NAME.fullmatch(tag) or len(tag) > MAX_TAG_NAME or posixpath.normpath(tag) != tag:
         raise ValueError(

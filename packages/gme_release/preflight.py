@@ -55,7 +55,7 @@ _PACKAGES = {
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """Whether one thing that a run needs at its end is ready.
+    """The state of one thing that a run needs at its end.
 
     Attributes:
         what: Name of the thing: ``tracker``, ``artifacts``, ``remote``, ``policy``, ``tracked`` or ``suites``.
@@ -80,7 +80,7 @@ def check_release(workspace: Path, config: ReleaseConfig) -> Iterator[Readiness]
         try:
             yield Readiness(what, check(workspace, config))
         except FoundryError as error:
-            yield Readiness(what, str(error), error)
+            yield Readiness(what, str(error), error)  # and go on: all reasons at once
 
 
 def _tracker(workspace: Path, _: ReleaseConfig) -> str:
@@ -152,6 +152,7 @@ def _remote(workspace: Path, config: ReleaseConfig) -> str:
         if not _is_installed(_DVC_MODULES[scheme]):
             raise _missing(field, f"{scheme}://", _DVC_MODULES[scheme])
         return f"{remote_name(config)}: {redact(url)}"
+    # Each push would add the remote's own objects to what is pushed.
     for tracked in config.tracked:
         if folder.is_relative_to((workspace / tracked).resolve()):
             raise FoundryError(

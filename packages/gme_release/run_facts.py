@@ -73,6 +73,7 @@ class RunFacts:
     def scored_digest(self) -> str:
         """Returns the content digest of the evaluated model; empty if the report was made from another evaluation."""
         evaluation = self.manifests[self.evaluate_step]
+        # A report that was made from another evaluation than the present one proves nothing about this model.
         if evaluation.content not in self.manifests[self.report_step].inputs.values():
             return ""
         return evaluation.inputs.get("model", "")

@@ -44,10 +44,10 @@ class RecordSettings(BaseSettings):
     mlflow_uri: str | None = None
     """Tracking server and registry: ``http(s)://...``, ``postgresql://...`` or ``sqlite:///...``."""
     artifact_root: str | None = None
-    """Where artifacts and models of new experiments go: a folder, or ``s3://bucket/prefix``. With a tracking server and
+    """Folder of artifacts and models of new experiments: a path, or ``s3://bucket/prefix``. With a tracking server and
     no root of our own, the server decides."""
     dvc_remote: str | None = None
-    """Where datasets and checkpoints are pushed: a folder, or ``s3://bucket/prefix``."""
+    """Remote of datasets and checkpoints: a folder, or ``s3://bucket/prefix``."""
     tracker_wait: float = Field(60.0, ge=0, allow_inf_nan=False)
     """Seconds a registration waits for a tracker that does not answer."""
 

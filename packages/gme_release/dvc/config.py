@@ -30,7 +30,7 @@ IGNORED = ("_manifest.json", ".staging")
 """Patterns of ``.dvcignore``; see ``docs/decisions/0002-manifest-outside-dvc.md``."""
 _REPAIR_HINT = "Mend it, or delete it: it is written anew."
 _LINK_TYPES = "reflink,copy"
-"""How DVC puts files of its cache into the workspace."""
+"""The ways, in order of preference, in which DVC puts files of its cache into the workspace."""
 _FORMER_LINK_TYPES = "hardlink,copy"
 """What earlier versions configured: with hard links, cache and workspace share the bytes of a file."""
 _TRUE = ("true", "1", "yes", "on")
@@ -71,6 +71,7 @@ def write_local_config(workspace: Path) -> None:
         # DVC replaces the hard links of a folder by copies when it adds the folder the next time.
         settings["cache"] = {**settings.get("cache", {}), "type": _LINK_TYPES}
     without_git = _read_config(workspace).get("core", {}).get("no_scm", "false")
+    # DVC refuses to work where its configuration expects git and there is no repository.
     if not in_git(workspace) and str(without_git).lower() not in _TRUE:
         settings["core"] = {**settings.get("core", {}), "no_scm": "true"}
     if settings != before:

@@ -89,7 +89,7 @@ def restore_pointers_on_error(workspace: Path, folders: Sequence[str]) -> Iterat
     The caller holds the lock ``dvc`` (`gme_release.locks.writer_lock`).
     """
     journal = workspace / _JOURNAL
-    _restore(workspace, journal)
+    _restore(workspace, journal)  # of a process that was killed in the block
     # On disk before the block begins: a process that is killed in the block can't restore them itself.
     before = {folder: _text(workspace / f"{folder}.dvc") for folder in folders}
     journal.parent.mkdir(parents=True, exist_ok=True)

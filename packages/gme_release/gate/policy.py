@@ -88,6 +88,7 @@ def load_policy(path: Path, workspace: Path) -> PromotionPolicy:
     """
     candidates = [workspace / path, _CHECKOUT / path]
     raw, where = read_raw(next((file for file in candidates if file.is_file()), candidates[0]))
+    # Earlier versions had these fields in the policy.
     if misplaced := sorted(raw.keys() & {"required_tasks", "floors", "type_floors"}):
         raise FoundryError(
             f"{where}: {', '.join(misplaced)}: what holds of one pipeline stands in its own file now.",

@@ -28,7 +28,7 @@ SUMMARY = "measured.json"
 QUERIES = "queries.parquet"
 """File of the scores by query."""
 _SYSTEM = "model"
-"""How the evaluation names the evaluated model among its systems."""
+"""Name of the evaluated model among the systems of an evaluation."""
 _SCHEMA = pa.schema(
     [
         pa.field("task", pa.string(), nullable=False),
@@ -173,7 +173,7 @@ def _task_scores(task: Mapping[str, Any], folder: Path) -> TaskScores:
     path = folder / f"{task['name']}.parquet"
     ids: tuple[str, ...] = ()
     values: NDArray[np.float64] = np.empty(0)
-    if path.is_file():
+    if path.is_file():  # older evaluations left none
         table = read_table(path)
         ids, values = tuple(table["query_id"].to_pylist()), table["value"].to_numpy()
     low, high = task["interval"]

@@ -1,4 +1,4 @@
-"""From an alias to the model's files on this machine, which are hashed before anyone loads them.
+"""Finds the model's files behind an alias on this machine; they are hashed before anyone loads them.
 
 An alias that points nowhere, or at a version that was deleted, counts as no alias. Moves no alias.
 """

@@ -70,6 +70,7 @@ def _promote_version(client: MlflowClient, workspace: Path, config: ReleaseConfi
     from gme_release.registry.champion import local_weights
     from gme_release.registry.versions import get_version, set_champion_alias, version_by_alias
 
+    # Hashed before any alias moves: a champion that can't be loaded would stop every server that loads it.
     local_weights(client, get_version(client, config.model_name, version), workspace)
     before = version_by_alias(client, config.model_name, config.champion)
     set_champion_alias(client, version, config, None if before is None else str(before.version))

@@ -1,4 +1,4 @@
-"""How a model was made, by the manifests of its steps: their configuration, which the present one may differ from.
+"""The provenance of a model: the configuration of its steps by their manifests, which may differ from the present.
 
 Pure: reads facts, returns facts.
 """

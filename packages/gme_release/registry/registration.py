@@ -1,4 +1,4 @@
-"""From a finished run to a registered model: decide, record, register at most once, move the aliases.
+"""Registers the model of a finished run: decides, records the run, registers at most once, moves the aliases.
 
 All of it happens under the registry's lock, and the champion is read inside it. It is idempotent and may be killed at
 any moment: a run is identified by its record key and a model by its content digest, and what an earlier process made
@@ -107,6 +107,7 @@ def _record_and_register(workspace: Path, config: ReleaseConfig, facts: RunFacts
     record = record_key(facts, gate.model_dump(mode="json"))
     run = adopt_run(client, get_or_create_experiment(client, workspace, config.experiment), facts, record)
     recorded_before = run.info.status == "FINISHED"
+    # A recorded run keeps its verdict: decided anew, it would be compared with a champion that came later.
     verdict = (_recorded_verdict if recorded_before else _decide)(client, run, config, facts, gate)
     model = ensure_logged_model(client, run, facts.model, facts.model_digest, config.model_name)
     if not recorded_before:

@@ -40,6 +40,7 @@ def requirements() -> list[str]:
 
 def copy_code(target: Path) -> list[str]:
     """Copies the source of `PACKAGES` below `target`, without weights and caches, and returns the packages' folders."""
+    # Source alone: shipped weights in a package would go with every version.
     for name in PACKAGES:
         shutil.copytree(_PACKAGES_FOLDER / name, target / name, ignore=_names_besides_source)
     return [str(target / name) for name in PACKAGES]

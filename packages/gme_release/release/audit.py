@@ -55,6 +55,7 @@ def audit(workspace: Path, config: ReleaseConfig, *, repair: bool = False) -> di
             hint="Run `gme pipeline` first, or give its --workspace; pointers that were lost are restored from git.",
         )
     expected += [*_objects_of_versions(workspace, config), *_objects_of_releases(workspace)]
+    # Under the lock, since objects that a push is writing would look damaged.
     with writer_lock(workspace, "dvc"):
         ensure_dvc_config(workspace, config)
         url = remote_url(workspace, config)

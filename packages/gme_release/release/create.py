@@ -87,6 +87,7 @@ def create_release(
     folder = workspace / "dist" / f"{config.model_name}-{tag}"
     if folder.exists():
         raise FoundryError(f"{folder} exists; a release is never made over.", hint="Give the next tag.")
+    # All that can be wrong without reading a run comes first.
     RecordSettings.from_environment().require_records(workspace)
     public_half(key)  # raises for a bad key before the work
     commit = clean_commit(checkout)
@@ -145,6 +146,7 @@ def _record(
     files: tuple[BundleFile, ...],
 ) -> ReleaseRecord:
     manifests, run = facts.manifests, facts.run
+    # The packages of the step that made the model, not those of this process.
     producer = next(manifest for manifest in manifests.values() if manifest.content == digest)
     return ReleaseRecord(
         name=name,

@@ -1,4 +1,4 @@
-"""From a registered version to the facts of its release: run, manifests, scores, verdict and data, by MLflow's API.
+"""Gathers the facts of a version for its release: run, manifests, scores, verdict and data, by MLflow's API.
 
 Writes nothing but a temporary folder. Data must lie in the workspace as the run left them (`dvc pull`).
 """
@@ -143,6 +143,7 @@ def _datasets(run: Run, manifests: Mapping[str, Manifest], workspace: Path) -> I
                 f"The run was recorded incompletely: nothing says which step made its dataset {path}.",
                 hint="Run `gme pipeline` again; it completes the record.",
             )
+        # Checked against the run's manifest, not the folder's own: the workspace may hold a later run's data.
         is_there = read_manifest(workspace / path) is not None
         problems = damage(workspace / path, manifest) if is_there else ["missing"]
         if problems:
@@ -172,6 +173,7 @@ def _licences(folder: Path, manifest: Manifest) -> set[str]:
     licences: set[str] = set()
     for entry in manifest.files:
         path = folder / entry.path
+        # The schema first, which is in the footer of the file.
         if path.suffix == ".parquet" and _LICENCE in pq.read_schema(path).names:
             licences |= set(pq.read_table(path, columns=[_LICENCE])[_LICENCE].unique().to_pylist()) - {None, ""}
     return licences

@@ -74,7 +74,7 @@ class TaskScoreRecord(Frozen):
     """A score of the model."""
 
     name: str
-    """Of the task."""
+    """Name of the task."""
     task_type: str
     """Modalities of query and document, e.g. ``T->IT``."""
     metric: str

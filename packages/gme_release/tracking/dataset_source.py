@@ -62,7 +62,7 @@ def dataset_at(path: str, versions: VersionedOutputs) -> MetaDataset | None:
     Its digest is DVC's name of the tracked folder: MLflow takes at most 36 characters, so the sha256 goes into tags.
     """
     folder = versions.of(path)
-    if folder is None:
+    if folder is None:  # its bytes are nowhere but in this workspace
         return None
     source = DvcSource(path, folder.path, folder.md5, versions.remote)
     return MetaDataset(source, name=path, digest=folder.md5)  # type: ignore[abstract]  # complete at run time

@@ -72,7 +72,7 @@ class Outbox:
         self._lock = threading.Lock()
         folder.mkdir(parents=True, exist_ok=True)
         self._lines = folder / LINES
-        self._lines.touch()
+        self._lines.touch()  # readers need not tell an empty outbox from a missing file
 
     @property
     def header(self) -> OutboxHeader | None:

@@ -39,6 +39,7 @@ class ProcessTree:
             except psutil.Error:
                 continue  # the process ended between listing and measuring
         now = time.monotonic()
+        # Processes that ended are left out; an id that was given to a new process makes its difference negative.
         used = sum(value - self._seconds.get(pid, 0.0) for pid, value in seconds.items())
         elapsed, self._seconds, self._measured_at = max(now - self._measured_at, 1e-3), seconds, now
         return {

@@ -25,6 +25,7 @@ def recover_messages(messages: Iterable[Message], workspace: Path) -> list[Messa
         runs.setdefault(message.run, []).append(message)
     times = (_time_ms(message) for of_run in runs.values() for message in of_run)
     first_time = min((time for time in times if time is not None), default=0)
+    # False sorts before True: a pipeline's run has no separator in its name.
     names = sorted(runs, key=lambda name: _SEPARATOR in name)
     return [message for name in names for message in _messages_of_run(name, runs[name], workspace, first_time)]
 

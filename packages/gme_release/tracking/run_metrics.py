@@ -57,6 +57,7 @@ def training_curves(facts: RunFacts) -> Iterator[tuple[str, int, float]]:
     Raises:
         FoundryError: A ``curves.json`` can't be read.
     """
+    # Sorted, so that the curve of stage 1 comes before that of stage 2.
     paths = (facts.folder(name) / "curves.json" for name in sorted(facts.outputs))
     points = (point for path in paths if path.is_file() for point in read_json(path, _Curves).series)
     losses = (point["loss"] for point in points if _is_finite(point.get("loss")))

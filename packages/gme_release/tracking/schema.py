@@ -42,6 +42,7 @@ def require_schema(uri: str) -> None:
             f"The MLflow database {uri} is of an older version (schema {revision}); installed is {installed}.",
             hint=f"Back it up, then run `mlflow db upgrade '{uri}'`, then the same command again.",
         )
+    # A revision that this MLflow does not know, on MLflow's own tables, is of a later version.
     if revision is not None and tables >= _MLFLOW_TABLES:
         raise FoundryError(
             f"The MLflow database {uri} is of a newer version (schema {revision}); installed is {installed}.",

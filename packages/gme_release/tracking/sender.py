@@ -44,7 +44,7 @@ class Sender:
         self._lock = threading.Lock()
         self._lost = 0
         self.problem = ""
-        """Why the last attempt failed; empty if it did not."""
+        """Reason why the last attempt failed; empty if it did not."""
 
     def send(self) -> bool:
         """Sends all that waits; returns False if the tracker, or the store of its artifacts, does not take it now."""
@@ -62,6 +62,7 @@ class Sender:
     def _send_pending(self) -> None:
         while not (batch := self._outbox.pending(_MAX_LINES)).empty:
             delivery = self._delivery or self._connect()
+            # With a line lost, nothing says what it was about: all runs of the outbox are sent again.
             if batch.lost:
                 self._send_recovered(delivery)
             elif delivery is not None:

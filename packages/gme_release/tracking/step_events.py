@@ -89,7 +89,7 @@ class StepEvents:
             return
         with os.fdopen(handle, "rb") as lines:
             size = os.fstat(lines.fileno()).st_size
-            lines.seek(min(self.offset, size))
+            lines.seek(min(self.offset, size))  # the file may have been replaced by a shorter one
             data = lines.read(-1 if end is None else max(end - self.offset, 0))
         yield from (line + b"\n" for line in data.split(b"\n")[:-1])
 
