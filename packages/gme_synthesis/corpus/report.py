@@ -56,7 +56,7 @@ class PassTotals:
         image_groups = {
             (image, candidate.entity_group)
             for candidate in questions
-            for image in (candidate.picture, *(image.image for image in candidate.entity_images))
+            for image in (candidate.picture, *(entity_image.image for entity_image in candidate.entity_images))
             if image
         }
         for image, group in image_groups:
