@@ -86,18 +86,18 @@ class Candidate:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Every known name of the entity, longest first."""
+        """These are all known names of the entity, the longest first."""
         names = {self.title, self.entity, *self.aliases} - {""}
         # Longest first, so that "North Korea" is replaced before "Korea"; the name breaks ties of a set's order.
         return tuple(sorted(names, key=lambda name: (-len(name), name)))
 
     @property
     def subject(self) -> str:
-        """What rejects and seeds of generation go by: fact and wording, or the passage where the writer chooses."""
+        """This names the candidate in rejects and seeds: fact and wording, or the passage where the writer chooses."""
         return f"{self.fact}/{self.wording}" if self.fact else self.id
 
     @property
     def hints(self) -> dict[str, Any]:
-        """What is known besides the text, for a rule-based writer."""
+        """These facts besides the text are what a rule-based writer needs."""
         fields = {name: getattr(self, name) for name in ("title", "kind", "domain", "fact", "wording")}
         return {**fields, "aliases": list(self.aliases), "facts": dict(self.facts)}

@@ -162,7 +162,7 @@ def _passage_of_another_group(number: int, gold: Sequence[Candidate]) -> str:
 def _retrieve_in_top_k(
     questions: Sequence[Candidate], passages: Sequence[str], pool: Sequence[Candidate], encoder: TextEncoder, top_k: int
 ) -> list[bool]:
-    """Whether ``passages[i]`` is among the `top_k` nearest of `pool` to ``questions[i]``, for each of them."""
+    """Returns whether ``passages[i]`` is among the `top_k` nearest of `pool` to ``questions[i]``, for each of them."""
     rows = {candidate.id: row for row, candidate in enumerate(pool)}
     vectors = encoder.passages([candidate.text for candidate in pool])
     texts = [question.question for question in questions]

@@ -23,9 +23,11 @@ from gme_synthesis.llm.prompts import Prompt, load_prompt
 PAPER_HOURS, PAPER_EXAMPLES = 600, 1_102_000
 """A100-hours of the GME paper for its whole pipeline, and the number of examples that they gave."""
 _CHARS_PER_TOKEN = 4.2
+"""A token is assumed to have so many characters."""
 _TOKENS_OUT = {"question": 35, "entity": 30, "caption": 45}
-"""Tokens of an average answer to each prompt."""
+"""An average answer to each prompt has so many tokens."""
 _QUESTION_CHARS, _ENTITY_CHARS = 70, 20
+"""An average question and the name of an average entity have so many characters."""
 _A100_FLOPS = 312e12
 """Peak of an A100 in bfloat16, in operations per second."""
 _VECTOR_BYTES = 1536 * 4

@@ -68,7 +68,7 @@ class Resources:
 
     @cached_property
     def corpus(self) -> Corpus:
-        """The corpus."""
+        """The opened corpus; of Atlas, its train split."""
         folder = self.folders.corpus
         return open_atlas(folder) if is_atlas(folder) else open_imported(folder)
 
@@ -102,7 +102,7 @@ class Resources:
 
     @cached_property
     def pool_rows(self) -> Mapping[str, int]:
-        """Row in `pool` by passage id."""
+        """The row in `pool` of each passage, by its id."""
         path = self.folders.scratch / POOL_IDS
         # The file is our own, so its size is bounded by the corpus alone.
         ids = read_json(path, list[str], max_bytes=2**40, hint=f"Delete {path}; the pool is encoded again.")

@@ -14,8 +14,8 @@ from pydantic import Field, ValidationError, field_validator
 
 from gme_data.settings import Frozen
 from gme_data.structured import StructureError, parse_json
-from gme_synthesis.steps.characters import readable
-from gme_synthesis.steps.markup import mentions_markup
+from gme_synthesis.text.characters import readable
+from gme_synthesis.text.markup import mentions_markup
 
 Domain = Literal[
     "animal", "plant", "architecture", "artwork", "currency", "entertainment", "event", "food",

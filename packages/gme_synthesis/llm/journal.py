@@ -1,6 +1,6 @@
 """Answers of language models and search services by the digest of their request: what was paid for once is kept.
 
-The journal is a folder of SQLite files, one per writer: a writer adds to its own file and reads all. An answer is
+The journal is a folder of SQLite files, one per process: each adds to its own file and reads all. An answer is
 recorded before it is used, so a process that is killed loses the requests in flight and no other. Knows keys and JSON
 values only.
 """
@@ -29,17 +29,17 @@ class RequestJournal:
 
     Args:
         folder: The folder outlives the run; several runs, configurations and models share it.
-        writer: Names the file that this process adds to; no two processes may share one.
+        process: Names the file that this process adds to; no two processes may share one.
 
     Raises:
         FoundryError: A file of the folder is no journal.
     """
 
-    def __init__(self, folder: Path, writer: str = "0") -> None:
+    def __init__(self, folder: Path, process: str = "0") -> None:
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        self._writable = self._open(folder / f"answers-{writer}.sqlite")
-        others = sorted(path for path in folder.glob("answers-*.sqlite") if path.stem != f"answers-{writer}")
+        self._writable = self._open(folder / f"answers-{process}.sqlite")
+        others = sorted(path for path in folder.glob("answers-*.sqlite") if path.stem != f"answers-{process}")
         self._all = [self._writable, *map(self._open, others)]
 
     def __len__(self) -> int:

@@ -15,7 +15,7 @@ from typing import Any
 
 from gme_synthesis.llm.protocol import Completion, CompletionRequest, OnCompletion
 from gme_synthesis.stages import pick, shuffled
-from gme_synthesis.steps.names import replace_names
+from gme_synthesis.text.names import replace_names
 
 _TEMPLATES = (
     "What is the {field} of {title}?",

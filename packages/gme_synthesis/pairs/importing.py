@@ -33,7 +33,7 @@ from gme_synthesis.pairs.layouts import Pair, PairSide, Reader, candidate, layou
 from gme_synthesis.pairs.url_pictures import is_url, read_failures, url_stem
 
 _MAX_DISTRACTORS = 10_000
-"""Most documents of training pairs in the pool of a held-out task."""
+"""The pool of a held-out task has at most so many documents of training pairs."""
 _ID_CHARS = 24
 Split = Literal["train", "dev", "test"]
 

@@ -20,8 +20,8 @@ from gme_data.errors import did_you_mean
 from gme_data.settings import Frozen
 from gme_synthesis.candidates import Candidate
 from gme_synthesis.stages import Reject, Stage
-from gme_synthesis.steps.characters import readable
-from gme_synthesis.steps.markup import without_markup
+from gme_synthesis.text.characters import readable
+from gme_synthesis.text.markup import without_markup
 
 _MAX_READ_CHARS = 200_000
 _INJECTION = re.compile(

@@ -18,7 +18,7 @@ from gme_synthesis.llm.client import LLMClient
 from gme_synthesis.llm.prompts import Prompt, load_prompt
 from gme_synthesis.llm.protocol import CompletionRequest
 from gme_synthesis.stages import Reject, Stage
-from gme_synthesis.steps.names import surviving_name
+from gme_synthesis.text.names import surviving_name
 
 REFERENCE = re.compile(
     r"\b(?:the \w+ (?:with|in|on) )?(?:this|these|that|those|the (?:pictured|shown|depicted))\s+(\w+)", re.IGNORECASE

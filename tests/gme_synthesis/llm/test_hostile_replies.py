@@ -20,9 +20,9 @@ from gme_synthesis.llm.endpoint import Endpoint, EndpointConfig, _parse_completi
 from gme_synthesis.llm.journal import RequestJournal
 from gme_synthesis.llm.prompts import load_prompt
 from gme_synthesis.llm.protocol import Completion, CompletionRequest
-from gme_synthesis.steps.characters import readable
 from gme_synthesis.steps.fetching import FetchConfig, Fetcher
 from gme_synthesis.steps.web_search import WebSearch, WebSearchConfig
+from gme_synthesis.text.characters import readable
 
 GOOD = json.dumps({"answer": "Oslo", "question": "What is the capital of Norway?"})
 WHOLE = chat(GOOD, prompt_tokens=7, completion_tokens=3).body

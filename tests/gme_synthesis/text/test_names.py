@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gme_synthesis.steps.names import replace_names, surviving_name
+from gme_synthesis.text.names import replace_names, surviving_name
 
 
 @pytest.mark.parametrize(

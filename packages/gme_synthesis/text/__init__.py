@@ -1,0 +1,1 @@
+"""Texts without knowledge of passages or models: invisible characters, markup, names."""
