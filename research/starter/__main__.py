@@ -17,7 +17,7 @@ from gme_embedder.starter import WEIGHTS
 from research.starter.chain import StageZeroConfig, make_starter, stage_zero_chain
 from research.starter.ship import ship
 
-app = App(name="python -m research.starter")
+app = App(name="python -m research.starter", version_flags=())
 
 
 @app.default

@@ -29,7 +29,7 @@ Break = Callable[[Folders], None]
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Folders:
+def clean(tmp_path_factory: pytest.TempPathFactory) -> Folders:
     """The flags, imported and synthesised; without manifests, so that they can be broken."""
     home = tmp_path_factory.mktemp("files")
     corpus = import_flags(home).folder
@@ -48,8 +48,8 @@ def validated(folders: Folders, home: Path, **limits: int) -> dict[str, float]:
     return dict(validate_files(ValidationConfig(**limits), folders, context))
 
 
-def test_what_is_right_passes(made: Folders, tmp_path: Path) -> None:
-    counts = validated(made, tmp_path)
+def test_a_sound_corpus_passes(clean: Folders, tmp_path: Path) -> None:
+    counts = validated(clean, tmp_path)
     assert counts["suites"] >= 7 + 3 * 9
     assert (tmp_path / "out" / "verdict.json").is_file()
 
@@ -98,18 +98,18 @@ def without_text(folders: Folders) -> None:
     ],
     ids=["held-out entity", "held-out picture", "test query", "empty passage"],
 )
-def test_each_fault_is_told_by_suite_and_reason(
-    made: Folders, tmp_path: Path, fault: Break, suites: tuple[str, str]
+def test_each_fault_is_reported_with_suite_and_reason(
+    clean: Folders, tmp_path: Path, fault: Break, suites: tuple[str, str]
 ) -> None:
-    folders = {name: tmp_path / name for name in made}
-    for name, folder in made.items():
+    folders = {name: tmp_path / name for name in clean}
+    for name, folder in clean.items():
         shutil.copytree(folder, folders[name])
     fault(folders)
-    with pytest.raises(FoundryError) as refused:
+    with pytest.raises(FoundryError) as caught:
         validated(folders, tmp_path)
-    assert all(part in str(refused.value) for part in suites), refused.value
+    assert all(part in str(caught.value) for part in suites), caught.value
 
 
-def test_floors_are_those_of_the_file(made: Folders, tmp_path: Path) -> None:
+def test_floors_are_those_of_the_file(clean: Folders, tmp_path: Path) -> None:
     with pytest.raises(FoundryError, match=r"training\.examples"):
-        validated(made, tmp_path, min_examples=10_000)
+        validated(clean, tmp_path, min_examples=10_000)
