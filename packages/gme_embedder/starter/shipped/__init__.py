@@ -1,1 +1,1 @@
-"""What `gme starter --ship` wrote. Nobody imports this package: a step knows the starter by its config alone."""
+"""The files of `gme starter --ship`. No module imports this package: a step has the starter's digest in its config."""
