@@ -47,7 +47,7 @@ class Manifest:
         key: Digest of all that the output depends on; see `gme_data.steps`.
         code: Digest of the source behind the step.
         inputs: Content digests of the inputs by name.
-        content: Digest of `files`: equal content, equal digest, whoever made it.
+        content: Digest of `files`; equal content has an equal digest, whichever step made it.
         counts: What the step counts (examples, tokens, ...).
         seconds: Wall time of the run that finished it.
     """

@@ -167,7 +167,7 @@ def is_beir(folder: Path) -> bool:
 def load_task(folder: Path) -> RetrievalTask:
     """Reads a task, its tables in any format that people have; see `gme_data.task_tables`.
 
-    It is not checked for integrity here: see gme_validation, and umrb for tasks that somebody brings.
+    It is not checked for integrity here: see gme_validation, and umrb for tasks of users.
 
     Raises:
         FoundryError: A file is missing, corrupt, not named by the manifest of the folder, or holds rows that can't be

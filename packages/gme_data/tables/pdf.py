@@ -1,6 +1,6 @@
 """PDF files as tables: a row a page, with its text, its title and the name of its picture.
 
-PDFium, which reads them, is a large program in C++ that takes files of strangers: it runs in a process of its own, with
+PDFium, which reads them, is a large program in C++, and the files are untrusted: it runs in a separate process, with
 bounds on memory and on the time of a page (`gme_data.pdf_reader`). A page at which it ends costs that page.
 """
 

@@ -31,7 +31,7 @@ def packed_forward(
     positions: Tensor,
     layout: PackedLayout,
     attention: PackedAttention,
-    visual_positions: Tensor,
+    visual_indices: Tensor,
     deepstack: Deepstack = (),
     prefix: PrefixCache | None = None,
     *,
@@ -45,8 +45,8 @@ def packed_forward(
         positions: Rotary positions int32 [3, T] (time, height, width).
         layout: How the T tokens divide.
         attention: Made for `layout`.
-        visual_positions: Rows of `embeds` that hold visual tokens, int64 [s].
-        deepstack: What the first layers add to the states at `visual_positions`, as Qwen3-VL's tower gives it.
+        visual_indices: Rows of `embeds` that hold visual tokens, int64 [s].
+        deepstack: What the first layers add to the states at `visual_indices`, as Qwen3-VL's tower gives it.
         prefix: What `prefix_states` gave, if the prefix of `layout` is cached.
         checkpointed: Keep only the input of each layer, and recompute the layer in backward.
 
@@ -61,8 +61,8 @@ def packed_forward(
         cached = prefix[number] if prefix else None
         hidden_states = maybe_checkpoint(checkpointed, _decoder_layer, layer, hidden_states, rope, attention, cached)
         if number < len(deepstack):
-            hidden_states = hidden_states.index_add(0, visual_positions, deepstack[number].to(hidden_states.dtype))
-    # Nobody reads the other tokens after the last layer, so there only keys and values are computed for them.
+            hidden_states = hidden_states.index_add(0, visual_indices, deepstack[number].to(hidden_states.dtype))
+    # The last layer feeds only the pooling, so it computes only keys and values for the tokens that are not pooled.
     last = layout.last_tokens().to(hidden_states.device)
     query, key, value = _project(final.self_attn, _norm(final.input_layernorm, hidden_states), rope, last)
     key, value = _after_prefix(prefix[-1] if prefix else None, key, value)

@@ -82,11 +82,10 @@ def tokenizer(extra: tuple[str, ...] = ()) -> Tokenizer:
     """
     fields = _reader().fields
     tokens = list(_strings(fields["tokenizer.ggml.tokens"]))
-    merges = [merge.split(" ") for merge in _strings(fields["tokenizer.ggml.merges"])]
+    pairs = (merge.split(" ") for merge in _strings(fields["tokenizer.ggml.merges"]))
+    merges = [(first, second) for first, second in pairs]
     vocabulary = {token: number for number, token in enumerate(tokens)}
-    result = Tokenizer(
-        models.BPE(vocab=vocabulary, merges=[(first, second) for first, second in merges], fuse_unk=False)
-    )
+    result = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, fuse_unk=False))
     digits = pre_tokenizers.Split(Regex(r"\p{N}"), "isolated")
     result.pre_tokenizer = pre_tokenizers.Sequence([digits, pre_tokenizers.ByteLevel(add_prefix_space=False)])
     result.decoder = decoders.ByteLevel()

@@ -1,1 +1,1 @@
-"""What `make starter SHIP=1` wrote. Nobody imports this package: a step knows the starter by its config alone."""
+"""The files of `make starter SHIP=1`. No module imports this package: a step has the starter's digest in its config."""

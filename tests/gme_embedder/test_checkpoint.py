@@ -1,4 +1,4 @@
-"""All layouts give one model; adapters are folded in; the real architectures have their published size."""
+"""All layouts give one model; adapters are merged; the real architectures have their published size."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def adapted(small, saved, tmp_path):
     return folder, whole.encode(TEXTS)
 
 
-def test_adapters_are_folded_into_their_base(adapted, small):
+def test_adapters_are_merged_into_their_base(adapted, small):
     folder, expected = adapted
     found = Embedder.load(folder).encode(TEXTS)
     np.testing.assert_allclose(found, expected, atol=1e-6)
