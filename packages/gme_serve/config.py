@@ -30,13 +30,13 @@ class RequestLimits(Frozen):
     max_characters: int = Field(default=100_000, ge=1)
     """Characters of one text or title."""
     max_instruction_characters: int = Field(default=4096, ge=1)
-    """Characters of the instruction, which stands before every item."""
+    """Characters of the instruction, which is put before every item."""
     max_request_tokens: int = Field(default=2**19, ge=1)
     """Tokens of one request: of each item its text, its picture and the prompt with the instruction."""
     max_waiting_tokens: int = Field(default=2**20, ge=1)
     """Tokens of one client that may wait for the model. A request of a client of which none wait is always taken."""
     max_waiting: int = Field(default=64, ge=1)
-    """Requests accepted and not answered yet. Beyond it whoever has most gives way to whoever has fewer."""
+    """Requests accepted and not answered yet. Beyond it the client with most loses one in favour of one with fewer."""
     max_waiting_bytes: int = Field(default=256 * 2**20, ge=1024)
     """Bytes of the bodies of those requests, shared in the same way."""
     max_hits: int = Field(default=100, ge=1)
@@ -44,11 +44,11 @@ class RequestLimits(Frozen):
     max_seconds: float = Field(default=120.0, gt=0)
     """Time of one request, from its first byte to its answer."""
     grace_seconds: float = Field(default=30.0, ge=0)
-    """How long a server that is told to stop goes on with what it computes already."""
+    """Seconds in which a server that stops answers the requests that it computes already."""
 
 
 class Batching(Frozen):
-    """How requests are computed together."""
+    """Settings of dynamic batching."""
 
     batch_tokens: int = Field(default=4096, ge=1)
     """Tokens computed at once; more need more memory."""

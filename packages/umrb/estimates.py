@@ -82,7 +82,7 @@ class TaskEstimate:
 
     @property
     def sides(self) -> tuple[SideEstimate, SideEstimate]:
-        """Both sides."""
+        """Queries and documents."""
         return self.queries, self.docs
 
 

@@ -34,7 +34,8 @@ class Dataset(Frozen):
     name: str
     """Name as the paper prints it; the two directions of a dataset share one name."""
     source: Literal["mteb", "flickr30k-cn", "dci", "mmeb", "disk"]
-    """Where its tasks come from: mteb's own classes, one of our importers, or a folder in the shape of Atlas' tasks."""
+    """Source of its tasks: mteb's own classes, one of `umrb.data.importers`, or a folder in the layout of
+    Atlas's tasks."""
     tasks: tuple[str, ...]
     """Names of its tasks at the source; the dataset's score is their mean."""
     split: str
@@ -106,7 +107,7 @@ def published() -> tuple[PublishedRow, ...]:
         PublishedRow(
             model=row["model"],
             size=row["size"],
-            types={kind: float(row[kind]) for kind in TASK_TYPES if kind in row},
+            types={task_type: float(row[task_type]) for task_type in TASK_TYPES if task_type in row},
             average=float(row["average"]),
         )
         for row in _rows("published")
@@ -116,7 +117,7 @@ def published() -> tuple[PublishedRow, ...]:
 def type_order(datasets: Iterable[Dataset]) -> list[str]:
     """Return the task types of some datasets, in the order of the paper."""
     present = {dataset.task_type for dataset in datasets}
-    return [kind for kind in (*TASK_TYPES, *MMEB_TYPES) if kind in present]
+    return [task_type for task_type in (*TASK_TYPES, *MMEB_TYPES) if task_type in present]
 
 
 def _ids_of(suite: str, datasets: Sequence[Dataset], name: str) -> list[str]:

@@ -174,7 +174,7 @@ class DatasetSide(Generic[Row_co]):
         return digests
 
     def _compute_digests(self, view: View) -> Digests:
-        # Rows are read in the order in which they lie on disk, for speed, and brought into order at the end.
+        # Rows are read in their order on disk, for speed, and sorted at the end.
         in_disk_order = np.empty(len(self), DIGEST)
         size = self._items_per_row
         for block in blocks(len(self), self.window_rows):

@@ -1,4 +1,4 @@
-"""Which tasks the suites of a configuration consist of, each with the folder of its data. Loads none of them.
+"""Lists the tasks of the suites of a configuration, each with the folder of its data, without loading them.
 
 Knows suites and folders; no model. mteb is imported only for benchmarks that are read by it.
 """

@@ -148,8 +148,8 @@ def digest(items: Sequence[Item]) -> bytes:
     return state.digest()
 
 
-# The digest of an item with neither text nor picture.
 _EMPTY = digest([Item(text="")])
+"""Digest of an item with neither text nor picture."""
 
 
 def as_digests(digests: Sequence[bytes]) -> Digests:

@@ -58,11 +58,13 @@ def plot_datasets(table: SuiteTable, folder: Path) -> str:
 
 def plot_heat(table: SuiteTable, folder: Path) -> str:
     """Plot a heat map of models by task types, with this model below the published rows."""
-    kinds = table.kinds
-    lines = [(f"{row.model} (published)", [row.types.get(kind) for kind in kinds]) for row in table.published]
-    model_means = [table.summary.types[kind].mean for kind in kinds]
+    task_types = table.task_types
+    lines = [
+        (f"{row.model} (published)", [row.types.get(task_type) for task_type in task_types]) for row in table.published
+    ]
+    model_means = [table.summary.types[task_type].mean for task_type in task_types]
     ours = (table.model, [None if value is None else 100 * value for value in model_means])
-    data = [{"model": name, **dict(zip(kinds, values, strict=True))} for name, values in (*lines, ours)]
+    data = [{"model": name, **dict(zip(task_types, values, strict=True))} for name, values in (*lines, ours)]
     with drawing():
         figure = Figure(figsize=(8.4, 0.42 * (len(lines) + 1) + 0.8))
         sizes = {"height_ratios": [len(lines), 1]} if lines else {"height_ratios": [1]}
@@ -74,7 +76,10 @@ def plot_heat(table: SuiteTable, folder: Path) -> str:
                 text = "·" if np.isnan(value) else f"{value:.1f}"
                 colour = GREY if np.isnan(value) else "white" if value < _DARK_BELOW else "black"
                 axes.text(column, line, text, ha="center", va="center", color=colour)
-            axes.set_xticks(range(len(kinds)), [kind.replace("->", "→") for kind in kinds] if number == 0 else [])
+            axes.set_xticks(
+                range(len(task_types)),
+                [task_type.replace("->", "→") for task_type in task_types] if number == 0 else [],
+            )
             axes.set_yticks(range(len(block)), [name for name, _ in block])
             axes.xaxis.tick_top()
             axes.grid(visible=False)

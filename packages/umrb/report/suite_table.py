@@ -50,7 +50,7 @@ class SuiteTable:
         return slug(self.suite)
 
     @property
-    def kinds(self) -> list[str]:
+    def task_types(self) -> list[str]:
         """The task types of the suite, in the order of the paper."""
         return type_order(row.dataset for row in self.rows)
 

@@ -97,8 +97,14 @@ def type_rows(facts: Facts) -> list[TypeRow]:
     means = type_means(facts.model.tasks)
     others = {system.system: type_means(system.tasks) for system in facts.baselines}
     return [
-        TypeRow(kind, group[0].metric, len(group), means[kind], {name: m.get(kind) for name, m in others.items()})
-        for kind, group in by_task_type(facts.model.tasks).items()
+        TypeRow(
+            task_type,
+            group[0].metric,
+            len(group),
+            means[task_type],
+            {name: m.get(task_type) for name, m in others.items()},
+        )
+        for task_type, group in by_task_type(facts.model.tasks).items()
     ]
 
 
@@ -156,12 +162,16 @@ def _types_table(facts: Facts, types: Sequence[TypeRow]) -> str:
 def _suite_text(facts: Facts, table: SuiteTable) -> str:
     """The table of a published suite, with the paper's rows above the model's, and that of its datasets."""
     expected = table.summary.expected
-    head = ["model", *(kind.replace("->", "→") for kind in table.kinds), f"all {expected}"]
+    head = ["model", *(task_type.replace("->", "→") for task_type in table.task_types), f"all {expected}"]
     rows = [
-        [f"{row.model} (published)", *(f"{row.types[kind]:.2f}" for kind in table.kinds), f"{row.average:.2f}"]
+        [
+            f"{row.model} (published)",
+            *(f"{row.types[task_type]:.2f}" for task_type in table.task_types),
+            f"{row.average:.2f}",
+        ]
         for row in table.published
     ]
-    means = [table.summary.types[kind] for kind in table.kinds]
+    means = [table.summary.types[task_type] for task_type in table.task_types]
     cells = [
         _percent(mean.mean) + (f" ({mean.scored}/{mean.of})" if mean.scored < mean.of and mean.scored else "")
         for mean in means

@@ -49,10 +49,10 @@ def summarise(datasets: Sequence[Dataset], scores: Mapping[str, float]) -> Suite
     }
     # A mean over the datasets that have a score; the table says how many those are.
     types = {}
-    for kind in type_order(datasets):
-        group = [dataset.id for dataset in datasets if dataset.task_type == kind]
+    for task_type in type_order(datasets):
+        group = [dataset.id for dataset in datasets if dataset.task_type == task_type]
         values = [scored[id_] for id_ in group if id_ in scored]
-        types[kind] = TypeMean(mean=_mean(values) if values else None, scored=len(values), of=len(group))
+        types[task_type] = TypeMean(mean=_mean(values) if values else None, scored=len(values), of=len(group))
     return SuiteSummary(scored, types, _mean(list(scored.values())) if scored else None, len(datasets))
 
 
@@ -62,8 +62,8 @@ def weighted_total(means: Mapping[str, float], datasets: Sequence[Dataset]) -> f
     Raises:
         KeyError: A task type of the suite has no mean.
     """
-    kinds = [dataset.task_type for dataset in datasets]
-    return _mean([means[kind] for kind in kinds])
+    task_types = [dataset.task_type for dataset in datasets]
+    return _mean([means[task_type] for task_type in task_types])
 
 
 def _mean(values: Sequence[float]) -> float:

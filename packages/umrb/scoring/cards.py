@@ -40,7 +40,7 @@ class ItemCard:
 
 @dataclass(frozen=True, slots=True)
 class RetrievedDocument:
-    """A retrieved document."""
+    """A retrieved document, with its score for the query."""
 
     card: ItemCard
     score: float
@@ -61,7 +61,7 @@ class RetrievalExample:
 
     task: str
     query: ItemCard
-    found: list[RetrievedDocument]
+    found: list[RetrievedDocument]  # files of earlier runs have this key
     rank: int | None
     answer: ItemCard | None
 

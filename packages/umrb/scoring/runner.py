@@ -226,11 +226,11 @@ class _TaskScorer:
         self.refuse(task.name, (f"{error} {error.hint or ''}".strip(),))
 
     def _is_done(self, task: SuiteTask, version: str | None) -> bool:
-        """Whether a task has a result that stands.
+        """Whether a task has a valid result.
 
-        It stands if it is of this system and of these data and, with ``overwrite="always"``, was written by this run.
-        `version` is None where there are no data to look at, and then a result of any data stands. A result that mteb
-        wrote says nothing of model or data: it stands because its folder names the model.
+        A result is valid if it is of this system and these data and, with ``overwrite="always"``, was written by this
+        run. `version` is None where there are no data to look at, and then a result of any data is valid. A result
+        that mteb wrote names neither model nor data; it is valid because its folder names the model.
         """
         path = self._runner.path(task.name)
         if not path.exists() or (self._options.overwrite == "always" and not _is_of_run(path, self._began)):

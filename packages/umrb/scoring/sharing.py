@@ -1,4 +1,4 @@
-"""What processes that share a run agree on, by files and locks in the folder of its results.
+"""Coordinates processes that share a run, by files and locks in the folder of its results.
 
 Knows folders and numbers; neither models nor tasks.
 """
