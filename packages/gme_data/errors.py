@@ -65,7 +65,7 @@ _NO_MEMORY = re.compile(
     r"can't start new thread",
     re.IGNORECASE,
 )
-"""How torch, oneDNN, CUDA and Python, in errors of several kinds, say that they got no memory."""
+"""The messages of torch, oneDNN, CUDA and Python, in errors of several types, when an allocation fails."""
 
 
 def explain_memory_error(error: BaseException) -> FoundryError | None:

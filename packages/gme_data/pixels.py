@@ -22,7 +22,7 @@ _GREY_16 = ("I;16", "I;16B", "I;16L", "I;16N")
 _DEEP = (*_GREY_16, "I", "F")
 _PREMULTIPLIED = {"La": "LA", "RGBa": "RGBA"}
 _UNSCALED_KEY = {"L;2": 85, "L;4": 17}
-"""By raw mode of a grey PNG: what Pillow multiplies levels by when it unpacks them, but not the transparent one."""
+"""The factor by which Pillow scales levels of a grey PNG, but not its transparent level, by raw mode."""
 _BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339
 """TIFF tags."""
 _WHITE_IS_ZERO = 0

@@ -75,7 +75,7 @@ class SystemScores(Frozen):
     system: str
     """Its name in tables."""
     tasks: tuple[TaskScore, ...]
-    """In the order of the task types."""
+    """Scores of its tasks, in the order of the task types."""
     controls: tuple[TaskScore, ...] = ()
     """Tasks scored with the pictures of their queries exchanged between entities."""
 
@@ -111,16 +111,16 @@ class TypeMean(Frozen):
     mean: float | None
     """Mean over the datasets that have a score; null if none has."""
     scored: int
-    """How many have one."""
+    """Number of datasets that have a score."""
     of: int
-    """How many the suite has."""
+    """Number of datasets of the suite."""
 
 
 class DatasetScore(Frozen):
     """One row of a suite, beside what was published of it."""
 
     task_type: str
-    """Of the row."""
+    """The task type of the dataset."""
     metric: str
     """The headline metric."""
     value: float | None
@@ -147,9 +147,9 @@ class SuiteScores(Frozen):
     total: float | None
     """Mean over the scored datasets, each counted once."""
     types: dict[str, TypeMean]
-    """By task type, in the order of the paper."""
+    """Means by task type, in the order of the paper."""
     datasets: dict[str, DatasetScore]
-    """By id, in the order of the suite."""
+    """Scores by id of the dataset, in the order of the suite."""
 
 
 class ReportScores(Frozen):
@@ -158,9 +158,9 @@ class ReportScores(Frozen):
     model: str = ""
     """Content digest of the model, or what it is called where it was not trained here."""
     revision: str = ""
-    """Of a model that was not trained here."""
+    """Revision of a model that was not trained here; else empty."""
     split: str = "test"
-    """Which tasks."""
+    """The split of the tasks."""
     tasks: tuple[ReportTask, ...]
     """In the order of the task types."""
     types: dict[str, float]

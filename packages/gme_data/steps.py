@@ -69,7 +69,7 @@ Run = Callable[[Any, Mapping[str, Path], StepContext], Counts]
 
 
 Role = Literal["", "dataset", "validation", "model", "baselines", "evaluation", "report"]
-"""What the output of a step is, for what follows a run: versions, records, registration, pages."""
+"""The kind of a step's output, by which versioning, records, registration and pages find it after a run."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import re
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import count, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -136,11 +136,10 @@ def embed_shards(worker: ShardEmbedder) -> EmbedSummary:
     encoded = before = elsewhere = 0
     with Progress("embed", job.corpus.rows, "rows") as progress:
         meter = ThroughputMeter(progress)
-        rows_of_corpus = read_corpus(worker.table, worker.images)
+        corpus_rows = read_corpus(worker.table, worker.images)
         # One shard of rows at a time is in memory, and one batch of a file.
-        for number in count():
-            if not (rows := list(islice(rows_of_corpus, job.shard_rows))):
-                break
+        shards = iter(lambda: list(islice(corpus_rows, job.shard_rows)), [])
+        for number, rows in enumerate(shards):
             # A shard that another process holds is passed over: it completes it, or leaves it to a rerun.
             with try_lock(folder / f".lock-{number:05d}") as locked:
                 is_done = worker.is_done(number, rows) if locked else vectors_path(folder, number).exists()
