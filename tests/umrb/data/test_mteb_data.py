@@ -64,10 +64,10 @@ def test_mteb_and_we_score_the_same(name: str, tmp_path: Path, model: MtebEmbedd
     assert (card.task_type, card.metric, card.queries, card.pool) == (dataset.task_type, dataset.metric, 8, 8)
     store = VectorStore(tmp_path / "vectors")
     for system in (ours(tiny, store), mteb_system(model, store, task.metadata)):
-        ours = system.score(loaded.task, MTEB_METRICS, 1000).metrics
+        scores = system.score(loaded.task, MTEB_METRICS, 1000).metrics
         for metric in MTEB_METRICS:
             # mteb keeps five decimals of most; what lies just between two of them may be rounded to either.
-            assert theirs[metric] == pytest.approx(ours[metric].mean(), abs=5.1e-6), metric
+            assert theirs[metric] == pytest.approx(scores[metric].mean(), abs=5.1e-6), metric
 
 
 def test_a_run_leaves_files_that_mteb_reads(tmp_path: Path, model: MtebEmbedder, tiny: Embedder) -> None:
