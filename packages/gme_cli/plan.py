@@ -130,8 +130,8 @@ def _table(name: str, stage: TrainingConfig, plan: StageEstimate, setup: Trainin
     total = plan.parameters
     yield _row("  together", f"{total.total / _MILLION:,.2f}", f"{total.trained / _MILLION:,.2f}")
     yield from ("", _row("memory of a GPU, GiB", "backward", "optimizer"))
-    for term, (backward, descent) in _terms(plan).items():
-        yield _row(f"  {term}", f"{backward / _GIB:.2f}", f"{descent / _GIB:.2f}")
+    for term, (backward, optimizer_step) in _terms(plan).items():
+        yield _row(f"  {term}", f"{backward / _GIB:.2f}", f"{optimizer_step / _GIB:.2f}")
     yield from ("", *_limits(stage, plan), "", *_work(plan), "", *_disk(plan), "", *_changes(name, plan))
 
 
@@ -143,15 +143,15 @@ def _recipe(stage: TrainingConfig, shape: Architecture) -> str:
 
 
 def _verdict(plan: StageEstimate) -> str:
-    longest, usual, capacity = plan.longest_peak / _GIB, plan.average_peak / _GIB, plan.capacity / _GIB
-    numbers = f"{longest:.1f} of {capacity:.1f} GiB with the longest items, {usual:.1f} with average ones"
+    longest, average, capacity = plan.longest_peak / _GIB, plan.average_peak / _GIB, plan.capacity / _GIB
+    numbers = f"{longest:.1f} of {capacity:.1f} GiB with the longest items, {average:.1f} with average ones"
     if plan.fits:
         return f"FITS: {numbers}."
-    return f"{'DOES NOT FIT' if usual > capacity else 'MAY NOT FIT'}: {numbers}."
+    return f"{'DOES NOT FIT' if average > capacity else 'MAY NOT FIT'}: {numbers}."
 
 
 def _terms(plan: StageEstimate) -> dict[str, tuple[float, float]]:
-    backward, descent = plan.memory.backward, plan.memory.optimizer_step
+    backward, optimizer_step = plan.memory.backward, plan.memory.optimizer_step
     names = {
         "weights": "weights",
         "optimizer states": "optimizer",
@@ -164,7 +164,7 @@ def _terms(plan: StageEstimate) -> dict[str, tuple[float, float]]:
         "overhead (assumed)": "overhead",
         "together": "total",
     }
-    return {term: (getattr(backward, field), getattr(descent, field)) for term, field in names.items()}
+    return {term: (getattr(backward, field), getattr(optimizer_step, field)) for term, field in names.items()}
 
 
 def _limits(stage: TrainingConfig, plan: StageEstimate) -> Iterator[str]:
@@ -180,14 +180,14 @@ def _limits(stage: TrainingConfig, plan: StageEstimate) -> Iterator[str]:
 
 
 def _work(plan: StageEstimate) -> Iterator[str]:
-    work, steps = plan.flops, plan.steps
+    flops, steps = plan.flops, plan.steps
     yield _row("work, PFLOP", "a step", "all steps")
     terms = {
-        "forward": work.forward,
-        "backward": work.backward,
-        "encoded again": work.second_forward,
-        "layers recomputed": work.recomputed,
-        "together": work.total,
+        "forward": flops.forward,
+        "backward": flops.backward,
+        "encoded again": flops.second_forward,
+        "layers recomputed": flops.recomputed,
+        "together": flops.total,
     }
     for term, flop in terms.items():
         yield _row(f"  {term}", f"{flop / steps / 1e15:,.3f}", f"{flop / 1e15:,.0f}")
