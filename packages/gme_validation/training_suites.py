@@ -13,6 +13,7 @@ from pydantic import NonNegativeInt
 
 from gme_data.errors import FoundryError
 from gme_data.examples import Example
+from gme_data.funnel import FUNNEL, FunnelStep, read_funnel
 from gme_data.items import TASK_TYPES, Item, modalities_of
 from gme_data.parquet import read_shards
 from gme_data.structured import StructureError, read_json
@@ -115,21 +116,6 @@ def mix_suite(examples: Sequence[Example], config: AtlasValidationConfig) -> Tab
 
 
 @dataclass(frozen=True, slots=True)
-class _FunnelStep:
-    step: str
-    seen: NonNegativeInt
-    kept: NonNegativeInt
-    rejected: dict[str, NonNegativeInt]
-
-
-@dataclass(frozen=True, slots=True)
-class _FunnelFile:
-    """The steps in ``funnel.json``."""
-
-    steps: tuple[_FunnelStep, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class _FunnelSplits:
     """The examples by split in ``funnel.json``, where one funnel makes the examples of all splits."""
 
@@ -147,9 +133,9 @@ def funnel_suites(synthetic: Path, examples: int, config: ValidationConfig) -> l
     Raises:
         FoundryError: ``funnel.json`` or the rejects are missing or unreadable.
     """
-    path = synthetic / "funnel.json"
+    path = synthetic / FUNNEL
     try:
-        rows = [_funnel_row(step) for step in read_json(path, _FunnelFile).steps]
+        rows = [_funnel_row(step) for step in read_funnel(path)]
     except (FileNotFoundError, StructureError) as error:
         raise FoundryError(f"{path}: not a funnel: {error}", hint="Run `gme synthesize` again.") from error
     rejects = pd.DataFrame(read_shards(synthetic / "rejects", "rejects"))
@@ -165,14 +151,14 @@ def read_splits(synthetic: Path) -> Mapping[str, int]:
     Raises:
         FoundryError: ``funnel.json`` is missing or unreadable.
     """
-    path = synthetic / "funnel.json"
+    path = synthetic / FUNNEL
     try:
         return read_json(path, _FunnelSplits).splits
     except (FileNotFoundError, StructureError) as error:
         raise FoundryError(f"{path}: not a funnel: {error}", hint="Run `gme synthesize` again.") from error
 
 
-def _funnel_row(step: _FunnelStep) -> dict[str, Any]:
+def _funnel_row(step: FunnelStep) -> dict[str, Any]:
     rejected = sum(step.rejected.values())
     counted = step.step not in _NOT_COUNTED
     return {

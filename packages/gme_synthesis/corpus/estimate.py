@@ -11,11 +11,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, NonNegativeInt
+from pydantic import Field
 
 from gme_data.errors import FoundryError
+from gme_data.funnel import read_funnel
 from gme_data.settings import Frozen
-from gme_data.structured import StructureError, read_json
+from gme_data.structured import StructureError
 from gme_synthesis.corpus.config import SynthesisConfig
 from gme_synthesis.corpus.shard_runner import writing_steps
 from gme_synthesis.llm.prompts import Prompt, load_prompt
@@ -111,20 +112,6 @@ class CostEstimate:
         return asdict(self)
 
 
-@dataclass(frozen=True, slots=True)
-class _FunnelStep:
-    step: str
-    seen: NonNegativeInt
-    kept: NonNegativeInt
-
-
-@dataclass(frozen=True, slots=True)
-class _FunnelFile:
-    """What is read of a ``funnel.json``."""
-
-    steps: tuple[_FunnelStep, ...]
-
-
 def measured_keep_rates(funnel: Path) -> dict[str, float]:
     """Reads the share that each step of an earlier run kept from its ``funnel.json``.
 
@@ -132,7 +119,7 @@ def measured_keep_rates(funnel: Path) -> dict[str, float]:
         FoundryError: The file is no funnel.
     """
     try:
-        steps = read_json(funnel, _FunnelFile).steps
+        steps = read_funnel(funnel)
     except (FileNotFoundError, StructureError) as error:
         raise FoundryError(f"{funnel}: no funnel of an earlier run: {error}") from error
     return {step.step: step.kept / step.seen for step in steps if step.seen}

@@ -94,7 +94,7 @@ def write_report(
     funnel["marks"] = dict(sorted(selection.marks.items()))
     funnel["noticed"] = dict(sorted(_noticed_marks(totals).items()))
     funnel["splits"] = buffer.count_splits()
-    (folder / "funnel.json").write_text(json.dumps(funnel, indent=1) + "\n", encoding="utf-8")
+    (folder / FUNNEL).write_text(json.dumps(funnel, indent=1) + "\n", encoding="utf-8")
     plot_funnel(folder / "funnel.svg", tallies)
     write_card(folder, config, selection, buffer, funnel)
 

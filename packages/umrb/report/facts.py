@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gme_data.errors import FoundryError
+from gme_data.funnel import FUNNEL, FunnelStep, read_funnel
 from gme_data.manifest import Manifest, require
 from gme_data.scores import SystemScores, read_systems
 from gme_data.structured import read_json
@@ -29,16 +30,6 @@ _STEP_OF_INPUT = {
     "evaluation": "evaluate",
     "model": "train",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class FunnelStage:
-    """One stage of synthesis: how many examples entered it, how many it kept, and how many it rejected by reason."""
-
-    step: str
-    entered: int
-    kept: int
-    rejected: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +66,7 @@ class Facts:
     folders: Mapping[str, Path] | None = None
     manifests: Mapping[str, Manifest] | None = None
     curves: tuple[dict[str, Any], ...] = ()
-    funnel: tuple[FunnelStage, ...] = ()
+    funnel: tuple[FunnelStep, ...] = ()
 
     @property
     def seconds(self) -> float:
@@ -131,7 +122,7 @@ def read_pipeline(inputs: Mapping[str, Path]) -> Facts:
             for name in inputs
             for point in _read_rows(inputs[name] / "curves.json", "series")
         ),
-        funnel=tuple(_funnel_stage(row) for row in _read_rows(inputs["synthetic"] / "funnel.json", "steps")),
+        funnel=read_funnel(funnel) if (funnel := inputs["synthetic"] / FUNNEL).exists() else (),
     )
 
 
@@ -189,13 +180,3 @@ def _read_rows(path: Path, field: str) -> list[dict[str, Any]]:
     payload = read_json(path, object, hint="Run the step that wrote it again.")
     rows = payload.get(field, []) if isinstance(payload, dict) else payload
     return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
-
-
-def _funnel_stage(row: dict[str, Any]) -> FunnelStage:
-    rejected = row.get("rejected") or {}
-    # A stage may give one number for all its reasons.
-    if isinstance(rejected, int):
-        rejected = {"rejected": rejected}
-    kept = int(row.get("kept", 0))
-    entered = int(row.get("seen", kept + sum(rejected.values())))
-    return FunnelStage(str(row.get("step", "?")), entered, kept, {str(k): int(v) for k, v in rejected.items()})

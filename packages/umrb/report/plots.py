@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from umrb.report.facts import FunnelStage
+from gme_data.funnel import FunnelStep
 from umrb.report.figures import BLUE, CYCLE, GREY, ORANGE, drawing, save_figure
 from umrb.report.tables import TaskRow, TypeRow
 
@@ -158,12 +158,12 @@ def _smooth(values: np.ndarray) -> np.ndarray:
     return np.asarray((sums[ends] - sums[starts]) / (ends - starts))
 
 
-def plot_funnel(stages: Sequence[FunnelStage], folder: Path) -> str | None:
+def plot_funnel(stages: Sequence[FunnelStep], folder: Path) -> str | None:
     """Plot how many examples synthesis kept and rejected at each step."""
     if not stages:
         return None
     data = [
-        {"step": stage.step, "in": stage.entered, "kept": stage.kept, "rejected": sum(stage.rejected.values())}
+        {"step": stage.step, "in": stage.seen, "kept": stage.kept, "rejected": sum(stage.rejected.values())}
         for stage in stages
     ]
     with drawing():
