@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from gme_data.funnel import FUNNEL
 from gme_synthesis.corpus.card import write_card
 from gme_synthesis.corpus.config import CHAMPION, SynthesisConfig
 from gme_synthesis.corpus.example_buffer import ExampleBuffer
