@@ -169,6 +169,7 @@ def _training_and_evaluation(config: PipelineConfig, validate: str, tasks: str, 
         second = replace(train_step("train-2", "stage_2", "checkpoints/stage2", inputs), verb="train --stage 2")
         models.append(second)
         steps += [mining, second]
+    # A pipeline without a second stage releases the model of stage 1.
     last = models[-1].name
     evaluate = Step(
         "evaluate",

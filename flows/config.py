@@ -99,6 +99,7 @@ def _sealed_now(section: SealableT, name: str) -> SealableT:
     Raises:
         FoundryError: The section has another digest already, as that of a record has.
     """
+    # Without its digest first: `sealed` keeps one that is there, and what is asked is the state of now.
     sealed = section.model_copy(update={"digest": ""}).sealed()
     if section.digest not in ("", sealed.digest):
         raise FoundryError(
@@ -227,6 +228,7 @@ class JoinedPipeline(PipelineConfig):
     @model_validator(mode="after")
     def _collect_shares(self) -> Self:
         shares = {name: part.share for name, part in self.corpora.items()}
+        # A record holds the shares in both places; a file may give them with the corpora alone.
         if self.join.shares not in ({}, shares):
             raise ValueError("join.shares: shares stand with the corpora")
         object.__setattr__(self, "join", self.join.model_copy(update={"shares": shares}))
@@ -314,6 +316,7 @@ def parse_pipeline(raw: Mapping[str, Any], *, where: str) -> PipelineConfig:
     Raises:
         FoundryError: There is an unknown kind of corpus, or an unknown or bad field.
     """
+    # Decided before validation, so that errors name the fields of the kind that is meant, not those of a union.
     if "corpora" in raw:
         return parse_config(raw, JoinedPipeline, where=where)
     corpus = raw.get("corpus")

@@ -49,6 +49,7 @@ def assemble(config: AtlasConfig, album: Album) -> World:
 
 
 def _sample_places(config: AtlasConfig) -> list[Place]:
+    # Sampled by a hash of the id, so a place stays in or out whatever else is read.
     places = seeded_sample(read_places(), config.places or len(read_places()), config.seed, lambda place: place.id)
     return sorted(places, key=lambda place: place.id)
 
@@ -59,6 +60,7 @@ def _draw_places(config: AtlasConfig, album: Album) -> tuple[PlaceRow, ...]:
         place.id: {style: album.draw(style, place.symbol) for style in STYLES}
         for place in track(places, "draw flags", len(places), "places")
     }
+    # After all flags are drawn: places whose flags look alike must be in one split.
     groups, splits = _split_places(places, flags, config, album)
     return tuple(
         PlaceRow(
@@ -139,6 +141,7 @@ def _lines(place: Place, section: str) -> tuple[str, ...]:
 def _pages(row: PlaceRow, lines: Mapping[str, tuple[str, ...]], config: AtlasConfig, album: Album) -> dict[str, str]:
     """Returns the image id of the page with each section."""
     pictures = [id_ for id_ in (row.flag_twemoji, row.map or row.locator) if id_]
+    # A page shows text and pictures of several origins, so it is under all of their licences.
     licence = licences.combine(licences.FACTBOOK, *(album.licence(id_) for id_ in pictures))
     page_of: dict[str, str] = {}
     for number, sections in enumerate(PAGES, start=1):
@@ -212,5 +215,6 @@ def _split_pictographs(config: AtlasConfig) -> tuple[list[Pictograph], dict[str,
     families = sorted({item.family for item in pictographs})
     sampled = set(seeded_sample(families, config.families or len(families), config.seed, str))
     toned = {item.family for item in pictographs if item.variant != BASE}
+    # Few families have skin tones; without strata a small split could have none of them.
     strata = {family: "toned" if family in toned else "plain" for family in sorted(sampled)}
     return [item for item in pictographs if item.family in sampled], assign_splits(strata, config.shares, config.seed)

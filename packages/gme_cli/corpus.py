@@ -71,6 +71,7 @@ def fetch(*, retry: Annotated[bool, Parameter(name="--again")] = False, common: 
         text = f"Pictures that {config.corpus.pairs} names by address would be fetched into {config.corpus.pictures}."
         say_plan(text, json=common.json)
         return
+    # Before the import, never during it: the same files must give the same corpus, which a server can't promise.
     with closing(Fetcher(config.corpus.fetch)) as fetcher:
         summary = fetch_pictures(pairs_of(config.corpus), config.corpus.pictures, fetcher, retry_failed=retry)
     if common.json:
@@ -131,6 +132,7 @@ def value(*, pipeline: Path = Path("configs/tiny.yaml"), common: Common = _COMMO
     if common.dry_run:
         show_states(plan(chain, common.workspace), json=common.json)
         return
+    # Trains the model four times; a run that was stopped goes on with the training it was at.
     rows = measure_data_value(chain, common.workspace)
     if common.json:
         print_json([asdict(row) for row in rows])

@@ -40,4 +40,5 @@ def columns_of(table: str, names: str) -> pa.Schema:
         table: As `SCHEMAS` has it.
         names: The columns, with spaces between.
     """
+    # Nullable, since a missing value is for validation to report with its row, not for the reader to fail at.
     return pa.schema([SCHEMAS[table].field(name).with_nullable(nullable=True) for name in names.split()])

@@ -144,6 +144,7 @@ class ModelConfig(Frozen):
     @field_validator("starter")
     @classmethod
     def _named_by_digest(cls, starter: str | None) -> str | None:
+        # A config that is read back from a record has the digest already.
         if starter is None or re.fullmatch("[0-9a-f]{64}", starter):
             return starter
         if starter != "shipped":

@@ -75,6 +75,7 @@ class SearchCorpus:
         opened = open_index(folder)
         ids: list[str] = []
         for shard in opened.shards:
+            # A NaN compares as no number does, so one damaged row would spoil the order of every search.
             shard.require_finite()
             ids += shard.ids
         catalogue = _open_catalogue(folder, opened.job, ids, source, images) if source else None
@@ -108,6 +109,7 @@ class SearchCorpus:
         Raises:
             FoundryError: Their cosine is too low.
         """
+        # One row is enough: settings and digest of the model were compared before, by `require_model`.
         first = next(shard[0] for shard in self.shards if len(shard))
         cosine = float(vector @ first)
         if cosine < _MIN_COSINE:
@@ -142,6 +144,7 @@ class SearchCorpus:
         if data is None:
             return None
         picture = decode_rgb(data, self.ids[row])
+        # A page of hits shows many: full pictures would be megabytes each.
         picture.thumbnail((_THUMBNAIL, _THUMBNAIL))
         buffer = io.BytesIO()
         picture.save(buffer, "PNG")

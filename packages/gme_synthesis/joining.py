@@ -112,6 +112,7 @@ def join_corpora(config: JoinConfig, inputs: Mapping[str, Path], context: StepCo
             f"corpora.{empty[0]}: nothing of it may be trained on: {len(rejects)} examples were refused.",
             hint="They repeat what another corpus holds out as a query: bring other data, or leave the corpus out.",
         )
+    # Refused examples do not count: shares are of what may be trained on.
     sizes = allocate_by_kind({name: len(rows) for name, rows in usable.items()}, config.shares, config.examples)
     selected = {name: _sample(rows, sizes[name], config.seed, name) for name, rows in usable.items()}
 
@@ -185,6 +186,7 @@ def _write_tasks(corpus: _NamedCorpus, folder: Path, pictures: set[str]) -> Iter
     """Writes the tasks of a corpus with its name as a prefix; adds the ids of their pictures to `pictures`."""
     for path in corpus.tasks():
         task = load_task(path)
+        # Two corpora may hold out tasks of one name.
         card = task.card.model_copy(update={"name": f"{corpus.name}-{task.card.name}"})
         documents = tuple(_prefix_group(document, corpus.name) for document in task.corpus)
         queries = tuple(_prefix_group(query, corpus.name) for query in task.queries)

@@ -83,6 +83,7 @@ class PhaseConfig(Frozen):
         names = [(share.source, share.task_type) for share in self.mixture]
         if len(set(names)) < len(names):
             raise ValueError("a source stands twice in the mixture")
+        # Teacher vectors are those of queries and positives; hard negatives have none.
         if self.distill and any(share.num_negatives for share in self.mixture):
             raise ValueError(
                 "distill: teachers score the positives of a batch, not hard negatives: set num_negatives to 0"
@@ -120,6 +121,7 @@ class LossConfig(Frozen):
 
     @model_validator(mode="after")
     def _has_negatives_both_ways(self) -> Self:
+        # A positive has hard negatives of no kind: only other queries can be its negatives.
         if self.symmetric and self.negatives == "own":
             raise ValueError("symmetric: with negatives 'own' a positive has no other queries to be told from")
         return self
@@ -128,7 +130,7 @@ class LossConfig(Frozen):
 class GradientCacheConfig(Frozen):
     """The gradient cache: exact gradients of a batch of any size in bounded memory. See `losses.gradient_cache`."""
 
-    RENAMED: ClassVar[Mapping[str, str]] = {"tokens": "micro_batch_tokens", "retained_mib": "retained_mib"}
+    RENAMED: ClassVar[Mapping[str, str]] = {"tokens": "micro_batch_tokens", "kept_mib": "retained_mib"}
 
     micro_batch_tokens: PositiveInt = 16384
     """The most tokens in a micro-batch, which is encoded in one forward."""
@@ -140,6 +142,7 @@ class GradientCacheConfig(Frozen):
 class LoraConfig(Frozen):
     """Low-rank adapters on the linear layers of the language part; the vision tower is always trained in full."""
 
+    # The paper's rank; it says nothing of alpha and dropout, which are ours.
     rank: PositiveInt = 8
     """The rank of the update."""
     alpha: PositiveInt = 16
@@ -159,6 +162,7 @@ class OptimizerConfig(Frozen):
 
     beta1: float = 0.9
     """The decay rate of the first moment."""
+    # CLIP trains its vision transformers with 0.98 too (Radford et al. 2021, table 19).
     beta2: float = 0.98
     """The decay rate of the second moment."""
     epsilon: PositiveFloat = 1e-8

@@ -105,9 +105,11 @@ def read_family(folder: Path) -> Family:
     Raises:
         FoundryError: A file is no JSON.
     """
+    # Our own file decides: whoever wrote it knew how the inputs are made.
     if (folder / SETTINGS).is_file():
         return Family(is_gme=True, evidence=SETTINGS)
     statements = [*_names(folder), *_classes(folder)]
+    # Another family first: its vectors would be wrong without any sign of it.
     for is_gme in (False, True):
         evidence = [statement.evidence for statement in statements if statement.is_gme is is_gme]
         if evidence:

@@ -37,6 +37,7 @@ class BundleFile(Frozen):
     @field_validator("path")
     @classmethod
     def _is_below(cls, path: str) -> str:
+        # A path with control characters could hide what it names from a person who verifies the release.
         if not path.isprintable():
             raise ValueError(f"{path!r} can't be printed")
         return path
@@ -171,6 +172,7 @@ def read_record(folder: Path) -> ReleaseRecord:
 def record_problems(folder: Path, record: ReleaseRecord) -> list[str]:
     """Returns what shows that the record was edited: bytes that are not canonical, or an id that differs from `ID`."""
     problems = []
+    # Another encoding of the same content would have another id than the one that was signed.
     if read_regular(folder / RECORD, _MAX_BYTES) != canonical_bytes(record):
         problems.append(f"{RECORD}: edited, its bytes are not canonical")
     try:

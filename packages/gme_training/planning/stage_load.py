@@ -48,6 +48,7 @@ class TrainingSetup:
 def numerics_of(config: TrainingConfig, phase: PhaseConfig) -> Numerics:
     """Returns what a phase trains, in what precision."""
     return Numerics(
+        # A learning rate of 0 freezes a part, whatever adapters the stage has.
         text="frozen" if not phase.text_learning_rate else "adapters" if config.lora else "full",
         rank=config.lora.rank if config.lora else 0,
         vision=bool(phase.vision_learning_rate),
@@ -83,6 +84,7 @@ def peak_step(config: TrainingConfig, setup: TrainingSetup, lengths: Lengths) ->
     candidates = []
     for phase, share, _ in source_steps(config):
         step = step_of_source(config, setup, phase, share, lengths, share.batch_size)
+        # A phase of the tower alone skips sources without pictures.
         if step.micro_batches:
             candidates.append((phase, memory_of(config, setup, phase, step)))
     return max(candidates, key=lambda candidate: candidate[1].peak)

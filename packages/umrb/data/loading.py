@@ -72,6 +72,7 @@ def load_suite_task(
         FoundryError: The data are missing or can't be read.
     """
     if dataset.source == "mteb":
+        # mteb takes seconds to import, which tasks from a folder do not need.
         from umrb.data.mteb_data import expected_sizes, load_mteb, mteb_task
 
         source = mteb_task(name, data)
@@ -81,6 +82,7 @@ def load_suite_task(
         return LoadedTask(task, source, revision, repository, tuple(defects(task, qrels, expected)))
     if dataset.source == "disk" and data is not None:
         unnumbered = load_task(data / name)
+        # A task of texts alone names no folder of pictures.
         images = ImageStore(image_folders([data / name])) if unnumbered.card.images else None
         numbered, problems = check_task(unnumbered, images, read_pictures=read_pictures)
         return LoadedTask(numbered, None, files_digest(data / name), str(data / name), tuple(problems))
