@@ -64,7 +64,7 @@ RATE = 1e-5
 CHUNK = 8
 """Items at once in VLM2Vec's way."""
 PEER_BUDGET, PEER_BUDGET_HALF = 512, 1024
-"""Tokens at once in sentence-transformers' cache (its `mini_batch_num_tokens`); of 512 to 8,192 the fastest here in float32."""
+"""Tokens at once in sentence-transformers' cache (`mini_batch_num_tokens`); of 512 to 8,192 the fastest in float32."""
 BUDGET, BUDGET_HALF = 2048, 8192
 """Tokens at once in ours; of 1,024 to 8,192 the fastest here."""
 EVERYTHING = 2**40
