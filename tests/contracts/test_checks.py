@@ -27,4 +27,4 @@ def test_the_import_contracts_can_break(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode != 0
-    assert "no torch in the rooms that only move data BROKEN" in done.stdout
+    assert "no torch in the packages that only move data BROKEN" in done.stdout
