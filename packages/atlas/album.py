@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from PIL import Image
 
 from atlas import licences
 from atlas.drawings import rasterise
-from gme_data.images import ImageRecord, decode_rgb, write_images
+from gme_data.images import ImageRecord, decode_rgb, encode_png, write_images
 from gme_data.parquet import read_rows
 
 _SCRATCH_SHARD_ROWS = 512
@@ -45,7 +44,7 @@ class Album:
 
         `source` is unique and decides the picture, together with the config of the build.
         """
-        return self._store(source, licence, lambda: _png(make()))
+        return self._store(source, licence, lambda: encode_png(make()))
 
     def open(self, id_: str) -> Image.Image:
         """Returns the picture as RGB on white."""
@@ -80,9 +79,3 @@ class Album:
             # `write_images` renames a shard into place when it is complete, so a torn one is never read.
             write_images(self._scratch / f"{len(list(self._scratch.glob('*'))):04d}", self._unsaved)
             self._unsaved = []
-
-
-def _png(image: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", compress_level=6)  # level 9 takes five times as long and saves 6 % of the bytes
-    return buffer.getvalue()

@@ -22,6 +22,7 @@ from atlas.pictographs import BASE, Pictograph, read_pictographs
 from atlas.splits import assign_splits, merge_lookalikes, thumbnail
 from atlas.wordings import all_wordings
 from atlas.world import FactRow, PassageRow, PictographRow, PlaceRow, World
+from gme_data.licences import combine_licences
 from gme_data.progress import track
 
 _MAP_SECTIONS = frozenset({"Geography", "Nature"})
@@ -92,7 +93,7 @@ def _locator(place: Place, size: int, album: Album) -> str | None:
     coordinates = place.coordinates
     if coordinates is None:
         return None
-    licence = licences.combine(licences.OUTLINES, licences.FACTBOOK)
+    licence = combine_licences(licences.OUTLINES, licences.FACTBOOK)
     return album.add(f"locator:{place.id}", licence, lambda: draw_locator(coordinates, place.id, size))
 
 
@@ -142,7 +143,7 @@ def _pages(row: PlaceRow, lines: Mapping[str, tuple[str, ...]], config: AtlasCon
     """Returns the image id of the page with each section."""
     pictures = [id_ for id_ in (row.flag_twemoji, row.map or row.locator) if id_]
     # A page shows text and pictures of several origins, so it is under all of their licences.
-    licence = licences.combine(licences.FACTBOOK, *(album.licence(id_) for id_ in pictures))
+    licence = combine_licences(licences.FACTBOOK, *(album.licence(id_) for id_ in pictures))
     page_of: dict[str, str] = {}
     for number, sections in enumerate(PAGES, start=1):
         blocks = [Block(section, lines[section]) for section in sections if section in lines]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import html
-import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from PIL import Image, ImageDraw
 from atlas.choice import seeded_sample
 from atlas.pages import text_font, wrap
 from gme_data.errors import FoundryError, did_you_mean
-from gme_data.images import ImageStore
+from gme_data.images import ImageStore, encode_png
 from gme_data.items import TASK_TYPES, Item, pages_of
 from gme_data.journal import atomic_write
 from gme_data.tasks import RetrievalTask, image_folders, list_tasks, load_card, load_task
@@ -85,9 +84,7 @@ def _png(sheets: list[tuple[RetrievalTask, list[_QueryWithAnswers]]], store: Ima
     for strip in strips:
         sheet.paste(strip, (0, top))
         top += strip.height
-    buffer = io.BytesIO()
-    sheet.save(buffer, "PNG")
-    return buffer.getvalue()
+    return encode_png(sheet)
 
 
 def _strips(task: RetrievalTask, rows: list[_QueryWithAnswers], store: ImageStore) -> Iterator[Image.Image]:

@@ -12,10 +12,10 @@ from atlas.config import AtlasConfig
 from atlas.drawings import STYLES
 from atlas.edits import EDIT_TEMPLATES, edit_text, pictograph_edits
 from atlas.instructions import INSTRUCTIONS
-from atlas.licences import combine
 from atlas.world import PictographRow, PlaceRow, World
 from gme_data.examples import Example
 from gme_data.items import Item
+from gme_data.licences import combine_licences
 
 _TEMPLATES_PER_FLAG = 4
 """Examples of flag and map per place, each with a template of its own."""
@@ -151,6 +151,6 @@ class _NativeExamples:
             entity_group=entity.entity_group,
             batch_key=batch_key,
             answer=None,
-            licence=combine(*licences),
+            licence=combine_licences(*licences),
             split=self._split,
         )

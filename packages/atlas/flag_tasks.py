@@ -13,9 +13,9 @@ from atlas.choice import seeded_hash
 from atlas.config import AtlasConfig
 from atlas.drawings import OUTLINED, PLAIN
 from atlas.edits import edit_text
-from atlas.licences import combine
 from atlas.world import PlaceRow, World
 from gme_data.items import Item
+from gme_data.licences import combine_licences
 from gme_data.tasks import Document, RetrievalTask
 
 _METRIC = "hit_rate_at_5"
@@ -110,4 +110,4 @@ class _FlagTaskBuilder:
     def _licence(self, place: PlaceRow, item: Item) -> str:
         licences = [place.licence] if item.text else []
         licences += [self._licences[item.image]] if item.image else []
-        return combine(*licences)
+        return combine_licences(*licences)

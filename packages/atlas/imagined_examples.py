@@ -15,11 +15,11 @@ from atlas.factbook import shorten
 from atlas.fields import FLAG_START
 from atlas.imagined import rename_place
 from atlas.instructions import INSTRUCTIONS
-from atlas.licences import combine
 from atlas.wordings import REFERENCES, Kind
 from atlas.world import FactRow, ImaginedRow, PassageRow, World
 from gme_data.examples import Example
 from gme_data.items import Item
+from gme_data.licences import combine_licences
 
 _FLAG_SECTION = "Government"
 """The section whose passages end with the description of the flag."""
@@ -93,7 +93,7 @@ class _ImaginedExamples:
             query = Item(template.replace("{reference}", reference), place.flag_outlined)
         key = f"{fact.section}/{fact.field}"
         example = self._example(source, task_type, place, query, positive, batch_key=key)
-        return replace(example, answer=fact.value, licence=combine(example.licence, passage.licence))
+        return replace(example, answer=fact.value, licence=combine_licences(example.licence, passage.licence))
 
     def _choose(self, options: Sequence[T], place: ImaginedRow, *purpose: str) -> T:
         return seeded_choice(options, self._seed, *purpose, place.place_id)
@@ -121,6 +121,6 @@ class _ImaginedExamples:
             entity_group=place.entity_group,
             batch_key=batch_key,
             answer=None,
-            licence=combine(place.licence, *pictures),
+            licence=combine_licences(place.licence, *pictures),
             split="train",
         )

@@ -1,4 +1,4 @@
-"""The licences of what Atlas is made of, as SPDX identifiers, and how they combine."""
+"""The licences of what Atlas is made of, as SPDX identifiers."""
 
 from __future__ import annotations
 
@@ -9,17 +9,6 @@ NAMES = "Unicode-3.0"
 OUTLINES = "MIT"
 BY_STYLE = {"twemoji": TWEMOJI, "openmoji": OPENMOJI}
 """Licence of the drawings of each style; the styles are those of `atlas.drawings`."""
-
-
-def combine(*licences: str) -> str:
-    """Returns one SPDX expression for an item made of several parts.
-
-    >>> combine("MIT", "CC-BY-4.0", "MIT")
-    'CC-BY-4.0 AND MIT'
-    """
-    parts = {part for licence in licences for part in licence.split(" AND ")}
-    return " AND ".join(sorted(parts))
-
 
 ATTRIBUTION = f"""\
 # Where Atlas comes from

@@ -12,10 +12,10 @@ from atlas.choice import seeded_hash, seeded_sample
 from atlas.config import AtlasConfig
 from atlas.drawings import OUTLINED, PLAIN, STYLES
 from atlas.edits import Edit, edit_text, pictograph_edits
-from atlas.licences import combine
 from atlas.pictographs import BASE
 from atlas.world import PictographRow, World
 from gme_data.items import Item
+from gme_data.licences import combine_licences
 from gme_data.tasks import Document, RetrievalTask
 
 _METRIC = "hit_rate_at_5"
@@ -142,7 +142,7 @@ def _target(row: PictographRow, image: str, world: World) -> Document:
 
 def _edit_query(edit: Edit, world: World, config: AtlasConfig, split: str) -> BenchmarkQuery:
     text = edit_text(edit.kind, split, edit.value, seeded_hash(config.seed, "wish", edit.id))
-    licence = combine(world.picture_licences[edit.image])
+    licence = combine_licences(world.picture_licences[edit.image])
     target = _target(edit.after, edit.target, world).id
     item = Item(text, edit.image)
     return BenchmarkQuery(edit.id, item, edit.before.entity_group, edit.kind, licence, frozenset({target}))

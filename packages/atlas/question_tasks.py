@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator
 from atlas.benchmark import BenchmarkQuery, TaskSpec, make_task
 from atlas.choice import seeded_choice
 from atlas.config import AtlasConfig
-from atlas.licences import combine
 from atlas.wordings import REFERENCES, Kind
 from atlas.world import FactRow, PassageRow, World
 from gme_data.items import Item
+from gme_data.licences import combine_licences
 from gme_data.tasks import Document, RetrievalTask
 
 _FLAG_SECTION = "Government"
@@ -152,7 +152,7 @@ class _QuestionTaskBuilder:
         )
 
     def _licence(self, text_licence: str, item: Item) -> str:
-        return combine(text_licence, *([self._world.picture_licences[item.image]] if item.image else []))
+        return combine_licences(text_licence, *([self._world.picture_licences[item.image]] if item.image else []))
 
 
 def _page_id(first: PassageRow) -> str:

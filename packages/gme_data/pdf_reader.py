@@ -5,7 +5,6 @@ Each page is seven fields with their lengths before them: those of `gme_data.tab
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import resource
@@ -19,6 +18,7 @@ from pathlib import Path
 import pypdfium2 as pdfium
 from pypdfium2 import raw
 
+from gme_data.images import encode_png
 from gme_data.process import die_with_parent
 
 MAX_PAGES = 20_000
@@ -95,9 +95,7 @@ def _too_large(page: pdfium.PdfPage) -> str:
 
 
 def _picture(page: pdfium.PdfPage) -> bytes:
-    written = io.BytesIO()
-    page.render(scale=_LONGER_SIDE / max(page.get_size())).to_pil().convert("RGB").save(written, "PNG")
-    return written.getvalue()
+    return encode_png(page.render(scale=_LONGER_SIDE / max(page.get_size())).to_pil().convert("RGB"))
 
 
 def _title(document: pdfium.PdfDocument) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from gme_data.batching import batched
 from gme_data.errors import FoundryError, did_you_mean
 from gme_data.images import Images
 from gme_data.progress import Progress
@@ -218,8 +218,7 @@ class Embedder:
         on_error: OnError,
     ) -> Iterator[list[UnloadedItem]]:
         """Yields batches of similar length from windows of items; appends zeros to `windows` for the vectors of one."""
-        remaining = iter(items)
-        while window := list(islice(remaining, _WINDOW)):
+        for window in batched(items, _WINDOW):
             numbers = range(len(windows) * _WINDOW, len(windows) * _WINDOW + len(window))
             windows.append(np.zeros((len(window), self.dimension), np.float32))
             unloaded = self.preparer.tokenise_prompts(window, instruction, images, numbers=numbers, on_error=on_error)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, Any, NamedTuple
@@ -20,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from gme_data.batching import batched
 from gme_data.cells import CellError, picture_cell, text_cell
 from gme_data.digests import sha256_bytes, sha256_file
 from gme_data.errors import FoundryError
@@ -216,7 +216,7 @@ def _copy_bytes(path: Path, copy: IO[bytes]) -> str:
 def _convert_to_parquet(file: TableFile, copy: IO[bytes]) -> None:
     rows = map(_displayed_cells, file.rows(CONTENT))
     with pq.ParquetWriter(copy, _COPY_SCHEMA, compression="zstd") as writer:
-        while batch := list(islice(rows, _ROW_GROUP_ROWS)):
+        for batch in batched(rows, _ROW_GROUP_ROWS):
             writer.write_table(pa.Table.from_pylist(batch, _COPY_SCHEMA))
 
 

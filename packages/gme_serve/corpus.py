@@ -5,7 +5,6 @@ Not thread-safe. Knows folders that `gme embed` wrote; not how a query is encode
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -14,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gme_data.errors import FoundryError
-from gme_data.images import ImageStore, decode_rgb
+from gme_data.images import ImageStore, decode_rgb, encode_png
 from gme_embedder.corpus.job import EmbedJob, ModelIdentity, model_changes
 from gme_embedder.corpus.vector_folder import Vectors, open_index, read_ids, read_skipped, shard_count, shards_folder
 from gme_embedder.embedder import Embedder
@@ -146,9 +145,7 @@ class SearchCorpus:
         picture = decode_rgb(data, self.ids[row])
         # A page of hits shows many: full pictures would be megabytes each.
         picture.thumbnail((_THUMBNAIL, _THUMBNAIL))
-        buffer = io.BytesIO()
-        picture.save(buffer, "PNG")
-        return buffer.getvalue()
+        return encode_png(picture)
 
 
 def _open_catalogue(folder: Path, job: EmbedJob, ids: list[str], source: Path, images: Path | None) -> Catalogue:

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from gme_data.batching import batched
 from gme_data.errors import FoundryError
 from gme_data.examples import Example, write_examples
 from gme_data.images import ImageRecord, decode_rgb, write_images
@@ -96,7 +97,7 @@ def _render(
     pictures: list[StoredPicture] = []
     records: dict[str, ImageRecord] = {}
     group_of: dict[str, str] = {}
-    for batch in _batches(track(candidates, "draw", config.pictures, "pictures"), _BATCH):
+    for batch in batched(track(candidates, "draw", config.pictures, "pictures"), _BATCH):
         if len(records) >= config.pictures:
             # The rest is counted, not rendered.
             drops.update(f"{candidate.kind}: more pictures than wanted" for candidate in batch)
@@ -117,16 +118,6 @@ def _render(
             else:
                 drops[f"{candidate.kind}: more pictures than wanted"] += 1
     return pictures, list(records.values())
-
-
-def _batches(candidates: Iterable[Candidate], size: int) -> Iterator[list[Candidate]]:
-    batch: list[Candidate] = []
-    for candidate in candidates:
-        batch.append(candidate)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    yield batch
 
 
 def _record(candidate: Candidate, drops: Drops) -> ImageRecord | None:

@@ -9,10 +9,10 @@ from itertools import combinations
 
 from atlas.choice import seeded_choice, seeded_hash, seeded_sample
 from atlas.drawings import STYLES
-from atlas.licences import combine
 from gme_data.digests import sha256_json
 from gme_data.examples import Example
 from gme_data.items import Item
+from gme_data.licences import combine_licences
 from research.starter.candidates import Candidate
 from research.starter.config import StarterDataConfig
 from research.starter.held_out import HeldOutEntities
@@ -86,7 +86,7 @@ def _names(source: str, pictures: Sequence[StoredPicture], config: StarterDataCo
 
 def _example(source: str, task_type: str, query: Item, positive: Item, pictures: Sequence[StoredPicture]) -> Example:
     candidate = pictures[0].candidate
-    licence = combine(*(picture.candidate.licence for picture in pictures))
+    licence = combine_licences(*(picture.candidate.licence for picture in pictures))
     return make_example(source, task_type, query, positive, candidate.entity_group, candidate.batch_key, licence, None)
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterator
 from functools import partial
 
 from PIL import Image
 
 from atlas.procedural_flags import LICENCE, Flag, draw_flat, draw_outlined, generate_flag
+from gme_data.images import encode_png
 from research.starter.candidates import Candidate
 from research.starter.config import StarterDataConfig
 
@@ -35,6 +35,4 @@ def invented_flags(config: StarterDataConfig) -> Iterator[Candidate]:
 
 
 def _png(draw: Callable[[Flag, int], Image.Image], flag: Flag, seed: int) -> bytes:
-    data = io.BytesIO()
-    draw(flag, seed).save(data, "PNG")
-    return data.getvalue()
+    return encode_png(draw(flag, seed))

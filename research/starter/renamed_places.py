@@ -19,10 +19,10 @@ from atlas.choice import seeded_choice, seeded_hash
 from atlas.factbook import shorten
 from atlas.fields import FLAG_START
 from atlas.imagined import rename_place
-from atlas.licences import combine
 from atlas.wordings import REFERENCES
 from gme_data.examples import Example
 from gme_data.items import Item
+from gme_data.licences import combine_licences
 from gme_data.parquet import read_rows
 from research.starter.config import StarterDataConfig
 from research.starter.examples import StoredPicture, make_example
@@ -93,7 +93,7 @@ def renamed_questions(source: TrainPassages, held_out: HeldOutEntities, config: 
             text = _rename(passage, name, source, held_out, config)
             for fact in source.facts[passage["id"]]:
                 template = seeded_choice(source.named[fact["field"]], config.seed, "wording", fact["id"], name)
-                licence = combine(passage["licence"], source.name_licence)
+                licence = combine_licences(passage["licence"], source.name_licence)
                 yield make_example(
                     "starter-place-question", "T->T", Item(template.format(place=name)), Item(text),
                     f"named:{name}", f"{fact['section']}/{fact['field']}", licence, None,
@@ -147,7 +147,7 @@ def _flag_question(
     return make_example(
         name, task_type, query, positive,
         candidate.entity_group, f"{fact['section']}/{fact['field']}",
-        combine(passage["licence"], source.name_licence, candidate.licence), None,
+        combine_licences(passage["licence"], source.name_licence, candidate.licence), None,
     )  # fmt: skip
 
 

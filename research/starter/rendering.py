@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
-
 import resvg_py
 from PIL import Image
 
 from atlas.choice import seeded_hash
 from gme_data.errors import FoundryError
-from gme_data.images import decode_rgb
+from gme_data.images import decode_rgb, encode_png
 
 _INKS = (
     "#1f2937", "#000000", "#b91c1c", "#c2410c", "#a16207", "#15803d", "#0f766e", "#0369a1",
@@ -33,7 +31,7 @@ def draw_svg(svg: str, size: int, background: str = "#ffffff") -> bytes:
         )
     except (ValueError, RuntimeError) as error:
         raise FoundryError(f"a drawing cannot be rasterised: {error}") from error
-    return encode(decode_rgb(bytes(png)))
+    return encode_png(decode_rgb(bytes(png)))
 
 
 def tint(svg: str, seed: int, *names: str) -> tuple[str, str]:
@@ -49,11 +47,4 @@ def shrink(data: bytes, side: int, name: str) -> bytes:
     """Returns a picture on white, at most `side` pixels high and wide, as PNG."""
     image = decode_rgb(data, name)
     image.thumbnail((side, side), Image.Resampling.LANCZOS)
-    return encode(image)
-
-
-def encode(image: Image.Image) -> bytes:
-    """Encodes a picture as PNG."""
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", compress_level=6)
-    return buffer.getvalue()
+    return encode_png(image)

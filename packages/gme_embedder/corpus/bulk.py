@@ -13,13 +13,13 @@ import re
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gme_data.batching import batched
 from gme_data.digests import sha256_bytes
 from gme_data.errors import FoundryError
 from gme_data.images import Images
@@ -136,9 +136,8 @@ def embed_shards(worker: ShardEmbedder) -> EmbedSummary:
     encoded = before = elsewhere = 0
     with Progress("embed", job.corpus.rows, "rows") as progress:
         meter = ThroughputMeter(progress)
-        corpus_rows = read_corpus(worker.table, worker.images)
         # One shard of rows at a time is in memory, and one batch of a file.
-        shards = iter(lambda: list(islice(corpus_rows, job.shard_rows)), [])
+        shards = batched(read_corpus(worker.table, worker.images), job.shard_rows)
         for number, rows in enumerate(shards):
             # A shard that another process holds is passed over: it completes it, or leaves it to a rerun.
             with try_lock(folder / f".lock-{number:05d}") as locked:

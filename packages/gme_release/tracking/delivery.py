@@ -16,8 +16,9 @@ from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
 
+from gme_data.batching import batched
 from gme_release.errors import one_line
-from gme_release.tracking.batches import MAX_METRICS, MAX_PARAMS, batched
+from gme_release.tracking.batches import MAX_METRICS, MAX_PARAMS
 from gme_release.tracking.messages import Message, MetricPoints, RunArtifact, RunEnd, RunStart, RunTags
 from gme_release.tracking.tags import FOLLOWED
 

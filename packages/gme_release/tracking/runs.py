@@ -14,10 +14,11 @@ from pathlib import Path
 from mlflow import MlflowClient
 from mlflow.entities import DatasetInput, InputTag, Metric, Param, Run, RunTag
 
+from gme_data.batching import batched
 from gme_data.redact import redact_value, redacted
 from gme_release.gate.verdict import Verdict
 from gme_release.run_facts import RunFacts
-from gme_release.tracking.batches import MAX_METRICS, MAX_PARAMS, batched
+from gme_release.tracking.batches import MAX_METRICS, MAX_PARAMS
 from gme_release.tracking.dataset_source import dataset_at
 from gme_release.tracking.run_metrics import flat_params, score_metrics, training_curves
 from gme_release.tracking.tags import BYTES, FOLLOWED, MODEL_DIGEST, RECORD, WORKSPACE, workspace_tag

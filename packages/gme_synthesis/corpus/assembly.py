@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from gme_data.digests import sha256_json
 from gme_data.examples import Example
 from gme_data.items import Item
+from gme_data.licences import combine_licences
 from gme_synthesis.candidates import Candidate
 from gme_synthesis.corpus.recipes import Recipe, Side
 from gme_synthesis.steps.entity import REFERENCE
@@ -118,16 +119,6 @@ def _batch_key(candidate: Candidate) -> str:
     if candidate.fact:
         return "/".join(filter(None, (candidate.section, *candidate.facts)))
     return candidate.domain or candidate.kind
-
-
-def combine_licences(*licences: str) -> str:
-    """Returns one SPDX expression for all parts of an example.
-
-    Example:
-        >>> combine_licences("MIT", "CC-BY-4.0 AND MIT")
-        'CC-BY-4.0 AND MIT'
-    """
-    return " AND ".join(sorted({part for licence in licences for part in licence.split(" AND ")}))
 
 
 def split_of(entity_group: str, seed: int, dev: float, test: float) -> str:

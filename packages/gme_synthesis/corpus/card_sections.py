@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import io
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import yaml
 from PIL import Image
 
 from gme_data.examples import Example
+from gme_data.images import encode_png
 from gme_data.items import TASK_TYPES, Item
 from gme_data.journal import atomic_write
 
@@ -85,9 +85,7 @@ def _write_thumbnails(folder: Path, load: LoadPicture, example: Example) -> None
     for id_ in (item.image for item in (example.query, example.positive) if item.image):
         picture = load(id_)
         picture.thumbnail((_THUMBNAIL_SIDE, _THUMBNAIL_SIDE), Image.Resampling.BILINEAR)
-        buffer = io.BytesIO()
-        picture.save(buffer, "PNG")
-        atomic_write(folder / f"{id_[:16]}.png", buffer.getvalue())
+        atomic_write(folder / f"{id_[:16]}.png", encode_png(picture))
 
 
 def markdown_table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> str:

@@ -5,12 +5,11 @@ Pages are drawn with the font that comes with Pillow, which has Latin letters on
 
 from __future__ import annotations
 
-import io
 from functools import cache
 
 from PIL import Image, ImageDraw, ImageFont
 
-from gme_data.images import ImageRecord
+from gme_data.images import ImageRecord, encode_png
 
 _WIDTH, _MARGIN, _FONT_SIZE, _LINE_HEIGHT = 448, 20, 14, 19
 """The geometry of a page, in pixels."""
@@ -35,9 +34,7 @@ def render_page(title: str, text: str, licence: str) -> ImageRecord | None:
     for line in lines:
         draw.text((_MARGIN, top), line, fill=0, font=_font(_FONT_SIZE))
         top += _LINE_HEIGHT
-    buffer = io.BytesIO()
-    page.save(buffer, "PNG")
-    return ImageRecord.from_bytes(buffer.getvalue(), source="rendered page", licence=licence)
+    return ImageRecord.from_bytes(encode_png(page), source="rendered page", licence=licence)
 
 
 def wrap(text: str, width: int) -> list[str]:

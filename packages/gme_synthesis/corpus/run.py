@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import closing
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from sys import intern
 from typing import TypeVar
@@ -21,6 +20,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from gme_data.batching import batched
 from gme_data.errors import FoundryError
 from gme_data.events import append_event
 from gme_data.examples import write_examples
@@ -78,7 +78,7 @@ def synthesize(config: SynthesisConfig, inputs: Mapping[str, Path], context: Ste
 def _synthesize(config: SynthesisConfig, resources: Resources, buffer: ExampleBuffer, context: StepContext) -> Counts:
     passages = len(resources.corpus)
     clean_totals, write_totals = PassTotals(buffer), PassTotals(buffer)
-    all_passages = _chunks(resources.corpus.passages(), config.shard)
+    all_passages = batched(resources.corpus.passages(), config.shard)
     clean = _run_pass("clean", cleaning_steps(config), all_passages, passages, resources, clean_totals)
 
     # The barrier: near duplicates and even shares of the classes are decided over all passages.
@@ -88,7 +88,7 @@ def _synthesize(config: SynthesisConfig, resources: Resources, buffer: ExampleBu
     chosen_passages = (
         candidate for shard in clean.shards() for candidate in shard.candidates if candidate.id in chosen
     )
-    chunks = _chunks(chosen_passages, config.shard)
+    chunks = batched(chosen_passages, config.shard)
     written = _run_pass("write", writing_steps(config), chunks, len(chosen), resources, write_totals)
 
     # A picture of the bank stands for its caption's group, even if no candidate of that group is left.
@@ -255,7 +255,7 @@ def _encode_pool(resources: Resources, clean: ShardJournal, pool: Collection[str
     texts = (candidate.text for shard in clean.shards() for candidate in shard.candidates if candidate.id in pool)
     store, start, mapped = EmbeddingStore(vectors), 0, np.zeros((0, 0), np.float32)
     with Progress("encode the pool", len(pool), "passages") as progress:
-        for chunk in _chunks(texts, _ENCODE_BATCH):
+        for chunk in batched(texts, _ENCODE_BATCH):
             encoded = store.encode(resources.encoder.name, chunk, partial(_encode_rows, resources, chunk))
             if not start:  # only the first vectors say how wide the file must be
                 shape = (len(pool), encoded.shape[1])
@@ -270,8 +270,3 @@ def _encode_pool(resources: Resources, clean: ShardJournal, pool: Collection[str
 
 def _encode_rows(resources: Resources, texts: Sequence[str], rows: list[int]) -> NDArray[np.float32]:
     return resources.encoder.passages([texts[row] for row in rows])
-
-
-def _chunks(rows: Iterator[RowT], size: int) -> Iterator[list[RowT]]:
-    while chunk := list(islice(rows, size)):
-        yield chunk

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cache, partial
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
+from gme_data.batching import batched
 from gme_data.digests import canonical_json
 from gme_data.errors import FoundryError
 from gme_data.settings import Frozen
@@ -54,8 +54,7 @@ class LocalModel:
 
     def complete(self, requests: Iterable[CompletionRequest], on_completion: OnCompletion) -> None:
         """See `LanguageModel`."""
-        remaining = enumerate(requests)
-        while batch := list(islice(remaining, self._config.batch)):
+        for batch in batched(enumerate(requests), self._config.batch):
             completions = self._complete([request for _, request in batch])
             for (index, _), completion in zip(batch, completions, strict=True):
                 on_completion(index, completion)

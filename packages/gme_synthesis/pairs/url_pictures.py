@@ -11,10 +11,10 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Protocol, TypeGuard
 
+from gme_data.batching import batched
 from gme_data.errors import FoundryError
 from gme_data.images import ImageRecord, decode_rgb
 from gme_data.journal import atomic_write
@@ -103,7 +103,7 @@ def fetch_pictures(
     urls_to_fetch = _urls_to_fetch(pairs, named_stems, present_stems, failures)
     with (folder / FAILURES).open("a", encoding="utf-8") as journal, Progress("fetch", None, "pictures") as progress:
         journal.write("\n")  # ends a line that a kill truncated, so that the next one is not part of it
-        while urls := list(islice(urls_to_fetch, _URLS_PER_BATCH)):
+        for urls in batched(urls_to_fetch, _URLS_PER_BATCH):
             for url, result in zip(urls, fetcher.fetch(urls), strict=True):
                 reason = result if isinstance(result, str) else _store(folder, url, result.data)
                 fetched += not reason

@@ -10,9 +10,9 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
-from itertools import islice
 from pathlib import Path
 
+from gme_data.batching import batched
 from gme_data.cells import CellError, text_cell
 from gme_data.digests import sha256_bytes, sha256_json
 from gme_data.journal import atomic_write
@@ -53,7 +53,7 @@ def fetch_url_pictures(
     column = upstream.columns["positive_picture"]
     urls = filter(None, (_url(row, column) for row in rows.rows() if isinstance(row, Row)))
     with Progress("fetch pictures", rows.count(), "addresses") as progress:
-        while batch := list(islice(urls, _URLS_PER_BATCH)):
+        for batch in batched(urls, _URLS_PER_BATCH):
             # The files of a batch are written before the next one is requested, so a kill loses one batch at most.
             _fetch_batch(batch, folder, fetch)
             for url in batch:

@@ -6,7 +6,6 @@ generated again on the same machine. Generated pictures are not filtered, as in 
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
@@ -17,7 +16,7 @@ from pydantic import Field
 
 from gme_data.digests import sha256_json
 from gme_data.errors import FoundryError
-from gme_data.images import ImageRecord
+from gme_data.images import ImageRecord, encode_png
 from gme_data.settings import Frozen
 from gme_synthesis.candidates import Candidate, EntityImage
 from gme_synthesis.llm.answers import CaptionAnswer
@@ -190,9 +189,7 @@ class GenerationStep:
                 continue
             seed, picture = generated[candidate.subject]
             origin = f"{self._generator.name} seed {seed}"
-            buffer = io.BytesIO()
-            picture.save(buffer, "PNG")
-            record = ImageRecord.from_bytes(buffer.getvalue(), source=origin, licence=self._licence)
+            record = ImageRecord.from_bytes(encode_png(picture), source=origin, licence=self._licence)
             self._store_picture(record)
             yield replace(
                 candidate, entity_images=(*candidate.entity_images, EntityImage(record.id, "generation", origin))

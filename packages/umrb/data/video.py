@@ -6,6 +6,7 @@ import io
 
 from PIL import Image
 
+from gme_data.images import encode_png
 from gme_data.errors import FoundryError
 
 
@@ -26,9 +27,7 @@ def frames_of(video: bytes, count: int, name: str = "video") -> list[bytes]:
             encoded = {}
             for number, frame in enumerate(container.decode(video=0)):
                 if number in selected:
-                    buffer = io.BytesIO()
-                    Image.fromarray(frame.to_ndarray(format="rgb24")).save(buffer, format="PNG")
-                    encoded[number] = buffer.getvalue()
+                    encoded[number] = encode_png(Image.fromarray(frame.to_ndarray(format="rgb24")))
         return [encoded[number] for number in selected]
     except Exception as error:  # as in `gme_data.images`: a decoder of strangers' bytes may raise anything
         raise FoundryError(f"{name}: not a readable video: {error}") from error
