@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -63,3 +65,18 @@ def test_the_model_and_its_baseline_are_scored_alike() -> None:
 def test_yaml_round_trip() -> None:
     raw = yaml.safe_load((ROOT / "configs" / "tiny.yaml").read_text())
     assert AtlasPipeline.model_validate(raw).name == "tiny"
+
+
+def _configs(base: type[Frozen]) -> Iterator[type[Frozen]]:
+    for config in base.__subclasses__():
+        yield config
+        yield from _configs(config)
+
+
+def test_every_renamed_field_has_a_name_of_now() -> None:
+    renamed = {config: config.RENAMED for config in _configs(Frozen) if config.__module__.split(".")[0] != "tests"}
+    assert sum(map(len, renamed.values())) > 20
+    for config, names in renamed.items():
+        for earlier, now in names.items():
+            assert re.split(r"[. ]", now)[0] in config.model_fields, (config, now)
+            assert earlier not in config.model_fields, (config, earlier)

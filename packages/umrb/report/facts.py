@@ -14,6 +14,7 @@ from gme_data.errors import FoundryError
 from gme_data.funnel import FUNNEL, FunnelStep, read_funnel
 from gme_data.manifest import Manifest, require
 from gme_data.scores import SystemScores, read_systems
+from gme_data.settings import parse_config
 from gme_data.structured import read_json
 from umrb.config import EvaluationConfig
 from umrb.registry import SUITES, Dataset, load_suite
@@ -98,7 +99,9 @@ def read_pipeline(inputs: Mapping[str, Path]) -> Facts:
     model, *reduced = read_systems(inputs["evaluation"])
     baselines = read_systems(inputs["baselines"])
     _check_comparable(model, baselines)
-    config = EvaluationConfig.model_validate(manifests["evaluation"].config)
+    # An evaluation of an earlier version may have fields under earlier names, which the error tells.
+    where = f"{inputs['evaluation']}, its configuration; run `gme evaluate` again"
+    config = parse_config(manifests["evaluation"].config, EvaluationConfig, where=where)
     folder = system_folder(inputs["evaluation"], MODEL)
     results = {record.score.name: record for record in read_results(folder)}
     records = {task.name: results[task.name] for task in model.tasks if task.name in results}
